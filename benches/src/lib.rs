@@ -1,0 +1,1 @@
+//! Latency benchmarks, every row in one run with the same affinity.

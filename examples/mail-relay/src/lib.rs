@@ -1,0 +1,1 @@
+//! An always-on SMTP relay, run in lockstep on two CoServers.

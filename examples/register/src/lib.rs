@@ -1,0 +1,1 @@
+//! A small register and queue service, for driving a pair and checking its history.

@@ -1,0 +1,1 @@
+//! Redirected devices for lockstep services: clock, timers, random numbers, requests and TCP.
