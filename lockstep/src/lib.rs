@@ -1,1 +1,12 @@
-//! lockstep
+//! lockstep: run a deterministic service on two ordinary servers at once.
+
+pub mod digest;
+pub mod entry;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod machine;
+pub mod output;
+pub mod proto;
+pub mod record;
+pub mod wire;

@@ -1,0 +1,155 @@
+//! Entries: inputs once they are ordered.
+
+#![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
+
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::digest::{Digest, Hasher};
+use crate::ids::{
+    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, Place, RequestNumber,
+    SessionId,
+};
+use crate::record::Record;
+
+/// Who took an input from outside, and its number there: the input's name (rule O5).
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Origin {
+    /// Where it came in.
+    pub place: Place,
+    /// The process that took it.
+    pub incarnation: Incarnation,
+    /// Its number among that process's inputs; 0 for an entry that the sequencer made itself.
+    pub number: OriginNumber,
+}
+
+/// An input in its place in the log.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its position.
+    pub index: Index,
+    /// The epoch in which it was ordered.
+    pub epoch: Epoch,
+    /// When, by log time; later than every entry before.
+    pub time: LogTime,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry says.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// The first entry of a lineage: the seed of everything random in the service.
+    Genesis {
+        /// Drawn from the operating system's entropy by the first sequencer.
+        seed: [u8; 32],
+    },
+    /// The first entry of an epoch that is no renewal: who is a member from here on.
+    Membership {
+        /// The epoch's record.
+        record: Record,
+    },
+    /// From the next entry on the member at this place is the sequencer. Takes effect when
+    /// appended, within its epoch (rule O9).
+    HandOver {
+        /// The next sequencer.
+        to: Place,
+    },
+    /// Nothing but the time: a wake-up is due and no input came.
+    Tick,
+    /// Something happened on a redirected device.
+    Device {
+        /// Which.
+        device: DeviceId,
+        /// What, in the device's own words.
+        bytes: Bytes,
+    },
+    /// A client asks for a session.
+    SessionOpen {
+        /// The client's secret mark: answers find the client by it, requests prove by it that
+        /// the session is theirs.
+        token: Nonce,
+    },
+    /// A client's request.
+    SessionRequest {
+        /// In which session.
+        session: SessionId,
+        /// The mark with which the session was opened.
+        token: Nonce,
+        /// Its number there; it takes effect only as the next one.
+        number: RequestNumber,
+        /// The lowest number that the client still wants an answer to: stored replies below
+        /// are dropped.
+        lowest: RequestNumber,
+        /// What is asked, in the service's own words.
+        body: Bytes,
+    },
+    /// A client is done with its session.
+    SessionClose {
+        /// Which.
+        session: SessionId,
+        /// The mark with which the session was opened.
+        token: Nonce,
+    },
+}
+
+impl EntryKind {
+    /// Whether the protocol itself made it. Such entries take effect when appended, and every
+    /// bound keeps room for them.
+    pub fn is_protocol(&self) -> bool {
+        matches!(self, Self::Genesis { .. } | Self::Membership { .. } | Self::HandOver { .. })
+    }
+
+    /// Bytes of payload, for bounds.
+    pub fn payload_len(&self) -> usize {
+        match self {
+            Self::Device { bytes, .. } => bytes.len(),
+            Self::SessionRequest { body, .. } => body.len(),
+            _ => 0,
+        }
+    }
+
+    fn hash(&self, hasher: &mut Hasher) {
+        match self {
+            Self::Genesis { seed } => hasher.byte(0).bytes(seed),
+            Self::Membership { record } => hasher.byte(1).bytes(&record.digest().0),
+            Self::HandOver { to } => hasher.byte(2).byte(to.slot() as u8),
+            Self::Tick => hasher.byte(3),
+            Self::Device { device, bytes } => hasher.byte(4).number(device.0.into()).bytes(bytes),
+            Self::SessionOpen { token } => hasher.byte(5).number(token.0),
+            Self::SessionRequest { session, token, number, lowest, body } => hasher
+                .byte(6)
+                .number(session.0)
+                .number(token.0)
+                .number(number.0)
+                .number(lowest.0)
+                .bytes(body),
+            Self::SessionClose { session, token } => {
+                hasher.byte(7).number(session.0).number(token.0)
+            }
+        };
+    }
+}
+
+impl Entry {
+    /// What the entry costs towards a bound: its payload and its bookkeeping.
+    pub fn weight(&self) -> usize {
+        self.kind.payload_len() + core::mem::size_of::<Self>()
+    }
+
+    /// The running digest of the entries at this one, given that of the one before.
+    pub fn chain(&self, previous: Digest) -> Digest {
+        let mut hasher = Hasher::after(previous);
+        hasher
+            .number(self.index.0)
+            .number(self.epoch.0)
+            .number(self.time.0)
+            .byte(self.origin.place.slot() as u8)
+            .number(self.origin.incarnation.0)
+            .number(self.origin.number.0);
+        self.kind.hash(&mut hasher);
+        hasher.finish()
+    }
+}

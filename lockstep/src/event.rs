@@ -1,0 +1,245 @@
+//! What happened to the pair: every change of state is one structured event with its cause.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::digest::Digest;
+use crate::ids::{Epoch, Incarnation, Index, LinkId, LogTime, Place};
+use crate::record::Record;
+use crate::wire::frames::{Hello, WitnessRefusal};
+
+/// One event of a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A link carries heartbeats both ways.
+    LinkUp {
+        /// Which.
+        link: LinkId,
+    },
+    /// A link's own heartbeats no longer come back, or its connection ended.
+    LinkDown {
+        /// Which.
+        link: LinkId,
+        /// Whether the connection ended; otherwise it fell silent.
+        closed: bool,
+    },
+    /// The other CoServer introduced itself.
+    Met {
+        /// Its process.
+        incarnation: Incarnation,
+    },
+    /// The other CoServer cannot run with this one.
+    Incompatible {
+        /// What it presented.
+        theirs: Box<Hello>,
+        /// What does not fit.
+        why: String,
+    },
+    /// The replica is in this epoch from now on.
+    Epoch {
+        /// Its record.
+        record: Record,
+        /// The sequencer.
+        sequencer: Place,
+        /// The entry after which it begins here.
+        after: Index,
+    },
+    /// The sequencer role went to the member at this place.
+    HandedOver {
+        /// The new sequencer.
+        to: Place,
+        /// The entry that says so.
+        index: Index,
+    },
+    /// The peer is to be removed: the witness will be asked.
+    Suspected {
+        /// Why.
+        suspicion: Suspicion,
+    },
+    /// What was suspected is no longer so.
+    Cleared {
+        /// What had been suspected.
+        suspicion: Suspicion,
+    },
+    /// The witness was asked.
+    Asked {
+        /// For which record.
+        next: Record,
+    },
+    /// The witness refused to answer with a record.
+    WitnessRefused {
+        /// Why.
+        reason: WitnessRefusal,
+    },
+    /// The connection to the witness came up or went down.
+    Witness {
+        /// Whether it is up.
+        up: bool,
+    },
+    /// The peer is gone and nobody lets this replica go on alone: outputs are held.
+    Holding {
+        /// The last entry whose outputs were released.
+        released: Index,
+    },
+    /// Outputs flow again after [`Event::Holding`].
+    Resumed {
+        /// For how long they were held.
+        held: Duration,
+    },
+    /// The replicas computed different outputs. Nothing from the entry on is released by both.
+    Diverged {
+        /// The first entry that differs, as far as it is known.
+        index: Index,
+        /// This replica's running digest there.
+        ours: Digest,
+        /// The peer's.
+        theirs: Digest,
+    },
+    /// The replicas hold different entries at this index.
+    EntriesDiffer {
+        /// Where.
+        index: Index,
+        /// This replica's running digest there.
+        ours: Digest,
+        /// The peer's.
+        theirs: Digest,
+    },
+    /// The service panicked; the replica executes no further than this entry.
+    Panicked {
+        /// The entry.
+        index: Index,
+        /// The panic's message.
+        message: String,
+    },
+    /// Outputs no longer match their digest at the moment of release: this machine's memory is
+    /// not to be trusted.
+    Corrupted {
+        /// The entry whose outputs changed while they were held.
+        index: Index,
+    },
+    /// This replica's clock and the log's time have strayed from each other.
+    ClockStrays {
+        /// The wall clock here.
+        wall: LogTime,
+        /// What log time says.
+        log: LogTime,
+    },
+    /// The process was not scheduled for this long; silence of others during it does not count.
+    Stalled {
+        /// For how long.
+        span: Duration,
+    },
+    /// The window is full: no input is taken until the peer has caught up.
+    WindowFull {
+        /// The last entry ordered.
+        ordered: Index,
+        /// The last entry that both executed.
+        agreed: Index,
+    },
+    /// There is room in the window again.
+    WindowOpen,
+    /// A frame was ignored.
+    Ignored {
+        /// What was wrong with it.
+        why: Ignored,
+    },
+    /// The replica is out.
+    Stopped {
+        /// Why.
+        cause: StopCause,
+    },
+}
+
+/// Why a member wants to go on without its peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Suspicion {
+    /// No link is up.
+    Silent,
+    /// It said that it leaves, or its place is filled by a new process.
+    Dead,
+    /// It does not keep up, or leaves forwarded inputs unordered.
+    Slow,
+    /// It computed something else, and the configured preference is for this side.
+    Diverged,
+}
+
+/// Why a frame was ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ignored {
+    /// Of another epoch or lineage.
+    OtherEpoch {
+        /// The frame's.
+        epoch: Epoch,
+    },
+    /// Before the hello on its link.
+    BeforeHello,
+    /// Of another pair, or from this replica's own place.
+    NotOurPeer,
+    /// Entries beyond what the window takes.
+    BeyondWindow {
+        /// The first that does not fit.
+        index: Index,
+    },
+    /// Entries or inputs that only a sequencer or only a follower takes.
+    NotOurRole,
+    /// A report that contradicts itself: executed before held, beyond what exists.
+    Absurd,
+    /// An answer of the witness about something else.
+    StaleAnswer,
+}
+
+/// Why a replica stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// The operator, or SIGTERM, told it to.
+    Asked,
+    /// The other CoServer goes on alone.
+    Removed {
+        /// The record that says so.
+        by: Record,
+    },
+    /// The pair runs, or has run, without this process: it would have to be brought up to date.
+    NotAMember {
+        /// The record in force.
+        record: Record,
+    },
+    /// The other CoServer runs something else.
+    Incompatible {
+        /// What does not fit.
+        why: String,
+    },
+    /// Memory here is not to be trusted.
+    Corrupted,
+}
+
+impl fmt::Display for Suspicion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "no link to the peer is up",
+            Self::Dead => "the peer is reported dead or left",
+            Self::Slow => "the peer is too slow",
+            Self::Diverged => "the peer computed something else",
+        })
+    }
+}
+
+impl fmt::Display for StopCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("told to stop"),
+            Self::Removed { by } => {
+                write!(f, "removed: the other CoServer goes on alone since epoch {}", by.epoch)
+            }
+            Self::NotAMember { record } => write!(
+                f,
+                "the pair is in epoch {} without this process; bringing a CoServer up to date \
+                 is not possible in this version: stop the other one too and start a new lineage \
+                 at the witness, which gives up the pair's state",
+                record.epoch
+            ),
+            Self::Incompatible { why } => write!(f, "the CoServers cannot run together: {why}"),
+            Self::Corrupted => f.write_str("outputs changed in memory while they were held"),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Every bound of the engine, why it is that much, and what happens at one more.
+//!
+//! The relations between them are checked when the crate is compiled.
+
+use core::time::Duration;
+
+/// Longest frame on any connection, header included. Holds the longest entry or reply with room
+/// to spare; a longer one is refused by the reader and the connection closed.
+pub const FRAME_BYTES: usize = 4 << 20;
+
+/// Longest payload of one input: a request's body, a device's event. A longer one is refused
+/// with a typed error where it is handed in.
+pub const INPUT_BYTES: usize = 1 << 20;
+
+/// Longest reply of a service to one request; a longer one becomes a typed refusal.
+pub const REPLY_BYTES: usize = 1 << 20;
+
+/// Longest record of a frozen state: rkyv's default pointers reach 2 GiB, memory for a
+/// checkpoint should stay far below.
+pub const RECORD_BYTES: usize = 1 << 20;
+
+/// Entries are put into one frame until it holds this many bytes; then the next frame begins.
+/// Large enough to amortise a frame, small enough that a late link is noticed between frames.
+pub const BATCH_BYTES: usize = 256 << 10;
+
+/// Most entries in one frame.
+pub const BATCH_ENTRIES: usize = 4096;
+
+/// Entries of at least this many bytes are bulk: sent on one link, in turn, and on the others
+/// only if that one fails to deliver. Smaller ones go on every link.
+pub const BULK_BYTES: usize = 64 << 10;
+
+/// Bytes of entries under way on one link that the peer has not yet acknowledged. More wait in
+/// the log, of which there is one for all links. A link of 10 Gbit/s and 5 ms needs 6 MiB.
+pub const LINK_FLIGHT_BYTES: usize = 8 << 20;
+
+/// Default for the entries, and bytes of entries and outputs, that may be ordered and not yet
+/// agreed and released. At one more the sequencer takes no input until there is room.
+pub const WINDOW_ENTRIES: usize = 64 << 10;
+/// See [`WINDOW_ENTRIES`].
+pub const WINDOW_BYTES: usize = 64 << 20;
+
+/// Smallest window that a configuration may ask for: one largest input and its largest reply.
+pub const WINDOW_BYTES_MIN: usize = 4 << 20;
+
+/// Room in every window for entries of the protocol itself, which must never wait.
+pub const WINDOW_RESERVE: usize = 64;
+
+/// Inputs that a follower has taken and not yet seen ordered. At one more it takes no input.
+pub const KEPT_INPUTS: usize = 16 << 10;
+/// Bytes of the same.
+pub const KEPT_BYTES: usize = 16 << 20;
+
+/// Client connections of one CoServer; at one more the newest is refused.
+pub const CLIENT_CONNECTIONS: usize = 4096;
+
+/// Sessions whose replies one connection may ask for.
+pub const SESSIONS_PER_CONNECTION: usize = 64;
+
+/// Open sessions of a pair; at one more a client is refused a session.
+pub const SESSIONS: usize = 64 << 10;
+
+/// Replies kept for one session until its client says that it has them; also the most requests
+/// that a client may have under way.
+pub const SESSION_REPLIES: usize = 1024;
+
+/// Bytes of the same.
+pub const SESSION_REPLY_BYTES: usize = 8 << 20;
+
+/// A session without a request for this long, by log time, is closed.
+pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// Wake-ups carried out before one entry; those due beyond it wait for the next entry, which
+/// the sequencer then adds at once. Keeps one entry's work bounded.
+pub const WAKES_PER_ENTRY: u32 = 1024;
+
+/// Links between the CoServers: one bit each in a set of eight.
+pub const LINKS: usize = 8;
+
+/// Longest text in a frame that gives a reason.
+pub const REASON_BYTES: usize = 1024;
+
+const _: () = {
+    assert!(INPUT_BYTES + 4096 < FRAME_BYTES);
+    assert!(REPLY_BYTES + 4096 < FRAME_BYTES);
+    assert!(BATCH_BYTES + INPUT_BYTES + 4096 < FRAME_BYTES);
+    assert!(BULK_BYTES < BATCH_BYTES);
+    assert!(LINK_FLIGHT_BYTES > BATCH_BYTES + INPUT_BYTES);
+    assert!(WINDOW_BYTES_MIN >= INPUT_BYTES + REPLY_BYTES);
+    assert!(WINDOW_BYTES >= WINDOW_BYTES_MIN);
+    assert!(KEPT_BYTES >= INPUT_BYTES);
+    assert!(SESSION_REPLY_BYTES >= REPLY_BYTES);
+    assert!(LINKS <= 8);
+};

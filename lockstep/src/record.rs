@@ -1,0 +1,131 @@
+//! What the witness records: which replicas are the members of an epoch.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::digest::{Digest, Hasher};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+
+/// The members of an epoch: at each place the incarnation that is one, if any is.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// The member at place `a`.
+    pub a: Option<Incarnation>,
+    /// The member at place `b`.
+    pub b: Option<Incarnation>,
+}
+
+impl Members {
+    /// Nobody: the pair has not been formed yet.
+    pub const NONE: Self = Self { a: None, b: None };
+
+    /// The member at this place.
+    pub fn at(&self, place: Place) -> Option<Incarnation> {
+        match place {
+            Place::A => self.a,
+            Place::B => self.b,
+        }
+    }
+
+    /// One replica alone.
+    pub fn alone(place: Place, incarnation: Incarnation) -> Self {
+        match place {
+            Place::A => Self { a: Some(incarnation), b: None },
+            Place::B => Self { a: None, b: Some(incarnation) },
+        }
+    }
+
+    /// Both replicas.
+    pub fn both(a: Incarnation, b: Incarnation) -> Self {
+        Self { a: Some(a), b: Some(b) }
+    }
+
+    /// Whether exactly this incarnation is the member at this place.
+    pub fn has(&self, place: Place, incarnation: Incarnation) -> bool {
+        self.at(place) == Some(incarnation)
+    }
+
+    /// Whether both places have a member.
+    pub fn is_duplex(&self) -> bool {
+        self.a.is_some() && self.b.is_some()
+    }
+}
+
+/// How a record came about; says who may move to it by itself.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody is a member: the pair, or a new lineage of it, waits to be formed.
+    Vacant,
+    /// Two fresh replicas formed the pair.
+    Formed,
+    /// One member of the record before goes on alone.
+    Alone,
+    /// The same two members as in the record with this digest, which this one directly
+    /// replaces: sequencer and log are kept, and open requests against it are void.
+    Renewal(Digest),
+}
+
+/// One configuration of the pair, as the witness holds it.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whose record it is.
+    pub pair: PairId,
+    /// The lineage it belongs to.
+    pub lineage: Lineage,
+    /// Its number; a later record has a higher one.
+    pub epoch: Epoch,
+    /// The members.
+    pub members: Members,
+    /// The place that asked for it; in a new epoch that is no renewal, the sequencer.
+    pub asker: Place,
+    /// The asker's own mark on its request.
+    pub nonce: Nonce,
+    /// How it came about.
+    pub origin: Origin,
+}
+
+impl Record {
+    /// The record of a pair that is not formed yet.
+    pub fn vacant(pair: PairId, lineage: Lineage, epoch: Epoch) -> Self {
+        Self {
+            pair,
+            lineage,
+            epoch,
+            members: Members::NONE,
+            asker: Place::A,
+            nonce: Nonce(0),
+            origin: Origin::Vacant,
+        }
+    }
+
+    /// Names the record exactly: two records with one digest are one record.
+    pub fn digest(&self) -> Digest {
+        let mut hasher = Hasher::after(Digest::ZERO);
+        hasher.bytes(&self.pair.0).number(self.lineage.0.into()).number(self.epoch.0);
+        for place in Place::BOTH {
+            hasher.number(self.members.at(place).map_or(0, |incarnation| incarnation.0));
+        }
+        hasher.byte(self.asker.slot() as u8).number(self.nonce.0);
+        match self.origin {
+            Origin::Vacant => hasher.byte(0),
+            Origin::Formed => hasher.byte(1),
+            Origin::Alone => hasher.byte(2),
+            Origin::Renewal(of) => hasher.byte(3).bytes(&of.0),
+        };
+        hasher.finish()
+    }
+
+    /// Whether a member of `from` may move to this record by itself: it is a renewal made
+    /// directly from that record (rule E7).
+    pub fn renews(&self, from: &Self) -> bool {
+        self.origin == Origin::Renewal(from.digest()) && self.members == from.members
+    }
+}
+
+/// What a replica asks of the witness: to replace the record that it names by another.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Digest of the record that is to be replaced; it must be the present one.
+    pub present: Digest,
+    /// The record that is to take its place.
+    pub next: Record,
+}

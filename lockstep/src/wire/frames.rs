@@ -1,0 +1,321 @@
+//! What is said on the connections: between the CoServers, with the witness, with clients.
+//!
+//! `docs/wire.md` describes the layout; [`super::codec`] turns frames into bytes and back.
+
+#![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
+
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind};
+use crate::ids::{
+    Epoch, Incarnation, Index, Lineage, Nonce, OriginNumber, PairId, Place, RequestNumber,
+    SessionId,
+};
+use crate::output::Refusal;
+use crate::record::{Record, Request};
+
+/// The versions of a protocol that a process can speak, inclusive.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// The oldest.
+    pub oldest: u16,
+    /// The newest.
+    pub newest: u16,
+}
+
+/// What a replica runs; both must run the same (rule E2).
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// The service's name.
+    pub service: String,
+    /// Its version.
+    pub service_version: u32,
+    /// Digest of everything configured that both must agree on: the service's own
+    /// configuration, the device table, the engine's shared limits.
+    pub configuration: Digest,
+    /// Versions of the protocol between the CoServers.
+    pub protocol: Versions,
+}
+
+/// The first frame on a link, in both directions.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The pair.
+    pub pair: PairId,
+    /// The sender's place.
+    pub place: Place,
+    /// The sender's incarnation.
+    pub incarnation: Incarnation,
+    /// What the sender runs.
+    pub environment: Environment,
+    /// The sender's epoch, if it is a member of one.
+    pub record: Option<Record>,
+    /// Whether the sender has had the receiver's hello on this link.
+    pub heard: bool,
+}
+
+/// How far a replica is, with both running digests (rule O3).
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// It holds every entry up to here.
+    pub held: Index,
+    /// The running digest of the entries at `held`.
+    pub entries: Digest,
+    /// It has persisted every entry up to here; under `memory` the same as `held`.
+    pub persisted: Index,
+    /// It has executed every entry up to here.
+    pub executed: Index,
+    /// The running digest of the outputs at `executed`.
+    pub outputs: Digest,
+    /// Its service panicked at `executed`; it executes no further.
+    pub halted: bool,
+    /// The highest number of the receiver's forwarded inputs that it has ordered or, as
+    /// follower, seen ordered.
+    pub ordered: OriginNumber,
+}
+
+/// An input on its way to the sequencer.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    /// Its number among the sender's inputs.
+    pub number: OriginNumber,
+    /// The input; never one of the protocol's own.
+    pub kind: EntryKind,
+}
+
+/// Frames between the CoServers.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum PeerFrame {
+    /// First on every link.
+    Hello(Hello),
+    /// The sender will not run with the receiver; the link is closed.
+    Refuse {
+        /// Why, in words for the operator.
+        reason: String,
+    },
+    /// A heartbeat, on every link for itself; answered at once, on the same link. Repeats the
+    /// sender's progress, so that a lost report is made good.
+    Ping {
+        /// The sender's mark, returned by the answer.
+        sequence: u64,
+        /// The sender's lineage.
+        lineage: Lineage,
+        /// The sender's epoch; 0 while it is no member.
+        epoch: Epoch,
+        /// The sender's progress in that epoch.
+        progress: Progress,
+    },
+    /// The answer to a heartbeat.
+    Pong {
+        /// From the heartbeat.
+        sequence: u64,
+    },
+    /// Entries, inputs and progress of an epoch.
+    Batch {
+        /// The epoch's lineage.
+        lineage: Lineage,
+        /// The epoch; a receiver in another one ignores the rest.
+        epoch: Epoch,
+        /// The sender's progress.
+        progress: Progress,
+        /// Entries in index order, possibly with gaps where a bulk entry goes by another link.
+        entries: Vec<Entry>,
+        /// Inputs for the sequencer, in number order.
+        forwards: Vec<Forward>,
+    },
+    /// The record that the sender follows, as the witness gave it.
+    Epoch {
+        /// The record.
+        record: Record,
+    },
+    /// The sender has asked the witness for this and has no answer yet.
+    Asked {
+        /// What it asked.
+        request: Request,
+    },
+    /// Digests of the outputs at consecutive entries, to find the first that differs.
+    Digests {
+        /// The epoch's lineage.
+        lineage: Lineage,
+        /// The epoch.
+        epoch: Epoch,
+        /// The entry of the first digest.
+        from: Index,
+        /// The running digests.
+        outputs: Vec<Digest>,
+    },
+    /// The sender stops being a member of its own accord: it releases nothing from here on.
+    Farewell {
+        /// Its epoch.
+        epoch: Epoch,
+        /// Why, in words for the operator.
+        reason: String,
+    },
+}
+
+/// Frames from a CoServer to the witness. The connection says by its key who asks.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum WitnessCall {
+    /// First on every connection.
+    Hello {
+        /// The pair.
+        pair: PairId,
+        /// The asker's place, which its key must bear out.
+        place: Place,
+        /// The asker's incarnation.
+        incarnation: Incarnation,
+        /// Versions of the witness protocol.
+        protocol: Versions,
+    },
+    /// Asks for the present record, and tells the asker's own.
+    Query {
+        /// The asker's epoch, if it is a member of one.
+        known: Option<Record>,
+    },
+    /// Asks to replace a record.
+    Ask {
+        /// The request.
+        request: Request,
+    },
+}
+
+/// Frames from the witness.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum WitnessAnswer {
+    /// The present record. A request is granted if this is the record that it asked for.
+    Present {
+        /// The record.
+        record: Record,
+    },
+    /// The witness cannot serve this pair at present, or not this asker.
+    Refused {
+        /// Why.
+        reason: WitnessRefusal,
+    },
+}
+
+/// Why the witness gives no record.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WitnessRefusal {
+    /// It has no record of the pair.
+    #[error("the witness does not know this pair: enrol it there first")]
+    UnknownPair,
+    /// It was told of a later epoch than its record's, so its record has been lost or replaced.
+    #[error("the witness has an older record than the pair: its directory was restored or wiped")]
+    Behind,
+    /// It has only just started, and grants nothing for a short while.
+    #[error("the witness has just started and grants nothing yet")]
+    Starting,
+    /// Its disk failed.
+    #[error("the witness cannot write its record")]
+    Storage,
+    /// The frames came in the wrong order or for another place than the key's.
+    #[error("the asker's hello does not match its key, or is missing")]
+    NotYou,
+    /// No common version.
+    #[error("the witness speaks another version of the protocol")]
+    Version,
+}
+
+/// Frames from a client.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum ClientCall {
+    /// First on every connection.
+    Hello {
+        /// The pair that it means to reach.
+        pair: PairId,
+        /// Versions of the client protocol.
+        protocol: Versions,
+    },
+    /// Asks for a session.
+    Open {
+        /// The client's secret mark, drawn at random.
+        token: Nonce,
+        /// Whether the client could send this to one CoServer only.
+        alone: bool,
+    },
+    /// A request.
+    Request {
+        /// The session.
+        session: SessionId,
+        /// The mark with which it was opened.
+        token: Nonce,
+        /// The request's number.
+        number: RequestNumber,
+        /// The lowest number still unanswered.
+        lowest: RequestNumber,
+        /// Whether the client could send this to one CoServer only, or sends it again.
+        alone: bool,
+        /// What is asked.
+        body: Bytes,
+    },
+    /// The session is not needed any more.
+    Close {
+        /// The session.
+        session: SessionId,
+        /// The mark with which it was opened.
+        token: Nonce,
+    },
+}
+
+/// Frames to a client.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum ClientAnswer {
+    /// The CoServer serves: it is a member.
+    Welcome {
+        /// Its place.
+        place: Place,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// The answer to a request for a session.
+    Opened {
+        /// The client's mark.
+        token: Nonce,
+        /// The session, or why there is none.
+        result: Result<SessionId, Refusal>,
+    },
+    /// The answer to a request.
+    Reply {
+        /// The session.
+        session: SessionId,
+        /// The request's number.
+        number: RequestNumber,
+        /// The service's answer, or why the request did not take effect.
+        result: Result<Bytes, Refusal>,
+    },
+    /// The CoServer does not serve this connection; it says so and closes.
+    Refused {
+        /// Why.
+        reason: ClientRefusal,
+    },
+}
+
+/// Why a CoServer does not serve a client's connection. Nothing that was asked on it and not
+/// answered is known to have taken effect or not; the other CoServer will say.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClientRefusal {
+    /// It has not met the other CoServer yet.
+    #[error("this CoServer is starting and no member of the pair yet: try again")]
+    Starting,
+    /// It was removed from the pair, or leaves it.
+    #[error("this CoServer is no member of the pair any more: use the other one")]
+    Removed,
+    /// It can neither reach the other CoServer nor be told to go on alone.
+    #[error("this CoServer holds: it reaches neither its peer nor the witness")]
+    Holding,
+    /// Another pair.
+    #[error("this CoServer belongs to another pair")]
+    WrongPair,
+    /// No common version.
+    #[error("this CoServer speaks another version of the client protocol")]
+    Version,
+    /// A frame that makes no sense here, or one over a limit.
+    #[error("the client sent a frame that is over a limit or out of order")]
+    Protocol,
+    /// More connections, sessions or requests than the limits allow.
+    #[error("this CoServer has more connections, sessions or requests than its limits allow")]
+    Busy,
+}

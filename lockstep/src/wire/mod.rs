@@ -1,0 +1,3 @@
+//! The frames of all connections, and how they become bytes.
+
+pub mod frames;
