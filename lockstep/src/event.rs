@@ -67,6 +67,11 @@ pub enum Event {
         /// For which record.
         next: Record,
     },
+    /// The peer asked the witness, and may have been granted it.
+    PeerAsked {
+        /// For which record.
+        next: Record,
+    },
     /// The witness refused to answer with a record.
     WitnessRefused {
         /// Why.

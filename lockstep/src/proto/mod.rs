@@ -1,3 +1,44 @@
 //! The replica core.
+//!
+//! What is *not* here: threads, sockets, files, clocks, entropy, locks, and
+//! anything whose order differs from run to run. Time and randomness are
+//! arguments; the service is not called but reported on. So the same code runs
+//! in the real runtime, in the simulator and under a fuzzer.
+//!
+//! # Driving a replica
+//!
+//! 1. Give it everything that has happened, one [`Input`](io::Input) at a time,
+//!    with the time: [`Replica::handle`].
+//! 2. Drain [`Replica::poll`] and do what it says. Frames come out before
+//!    executions; send them before executing, so that the peer works meanwhile.
+//! 3. Execute what [`Output::Execute`](io::Output::Execute) hands out, in order,
+//!    and give each result back as [`Input::Executed`](io::Input::Executed).
+//! 4. Call it with [`Input::Timeout`](io::Input::Timeout) no later than
+//!    [`Replica::next_timeout`] says, asked anew after every round.
+//! 5. Take inputs of clients and devices only while [`Replica::takes_input`];
+//!    answer [`Output::Append`](io::Output::Append) and
+//!    [`Output::PersistMembership`](io::Output::PersistMembership) when it is
+//!    done.
+//!
+//! The rules that it keeps are numbered in `docs/protocol.md`; the code quotes
+//! the numbers where it enforces them.
 
 pub mod io;
+
+mod clients;
+mod clock;
+mod epochs;
+mod gateway;
+mod kept;
+mod links;
+mod log;
+mod membership;
+mod ordering;
+mod peer;
+mod pump;
+mod release;
+mod replica;
+mod time;
+
+pub use io::{Boot, Command, Config, DivergencePolicy, Input, Output, Standing, Status};
+pub use replica::Replica;

@@ -1,3 +1,4 @@
 //! The frames of all connections, and how they become bytes.
 
 pub mod frames;
+pub mod header;

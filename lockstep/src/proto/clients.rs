@@ -1,0 +1,114 @@
+//! Handlers of clients' connections (section C of `docs/protocol.md`).
+
+use super::io::{Input, Output, Standing};
+use super::replica::Replica;
+use crate::entry::EntryKind;
+use crate::ids::ConnId;
+use crate::limits;
+use crate::output::{OutputKind, Refusal};
+use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
+use crate::wire::header;
+
+impl Replica {
+    pub(super) fn on_client(&mut self, conn: ConnId, call: ClientCall) {
+        let (kind, alone) = match call {
+            ClientCall::Hello { pair, protocol } => {
+                if pair != self.config.pair {
+                    return self.refuse(conn, ClientRefusal::WrongPair);
+                }
+                if !(protocol.oldest..=protocol.newest).contains(&header::VERSION) {
+                    return self.refuse(conn, ClientRefusal::Version);
+                }
+                return self.welcome(conn);
+            }
+            _ if !self.gateway.knows(conn) => {
+                return self.refuse(conn, ClientRefusal::Protocol);
+            }
+            ClientCall::Open { token, alone } => (EntryKind::SessionOpen { token }, alone),
+            ClientCall::Request { session, token, number, lowest, alone, body } => {
+                if body.len() > limits::INPUT_BYTES {
+                    return self.refuse(conn, ClientRefusal::Protocol);
+                }
+                (EntryKind::SessionRequest { session, token, number, lowest, body }, alone)
+            }
+            ClientCall::Close { session, token } => {
+                (EntryKind::SessionClose { session, token }, false)
+            }
+        };
+        if !self.gateway.attach(conn, &kind) {
+            return self.refuse(conn, ClientRefusal::Busy);
+        }
+        if alone || self.is_sequencer() {
+            self.take_from_client(conn, kind);
+        } else if self.gateway.has_room() {
+            self.gateway.copy(kind, self.now.mono);
+        } else {
+            self.refuse(conn, ClientRefusal::Busy);
+        }
+    }
+
+    fn take_from_client(&mut self, conn: ConnId, kind: EntryKind) {
+        // The driver stops reading clients when no input is taken; a few frames may be under
+        // way all the same, and those fit in the margin that `takes_input` leaves.
+        if self.kept.has_room() {
+            self.take(kind);
+        } else {
+            self.refuse(conn, ClientRefusal::Busy);
+        }
+    }
+
+    fn welcome(&mut self, conn: ConnId) {
+        match self.standing {
+            Standing::Starting => self.refuse(conn, ClientRefusal::Starting),
+            Standing::Holding => self.refuse(conn, ClientRefusal::Holding),
+            Standing::Out => self.refuse(conn, ClientRefusal::Removed),
+            Standing::Serving { epoch, .. } => {
+                if self.gateway.connect(conn) {
+                    let answer = ClientAnswer::Welcome { place: self.config.place, epoch };
+                    self.outputs.push_back(Output::Client { conn, answer });
+                } else {
+                    self.refuse(conn, ClientRefusal::Busy);
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, reason: ClientRefusal) {
+        self.gateway.disconnect(conn);
+        self.outputs.push_back(Output::Client { conn, answer: ClientAnswer::Refused { reason } });
+        self.outputs.push_back(Output::CloseClient { conn });
+    }
+
+    pub(super) fn turn_clients_away(&mut self, reason: ClientRefusal) {
+        for conn in self.gateway.drain() {
+            self.refuse(conn, reason);
+        }
+    }
+
+    /// Once out, clients get a clear answer and everything else is over.
+    pub(super) fn handle_when_out(&mut self, input: Input) {
+        if let Input::Client { conn, .. } = input {
+            self.refuse(conn, ClientRefusal::Removed);
+        }
+    }
+
+    /// A released answer goes to the client that waits for it here, if one does.
+    pub(super) fn answer_client(&mut self, kind: OutputKind) {
+        let (conn, answer) = match kind {
+            OutputKind::Opened { token, result } => {
+                (self.gateway.opener(token), ClientAnswer::Opened { token, result })
+            }
+            OutputKind::Reply { session, token, number, result } => {
+                let conn = self.gateway.listener(session, token);
+                if matches!(result, Err(Refusal::UnknownSession)) {
+                    self.gateway.forget(session, token);
+                }
+                (conn, ClientAnswer::Reply { session, number, result })
+            }
+            OutputKind::Device { .. } => return,
+        };
+        if let Some(conn) = conn {
+            self.outputs.push_back(Output::Client { conn, answer });
+        }
+    }
+}

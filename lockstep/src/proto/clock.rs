@@ -1,0 +1,123 @@
+//! Log time: what the sequencer stamps on entries.
+//!
+//! The time of the last entry plus the monotonic time since, slewed towards the
+//! wall clock (rule O4): it neither goes back nor stands still when the wall
+//! clock jumps or another replica with another clock becomes the sequencer.
+
+use core::time::Duration;
+
+use crate::ids::{LogTime, Mono, Now};
+
+/// Log time runs at most this much faster or slower than the monotonic clock, as a divisor:
+/// 1/16 makes up a second in sixteen, and is harmless to any timer.
+const SLEW: u64 = 16;
+
+/// A wall clock further than this from log time is reported.
+const STRAY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Default)]
+pub(super) struct LogClock {
+    /// The last entry's timestamp and when it was appended here.
+    last: LogTime,
+    at: Mono,
+    strays: bool,
+}
+
+impl LogClock {
+    /// An entry of this time was appended now. Tells when this machine's wall clock has newly
+    /// strayed from the log's time.
+    pub(super) fn anchor(&mut self, time: LogTime, now: Now) -> bool {
+        self.last = time;
+        self.at = now.mono;
+        let distance = Duration::from_nanos(now.wall.0.abs_diff(time.0));
+        let strays = if self.strays { distance > STRAY / 2 } else { distance > STRAY };
+        let newly = strays && !self.strays;
+        self.strays = strays;
+        newly
+    }
+
+    /// The log's time now: what an entry ordered now is stamped with. Later than the last one.
+    pub(super) fn stamp(&self, now: Now) -> LogTime {
+        if self.last == LogTime(0) {
+            return LogTime(now.wall.0.max(1));
+        }
+        let elapsed = now.mono.0.saturating_sub(self.at.0);
+        let free = self.last.0.saturating_add(elapsed);
+        let slew = elapsed / SLEW;
+        let steered = now.wall.0.clamp(free - slew, free.saturating_add(slew));
+        LogTime(steered.max(self.last.0.saturating_add(1)))
+    }
+
+    /// When to look again whether log time has come to `due`: never late by more than the slew
+    /// of the remaining time, and not busily.
+    pub(super) fn look_again(&self, due: LogTime, now: Now) -> Mono {
+        let remaining = due.since(self.stamp(now));
+        let soonest = remaining.mul_f64(SLEW as f64 / (SLEW + 1) as f64);
+        now.mono.plus(soonest.max(Duration::from_micros(20)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(mono: u64, wall: u64) -> Now {
+        Now { mono: Mono(mono), wall: LogTime(wall) }
+    }
+
+    #[test]
+    fn follows_the_wall_clock_while_that_is_steady() {
+        let mut clock = LogClock::default();
+        clock.anchor(LogTime(100 * SECOND), at(0, 100 * SECOND));
+        assert_eq!(clock.stamp(at(SECOND, 101 * SECOND)), LogTime(101 * SECOND));
+    }
+
+    #[test]
+    fn neither_goes_back_nor_stands_still_when_the_wall_clock_jumps_back() {
+        let mut clock = LogClock::default();
+        clock.anchor(LogTime(100 * SECOND), at(0, 100 * SECOND));
+        let stamp = clock.stamp(at(SECOND, 50 * SECOND));
+        assert_eq!(stamp, LogTime(101 * SECOND - SECOND / SLEW));
+    }
+
+    #[test]
+    fn does_not_leap_when_the_wall_clock_does() {
+        let mut clock = LogClock::default();
+        clock.anchor(LogTime(100 * SECOND), at(0, 100 * SECOND));
+        let stamp = clock.stamp(at(SECOND, 500 * SECOND));
+        assert_eq!(stamp, LogTime(101 * SECOND + SECOND / SLEW));
+    }
+
+    #[test]
+    fn two_entries_in_one_instant_have_different_times() {
+        let mut clock = LogClock::default();
+        clock.anchor(LogTime(7), at(5, 7));
+        assert_eq!(clock.stamp(at(5, 7)), LogTime(8));
+    }
+
+    #[test]
+    fn a_straying_clock_is_reported_once_until_it_has_come_back() {
+        let mut clock = LogClock::default();
+        assert!(!clock.anchor(LogTime(100 * SECOND), at(0, 100 * SECOND)));
+        assert!(clock.anchor(LogTime(101 * SECOND), at(0, 200 * SECOND)));
+        assert!(!clock.anchor(LogTime(102 * SECOND), at(0, 200 * SECOND)));
+        assert!(!clock.anchor(LogTime(200 * SECOND), at(0, 200 * SECOND)));
+        assert!(clock.anchor(LogTime(201 * SECOND), at(0, 900 * SECOND)));
+    }
+
+    #[test]
+    fn looking_again_comes_to_the_due_time_in_few_looks() {
+        let mut clock = LogClock::default();
+        clock.anchor(LogTime(100 * SECOND), at(0, 100 * SECOND));
+        let due = LogTime(110 * SECOND);
+        let (mut now, mut looks) = (at(0, 100 * SECOND), 0);
+        while clock.stamp(now) < due {
+            let next = clock.look_again(due, now);
+            now = at(next.0, 100 * SECOND + next.0);
+            looks += 1;
+        }
+        assert!(looks < 12, "{looks}");
+    }
+}

@@ -1,0 +1,220 @@
+//! Handlers of the witness, and of who is a member.
+
+use super::io::{Output, Standing};
+use super::membership::Meaning;
+use super::release::Agreement;
+use super::replica::{Replica, Resend};
+use crate::entry::EntryKind;
+use crate::event::{Event, Ignored, StopCause, Suspicion};
+use crate::ids::{Incarnation, Nonce};
+use crate::limits;
+use crate::record::{Origin, Record};
+use crate::wire::frames::{
+    ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall,
+};
+use crate::wire::header;
+
+impl Replica {
+    pub(super) fn on_witness_up(&mut self) {
+        self.witness_up = true;
+        self.event(Event::Witness { up: true });
+        let (pair, place, incarnation) = (self.config.pair, self.config.place, self.incarnation);
+        let protocol = Versions { oldest: header::VERSION, newest: header::VERSION };
+        let hello = WitnessCall::Hello { pair, place, incarnation, protocol };
+        self.outputs.push_back(Output::Witness(hello));
+        self.ask_witness();
+    }
+
+    pub(super) fn on_witness_down(&mut self) {
+        if core::mem::take(&mut self.witness_up) {
+            self.event(Event::Witness { up: false });
+        }
+    }
+
+    pub(super) fn on_witness(&mut self, answer: WitnessAnswer) {
+        match answer {
+            WitnessAnswer::Present { record } => self.on_told(record),
+            WitnessAnswer::Refused { reason } => self.event(Event::WitnessRefused { reason }),
+        }
+    }
+
+    /// Sends the open request, or asks for the present record.
+    pub(super) fn ask_witness(&mut self) {
+        if !self.witness_up {
+            return;
+        }
+        self.witness_asked = Some(self.now.mono);
+        let call = match self.membership.send_open(self.now.mono) {
+            Some(request) => WitnessCall::Ask { request },
+            None => WitnessCall::Query { known: self.membership.record().copied() },
+        };
+        self.outputs.push_back(Output::Witness(call));
+    }
+
+    /// Asks at the next opportunity instead of the next interval.
+    pub(super) fn ask_witness_soon(&mut self) {
+        self.witness_asked = None;
+    }
+
+    /// The witness, or the peer in its name, says which record is the present one.
+    pub(super) fn on_told(&mut self, record: Record) {
+        match self.membership.meaning(record) {
+            Meaning::Same => {}
+            Meaning::Vacant => self.form(),
+            Meaning::Stale => self.ignore(Ignored::StaleAnswer),
+            Meaning::Enter { record } => self.enter(record),
+            Meaning::Removed => self.stop(StopCause::Removed { by: record }),
+            Meaning::NotAMember => self.stop(StopCause::NotAMember { record }),
+        }
+    }
+
+    /// Asks to form the pair, if both are fresh and have met (rule E3).
+    pub(super) fn form(&mut self) {
+        let Some(peer) = self.met.filter(|peer| self.is_linked_to(*peer)) else { return };
+        let nonce = self.nonce();
+        let asked = self.membership.ask_to_form(peer, nonce);
+        self.on_asked(asked);
+    }
+
+    fn is_linked_to(&self, peer: Incarnation) -> bool {
+        self.links.iter().any(|link| link.greeted == Some(peer))
+    }
+
+    fn on_asked(&mut self, asked: Option<Record>) {
+        let Some(next) = asked else { return };
+        self.persist_membership();
+        self.event(Event::Asked { next });
+        if let Some(open) = self.membership.open() {
+            let request = open.request;
+            self.send_everywhere(PeerFrame::Asked { request });
+        }
+        self.ask_witness_soon();
+    }
+
+    fn persist_membership(&mut self) {
+        let (number, membership) = self.membership.write_down();
+        self.outputs.push_back(Output::PersistMembership { number, membership });
+    }
+
+    /// Follows a record from now on.
+    fn enter(&mut self, record: Record) {
+        let renewed = self.membership.record().is_some_and(|old| record.renews(old));
+        self.membership.enter(record);
+        self.persist_membership();
+        self.end_suspicion();
+        self.epoch_since = Some(self.now.mono);
+        if !renewed {
+            self.begin_epoch(record);
+        }
+        let (sequencer, after) = (self.sequencer, self.log.held());
+        self.event(Event::Epoch { record, sequencer, after });
+        self.announce_standing();
+        self.send_everywhere(PeerFrame::Epoch { record });
+        self.release();
+    }
+
+    /// A new epoch with other members: its asker orders from here on (rule O8).
+    fn begin_epoch(&mut self, record: Record) {
+        self.sequencer = record.asker;
+        self.agreement = Agreement::default();
+        self.progress = Progress::default();
+        self.divergence = None;
+        self.resend = Resend::default();
+        self.peer_advanced = self.now.mono;
+        self.inbox.clear();
+        self.clear_ahead();
+        self.kept.restart(self.now.mono);
+        if !self.is_sequencer() {
+            return;
+        }
+        if record.origin == Origin::Formed {
+            self.order_own(EntryKind::Genesis { seed: self.seed });
+        }
+        self.order_own(EntryKind::Membership { record });
+        self.take_over_inputs();
+    }
+
+    /// The peer is to be removed, for this reason (rule E5).
+    pub(super) fn suspect(&mut self, suspicion: Suspicion) {
+        // A stronger reason takes the place of a weaker one.
+        if self.suspicion.is_some_and(|(old, _)| old >= suspicion) {
+            return;
+        }
+        self.suspicion = Some((suspicion, self.now.mono));
+        self.event(Event::Suspected { suspicion });
+        let nonce = self.nonce();
+        let asked = self.membership.ask_alone(nonce);
+        self.on_asked(asked);
+    }
+
+    /// The peer is heard again before anything came of the suspicion (rule E6).
+    pub(super) fn clear_suspicion(&mut self) {
+        let Some((suspicion, _)) = self.suspicion.take() else { return };
+        self.event(Event::Cleared { suspicion });
+        let nonce = self.nonce();
+        let asked = self.membership.settle(nonce);
+        self.on_asked(asked);
+        self.resume();
+    }
+
+    fn end_suspicion(&mut self) {
+        self.suspicion = None;
+        self.reported_dead = false;
+        self.resume();
+    }
+
+    fn resume(&mut self) {
+        if let Some(since) = self.holding.take() {
+            self.event(Event::Resumed { held: self.now.mono.since(since) });
+            self.announce_standing();
+        }
+    }
+
+    /// Renews what a suspicion asked for, once an earlier request is settled.
+    pub(super) fn pursue_suspicion(&mut self) {
+        if self.suspicion.is_some() && self.membership.open().is_none() {
+            let nonce: Nonce = self.nonce();
+            let asked = self.membership.ask_alone(nonce);
+            self.on_asked(asked);
+        }
+    }
+
+    pub(super) fn announce_standing(&mut self) {
+        let standing = self.present_standing();
+        if standing != self.standing {
+            self.standing = standing;
+            self.outputs.push_back(Output::Standing(standing));
+        }
+    }
+
+    fn present_standing(&self) -> Standing {
+        let Some(record) = self.membership.record() else { return Standing::Starting };
+        if self.stopped {
+            return Standing::Out;
+        }
+        if self.holding.is_some() {
+            return Standing::Holding;
+        }
+        let (epoch, duplex) = (record.epoch, record.members.is_duplex());
+        Standing::Serving { epoch, duplex, sequencer: self.sequencer }
+    }
+
+    /// This replica is out: it releases nothing from here on (rule E9).
+    pub(super) fn stop(&mut self, cause: StopCause) {
+        if self.stopped {
+            return;
+        }
+        let epoch = self.membership.epoch();
+        if self.is_duplex() && !matches!(cause, StopCause::Removed { .. }) {
+            let mut reason = cause.to_string();
+            reason.truncate(limits::REASON_BYTES);
+            self.send_everywhere(PeerFrame::Farewell { epoch, reason });
+        }
+        self.stopped = true;
+        self.standing = Standing::Out;
+        self.outputs.push_back(Output::Standing(Standing::Out));
+        self.turn_clients_away(ClientRefusal::Removed);
+        self.event(Event::Stopped { cause: cause.clone() });
+        self.outputs.push_back(Output::Stop { cause });
+    }
+}

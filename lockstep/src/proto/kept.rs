@@ -1,0 +1,99 @@
+//! Inputs that this replica took: kept until the log has them (rules O5 to O7).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::entry::{EntryKind, Origin};
+use crate::ids::{Incarnation, Mono, OriginNumber};
+use crate::limits;
+use crate::wire::frames::Forward;
+
+/// The highest number ordered of each origin; only the next one is ordered.
+#[derive(Debug, Default)]
+pub(super) struct Origins(BTreeMap<Incarnation, OriginNumber>);
+
+impl Origins {
+    pub(super) fn highest(&self, incarnation: Incarnation) -> OriginNumber {
+        self.0.get(&incarnation).copied().unwrap_or_default()
+    }
+
+    /// An entry of this origin was appended.
+    pub(super) fn ordered(&mut self, origin: &Origin) {
+        if origin.number == OriginNumber(0) {
+            return;
+        }
+        let highest = self.0.entry(origin.incarnation).or_default();
+        assert_eq!(origin.number, highest.next(), "inputs of an origin are ordered in turn");
+        *highest = origin.number;
+    }
+}
+
+/// One input and since when it waits.
+#[derive(Debug)]
+struct Waiting {
+    forward: Forward,
+    since: Mono,
+}
+
+/// A follower's inputs on their way into the log, in number order without gaps.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    inputs: VecDeque<Waiting>,
+    bytes: usize,
+    last: OriginNumber,
+}
+
+impl Kept {
+    /// Whether another input may be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.inputs.len() < limits::KEPT_INPUTS
+            && self.bytes + limits::INPUT_BYTES <= limits::KEPT_BYTES
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// The lowest number that is not in the log yet, or will be given next.
+    pub(super) fn first(&self) -> OriginNumber {
+        self.inputs.front().map_or(self.last.next(), |input| input.forward.number)
+    }
+
+    /// Since when the first one waits.
+    pub(super) fn since(&self) -> Option<Mono> {
+        self.inputs.front().map(|input| input.since)
+    }
+
+    /// Takes an input, to be forwarded.
+    pub(super) fn keep(&mut self, kind: EntryKind, now: Mono) {
+        let number = self.number();
+        self.bytes += kind.payload_len();
+        self.inputs.push_back(Waiting { forward: Forward { number, kind }, since: now });
+    }
+
+    /// The next number, for an input that is ordered at once.
+    pub(super) fn number(&mut self) -> OriginNumber {
+        self.last = self.last.next();
+        self.last
+    }
+
+    /// The log has everything up to this number.
+    pub(super) fn ordered(&mut self, number: OriginNumber) {
+        while self.first() <= number {
+            let Some(input) = self.inputs.pop_front() else { break };
+            self.bytes -= input.forward.kind.payload_len();
+        }
+    }
+
+    /// Inputs from this number on.
+    pub(super) fn from(&self, number: OriginNumber) -> impl Iterator<Item = &Forward> {
+        let skip = number.0.saturating_sub(self.first().0);
+        self.inputs.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).map(|i| &i.forward)
+    }
+
+    /// The role changed: time that the inputs waited for another sequencer does not count.
+    pub(super) fn restart(&mut self, now: Mono) {
+        for input in &mut self.inputs {
+            input.since = now;
+        }
+    }
+}

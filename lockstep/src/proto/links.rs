@@ -1,0 +1,199 @@
+//! The links: which carry heartbeats, and how far each has sent.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use crate::ids::{Incarnation, Index, LinkId, Mono, OriginNumber};
+
+/// Heartbeats under way whose answers are still waited for; older ones no longer tell anything.
+const PINGS: usize = 64;
+
+/// Shortest wait before entries count as lost on a link and are sent again.
+const RESEND_MIN: Duration = Duration::from_millis(30);
+
+/// Longest.
+const RESEND_MAX: Duration = Duration::from_secs(1);
+
+/// One link.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) id: LinkId,
+    pub(super) connected: bool,
+    /// The peer's process, from its hello on this connection.
+    pub(super) greeted: Option<Incarnation>,
+    /// The peer has had our hello on this connection.
+    pub(super) heard: bool,
+    /// Its queue is full.
+    pub(super) blocked: bool,
+    /// Heartbeats come back.
+    pub(super) up: bool,
+    /// When the last of our own came back; discounted by our own stalls.
+    pub(super) echoed: Mono,
+    pings: VecDeque<(u64, Mono)>,
+    sequence: u64,
+    round_trip: Option<Duration>,
+    /// The next entry to send here.
+    pub(super) cursor: Index,
+    /// Entries up to here go here whole, bulk included, because another link failed to bring
+    /// them.
+    pub(super) whole_to: Index,
+    /// The next input to forward here.
+    pub(super) forward: OriginNumber,
+    /// What the peer was last told here.
+    pub(super) told: Told,
+}
+
+/// The parts of a progress report that are worth a frame of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) executed: Index,
+    pub(super) persisted: Index,
+    pub(super) held: Index,
+}
+
+impl Link {
+    pub(super) fn new(id: LinkId) -> Self {
+        Self {
+            id,
+            connected: false,
+            greeted: None,
+            heard: false,
+            blocked: false,
+            up: false,
+            echoed: Mono(0),
+            pings: VecDeque::new(),
+            sequence: 0,
+            round_trip: None,
+            cursor: Index(1),
+            whole_to: Index(0),
+            forward: OriginNumber(1),
+            told: Told::default(),
+        }
+    }
+
+    /// A connection is there. Everything that the peer may lack is sent on it.
+    pub(super) fn connect(&mut self, first: Index, forward: OriginNumber, now: Mono) {
+        *self = Self {
+            connected: true,
+            echoed: now,
+            cursor: first,
+            forward,
+            sequence: self.sequence,
+            ..Self::new(self.id)
+        };
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        *self = Self { sequence: self.sequence, ..Self::new(self.id) };
+    }
+
+    /// Whether frames of an epoch may go here.
+    pub(super) fn carries(&self) -> bool {
+        self.connected && self.heard && self.greeted.is_some() && !self.blocked
+    }
+
+    /// The next heartbeat's mark.
+    pub(super) fn ping(&mut self, now: Mono) -> u64 {
+        self.sequence += 1;
+        if self.pings.len() == PINGS {
+            self.pings.pop_front();
+        }
+        self.pings.push_back((self.sequence, now));
+        self.sequence
+    }
+
+    /// A heartbeat came back. Returns how long after the one before, if it is news.
+    pub(super) fn pong(&mut self, sequence: u64, now: Mono) -> Option<Duration> {
+        let at = self.pings.iter().position(|(mark, _)| *mark == sequence)?;
+        let (_, sent) = self.pings.drain(..=at).next_back()?;
+        let sample = now.since(sent);
+        self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
+        let gap = now.since(self.echoed);
+        self.echoed = now;
+        Some(gap)
+    }
+
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// How long entries may go unacknowledged before they are sent again.
+    pub(super) fn resend_after(&self) -> Duration {
+        self.round_trip.map_or(RESEND_MIN, |trip| (trip * 4).clamp(RESEND_MIN, RESEND_MAX))
+    }
+
+    /// Goes back to the first entry that the peer lacks.
+    pub(super) fn rewind(&mut self, first: Index, forward: OriginNumber) {
+        if first < self.cursor {
+            self.whole_to = self.whole_to.max(self.cursor.prev());
+            self.cursor = first;
+        }
+        self.forward = self.forward.min(forward);
+    }
+}
+
+/// The silence timeout, adapted to how regularly heartbeats come back (rule S2).
+#[derive(Debug)]
+pub(super) struct Silence {
+    floor: Duration,
+    ceiling: Duration,
+    heartbeat: Duration,
+    /// The longest gap between two returns of late; forgotten by halves.
+    peak: Duration,
+}
+
+impl Silence {
+    pub(super) fn new(floor: Duration, ceiling: Duration, heartbeat: Duration) -> Self {
+        // Nothing is known yet, so the full patience.
+        Self { floor, ceiling, heartbeat, peak: ceiling }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        (self.heartbeat + self.peak * 3).clamp(self.floor.min(self.ceiling), self.ceiling)
+    }
+
+    /// Two heartbeats came back this far apart.
+    pub(super) fn observe(&mut self, gap: Duration) {
+        // A weight of 1/512 forgets half of a peak within a few seconds of heartbeats.
+        self.peak = gap.max(self.peak - self.peak / 512);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn patience_shrinks_with_regular_heartbeats_and_returns_with_a_late_one() {
+        let mut silence = Silence::new(MS * 40, MS * 100, MS * 10);
+        assert_eq!(silence.timeout(), MS * 100);
+        for _ in 0..3000 {
+            silence.observe(MS * 10);
+        }
+        assert_eq!(silence.timeout(), MS * 40);
+        silence.observe(MS * 25);
+        assert_eq!(silence.timeout(), MS * 85);
+    }
+
+    #[test]
+    fn an_answer_to_a_forgotten_or_repeated_heartbeat_tells_nothing() {
+        let mut link = Link::new(LinkId(0));
+        link.connect(Index(1), OriginNumber(1), Mono(0));
+        let mark = link.ping(Mono(10));
+        assert_eq!(link.pong(mark, Mono(30)), Some(Duration::from_nanos(30)));
+        assert_eq!(link.pong(mark, Mono(40)), None);
+        assert_eq!(link.pong(mark + 1, Mono(40)), None);
+        assert_eq!(link.round_trip(), Some(Duration::from_nanos(20)));
+    }
+
+    #[test]
+    fn rewinding_makes_the_link_carry_bulk_that_another_one_lost() {
+        let mut link = Link::new(LinkId(0));
+        link.connect(Index(1), OriginNumber(1), Mono(0));
+        link.cursor = Index(9);
+        link.rewind(Index(4), OriginNumber(1));
+        assert_eq!((link.cursor, link.whole_to), (Index(4), Index(8)));
+    }
+}

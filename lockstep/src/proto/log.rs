@@ -1,0 +1,205 @@
+//! The window of the log: entries held, their digests, and what executing them came to.
+//!
+//! Everything that is agreed upon and released is dropped from the front, so
+//! the window is as long as what is under way.
+
+use std::collections::VecDeque;
+
+use crate::digest::{Digest, Hasher};
+use crate::entry::Entry;
+use crate::ids::{Index, LogTime, Place};
+use crate::limits;
+use crate::output::{self, Executed, Output};
+
+/// One entry and what became of it.
+#[derive(Debug)]
+struct Slot {
+    entry: Entry,
+    /// Running digest of the entries at this one.
+    chain: Digest,
+    /// Weight of all entries from the start of the lineage up to this one.
+    weight: u64,
+    /// Who was the sequencer at this entry.
+    sequencer: Place,
+    /// Set once executed; `outputs` is emptied when they are released.
+    done: Option<Done>,
+}
+
+#[derive(Debug)]
+struct Done {
+    outputs: Vec<Output>,
+    weight: usize,
+    digest: Digest,
+    wakeup: Option<LogTime>,
+    panicked: bool,
+}
+
+/// The digests at one index.
+#[derive(Clone, Copy, Debug, Default)]
+struct Digests {
+    chain: Digest,
+    outputs: Digest,
+    weight: u64,
+}
+
+/// The entries that are held and not yet dropped.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// The last entry that was dropped, and the digests there.
+    base: Index,
+    at_base: Digests,
+    slots: VecDeque<Slot>,
+    executed: Index,
+    wakeup: Option<LogTime>,
+    last_time: LogTime,
+    output_weight: usize,
+    panicked: bool,
+    last_bulk: Index,
+}
+
+impl Log {
+    /// The last entry held; everything before it is held or was.
+    pub(super) fn held(&self) -> Index {
+        Index(self.base.0 + self.slots.len() as u64)
+    }
+
+    pub(super) fn executed(&self) -> Index {
+        self.executed
+    }
+
+    /// The last entry dropped.
+    pub(super) fn base(&self) -> Index {
+        self.base
+    }
+
+    /// Timestamp of the last entry.
+    pub(super) fn last_time(&self) -> LogTime {
+        self.last_time
+    }
+
+    /// When the service wants to be woken, as of the last entry executed.
+    pub(super) fn wakeup(&self) -> Option<LogTime> {
+        self.wakeup
+    }
+
+    /// Whether the last entry executed panicked; nothing is executed after it.
+    pub(super) fn panicked(&self) -> bool {
+        self.panicked
+    }
+
+    /// The last entry that is bulk.
+    pub(super) fn last_bulk(&self) -> Index {
+        self.last_bulk
+    }
+
+    /// How many entries the window holds.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Bytes of entries and outputs in the window.
+    pub(super) fn bytes(&self) -> usize {
+        let entries = self.weight_at(self.held()).saturating_sub(self.at_base.weight);
+        usize::try_from(entries).unwrap_or(usize::MAX).saturating_add(self.output_weight)
+    }
+
+    fn slot(&self, index: Index) -> Option<&Slot> {
+        let at = index.0.checked_sub(self.base.0 + 1)?;
+        self.slots.get(usize::try_from(at).ok()?)
+    }
+
+    /// The entry at this index, if it is in the window.
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
+        self.slot(index).map(|slot| &slot.entry)
+    }
+
+    /// Weight of all entries up to this one, for measuring what is under way between two.
+    /// Before the window: that at its start.
+    pub(super) fn weight_at(&self, index: Index) -> u64 {
+        self.slot(index).map_or(self.at_base.weight, |slot| slot.weight)
+    }
+
+    /// The running digest of the entries at this index, if it is still known.
+    pub(super) fn chain_at(&self, index: Index) -> Option<Digest> {
+        if index == self.base {
+            return Some(self.at_base.chain);
+        }
+        self.slot(index).map(|slot| slot.chain)
+    }
+
+    fn outputs_at(&self, index: Index) -> Option<Digest> {
+        if index == self.base {
+            return Some(self.at_base.outputs);
+        }
+        self.slot(index)?.done.as_ref().map(|done| done.digest)
+    }
+
+    /// What two replicas compare at an executed entry: its outputs' running digest together
+    /// with the entries' (rule R2), so that replicas which executed different entries to the
+    /// same outputs are told apart too.
+    pub(super) fn agreement_at(&self, index: Index) -> Option<Digest> {
+        let (chain, outputs) = (self.chain_at(index)?, self.outputs_at(index)?);
+        Some(Hasher::after(outputs).bytes(&chain.0).finish())
+    }
+
+    /// Appends the next entry, made while this place had the sequencer.
+    pub(super) fn append(&mut self, entry: Entry, sequencer: Place) {
+        assert_eq!(entry.index, self.held().next(), "entries are appended in order");
+        assert!(entry.time > self.last_time, "log time goes forward");
+        let previous = self.chain_at(self.held()).expect("the last entry's digest is known");
+        let weight = self.weight_at(self.held()) + entry.weight() as u64;
+        self.last_time = entry.time;
+        let chain = entry.chain(previous);
+        if entry.kind.payload_len() >= limits::BULK_BYTES {
+            self.last_bulk = entry.index;
+        }
+        self.slots.push_back(Slot { entry, chain, weight, sequencer, done: None });
+    }
+
+    /// Takes the result of the next entry.
+    pub(super) fn executed_next(&mut self, executed: Executed) {
+        assert_eq!(executed.index, self.executed.next(), "entries are executed in order");
+        assert!(!self.panicked, "nothing is executed after a panic");
+        let at = usize::try_from(executed.index.0 - self.base.0 - 1).expect("in the window");
+        let weight = executed.outputs.iter().map(Output::weight).sum();
+        let slot = self.slots.get_mut(at).expect("only entries that are held are executed");
+        self.executed = executed.index;
+        self.wakeup = executed.wakeup;
+        self.panicked = executed.panic.is_some();
+        self.output_weight += weight;
+        slot.done = Some(Done {
+            outputs: executed.outputs,
+            weight,
+            digest: executed.digest,
+            wakeup: executed.wakeup,
+            panicked: executed.panic.is_some(),
+        });
+    }
+
+    /// Takes the outputs of an executed entry for release, after checking once more that they
+    /// are what was agreed upon (rule R4), and tells who the sequencer was there. `None` if they
+    /// no longer match their digest.
+    pub(super) fn release(&mut self, index: Index) -> Option<(Vec<Output>, Place)> {
+        let previous = self.outputs_at(index.prev()).expect("released in order");
+        let at = usize::try_from(index.0 - self.base.0 - 1).expect("in the window");
+        let slot = &mut self.slots[at];
+        let done = slot.done.as_mut().expect("only executed entries are released");
+        let digest = output::chain(previous, index, &done.outputs, done.wakeup, done.panicked);
+        if digest != done.digest {
+            return None;
+        }
+        self.output_weight -= core::mem::take(&mut done.weight);
+        Some((core::mem::take(&mut done.outputs), slot.sequencer))
+    }
+
+    /// Drops everything up to this entry, which must be executed and released.
+    pub(super) fn drop_to(&mut self, index: Index) {
+        while self.base < index {
+            let slot = self.slots.pop_front().expect("only entries that are held are dropped");
+            let done = slot.done.expect("only executed entries are dropped");
+            assert_eq!(done.weight, 0, "only released entries are dropped");
+            self.base = slot.entry.index;
+            self.at_base = Digests { chain: slot.chain, outputs: done.digest, weight: slot.weight };
+        }
+    }
+}

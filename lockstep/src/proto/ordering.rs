@@ -1,0 +1,217 @@
+//! Handlers of the log: taking inputs, ordering them, appending entries, taking results.
+
+use super::io::Output;
+use super::replica::Replica;
+use crate::entry::{Entry, EntryKind, Origin};
+use crate::event::{Event, Ignored};
+use crate::ids::{Index, OriginNumber, Place};
+use crate::limits;
+use crate::output::Executed;
+use crate::wire::frames::Forward;
+
+impl Replica {
+    /// Takes an input from outside: orders it, or keeps it for the sequencer (rule O5).
+    pub(super) fn take(&mut self, kind: EntryKind) {
+        debug_assert!(kind.payload_len() <= limits::INPUT_BYTES, "the driver bounds inputs");
+        if self.membership.record().is_none() {
+            return;
+        }
+        self.kept.keep(kind, self.now.mono);
+        self.order_waiting();
+    }
+
+    /// As sequencer: orders what waits, own inputs first, as far as there is room.
+    pub(super) fn order_waiting(&mut self) {
+        while self.is_sequencer() && self.has_room() {
+            let own = self.kept.from(self.kept.first()).next().cloned();
+            let (place, incarnation, forward) = if let Some(forward) = own {
+                (self.config.place, self.incarnation, forward)
+            } else if let Some(forward) = self.inbox.pop_front() {
+                let Some(peer) = self.membership.peer() else { break };
+                (self.config.place.other(), peer, forward)
+            } else {
+                break;
+            };
+            let origin = Origin { place, incarnation, number: forward.number };
+            self.order(forward.kind, origin);
+        }
+    }
+
+    /// Orders an entry that the protocol, or the time, makes.
+    pub(super) fn order_own(&mut self, kind: EntryKind) {
+        let (place, incarnation) = (self.config.place, self.incarnation);
+        self.order(kind, Origin { place, incarnation, number: OriginNumber(0) });
+    }
+
+    /// Gives an input the next index and a timestamp (rule O1).
+    fn order(&mut self, kind: EntryKind, origin: Origin) {
+        assert!(self.is_sequencer(), "only the sequencer orders (rule O1)");
+        let index = self.log.held().next();
+        let time = self.clock.stamp(self.now);
+        self.append(Entry { index, epoch: self.membership.epoch(), time, origin, kind });
+    }
+
+    fn append(&mut self, entry: Entry) {
+        self.origins.ordered(&entry.origin);
+        if entry.origin.incarnation == self.incarnation {
+            self.kept.ordered(entry.origin.number);
+        }
+        self.gateway.appended(&entry);
+        if self.clock.anchor(entry.time, self.now) {
+            self.event(Event::ClockStrays { wall: self.now.wall, log: entry.time });
+        }
+        self.outputs.push_back(Output::Append(entry.clone()));
+        let (index, epoch) = (entry.index, entry.epoch);
+        let hand_over = match entry.kind {
+            EntryKind::HandOver { to } if epoch == self.membership.epoch() => Some(to),
+            _ => None,
+        };
+        self.log.append(entry, self.sequencer);
+        if let Some(to) = hand_over {
+            self.on_handed_over(to, index);
+        }
+    }
+
+    /// Gives the sequencer role away (rule O9).
+    pub(super) fn hand_over(&mut self) {
+        let calm = self.suspicion.is_none() && self.divergence.is_none();
+        if self.is_sequencer() && self.is_duplex() && calm && !self.log.panicked() {
+            self.order_own(EntryKind::HandOver { to: self.config.place.other() });
+        }
+    }
+
+    fn on_handed_over(&mut self, to: Place, index: Index) {
+        self.sequencer = to;
+        // What the follower forwarded it keeps, and now orders itself.
+        self.inbox.clear();
+        self.clear_ahead();
+        self.kept.restart(self.now.mono);
+        self.event(Event::HandedOver { to, index });
+        self.announce_standing();
+        if self.is_sequencer() {
+            self.take_over_inputs();
+        }
+    }
+
+    /// Having become the sequencer: what was kept for the other one is ordered here (rule O6).
+    pub(super) fn take_over_inputs(&mut self) {
+        for copy in self.gateway.take_copies() {
+            self.kept.keep(copy, self.now.mono);
+        }
+        self.order_waiting();
+    }
+
+    /// Entries from the sequencer, on any link, in any order, perhaps for the second time.
+    pub(super) fn on_entries(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            self.peer_has = self.peer_has.max(entry.index);
+            if entry.index <= self.log.held() {
+                continue;
+            }
+            if self.is_sequencer() {
+                return self.ignore(Ignored::NotOurRole);
+            }
+            let last = self.log.base().0 + self.window_limit() as u64;
+            let full = self.ahead_bytes + entry.weight() > self.config.window_bytes;
+            let next = entry.index == self.log.held().next();
+            if entry.index.0 > last || (full && !next) {
+                return self.ignore(Ignored::BeyondWindow { index: entry.index });
+            }
+            if next {
+                self.append_from_peer(entry);
+                self.append_ahead();
+            } else {
+                self.ahead_bytes += entry.weight();
+                if let Some(old) = self.ahead.insert(entry.index, entry) {
+                    self.ahead_bytes -= old.weight();
+                }
+            }
+        }
+    }
+
+    fn append_ahead(&mut self) {
+        while !self.is_sequencer()
+            && let Some(entry) = self.ahead.remove(&self.log.held().next())
+        {
+            self.ahead_bytes -= entry.weight();
+            self.append_from_peer(entry);
+        }
+        // Copies of what meanwhile came by another link.
+        while let Some(first) = self.ahead.first_entry()
+            && *first.key() <= self.log.held()
+        {
+            self.ahead_bytes -= first.remove().weight();
+        }
+    }
+
+    pub(super) fn clear_ahead(&mut self) {
+        self.ahead.clear();
+        self.ahead_bytes = 0;
+    }
+
+    fn append_from_peer(&mut self, entry: Entry) {
+        let highest = self.origins.highest(entry.origin.incarnation);
+        let number = entry.origin.number;
+        let in_turn = number == OriginNumber(0) || number == highest.next();
+        let in_time = entry.time > self.log.last_time();
+        if !in_turn || !in_time || entry.epoch > self.membership.epoch() {
+            return self.ignore(Ignored::Absurd);
+        }
+        self.append(entry);
+    }
+
+    /// Inputs from the follower; only the next one of its origin is taken (rule O5).
+    pub(super) fn on_forwards(&mut self, forwards: Vec<Forward>) {
+        if forwards.is_empty() || !self.is_sequencer() {
+            return;
+        }
+        for forward in forwards {
+            if forward.kind.is_protocol() || self.inbox.len() >= limits::KEPT_INPUTS {
+                return self.ignore(Ignored::Absurd);
+            }
+            if forward.number == self.taken_from_peer().next() {
+                self.inbox.push_back(forward);
+            }
+        }
+        self.order_waiting();
+    }
+
+    /// The highest of the peer's inputs that is in the log or waits for room in it.
+    pub(super) fn taken_from_peer(&self) -> OriginNumber {
+        let peer = self.membership.peer().map(|peer| self.origins.highest(peer));
+        let waiting = self.inbox.back().map(|forward| forward.number);
+        peer.unwrap_or_default().max(waiting.unwrap_or_default())
+    }
+
+    /// Whether the window takes another input. Entries of the protocol itself always fit.
+    pub(super) fn has_room(&self) -> bool {
+        self.log.len() < self.config.window_entries && self.log.bytes() < self.config.window_bytes
+    }
+
+    /// The most entries that a follower's window holds: its sequencer keeps its own window
+    /// within the bound, and may have dropped up to one window that the follower, with its
+    /// fewer reports, has not yet released.
+    pub(super) fn window_limit(&self) -> usize {
+        2 * (self.config.window_entries + limits::WINDOW_RESERVE)
+    }
+
+    pub(super) fn on_executed(&mut self, executed: Executed) {
+        if let Some(message) = &executed.panic {
+            let (index, message) = (executed.index, message.clone());
+            self.event(Event::Panicked { index, message });
+        }
+        self.log.executed_next(executed);
+        self.compare();
+        self.release();
+    }
+
+    pub(super) fn on_persisted(&mut self, index: Index) {
+        assert!(index <= self.log.held(), "only what was appended is persisted");
+        self.persisted = self.persisted.max(index);
+        self.release();
+    }
+
+    pub(super) fn ignore(&mut self, why: Ignored) {
+        self.event(Event::Ignored { why });
+    }
+}

@@ -1,0 +1,315 @@
+//! Handlers of the links and of what the peer says on them.
+
+use super::io::{LinkSet, Output};
+use super::links::Link;
+use super::release::Difference;
+use super::replica::{Divergence, Replica, Resend};
+use crate::digest::Digest;
+use crate::event::{Event, Ignored, StopCause};
+use crate::ids::{Epoch, Index, Lineage, LinkId};
+use crate::wire::frames::{Environment, Hello, PeerFrame, Progress};
+
+impl Replica {
+    fn link(&mut self, link: LinkId) -> &mut Link {
+        &mut self.links[usize::from(link.0)]
+    }
+
+    pub(super) fn on_link_up(&mut self, link: LinkId) {
+        let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
+        let now = self.now.mono;
+        self.link(link).connect(first, forward, now);
+        self.send_hello(link);
+    }
+
+    pub(super) fn on_link_down(&mut self, link: LinkId) {
+        let was_up = self.link(link).up;
+        self.link(link).disconnect();
+        if was_up {
+            self.event(Event::LinkDown { link, closed: true });
+        }
+        // What was under way on it may be lost; the other links bring it.
+        self.rewind_links();
+    }
+
+    pub(super) fn on_link_blocked(&mut self, link: LinkId) {
+        self.link(link).blocked = true;
+        self.rewind_links();
+    }
+
+    pub(super) fn on_link_writable(&mut self, link: LinkId) {
+        let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
+        let link = self.link(link);
+        link.blocked = false;
+        link.rewind(first, forward);
+    }
+
+    pub(super) fn rewind_links(&mut self) {
+        let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
+        for link in &mut self.links {
+            link.rewind(first, forward);
+        }
+    }
+
+    pub(super) fn send_hello(&mut self, link: LinkId) {
+        let hello = Hello {
+            pair: self.config.pair,
+            place: self.config.place,
+            incarnation: self.incarnation,
+            environment: self.config.environment.clone(),
+            record: self.membership.record().copied(),
+            heard: self.link(link).greeted.is_some(),
+        };
+        self.send_on(link, PeerFrame::Hello(hello));
+    }
+
+    pub(super) fn send_on(&mut self, link: LinkId, frame: PeerFrame) {
+        self.outputs.push_back(Output::Peer { links: LinkSet::of(link), frame });
+    }
+
+    /// Says this on every link that carries frames.
+    pub(super) fn send_everywhere(&mut self, frame: PeerFrame) {
+        let mut links = LinkSet::NONE;
+        for link in self.links.iter().filter(|link| link.carries()) {
+            links.insert(link.id);
+        }
+        if !links.is_empty() {
+            self.outputs.push_back(Output::Peer { links, frame });
+        }
+    }
+
+    pub(super) fn on_peer(&mut self, link: LinkId, frame: PeerFrame) {
+        if !self.link(link).connected {
+            return;
+        }
+        match frame {
+            PeerFrame::Hello(hello) => return self.on_hello(link, hello),
+            PeerFrame::Refuse { reason } => return self.on_refused(reason),
+            _ => {}
+        }
+        if self.link(link).greeted.is_none() {
+            return self.ignore(Ignored::BeforeHello);
+        }
+        self.link(link).heard = true;
+        match frame {
+            PeerFrame::Ping { sequence, lineage, epoch, progress } => {
+                self.send_on(link, PeerFrame::Pong { sequence });
+                if self.is_of_our_epoch(link, lineage, epoch) {
+                    self.on_progress(progress);
+                }
+            }
+            PeerFrame::Pong { sequence } => self.on_pong(link, sequence),
+            PeerFrame::Batch { lineage, epoch, progress, entries, forwards } => {
+                if self.is_of_our_epoch(link, lineage, epoch) {
+                    self.on_entries(entries);
+                    self.on_progress(progress);
+                    self.on_forwards(forwards);
+                }
+            }
+            PeerFrame::Epoch { record } => self.on_told(record),
+            PeerFrame::Asked { request } => self.event(Event::PeerAsked { next: request.next }),
+            PeerFrame::Digests { lineage, epoch, from, outputs } => {
+                if self.is_of_our_epoch(link, lineage, epoch) {
+                    self.on_digests(from, &outputs);
+                }
+            }
+            PeerFrame::Farewell { epoch, reason: _ } => {
+                if epoch == self.membership.epoch() {
+                    self.reported_dead = true;
+                }
+            }
+            PeerFrame::Hello(_) | PeerFrame::Refuse { .. } => {}
+        }
+    }
+
+    fn on_hello(&mut self, link: LinkId, hello: Hello) {
+        if hello.pair != self.config.pair || hello.place != self.config.place.other() {
+            self.ignore(Ignored::NotOurPeer);
+            self.outputs.push_back(Output::CloseLink { link });
+            return;
+        }
+        if let Some(why) = incompatible(&self.config.environment, &hello.environment) {
+            return self.on_incompatible(link, hello, why);
+        }
+        let incarnation = hello.incarnation;
+        if self.met != Some(incarnation) {
+            self.met = Some(incarnation);
+            self.event(Event::Met { incarnation });
+        }
+        let ours = self.link(link);
+        ours.greeted = Some(incarnation);
+        ours.heard |= hello.heard;
+        if !hello.heard {
+            self.send_hello(link);
+        }
+        if let Some(record) = hello.record {
+            self.on_told(record);
+        }
+        // A new process at the peer's place: the one that was a member is dead.
+        if self.membership.peer().is_some_and(|peer| peer != incarnation) {
+            self.reported_dead = true;
+        }
+        self.form();
+    }
+
+    fn on_incompatible(&mut self, link: LinkId, theirs: Hello, why: String) {
+        self.send_on(link, PeerFrame::Refuse { reason: why.clone() });
+        self.outputs.push_back(Output::CloseLink { link });
+        self.event(Event::Incompatible { theirs: Box::new(theirs), why: why.clone() });
+        if self.membership.record().is_none() {
+            self.stop(StopCause::Incompatible { why });
+        }
+    }
+
+    fn on_refused(&mut self, why: String) {
+        if self.membership.record().is_none() {
+            self.stop(StopCause::Incompatible { why });
+        }
+    }
+
+    /// Whether a frame counts here (rule E8): it is of our epoch, from the process that is the
+    /// member. Who is behind is told the record.
+    fn is_of_our_epoch(&mut self, link: LinkId, lineage: Lineage, epoch: Epoch) -> bool {
+        let Some(&record) = self.membership.record() else { return false };
+        let from_member = self.links[usize::from(link.0)].greeted == self.membership.peer();
+        if from_member && (lineage, epoch) == (record.lineage, record.epoch) {
+            return true;
+        }
+        if (lineage, epoch) < (record.lineage, record.epoch) {
+            self.send_on(link, PeerFrame::Epoch { record });
+        } else if (lineage, epoch) > (record.lineage, record.epoch) {
+            self.ask_witness_soon();
+        }
+        if epoch != Epoch(0) {
+            self.ignore(Ignored::OtherEpoch { epoch });
+        }
+        false
+    }
+
+    fn on_pong(&mut self, link: LinkId, sequence: u64) {
+        let now = self.now.mono;
+        let ours = self.link(link);
+        let Some(gap) = ours.pong(sequence, now) else { return };
+        if ours.up {
+            self.silence.observe(gap);
+        } else {
+            ours.up = true;
+            self.event(Event::LinkUp { link });
+        }
+    }
+
+    /// The peer says how far it is (rule O3).
+    fn on_progress(&mut self, told: Progress) {
+        if told.executed > told.held || told.persisted > told.held {
+            return self.ignore(Ignored::Absurd);
+        }
+        self.compare_entries(&told);
+        let old = self.progress;
+        self.agreement.report(told.executed, told.outputs);
+        if told.held > old.held {
+            self.progress.held = told.held;
+            self.progress.entries = told.entries;
+        }
+        if told.executed > old.executed {
+            self.progress.executed = told.executed;
+            self.progress.outputs = told.outputs;
+        }
+        self.progress.persisted = old.persisted.max(told.persisted);
+        self.progress.halted |= told.halted;
+        self.progress.ordered = old.ordered.max(told.ordered);
+        if self.progress.held > old.held
+            || self.progress.executed > old.executed
+            || self.progress.ordered > old.ordered
+        {
+            self.peer_advanced = self.now.mono;
+            self.resend = Resend::default();
+        }
+        self.compare();
+        self.release();
+    }
+
+    fn compare_entries(&mut self, told: &Progress) {
+        let Some(ours) = self.log.chain_at(told.held) else { return };
+        if ours == told.entries || self.divergence.is_some() {
+            return;
+        }
+        let (index, theirs) = (told.held, told.entries);
+        self.event(Event::EntriesDiffer { index, ours, theirs });
+        let at = Difference { index, ours, theirs };
+        self.divergence = Some(Divergence { at, reported: index, entries: true });
+    }
+
+    /// Compares the peer's results with our own as far as both are known (rule R2).
+    pub(super) fn compare(&mut self) {
+        if self.divergence.is_some() || !self.is_duplex() {
+            return;
+        }
+        if let Err(at) = self.agreement.compare(&self.log) {
+            self.on_divergence(at);
+        }
+    }
+
+    /// The replicas differ (rule D1): nothing from there on is released by both.
+    fn on_divergence(&mut self, at: Difference) {
+        let Difference { index, ours, theirs } = at;
+        self.divergence = Some(Divergence { at, reported: index, entries: false });
+        self.event(Event::Diverged { index, ours, theirs });
+        self.send_digests();
+    }
+
+    /// Tells the peer our digests from the last entry agreed upon, so that it finds the first
+    /// difference.
+    pub(super) fn send_digests(&mut self) {
+        let Some(divergence) = self.divergence.filter(|divergence| !divergence.entries) else {
+            return;
+        };
+        let from = self.agreement.compared().next();
+        let outputs = (from.0..=divergence.at.index.0)
+            .take(crate::limits::BATCH_ENTRIES)
+            .map_while(|index| self.log.agreement_at(Index(index)))
+            .collect();
+        let (lineage, epoch) = (self.membership.lineage(), self.membership.epoch());
+        self.send_everywhere(PeerFrame::Digests { lineage, epoch, from, outputs });
+    }
+
+    fn on_digests(&mut self, from: Index, theirs: &[Digest]) {
+        let differing = (from.0..).zip(theirs).find_map(|(index, theirs)| {
+            let ours = self.log.agreement_at(Index(index))?;
+            (ours != *theirs).then_some(Difference { index: Index(index), ours, theirs: *theirs })
+        });
+        let Some(at) = differing else { return };
+        match &mut self.divergence {
+            None => self.on_divergence(at),
+            Some(divergence) if at.index < divergence.reported && !divergence.entries => {
+                divergence.reported = at.index;
+                let Difference { index, ours, theirs } = at;
+                self.event(Event::Diverged { index, ours, theirs });
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// What keeps two environments from running together (rule E2).
+fn incompatible(ours: &Environment, theirs: &Environment) -> Option<String> {
+    if ours.service != theirs.service {
+        return Some(format!(
+            "one runs the service `{}`, the other `{}`",
+            ours.service, theirs.service
+        ));
+    }
+    if ours.service_version != theirs.service_version {
+        return Some(format!(
+            "one runs version {} of the service, the other {}: install the same on both",
+            ours.service_version, theirs.service_version
+        ));
+    }
+    if ours.protocol.oldest > theirs.protocol.newest
+        || theirs.protocol.oldest > ours.protocol.newest
+    {
+        return Some("they share no version of the protocol: install the same on both".into());
+    }
+    (ours.configuration != theirs.configuration).then(|| {
+        "their shared configuration differs: compare the service's settings, devices and limits"
+            .into()
+    })
+}

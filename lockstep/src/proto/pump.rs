@@ -1,0 +1,262 @@
+//! What is sent, executed and released, once a round of inputs is in.
+
+use super::io::{LinkSet, Output};
+use super::links::Told;
+use super::replica::Replica;
+use crate::entry::Entry;
+use crate::event::{Event, StopCause};
+use crate::ids::{Index, OriginNumber, Place};
+use crate::limits;
+use crate::output::{Carrier, Output as ServiceOutput, OutputKind};
+use crate::wire::frames::{Forward, PeerFrame, Progress};
+
+impl Replica {
+    /// Makes the next outputs. Frames come before executions, so that both replicas execute at
+    /// the same time.
+    pub(super) fn pump(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.send_batches();
+        self.hand_out();
+    }
+
+    fn hand_out(&mut self) {
+        while self.handed_out < self.log.held() && !self.log.panicked() {
+            let next = self.handed_out.next();
+            let entry = self.log.entry(next).expect("what is not executed is kept").clone();
+            self.outputs.push_back(Output::Execute(entry));
+            self.handed_out = next;
+        }
+    }
+
+    /// How far this replica is, for the peer.
+    pub(super) fn own_progress(&self) -> Progress {
+        let (held, executed) = (self.log.held(), self.log.executed());
+        Progress {
+            held,
+            entries: self.log.chain_at(held).unwrap_or_default(),
+            persisted: self.persisted,
+            executed,
+            outputs: self.log.agreement_at(executed).unwrap_or_default(),
+            halted: self.log.panicked(),
+            ordered: self.taken_from_peer(),
+        }
+    }
+
+    /// Sends every link what it has not sent yet; links that are at the same point share a
+    /// frame.
+    fn send_batches(&mut self) {
+        if !self.is_duplex() {
+            return;
+        }
+        let peer = self.membership.peer();
+        let mut done = LinkSet::NONE;
+        for at in 0..self.links.len() {
+            let link = &self.links[at];
+            if done.contains(link.id) || !link.carries() || link.greeted != peer {
+                continue;
+            }
+            let position = self.position(at);
+            let mut links = LinkSet::NONE;
+            let mut members = Vec::with_capacity(self.links.len());
+            for other in at..self.links.len() {
+                let link = &self.links[other];
+                let fit = link.carries() && link.greeted == peer && !done.contains(link.id);
+                if fit && self.position(other) == position {
+                    links.insert(link.id);
+                    done.insert(link.id);
+                    members.push(other);
+                }
+            }
+            self.send_from(&position, links, &members);
+        }
+    }
+
+    /// Sends batches from a position until there is nothing more or the link is full.
+    fn send_from(&mut self, position: &Position, links: LinkSet, members: &[usize]) {
+        let (mut cursor, mut forward) = (position.cursor, position.forward);
+        let mut tell = self.worth_telling(&position.told);
+        let (lineage, epoch) = (self.membership.lineage(), self.membership.epoch());
+        loop {
+            let (entries, next) = self.batch_from(cursor, position);
+            let (forwards, next_forward) = self.forwards_from(forward);
+            if entries.is_empty() && forwards.is_empty() && !tell {
+                cursor = next;
+                break;
+            }
+            let progress = self.own_progress();
+            let frame = PeerFrame::Batch { lineage, epoch, progress, entries, forwards };
+            self.outputs.push_back(Output::Peer { links, frame });
+            (cursor, forward, tell) = (next, next_forward, false);
+            for &member in members {
+                self.links[member].told = Told {
+                    executed: progress.executed,
+                    persisted: progress.persisted,
+                    held: progress.held,
+                };
+            }
+        }
+        for &member in members {
+            self.links[member].cursor = cursor;
+            self.links[member].forward = forward;
+        }
+        if self.resend.waiting.is_none() && self.is_owed() {
+            self.resend.waiting = Some(self.now.mono);
+        }
+    }
+
+    /// Whether the peer has something from us that it has not acknowledged.
+    pub(super) fn is_owed(&self) -> bool {
+        let lacking = self.peer_lacks();
+        let forward = self.progress.ordered.next().max(self.kept.first());
+        self.links
+            .iter()
+            .any(|link| link.connected && (link.cursor > lacking || link.forward > forward))
+    }
+
+    /// What a link is to send next, and by which rule for bulk.
+    fn position(&self, at: usize) -> Position {
+        let link = &self.links[at];
+        let carrying = || self.links.iter().filter(|link| link.carries());
+        let turn = carrying().take_while(|other| other.id != link.id).count();
+        let turns = carrying().count().max(1);
+        let cursor = link.cursor.max(self.peer_lacks());
+        let bulk_waits = self.log.last_bulk() >= cursor;
+        Position {
+            cursor,
+            forward: link.forward.max(self.progress.ordered.next()).max(self.kept.first()),
+            told: link.told,
+            whole_to: link.whole_to,
+            // Links that have no bulk to divide are at the same point.
+            turn: if bulk_waits { (turn as u64, turns as u64) } else { (0, 1) },
+        }
+    }
+
+    /// Entries for one frame, and where the next one begins.
+    fn batch_from(&self, from: Index, position: &Position) -> (Vec<Entry>, Index) {
+        let (mut entries, mut bytes, mut next) = (Vec::new(), 0, from);
+        let acknowledged = self.log.weight_at(self.peer_lacks().prev());
+        while let Some(entry) = self.log.entry(next) {
+            let flight = self.log.weight_at(next).saturating_sub(acknowledged);
+            let over = flight > limits::LINK_FLIGHT_BYTES as u64 && flight > entry.weight() as u64;
+            if bytes >= limits::BATCH_BYTES || entries.len() >= limits::BATCH_ENTRIES || over {
+                break;
+            }
+            if position.carries(next, entry) {
+                bytes += entry.weight();
+                entries.push(entry.clone());
+            }
+            next = next.next();
+        }
+        (entries, next)
+    }
+
+    fn forwards_from(&self, from: OriginNumber) -> (Vec<Forward>, OriginNumber) {
+        if self.is_sequencer() {
+            return (Vec::new(), from);
+        }
+        let (mut forwards, mut bytes, mut next) = (Vec::new(), 0, from);
+        for forward in self.kept.from(from) {
+            if bytes >= limits::BATCH_BYTES || forwards.len() >= limits::BATCH_ENTRIES {
+                break;
+            }
+            bytes += forward.kind.payload_len();
+            next = forward.number.next();
+            forwards.push(forward.clone());
+        }
+        (forwards, next)
+    }
+
+    /// Whether progress alone is worth a frame: results are, at once; what is merely held only
+    /// when much of it is unacknowledged, for the next heartbeat says it too.
+    fn worth_telling(&self, told: &Told) -> bool {
+        let held = self.log.weight_at(self.log.held());
+        let unsaid = held.saturating_sub(self.log.weight_at(told.held));
+        self.log.executed() > told.executed
+            || self.persisted > told.persisted.max(self.log.executed())
+            || (unsaid > limits::BATCH_BYTES as u64 && self.peer_has > told.held)
+    }
+
+    /// The last entry whose outputs may be released by the release rule (rules R1 to R3).
+    pub(super) fn agreed(&self) -> Index {
+        if self.membership.record().is_none() {
+            return self.released;
+        }
+        let own = self.log.executed().min(self.persisted);
+        if self.is_duplex() {
+            let both = self.agreement.compared().min(self.progress.persisted);
+            own.min(both).max(self.released)
+        } else {
+            own
+        }
+    }
+
+    /// Lets out what may go (section R), and drops what nobody needs any more.
+    pub(super) fn release(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let agreed = self.agreed();
+        while self.released < agreed {
+            let index = self.released.next();
+            let Some((outputs, sequencer)) = self.log.release(index) else {
+                self.event(Event::Corrupted { index });
+                return self.stop(StopCause::Corrupted);
+            };
+            self.released = index;
+            for output in outputs {
+                self.release_one(index, sequencer, output);
+            }
+        }
+        let needed_by_peer =
+            if self.is_duplex() { self.agreement.compared() } else { self.released };
+        self.log.drop_to(self.released.min(needed_by_peer));
+        self.order_waiting();
+    }
+
+    fn release_one(&mut self, index: Index, sequencer: Place, output: ServiceOutput) {
+        let ServiceOutput { step, ordinal, kind } = output;
+        let OutputKind::Device { carrier, .. } = &kind else { return self.answer_client(kind) };
+        if self.carries(*carrier, sequencer) {
+            let epoch = self.membership.epoch();
+            self.outputs.push_back(Output::Release { index, step, ordinal, epoch, kind });
+        }
+    }
+
+    /// Whether an output is carried out here. What the sequencer at its entry was to carry, and
+    /// is no member any more, falls to the present one.
+    fn carries(&self, carrier: Carrier, sequencer: Place) -> bool {
+        match carrier {
+            Carrier::Place(place) => place == self.config.place,
+            Carrier::Sequencer => {
+                let there = self.is_duplex() || sequencer == self.config.place;
+                (if there { sequencer } else { self.sequencer }) == self.config.place
+            }
+            Carrier::Both => true,
+        }
+    }
+}
+
+/// What a link sends next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Position {
+    cursor: Index,
+    forward: OriginNumber,
+    told: Told,
+    whole_to: Index,
+    /// Which of how many links it is, for dividing bulk.
+    turn: (u64, u64),
+}
+
+impl Position {
+    /// Whether this link brings the entry: everything, but bulk only in turn.
+    fn carries(&self, index: Index, entry: &Entry) -> bool {
+        let (turn, turns) = self.turn;
+        index <= self.whole_to || !is_bulk(entry) || index.0 % turns == turn
+    }
+}
+
+fn is_bulk(entry: &Entry) -> bool {
+    entry.kind.payload_len() >= limits::BULK_BYTES
+}

@@ -1,0 +1,296 @@
+//! The hub: one replica's state, and who decides what.
+//!
+//! Its handlers are in the files beside it, by subject: [`ordering`](super::ordering) the log,
+//! [`peer`](super::peer) the links, [`epochs`](super::epochs) the witness and who is a member,
+//! [`clients`](super::clients) the gateway, [`pump`](super::pump) what is sent, executed and
+//! released, [`time`](super::time) what is due.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::clock::LogClock;
+use super::gateway::Gateway;
+use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
+use super::kept::{Kept, Origins};
+use super::links::{Link, Silence};
+use super::log::Log;
+use super::membership::Membership;
+use super::release::{Agreement, Difference};
+use crate::entry::{Entry, EntryKind};
+use crate::event::{Event, StopCause, Suspicion};
+use crate::ids::{Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
+use crate::limits;
+use crate::wire::frames::{Forward, Progress};
+
+/// A replica's protocol state; see the [module](super) for how it is driven.
+#[derive(Debug)]
+pub struct Replica {
+    pub(super) config: Config,
+    pub(super) incarnation: Incarnation,
+    pub(super) seed: [u8; 32],
+    pub(super) random: ChaCha8Rng,
+    pub(super) now: Now,
+    pub(super) outputs: VecDeque<Output>,
+
+    // The log.
+    pub(super) log: Log,
+    pub(super) clock: LogClock,
+    /// Entries that came ahead of one that is missing.
+    pub(super) ahead: BTreeMap<Index, Entry>,
+    pub(super) ahead_bytes: usize,
+    /// The last entry handed out to be executed.
+    pub(super) handed_out: Index,
+    pub(super) persisted: Index,
+    /// Who orders inputs in this epoch.
+    pub(super) sequencer: Place,
+    pub(super) origins: Origins,
+    pub(super) kept: Kept,
+    /// The follower's inputs that wait for room in the window.
+    pub(super) inbox: VecDeque<Forward>,
+    pub(super) released: Index,
+    pub(super) window_full_since: Option<Mono>,
+
+    // The peer.
+    pub(super) links: Vec<Link>,
+    pub(super) silence: Silence,
+    pub(super) met: Option<Incarnation>,
+    pub(super) progress: Progress,
+    /// The last entry that came from the peer, which therefore has it.
+    pub(super) peer_has: Index,
+    pub(super) agreement: Agreement,
+    pub(super) divergence: Option<Divergence>,
+    /// When the peer's progress last went on, or there was nothing that it owed.
+    pub(super) peer_advanced: Mono,
+    pub(super) resend: Resend,
+
+    // The pair.
+    pub(super) membership: Membership,
+    pub(super) witness_up: bool,
+    pub(super) witness_asked: Option<Mono>,
+    pub(super) suspicion: Option<(Suspicion, Mono)>,
+    pub(super) reported_dead: bool,
+    /// Since when outputs cannot flow, and since then for so long that clients are turned away.
+    pub(super) stuck_since: Option<Mono>,
+    pub(super) holding: Option<Mono>,
+    /// When the epoch began here.
+    pub(super) epoch_since: Option<Mono>,
+    pub(super) standing: Standing,
+    pub(super) stopped: bool,
+
+    pub(super) gateway: Gateway,
+    pub(super) next_heartbeat: Mono,
+    pub(super) last_handled: Mono,
+}
+
+/// The replicas computed different things.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Divergence {
+    pub(super) at: Difference,
+    /// What was last reported about it, so that a closer look is reported once.
+    pub(super) reported: Index,
+    /// The entries themselves differ.
+    pub(super) entries: bool,
+}
+
+/// When what the peer lacks is sent again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Resend {
+    /// Since when it has owed an acknowledgement without any progress.
+    pub(super) waiting: Option<Mono>,
+    /// How often in a row it was sent again.
+    pub(super) tries: u32,
+}
+
+impl Replica {
+    /// A replica that has just started and knows nothing.
+    ///
+    /// # Panics
+    /// If the configuration names more than [`limits::LINKS`] links or none: the driver checks
+    /// its configuration before.
+    pub fn new(config: Config, boot: Boot, now: Now) -> Self {
+        assert!((1..=limits::LINKS).contains(&usize::from(config.links)), "one to eight links");
+        let membership = Membership::new(config.pair, config.place, boot.incarnation);
+        let silence = Silence::new(config.silence_floor, config.silence, config.heartbeat);
+        Self {
+            incarnation: boot.incarnation,
+            seed: boot.seed,
+            random: ChaCha8Rng::from_seed(boot.seed),
+            now,
+            outputs: VecDeque::new(),
+            log: Log::default(),
+            clock: LogClock::default(),
+            ahead: BTreeMap::new(),
+            ahead_bytes: 0,
+            handed_out: Index(0),
+            persisted: Index(0),
+            sequencer: Place::A,
+            origins: Origins::default(),
+            kept: Kept::default(),
+            inbox: VecDeque::new(),
+            released: Index(0),
+            window_full_since: None,
+            links: (0..config.links).map(|id| Link::new(LinkId(id))).collect(),
+            silence,
+            met: None,
+            progress: Progress::default(),
+            peer_has: Index(0),
+            agreement: Agreement::default(),
+            divergence: None,
+            peer_advanced: now.mono,
+            resend: Resend::default(),
+            membership,
+            witness_up: false,
+            witness_asked: None,
+            suspicion: None,
+            reported_dead: false,
+            stuck_since: None,
+            holding: None,
+            epoch_since: None,
+            standing: Standing::Starting,
+            stopped: false,
+            gateway: Gateway::default(),
+            next_heartbeat: now.mono,
+            last_handled: now.mono,
+            config,
+        }
+    }
+
+    /// Something happened. Any number of inputs may be given before the outputs are drained;
+    /// what they cause together is sent together.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        self.advance_time(now);
+        if self.stopped {
+            return self.handle_when_out(input);
+        }
+        match input {
+            Input::Timeout => {}
+            Input::LinkUp { link } => self.on_link_up(link),
+            Input::LinkDown { link } => self.on_link_down(link),
+            Input::LinkBlocked { link } => self.on_link_blocked(link),
+            Input::LinkWritable { link } => self.on_link_writable(link),
+            Input::Peer { link, frame } => self.on_peer(link, frame),
+            Input::WitnessUp => self.on_witness_up(),
+            Input::WitnessDown => self.on_witness_down(),
+            Input::Witness(answer) => self.on_witness(answer),
+            Input::Client { conn, call } => self.on_client(conn, call),
+            Input::ClientGone { conn } => self.gateway.disconnect(conn),
+            Input::Device { device, bytes } => self.take(EntryKind::Device { device, bytes }),
+            Input::Executed(executed) => self.on_executed(executed),
+            Input::Persisted(index) => self.on_persisted(index),
+            Input::MembershipPersisted(number) => self.membership.persisted(number),
+            Input::Command(command) => self.on_command(command),
+        }
+        self.on_time();
+        self.check_invariants();
+    }
+
+    /// The next thing to be done; `None` when there is nothing more.
+    pub fn poll(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.pump();
+        }
+        self.outputs.pop_front()
+    }
+
+    /// Whether an input of a client or device is taken now. While it is not, the driver leaves
+    /// it where it is, so that its sender waits.
+    pub fn takes_input(&self) -> bool {
+        if self.stopped || self.membership.record().is_none() {
+            return false;
+        }
+        let room = if self.is_sequencer() {
+            self.has_room() && self.inbox.is_empty()
+        } else {
+            self.gateway.has_room()
+        };
+        room && self.kept.has_room()
+    }
+
+    /// The state at a glance.
+    pub fn status(&self) -> Status {
+        Status {
+            place: self.config.place,
+            incarnation: self.incarnation,
+            standing: self.standing,
+            record: self.membership.record().copied(),
+            is_sequencer: self.is_sequencer(),
+            held: self.log.held(),
+            executed: self.log.executed(),
+            agreed: self.agreed(),
+            released: self.released,
+            peer_held: self.progress.held,
+            peer_executed: self.progress.executed,
+            peer: self.met,
+            links: self.links.iter().map(link_status).collect(),
+            silence: self.silence.timeout(),
+            witness_up: self.witness_up,
+            time: self.log.last_time(),
+            kept: self.kept.len(),
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::HandOver => self.hand_over(),
+            Command::Stop => self.stop(StopCause::Asked),
+        }
+    }
+
+    /// Whether this replica is a member and orders the inputs.
+    pub(super) fn is_sequencer(&self) -> bool {
+        self.membership.record().is_some() && self.sequencer == self.config.place
+    }
+
+    pub(super) fn is_duplex(&self) -> bool {
+        self.membership.is_duplex()
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    pub(super) fn nonce(&mut self) -> Nonce {
+        Nonce(self.random.next_u64().max(1))
+    }
+
+    /// The first entry that the peer may lack.
+    pub(super) fn peer_lacks(&self) -> Index {
+        self.progress.held.max(self.peer_has).max(self.log.base()).next()
+    }
+
+    /// The first input that the sequencer may lack.
+    pub(super) fn forwards_lacking(&self) -> OriginNumber {
+        self.kept.first()
+    }
+
+    /// Everything that must hold between two inputs, whatever the peer, the witness, the clients
+    /// and the driver do.
+    fn check_invariants(&self) {
+        let (held, executed) = (self.log.held(), self.log.executed());
+        assert!(self.log.base() <= self.released, "only what was released is dropped");
+        assert!(self.released <= executed, "only what was executed is released");
+        assert!(executed <= self.handed_out, "only what was handed out is executed");
+        assert!(self.handed_out <= held, "only what is held is executed");
+        assert!(self.persisted <= held, "only what is held is persisted");
+        assert!(self.log.len() <= self.window_limit(), "the window is bounded");
+        assert!(
+            self.inbox.len() <= limits::KEPT_INPUTS && self.kept.len() <= limits::KEPT_INPUTS,
+            "what waits to be ordered is bounded"
+        );
+    }
+}
+
+fn link_status(link: &Link) -> LinkStatus {
+    LinkStatus {
+        link: link.id,
+        connected: link.connected,
+        up: link.up,
+        round_trip: link.round_trip(),
+    }
+}
+
+/// At least this long, so that a configured zero does not make a busy loop.
+pub(super) const TICK_MIN: Duration = Duration::from_millis(1);

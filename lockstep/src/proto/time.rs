@@ -1,0 +1,294 @@
+//! What is due: heartbeats, silence, slowness, forwarding, ticks, and asking again.
+
+use core::time::Duration;
+
+use super::io::DivergencePolicy;
+use super::replica::{Replica, TICK_MIN};
+use crate::entry::EntryKind;
+use crate::event::{Event, Suspicion};
+use crate::ids::{Mono, Now};
+use crate::wire::frames::PeerFrame;
+
+/// An unanswered request to the witness is sent again after this long: several round trips of a
+/// distant witness, a fraction of what a client notices.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A member tells the witness its epoch, and hears the present one, this often.
+const QUERY_EVERY: Duration = Duration::from_secs(1);
+
+/// Handling an input later than this after the heartbeat was due means that the process did not
+/// run meanwhile.
+const STALL: Duration = Duration::from_millis(5);
+
+impl Replica {
+    /// When [`Input::Timeout`](super::io::Input::Timeout) is due; `None` once the replica is
+    /// out.
+    pub fn next_timeout(&self) -> Option<Mono> {
+        if self.stopped {
+            return None;
+        }
+        let silent = self.silence.timeout();
+        let dues = [
+            Some(self.next_heartbeat),
+            self.links.iter().filter(|link| link.up).map(|link| link.echoed.plus(silent)).min(),
+            self.resend.waiting.map(|since| since.plus(self.resend_after())),
+            self.next_asking(),
+            self.gateway.next_overdue(self.config.forward_delay).filter(|_| self.may_forward()),
+            self.tick_due(),
+        ];
+        dues.into_iter().flatten().min()
+    }
+
+    /// Notes the time, and how long this process was not running: what others did not say
+    /// meanwhile is not held against them (rule S3).
+    pub(super) fn advance_time(&mut self, now: Now) {
+        assert!(now.mono >= self.now.mono, "a monotonic clock does not go back");
+        let late = now.mono.since(self.last_handled).saturating_sub(self.heartbeat());
+        self.now = now;
+        self.last_handled = now.mono;
+        if late < STALL {
+            return;
+        }
+        for link in &mut self.links {
+            link.echoed = link.echoed.plus(late);
+        }
+        self.peer_advanced = self.peer_advanced.plus(late);
+        if late >= self.config.silence_floor / 2 {
+            self.event(Event::Stalled { span: late });
+        }
+    }
+
+    fn heartbeat(&self) -> Duration {
+        self.config.heartbeat.max(TICK_MIN)
+    }
+
+    /// Does what is due.
+    pub(super) fn on_time(&mut self) {
+        if self.stopped {
+            return;
+        }
+        self.on_heartbeat_due();
+        self.on_silence_due();
+        self.on_resend_due();
+        self.on_forward_due();
+        self.on_slowness_due();
+        self.judge_peer();
+        self.on_hold_due();
+        self.on_asking_due();
+        self.on_tick_due();
+    }
+
+    fn on_heartbeat_due(&mut self) {
+        let now = self.now.mono;
+        if now < self.next_heartbeat {
+            return;
+        }
+        self.next_heartbeat = now.plus(self.heartbeat());
+        let (lineage, epoch) = (self.membership.lineage(), self.membership.epoch());
+        let progress = self.own_progress();
+        for at in 0..self.links.len() {
+            let link = &mut self.links[at];
+            if !link.connected || link.blocked {
+                continue;
+            }
+            let (id, introduced) = (link.id, link.heard && link.greeted.is_some());
+            if introduced {
+                let sequence = link.ping(now);
+                self.send_on(id, PeerFrame::Ping { sequence, lineage, epoch, progress });
+            } else {
+                self.send_hello(id);
+            }
+        }
+        self.send_digests();
+    }
+
+    /// A link whose heartbeats no longer come back is down (rule S1).
+    fn on_silence_due(&mut self) {
+        let (now, timeout) = (self.now.mono, self.silence.timeout());
+        for at in 0..self.links.len() {
+            let link = &mut self.links[at];
+            if link.up && now.since(link.echoed) >= timeout {
+                link.up = false;
+                let link = link.id;
+                self.event(Event::LinkDown { link, closed: false });
+                self.rewind_links();
+            }
+        }
+    }
+
+    fn resend_after(&self) -> Duration {
+        let slowest = self.links.iter().filter(|link| link.connected).map(|l| l.resend_after());
+        slowest.max().unwrap_or(ASK_AGAIN) * 2u32.pow(self.resend.tries.min(5))
+    }
+
+    fn on_resend_due(&mut self) {
+        let now = self.now.mono;
+        if !self.is_owed() {
+            self.resend.waiting = None;
+            return;
+        }
+        let waiting = *self.resend.waiting.get_or_insert(now);
+        if now.since(waiting) >= self.resend_after() {
+            self.resend.waiting = Some(now);
+            self.resend.tries += 1;
+            self.rewind_links();
+        }
+    }
+
+    /// A follower that can forward what the sequencer did not order.
+    fn may_forward(&self) -> bool {
+        self.membership.record().is_some() && self.kept.has_room()
+    }
+
+    fn on_forward_due(&mut self) {
+        let (now, delay) = (self.now.mono, self.config.forward_delay);
+        while self.may_forward()
+            && let Some(kind) = self.gateway.overdue(delay, now)
+        {
+            self.take(kind);
+        }
+    }
+
+    /// Finds out whether the peer keeps up (rule S5).
+    fn on_slowness_due(&mut self) {
+        let now = self.now.mono;
+        let full = self.is_sequencer() && !self.has_room();
+        match self.window_full_since {
+            None if full => {
+                self.window_full_since = Some(now);
+                let (ordered, agreed) = (self.log.held(), self.agreed());
+                self.event(Event::WindowFull { ordered, agreed });
+            }
+            Some(_) if !full => {
+                self.window_full_since = None;
+                self.event(Event::WindowOpen);
+            }
+            _ => {}
+        }
+        // The peer owes the results of what we executed.
+        if self.log.executed() <= self.progress.executed {
+            self.peer_advanced = now;
+        }
+    }
+
+    fn peer_is_slow(&self) -> bool {
+        let limit = self.config.slow_limit;
+        if self.now.mono.since(self.peer_advanced) >= limit {
+            return true;
+        }
+        // A follower that has done all it was given, and whose inputs still wait.
+        let caught_up = self.log.executed() == self.log.held();
+        !self.is_sequencer()
+            && caught_up
+            && self.kept.since().is_some_and(|since| self.now.mono.since(since) >= limit)
+    }
+
+    /// Suspects the peer for what there is against it, or no longer does.
+    fn judge_peer(&mut self) {
+        if !self.is_duplex() {
+            return;
+        }
+        let heard = self.links.iter().any(|link| link.up);
+        if let Some((Suspicion::Silent, _)) = self.suspicion
+            && heard
+            && !self.reported_dead
+        {
+            self.clear_suspicion();
+        }
+        if !self.may_go_alone() {
+            return;
+        }
+        if self.divergence.is_some() && self.is_preferred() {
+            self.suspect(Suspicion::Diverged);
+        } else if self.divergence.is_none() && heard && self.peer_is_slow() {
+            self.suspect(Suspicion::Slow);
+        } else if self.reported_dead {
+            self.suspect(Suspicion::Dead);
+        } else if !heard && self.was_heard() {
+            self.suspect(Suspicion::Silent);
+        }
+    }
+
+    /// Whether the peer has had the time to be heard since the epoch began.
+    fn was_heard(&self) -> bool {
+        let patience = self.config.silence;
+        self.epoch_since.is_some_and(|since| self.now.mono.since(since) >= patience)
+            || self.links.iter().all(|link| !link.connected)
+    }
+
+    /// One whose service panicked cannot go on, and where the policy is to hold, neither may.
+    fn may_go_alone(&self) -> bool {
+        let hold = self.config.divergence == DivergencePolicy::Hold;
+        !self.log.panicked() && (!hold || self.divergence.is_none())
+    }
+
+    /// Whether this side goes on after a divergence (rule D2).
+    fn is_preferred(&self) -> bool {
+        if self.progress.halted {
+            return true;
+        }
+        match self.config.divergence {
+            DivergencePolicy::Sequencer => self.is_sequencer(),
+            DivergencePolicy::Prefer(place) => place == self.config.place,
+            DivergencePolicy::Hold => false,
+        }
+    }
+
+    /// Outputs have been held for long: clients had better try the other CoServer (rule E10).
+    fn on_hold_due(&mut self) {
+        let stuck = self.suspicion.is_some() || self.divergence.is_some() || self.log.panicked();
+        if !stuck {
+            self.stuck_since = None;
+            return;
+        }
+        let since = *self.stuck_since.get_or_insert(self.now.mono);
+        let long = self.now.mono.since(since) >= self.config.hold_limit;
+        if long && self.holding.is_none() {
+            self.holding = Some(since);
+            self.event(Event::Holding { released: self.released });
+            self.announce_standing();
+        }
+    }
+
+    fn next_asking(&self) -> Option<Mono> {
+        if !self.witness_up {
+            return None;
+        }
+        Some(self.witness_asked.map_or(self.now.mono, |at| at.plus(self.asking_interval())))
+    }
+
+    fn asking_interval(&self) -> Duration {
+        let open = self.membership.open().is_some();
+        if open || self.membership.record().is_none() { ASK_AGAIN } else { QUERY_EVERY }
+    }
+
+    fn on_asking_due(&mut self) {
+        self.pursue_suspicion();
+        if self.next_asking().is_some_and(|due| due <= self.now.mono) {
+            self.ask_witness();
+        }
+    }
+
+    /// As sequencer: when the service's wake-up wants an entry of its own (rule O10).
+    fn tick_due(&self) -> Option<Mono> {
+        let due = self.log.wakeup()?;
+        let idle = self.log.executed() == self.log.held();
+        if !self.is_sequencer() || !self.has_room() || self.log.panicked() {
+            return None;
+        }
+        if due <= self.log.last_time() {
+            // More wake-ups than one entry carries out were due.
+            return idle.then_some(self.now.mono);
+        }
+        if self.clock.stamp(self.now) >= due {
+            return Some(self.now.mono);
+        }
+        Some(self.clock.look_again(due, self.now))
+    }
+
+    fn on_tick_due(&mut self) {
+        if self.tick_due().is_some_and(|due| due <= self.now.mono) {
+            self.order_own(EntryKind::Tick);
+        }
+    }
+}
