@@ -25,6 +25,13 @@ impl Replica {
         self.ask_witness();
     }
 
+    pub(super) fn on_membership_persisted(&mut self, number: u64) {
+        self.membership.persisted(number);
+        if self.membership.open().is_some_and(|open| open.sent.is_none()) {
+            self.ask_witness_soon();
+        }
+    }
+
     pub(super) fn on_witness_down(&mut self) {
         if core::mem::take(&mut self.witness_up) {
             self.event(Event::Witness { up: false });
@@ -40,7 +47,7 @@ impl Replica {
 
     /// Sends the open request, or asks for the present record.
     pub(super) fn ask_witness(&mut self) {
-        if !self.witness_up {
+        if !self.witness_up || self.membership.waits_for_disk() {
             return;
         }
         self.witness_asked = Some(self.now.mono);

@@ -104,7 +104,12 @@ impl Membership {
         self.persisted = self.persisted.max(number);
     }
 
-    /// The open request, if it may be sent: it is on disk.
+    /// Whether the open request is not on disk yet, so must not be sent (rule E4).
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.open.is_some_and(|open| open.persist > self.persisted)
+    }
+
+    /// The open request, if it may be sent.
     pub(super) fn send_open(&mut self, now: Mono) -> Option<Request> {
         let persisted = self.persisted;
         let open = self.open.as_mut().filter(|open| open.persist <= persisted)?;

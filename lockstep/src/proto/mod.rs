@@ -40,5 +40,8 @@ mod release;
 mod replica;
 mod time;
 
+#[cfg(test)]
+mod tests;
+
 pub use io::{Boot, Command, Config, DivergencePolicy, Input, Output, Standing, Status};
 pub use replica::Replica;

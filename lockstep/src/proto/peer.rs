@@ -194,6 +194,9 @@ impl Replica {
         } else {
             ours.up = true;
             self.event(Event::LinkUp { link });
+            // What was sent while it carried nothing is lost.
+            self.resend = Resend::default();
+            self.rewind_links();
         }
     }
 

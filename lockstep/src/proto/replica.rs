@@ -180,7 +180,7 @@ impl Replica {
             Input::Device { device, bytes } => self.take(EntryKind::Device { device, bytes }),
             Input::Executed(executed) => self.on_executed(executed),
             Input::Persisted(index) => self.on_persisted(index),
-            Input::MembershipPersisted(number) => self.membership.persisted(number),
+            Input::MembershipPersisted(number) => self.on_membership_persisted(number),
             Input::Command(command) => self.on_command(command),
         }
         self.on_time();

@@ -251,7 +251,7 @@ impl Replica {
     }
 
     fn next_asking(&self) -> Option<Mono> {
-        if !self.witness_up {
+        if !self.witness_up || self.membership.waits_for_disk() {
             return None;
         }
         Some(self.witness_asked.map_or(self.now.mono, |at| at.plus(self.asking_interval())))

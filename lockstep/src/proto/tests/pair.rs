@@ -1,0 +1,336 @@
+//! Two replicas and a witness in virtual time, for tests that read as stories.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind};
+use crate::event::{Event, StopCause};
+use crate::ids::{
+    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
+    PairId, Place, RequestNumber, SessionId,
+};
+use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind};
+use crate::proto::Replica;
+use crate::proto::io::{Boot, Config, DivergencePolicy, Input, Output};
+use crate::record::Record;
+use crate::wire::frames::{
+    ClientAnswer, ClientCall, Environment, PeerFrame, Versions, WitnessAnswer, WitnessCall,
+};
+
+pub(super) const MS: Duration = Duration::from_millis(1);
+const HOP: Duration = Duration::from_micros(50);
+const PAIR: PairId = PairId([7; 16]);
+pub(super) const CLIENT: ConnId = ConnId(1);
+
+enum Mail {
+    Peer { to: Place, link: LinkId, frame: PeerFrame },
+    Ask { from: Place, call: WitnessCall },
+    Answer { to: Place, answer: WitnessAnswer },
+}
+
+pub(super) struct Node {
+    pub(super) replica: Replica,
+    pub(super) alive: bool,
+    pub(super) paused: bool,
+    digest: Digest,
+    pub(super) released: Vec<(Index, Bytes)>,
+    pub(super) answers: Vec<ClientAnswer>,
+    pub(super) events: Vec<Event>,
+    pub(super) stopped: Option<StopCause>,
+    /// The service here computes something else from this entry on.
+    pub(super) wrong_from: Option<Index>,
+    pub(super) panics_at: Option<Index>,
+    /// The service here takes entries and never ends with one.
+    pub(super) executes: bool,
+    waiting: VecDeque<Mail>,
+}
+
+/// The pair, its witness and what is under way between them.
+pub(super) struct Pair {
+    pub(super) now: Duration,
+    pub(super) nodes: [Node; 2],
+    pub(super) record: Record,
+    pub(super) witness_up: bool,
+    /// Answers of the witness are lost.
+    pub(super) witness_mute: bool,
+    /// By link: whether it carries frames.
+    pub(super) links: [bool; 2],
+    pub(super) loss: Box<dyn FnMut() -> bool>,
+    mail: Vec<(Duration, u64, Mail)>,
+    sent: u64,
+}
+
+pub(super) fn config(place: Place) -> Config {
+    Config {
+        pair: PAIR,
+        place,
+        links: 2,
+        environment: Environment {
+            service: "test".into(),
+            service_version: 1,
+            configuration: Digest::ZERO,
+            protocol: Versions { oldest: 1, newest: 1 },
+        },
+        silence: MS * 100,
+        silence_floor: MS * 40,
+        heartbeat: MS * 10,
+        slow_limit: MS * 500,
+        forward_delay: MS * 20,
+        hold_limit: MS * 300,
+        window_entries: 64,
+        window_bytes: crate::limits::WINDOW_BYTES_MIN,
+        divergence: DivergencePolicy::Sequencer,
+    }
+}
+
+impl Pair {
+    pub(super) fn new() -> Self {
+        Self::with(config)
+    }
+
+    pub(super) fn with(config: impl Fn(Place) -> Config) -> Self {
+        let now = Duration::from_secs(1);
+        let nodes = Place::BOTH.map(|place| {
+            let incarnation = Incarnation(10 + place.slot() as u64);
+            let boot = Boot { incarnation, seed: [place.slot() as u8; 32] };
+            Node {
+                replica: Replica::new(config(place), boot, time(now)),
+                alive: true,
+                paused: false,
+                digest: Digest::ZERO,
+                released: Vec::new(),
+                answers: Vec::new(),
+                events: Vec::new(),
+                stopped: None,
+                wrong_from: None,
+                panics_at: None,
+                executes: true,
+                waiting: VecDeque::new(),
+            }
+        });
+        let mut pair = Self {
+            now,
+            nodes,
+            record: Record::vacant(PAIR, Lineage(0), Epoch(0)),
+            witness_up: true,
+            witness_mute: false,
+            links: [true; 2],
+            loss: Box::new(|| false),
+            mail: Vec::new(),
+            sent: 0,
+        };
+        for place in Place::BOTH {
+            pair.tell(place, Input::WitnessUp);
+            pair.tell(place, Input::LinkUp { link: LinkId(0) });
+            pair.tell(place, Input::LinkUp { link: LinkId(1) });
+        }
+        pair
+    }
+
+    /// A pair that is formed, with place `a` as the sequencer.
+    pub(super) fn formed() -> Self {
+        let mut pair = Self::new();
+        pair.run(MS * 100);
+        assert!(pair.record.members.is_duplex());
+        pair
+    }
+
+    pub(super) fn node(&mut self, place: Place) -> &mut Node {
+        &mut self.nodes[place.slot()]
+    }
+
+    pub(super) fn tell(&mut self, place: Place, input: Input) {
+        let now = time(self.now);
+        if self.node(place).alive {
+            self.node(place).replica.handle(now, input);
+            self.drain(place);
+        }
+    }
+
+    pub(super) fn device_input(&mut self, place: Place, text: &str) {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        assert!(self.node(place).replica.takes_input());
+        self.tell(place, Input::Device { device: DeviceId(0), bytes });
+    }
+
+    pub(super) fn call(&mut self, place: Place, call: ClientCall) {
+        self.tell(place, Input::Client { conn: CLIENT, call });
+    }
+
+    pub(super) fn greet(&mut self, place: Place) {
+        let protocol = Versions { oldest: 1, newest: 1 };
+        self.call(place, ClientCall::Hello { pair: PAIR, protocol });
+    }
+
+    pub(super) fn request(&mut self, place: Place, number: u64, alone: bool) {
+        let (session, token) = (SessionId(3), Nonce(9));
+        let (number, lowest) = (RequestNumber(number), RequestNumber(1));
+        let body = Bytes::from_static(b"do");
+        self.call(place, ClientCall::Request { session, token, number, lowest, alone, body });
+    }
+
+    pub(super) fn kill(&mut self, place: Place) {
+        self.node(place).alive = false;
+    }
+
+    pub(super) fn pause(&mut self, place: Place, paused: bool) {
+        self.node(place).paused = paused;
+        if !paused {
+            for mail in core::mem::take(&mut self.node(place).waiting) {
+                self.post(mail);
+            }
+        }
+    }
+
+    pub(super) fn cut(&mut self, link: u8, carries: bool) {
+        self.links[usize::from(link)] = carries;
+    }
+
+    /// Lets time pass, in steps of a tenth of a millisecond.
+    pub(super) fn run(&mut self, span: Duration) {
+        let end = self.now + span;
+        while self.now < end {
+            self.now += MS / 10;
+            self.deliver();
+            for place in Place::BOTH {
+                let (now, node) = (time(self.now), self.node(place));
+                let due = node.replica.next_timeout().is_some_and(|due| due <= now.mono);
+                if due && node.alive && !node.paused {
+                    self.tell(place, Input::Timeout);
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        self.mail.sort_by_key(|(at, sent, _)| (*at, *sent));
+        while self.mail.first().is_some_and(|(at, ..)| *at <= self.now) {
+            match self.mail.remove(0).2 {
+                Mail::Ask { from, call } => self.witness(from, call),
+                Mail::Answer { to, answer } if self.witness_up => {
+                    self.arrive(to, Mail::Answer { to, answer });
+                }
+                Mail::Peer { to, link, frame } if self.links[usize::from(link.0)] => {
+                    self.arrive(to, Mail::Peer { to, link, frame });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn arrive(&mut self, to: Place, mail: Mail) {
+        if self.node(to).paused {
+            return self.node(to).waiting.push_back(mail);
+        }
+        match mail {
+            Mail::Answer { answer, .. } => self.tell(to, Input::Witness(answer)),
+            Mail::Peer { link, frame, .. } => self.tell(to, Input::Peer { link, frame }),
+            Mail::Ask { .. } => {}
+        }
+    }
+
+    /// A witness without its own rules: compare and set.
+    fn witness(&mut self, from: Place, call: WitnessCall) {
+        if !self.witness_up {
+            return;
+        }
+        if let WitnessCall::Ask { request } = call
+            && request.present == self.record.digest()
+        {
+            self.record = request.next;
+        }
+        if !self.witness_mute {
+            let answer = WitnessAnswer::Present { record: self.record };
+            self.post(Mail::Answer { to: from, answer });
+        }
+    }
+
+    fn post(&mut self, mail: Mail) {
+        self.sent += 1;
+        self.mail.push((self.now + HOP, self.sent, mail));
+    }
+
+    fn drain(&mut self, place: Place) {
+        let now = time(self.now);
+        while let Some(output) = self.node(place).replica.poll() {
+            match output {
+                Output::Peer { links, frame } => {
+                    for link in links.iter() {
+                        let (to, frame) = (place.other(), frame.clone());
+                        if !(self.loss)() {
+                            self.post(Mail::Peer { to, link, frame });
+                        }
+                    }
+                }
+                Output::Witness(call) => self.post(Mail::Ask { from: place, call }),
+                Output::Client { answer, .. } => self.node(place).answers.push(answer),
+                Output::Append(entry) => {
+                    self.node(place).replica.handle(now, Input::Persisted(entry.index));
+                }
+                Output::PersistMembership { number, .. } => {
+                    self.node(place).replica.handle(now, Input::MembershipPersisted(number));
+                }
+                Output::Execute(entry) if self.node(place).executes => {
+                    let executed = self.node(place).execute(&entry);
+                    self.node(place).replica.handle(now, Input::Executed(executed));
+                }
+                Output::Release { index, kind: OutputKind::Device { bytes, .. }, .. } => {
+                    self.node(place).released.push((index, bytes));
+                }
+                Output::Event(event) => self.node(place).events.push(event),
+                Output::Stop { cause } => self.node(place).stopped = Some(cause),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Node {
+    /// A service that sends every device input back to where it came from, and answers every
+    /// request with its number.
+    fn execute(&mut self, entry: &Entry) -> Executed {
+        let wrong = self.wrong_from.is_some_and(|from| entry.index >= from);
+        let kind = match &entry.kind {
+            EntryKind::Device { device, bytes } => {
+                let mut bytes = bytes.to_vec();
+                if wrong {
+                    bytes.push(b'!');
+                }
+                let carrier = Carrier::Place(entry.origin.place);
+                Some(OutputKind::Device { device: *device, carrier, bytes: bytes.into() })
+            }
+            EntryKind::SessionRequest { session, token, number, .. } => Some(OutputKind::Reply {
+                session: *session,
+                token: *token,
+                number: *number,
+                result: Ok(Bytes::copy_from_slice(&number.0.to_le_bytes())),
+            }),
+            EntryKind::SessionOpen { token } => {
+                Some(OutputKind::Opened { token: *token, result: Ok(SessionId(entry.index.0)) })
+            }
+            _ => None,
+        };
+        let panic = (self.panics_at == Some(entry.index)).then(|| "told to".to_owned());
+        let kind = kind.filter(|_| panic.is_none());
+        let outputs: Vec<_> =
+            kind.map(|kind| ServiceOutput { step: 0, ordinal: 0, kind }).into_iter().collect();
+        self.digest = output::chain(self.digest, entry.index, &outputs, None, panic.is_some());
+        Executed { index: entry.index, digest: self.digest, outputs, wakeup: None, panic }
+    }
+
+    pub(super) fn texts(&self) -> Vec<&str> {
+        self.released.iter().map(|(_, text)| core::str::from_utf8(text).unwrap()).collect()
+    }
+
+    pub(super) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
+        self.events.iter().any(wanted)
+    }
+}
+
+fn time(now: Duration) -> Now {
+    let nanos = now.as_nanos() as u64;
+    Now { mono: Mono(nanos), wall: LogTime(1_000_000_000_000 + nanos) }
+}
