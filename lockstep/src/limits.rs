@@ -80,7 +80,14 @@ pub const LINKS: usize = 8;
 /// Longest text in a frame that gives a reason.
 pub const REASON_BYTES: usize = 1024;
 
+/// Longest name of a service.
+pub const NAME_BYTES: usize = 256;
+
+/// Digests in one frame that looks for the first output that differs: a default window's worth.
+pub const DIGESTS: usize = WINDOW_ENTRIES;
+
 const _: () = {
+    assert!(DIGESTS * 16 + 4096 < FRAME_BYTES);
     assert!(INPUT_BYTES + 4096 < FRAME_BYTES);
     assert!(REPLY_BYTES + 4096 < FRAME_BYTES);
     assert!(BATCH_BYTES + INPUT_BYTES + 4096 < FRAME_BYTES);

@@ -1,0 +1,230 @@
+//! The last rung: whether a frame that can be read keeps to the limits.
+//!
+//! Only what a frame alone can show is checked here. Whether it fits the epoch, the log or the
+//! session is the cores' business.
+
+use crate::entry::{Entry, EntryKind};
+use crate::ids::{Index, Nonce, OriginNumber, RequestNumber, SessionId};
+use crate::limits;
+use crate::record::{Origin, Record};
+use crate::wire::error::FrameError;
+use crate::wire::frames::{
+    ClientAnswer, ClientCall, Environment, Forward, Hello, PeerFrame, Versions, WitnessAnswer,
+    WitnessCall,
+};
+use crate::wire::header::Kind;
+
+type Checks = Result<(), FrameError>;
+
+/// A kind of frame, and what must hold of each.
+pub(super) trait Checked {
+    const KIND: Kind;
+
+    fn check(&self) -> Checks;
+
+    /// About how many bytes its archive takes; a little too much is better than too little.
+    fn size_hint(&self) -> usize {
+        512
+    }
+}
+
+impl Checked for PeerFrame {
+    const KIND: Kind = Kind::Peer;
+
+    fn check(&self) -> Checks {
+        match self {
+            Self::Hello(hello) => check_hello(hello),
+            Self::Refuse { reason } | Self::Farewell { reason, .. } => {
+                within("a reason", reason.len(), limits::REASON_BYTES)
+            }
+            Self::Ping { .. } | Self::Pong { .. } => Ok(()),
+            Self::Batch { entries, forwards, .. } => {
+                check_entries(entries)?;
+                check_forwards(forwards)
+            }
+            Self::Epoch { record } => check_record(record),
+            Self::Asked { request } => check_record(&request.next),
+            Self::Digests { from, outputs, .. } => {
+                within("a list of digests", outputs.len(), limits::DIGESTS)?;
+                that(from.0 > 0, "digests from before the first entry")
+            }
+        }
+    }
+
+    fn size_hint(&self) -> usize {
+        match self {
+            Self::Batch { entries, forwards, .. } => {
+                let entries: usize = entries.iter().map(Entry::weight).sum();
+                let forwards: usize = forwards.iter().map(|f| f.kind.payload_len() + 128).sum();
+                512 + entries + forwards
+            }
+            Self::Digests { outputs, .. } => 512 + 16 * outputs.len(),
+            _ => 512 + limits::REASON_BYTES,
+        }
+    }
+}
+
+impl Checked for WitnessCall {
+    const KIND: Kind = Kind::WitnessCall;
+
+    fn check(&self) -> Checks {
+        match self {
+            Self::Hello { incarnation, protocol, .. } => {
+                that(incarnation.0 != 0, "an incarnation is zero")?;
+                check_versions(*protocol)
+            }
+            Self::Query { known } => known.as_ref().map_or(Ok(()), check_record),
+            Self::Ask { request } => check_record(&request.next),
+        }
+    }
+}
+
+impl Checked for WitnessAnswer {
+    const KIND: Kind = Kind::WitnessAnswer;
+
+    fn check(&self) -> Checks {
+        match self {
+            Self::Present { record } => check_record(record),
+            Self::Refused { .. } => Ok(()),
+        }
+    }
+}
+
+impl Checked for ClientCall {
+    const KIND: Kind = Kind::ClientCall;
+
+    fn check(&self) -> Checks {
+        match self {
+            Self::Hello { protocol, .. } => check_versions(*protocol),
+            Self::Open { token, .. } => check_token(*token),
+            Self::Request { session, token, number, lowest, body, .. } => {
+                check_request(*session, *token, *number, *lowest, body.len())
+            }
+            Self::Close { session, token } => check_session(*session, *token),
+        }
+    }
+
+    fn size_hint(&self) -> usize {
+        match self {
+            Self::Request { body, .. } => 512 + body.len(),
+            _ => 512,
+        }
+    }
+}
+
+impl Checked for ClientAnswer {
+    const KIND: Kind = Kind::ClientAnswer;
+
+    fn check(&self) -> Checks {
+        match self {
+            Self::Welcome { .. } | Self::Refused { .. } => Ok(()),
+            Self::Opened { token, .. } => check_token(*token),
+            Self::Reply { number, result, .. } => {
+                that(number.0 > 0, "a request number is zero")?;
+                let len = result.as_ref().map_or(0, bytes::Bytes::len);
+                within("a reply", len, limits::REPLY_BYTES)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> usize {
+        match self {
+            Self::Reply { result: Ok(bytes), .. } => 512 + bytes.len(),
+            _ => 512,
+        }
+    }
+}
+
+fn check_hello(hello: &Hello) -> Checks {
+    that(hello.incarnation.0 != 0, "an incarnation is zero")?;
+    let Environment { service, protocol, .. } = &hello.environment;
+    within("a service's name", service.len(), limits::NAME_BYTES)?;
+    check_versions(*protocol)?;
+    hello.record.as_ref().map_or(Ok(()), check_record)
+}
+
+fn check_versions(versions: Versions) -> Checks {
+    that(versions.oldest <= versions.newest, "the oldest version is newer than the newest")
+}
+
+/// What any record says about itself: who can be a member of an epoch that came about this way.
+fn check_record(record: &Record) -> Checks {
+    let members = [record.members.a, record.members.b];
+    let present = members.iter().flatten().count();
+    that(members.iter().flatten().all(|member| member.0 != 0), "a member's incarnation is zero")?;
+    let expected = match record.origin {
+        Origin::Vacant => 0,
+        Origin::Alone => 1,
+        Origin::Formed | Origin::Renewal(_) => 2,
+    };
+    that(present == expected, "a record has more or fewer members than its origin allows")
+}
+
+fn check_entries(entries: &[Entry]) -> Checks {
+    within("a batch of entries", entries.len(), limits::BATCH_ENTRIES)?;
+    let mut last = Index(0);
+    for entry in entries {
+        that(entry.index > last, "entries out of order")?;
+        last = entry.index;
+        that(entry.origin.incarnation.0 != 0, "an incarnation is zero")?;
+        check_kind(&entry.kind)?;
+    }
+    Ok(())
+}
+
+fn check_forwards(forwards: &[Forward]) -> Checks {
+    within("a batch of inputs", forwards.len(), limits::BATCH_ENTRIES)?;
+    let mut last = OriginNumber(0);
+    for forward in forwards {
+        that(forward.number > last, "inputs out of order")?;
+        last = forward.number;
+        that(!forward.kind.is_protocol(), "an entry of the protocol's own forwarded as an input")?;
+        check_kind(&forward.kind)?;
+    }
+    Ok(())
+}
+
+fn check_kind(kind: &EntryKind) -> Checks {
+    match kind {
+        EntryKind::Genesis { .. } | EntryKind::HandOver { .. } | EntryKind::Tick => Ok(()),
+        EntryKind::Membership { record } => check_record(record),
+        EntryKind::Device { bytes, .. } => {
+            within("a device's input", bytes.len(), limits::INPUT_BYTES)
+        }
+        EntryKind::SessionOpen { token } => check_token(*token),
+        EntryKind::SessionRequest { session, token, number, lowest, body } => {
+            check_request(*session, *token, *number, *lowest, body.len())
+        }
+        EntryKind::SessionClose { session, token } => check_session(*session, *token),
+    }
+}
+
+fn check_request(
+    session: SessionId,
+    token: Nonce,
+    number: RequestNumber,
+    lowest: RequestNumber,
+    len: usize,
+) -> Checks {
+    check_session(session, token)?;
+    that(number.0 > 0, "a request number is zero")?;
+    that(lowest <= number, "a request below the lowest that its client wants answered")?;
+    within("a request", len, limits::INPUT_BYTES)
+}
+
+fn check_session(session: SessionId, token: Nonce) -> Checks {
+    that(session.0 > 0, "a session's id is zero")?;
+    check_token(token)
+}
+
+fn check_token(token: Nonce) -> Checks {
+    that(token.0 != 0, "a session's mark is zero")
+}
+
+fn within(what: &'static str, len: usize, limit: usize) -> Checks {
+    if len > limit { Err(FrameError::Limit { what, len, limit }) } else { Ok(()) }
+}
+
+fn that(holds: bool, what: &'static str) -> Checks {
+    if holds { Ok(()) } else { Err(FrameError::Contradiction { what }) }
+}

@@ -1,0 +1,370 @@
+//! One frame of every shape, for the golden bytes, and any frame within the limits.
+
+use bytes::Bytes;
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind, Origin};
+use crate::ids::{
+    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place,
+    RequestNumber, SessionId,
+};
+use crate::output::Refusal;
+use crate::record::{self, Members, Record, Request};
+use crate::wire::frames::*;
+
+pub(super) const PAIR: PairId = PairId(*b"0123456789abcdef");
+const A: Incarnation = Incarnation(0xa1);
+const B: Incarnation = Incarnation(0xb2);
+
+pub(super) fn formed() -> Record {
+    Record {
+        pair: PAIR,
+        lineage: Lineage(3),
+        epoch: Epoch(1),
+        members: Members::both(A, B),
+        asker: Place::A,
+        nonce: Nonce(77),
+        origin: record::Origin::Formed,
+    }
+}
+
+fn renewed() -> Record {
+    let before = formed();
+    let origin = record::Origin::Renewal(before.digest());
+    Record { epoch: Epoch(2), asker: Place::B, origin, ..before }
+}
+
+fn alone() -> Record {
+    let members = Members::alone(Place::B, B);
+    Record { epoch: Epoch(2), members, asker: Place::B, origin: record::Origin::Alone, ..formed() }
+}
+
+fn progress() -> Progress {
+    Progress {
+        held: Index(9),
+        entries: Digest([7; 16]),
+        persisted: Index(8),
+        executed: Index(6),
+        outputs: Digest([5; 16]),
+        halted: true,
+        ordered: OriginNumber(4),
+    }
+}
+
+fn kinds() -> Vec<EntryKind> {
+    let (session, token) = (SessionId(2), Nonce(99));
+    vec![
+        EntryKind::Genesis { seed: [6; 32] },
+        EntryKind::Membership { record: formed() },
+        EntryKind::HandOver { to: Place::B },
+        EntryKind::Tick,
+        EntryKind::Device { device: DeviceId(1), bytes: Bytes::from_static(b"packet") },
+        EntryKind::SessionOpen { token },
+        EntryKind::SessionRequest {
+            session,
+            token,
+            number: RequestNumber(5),
+            lowest: RequestNumber(4),
+            body: Bytes::from_static(b"request"),
+        },
+        EntryKind::SessionClose { session, token },
+    ]
+}
+
+fn versions() -> Versions {
+    Versions { oldest: 1, newest: 2 }
+}
+
+pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
+    let (lineage, epoch) = (Lineage(3), Epoch(1));
+    let origin = Origin { place: Place::B, incarnation: B, number: OriginNumber(12) };
+    let entries = (1..).zip(kinds()).map(|(at, kind)| Entry {
+        index: Index(at),
+        epoch,
+        time: LogTime(1_000 + at),
+        origin,
+        kind,
+    });
+    let inputs = kinds().into_iter().filter(|kind| !kind.is_protocol());
+    let forwards = (1..).map(OriginNumber).zip(inputs);
+    let hello = Hello {
+        pair: PAIR,
+        place: Place::A,
+        incarnation: A,
+        environment: Environment {
+            service: "register".into(),
+            service_version: 4,
+            configuration: Digest([1; 16]),
+            protocol: versions(),
+        },
+        record: Some(renewed()),
+        heard: true,
+    };
+    vec![
+        ("peer hello", PeerFrame::Hello(hello)),
+        ("peer refuse", PeerFrame::Refuse { reason: "another service".into() }),
+        ("peer ping", PeerFrame::Ping { sequence: 1, lineage, epoch, progress: progress() }),
+        ("peer pong", PeerFrame::Pong { sequence: 1 }),
+        (
+            "peer batch",
+            PeerFrame::Batch {
+                lineage,
+                epoch,
+                progress: progress(),
+                entries: entries.collect(),
+                forwards: forwards.map(|(number, kind)| Forward { number, kind }).collect(),
+            },
+        ),
+        ("peer epoch", PeerFrame::Epoch { record: alone() }),
+        (
+            "peer asked",
+            PeerFrame::Asked { request: Request { present: formed().digest(), next: alone() } },
+        ),
+        (
+            "peer digests",
+            PeerFrame::Digests {
+                lineage,
+                epoch,
+                from: Index(5),
+                outputs: vec![Digest([2; 16]), Digest([3; 16])],
+            },
+        ),
+        ("peer farewell", PeerFrame::Farewell { epoch, reason: "told to stop".into() }),
+    ]
+}
+
+pub(super) fn witness_calls() -> Vec<(&'static str, WitnessCall)> {
+    let request = Request { present: formed().digest(), next: alone() };
+    let protocol = versions();
+    vec![
+        (
+            "witness hello",
+            WitnessCall::Hello { pair: PAIR, place: Place::B, incarnation: B, protocol },
+        ),
+        ("witness query", WitnessCall::Query { known: Some(formed()) }),
+        ("witness ask", WitnessCall::Ask { request }),
+    ]
+}
+
+pub(super) fn witness_answers() -> Vec<(&'static str, WitnessAnswer)> {
+    let vacant = Record::vacant(PAIR, Lineage(3), Epoch(0));
+    vec![
+        ("witness vacant", WitnessAnswer::Present { record: vacant }),
+        ("witness present", WitnessAnswer::Present { record: renewed() }),
+        ("witness refused", WitnessAnswer::Refused { reason: WitnessRefusal::Behind }),
+    ]
+}
+
+pub(super) fn client_calls() -> Vec<(&'static str, ClientCall)> {
+    let (session, token) = (SessionId(2), Nonce(99));
+    vec![
+        ("client hello", ClientCall::Hello { pair: PAIR, protocol: versions() }),
+        ("client open", ClientCall::Open { token, alone: true }),
+        (
+            "client request",
+            ClientCall::Request {
+                session,
+                token,
+                number: RequestNumber(8),
+                lowest: RequestNumber(6),
+                alone: false,
+                body: Bytes::from_static(b"increment"),
+            },
+        ),
+        ("client close", ClientCall::Close { session, token }),
+    ]
+}
+
+pub(super) fn client_answers() -> Vec<(&'static str, ClientAnswer)> {
+    let (session, token, number) = (SessionId(2), Nonce(99), RequestNumber(8));
+    let gap = Refusal::Gap { expected: RequestNumber(7) };
+    vec![
+        ("client welcome", ClientAnswer::Welcome { place: Place::B, epoch: Epoch(2) }),
+        ("client opened", ClientAnswer::Opened { token, result: Ok(session) }),
+        (
+            "client not opened",
+            ClientAnswer::Opened { token, result: Err(Refusal::TooManySessions) },
+        ),
+        (
+            "client reply",
+            ClientAnswer::Reply { session, number, result: Ok(Bytes::from_static(b"9")) },
+        ),
+        ("client no reply", ClientAnswer::Reply { session, number, result: Err(gap) }),
+        ("client refused", ClientAnswer::Refused { reason: ClientRefusal::Removed }),
+    ]
+}
+
+fn any_place() -> impl Strategy<Value = Place> {
+    any::<bool>().prop_map(|a| if a { Place::A } else { Place::B })
+}
+
+fn any_digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 16]>().prop_map(Digest)
+}
+
+fn any_versions() -> impl Strategy<Value = Versions> {
+    (any::<u16>(), any::<u16>()).prop_map(|(a, b)| Versions { oldest: a.min(b), newest: a.max(b) })
+}
+
+fn any_incarnation() -> impl Strategy<Value = Incarnation> {
+    (1..=u64::MAX).prop_map(Incarnation)
+}
+
+fn any_payload() -> impl Strategy<Value = Bytes> {
+    prop_oneof![9 => vec(any::<u8>(), 0..64), 1 => vec(any::<u8>(), 0..100_000)]
+        .prop_map(Bytes::from)
+}
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let way = prop_oneof![
+        Just((record::Origin::Vacant, Members::NONE)),
+        (any_incarnation(), any_incarnation())
+            .prop_map(|(a, b)| (record::Origin::Formed, Members::both(a, b))),
+        (any_place(), any_incarnation())
+            .prop_map(|(at, it)| (record::Origin::Alone, Members::alone(at, it))),
+        (any_digest(), any_incarnation(), any_incarnation())
+            .prop_map(|(of, a, b)| (record::Origin::Renewal(of), Members::both(a, b))),
+    ];
+    (any::<[u8; 16]>(), any::<u32>(), any::<u64>(), any_place(), any::<u64>(), way).prop_map(
+        |(pair, lineage, epoch, asker, nonce, (origin, members))| Record {
+            pair: PairId(pair),
+            lineage: Lineage(lineage),
+            epoch: Epoch(epoch),
+            members,
+            asker,
+            nonce: Nonce(nonce),
+            origin,
+        },
+    )
+}
+
+fn any_progress() -> impl Strategy<Value = Progress> {
+    (any::<[u64; 4]>(), any_digest(), any_digest(), any::<bool>()).prop_map(
+        |([held, persisted, executed, ordered], entries, outputs, halted)| Progress {
+            held: Index(held),
+            entries,
+            persisted: Index(persisted),
+            executed: Index(executed),
+            outputs,
+            halted,
+            ordered: OriginNumber(ordered),
+        },
+    )
+}
+
+fn any_input() -> impl Strategy<Value = EntryKind> {
+    let id = || 1..=u64::MAX;
+    prop_oneof![
+        Just(EntryKind::Tick),
+        (any::<u16>(), any_payload())
+            .prop_map(|(device, bytes)| EntryKind::Device { device: DeviceId(device), bytes }),
+        id().prop_map(|token| EntryKind::SessionOpen { token: Nonce(token) }),
+        (id(), id(), id(), id(), any_payload()).prop_map(|(session, token, a, b, body)| {
+            EntryKind::SessionRequest {
+                session: SessionId(session),
+                token: Nonce(token),
+                number: RequestNumber(a.max(b)),
+                lowest: RequestNumber(a.min(b)),
+                body,
+            }
+        }),
+        (id(), id()).prop_map(|(session, token)| EntryKind::SessionClose {
+            session: SessionId(session),
+            token: Nonce(token),
+        }),
+    ]
+}
+
+fn any_kind() -> impl Strategy<Value = EntryKind> {
+    prop_oneof![
+        1 => any::<[u8; 32]>().prop_map(|seed| EntryKind::Genesis { seed }),
+        1 => any_record().prop_map(|record| EntryKind::Membership { record }),
+        1 => any_place().prop_map(|to| EntryKind::HandOver { to }),
+        6 => any_input(),
+    ]
+}
+
+fn any_batch() -> impl Strategy<Value = PeerFrame> {
+    let entry = (any_kind(), any::<[u64; 3]>(), any_place(), any_incarnation());
+    let entries = (1..1_000_u64, vec((1..3_u64, entry), 0..20)).prop_map(|(from, drawn)| {
+        let mut index = Index(from);
+        let mut entries = Vec::new();
+        for (step, (kind, [epoch, time, number], place, incarnation)) in drawn {
+            index = Index(index.0 + step);
+            let origin = Origin { place, incarnation, number: OriginNumber(number) };
+            let (epoch, time) = (Epoch(epoch), LogTime(time));
+            entries.push(Entry { index, epoch, time, origin, kind });
+        }
+        entries
+    });
+    let forwards = vec(any_input(), 0..20).prop_map(|inputs| {
+        (1..).map(OriginNumber).zip(inputs).map(|(number, kind)| Forward { number, kind }).collect()
+    });
+    (any::<u32>(), any::<u64>(), any_progress(), entries, forwards).prop_map(
+        |(lineage, epoch, progress, entries, forwards)| PeerFrame::Batch {
+            lineage: Lineage(lineage),
+            epoch: Epoch(epoch),
+            progress,
+            entries,
+            forwards,
+        },
+    )
+}
+
+fn any_hello() -> impl Strategy<Value = PeerFrame> {
+    (
+        any_place(),
+        any_incarnation(),
+        ".{0,40}",
+        any::<u32>(),
+        any_digest(),
+        any_versions(),
+        option::of(any_record()),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(place, incarnation, service, version, configuration, protocol, record, heard)| {
+                let environment =
+                    Environment { service, service_version: version, configuration, protocol };
+                PeerFrame::Hello(Hello {
+                    pair: PAIR,
+                    place,
+                    incarnation,
+                    environment,
+                    record,
+                    heard,
+                })
+            },
+        )
+}
+
+/// Any frame between the CoServers that keeps to the limits.
+pub(super) fn any_peer() -> impl Strategy<Value = PeerFrame> {
+    prop_oneof![
+        any_hello(),
+        any_batch(),
+        (any::<u64>(), any::<u32>(), any::<u64>(), any_progress()).prop_map(
+            |(sequence, lineage, epoch, progress)| PeerFrame::Ping {
+                sequence,
+                lineage: Lineage(lineage),
+                epoch: Epoch(epoch),
+                progress,
+            }
+        ),
+        (any::<u32>(), any::<u64>(), 1..=u64::MAX, vec(any_digest(), 0..200)).prop_map(
+            |(lineage, epoch, from, outputs)| PeerFrame::Digests {
+                lineage: Lineage(lineage),
+                epoch: Epoch(epoch),
+                from: Index(from),
+                outputs,
+            }
+        ),
+        (any_digest(), any_record())
+            .prop_map(|(present, next)| PeerFrame::Asked { request: Request { present, next } }),
+        (any::<u64>(), ".{0,60}")
+            .prop_map(|(epoch, reason)| PeerFrame::Farewell { epoch: Epoch(epoch), reason }),
+    ]
+}
