@@ -1,1 +1,4 @@
 //! lockstep
+
+#[cfg(any(feature = "runtime", lockstep_loom))]
+pub mod sync;
