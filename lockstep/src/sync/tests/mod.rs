@@ -1,3 +1,5 @@
+#[cfg(lockstep_loom)]
+mod models;
 #[cfg(not(lockstep_loom))]
 mod oracle;
 #[cfg(not(lockstep_loom))]
