@@ -10,4 +10,6 @@ pub mod machine;
 pub mod output;
 pub mod proto;
 pub mod record;
+#[cfg(any(feature = "runtime", lockstep_loom))]
+pub mod sync;
 pub mod wire;
