@@ -1,1 +1,5 @@
 //! lockstep
+
+pub mod ids;
+#[cfg(feature = "runtime")]
+pub mod runtime;
