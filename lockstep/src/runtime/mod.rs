@@ -1,4 +1,11 @@
-//! What stands between the protocol cores and the world.
+//! What stands between the protocol cores and the world: keys, TLS, QUIC
+//! connections and the network that one task owns and polls.
+//!
+//! From the inside out: [`keys`] says who somebody is, [`tls`] makes a handshake
+//! of it, [`quic`] carries frames over one authenticated connection, and
+//! [`link`] keeps many of them up and hands their frames to one consumer.
+//! None of them looks into a frame.
 
 pub mod keys;
+pub mod quic;
 pub mod tls;
