@@ -7,5 +7,6 @@
 //! None of them looks into a frame.
 
 pub mod keys;
+pub mod link;
 pub mod quic;
 pub mod tls;
