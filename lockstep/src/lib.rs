@@ -10,6 +10,8 @@ pub mod machine;
 pub mod output;
 pub mod proto;
 pub mod record;
+#[cfg(feature = "runtime")]
+pub mod runtime;
 #[cfg(any(feature = "runtime", lockstep_loom))]
 pub mod sync;
 pub mod wire;
