@@ -9,4 +9,6 @@ pub mod machine;
 pub mod output;
 pub mod proto;
 pub mod record;
+
+pub mod unit;
 pub mod wire;
