@@ -10,5 +10,6 @@ pub mod output;
 pub mod proto;
 pub mod record;
 
+pub mod testing;
 pub mod unit;
 pub mod wire;
