@@ -14,4 +14,6 @@ pub mod record;
 pub mod runtime;
 #[cfg(any(feature = "runtime", lockstep_loom))]
 pub mod sync;
+pub mod testing;
+pub mod unit;
 pub mod wire;
