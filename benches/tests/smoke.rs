@@ -79,6 +79,22 @@ fn a_program_that_is_no_peer_fails_the_row_and_the_run() {
 }
 
 #[test]
+fn the_peers_reply_where_they_are_built_and_are_skipped_with_the_command_elsewhere() {
+    for depth in ["1", "64"] {
+        let rows = ["--rows", "raft-rs-2,raft-rs-3", "--rounds", "1", "--trips", "300"];
+        let output = run(&[&rows[..], &["--depth", depth, "--json"]].concat());
+        assert!(output.status.success(), "{}", text(&output.stdout));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        for row in report["rows"].as_array().unwrap() {
+            match row["skipped"].as_str() {
+                Some(reason) => assert!(reason.contains("benches/peers/Cargo.toml"), "{row}"),
+                None => assert!(row["median"]["p50_us"].as_f64().unwrap() > 0.0, "{row}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_wrong_command_line_is_refused_and_says_what_to_do() {
     for (arguments, expected) in [
         (&["--rows", "nonsense"][..], "no row is called"),
