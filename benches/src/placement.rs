@@ -11,11 +11,11 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 pub enum Seat {
     /// The first of a pair (the one that starts a trip, the leader, CoServer A).
     A,
-    /// The second of a pair (the one that echoes, the follower, CoServer B).
+    /// The second of a pair (the one that echoes, a follower, CoServer B).
     B,
     /// The process that sends requests and waits for replies.
     Client,
-    /// Everyone else (a third Raft node, a witness): wherever the scheduler likes.
+    /// Whoever is not on the way of a trip (a witness): wherever the scheduler likes.
     Free,
 }
 
