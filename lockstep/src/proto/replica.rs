@@ -209,6 +209,11 @@ impl Replica {
         room && self.kept.has_room()
     }
 
+    /// The last entry whose outputs were released here.
+    pub fn released(&self) -> Index {
+        self.released
+    }
+
     /// The state at a glance.
     pub fn status(&self) -> Status {
         Status {
