@@ -19,6 +19,7 @@
 //!   in the middle of a line or of a mail.
 
 mod address;
+pub mod client;
 mod lines;
 pub mod server;
 
