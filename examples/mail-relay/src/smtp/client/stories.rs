@@ -214,7 +214,8 @@ fn a_session_that_never_began_blames_no_mail() {
 
 #[test]
 fn what_was_decided_before_the_connection_ended_stays_decided() {
-    let ends: [(Input<'_>, fn(&SessionFailure) -> bool); 4] = [
+    type Check = fn(&SessionFailure) -> bool;
+    let ends: [(Input<'_>, Check); 4] = [
         (Input::Closed("reset"), |failure| matches!(failure, SessionFailure::Lost(_))),
         (Input::Data(b"421 4.3.2 bye\r\n"), |failure| {
             matches!(failure, SessionFailure::Closing(_))
