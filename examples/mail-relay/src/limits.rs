@@ -95,6 +95,10 @@ pub const CLIENT_QUIT: u64 = 10 * SECOND;
 /// stored mail; above, one copy is cheaper than many small slices.
 pub const STUFFED_SLICES: usize = 64;
 
+/// Mails up to which the data is sent as one piece: one output to agree on and
+/// one segment train, where slices would wait for each other's acknowledgements.
+pub const SENT_WHOLE: usize = 64 * 1024;
+
 // ---- the queue -------------------------------------------------------------
 
 /// Default for mails in the queue. One more: 452 4.3.1.

@@ -1,10 +1,10 @@
-//! Dot stuffing (RFC 5321 section 4.5.2) without copying the mail, unless it
-//! has so many lines with dots that a copy is the cheaper way.
+//! Dot stuffing (RFC 5321 section 4.5.2) without copying the mail, unless it is
+//! so small, or has so many lines with dots, that a copy is the cheaper way.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
-use crate::limits::STUFFED_SLICES;
+use crate::limits::{SENT_WHOLE, STUFFED_SLICES};
 use crate::smtp::Message;
 
 /// The mail as it goes over the wire: dots doubled, a last CRLF if it has none,
@@ -19,6 +19,9 @@ pub(super) fn stuff(message: &Message) -> Vec<Bytes> {
             .find(|part| !part.is_empty())
             .is_some_and(|part| part.ends_with(b"\r\n"));
     pieces.push(Bytes::from_static(if whole_lines { b".\r\n" } else { b"\r\n.\r\n" }));
+    if pieces.iter().map(Bytes::len).sum::<usize>() <= SENT_WHOLE {
+        return vec![Bytes::from(pieces.concat())];
+    }
     pieces
 }
 
@@ -72,13 +75,29 @@ mod tests {
     }
 
     #[test]
-    fn few_dots_make_slices_and_many_make_one_copy() {
+    fn a_small_mail_is_one_piece_and_a_large_one_is_not_copied() {
+        let pieces = |content: String| {
+            let message = Message { content: content.into(), ..Message::default() };
+            (stuff(&message), message.content)
+        };
+        assert_eq!(pieces(".x\r\n".repeat(1000)).0.len(), 1);
+        let dots = 2;
+        let (sent, content) = pieces(format!(".{}\r\n", "x".repeat(SENT_WHOLE)).repeat(dots));
+        assert_eq!(sent.len(), 2 + dots);
+        assert!(content.as_ptr_range().contains(&sent[1].as_ptr()));
+    }
+
+    #[test]
+    fn a_large_mail_with_many_dots_is_one_copy() {
         for dots in [STUFFED_SLICES, STUFFED_SLICES + 1] {
-            let expected = "..x\r\n".repeat(dots) + ".\r\n";
-            assert_eq!(stuffed("", &".x\r\n".repeat(dots)), expected);
+            let line = format!(".{}\r\n", "x".repeat(SENT_WHOLE / STUFFED_SLICES));
+            let content = Bytes::from(line.repeat(dots));
+            let sent = stuff(&Message { content, ..Message::default() });
+            assert_eq!(
+                sent.concat(),
+                format!("{}.\r\n", format!(".{line}").repeat(dots)).as_bytes()
+            );
+            assert_eq!(sent.len() == 2, dots > STUFFED_SLICES);
         }
-        let content = Bytes::from(".x\r\n".repeat(10_000));
-        let message = Message { content, ..Message::default() };
-        assert_eq!(stuff(&message).len(), 2);
     }
 }
