@@ -15,7 +15,7 @@ use super::wires::Wires;
 use crate::device::{Device, Released};
 use crate::entry::Entry;
 use crate::event::StopCause;
-use crate::ids::{DeviceId, Index, Mono};
+use crate::ids::{DeviceId, Mono};
 use crate::machine::StateMachine;
 use crate::output::{Executed, OutputKind};
 use crate::proto::{Input, Output, Replica, Standing};
@@ -250,10 +250,5 @@ impl<S: StateMachine> Engine<S> {
         for device in &mut self.devices {
             device.standing(standing);
         }
-    }
-
-    /// The last entry whose outputs were released.
-    pub(super) fn released(&self) -> Index {
-        self.replica.released()
     }
 }

@@ -88,7 +88,6 @@ impl ThreadExecutor {
         // Results are bounded by the entries under way; their bytes by the core's window.
         let capacity = Capacity::new(window, 1 << 39)?;
         let (outbox, results) = mailbox(capacity, |_: &Executed| 1);
-        #[expect(clippy::disallowed_methods, reason = "this is the service's own thread")]
         let thread = std::thread::Builder::new()
             .name("lockstep-service".into())
             .spawn(move || run(unit, &inbox, |executed| outbox.push_blocking(executed, None)))?;

@@ -1,8 +1,9 @@
 //! Inputs of devices on their way into the loop.
+#![allow(clippy::disallowed_types, reason = "devices have threads of their own")]
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
@@ -19,7 +20,6 @@ const BYTES: u64 = 16 << 20;
 /// The devices' end.
 pub(super) struct DeviceIntake {
     inputs: Sender<(DeviceId, Bytes)>,
-    #[expect(clippy::disallowed_types, reason = "devices have threads of their own")]
     waiting: Mutex<Vec<Waker>>,
 }
 
@@ -58,9 +58,8 @@ impl Intake for DeviceIntake {
 
 impl DeviceIntake {
     fn wake_waiting(&self) {
-        let waiting = core::mem::take(
-            &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner),
-        );
+        let waiting =
+            core::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         waiting.into_iter().for_each(Waker::wake);
     }
 }
@@ -74,16 +73,13 @@ impl DeviceInputs {
     }
 
     /// Whether an input waits; otherwise the task is woken when one comes.
-    pub(super) fn poll_pop(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<(DeviceId, Bytes)> {
+    pub(super) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<(DeviceId, Bytes)> {
         match self.inputs.poll_pop(cx) {
-            std::task::Poll::Ready(Some(input)) => {
+            Poll::Ready(Some(input)) => {
                 self.intake.wake_waiting();
-                std::task::Poll::Ready(input)
+                Poll::Ready(input)
             }
-            _ => std::task::Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 

@@ -1,12 +1,12 @@
 //! A CoServer process: one replica of a service, its links, its clients and its devices.
 //!
 //! ```no_run
-//! # use lockstep::runtime::coserver::{CoServer, Settings};
+//! # use lockstep::runtime::coserver::{CoServer, Devices, Settings};
 //! # use lockstep::runtime::tls::Credentials;
 //! # async fn example<S: lockstep::machine::StateMachine>(
 //! #     settings: Settings, credentials: Credentials, service: S,
 //! # ) -> Result<(), Box<dyn std::error::Error>> {
-//! let coserver = CoServer::start(settings, credentials, service, Vec::new())?;
+//! let coserver = CoServer::start(settings, credentials, service, Devices::default())?;
 //! let handle = coserver.handle();
 //! let cause = coserver.run().await;
 //! println!("ended: {cause}");
@@ -85,16 +85,7 @@ pub enum StartupError {
     Entropy(#[from] NoEntropy),
     /// The program was built so that a panic ends the process.
     #[error(transparent)]
-    Panics(#[from] unit::PanicsAbort),
-}
-
-/// One device of the service: its name in the table, what becomes of its outputs, and its
-/// outside half.
-pub struct DevicePart {
-    /// The table that the service uses, with this device in it.
-    pub id: DeviceId,
-    /// The outside half.
-    pub outside: Box<dyn Outside>,
+    Panics(#[from] unit::AbortRefused),
 }
 
 /// The outside halves of a service's devices and the table that names them.
@@ -126,7 +117,7 @@ impl<S: StateMachine> CoServer<S> {
         service: S,
         devices: Devices,
     ) -> Result<Self, StartupError> {
-        unit::refuse_abort()?;
+        unit::check_unwinding()?;
         settings.check()?;
         let clock = Clock::start();
         let boot = entropy::boot()?;
@@ -202,11 +193,7 @@ fn start_devices(
         .collect()
 }
 
-fn core_config<S: StateMachine>(
-    settings: &Settings,
-    service: &S,
-    table: &DeviceTable,
-) -> Config {
+fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &DeviceTable) -> Config {
     let identity = service.identity();
     Config {
         pair: settings.pair,
@@ -237,6 +224,7 @@ fn shared_digest(settings: &Settings, service: Digest, table: &DeviceTable) -> D
     let mut hasher = Hasher::after(service);
     hasher
         .bytes(&table.digest().0)
+        .bytes(&unit::UnitConfig::default().digest().0)
         .number(settings.links.len() as u64)
         .number(settings.window_entries as u64)
         .number(settings.window_bytes as u64)
