@@ -10,3 +10,4 @@ pub mod output;
 pub mod proto;
 pub mod record;
 pub mod wire;
+pub mod witness;
