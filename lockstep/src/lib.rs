@@ -17,3 +17,4 @@ pub mod sync;
 pub mod testing;
 pub mod unit;
 pub mod wire;
+pub mod witness;
