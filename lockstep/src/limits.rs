@@ -67,6 +67,10 @@ pub const SESSION_REPLIES: usize = 1024;
 /// Bytes of the same.
 pub const SESSION_REPLY_BYTES: usize = 8 << 20;
 
+/// Default for the bytes of requests that a client may have under way; at one more it has to wait
+/// for replies. Two connections' worth of a good network's bandwidth times delay.
+pub const CLIENT_WINDOW_BYTES: usize = 8 << 20;
+
 /// A session without a request for this long, by log time, is closed.
 pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -105,5 +109,6 @@ const _: () = {
     assert!(WINDOW_BYTES >= WINDOW_BYTES_MIN);
     assert!(KEPT_BYTES >= INPUT_BYTES);
     assert!(SESSION_REPLY_BYTES >= REPLY_BYTES);
+    assert!(CLIENT_WINDOW_BYTES >= INPUT_BYTES);
     assert!(LINKS <= 8);
 };
