@@ -33,11 +33,15 @@ use crate::limits;
 mod face;
 mod flow;
 mod inside;
+#[cfg(feature = "runtime")]
+mod outside;
 mod simulated;
 pub(crate) mod words;
 
 pub use face::Tcp;
 pub(crate) use inside::{Frozen, TcpTable};
+#[cfg(feature = "runtime")]
+pub use outside::{BindError, TcpOptions, TcpOutside};
 pub use simulated::{Client, Dial, Fate, NotListening, Simulated};
 
 /// A connection, as the service knows it: counts up from 1 in a lineage, never reused.
