@@ -70,6 +70,7 @@
 //! - [`io`]: what it is lent for each event: [`timers`], [`random`], [`tcp`], devices of its
 //!   own.
 //! - [`harness`]: for its tests, a pair without sockets, clock or engine.
+//! - [`custom`]: how to write a device of one's own.
 //! - [`limits`]: every bound, and what happens at one more.
 //!
 //! Feature `runtime` (default) adds the outside halves, on tokio. Without it everything here is
@@ -87,6 +88,9 @@ pub mod snapshot;
 pub mod tcp;
 pub mod timers;
 pub mod wrapper;
+
+#[doc = include_str!("../docs/devices.md")]
+pub mod custom {}
 
 pub use harness::Harness;
 pub use io::Io;
