@@ -43,20 +43,22 @@
 //! ```
 
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use lockstep::digest::{Digest, Hasher};
 use lockstep::ids::{DeviceId, Index, LogTime, Place, RequestNumber, SessionId};
-use lockstep::machine::{
-    Freeze, RecordSink, RecordSource, RestoreError, SinkError, StateMachine, Step,
-};
+use lockstep::machine::{Freeze, RestoreError, SinkError, StateMachine, Step};
 use lockstep::output::Carrier;
+use lockstep::testing::{Input, Script};
 
 use crate::service::Service;
 use crate::tcp::{Client, ConnectFailure, Dial, Fate, NotListening, Simulated};
 use crate::wrapper::Wrapper;
+
+mod records;
+
+pub use records::Records;
 
 /// Steps after which a service that keeps itself busy is taken for one that never rests.
 const RESTLESS: u32 = 1 << 20;
@@ -78,6 +80,7 @@ pub struct Harness<S: Service> {
     sessions: Vec<(SessionId, RequestNumber)>,
     printed: Vec<(DeviceId, Carrier, Bytes)>,
     digest: Digest,
+    told: Vec<Input>,
 }
 
 impl<S: Service> Harness<S> {
@@ -101,6 +104,7 @@ impl<S: Service> Harness<S> {
             sessions: Vec::new(),
             printed: Vec::new(),
             digest: Digest::ZERO,
+            told: Vec::new(),
         };
         harness.entry(Step::Start { seed: &seed });
         harness.members();
@@ -122,8 +126,16 @@ impl<S: Service> Harness<S> {
         self.digest
     }
 
+    /// Everything that the service was told so far, for
+    /// [`check_determinism`](lockstep::testing::check_determinism): any story can be made to
+    /// look for nondeterminism too.
+    pub fn script(&self) -> Script {
+        self.told.iter().cloned().collect()
+    }
+
     /// Lets time pass: what falls due on the way happens at its time.
     pub fn advance(&mut self, span: Duration) {
+        self.told.push(Input::Pass(span));
         let until = self.now.plus(span);
         for _ in 0..RESTLESS {
             let Some(at) = self.wakeup.filter(|at| *at <= until) else {
@@ -221,6 +233,7 @@ impl<S: Service> Harness<S> {
     pub fn lose(&mut self, place: Place) {
         self.nets[place.slot()] = None;
         self.sequencer = place.other();
+        self.told.push(Input::Alone(self.sequencer));
         self.members();
     }
 
@@ -228,12 +241,14 @@ impl<S: Service> Harness<S> {
     pub fn join(&mut self, place: Place) {
         self.boots += 1;
         self.nets[place.slot()] = Some(Simulated::new(place, self.boots));
+        self.told.push(Input::Duplex { sequencer: self.sequencer });
         self.members();
     }
 
     /// The other CoServer becomes the sequencer.
     pub fn hand_over(&mut self, to: Place) {
         self.sequencer = to;
+        self.told.push(Input::HandOver(to));
         self.members();
     }
 
@@ -241,6 +256,7 @@ impl<S: Service> Harness<S> {
     pub fn open_session(&mut self) -> SessionId {
         let session = SessionId(self.index.next().0);
         self.sessions.push((session, RequestNumber(0)));
+        self.told.push(Input::Open { client: client_of(session) });
         self.entry(Step::SessionOpened { session });
         session
     }
@@ -252,18 +268,21 @@ impl<S: Service> Harness<S> {
             *number = number.next();
             *number
         });
+        self.told.push(Input::request(client_of(session), Bytes::copy_from_slice(body)));
         self.entry(Step::Request { session, number, body })
     }
 
     /// A session ends.
     pub fn end_session(&mut self, session: SessionId) {
         self.sessions.retain(|(id, _)| *id != session);
+        self.told.push(Input::Close { client: client_of(session) });
         self.entry(Step::SessionEnded { session });
     }
 
     /// Something happens on a device of the user's own.
     pub fn device_input(&mut self, device: DeviceId, place: Place, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
+        self.told.push(Input::Device { device, place, bytes: bytes.clone() });
         self.entry(Step::Device { device, place, bytes: &bytes });
     }
 
@@ -316,6 +335,7 @@ impl<S: Service> Harness<S> {
             });
             let Some((place, bytes)) = report else { return };
             let Some(device) = self.wrapper.devices().find(crate::wrapper::TCP) else { return };
+            self.told.push(Input::Device { device, place, bytes: bytes.clone() });
             self.ordered(Step::Device { device, place, bytes: &bytes });
         }
         restless();
@@ -377,56 +397,12 @@ impl<S: Service> Harness<S> {
     }
 }
 
+/// A script names a session's client by a number.
+fn client_of(session: SessionId) -> u32 {
+    u32::try_from(session.0).unwrap_or(u32::MAX)
+}
+
 #[expect(clippy::panic, reason = "a story that never ends is a failed test")]
 fn restless() -> ! {
     panic!("the service did not come to rest in {RESTLESS} steps")
-}
-
-/// The records of a frozen state, in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Records(VecDeque<Bytes>);
-
-impl Records {
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// The first few of them.
-    #[must_use]
-    pub fn truncated(mut self, records: usize) -> Self {
-        self.0.truncate(records);
-        self
-    }
-
-    /// The same with another record at this position.
-    #[must_use]
-    pub fn with(mut self, position: usize, bytes: &[u8]) -> Self {
-        if let Some(record) = self.0.get_mut(position) {
-            *record = Bytes::copy_from_slice(bytes);
-        }
-        self
-    }
-}
-
-impl RecordSink for Records {
-    fn record(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        let (len, limit) = (bytes.len(), lockstep::limits::RECORD_BYTES);
-        if len > limit {
-            return Err(SinkError::TooLong { len, limit });
-        }
-        self.0.push_back(Bytes::copy_from_slice(bytes));
-        Ok(())
-    }
-}
-
-impl RecordSource for Records {
-    fn record(&mut self) -> Result<Option<Bytes>, RestoreError> {
-        Ok(self.0.pop_front())
-    }
 }

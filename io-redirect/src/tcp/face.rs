@@ -5,7 +5,8 @@ use core::time::Duration;
 use bytes::{Buf, Bytes};
 use lockstep::ids::Place;
 
-use super::inside::{Conn, Phase, TcpTable};
+use super::inside::TcpTable;
+use super::rows::{Conn, Phase};
 use super::words::{Handle, ListenOrder, Order};
 use super::{ConnId, ConnectError, ListenError, ListenOptions, ListenerId, SendError, Target};
 use crate::io::Outbox;

@@ -25,23 +25,26 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use lockstep::ids::Place;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use crate::limits;
-
+mod error;
 mod face;
 mod flow;
 mod inside;
+mod options;
 #[cfg(feature = "runtime")]
 mod outside;
+mod rows;
 mod simulated;
 pub(crate) mod words;
 
+pub use error::{ConnectError, ListenError, SendError};
 pub use face::Tcp;
-pub(crate) use inside::{Frozen, TcpTable};
+pub(crate) use inside::TcpTable;
+pub use options::{ListenOptions, TcpLimits, TcpLimitsError};
 #[cfg(feature = "runtime")]
 pub use outside::{BindError, TcpOptions, TcpOutside};
+pub(crate) use rows::Frozen;
 pub use simulated::{Client, Dial, Fate, NotListening, Simulated};
 
 /// A connection, as the service knows it: counts up from 1 in a lineage, never reused.
@@ -203,9 +206,9 @@ pub enum Target {
     /// An address.
     Address(SocketAddr),
     /// A name, resolved by the CoServer that connects; its addresses are tried in the
-    /// resolver's order, at most [`limits::ADDRESSES_TRIED`].
+    /// resolver's order, at most [`ADDRESSES_TRIED`](crate::limits::ADDRESSES_TRIED).
     Name {
-        /// The host, at most [`limits::HOST_BYTES`].
+        /// The host, at most [`HOST_BYTES`](crate::limits::HOST_BYTES).
         host: String,
         /// The port.
         port: u16,
@@ -235,138 +238,4 @@ impl core::fmt::Display for Target {
             Self::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
-}
-
-/// How a listener is to behave.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListenOptions {
-    /// Sent to a client before its connection is closed, when it cannot be served: the CoServer
-    /// holds or has left the pair, or there are too many connections. Also sent to established
-    /// connections, after everything else, when the CoServer leaves. Empty for nothing. At most
-    /// [`limits::REFUSAL_BYTES`].
-    pub refusal: Bytes,
-    /// Connections of this listener on one CoServer; `None` for
-    /// [`limits::LISTENER_CONNECTIONS`].
-    pub connections: Option<u32>,
-}
-
-/// Bounds of the TCP device; part of what the CoServers must agree on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpLimits {
-    /// Connections at a time, see [`limits::CONNECTIONS`].
-    pub connections: u32,
-    /// Bytes read ahead per connection, see [`limits::READ_WINDOW`].
-    pub read_window: u32,
-    /// Bytes sent ahead per connection, see [`limits::SEND_WINDOW`].
-    pub send_window: u32,
-    /// How long making a connection may take.
-    pub connect_timeout: core::time::Duration,
-}
-
-impl Default for TcpLimits {
-    fn default() -> Self {
-        Self {
-            connections: limits::CONNECTIONS,
-            read_window: limits::READ_WINDOW,
-            send_window: limits::SEND_WINDOW,
-            connect_timeout: limits::CONNECT_TIMEOUT,
-        }
-    }
-}
-
-/// A bound of the TCP device is out of range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum TcpLimitsError {
-    /// A window is too small or too large.
-    #[error(
-        "a window of {0} bytes is out of range: use {min} to {max}",
-        min = limits::WINDOW_MIN,
-        max = limits::WINDOW_MAX
-    )]
-    Window(u32),
-    /// No connection at all.
-    #[error("a TCP device without connections: allow at least one, or leave the device out")]
-    NoConnections,
-}
-
-impl TcpLimits {
-    /// Whether every bound is in its range.
-    ///
-    /// # Errors
-    /// The first that is not.
-    pub fn check(&self) -> Result<(), TcpLimitsError> {
-        for window in [self.read_window, self.send_window] {
-            if !(limits::WINDOW_MIN..=limits::WINDOW_MAX).contains(&window) {
-                return Err(TcpLimitsError::Window(window));
-            }
-        }
-        if self.connections == 0 { Err(TcpLimitsError::NoConnections) } else { Ok(()) }
-    }
-
-    fn windows(&self) -> words::Windows {
-        words::Windows { read: self.read_window, send: self.send_window }
-    }
-}
-
-/// A listener cannot be had.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ListenError {
-    /// The service was wrapped without the TCP device.
-    #[error("the service has no TCP device: give the wrapper one")]
-    NoDevice,
-    /// There is one of that name.
-    #[error("there is a listener `{0}` already: close it first")]
-    Twice(String),
-    /// The name is empty or too long.
-    #[error("a listener's name has 1 to {} bytes", limits::LISTENER_NAME_BYTES)]
-    Name,
-    /// The text for clients that are turned away is too long.
-    #[error("a refusal has at most {} bytes", limits::REFUSAL_BYTES)]
-    Refusal,
-    /// The bound is reached.
-    #[error("{} listeners are open: close one first", limits::LISTENERS)]
-    TooMany,
-}
-
-/// A connection cannot be tried.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// The service was wrapped without the TCP device.
-    #[error("the service has no TCP device: give the wrapper one")]
-    NoDevice,
-    /// The bound is reached.
-    #[error("the bound on connections is reached: wait until some are closed")]
-    TooMany,
-    /// The host name is empty or too long.
-    #[error("a host name has 1 to {} bytes", limits::HOST_BYTES)]
-    Host,
-    /// The chosen CoServer is not a member of the pair.
-    #[error("the CoServer at place {0} is not a member at present")]
-    NotAMember(Place),
-}
-
-/// Nothing was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SendError {
-    /// The window is full. [`TcpEvent::Writable`] follows.
-    #[error("the connection takes {room} bytes at present: wait until it is writable")]
-    Full {
-        /// What it would take.
-        room: usize,
-    },
-    /// More than the window: it will never fit in one piece.
-    #[error("more than the send window of {window} bytes: send it in parts")]
-    TooLong {
-        /// The window.
-        window: usize,
-    },
-    /// The connection is not made yet.
-    #[error("the connection is not made yet: wait for it")]
-    NotConnected,
-    /// The service closed this direction.
-    #[error("this direction of the connection is closed")]
-    Closed,
-    /// The connection is over, or never was. Normal where a reset is about to be told.
-    #[error("the connection is over")]
-    Gone,
 }

@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use lockstep::ids::Place;
 use lockstep::machine::RestoreError;
+use lockstep::testing::check_determinism;
 use proptest::prelude::*;
 
 use super::Probe;
@@ -42,6 +43,25 @@ proptest! {
         }
         prop_assert_eq!(whole.digest(), cut.digest());
         prop_assert_eq!(whole.freeze().unwrap(), cut.freeze().unwrap());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engines_own_check_finds_no_nondeterminism(acts in acts()) {
+        let mut pair = Harness::new(Probe::wrapped());
+        let session = pair.open_session();
+        for ask in ["timer 1 1", "timer 1 2", "connect mx.example 25", "random", "diary"] {
+            pair.request(session, ask.as_bytes());
+        }
+        let mut oracle = Oracle::connect(&mut pair);
+        acts.iter().for_each(|act| oracle.act(&mut pair, act));
+        pair.advance(Duration::from_millis(5));
+        pair.lose(Place::A);
+        pair.request(session, b"random");
+        check_determinism(Probe::wrapped, &pair.script()).unwrap();
     }
 }
 

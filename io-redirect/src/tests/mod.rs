@@ -1,6 +1,7 @@
 //! Services that the tests tell stories to, and the stories of the inside halves.
 
 mod cuts;
+mod engine;
 mod stories;
 mod streams;
 
