@@ -50,11 +50,11 @@ pub enum SendError {
         /// What it would take.
         room: usize,
     },
-    /// More than the window: it will never fit in one piece.
-    #[error("more than the send window of {window} bytes: send it in parts")]
+    /// More than half of the window: to be sent in parts.
+    #[error("more than {limit} bytes at once: send them in parts")]
     TooLong {
-        /// The window.
-        window: usize,
+        /// Half of the window.
+        limit: usize,
     },
     /// The connection is not made yet.
     #[error("the connection is not made yet: wait for it")]

@@ -78,22 +78,22 @@ impl Tcp<'_> {
         self.table.connect(target.into(), Some(timeout), from, self.outbox)
     }
 
-    /// Sends all of `bytes` or nothing. Copies them; what one step sends on a connection without
-    /// doing something else in between leaves as one output.
+    /// Sends all of `bytes` or nothing, at most half of the window at once (of more it could not
+    /// be said when there is room: see [`send_prefix`](Self::send_prefix)). Copies them; what one
+    /// step sends on a connection without doing something else in between leaves as one output.
     ///
     /// # Errors
     /// Why nothing was sent.
     pub fn send(&mut self, conn: ConnId, bytes: &[u8]) -> Result<(), SendError> {
         let window = self.table.limits.send_window as usize;
         let row = self.sendable(conn)?;
+        if bytes.len() > window / 2 {
+            return Err(SendError::TooLong { limit: window / 2 });
+        }
         let room = window.saturating_sub(row.unwritten as usize);
         if bytes.len() > room {
             row.wants_room = true;
-            return Err(if bytes.len() > window {
-                SendError::TooLong { window }
-            } else {
-                SendError::Full { room }
-            });
+            return Err(SendError::Full { room });
         }
         self.push(conn, bytes);
         Ok(())
@@ -114,7 +114,7 @@ impl Tcp<'_> {
         Ok(fits)
     }
 
-    /// How many bytes [`send`](Self::send) would take now; 0 for a connection that is over.
+    /// How many bytes [`send_prefix`](Self::send_prefix) would take now; 0 for a connection that is over.
     pub fn room(&self, conn: ConnId) -> usize {
         let window = self.table.limits.send_window;
         self.table

@@ -181,7 +181,10 @@ impl Service for Probe {
                 assert!(echo.0.len() <= crate::limits::WINDOW_MIN as usize);
                 self.echo(io, conn);
             }
-            TcpEvent::Writable { conn } => self.echo(io, conn),
+            TcpEvent::Writable { conn } => {
+                self.note(format!("{} writable", conn.0));
+                self.echo(io, conn);
+            }
             TcpEvent::PeerClosed { conn } => {
                 self.echoes.get_mut(&conn.0).unwrap().1 = true;
                 self.echo(io, conn);

@@ -123,9 +123,10 @@ fn connections_are_made_by_whoever_is_the_sequencer() {
 fn sending_says_what_it_can_take() {
     let mut story = Story::new();
     let client = story.pair.connect("echo").unwrap();
-    assert!(story.ask("send 1 100000").starts_with("more than the send window"));
+    assert!(story.ask("send 1 32769").starts_with("more than 32768 bytes"));
     story.pair.stall(client, true);
-    assert_eq!(story.ask("send 1 65000"), "sent");
+    assert_eq!(story.ask("send 1 32500"), "sent");
+    assert_eq!(story.ask("send 1 32500"), "sent");
     assert_eq!(story.ask("send 1 600"), "room 536");
     assert_eq!(story.ask("send 7 1"), "the connection is over");
     story.ask("connect mx.example 25");
@@ -136,6 +137,22 @@ fn sending_says_what_it_can_take() {
     story.pair.stall(client, false);
     assert_eq!(story.pair.take(client).len(), 65_000);
     assert_eq!(story.pair.fate(client), Fate::Ended);
+}
+
+#[test]
+fn whoever_was_told_full_is_told_writable() {
+    for len in [1, 700, 16_384, 20_000, 32_768] {
+        let mut story = Story::new();
+        let client = story.pair.connect("echo").unwrap();
+        // Something is always written and not reported, too little to be worth it.
+        story.ask("send 1 16383");
+        story.pair.stall(client, true);
+        while story.ask(&format!("send 1 {len}")) == "sent" {}
+        assert!(story.diary().is_empty());
+        story.pair.stall(client, false);
+        assert_eq!(story.diary(), ["1 writable"], "in pieces of {len}");
+        assert_eq!(story.ask("send 1 32768"), "sent");
+    }
 }
 
 #[test]
