@@ -15,6 +15,8 @@
 //! - [`smtp::client`]: one session per connection to the next hop; one outcome
 //!   per recipient.
 //! - [`limits`]: every bound, with its reason.
+//! - [`load`], [`sink`]: what stands on either side of a relay when it is tried: a sender
+//!   that keeps book, a next hop that does. Ordinary programs on ordinary sockets.
 //! - [`net`], [`date`]: networks of the policy, dates from log time.
 //!
 //! # How it is driven
@@ -73,7 +75,9 @@
 
 pub mod date;
 pub mod limits;
+pub mod load;
 pub mod net;
 pub mod queue;
 pub mod relay;
+pub mod sink;
 pub mod smtp;
