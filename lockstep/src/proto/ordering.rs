@@ -63,7 +63,9 @@ impl Replica {
         self.outputs.push_back(Output::Append(entry.clone()));
         let (index, epoch) = (entry.index, entry.epoch);
         let hand_over = match entry.kind {
-            EntryKind::HandOver { to } if epoch == self.membership.epoch() => Some(to),
+            // One that a renewal has overtaken counts: the role is kept over renewals, and the
+            // member that made it has acted on it.
+            EntryKind::HandOver { to } if epoch >= self.reign => Some(to),
             _ => None,
         };
         self.log.append(entry, self.sequencer);

@@ -21,7 +21,7 @@ use super::membership::Membership;
 use super::release::{Agreement, Difference};
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause, Suspicion};
-use crate::ids::{Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
+use crate::ids::{Epoch, Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
 use crate::limits;
 use crate::wire::frames::{Forward, Progress};
 
@@ -46,6 +46,8 @@ pub struct Replica {
     pub(super) persisted: Index,
     /// Who orders inputs in this epoch.
     pub(super) sequencer: Place,
+    /// The epoch that began with other members than the one before; renewals of it continue it.
+    pub(super) reign: Epoch,
     pub(super) origins: Origins,
     pub(super) kept: Kept,
     /// The follower's inputs that wait for room in the window.
@@ -127,6 +129,7 @@ impl Replica {
             handed_out: Index(0),
             persisted: Index(0),
             sequencer: Place::A,
+            reign: Epoch(0),
             origins: Origins::default(),
             kept: Kept::default(),
             inbox: VecDeque::new(),

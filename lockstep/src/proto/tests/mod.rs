@@ -1,6 +1,7 @@
 //! Stories of a pair.
 
 mod pair;
+mod roles;
 
 use super::io::{Command, Input, Standing};
 use crate::event::{Event, StopCause, Suspicion};

@@ -1,0 +1,31 @@
+//! Stories of the sequencer's role: handing it over, taking it over.
+
+use super::pair::{MS, Pair};
+use crate::ids::Place;
+use crate::proto::io::{Command, Input};
+use crate::record::Origin;
+
+use Place::{A, B};
+
+#[test]
+fn a_hand_over_made_before_a_renewal_and_received_after_it_counts() {
+    let mut pair = Pair::formed();
+    pair.batches_lost = true;
+    pair.witness_up = false;
+    pair.tell(A, Input::Command(Command::HandOver));
+    pair.cut(0, false);
+    pair.cut(1, false);
+    pair.run(MS * 120);
+    pair.cut(0, true);
+    pair.run(MS * 20);
+    pair.witness_up = true;
+    pair.run(MS * 60);
+    assert!(matches!(pair.record.origin, Origin::Renewal(_)));
+    pair.batches_lost = false;
+    pair.run(MS * 300);
+    assert!(pair.node(B).replica.status().is_sequencer);
+    assert!(!pair.node(A).replica.status().is_sequencer);
+    pair.device_input(A, "after");
+    pair.run(MS * 5);
+    assert_eq!(pair.node(A).texts(), ["after"]);
+}
