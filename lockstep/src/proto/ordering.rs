@@ -84,8 +84,15 @@ impl Replica {
 
     fn on_handed_over(&mut self, to: Place, index: Index) {
         self.sequencer = to;
-        // What the follower forwarded it keeps, and now orders itself.
+        self.handed_over = index;
+        // What the follower forwarded it keeps, and now orders itself; should it not get round
+        // to that before the role goes back, it forwards it again.
         self.inbox.clear();
+        self.progress.ordered = self.origins.highest(self.incarnation);
+        let first = self.kept.first();
+        for link in &mut self.links {
+            link.forward = first;
+        }
         self.clear_ahead();
         self.kept.restart(self.now.mono);
         self.event(Event::HandedOver { to, index });

@@ -218,7 +218,10 @@ impl Replica {
         }
         self.progress.persisted = old.persisted.max(told.persisted);
         self.progress.halted |= told.halted;
-        self.progress.ordered = old.ordered.max(told.ordered);
+        // A report from before a hand-over counts inputs that only waited to be ordered.
+        if told.held >= self.handed_over {
+            self.progress.ordered = old.ordered.max(told.ordered);
+        }
         if self.progress.held > old.held
             || self.progress.executed > old.executed
             || self.progress.ordered > old.ordered

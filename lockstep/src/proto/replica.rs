@@ -48,6 +48,8 @@ pub struct Replica {
     pub(super) sequencer: Place,
     /// The epoch that began with other members than the one before; renewals of it continue it.
     pub(super) reign: Epoch,
+    /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
+    pub(super) handed_over: Index,
     pub(super) origins: Origins,
     pub(super) kept: Kept,
     /// The follower's inputs that wait for room in the window.
@@ -130,6 +132,7 @@ impl Replica {
             persisted: Index(0),
             sequencer: Place::A,
             reign: Epoch(0),
+            handed_over: Index(0),
             origins: Origins::default(),
             kept: Kept::default(),
             inbox: VecDeque::new(),

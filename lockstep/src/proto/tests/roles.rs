@@ -1,6 +1,7 @@
 //! Stories of the sequencer's role: handing it over, taking it over.
 
 use super::pair::{MS, Pair};
+use crate::event::Event;
 use crate::ids::Place;
 use crate::proto::io::{Command, Input};
 use crate::record::Origin;
@@ -28,4 +29,25 @@ fn a_hand_over_made_before_a_renewal_and_received_after_it_counts() {
     pair.device_input(A, "after");
     pair.run(MS * 5);
     assert_eq!(pair.node(A).texts(), ["after"]);
+}
+
+#[test]
+fn inputs_that_waited_at_a_sequencer_are_forwarded_again_when_the_role_comes_back() {
+    let mut pair = Pair::formed();
+    pair.node(B).executes = false;
+    while pair.node(A).replica.takes_input() {
+        pair.device_input(A, "x");
+    }
+    pair.device_input(B, "one");
+    pair.device_input(B, "two");
+    pair.run(MS * 30);
+    for from in [A, B] {
+        pair.tell(from, Input::Command(Command::HandOver));
+        pair.run(MS * 2);
+    }
+    assert!(pair.node(A).replica.status().is_sequencer);
+    pair.resume(B);
+    pair.run(MS * 200);
+    assert_eq!(pair.node(B).texts(), ["one", "two"]);
+    assert!(!pair.node(B).saw(|event| matches!(event, Event::Suspected { .. })));
 }
