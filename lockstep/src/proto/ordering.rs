@@ -103,11 +103,18 @@ impl Replica {
     }
 
     /// Having become the sequencer: what was kept for the other one is ordered here (rule O6).
+    /// Copies for which there is no room yet follow when they are overdue.
     pub(super) fn take_over_inputs(&mut self) {
-        for copy in self.gateway.take_copies() {
+        self.take_over_copies();
+        self.order_waiting();
+    }
+
+    pub(super) fn take_over_copies(&mut self) {
+        while self.kept.has_room()
+            && let Some(copy) = self.gateway.oldest_copy()
+        {
             self.kept.keep(copy, self.now.mono);
         }
-        self.order_waiting();
     }
 
     /// Entries from the sequencer, on any link, in any order, perhaps for the second time.

@@ -3,6 +3,7 @@
 use super::pair::{MS, Pair};
 use crate::event::Event;
 use crate::ids::Place;
+use crate::limits;
 use crate::proto::io::{Command, Input};
 use crate::record::Origin;
 
@@ -50,4 +51,22 @@ fn inputs_that_waited_at_a_sequencer_are_forwarded_again_when_the_role_comes_bac
     pair.run(MS * 200);
     assert_eq!(pair.node(B).texts(), ["one", "two"]);
     assert!(!pair.node(B).saw(|event| matches!(event, Event::Suspected { .. })));
+}
+
+#[test]
+fn a_follower_full_of_inputs_and_of_copies_takes_over_within_its_bounds() {
+    let mut pair = Pair::formed();
+    pair.greet(B);
+    pair.loss = Box::new(|| true);
+    while pair.node(B).replica.takes_input() {
+        pair.device_input(B, "x");
+    }
+    for number in 1..=limits::KEPT_INPUTS as u64 {
+        pair.request(B, number, false);
+    }
+    pair.kill(A);
+    pair.run(MS * 1000);
+    assert_eq!(pair.node(B).released.len(), limits::KEPT_INPUTS);
+    let replies = pair.node(B).answers.len() - 1;
+    assert_eq!(replies, limits::KEPT_INPUTS);
 }
