@@ -77,7 +77,10 @@ impl Replica {
     /// Gives the sequencer role away (rule O9).
     pub(super) fn hand_over(&mut self) {
         let calm = self.suspicion.is_none() && self.divergence.is_none();
-        if self.is_sequencer() && self.is_duplex() && calm && !self.log.panicked() {
+        // An operator may ask again and again while nothing moves; half of the reserve is for
+        // entries that nobody can ask for.
+        let room = self.log.len() < self.config.window_entries + limits::WINDOW_RESERVE / 2;
+        if self.is_sequencer() && self.is_duplex() && calm && room && !self.log.panicked() {
             self.order_own(EntryKind::HandOver { to: self.config.place.other() });
         }
     }

@@ -70,3 +70,27 @@ fn a_follower_full_of_inputs_and_of_copies_takes_over_within_its_bounds() {
     let replies = pair.node(B).answers.len() - 1;
     assert_eq!(replies, limits::KEPT_INPUTS);
 }
+
+#[test]
+fn hand_overs_without_end_do_not_overfill_the_window() {
+    let mut pair = Pair::formed();
+    for place in Place::BOTH {
+        pair.node(place).executes = false;
+    }
+    let mut taken = 0;
+    while pair.node(A).replica.takes_input() {
+        pair.device_input(A, "x");
+        taken += 1;
+    }
+    for _ in 0..400 {
+        for place in Place::BOTH {
+            pair.tell(place, Input::Command(Command::HandOver));
+            pair.run(MS / 5);
+        }
+    }
+    for place in Place::BOTH {
+        pair.resume(place);
+    }
+    pair.run(MS * 100);
+    assert_eq!(pair.node(A).released.len(), taken);
+}
