@@ -2,6 +2,7 @@
 
 mod pair;
 mod roles;
+mod suspicion;
 
 use super::io::{Command, Input, Standing};
 use crate::event::{Event, StopCause, Suspicion};

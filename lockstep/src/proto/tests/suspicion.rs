@@ -1,0 +1,30 @@
+//! Stories of who is suspected, and who is not.
+
+use super::pair::{MS, Pair};
+use crate::event::{Event, Suspicion};
+use crate::ids::Place;
+
+use Place::{A, B};
+
+fn is_slow(event: &Event) -> bool {
+    matches!(event, Event::Suspected { suspicion: Suspicion::Slow })
+}
+
+#[test]
+fn what_a_peer_owed_while_no_link_was_up_does_not_make_it_slow() {
+    let mut pair = Pair::formed();
+    pair.connect_witness(false);
+    pair.cut(0, false);
+    pair.cut(1, false);
+    pair.device_input(A, "one");
+    pair.device_input(B, "two");
+    pair.run(MS * 1000);
+    pair.cut(0, true);
+    pair.run(MS * 30);
+    pair.connect_witness(true);
+    pair.run(MS * 200);
+    assert!(!pair.nodes.iter().any(|node| node.saw(is_slow)));
+    assert!(pair.record.members.is_duplex());
+    assert_eq!(pair.node(A).texts(), ["one"]);
+    assert_eq!(pair.node(B).texts(), ["two"]);
+}
