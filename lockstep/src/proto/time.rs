@@ -189,10 +189,12 @@ impl Replica {
             return;
         }
         let heard = self.links.iter().any(|link| link.up);
-        if let Some((Suspicion::Silent, _)) = self.suspicion
-            && heard
-            && !self.reported_dead
-        {
+        let passed = match self.suspicion {
+            Some((Suspicion::Silent, _)) => heard,
+            Some((Suspicion::Slow, _)) => !self.peer_is_slow(),
+            _ => false,
+        };
+        if passed && !self.reported_dead {
             self.clear_suspicion();
         }
         if !self.may_go_alone() {

@@ -3,6 +3,7 @@
 use super::pair::{MS, Pair};
 use crate::event::{Event, Suspicion};
 use crate::ids::Place;
+use crate::proto::io::Standing;
 
 use Place::{A, B};
 
@@ -27,4 +28,21 @@ fn what_a_peer_owed_while_no_link_was_up_does_not_make_it_slow() {
     assert!(pair.record.members.is_duplex());
     assert_eq!(pair.node(A).texts(), ["one"]);
     assert_eq!(pair.node(B).texts(), ["two"]);
+}
+
+#[test]
+fn a_slow_peer_that_catches_up_before_the_witness_answers_stays() {
+    let mut pair = Pair::formed();
+    pair.connect_witness(false);
+    pair.node(B).executes = false;
+    pair.device_input(A, "one");
+    pair.run(MS * 600);
+    assert!(pair.node(A).saw(is_slow));
+    pair.resume(B);
+    pair.run(MS * 1000);
+    let standing = pair.node(A).replica.status().standing;
+    assert!(matches!(standing, Standing::Serving { .. }), "{standing:?}");
+    pair.connect_witness(true);
+    pair.run(MS * 200);
+    assert!(pair.record.members.is_duplex());
 }
