@@ -53,6 +53,7 @@ impl Replica {
             link.echoed = link.echoed.plus(late);
         }
         self.peer_advanced = self.peer_advanced.plus(late);
+        self.kept.discount(late);
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }

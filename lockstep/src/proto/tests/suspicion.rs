@@ -1,9 +1,9 @@
 //! Stories of who is suspected, and who is not.
 
-use super::pair::{MS, Pair};
+use super::pair::{MS, Pair, config};
 use crate::event::{Event, Suspicion};
 use crate::ids::Place;
-use crate::proto::io::Standing;
+use crate::proto::io::{Input, Standing};
 
 use Place::{A, B};
 
@@ -45,4 +45,22 @@ fn a_slow_peer_that_catches_up_before_the_witness_answers_stays() {
     pair.connect_witness(true);
     pair.run(MS * 200);
     assert!(pair.record.members.is_duplex());
+}
+
+#[test]
+fn time_that_a_follower_was_not_running_does_not_make_its_sequencer_slow() {
+    let mut pair = Pair::with(|place| {
+        let mut config = config(place);
+        config.silence = MS * 2000;
+        config
+    });
+    pair.run(MS * 100);
+    pair.device_input(B, "one");
+    pair.pause(B, true);
+    pair.run(MS * 700);
+    pair.tell(B, Input::Timeout);
+    pair.pause(B, false);
+    pair.run(MS * 100);
+    assert!(!pair.node(B).saw(is_slow));
+    assert_eq!(pair.node(B).texts(), ["one"]);
 }
