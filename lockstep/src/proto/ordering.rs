@@ -63,7 +63,9 @@ impl Replica {
         self.outputs.push_back(Output::Append(entry.clone()));
         let (index, epoch) = (entry.index, entry.epoch);
         let hand_over = match entry.kind {
-            EntryKind::HandOver { to } if epoch >= self.began => Some(to),
+            // One that a renewal has overtaken counts: the role is kept over renewals, and the
+            // member that made it has acted on it.
+            EntryKind::HandOver { to } if epoch >= self.reign => Some(to),
             _ => None,
         };
         self.log.append(entry, self.sequencer);
@@ -75,15 +77,25 @@ impl Replica {
     /// Gives the sequencer role away (rule O9).
     pub(super) fn hand_over(&mut self) {
         let calm = self.suspicion.is_none() && self.divergence.is_none();
-        if self.is_sequencer() && self.is_duplex() && calm && !self.log.panicked() {
+        // An operator may ask again and again while nothing moves; half of the reserve is for
+        // entries that nobody can ask for.
+        let room = self.log.len() < self.config.window_entries + limits::WINDOW_RESERVE / 2;
+        if self.is_sequencer() && self.is_duplex() && calm && room && !self.log.panicked() {
             self.order_own(EntryKind::HandOver { to: self.config.place.other() });
         }
     }
 
     fn on_handed_over(&mut self, to: Place, index: Index) {
         self.sequencer = to;
-        // What the follower forwarded it keeps, and now orders itself.
+        self.handed_over = index;
+        // What the follower forwarded it keeps, and now orders itself; should it not get round
+        // to that before the role goes back, it forwards it again.
         self.inbox.clear();
+        self.progress.ordered = self.origins.highest(self.incarnation);
+        let first = self.kept.first();
+        for link in &mut self.links {
+            link.forward = first;
+        }
         self.clear_ahead();
         self.kept.restart(self.now.mono);
         self.event(Event::HandedOver { to, index });
@@ -94,11 +106,18 @@ impl Replica {
     }
 
     /// Having become the sequencer: what was kept for the other one is ordered here (rule O6).
+    /// Copies for which there is no room yet follow when they are overdue.
     pub(super) fn take_over_inputs(&mut self) {
-        for copy in self.gateway.take_copies() {
+        self.take_over_copies();
+        self.order_waiting();
+    }
+
+    pub(super) fn take_over_copies(&mut self) {
+        while self.kept.has_room()
+            && let Some(copy) = self.gateway.oldest_copy()
+        {
             self.kept.keep(copy, self.now.mono);
         }
-        self.order_waiting();
     }
 
     /// Entries from the sequencer, on any link, in any order, perhaps for the second time.

@@ -187,6 +187,7 @@ impl Replica {
 
     fn on_pong(&mut self, link: LinkId, sequence: u64) {
         let now = self.now.mono;
+        let heard = self.links.iter().any(|link| link.up);
         let ours = self.link(link);
         let Some(gap) = ours.pong(sequence, now) else { return };
         if ours.up {
@@ -194,6 +195,11 @@ impl Replica {
         } else {
             ours.up = true;
             self.event(Event::LinkUp { link });
+            if !heard {
+                // What it could not tell is not held against it.
+                self.peer_advanced = now;
+                self.kept.restart(now);
+            }
             // What was sent while it carried nothing is lost.
             self.resend = Resend::default();
             self.rewind_links();
@@ -218,7 +224,10 @@ impl Replica {
         }
         self.progress.persisted = old.persisted.max(told.persisted);
         self.progress.halted |= told.halted;
-        self.progress.ordered = old.ordered.max(told.ordered);
+        // A report from before a hand-over counts inputs that only waited to be ordered.
+        if told.held >= self.handed_over {
+            self.progress.ordered = old.ordered.max(told.ordered);
+        }
         if self.progress.held > old.held
             || self.progress.executed > old.executed
             || self.progress.ordered > old.ordered

@@ -46,6 +46,10 @@ pub struct Replica {
     pub(super) persisted: Index,
     /// Who orders inputs in this epoch.
     pub(super) sequencer: Place,
+    /// The epoch that began with other members than the one before; renewals of it continue it.
+    pub(super) reign: Epoch,
+    /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
+    pub(super) handed_over: Index,
     pub(super) origins: Origins,
     pub(super) kept: Kept,
     /// The follower's inputs that wait for room in the window.
@@ -75,8 +79,6 @@ pub struct Replica {
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
     pub(super) stuck_since: Option<Mono>,
     pub(super) holding: Option<Mono>,
-    /// The last epoch that was no renewal: renewals keep its sequencer and its hand-overs.
-    pub(super) began: Epoch,
     /// When the epoch began here.
     pub(super) epoch_since: Option<Mono>,
     pub(super) standing: Standing,
@@ -129,6 +131,8 @@ impl Replica {
             handed_out: Index(0),
             persisted: Index(0),
             sequencer: Place::A,
+            reign: Epoch(0),
+            handed_over: Index(0),
             origins: Origins::default(),
             kept: Kept::default(),
             inbox: VecDeque::new(),
@@ -150,7 +154,6 @@ impl Replica {
             reported_dead: false,
             stuck_since: None,
             holding: None,
-            began: Epoch(0),
             epoch_since: None,
             standing: Standing::Starting,
             stopped: false,

@@ -53,6 +53,7 @@ impl Replica {
             link.echoed = link.echoed.plus(late);
         }
         self.peer_advanced = self.peer_advanced.plus(late);
+        self.kept.discount(late);
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }
@@ -189,10 +190,12 @@ impl Replica {
             return;
         }
         let heard = self.links.iter().any(|link| link.up);
-        if let Some((Suspicion::Silent, _)) = self.suspicion
-            && heard
-            && !self.reported_dead
-        {
+        let passed = match self.suspicion {
+            Some((Suspicion::Silent, _)) => heard,
+            Some((Suspicion::Slow, _)) => !self.peer_is_slow(),
+            _ => false,
+        };
+        if passed && !self.reported_dead {
             self.clear_suspicion();
         }
         if !self.may_go_alone() {

@@ -1,6 +1,8 @@
 //! Stories of a pair.
 
 mod pair;
+mod roles;
+mod suspicion;
 
 use super::io::{Command, Input, Standing};
 use crate::event::{Event, StopCause, Suspicion};
