@@ -111,6 +111,9 @@ impl Replica {
         self.end_suspicion();
         self.epoch_since = Some(self.now.mono);
         if !renewed {
+            // The process that the record names may have been followed by another already.
+            let peer = self.membership.peer();
+            self.reported_dead = peer.is_some() && self.met.is_some() && self.met != peer;
             self.begin_epoch(record);
         }
         let (sequencer, after) = (self.sequencer, self.log.held());
@@ -167,7 +170,6 @@ impl Replica {
 
     fn end_suspicion(&mut self) {
         self.suspicion = None;
-        self.reported_dead = false;
         self.resume();
     }
 

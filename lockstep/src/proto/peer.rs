@@ -113,7 +113,10 @@ impl Replica {
                 }
             }
             PeerFrame::Farewell { epoch, reason: _ } => {
-                if epoch == self.membership.epoch() {
+                // It stops for good, so a renewal of its epoch changes nothing.
+                let greeted = self.link(link).greeted;
+                let from_member = greeted == self.membership.peer();
+                if from_member && (self.reign..=self.membership.epoch()).contains(&epoch) {
                     self.reported_dead = true;
                 }
             }
