@@ -219,10 +219,11 @@ impl Replica {
             || self.links.iter().all(|link| !link.connected)
     }
 
-    /// One whose service panicked cannot go on, and where the policy is to hold, neither may.
+    /// One whose service panicked cannot go on, and where the policy is to hold, neither may
+    /// until the other has been stopped.
     fn may_go_alone(&self) -> bool {
-        let hold = self.config.divergence == DivergencePolicy::Hold;
-        !self.log.panicked() && (!hold || self.divergence.is_none())
+        let hold = self.config.divergence == DivergencePolicy::Hold && self.divergence.is_some();
+        !self.log.panicked() && (!hold || self.reported_dead)
     }
 
     /// Whether this side goes on after a divergence (rule D2).

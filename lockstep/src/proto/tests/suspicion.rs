@@ -2,8 +2,8 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Suspicion};
-use crate::ids::Place;
-use crate::proto::io::{Command, Input, Standing};
+use crate::ids::{Index, Place};
+use crate::proto::io::{Command, DivergencePolicy, Input, Standing};
 
 use Place::{A, B};
 
@@ -97,4 +97,24 @@ fn a_farewell_that_a_renewal_overtakes_counts() {
     pair.tell(B, Input::Command(Command::Stop));
     pair.run(MS * 5);
     assert!(!pair.record.members.is_duplex());
+}
+
+#[test]
+fn where_the_policy_is_to_hold_an_operator_who_stops_one_lets_the_other_go_on() {
+    let mut pair = Pair::with(|place| {
+        let mut config = config(place);
+        config.divergence = DivergencePolicy::Hold;
+        config
+    });
+    pair.run(MS * 100);
+    pair.node(B).wrong_from = Some(Index(4));
+    for text in ["one", "two"] {
+        pair.device_input(A, text);
+    }
+    pair.run(MS * 1000);
+    assert_eq!(pair.node(A).texts(), ["one"]);
+    assert!(pair.record.members.is_duplex());
+    pair.tell(B, Input::Command(Command::Stop));
+    pair.run(MS * 50);
+    assert_eq!(pair.node(A).texts(), ["one", "two"]);
 }
