@@ -124,7 +124,10 @@ impl Membership {
             return None;
         }
         let members = Members::both(self.incarnation, peer);
-        if self.open.is_some_and(|open| open.request.next.members == members) {
+        let asked = |open: Open| {
+            open.request.next.members == members && open.request.present == present.digest()
+        };
+        if self.open.is_some_and(asked) {
             return None;
         }
         // A request for an earlier process of the peer may have been granted without our

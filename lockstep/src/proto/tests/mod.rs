@@ -1,5 +1,6 @@
 //! Stories of a pair.
 
+mod forming;
 mod pair;
 mod roles;
 mod suspicion;
