@@ -6,9 +6,9 @@ use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use crate::entry::EntryKind;
 use crate::event::{Event, Ignored, StopCause, Suspicion};
-use crate::ids::{Incarnation, Nonce};
+use crate::ids::{Incarnation, Index, Nonce};
 use crate::limits;
-use crate::record::{Origin, Record};
+use crate::record::Record;
 use crate::wire::frames::{
     ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall,
 };
@@ -138,7 +138,9 @@ impl Replica {
         if !self.is_sequencer() {
             return;
         }
-        if record.origin == Origin::Formed {
+        // Whoever orders first begins the log: the follower does if its sequencer died before
+        // the first entry had come.
+        if self.log.held() == Index(0) {
             self.order_own(EntryKind::Genesis { seed: self.seed });
         }
         self.order_own(EntryKind::Membership { record });
