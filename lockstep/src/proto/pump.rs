@@ -1,7 +1,7 @@
 //! What is sent, executed and released, once a round of inputs is in.
 
 use super::io::{LinkSet, Output};
-use super::links::Told;
+use super::links::{Link, Told};
 use super::replica::Replica;
 use crate::entry::Entry;
 use crate::event::{Event, StopCause};
@@ -118,9 +118,13 @@ impl Replica {
     /// What a link is to send next, and by which rule for bulk.
     fn position(&self, at: usize) -> Position {
         let link = &self.links[at];
-        let carrying = || self.links.iter().filter(|link| link.carries());
-        let turn = carrying().take_while(|other| other.id != link.id).count();
-        let turns = carrying().count().max(1);
+        // A silent link gets what is small, so that it is level when it comes back, but no bulk
+        // that would then have to be sent again; unless no link is up.
+        let up = self.links.iter().any(|link| link.up && link.carries());
+        let takes_turn = |link: &Link| link.carries() && (link.up || !up);
+        let before = self.links[..at].iter().filter(|other| takes_turn(other)).count();
+        let turns = self.links.iter().filter(|other| takes_turn(other)).count().max(1);
+        let turn = if takes_turn(link) { before } else { turns };
         let cursor = link.cursor.max(self.peer_lacks());
         let bulk_waits = self.log.last_bulk() >= cursor;
         Position {

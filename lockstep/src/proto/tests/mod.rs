@@ -1,6 +1,7 @@
 //! Stories of a pair.
 
 mod forming;
+mod links;
 mod pair;
 mod roles;
 mod suspicion;
