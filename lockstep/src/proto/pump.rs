@@ -131,7 +131,8 @@ impl Replica {
             cursor,
             forward: link.forward.max(self.progress.ordered.next()).max(self.kept.first()),
             told: link.told,
-            whole_to: link.whole_to,
+            // What lies behind makes no difference, and must not keep links from sharing frames.
+            whole_to: if link.whole_to < cursor { Index(0) } else { link.whole_to },
             // Links that have no bulk to divide are at the same point.
             turn: if bulk_waits { (turn as u64, turns as u64) } else { (0, 1) },
         }

@@ -1,8 +1,9 @@
 //! Stories of what goes over which link, and of clients' connections.
 
 use super::pair::{MS, Pair};
-use crate::ids::Place;
+use crate::ids::{LinkId, Place};
 use crate::limits;
+use crate::proto::io::Input;
 
 use Place::A;
 
@@ -17,4 +18,22 @@ fn bulk_is_not_left_to_a_link_that_is_silent() {
     }
     pair.run(MS * 2);
     assert_eq!(pair.node(A).released.len(), 4);
+}
+
+#[test]
+fn links_that_are_level_again_share_their_frames() {
+    let mut pair = Pair::formed();
+    pair.device_input(A, "under way");
+    for place in Place::BOTH {
+        pair.tell(place, Input::LinkDown { link: LinkId(1) });
+        pair.tell(place, Input::LinkUp { link: LinkId(1) });
+    }
+    pair.run(MS * 100);
+    pair.node(A).batches.clear();
+    for _ in 0..10 {
+        pair.device_input(A, "x");
+        pair.run(MS);
+    }
+    let alone = pair.node(A).batches.iter().filter(|(links, _)| links.iter().count() == 1);
+    assert_eq!(alone.count(), 0);
 }
