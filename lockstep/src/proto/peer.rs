@@ -27,13 +27,20 @@ impl Replica {
         if was_up {
             self.event(Event::LinkDown { link, closed: true });
         }
-        // What was under way on it may be lost; the other links bring it.
-        self.rewind_links();
+        self.stand_in();
     }
 
     pub(super) fn on_link_blocked(&mut self, link: LinkId) {
         self.link(link).blocked = true;
-        self.rewind_links();
+        self.stand_in();
+    }
+
+    /// A link fails, and what was under way on it may be lost. The others have sent the rest
+    /// themselves, but bulk that was its to bring they have to bring in its place.
+    pub(super) fn stand_in(&mut self) {
+        if self.log.last_bulk() >= self.peer_lacks() {
+            self.rewind_links();
+        }
     }
 
     pub(super) fn on_link_writable(&mut self, link: LinkId) {
@@ -205,7 +212,8 @@ impl Replica {
             }
             // What was sent while it carried nothing is lost.
             self.resend = Resend::default();
-            self.rewind_links();
+            let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
+            self.link(link).rewind(first, forward);
         }
     }
 

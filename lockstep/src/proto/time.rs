@@ -112,7 +112,7 @@ impl Replica {
                 link.up = false;
                 let link = link.id;
                 self.event(Event::LinkDown { link, closed: false });
-                self.rewind_links();
+                self.stand_in();
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Stories of what goes over which link, and of clients' connections.
 
 use super::pair::{MS, Pair};
-use crate::ids::{LinkId, Place};
+use crate::ids::{Index, LinkId, Place};
 use crate::limits;
 use crate::proto::io::Input;
 
@@ -36,4 +36,18 @@ fn links_that_are_level_again_share_their_frames() {
     }
     let alone = pair.node(A).batches.iter().filter(|(links, _)| links.iter().count() == 1);
     assert_eq!(alone.count(), 0);
+}
+
+#[test]
+fn a_link_that_blocks_does_not_make_the_others_repeat_what_is_small() {
+    let mut pair = Pair::formed();
+    pair.node(A).batches.clear();
+    for _ in 0..10 {
+        pair.device_input(A, "x");
+    }
+    pair.tell(A, Input::LinkBlocked { link: LinkId(1) });
+    pair.run(MS * 20);
+    let on_first = pair.node(A).batches.iter().filter(|(links, _)| links.contains(LinkId(0)));
+    let indices: Vec<Index> = on_first.flat_map(|(_, indices)| indices.clone()).collect();
+    assert_eq!(indices, (3..13).map(Index).collect::<Vec<_>>());
 }
