@@ -4,6 +4,7 @@ use super::io::{Output, Standing};
 use super::membership::Meaning;
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
+use super::time::ASK_AGAIN;
 use crate::entry::EntryKind;
 use crate::event::{Event, Ignored, StopCause, Suspicion};
 use crate::ids::{Incarnation, Index, Nonce};
@@ -61,6 +62,13 @@ impl Replica {
     /// Asks at the next opportunity instead of the next interval.
     pub(super) fn ask_witness_soon(&mut self) {
         self.witness_asked = None;
+    }
+
+    /// Asks before the interval is over, but not for every frame that gives reason to.
+    pub(super) fn ask_witness_sooner(&mut self) {
+        if self.witness_asked.is_some_and(|at| self.now.mono.since(at) >= ASK_AGAIN) {
+            self.ask_witness_soon();
+        }
     }
 
     /// The witness, or the peer in its name, says which record is the present one.

@@ -187,7 +187,7 @@ impl Replica {
         if (lineage, epoch) < (record.lineage, record.epoch) {
             self.send_on(link, PeerFrame::Epoch { record });
         } else if (lineage, epoch) > (record.lineage, record.epoch) {
-            self.ask_witness_soon();
+            self.ask_witness_sooner();
         }
         if epoch != Epoch(0) {
             self.ignore(Ignored::OtherEpoch { epoch });

@@ -11,7 +11,7 @@ use crate::wire::frames::PeerFrame;
 
 /// An unanswered request to the witness is sent again after this long: several round trips of a
 /// distant witness, a fraction of what a client notices.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A member tells the witness its epoch, and hears the present one, this often.
 const QUERY_EVERY: Duration = Duration::from_secs(1);

@@ -1,9 +1,10 @@
 //! Stories of what goes over which link, and of clients' connections.
 
 use super::pair::{MS, Pair};
-use crate::ids::{Index, LinkId, Place};
+use crate::ids::{Epoch, Index, LinkId, Place};
 use crate::limits;
 use crate::proto::io::Input;
+use crate::wire::frames::{PeerFrame, Progress};
 
 use Place::A;
 
@@ -50,4 +51,16 @@ fn a_link_that_blocks_does_not_make_the_others_repeat_what_is_small() {
     let on_first = pair.node(A).batches.iter().filter(|(links, _)| links.contains(LinkId(0)));
     let indices: Vec<Index> = on_first.flat_map(|(_, indices)| indices.clone()).collect();
     assert_eq!(indices, (3..13).map(Index).collect::<Vec<_>>());
+}
+
+#[test]
+fn frames_of_a_later_epoch_do_not_flood_the_witness() {
+    let mut pair = Pair::formed();
+    let before = pair.node(A).calls;
+    for sequence in 0..1000 {
+        let (lineage, epoch) = (pair.record.lineage, Epoch(9));
+        let progress = Progress::default();
+        pair.forge(A, PeerFrame::Ping { sequence, lineage, epoch, progress });
+    }
+    assert!(pair.node(A).calls - before <= 1);
 }
