@@ -3,7 +3,7 @@
 use super::io::{LinkSet, Output};
 use super::links::{Link, Told};
 use super::replica::Replica;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
 use crate::ids::{Index, OriginNumber, Place};
 use crate::limits;
@@ -212,6 +212,12 @@ impl Replica {
             self.released = index;
             for output in outputs {
                 self.release_one(index, sequencer, output);
+            }
+            if let Some(EntryKind::SessionClose { session, token }) =
+                self.log.entry(index).map(|entry| &entry.kind)
+            {
+                let (session, token) = (*session, *token);
+                self.gateway.forget(session, token);
             }
         }
         let needed_by_peer =

@@ -1,12 +1,13 @@
 //! Stories of what goes over which link, and of clients' connections.
 
 use super::pair::{MS, Pair};
-use crate::ids::{Epoch, Index, LinkId, Place};
+use crate::ids::{Epoch, Index, LinkId, Nonce, Place, RequestNumber, SessionId};
 use crate::limits;
 use crate::proto::io::Input;
-use crate::wire::frames::{PeerFrame, Progress};
+use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, Progress};
+use bytes::Bytes;
 
-use Place::A;
+use Place::{A, B};
 
 #[test]
 fn bulk_is_not_left_to_a_link_that_is_silent() {
@@ -63,4 +64,22 @@ fn frames_of_a_later_epoch_do_not_flood_the_witness() {
         pair.forge(A, PeerFrame::Ping { sequence, lineage, epoch, progress });
     }
     assert!(pair.node(A).calls - before <= 1);
+}
+
+#[test]
+fn a_client_may_use_any_number_of_sessions_one_after_the_other() {
+    let mut pair = Pair::formed();
+    pair.greet(A);
+    for session in 1..=200 {
+        let (session, token, number) = (SessionId(session), Nonce(9), RequestNumber(1));
+        let body = Bytes::new();
+        let alone = false;
+        let lowest = number;
+        pair.call(A, ClientCall::Request { session, token, number, lowest, alone, body });
+        pair.call(A, ClientCall::Close { session, token });
+        pair.run(MS);
+    }
+    let replies = |answer: &&ClientAnswer| matches!(answer, ClientAnswer::Reply { .. });
+    assert_eq!(pair.node(A).answers.iter().filter(replies).count(), 200);
+    assert!(pair.node(B).stopped.is_none());
 }
