@@ -219,7 +219,9 @@ impl Replica {
 
     /// The peer says how far it is (rule O3).
     fn on_progress(&mut self, told: Progress) {
-        if told.executed > told.held || told.persisted > told.held {
+        let most = self.log.held().0.saturating_add(self.window_limit() as u64);
+        let contradicts = told.executed > told.held || told.persisted > told.held;
+        if contradicts || told.held.0 > most || told.ordered > self.kept.last() {
             return self.ignore(Ignored::Absurd);
         }
         self.compare_entries(&told);
@@ -295,9 +297,10 @@ impl Replica {
     }
 
     fn on_digests(&mut self, from: Index, theirs: &[Digest]) {
-        let differing = (from.0..).zip(theirs).find_map(|(index, theirs)| {
-            let ours = self.log.agreement_at(Index(index))?;
-            (ours != *theirs).then_some(Difference { index: Index(index), ours, theirs: *theirs })
+        let indices = (from.0..=self.log.executed().0).map(Index);
+        let differing = indices.zip(theirs).find_map(|(index, theirs)| {
+            let ours = self.log.agreement_at(index)?;
+            (ours != *theirs).then_some(Difference { index, ours, theirs: *theirs })
         });
         let Some(at) = differing else { return };
         match &mut self.divergence {
