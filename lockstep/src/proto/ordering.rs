@@ -1,5 +1,6 @@
 //! Handlers of the log: taking inputs, ordering them, appending entries, taking results.
 
+use super::clock;
 use super::io::Output;
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
@@ -123,19 +124,22 @@ impl Replica {
     /// Entries from the sequencer, on any link, in any order, perhaps for the second time.
     pub(super) fn on_entries(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            self.peer_has = self.peer_has.max(entry.index);
             if entry.index <= self.log.held() {
+                self.peer_has = self.peer_has.max(entry.index);
                 continue;
             }
             if self.is_sequencer() {
                 return self.ignore(Ignored::NotOurRole);
             }
-            let last = self.log.base().0 + self.window_limit() as u64;
+            // The reserve is for what this replica adds if it has to go on alone.
+            let limit = self.window_limit() - limits::WINDOW_RESERVE;
+            let last = self.log.base().0 + limit as u64;
             let full = self.ahead_bytes + entry.weight() > self.config.window_bytes;
             let next = entry.index == self.log.held().next();
             if entry.index.0 > last || (full && !next) {
                 return self.ignore(Ignored::BeyondWindow { index: entry.index });
             }
+            self.peer_has = self.peer_has.max(entry.index);
             if next {
                 self.append_from_peer(entry);
                 self.append_ahead();
@@ -169,14 +173,25 @@ impl Replica {
     }
 
     fn append_from_peer(&mut self, entry: Entry) {
-        let highest = self.origins.highest(entry.origin.incarnation);
-        let number = entry.origin.number;
-        let in_turn = number == OriginNumber(0) || number == highest.next();
-        let in_time = entry.time > self.log.last_time();
-        if !in_turn || !in_time || entry.epoch > self.membership.epoch() {
+        if self.is_absurd(&entry) {
             return self.ignore(Ignored::Absurd);
         }
         self.append(entry);
+    }
+
+    /// Whether no sound sequencer can have made this the next entry.
+    fn is_absurd(&self, entry: &Entry) -> bool {
+        let Origin { place, incarnation, number } = entry.origin;
+        let members = self.membership.record().map(|record| record.members);
+        let of_member = members.is_some_and(|members| members.has(place, incarnation));
+        let in_turn =
+            number == OriginNumber(0) || number == self.origins.highest(incarnation).next();
+        let taken = place != self.config.place || number <= self.kept.last();
+        let in_time = entry.time > self.log.last_time() && entry.time <= clock::LATEST;
+        let first = entry.index == Index(1);
+        let begins = matches!(entry.kind, EntryKind::Genesis { .. }) == first;
+        let in_epoch = entry.epoch <= self.membership.epoch();
+        !(of_member && in_turn && taken && in_time && begins && in_epoch)
     }
 
     /// Inputs from the follower; only the next one of its origin is taken (rule O5).

@@ -1,5 +1,6 @@
 //! Stories of a pair.
 
+mod absurd;
 mod forming;
 mod links;
 mod pair;
