@@ -3,9 +3,10 @@
 use super::pair::{MS, Pair};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin as EntryOrigin};
-use crate::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, Place};
-use crate::record::Record;
-use crate::wire::frames::{Forward, PeerFrame, Progress};
+use crate::ids::{DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, Place};
+use crate::proto::io::Input;
+use crate::record::{Origin, Record};
+use crate::wire::frames::{Forward, PeerFrame, Progress, WitnessAnswer};
 use bytes::Bytes;
 
 use Place::{A, B};
@@ -117,4 +118,21 @@ fn digests_at_the_end_of_all_numbers_are_compared_with_nothing() {
     let outputs = vec![Digest::ZERO; 3];
     pair.forge(A, PeerFrame::Digests { lineage, epoch, from: Index(LAST - 1), outputs });
     goes_on(pair);
+}
+
+#[test]
+fn a_record_of_another_lineage_renews_nothing() {
+    let mut pair = Pair::formed();
+    let renewed = Origin::Renewal(pair.record.digest());
+    let record = Record { lineage: Lineage(5), epoch: Epoch(0), origin: renewed, ..pair.record };
+    pair.tell(A, Input::Witness(WitnessAnswer::Present { record }));
+    assert!(pair.node(A).stopped.is_some());
+}
+
+#[test]
+fn a_vacant_record_after_which_no_epoch_can_come_is_not_formed_on() {
+    let mut pair = Pair::new();
+    pair.record = Record::vacant(pair.record.pair, Lineage(0), Epoch(LAST));
+    pair.run(MS * 100);
+    assert!(pair.nodes.iter().all(|node| node.replica.status().record.is_none()));
 }
