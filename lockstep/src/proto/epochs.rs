@@ -140,7 +140,7 @@ impl Replica {
         self.divergence = None;
         self.resend = Resend::default();
         self.peer_advanced = self.now.mono;
-        self.inbox.clear();
+        self.clear_inbox();
         self.clear_ahead();
         self.kept.restart(self.now.mono);
         if !self.is_sequencer() {

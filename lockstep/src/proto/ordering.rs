@@ -28,6 +28,7 @@ impl Replica {
             let (place, incarnation, forward) = if let Some(forward) = own {
                 (self.config.place, self.incarnation, forward)
             } else if let Some(forward) = self.inbox.pop_front() {
+                self.inbox_bytes -= forward.kind.payload_len();
                 let Some(peer) = self.membership.peer() else { break };
                 (self.config.place.other(), peer, forward)
             } else {
@@ -91,7 +92,7 @@ impl Replica {
         self.handed_over = index;
         // What the follower forwarded it keeps, and now orders itself; should it not get round
         // to that before the role goes back, it forwards it again.
-        self.inbox.clear();
+        self.clear_inbox();
         self.progress.ordered = self.origins.highest(self.incarnation);
         let first = self.kept.first();
         for link in &mut self.links {
@@ -200,14 +201,25 @@ impl Replica {
             return;
         }
         for forward in forwards {
-            if forward.kind.is_protocol() || self.inbox.len() >= limits::KEPT_INPUTS {
-                return self.ignore(Ignored::Absurd);
+            if forward.number != self.taken_from_peer().next() {
+                continue;
             }
-            if forward.number == self.taken_from_peer().next() {
-                self.inbox.push_back(forward);
+            // No follower has taken more than this without seeing it ordered.
+            let bytes = self.inbox_bytes + forward.kind.payload_len();
+            let full = self.inbox.len() >= limits::KEPT_INPUTS || bytes > limits::KEPT_BYTES;
+            if forward.kind.is_protocol() || full {
+                self.ignore(Ignored::Absurd);
+                break;
             }
+            self.inbox.push_back(forward);
+            self.inbox_bytes = bytes;
         }
         self.order_waiting();
+    }
+
+    pub(super) fn clear_inbox(&mut self) {
+        self.inbox.clear();
+        self.inbox_bytes = 0;
     }
 
     /// The highest of the peer's inputs that is in the log or waits for room in it.

@@ -4,6 +4,7 @@ use super::pair::{MS, Pair};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin as EntryOrigin};
 use crate::ids::{DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, Place};
+use crate::limits;
 use crate::proto::io::Input;
 use crate::record::{Origin, Record};
 use crate::wire::frames::{Forward, PeerFrame, Progress, WitnessAnswer};
@@ -135,4 +136,20 @@ fn a_vacant_record_after_which_no_epoch_can_come_is_not_formed_on() {
     pair.record = Record::vacant(pair.record.pair, Lineage(0), Epoch(LAST));
     pair.run(MS * 100);
     assert!(pair.nodes.iter().all(|node| node.replica.status().record.is_none()));
+}
+
+#[test]
+fn forwarded_inputs_that_wait_are_bounded_in_bytes() {
+    let mut pair = Pair::formed();
+    pair.node(B).executes = false;
+    while pair.node(A).replica.takes_input() {
+        pair.device_input(A, "x");
+    }
+    for number in 1..=40 {
+        let forward = Forward { number: OriginNumber(number), kind: device(limits::INPUT_BYTES) };
+        let frame = batch(&pair, Progress::default(), Vec::new(), vec![forward]);
+        pair.forge(A, frame);
+    }
+    let waiting = pair.node(A).replica.inbox.iter().map(|forward| forward.kind.payload_len());
+    assert!(waiting.sum::<usize>() <= limits::KEPT_BYTES);
 }
