@@ -71,7 +71,7 @@ impl Replica {
         }
     }
 
-    /// The witness, or the peer in its name, says which record is the present one.
+    /// The witness, or the peer in its name, says which record is the present one (rule E1).
     pub(super) fn on_told(&mut self, record: Record) {
         match self.membership.meaning(record) {
             Meaning::Same => {}
@@ -131,7 +131,8 @@ impl Replica {
         self.release();
     }
 
-    /// A new epoch with other members: its asker orders from here on (rule O8).
+    /// A new epoch with other members: its asker orders from here on (rule O8), and what the
+    /// other had taken is dropped (rule O7).
     fn begin_epoch(&mut self, record: Record) {
         self.sequencer = record.asker;
         self.reign = record.epoch;

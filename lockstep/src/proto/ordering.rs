@@ -122,7 +122,8 @@ impl Replica {
         }
     }
 
-    /// Entries from the sequencer, on any link, in any order, perhaps for the second time.
+    /// Entries from the sequencer, on any link, in any order, perhaps for the second time (rule
+    /// O2).
     pub(super) fn on_entries(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             if entry.index <= self.log.held() {
@@ -180,7 +181,7 @@ impl Replica {
         self.append(entry);
     }
 
-    /// Whether no sound sequencer can have made this the next entry.
+    /// Whether no sound sequencer can have made this the next entry (rule F7).
     fn is_absurd(&self, entry: &Entry) -> bool {
         let Origin { place, incarnation, number } = entry.origin;
         let members = self.membership.record().map(|record| record.members);
@@ -229,7 +230,8 @@ impl Replica {
         peer.unwrap_or_default().max(waiting.unwrap_or_default())
     }
 
-    /// Whether the window takes another input. Entries of the protocol itself always fit.
+    /// Whether the window takes another input (rule F1). Entries of the protocol itself always
+    /// fit (rule F2).
     pub(super) fn has_room(&self) -> bool {
         self.log.len() < self.config.window_entries && self.log.bytes() < self.config.window_bytes
     }

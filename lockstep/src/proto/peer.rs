@@ -35,7 +35,7 @@ impl Replica {
         self.stand_in();
     }
 
-    /// A link fails, and what was under way on it may be lost. The others have sent the rest
+    /// A link fails (rule F4), and what was under way on it may be lost. The others have sent the rest
     /// themselves, but bulk that was its to bring they have to bring in its place.
     pub(super) fn stand_in(&mut self) {
         if self.log.last_bulk() >= self.peer_lacks() {
@@ -120,7 +120,7 @@ impl Replica {
                 }
             }
             PeerFrame::Farewell { epoch, reason: _ } => {
-                // It stops for good, so a renewal of its epoch changes nothing.
+                // It stops for good, so a renewal of its epoch changes nothing (rule E11).
                 let greeted = self.link(link).greeted;
                 let from_member = greeted == self.membership.peer();
                 if from_member && (self.reign..=self.membership.epoch()).contains(&epoch) {
@@ -154,7 +154,7 @@ impl Replica {
         if let Some(record) = hello.record {
             self.on_told(record);
         }
-        // A new process at the peer's place: the one that was a member is dead.
+        // A new process at the peer's place: the one that was a member is dead (rule S4).
         if self.membership.peer().is_some_and(|peer| peer != incarnation) {
             self.reported_dead = true;
         }

@@ -219,7 +219,7 @@ impl Replica {
             || self.links.iter().all(|link| !link.connected)
     }
 
-    /// One whose service panicked cannot go on, and where the policy is to hold, neither may
+    /// One whose service panicked cannot go on (rule D3), and where the policy is to hold, neither may
     /// until the other has been stopped.
     fn may_go_alone(&self) -> bool {
         let hold = self.config.divergence == DivergencePolicy::Hold && self.divergence.is_some();
