@@ -38,6 +38,7 @@ impl Replica {
         if !self.gateway.attach(conn, &kind) {
             return self.refuse(conn, ClientRefusal::Busy);
         }
+        // Rule C3.
         if alone || self.is_sequencer() {
             self.take_from_client(conn, kind);
         } else if self.gateway.has_room() {

@@ -54,6 +54,7 @@ pub struct Replica {
     pub(super) kept: Kept,
     /// The follower's inputs that wait for room in the window.
     pub(super) inbox: VecDeque<Forward>,
+    pub(super) inbox_bytes: usize,
     pub(super) released: Index,
     pub(super) window_full_since: Option<Mono>,
 
@@ -136,6 +137,7 @@ impl Replica {
             origins: Origins::default(),
             kept: Kept::default(),
             inbox: VecDeque::new(),
+            inbox_bytes: 0,
             released: Index(0),
             window_full_since: None,
             links: (0..config.links).map(|id| Link::new(LinkId(id))).collect(),

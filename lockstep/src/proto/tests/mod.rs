@@ -1,5 +1,8 @@
 //! Stories of a pair.
 
+mod absurd;
+mod forming;
+mod links;
 mod pair;
 mod roles;
 mod suspicion;

@@ -301,7 +301,8 @@ impl Pair {
                     }
                     for link in links.iter() {
                         let (to, frame) = (place.other(), frame.clone());
-                        if !(self.loss)() && !(batch && self.batches_lost) {
+                        let lost = (self.loss)() || (batch && self.batches_lost);
+                        if !lost {
                             self.post(Mail::Peer { to, link, frame });
                         }
                     }
