@@ -10,4 +10,7 @@ pub mod machine;
 pub mod output;
 pub mod proto;
 pub mod record;
+
+pub mod testing;
+pub mod unit;
 pub mod wire;

@@ -67,6 +67,10 @@ pub const SESSION_REPLIES: usize = 1024;
 /// Bytes of the same.
 pub const SESSION_REPLY_BYTES: usize = 8 << 20;
 
+/// Bytes of the replies kept for all sessions together: what clients that never say which replies
+/// they have can cost. At one more a request does not take effect and is refused.
+pub const REPLIES_BYTES: usize = 1 << 30;
+
 /// A session without a request for this long, by log time, is closed.
 pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -96,6 +100,7 @@ const _: () = {
     assert!(WINDOW_BYTES_MIN >= INPUT_BYTES + REPLY_BYTES);
     assert!(WINDOW_BYTES >= WINDOW_BYTES_MIN);
     assert!(KEPT_BYTES >= INPUT_BYTES);
-    assert!(SESSION_REPLY_BYTES >= REPLY_BYTES);
+    assert!(SESSION_REPLY_BYTES >= REPLY_BYTES + 64);
+    assert!(REPLIES_BYTES >= SESSION_REPLY_BYTES);
     assert!(LINKS <= 8);
 };

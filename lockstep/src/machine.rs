@@ -2,19 +2,199 @@
 //!
 //! A service sees the outside only through the arguments of its methods, and
 //! acts on it only through its [`Context`]. Given the same steps it must make
-//! the same outputs, on any machine, in any process, at any speed. So it must
-//! not
+//! the same outputs, on any machine, in any process, at any speed.
 //!
-//! - read a clock: [`Context::now`] is the time;
-//! - start threads or wait for them;
-//! - iterate over `HashMap` or `HashSet`: their order differs from process to
-//!   process; use `BTreeMap` and `BTreeSet`;
-//! - draw random numbers from the system: seed a generator from
-//!   [`Step::Start`];
-//! - look at addresses of objects, process ids, environment variables, files or
-//!   globals that something else changes.
+//! # A whole service
 //!
-//! [`crate::testing`] finds violations by running a service twice.
+//! ```
+//! use bytes::Bytes;
+//! use lockstep::digest::Digest;
+//! use lockstep::machine::*;
+//! use lockstep::testing::Solo;
+//!
+//! /// Adds up the numbers that its clients send.
+//! #[derive(Clone, Default)]
+//! struct Adder(u64);
+//!
+//! impl StateMachine for Adder {
+//!     type Frozen = Self;
+//!     fn identity(&self) -> Identity {
+//!         Identity { name: "adder".into(), version: 1, configuration: Digest::ZERO }
+//!     }
+//!     fn step(&mut self, _: &mut Context<'_>, step: Step<'_>) -> Bytes {
+//!         let Step::Request { body, .. } = step else { return Bytes::new() };
+//!         let number = str::from_utf8(body).ok().and_then(|text| text.parse::<u64>().ok());
+//!         let Some(number) = number else { return "not a number".into() };
+//!         self.0 = self.0.wrapping_add(number);
+//!         self.0.to_string().into()
+//!     }
+//!     fn freeze(&self) -> Self {
+//!         self.clone()
+//!     }
+//!     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+//!         let record = records.record()?;
+//!         let sum = record.and_then(|record| record[..].try_into().ok());
+//!         self.0 = u64::from_le_bytes(sum.ok_or(RestoreError::Missing { missing: "sum" })?);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! impl Freeze for Adder {
+//!     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
+//!         sink.record(&self.0.to_le_bytes())
+//!     }
+//! }
+//!
+//! let mut adder = Solo::new(Adder::default());
+//! assert_eq!(adder.request(1, "40").unwrap(), "40");
+//! assert_eq!(adder.request(2, "2").unwrap(), "42");
+//! assert_eq!(adder.request(2, "two").unwrap(), "not a number");
+//! ```
+//!
+//! A request that makes no sense is answered, not panicked over: a panic stops both CoServers.
+//!
+//! # What a service must not do, and what it does instead
+//!
+//! [`crate::testing`] finds most violations by running a service several times; the
+//! `clippy.toml` of this repository forbids the usual ways into them, and is there to be copied.
+//!
+//! **Read a clock.** [`Context::now`] is the time, the same on both CoServers. It stands still
+//! during a step, so it measures nothing. Instead of sleeping, set a wake-up:
+//!
+//! ```
+//! # use bytes::Bytes;
+//! # use lockstep::machine::*;
+//! # use core::time::Duration;
+//! fn step(context: &mut Context<'_>, step: Step<'_>) {
+//!     match step {
+//!         // Not: std::thread::sleep, Instant::now().
+//!         Step::Request { .. } => {
+//!             let in_a_minute = context.now().plus(Duration::from_secs(60));
+//!             context.set_wakeup(Some(in_a_minute));
+//!         }
+//!         Step::Wake => { /* a minute later */ }
+//!         _ => {}
+//!     }
+//! }
+//! ```
+//!
+//! There is one wake-up. A service with several deadlines keeps them in a
+//! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
+//!
+//! **Start threads, or wait for something.** A step computes and returns. Work that takes long
+//! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device
+//! ([`Context::send`]), whose answer comes as [`Step::Device`]. Threads whose results cannot
+//! depend on their timing (a parallel sort that is stable) do no harm.
+//!
+//! **Iterate in hash order.** `HashMap` and `HashSet` are seeded differently in each process;
+//! even a lookup that never iterates is one change away from doing so.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! // Not: HashMap. The first name that is due would be another one on the other CoServer.
+//! let mut jobs: BTreeMap<String, u64> = BTreeMap::new();
+//! jobs.insert("mail".into(), 3);
+//! jobs.insert("backup".into(), 3);
+//! let due = jobs.iter().find(|(_, priority)| **priority == 3);
+//! assert_eq!(due.unwrap().0, "backup");
+//! ```
+//!
+//! **Draw random numbers from the system.** [`Step::Start`] brings a seed. The generator is part
+//! of the state, so it is frozen and restored:
+//!
+//! ```
+//! # use lockstep::machine::*;
+//! use rand_chacha::ChaCha8Rng;
+//! use rand_chacha::rand_core::{Rng, SeedableRng};
+//!
+//! struct Lottery {
+//!     // Not: rand::rng(), getrandom, RandomState.
+//!     random: ChaCha8Rng,
+//! }
+//!
+//! impl Lottery {
+//!     fn start(seed: &[u8; 32]) -> Self {
+//!         Self { random: ChaCha8Rng::from_seed(*seed) }
+//!     }
+//!     fn draw(&mut self) -> u64 {
+//!         self.random.next_u64() % 49 + 1
+//!     }
+//!     /// Frozen as the seed and how far the generator is.
+//!     fn state(&self) -> ([u8; 32], u128) {
+//!         (self.random.get_seed(), self.random.get_word_pos())
+//!     }
+//! }
+//! # let mut one = Lottery::start(&[1; 32]);
+//! # one.draw();
+//! # let (seed, position) = one.state();
+//! # let mut other = Lottery::start(&seed);
+//! # other.random.set_word_pos(position);
+//! # assert_eq!(one.draw(), other.draw());
+//! ```
+//!
+//! It is no secret from whoever operates the pair: keys are drawn outside and handed in.
+//!
+//! **Look at addresses.** Neither as numbers (`{:p}`, `as *const _ as usize`) nor by sorting or
+//! comparing by them. Give things numbers of your own:
+//!
+//! ```
+//! # use std::collections::BTreeMap;
+//! #[derive(Default)]
+//! struct Players {
+//!     // Not: the player's address as its id.
+//!     next: u64,
+//!     by_id: BTreeMap<u64, String>,
+//! }
+//!
+//! impl Players {
+//!     fn add(&mut self, name: &str) -> u64 {
+//!         self.next += 1;
+//!         self.by_id.insert(self.next, name.to_owned());
+//!         self.next
+//!     }
+//! }
+//! # assert_eq!(Players::default().add("a"), 1);
+//! ```
+//!
+//! **Keep state in globals, thread locals or files, or read the environment.** A service lives
+//! in one process with others, moves between threads, and is restored into a fresh instance.
+//! All of its state is in its fields, and all of those are in [`freeze`](StateMachine::freeze),
+//! or follow from what is. Configuration comes with the constructor, and its digest goes into
+//! [`Identity::configuration`], so that two CoServers with different ones refuse each other:
+//!
+//! ```
+//! # use lockstep::digest::Digest;
+//! # use lockstep::machine::*;
+//! struct Relay {
+//!     // Not: std::env::var("DOMAIN") in a step.
+//!     domain: String,
+//! }
+//!
+//! impl Relay {
+//!     fn identity(&self) -> Identity {
+//!         let configuration = Digest::of(self.domain.as_bytes());
+//!         Identity { name: "relay".into(), version: 3, configuration }
+//!     }
+//! }
+//! # assert_eq!(Relay { domain: String::new() }.identity().version, 3);
+//! ```
+//!
+//! **Depend on the width of `usize` or on the byte order**, where the CoServers are not alike:
+//! write numbers with `to_le_bytes`, and hash with a function that is the same everywhere, not
+//! with `std`'s `DefaultHasher`.
+//!
+//! **Trust floating point further than it goes.** `+`, `-`, `*`, `/` and `sqrt` are exact to
+//! the bit on every target that Rust has IEEE 754 for. `sin`, `exp`, `powf` and the like come
+//! from the platform's library and may differ between its versions; the sign and payload of a
+//! NaN may differ too, so it must not reach an output. Money and counts are integers:
+//!
+//! ```
+//! /// Interest in cents, rounded down. Not: `balance as f64 * 1.05_f64.powf(years)`.
+//! fn interest(cents: u64, basis_points: u64) -> u64 {
+//!     (u128::from(cents) * u128::from(basis_points) / 10_000) as u64
+//! }
+//! assert_eq!(interest(1_999, 500), 99);
+//! ```
 
 use bytes::Bytes;
 
@@ -137,7 +317,8 @@ pub enum Step<'a> {
         /// The seed of all randomness: the same on both CoServers, different for every lineage.
         seed: &'a [u8; 32],
     },
-    /// The wake-up that the service had set is due; [`Context::now`] is its deadline.
+    /// The wake-up that the service had set is due; [`Context::now`] is its deadline. Only where
+    /// more were due before one entry than a bound allows, those left over come late.
     Wake,
     /// A session was opened; its requests follow.
     SessionOpened {
@@ -233,7 +414,7 @@ impl<'a> Context<'a> {
         *self.wakeup
     }
 
-    pub(crate) fn push(&mut self, kind: OutputKind) {
+    fn push(&mut self, kind: OutputKind) {
         let ordinal = u32::try_from(self.outputs.len() - self.first).unwrap_or(u32::MAX);
         self.outputs.push(Output { step: self.step, ordinal, kind });
     }

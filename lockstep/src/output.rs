@@ -157,7 +157,8 @@ pub struct Executed {
     pub digest: Digest,
     /// The outputs, in order.
     pub outputs: Vec<Output>,
-    /// When the service next wants to be woken, by log time.
+    /// When the next entry is needed at the latest, by log time: the service wants to be woken,
+    /// or an idle session ends. In the past if there was more to do than one entry carries.
     pub wakeup: Option<LogTime>,
     /// Set if a step panicked: the message. Such a result has no outputs, and nothing after it
     /// is executed.

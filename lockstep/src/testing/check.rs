@@ -1,0 +1,273 @@
+//! Running a service several times over the same script.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use bytes::Bytes;
+
+use super::difference::{Difference, Mismatch, Run, Spot, compare, first_byte};
+use super::script::Script;
+use crate::entry::Entry;
+use crate::ids::Index;
+use crate::machine::{Freeze, RecordSource, StateMachine};
+use crate::output::Executed;
+use crate::unit::{FrozenUnit, Unit, UnitConfig, panic_message, records::Reader};
+
+/// Batches of a run, unless [`Check::batches`] says otherwise: each costs a thread, and in some
+/// runs a freeze and a restore.
+const BATCHES: usize = 64;
+
+/// Runs a service several times over a script and compares. `make` gives a fresh instance.
+///
+/// The first run goes straight through. The others are cut into batches, each on a thread of
+/// its own, so that stacks, heap addresses and hash seeds differ; some take views on the way,
+/// some are frozen and restored into fresh instances. [`Check`] has more to set.
+///
+/// # Errors
+/// The first [`Difference`], or a panic, or a state that could not be restored.
+///
+/// # Panics
+/// If `make` does.
+pub fn check_determinism<S: StateMachine>(
+    make: impl Fn() -> S + Sync,
+    script: &Script,
+) -> Result<(), Difference> {
+    Check::new().run(make, script)
+}
+
+/// A check with settings of its own; see [`check_determinism`].
+#[derive(Clone, Debug)]
+pub struct Check {
+    config: UnitConfig,
+    batches: usize,
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Check {
+    /// With the default settings.
+    pub fn new() -> Self {
+        Self { config: UnitConfig::default(), batches: BATCHES }
+    }
+
+    /// With other bounds of the unit.
+    #[must_use]
+    pub fn config(mut self, config: UnitConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Cuts each run into this many batches, at least one. With as many as the script has
+    /// entries, the state is restored after each of them.
+    #[must_use]
+    pub fn batches(mut self, batches: usize) -> Self {
+        self.batches = batches.max(1);
+        self
+    }
+
+    /// Runs the check.
+    ///
+    /// # Errors
+    /// As [`check_determinism`].
+    ///
+    /// # Panics
+    /// If `make` does.
+    pub fn run<S: StateMachine>(
+        &self,
+        make: impl Fn() -> S + Sync,
+        script: &Script,
+    ) -> Result<(), Difference> {
+        let entries = script.entries();
+        let straight = self.straight(&make, entries)?;
+        let len = entries.len().div_ceil(self.batches).max(1);
+        // The last run restores at other places than the one before it.
+        let runs = [
+            (Run::Batches, len),
+            (Run::Views, len),
+            (Run::Restores, len),
+            (Run::Restores, len + len / 2 + 1),
+        ];
+        runs.into_iter().try_for_each(|(run, len)| {
+            let mut cut =
+                Cut { config: &self.config, make: &make, run, restored: None, straight: &straight };
+            cut.through(entries, len)
+        })
+    }
+
+    fn straight<S: StateMachine>(
+        &self,
+        make: &impl Fn() -> S,
+        entries: &[Entry],
+    ) -> Result<Straight, Difference> {
+        let mut unit = Unit::with_config(make(), self.config.clone());
+        let mut results = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let result = unit.execute(entry);
+            let stop = result.panic.is_some();
+            results.push(result);
+            if stop {
+                return Ok(Straight { results, state: None });
+            }
+        }
+        let state = State::take(&unit).map_err(|why| Difference {
+            run: Run::Straight,
+            restored: None,
+            input: entries.last().cloned().map(Box::new),
+            what: Box::new(Mismatch::Freeze(why)),
+        })?;
+        Ok(Straight { results, state: Some(state) })
+    }
+}
+
+/// What the straight run came to.
+struct Straight {
+    /// Up to the entry that panicked, or the last.
+    results: Vec<Executed>,
+    /// After the last entry; none if one panicked.
+    state: Option<State>,
+}
+
+/// A run that is cut into batches.
+struct Cut<'a, M> {
+    config: &'a UnitConfig,
+    make: &'a M,
+    run: Run,
+    restored: Option<Index>,
+    straight: &'a Straight,
+}
+
+impl<S: StateMachine, M: Fn() -> S + Sync> Cut<'_, M> {
+    fn through(&mut self, entries: &[Entry], len: usize) -> Result<(), Difference> {
+        let make = self.make;
+        let config = self.config.clone();
+        let mut unit = elsewhere(0, || Unit::with_config(make(), config));
+        let mut view = None;
+        for (number, batch) in entries.chunks(len).enumerate() {
+            unit = elsewhere(number, || self.batch(unit, batch))?;
+            let last = batch.last();
+            match self.run {
+                Run::Straight | Run::Batches => {}
+                Run::Views => view = Some(self.swap_view(&unit, view, last)?),
+                Run::Restores => {
+                    unit = elsewhere(number, || self.restore(unit, last))?;
+                    self.restored = last.map(|entry| entry.index);
+                }
+            }
+        }
+        let state = self.state(&unit, entries.last())?;
+        let differs = self.straight.state.as_ref().and_then(|straight| straight.differs(&state));
+        differs.map_or(Ok(()), |spot| self.fail(entries.last(), Mismatch::FinalState(spot)))
+    }
+
+    fn batch(&self, mut unit: Unit<S>, batch: &[Entry]) -> Result<Unit<S>, Difference> {
+        for entry in batch {
+            let result = unit.execute(entry);
+            let at = usize::try_from(entry.index.0 - 1).unwrap_or(usize::MAX);
+            if let Some(what) = compare(&self.straight.results[at], &result) {
+                return self.fail(Some(entry), what);
+            }
+        }
+        Ok(unit)
+    }
+
+    /// Looks at the view that was taken a batch ago once more, and takes the next one.
+    fn swap_view(
+        &self,
+        unit: &Unit<S>,
+        old: Option<(FrozenUnit<S::Frozen>, State)>,
+        last: Option<&Entry>,
+    ) -> Result<(FrozenUnit<S::Frozen>, State), Difference> {
+        if let Some((view, then)) = old {
+            let now = State::write(&view).or_else(|why| self.fail(last, Mismatch::Freeze(why)))?;
+            if let Some(spot) = then.differs(&now) {
+                return self.fail(last, Mismatch::View(spot));
+            }
+        }
+        let view =
+            guarded(|| unit.freeze()).or_else(|why| self.fail(last, Mismatch::Freeze(why)))?;
+        let state = State::write(&view).or_else(|why| self.fail(last, Mismatch::Freeze(why)))?;
+        Ok((view, state))
+    }
+
+    fn restore(&self, unit: Unit<S>, last: Option<&Entry>) -> Result<Unit<S>, Difference> {
+        let state = self.state(&unit, last)?;
+        let restored = Reader::open(state.all.clone())
+            .and_then(|mut records| Unit::restore((self.make)(), self.config.clone(), &mut records))
+            .or_else(|error| self.fail(last, Mismatch::Restore(error.to_string())))?;
+        let again = self.state(&restored, last)?;
+        match state.differs(&again) {
+            Some(spot) => self.fail(last, Mismatch::Restored(spot)),
+            None => Ok(restored),
+        }
+    }
+
+    fn state(&self, unit: &Unit<S>, last: Option<&Entry>) -> Result<State, Difference> {
+        State::take(unit).or_else(|why| self.fail(last, Mismatch::Freeze(why)))
+    }
+
+    fn fail<T>(&self, input: Option<&Entry>, what: Mismatch) -> Result<T, Difference> {
+        let input = input.cloned().map(Box::new);
+        Err(Difference { run: self.run, restored: self.restored, input, what: Box::new(what) })
+    }
+}
+
+/// A frozen state as bytes: all of it, and the service's part alone.
+struct State {
+    all: Bytes,
+    service: Vec<Bytes>,
+}
+
+impl State {
+    fn take<S: StateMachine>(unit: &Unit<S>) -> Result<Self, String> {
+        Self::write(&guarded(|| unit.freeze())?)
+    }
+
+    fn write<F: Freeze>(view: &FrozenUnit<F>) -> Result<Self, String> {
+        let all = guarded(|| view.to_bytes())?.map_err(|error| error.to_string())?;
+        let mut records = Vec::new();
+        let mut reader = Reader::open(all.clone()).map_err(|error| error.to_string())?;
+        while let Some(record) = reader.record().map_err(|error| error.to_string())? {
+            records.push(record);
+        }
+        let service = records.split_off(view.own_records());
+        Ok(Self { all, service })
+    }
+
+    /// Where another state is not the same.
+    fn differs(&self, other: &Self) -> Option<Spot> {
+        if self.all == other.all {
+            return None;
+        }
+        let (ours, theirs) = (&self.service, &other.service);
+        let most = ours.len().max(theirs.len());
+        let record = (0..most).find(|&at| ours.get(at) != theirs.get(at));
+        let part = |records: &[Bytes], at: usize| records.get(at).cloned().unwrap_or_default();
+        let byte = match record {
+            Some(at) => first_byte(&part(ours, at), &part(theirs, at)),
+            None => first_byte(&self.all, &other.all),
+        };
+        Some(Spot { record, byte })
+    }
+}
+
+/// Runs something of the service's; its panic is an error.
+fn guarded<T>(what: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(what))
+        .map_err(|payload| format!("it panicked: {}", panic_message(payload)))
+}
+
+/// Runs something on a thread of its own, among other heap allocations than before. A service
+/// that behaves does not notice.
+fn elsewhere<T: Send>(number: usize, what: impl FnOnce() -> T + Send) -> T {
+    let run = || {
+        let ballast: Vec<Vec<u8>> = (0..=number % 7).map(|at| vec![0; 24 << at]).collect();
+        let result = what();
+        drop(ballast);
+        result
+    };
+    std::thread::scope(|scope| scope.spawn(run).join())
+        .unwrap_or_else(|payload| resume_unwind(payload))
+}

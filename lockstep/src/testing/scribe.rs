@@ -1,0 +1,194 @@
+//! How inputs become entries: what a sequencer does, without the protocol.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::script::Input;
+use crate::entry::{Entry, EntryKind, Origin};
+use crate::ids::{
+    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place, RequestNumber,
+    SessionId,
+};
+use crate::record::{Members, Origin as RecordOrigin, Record};
+
+/// Log time between two entries, unless a script lets time pass.
+const SPACING: Duration = Duration::from_millis(1);
+
+/// Log time of the first entry: some day in 2025.
+const FIRST: LogTime = LogTime(1_750_000_000_000_000_000);
+
+/// A client of a script says with each request that it has all replies but this many of the
+/// last ones, so that those can be asked for again.
+pub(super) const UNANSWERED: usize = 4;
+
+/// A client as the scribe knows it.
+#[derive(Clone, Debug)]
+struct Client {
+    session: SessionId,
+    token: Nonce,
+    /// The bodies of all its requests.
+    asked: Vec<Bytes>,
+}
+
+/// Turns inputs into entries, as a sequencer would.
+#[derive(Clone, Debug)]
+pub(super) struct Scribe {
+    index: Index,
+    time: LogTime,
+    epoch: Epoch,
+    inputs: OriginNumber,
+    tokens: u64,
+    clients: BTreeMap<u32, Client>,
+}
+
+impl Scribe {
+    pub(super) fn new() -> Self {
+        Self {
+            index: Index(0),
+            time: FIRST,
+            epoch: Epoch(0),
+            inputs: OriginNumber(0),
+            tokens: 0,
+            clients: BTreeMap::new(),
+        }
+    }
+
+    /// The entries with which every log begins.
+    pub(super) fn begin(&mut self) -> Vec<Entry> {
+        let genesis = self.own(EntryKind::Genesis { seed: [7; 32] });
+        let members = self.membership(both(), Place::A);
+        vec![genesis, members]
+    }
+
+    /// The time of the last entry.
+    pub(super) fn time(&self) -> LogTime {
+        self.time
+    }
+
+    /// A client's session, if it has opened one and not closed it.
+    pub(super) fn session(&self, client: u32) -> Option<SessionId> {
+        self.clients.get(&client).map(|client| client.session)
+    }
+
+    /// The entries for an input: one, none if it makes no sense, two if a client has to open a
+    /// session first.
+    pub(super) fn write(&mut self, input: Input) -> Vec<Entry> {
+        match input {
+            Input::Open { client } => vec![self.open(client)],
+            Input::Request { client, body } => {
+                let missing = !self.clients.contains_key(&client);
+                let opened = missing.then(|| self.open(client));
+                opened.into_iter().chain(self.request(client, body)).collect()
+            }
+            Input::Again { client, back } => self.again(client, back).into_iter().collect(),
+            Input::Close { client } => self.close(client).into_iter().collect(),
+            Input::Device { device, place, bytes } => {
+                vec![self.outside(place, EntryKind::Device { device, bytes })]
+            }
+            Input::Pass(span) => vec![self.tick(self.time.plus(span))],
+            Input::Alone(place) => {
+                vec![self.membership(Members::alone(place, incarnation(place)), place)]
+            }
+            Input::Duplex { sequencer } => vec![self.membership(both(), sequencer)],
+            Input::HandOver(to) => vec![self.own(EntryKind::HandOver { to })],
+        }
+    }
+
+    /// A tick at this time, or just after the last entry if that is later.
+    pub(super) fn tick(&mut self, at: LogTime) -> Entry {
+        let mut entry = self.own(EntryKind::Tick);
+        entry.time = at.max(LogTime(entry.time.0 - (SPACING.as_nanos() as u64) + 1));
+        self.time = entry.time;
+        entry
+    }
+
+    fn open(&mut self, client: u32) -> Entry {
+        let known = self.clients.get(&client).map(|client| client.token);
+        let token = known.unwrap_or_else(|| {
+            self.tokens += 1;
+            Nonce(self.tokens)
+        });
+        let entry = self.outside(Place::A, EntryKind::SessionOpen { token });
+        let session = SessionId(entry.index.0);
+        self.clients.entry(client).or_insert(Client { session, token, asked: Vec::new() });
+        entry
+    }
+
+    fn request(&mut self, client: u32, body: Bytes) -> Option<Entry> {
+        let client = self.clients.get_mut(&client)?;
+        client.asked.push(body);
+        let last = client.asked.len() - 1;
+        let kind = client.nth(last);
+        Some(self.outside(Place::A, kind))
+    }
+
+    fn again(&mut self, client: u32, back: usize) -> Option<Entry> {
+        let client = self.clients.get(&client)?;
+        let nth = client.asked.len().checked_sub(back.min(UNANSWERED - 1) + 1)?;
+        let kind = client.nth(nth);
+        Some(self.outside(Place::B, kind))
+    }
+
+    fn close(&mut self, client: u32) -> Option<Entry> {
+        let Client { session, token, .. } = self.clients.remove(&client)?;
+        Some(self.outside(Place::A, EntryKind::SessionClose { session, token }))
+    }
+
+    fn membership(&mut self, members: Members, asker: Place) -> Entry {
+        self.epoch = self.epoch.next();
+        let record = Record {
+            pair: PairId([1; 16]),
+            lineage: Lineage(1),
+            epoch: self.epoch,
+            members,
+            asker,
+            nonce: Nonce(self.epoch.0),
+            origin: if members.is_duplex() { RecordOrigin::Formed } else { RecordOrigin::Alone },
+        };
+        self.own(EntryKind::Membership { record })
+    }
+
+    fn own(&mut self, kind: EntryKind) -> Entry {
+        self.entry(Place::A, OriginNumber(0), kind)
+    }
+
+    /// An entry of any kind that came in at a CoServer.
+    pub(super) fn outside(&mut self, place: Place, kind: EntryKind) -> Entry {
+        self.inputs = self.inputs.next();
+        self.entry(place, self.inputs, kind)
+    }
+
+    fn entry(&mut self, place: Place, number: OriginNumber, kind: EntryKind) -> Entry {
+        self.index = self.index.next();
+        self.time = self.time.plus(SPACING);
+        let origin = Origin { place, incarnation: incarnation(place), number };
+        Entry { index: self.index, epoch: self.epoch, time: self.time, origin, kind }
+    }
+}
+
+impl Client {
+    /// The entry for its nth request, counted from 0.
+    fn nth(&self, nth: usize) -> EntryKind {
+        let lowest = (self.asked.len() + 1).saturating_sub(UNANSWERED).max(1);
+        EntryKind::SessionRequest {
+            session: self.session,
+            token: self.token,
+            number: RequestNumber(nth as u64 + 1),
+            lowest: RequestNumber(lowest as u64),
+            body: self.asked[nth].clone(),
+        }
+    }
+}
+
+fn incarnation(place: Place) -> Incarnation {
+    match place {
+        Place::A => Incarnation(0xA),
+        Place::B => Incarnation(0xB),
+    }
+}
+
+fn both() -> Members {
+    Members::both(incarnation(Place::A), incarnation(Place::B))
+}

@@ -1,0 +1,218 @@
+//! Inputs, and sequences of them.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::dice::Dice;
+use super::scribe::{Scribe, UNANSWERED};
+use crate::entry::Entry;
+use crate::ids::{DeviceId, Place};
+
+/// Clients of a random script.
+const CLIENTS: u64 = 6;
+
+/// One thing that happens outside. Clients are named by numbers of the script's own choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A client opens a session; a client that has one asks for it again.
+    Open {
+        /// Which client.
+        client: u32,
+    },
+    /// A client asks something, after opening a session if it has none.
+    Request {
+        /// Which client.
+        client: u32,
+        /// What it asks.
+        body: Bytes,
+    },
+    /// A client asks again what it asked before; nothing if it cannot.
+    Again {
+        /// Which client.
+        client: u32,
+        /// How many requests ago: 0 for its last one, at most 3.
+        back: usize,
+    },
+    /// A client closes its session, if it has one.
+    Close {
+        /// Which client.
+        client: u32,
+    },
+    /// Something happens on a device.
+    Device {
+        /// Which device.
+        device: DeviceId,
+        /// On which CoServer.
+        place: Place,
+        /// What.
+        bytes: Bytes,
+    },
+    /// This much time passes, and nothing else.
+    Pass(Duration),
+    /// The CoServer at this place goes on alone.
+    Alone(Place),
+    /// Both CoServers are members.
+    Duplex {
+        /// Which one orders the inputs.
+        sequencer: Place,
+    },
+    /// The sequencer role goes to this place. Without effect if its CoServer is no member.
+    HandOver(Place),
+}
+
+impl Input {
+    /// A client's request.
+    pub fn request(client: u32, body: impl Into<Bytes>) -> Self {
+        Self::Request { client, body: body.into() }
+    }
+
+    /// An event of a device at place A.
+    pub fn device(device: u16, bytes: impl Into<Bytes>) -> Self {
+        Self::Device { device: DeviceId(device), place: Place::A, bytes: bytes.into() }
+    }
+}
+
+/// A sequence of inputs as a log would have them. It begins with the formation of a pair.
+#[derive(Clone, Debug)]
+pub struct Script {
+    scribe: Scribe,
+    entries: Vec<Entry>,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromIterator<Input> for Script {
+    fn from_iter<I: IntoIterator<Item = Input>>(inputs: I) -> Self {
+        inputs.into_iter().fold(Self::new(), Self::then)
+    }
+}
+
+impl From<Vec<Input>> for Script {
+    fn from(inputs: Vec<Input>) -> Self {
+        inputs.into_iter().collect()
+    }
+}
+
+impl Script {
+    /// Nothing but the formation of a pair.
+    pub fn new() -> Self {
+        let mut scribe = Scribe::new();
+        let entries = scribe.begin();
+        Self { scribe, entries }
+    }
+
+    /// Then this happens.
+    #[must_use]
+    pub fn then(mut self, input: Input) -> Self {
+        self.entries.extend(self.scribe.write(input));
+        self
+    }
+
+    /// Then a client opens a session.
+    #[must_use]
+    pub fn open(self, client: u32) -> Self {
+        self.then(Input::Open { client })
+    }
+
+    /// Then a client asks something, after opening a session if it has none.
+    #[must_use]
+    pub fn request(self, client: u32, body: impl Into<Bytes>) -> Self {
+        self.then(Input::request(client, body))
+    }
+
+    /// Then a client repeats its last request.
+    #[must_use]
+    pub fn again(self, client: u32) -> Self {
+        self.then(Input::Again { client, back: 0 })
+    }
+
+    /// Then a client closes its session.
+    #[must_use]
+    pub fn close(self, client: u32) -> Self {
+        self.then(Input::Close { client })
+    }
+
+    /// Then something happens on a device.
+    #[must_use]
+    pub fn device(self, device: u16, place: Place, bytes: impl Into<Bytes>) -> Self {
+        self.then(Input::Device { device: DeviceId(device), place, bytes: bytes.into() })
+    }
+
+    /// Then time passes.
+    #[must_use]
+    pub fn pass(self, span: Duration) -> Self {
+        self.then(Input::Pass(span))
+    }
+
+    /// Then only the CoServer at this place is a member.
+    #[must_use]
+    pub fn alone(self, place: Place) -> Self {
+        self.then(Input::Alone(place))
+    }
+
+    /// Then both are members.
+    #[must_use]
+    pub fn duplex(self, sequencer: Place) -> Self {
+        self.then(Input::Duplex { sequencer })
+    }
+
+    /// A random script of about `length` inputs: requests with the bodies that `body` draws,
+    /// and everything else that can happen to a service without devices.
+    pub fn random<B: Into<Bytes>>(
+        seed: u64,
+        length: usize,
+        mut body: impl FnMut(&mut Dice) -> B,
+    ) -> Self {
+        Self::random_inputs(seed, length, |dice| {
+            let client = draw_client(dice);
+            Input::request(client, body(dice))
+        })
+    }
+
+    /// A random script of `length` inputs: three in four from `input`, for services with
+    /// devices, the others anything that can happen to any service.
+    pub fn random_inputs(
+        seed: u64,
+        length: usize,
+        mut input: impl FnMut(&mut Dice) -> Input,
+    ) -> Self {
+        let mut dice = Dice::new(seed);
+        let mut draw = || if dice.once_in(4) { ordinary(&mut dice) } else { input(&mut dice) };
+        (0..length).map(|_| draw()).collect()
+    }
+
+    /// The entries, in order.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+}
+
+fn draw_client(dice: &mut Dice) -> u32 {
+    u32::try_from(dice.below(CLIENTS)).unwrap_or(0)
+}
+
+fn ordinary(dice: &mut Dice) -> Input {
+    let client = draw_client(dice);
+    let place = *dice.pick(&Place::BOTH);
+    match dice.below(12) {
+        0..=1 => Input::Open { client },
+        2..=4 => {
+            let back = usize::try_from(dice.below(UNANSWERED as u64)).unwrap_or(0);
+            Input::Again { client, back }
+        }
+        5 => Input::Close { client },
+        // Up to a minute, mostly much less.
+        6..=8 => {
+            let most = *dice.pick(&[1_000_000, 1_000_000_000, 60_000_000_000]);
+            Input::Pass(Duration::from_nanos(dice.below(most)))
+        }
+        9 => Input::Alone(place),
+        10 => Input::Duplex { sequencer: place },
+        _ => Input::HandOver(place),
+    }
+}

@@ -1,0 +1,146 @@
+//! Freezing a unit, and restoring it.
+//!
+//! A frozen unit is a sequence of records: the header, which is laid out by hand and versioned;
+//! one record per session, in the order of ids, each followed by those of its replies that are
+//! too large to stand in it; then the service's own records, up to the end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::header::Header;
+use super::records::{Summer, Writer, expect, invalid};
+use super::session_records::{restore_sessions, write_session};
+use super::sessions::Session;
+use super::{Unit, UnitConfig, panic_message};
+use crate::digest::Digest;
+use crate::ids::{Index, SessionId};
+use crate::machine::{Freeze, RecordSink, RecordSource, RestoreError, SinkError, StateMachine};
+
+/// A consistent view of a unit. It may be written out on another thread while the unit goes on.
+#[derive(Debug)]
+pub struct FrozenUnit<F> {
+    header: Header,
+    sessions: Vec<(SessionId, Arc<Session>)>,
+    service: F,
+}
+
+impl<S: StateMachine> Unit<S> {
+    /// Takes a view of everything replicated.
+    ///
+    /// # Panics
+    /// If a step has panicked: the service's state is nothing to go on from.
+    pub fn freeze(&self) -> FrozenUnit<S::Frozen> {
+        assert!(!self.panicked, "a unit whose service panicked is not frozen");
+        let sessions: Vec<_> =
+            self.sessions.iter().map(|(id, session)| (id, Arc::clone(session))).collect();
+        let header = Header {
+            index: self.index,
+            now: self.now,
+            digest: self.digest,
+            wakeup: self.wakeup,
+            members: self.members,
+            sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
+        };
+        FrozenUnit { header, sessions, service: self.service.freeze() }
+    }
+
+    /// A unit as a frozen view wrote it, around a fresh service.
+    ///
+    /// Nothing in the records is taken on trust. A panic of the service over them is an error
+    /// like any other.
+    ///
+    /// # Errors
+    /// If the records are no frozen unit within the bounds of `config`, or the service refuses
+    /// its part, or leaves some of it unread.
+    pub fn restore(
+        mut service: S,
+        config: UnitConfig,
+        source: &mut dyn RecordSource,
+    ) -> Result<Self, RestoreError> {
+        let header = Header::decode(&expect(source, "header")?)?;
+        let sessions = restore_sessions(&header, config, source)?;
+        catch_unwind(AssertUnwindSafe(|| service.restore(source))).unwrap_or_else(|payload| {
+            let why = format!("restoring it panicked: {}", panic_message(payload));
+            Err(invalid("service", why))
+        })?;
+        if source.record()?.is_some() {
+            return Err(invalid("service", "it left records of its own unread".into()));
+        }
+        Ok(Self {
+            service,
+            sessions,
+            members: header.members,
+            index: header.index,
+            now: header.now,
+            wakeup: header.wakeup,
+            digest: header.digest,
+            panicked: false,
+        })
+    }
+}
+
+impl<F: Freeze> FrozenUnit<F> {
+    /// The last entry that the view contains.
+    pub fn index(&self) -> Index {
+        self.header.index
+    }
+
+    /// The running digest of the outputs at that entry.
+    pub fn outputs(&self) -> Digest {
+        self.header.digest
+    }
+
+    /// Writes the view as records.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
+        self.write_own(sink)?;
+        self.service.write(sink)
+    }
+
+    fn write_own(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
+        sink.record(&self.header.encode())?;
+        self.sessions.iter().try_for_each(|(id, session)| write_session(*id, session, sink))
+    }
+
+    /// How many records come before the service's own.
+    pub(crate) fn own_records(&self) -> usize {
+        let mut counter = Counter(0);
+        let wrote = self.write_own(&mut counter);
+        wrote.map_or(0, |()| counter.0)
+    }
+
+    /// The records as one byte string; [`Reader`](super::records::Reader) takes it.
+    ///
+    /// # Errors
+    /// If the service writes a record that is too long.
+    pub fn to_bytes(&self) -> Result<Bytes, SinkError> {
+        let mut writer = Writer::new();
+        self.write(&mut writer)?;
+        Ok(writer.finish())
+    }
+
+    /// The digest of all records: equal on two replicas at the same entry, or they have
+    /// diverged.
+    ///
+    /// # Errors
+    /// If the service writes a record that is too long.
+    pub fn state_digest(&self) -> Result<Digest, SinkError> {
+        let mut summer = Summer::default();
+        self.write(&mut summer)?;
+        Ok(summer.finish())
+    }
+}
+
+/// Counts records.
+struct Counter(usize);
+
+impl RecordSink for Counter {
+    fn record(&mut self, _: &[u8]) -> Result<(), SinkError> {
+        self.0 += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The first record of a frozen unit, laid out by hand and versioned.
+//!
+//! Little-endian:
+//!
+//! | bytes | what |
+//! | --- | --- |
+//! | 8 | `lockunit` |
+//! | 2 | version |
+//! | 8 | index of the last entry |
+//! | 8 | time |
+//! | 16 | running digest of the outputs |
+//! | 1 + 8 | whether the service has set a wake-up, and when |
+//! | 8 | epoch of the members |
+//! | 8, 8 | incarnations of the members at `a` and `b`, 0 for none |
+//! | 1 | place of the sequencer |
+//! | 4 | number of sessions |
+
+use bytes::{Buf, BufMut};
+
+use super::MembersView;
+use super::records::invalid;
+use crate::digest::Digest;
+use crate::ids::{Epoch, Incarnation, Index, LogTime, Place};
+use crate::machine::RestoreError;
+use crate::record::Members;
+
+const MAGIC: &[u8; 8] = b"lockunit";
+const VERSION: u16 = 1;
+const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 16 + 9 + 8 + 16 + 1 + 4;
+
+/// What comes before everything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) index: Index,
+    pub(super) now: LogTime,
+    pub(super) digest: Digest,
+    pub(super) wakeup: Option<LogTime>,
+    pub(super) members: MembersView,
+    pub(super) sessions: u32,
+}
+
+impl Header {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.put_slice(MAGIC);
+        out.put_u16_le(VERSION);
+        out.put_u64_le(self.index.0);
+        out.put_u64_le(self.now.0);
+        out.put_slice(&self.digest.0);
+        out.put_u8(u8::from(self.wakeup.is_some()));
+        out.put_u64_le(self.wakeup.map_or(0, |at| at.0));
+        out.put_u64_le(self.members.epoch.0);
+        for place in Place::BOTH {
+            out.put_u64_le(self.members.members.at(place).map_or(0, |incarnation| incarnation.0));
+        }
+        out.put_u8(self.members.sequencer.slot() as u8);
+        out.put_u32_le(self.sessions);
+        out
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, RestoreError> {
+        let wrong = |why: &str| invalid("header", why.to_owned());
+        let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("it is no unit's"))?;
+        let version = rest.try_get_u16_le().map_err(|_| wrong("it ends early"))?;
+        if version != VERSION {
+            let why = format!("version {version} is unknown, {VERSION} was expected");
+            return Err(invalid("header", why));
+        }
+        if bytes.len() != HEADER_BYTES {
+            return Err(wrong("it has the wrong length"));
+        }
+        let index = Index(rest.get_u64_le());
+        let now = LogTime(rest.get_u64_le());
+        let mut digest = Digest::ZERO;
+        rest.copy_to_slice(&mut digest.0);
+        let wakeup = match (rest.get_u8(), rest.get_u64_le()) {
+            (0, 0) => None,
+            (1, at) => Some(LogTime(at)),
+            _ => return Err(wrong("the wake-up is neither set nor unset")),
+        };
+        let epoch = Epoch(rest.get_u64_le());
+        let [a, b] = [rest.get_u64_le(), rest.get_u64_le()]
+            .map(|member| (member != 0).then_some(Incarnation(member)));
+        let sequencer = match rest.get_u8() {
+            0 => Place::A,
+            1 => Place::B,
+            _ => return Err(wrong("the sequencer has no place")),
+        };
+        if index.0 == u64::MAX {
+            return Err(wrong("no entry can follow its last one"));
+        }
+        let members = MembersView { epoch, members: Members { a, b }, sequencer };
+        Ok(Self { index, now, digest, wakeup, members, sessions: rest.get_u32_le() })
+    }
+}

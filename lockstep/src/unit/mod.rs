@@ -1,0 +1,315 @@
+//! The replicated unit: the service with everything that has to be the same on both CoServers.
+//!
+//! A [`Unit`] takes the log's entries one by one and says what each came to. It owns the
+//! service, the client sessions, the next wake-up, the members as far as the service is told of
+//! them, the last time and the running digest of the outputs; all of it is frozen, compared and
+//! restored together ([`FrozenUnit`]).
+//!
+//! Not here: threads, sockets, files, clocks, entropy. A unit calls nothing but its service, so
+//! the same entries give the same results wherever it runs: inline in the CoServer, on a thread
+//! of its own, or somewhere else for a replay.
+//!
+//! # Steps of an entry
+//!
+//! 1. Every wake-up due by the entry's time, the earliest first, each at its own deadline. A
+//!    wake-up that a step sets within that time runs as well, up to
+//!    [`UnitConfig::steps_before_entry`] in all.
+//! 2. Every session that has been idle for too long ends, at the entry's time; the same bound
+//!    holds again.
+//! 3. What the entry itself says.
+//!
+//! What a bound leaves over comes before the next entry; [`Executed::wakeup`] then lies in the
+//! past, so that the sequencer adds one at once.
+
+mod config;
+mod freeze;
+mod header;
+pub mod records;
+mod session_records;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use core::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+
+pub use config::{AbortRefused, UnitConfig, check_unwinding};
+pub use freeze::FrozenUnit;
+use sessions::{Admission, Opening, Sessions};
+
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind};
+use crate::ids::{Epoch, Index, LogTime, Nonce, Place, RequestNumber, SessionId};
+use crate::limits;
+use crate::machine::{Context, StateMachine, Step};
+use crate::output::{Executed, Output, OutputKind, Refusal, chain};
+use crate::record::{Members, Record};
+
+/// A service, and everything that is replicated with it.
+#[derive(Debug)]
+pub struct Unit<S> {
+    service: S,
+    sessions: Sessions,
+    members: MembersView,
+    /// The last entry executed.
+    index: Index,
+    /// The time of the last step, or of the last entry if that is later. No step is before it.
+    now: LogTime,
+    /// When the service next wants to be woken.
+    wakeup: Option<LogTime>,
+    /// The running digest of the outputs at `index`.
+    digest: Digest,
+    /// A step panicked: the service may be half-way through something.
+    panicked: bool,
+}
+
+/// The members as the service knows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MembersView {
+    /// The epoch of the last entry that told the members.
+    epoch: Epoch,
+    members: Members,
+    sequencer: Place,
+}
+
+impl MembersView {
+    fn step(&self) -> Step<'static> {
+        let present = Place::BOTH.map(|place| self.members.at(place).is_some());
+        Step::Members { present, sequencer: self.sequencer }
+    }
+}
+
+/// The outputs of one entry while it is executed.
+struct Stage {
+    index: Index,
+    step: u32,
+    /// Where the outputs of the present step begin.
+    first: usize,
+    outputs: Vec<Output>,
+}
+
+impl Stage {
+    fn push(&mut self, kind: OutputKind) {
+        let ordinal = u32::try_from(self.outputs.len() - self.first).unwrap_or(u32::MAX);
+        self.outputs.push(Output { step: self.step, ordinal, kind });
+    }
+
+    /// Commits the present step: what comes now belongs to the next one.
+    fn end_step(&mut self) {
+        self.step += 1;
+        self.first = self.outputs.len();
+    }
+}
+
+/// A step panicked, with this message.
+struct Panicked(String);
+
+impl<S: StateMachine> Unit<S> {
+    /// A unit before the first entry, with the default configuration.
+    pub fn new(service: S) -> Self {
+        Self::with_config(service, UnitConfig::default())
+    }
+
+    /// A unit before the first entry.
+    pub fn with_config(service: S, config: UnitConfig) -> Self {
+        Self {
+            service,
+            sessions: Sessions::new(config),
+            members: MembersView { epoch: Epoch(0), members: Members::NONE, sequencer: Place::A },
+            index: Index(0),
+            now: LogTime(0),
+            wakeup: None,
+            digest: Digest::ZERO,
+            panicked: false,
+        }
+    }
+
+    /// Executes the next entry.
+    ///
+    /// If a step panics, the result has the panic's message and no outputs, and the unit is at
+    /// its end: the service's state is not to be trusted any more.
+    ///
+    /// # Panics
+    /// If the entry is not the next one, or an earlier one panicked: both are mistakes of the
+    /// caller, after which the replicas could not be kept the same.
+    pub fn execute(&mut self, entry: &Entry) -> Executed {
+        assert!(!self.panicked, "entry {} after a step that panicked", entry.index);
+        assert_eq!(entry.index, self.index.next(), "entries are executed in index order");
+        self.index = entry.index;
+        let mut stage =
+            Stage { index: entry.index, step: 0, first: 0, outputs: Vec::with_capacity(1) };
+        let panic = self.run(entry, &mut stage).err().map(|Panicked(message)| message);
+        self.panicked = panic.is_some();
+        let (outputs, wakeup) =
+            if self.panicked { (Vec::new(), None) } else { (stage.outputs, self.wakeup()) };
+        self.digest = chain(self.digest, entry.index, &outputs, wakeup, self.panicked);
+        Executed { index: entry.index, digest: self.digest, outputs, wakeup, panic }
+    }
+
+    /// The last entry executed.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// The running digest of the outputs at the last entry.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The time of the last entry.
+    pub fn time(&self) -> LogTime {
+        self.now
+    }
+
+    /// Whether a step panicked; then nothing more may be executed or frozen.
+    pub fn has_panicked(&self) -> bool {
+        self.panicked
+    }
+
+    /// The service.
+    pub fn service(&self) -> &S {
+        &self.service
+    }
+
+    /// How many sessions are open.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// When the unit next needs an entry to go on: the service's wake-up, or the end of the
+    /// session that is idle longest.
+    pub fn wakeup(&self) -> Option<LogTime> {
+        [self.wakeup, self.sessions.next_expiry()].into_iter().flatten().min()
+    }
+
+    fn run(&mut self, entry: &Entry, stage: &mut Stage) -> Result<(), Panicked> {
+        self.wake(entry.time, stage)?;
+        self.now = self.now.max(entry.time);
+        self.expire_sessions(stage)?;
+        self.own_step(entry, stage)
+    }
+
+    /// Steps for the wake-ups that are due. A deadline that a bound once left over may lie
+    /// before a step that has been made since; time does not go back for it.
+    fn wake(&mut self, until: LogTime, stage: &mut Stage) -> Result<(), Panicked> {
+        for _ in 0..self.sessions.config().steps_before_entry {
+            let Some(deadline) = self.wakeup.take_if(|at| *at <= until) else { break };
+            self.now = self.now.max(deadline);
+            self.call(stage, Step::Wake)?;
+            stage.end_step();
+        }
+        Ok(())
+    }
+
+    fn expire_sessions(&mut self, stage: &mut Stage) -> Result<(), Panicked> {
+        for _ in 0..self.sessions.config().steps_before_entry {
+            let Some(session) = self.sessions.expire(self.now) else { break };
+            self.call(stage, Step::SessionEnded { session })?;
+            stage.end_step();
+        }
+        Ok(())
+    }
+
+    fn own_step(&mut self, entry: &Entry, stage: &mut Stage) -> Result<(), Panicked> {
+        match &entry.kind {
+            EntryKind::Genesis { seed } => self.call(stage, Step::Start { seed }).map(drop),
+            EntryKind::Membership { record } => self.on_membership(record, stage),
+            EntryKind::HandOver { to } => self.on_hand_over(entry.epoch, *to, stage),
+            EntryKind::Tick => Ok(()),
+            EntryKind::Device { device, bytes } => {
+                let place = entry.origin.place;
+                self.call(stage, Step::Device { device: *device, place, bytes }).map(drop)
+            }
+            EntryKind::SessionOpen { token } => self.on_session_open(*token, stage),
+            EntryKind::SessionRequest { session, token, number, lowest, body } => {
+                self.on_request(stage, *session, *token, *number, *lowest, body)
+            }
+            EntryKind::SessionClose { session, token } => {
+                if self.sessions.close(*session, *token) {
+                    self.call(stage, Step::SessionEnded { session: *session })?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn on_membership(&mut self, record: &Record, stage: &mut Stage) -> Result<(), Panicked> {
+        self.members =
+            MembersView { epoch: record.epoch, members: record.members, sequencer: record.asker };
+        self.call(stage, self.members.step()).map(drop)
+    }
+
+    /// A hand-over counts within its epoch only. A renewal makes a later epoch of the same
+    /// members without an entry that says so, hence "not earlier".
+    fn on_hand_over(&mut self, epoch: Epoch, to: Place, stage: &mut Stage) -> Result<(), Panicked> {
+        if epoch < self.members.epoch || self.members.members.at(to).is_none() {
+            return Ok(());
+        }
+        self.members.sequencer = to;
+        self.call(stage, self.members.step()).map(drop)
+    }
+
+    fn on_session_open(&mut self, token: Nonce, stage: &mut Stage) -> Result<(), Panicked> {
+        let result = match self.sessions.open(token, SessionId(stage.index.0), self.now) {
+            Opening::New(session) => {
+                self.call(stage, Step::SessionOpened { session })?;
+                Ok(session)
+            }
+            Opening::Again(session) => Ok(session),
+            Opening::Full => Err(Refusal::TooManySessions),
+        };
+        stage.push(OutputKind::Opened { token, result });
+        Ok(())
+    }
+
+    fn on_request(
+        &mut self,
+        stage: &mut Stage,
+        session: SessionId,
+        token: Nonce,
+        number: RequestNumber,
+        lowest: RequestNumber,
+        body: &Bytes,
+    ) -> Result<(), Panicked> {
+        let result = match self.sessions.admit(session, token, number, lowest, self.now) {
+            Admission::Answer(result) => result,
+            Admission::TakeEffect => {
+                let bytes = self.call(stage, Step::Request { session, number, body })?;
+                let fits = bytes.len() <= limits::REPLY_BYTES;
+                let result = if fits { Ok(bytes) } else { Err(Refusal::ReplyTooLarge) };
+                self.sessions.store(session, result.clone());
+                result
+            }
+        };
+        stage.push(OutputKind::Reply { session, token, number, result });
+        Ok(())
+    }
+
+    /// Lets the service make one step. Its state counts as lost if it panics; what it had
+    /// staged is dropped with the entry.
+    fn call(&mut self, stage: &mut Stage, step: Step<'_>) -> Result<Bytes, Panicked> {
+        let mut context =
+            Context::new(stage.index, stage.step, self.now, &mut stage.outputs, &mut self.wakeup);
+        let service = &mut self.service;
+        catch_unwind(AssertUnwindSafe(|| service.step(&mut context, step))).map_err(panicked)
+    }
+}
+
+fn panicked(payload: Box<dyn Any + Send>) -> Panicked {
+    Panicked(panic_message(payload))
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(payload: Box<dyn Any + Send>) -> String {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned());
+    message.unwrap_or_else(|| {
+        // A payload of another type may panic again when it is dropped.
+        core::mem::forget(payload);
+        "a panic without a message".to_owned()
+    })
+}

@@ -1,0 +1,224 @@
+//! Freezing and restoring: nothing is lost, nothing is believed.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{Probe, Rig, request, small};
+use crate::entry::EntryKind;
+use crate::ids::{Nonce, SessionId};
+use crate::machine::{RecordSource, RestoreError};
+use crate::unit::records::Reader;
+use crate::unit::{Unit, UnitConfig};
+
+fn generous() -> UnitConfig {
+    UnitConfig::default()
+}
+
+/// A unit with everything in it: sessions with small, large and refused replies, a wake-up.
+fn full() -> Rig {
+    let mut rig = Rig::new(generous());
+    rig.run(EntryKind::Genesis { seed: [1; 32] });
+    for token in 0..5 {
+        let session = rig.open(token).unwrap();
+        for number in 1..=token {
+            rig.ask((session, token), number, 1, "small").unwrap();
+        }
+    }
+    let large = rig.open(77).unwrap();
+    for (number, size) in [(1, 200 << 10), (2, 1 << 20), (3, (1 << 20) + 1), (4, 10)] {
+        let _ = rig.ask((large, 77), number, 1, &format!("large {size}"));
+    }
+    rig.device("wake 1000000 3");
+    rig
+}
+
+fn restore(bytes: Bytes) -> Result<Unit<Probe>, RestoreError> {
+    Unit::restore(Probe::default(), generous(), &mut Reader::open(bytes)?)
+}
+
+#[test]
+fn a_restored_unit_is_the_same_and_goes_on_the_same() {
+    let mut rig = full();
+    let view = rig.unit.freeze();
+    let bytes = view.to_bytes().unwrap();
+    let mut restored = restore(bytes.clone()).unwrap();
+    assert_eq!(restored.freeze().to_bytes().unwrap(), bytes);
+    assert_eq!(restored.freeze().state_digest().unwrap(), view.state_digest().unwrap());
+    let large = SessionId(rig.unit.index().0 - 5);
+    let entries = [
+        rig.entry(request(large, 77, 2, 1, "again")),
+        rig.entry(request(large, 77, 5, 4, "next")),
+        rig.entry(EntryKind::SessionOpen { token: Nonce(3) }),
+        rig.entry(EntryKind::Tick),
+    ];
+    for entry in &entries {
+        let expected = rig.unit.execute(entry);
+        assert!(expected.outputs.len() <= 1);
+        assert_eq!(restored.execute(entry), expected);
+    }
+    assert_eq!(
+        restored.freeze().state_digest().unwrap(),
+        rig.unit.freeze().state_digest().unwrap()
+    );
+}
+
+#[test]
+fn a_view_stays_as_it_was_while_the_unit_goes_on_and_may_be_written_elsewhere() {
+    let mut rig = full();
+    let view = rig.unit.freeze();
+    let before = view.to_bytes().unwrap();
+    let session = SessionId(rig.unit.index().0 - 5);
+    rig.ask((session, 77), 5, 5, "next").unwrap();
+    rig.run(EntryKind::SessionClose { session, token: Nonce(77) });
+    let after =
+        std::thread::scope(|scope| scope.spawn(move || view.to_bytes().unwrap()).join().unwrap());
+    assert_eq!(before, after);
+}
+
+#[test]
+fn two_states_that_differ_have_digests_that_differ() {
+    let mut rig = full();
+    let before = rig.unit.freeze().state_digest().unwrap();
+    rig.run(EntryKind::Tick);
+    assert_ne!(rig.unit.freeze().state_digest().unwrap(), before);
+}
+
+#[test]
+fn records_that_the_service_leaves_unread_are_an_error() {
+    let mut records = given(&full());
+    // The probe reads to the end, so only a service that stops early can leave something.
+    struct Lazy;
+    impl crate::machine::StateMachine for Lazy {
+        type Frozen = super::FrozenProbe;
+        fn identity(&self) -> crate::machine::Identity {
+            Probe::default().identity()
+        }
+        fn step(
+            &mut self,
+            _: &mut crate::machine::Context<'_>,
+            _: crate::machine::Step<'_>,
+        ) -> Bytes {
+            Bytes::new()
+        }
+        fn freeze(&self) -> Self::Frozen {
+            Probe::default().freeze()
+        }
+        fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+            records.record().map(drop)
+        }
+    }
+    let error = Unit::restore(Lazy, generous(), &mut records).map(drop).unwrap_err();
+    assert!(error.to_string().contains("unread"), "{error}");
+}
+
+#[test]
+fn a_service_that_panics_over_its_records_gives_an_error() {
+    struct Fragile;
+    impl crate::machine::StateMachine for Fragile {
+        type Frozen = super::FrozenProbe;
+        fn identity(&self) -> crate::machine::Identity {
+            Probe::default().identity()
+        }
+        fn step(
+            &mut self,
+            _: &mut crate::machine::Context<'_>,
+            _: crate::machine::Step<'_>,
+        ) -> Bytes {
+            Bytes::new()
+        }
+        fn freeze(&self) -> Self::Frozen {
+            Probe::default().freeze()
+        }
+        fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
+            panic!("what is this?")
+        }
+    }
+    let error = Unit::restore(Fragile, generous(), &mut given(&full())).map(drop).unwrap_err();
+    assert!(error.to_string().contains("what is this?"), "{error}");
+}
+
+#[test]
+fn more_than_the_bounds_allow_is_refused() {
+    let error = Unit::restore(Probe::default(), small(), &mut given(&full())).unwrap_err();
+    assert!(error.to_string().contains("sessions are more than 4"), "{error}");
+    for config in [
+        UnitConfig { session_replies: 3, ..generous() },
+        UnitConfig { session_reply_bytes: 1 << 20, ..generous() },
+        UnitConfig { reply_bytes: 1 << 20, ..generous() },
+    ] {
+        assert!(Unit::restore(Probe::default(), config, &mut given(&full())).is_err());
+    }
+}
+
+/// Records handed over as they are, without the checksums that would notice damage.
+struct Given(VecDeque<Bytes>);
+
+impl RecordSource for Given {
+    fn record(&mut self) -> Result<Option<Bytes>, RestoreError> {
+        Ok(self.0.pop_front())
+    }
+}
+
+fn given(rig: &Rig) -> Given {
+    let mut reader = Reader::open(rig.unit.freeze().to_bytes().unwrap()).unwrap();
+    let mut records = VecDeque::new();
+    while let Some(record) = reader.record().unwrap() {
+        records.push_back(record);
+    }
+    Given(records)
+}
+
+fn modest() -> Rig {
+    let mut rig = Rig::new(generous());
+    for token in 0..4 {
+        let session = rig.open(token).unwrap();
+        for number in 1..=token {
+            rig.ask((session, token), number, 1, "reply").unwrap();
+        }
+    }
+    rig
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Even records that pass their checksums are not believed: whatever comes of damage, it is
+    /// an error or a unit that works.
+    #[test]
+    fn damaged_records_give_an_error_or_a_unit_that_works(
+        record in 0usize..5,
+        at in any::<prop::sample::Index>(),
+        value in any::<u8>(),
+        cut in any::<bool>(),
+    ) {
+        let mut rig = modest();
+        let mut records = given(&rig);
+        let mut bytes = records.0[record].to_vec();
+        let at = at.index(bytes.len());
+        if cut {
+            bytes.truncate(at);
+        } else {
+            bytes[at] = value;
+        }
+        records.0[record] = bytes.into();
+        if let Ok(mut unit) = Unit::restore(Probe::default(), generous(), &mut records) {
+            rig.unit.freeze().to_bytes().unwrap();
+            let mut entry = rig.entry(EntryKind::SessionOpen { token: Nonce(9) });
+            entry.index = unit.index().next();
+            unit.execute(&entry);
+            let mut entry = rig.entry(request(SessionId(1), 0, 1, 1, "x"));
+            entry.index = unit.index().next();
+            unit.execute(&entry);
+            unit.freeze().to_bytes().unwrap();
+        }
+    }
+
+    #[test]
+    fn missing_records_never_panic(drop in 0usize..6) {
+        let mut records = given(&modest());
+        records.0.remove(drop);
+        let _ = Unit::restore(Probe::default(), generous(), &mut records);
+    }
+}

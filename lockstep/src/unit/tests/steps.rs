@@ -1,0 +1,186 @@
+//! Order, time and transactions of steps.
+
+use bytes::Bytes;
+
+use super::{Rig, answer, request, small};
+use crate::digest::Digest;
+use crate::entry::EntryKind;
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, PairId, Place};
+use crate::machine::Step;
+use crate::output::{OutputKind, chain};
+use crate::record::{Members, Record};
+use crate::unit::{UnitConfig, check_unwinding};
+
+fn rig() -> Rig {
+    Rig::new(UnitConfig::default())
+}
+
+fn record(epoch: u64, members: Members, asker: Place) -> Record {
+    Record { members, asker, ..Record::vacant(PairId([0; 16]), Lineage(1), Epoch(epoch)) }
+}
+
+#[test]
+fn a_build_that_catches_panics_is_accepted() {
+    assert_eq!(check_unwinding(), Ok(()));
+}
+
+#[test]
+fn the_first_step_brings_the_seed() {
+    let mut rig = rig();
+    rig.run(EntryKind::Genesis { seed: [3; 32] });
+    assert_eq!(rig.seen(), [format!("1.0 at 1010: {:?}", Step::Start { seed: &[3; 32] })]);
+}
+
+#[test]
+fn a_device_event_carries_the_place_where_it_came_in() {
+    let mut rig = rig();
+    rig.device("hello");
+    assert!(rig.seen()[0].contains("place: B"), "{:?}", rig.seen());
+}
+
+#[test]
+fn outputs_are_numbered_within_their_step_and_the_reply_is_the_last() {
+    let mut rig = rig();
+    let session = rig.open(7).unwrap();
+    rig.ask((session, 7), 1, 1, "wake 5").unwrap();
+    let executed = rig.run(request(session, 7, 2, 1, "send 2"));
+    let names: Vec<_> =
+        executed.outputs.iter().map(|output| (output.step, output.ordinal)).collect();
+    assert_eq!(names, [(0, 0), (1, 0), (1, 1), (1, 2)]);
+    assert!(answer(&executed, 2).is_ok());
+}
+
+#[test]
+fn due_wake_ups_come_before_the_entry_each_at_its_deadline() {
+    let mut rig = rig();
+    rig.device("wake 3 2");
+    let executed = rig.device("nothing");
+    assert_eq!(executed.wakeup, None);
+    let steps: Vec<_> = rig.seen().iter().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(steps, ["1.0 at 1010", "2.0 at 1013", "2.1 at 1016", "2.2 at 1019", "2.3 at 1020"]);
+    assert!(rig.seen()[1..4].iter().all(|line| line.ends_with("Wake")));
+}
+
+#[test]
+fn a_wake_up_due_exactly_at_an_entry_comes_first() {
+    let mut rig = rig();
+    rig.device("wake 10");
+    rig.device("nothing");
+    assert!(rig.seen()[1].ends_with("2.0 at 1020: Wake"), "{:?}", rig.seen());
+}
+
+#[test]
+fn a_wake_up_that_is_not_due_waits_and_is_told() {
+    let mut rig = rig();
+    let executed = rig.device("wake 11");
+    assert_eq!(executed.wakeup, Some(LogTime(1021)));
+    assert_eq!(rig.run(EntryKind::Tick).wakeup, Some(LogTime(1021)));
+    assert_eq!(rig.seen().len(), 1);
+    assert_eq!(rig.run(EntryKind::Tick).outputs.len(), 1);
+}
+
+#[test]
+fn wake_ups_beyond_the_bound_come_before_the_next_entry_and_time_does_not_go_back() {
+    let mut rig = Rig::new(small());
+    rig.device("wake 1 6");
+    let executed = rig.device("nothing");
+    assert_eq!(executed.wakeup, Some(LogTime(1016)), "in the past");
+    rig.run(EntryKind::Tick);
+    let times: Vec<u64> = rig.seen().iter().map(|line| time_of(line)).collect();
+    assert_eq!(times, [1010, 1011, 1012, 1013, 1014, 1015, 1020, 1020, 1021]);
+}
+
+fn time_of(line: &str) -> u64 {
+    line.split([' ', ':']).nth(2).unwrap().parse().unwrap()
+}
+
+#[test]
+fn members_and_sequencer_are_told_and_only_a_hand_over_of_the_present_epoch_counts() {
+    let mut rig = rig();
+    let both = Members::both(Incarnation(1), Incarnation(2));
+    let told = |rig: &mut Rig, kind| {
+        let before = rig.seen().len();
+        rig.run(kind);
+        rig.seen()[before..]
+            .iter()
+            .map(|line| line.split_once(": ").unwrap().1.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let expect = |present, sequencer| vec![format!("{:?}", Step::Members { present, sequencer })];
+
+    let members =
+        |epoch, members, asker| EntryKind::Membership { record: record(epoch, members, asker) };
+    rig.epoch = 2;
+    assert_eq!(told(&mut rig, members(2, both, Place::B)), expect([true, true], Place::B));
+    assert_eq!(
+        told(&mut rig, EntryKind::HandOver { to: Place::A }),
+        expect([true, true], Place::A)
+    );
+    rig.epoch = 1;
+    assert!(told(&mut rig, EntryKind::HandOver { to: Place::B }).is_empty(), "an earlier epoch");
+    // A renewal raises the epoch without an entry of its own.
+    rig.epoch = 3;
+    assert_eq!(
+        told(&mut rig, EntryKind::HandOver { to: Place::B }),
+        expect([true, true], Place::B)
+    );
+    rig.epoch = 4;
+    let alone = Members::alone(Place::A, Incarnation(1));
+    assert_eq!(told(&mut rig, members(4, alone, Place::A)), expect([true, false], Place::A));
+    assert!(told(&mut rig, EntryKind::HandOver { to: Place::B }).is_empty(), "no member");
+}
+
+#[test]
+fn a_panic_gives_no_outputs_and_another_digest() {
+    let mut rig = rig();
+    let session = rig.open(7).unwrap();
+    let before = rig.unit.digest();
+    rig.ask((session, 7), 1, 1, "wake 10 1").unwrap();
+    let after = rig.unit.digest();
+    assert_ne!(before, after);
+    let executed = rig.run(request(session, 7, 2, 1, "panic"));
+    assert_eq!(executed.panic.as_deref(), Some("told to"));
+    assert!(executed.outputs.is_empty(), "the wake-up before it made one");
+    assert_eq!(executed.wakeup, None);
+    assert_eq!(executed.digest, chain(after, executed.index, &[], None, true));
+    assert!(rig.unit.has_panicked());
+}
+
+#[test]
+#[should_panic(expected = "after a step that panicked")]
+fn nothing_is_executed_after_a_panic() {
+    let mut rig = rig();
+    rig.device("panic");
+    rig.device("nothing");
+}
+
+#[test]
+#[should_panic(expected = "in index order")]
+fn an_entry_out_of_order_is_our_own_mistake() {
+    let mut rig = rig();
+    rig.entry(EntryKind::Tick);
+    rig.run(EntryKind::Tick);
+}
+
+#[test]
+fn the_digest_is_the_chain_over_all_results() {
+    let mut rig = rig();
+    let mut digest = Digest::ZERO;
+    for text in ["a", "send 3", "wake 4 2", "b"] {
+        let executed = rig.device(text);
+        digest = chain(digest, executed.index, &executed.outputs, executed.wakeup, false);
+        assert_eq!(executed.digest, digest);
+        assert_eq!(rig.unit.digest(), digest);
+    }
+    assert_eq!(rig.unit.index(), Index(4));
+}
+
+#[test]
+fn what_is_sent_reaches_the_device_as_it_was() {
+    let mut rig = rig();
+    let executed = rig.device("send 1");
+    assert!(matches!(
+        &executed.outputs[0].kind,
+        OutputKind::Device { bytes, .. } if *bytes == Bytes::from_static(b"0")
+    ));
+}
