@@ -14,3 +14,4 @@ pub mod record;
 pub mod testing;
 pub mod unit;
 pub mod wire;
+pub mod witness;

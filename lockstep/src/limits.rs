@@ -84,6 +84,14 @@ pub const LINKS: usize = 8;
 /// Longest text in a frame that gives a reason.
 pub const REASON_BYTES: usize = 1024;
 
+/// Calls of a pair that wait at the witness while it writes a record. At one more the call is
+/// dropped; its sender asks again.
+pub const WITNESS_WAITING: usize = 32;
+
+/// Connections of one place to the witness: the running process's, and those of its predecessors
+/// that are not known to be dead yet. At one more the oldest is closed.
+pub const WITNESS_CONNECTIONS_PER_PLACE: usize = 4;
+
 /// Longest name of a service.
 pub const NAME_BYTES: usize = 256;
 

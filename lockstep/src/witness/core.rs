@@ -1,0 +1,425 @@
+//! The witness for many pairs, without I/O: calls and results of writing in, answers and records
+//! to write out.
+//!
+//! # Driving it
+//! Give it one [`Input`] after another, and after each take [`Witness::poll`]'s outputs until
+//! there are none. An [`Output::Store`] or [`Output::Distrust`] has to be carried out, and its
+//! result given back, before the process forgets it; answers that depend on it come only then.
+//! It needs no timer: what it refuses now is asked again.
+
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::digest::Digest;
+use crate::ids::{ConnId, Epoch, Incarnation, Mono, PairId, Place};
+use crate::limits::{WITNESS_CONNECTIONS_PER_PLACE, WITNESS_WAITING};
+use crate::record::{Record, Request};
+use crate::wire::frames::{Versions, WitnessAnswer, WitnessCall, WitnessRefusal};
+use crate::witness::rules::{self, Asker, Denial};
+use crate::witness::store::{Held, Told};
+
+/// The versions of the witness protocol that this witness speaks.
+pub const PROTOCOL: Versions = Versions { oldest: 1, newest: 1 };
+
+/// How a witness behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// For this long after its start it grants nothing, so that members with a later epoch than
+    /// its own can tell it first. Some round trips and a reconnection's back-off; 2 s, say.
+    pub grace: Duration,
+}
+
+/// What a witness is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A CoServer said something.
+    Call {
+        /// On which connection. The first call makes it known.
+        conn: ConnId,
+        /// Whose it is, by its key.
+        pair: PairId,
+        /// Its place, by its key.
+        place: Place,
+        /// What.
+        call: WitnessCall,
+    },
+    /// A connection ended.
+    Gone {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The record of the last [`Output::Store`] for the pair is on disk, or writing it failed.
+    Stored {
+        /// The pair.
+        pair: PairId,
+        /// Whether it is there for good. After a failure nobody knows whether it is.
+        durable: bool,
+    },
+    /// An operator enrolled the pair or began a new lineage, and this is on disk.
+    Enrolled(Held),
+}
+
+/// What a witness wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send this.
+    Answer {
+        /// On which connection.
+        conn: ConnId,
+        /// What.
+        answer: WitnessAnswer,
+    },
+    /// End this connection, after what was sent on it.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Replace the record; then say [`Input::Stored`].
+    Store {
+        /// Digest of the record that it replaces.
+        present: Digest,
+        /// The record.
+        record: Record,
+    },
+    /// Note that the pair's record is not to be trusted. Nothing is to be said about the result:
+    /// this process does not forget it.
+    Distrust {
+        /// The pair.
+        pair: PairId,
+        /// The later epoch of which a member told.
+        told: Told,
+    },
+    /// Something worth recording happened.
+    Event(Event),
+}
+
+/// What happened at a witness.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A record replaced the one before.
+    Granted {
+        /// The record.
+        record: Record,
+    },
+    /// A request was not granted.
+    Denied {
+        /// Who asked.
+        asker: Asker,
+        /// Why not.
+        why: Denial,
+    },
+    /// A call was refused.
+    Refused {
+        /// Whose call.
+        pair: PairId,
+        /// From which place.
+        place: Place,
+        /// Why.
+        reason: WitnessRefusal,
+    },
+    /// A member told of an epoch that the record here cannot explain: this directory was wiped,
+    /// or restored from a copy. The pair is refused until an operator acts.
+    Behind {
+        /// The pair.
+        pair: PairId,
+        /// The record's epoch here.
+        ours: Told,
+        /// The member's.
+        told: Told,
+    },
+    /// A record could not be written. The pair is refused until the witness is restarted.
+    StorageFailed {
+        /// The pair.
+        pair: PairId,
+    },
+    /// A call was dropped because too many wait for a record to be written.
+    Dropped {
+        /// The pair.
+        pair: PairId,
+    },
+}
+
+/// The witness.
+#[derive(Debug)]
+pub struct Witness {
+    /// Nothing is granted before.
+    ready: Mono,
+    pairs: BTreeMap<PairId, Pair>,
+    conns: BTreeMap<ConnId, Asker>,
+    outputs: VecDeque<Output>,
+}
+
+#[derive(Debug)]
+enum Pair {
+    /// Its record can be given, and replaced.
+    Present(Record),
+    /// Its record is being replaced; calls wait, since either record would be the wrong answer.
+    Storing { present: Record, next: Record, by: ConnId, waiting: VecDeque<(ConnId, WitnessCall)> },
+    /// Its members know of a later epoch.
+    Behind(Held),
+    /// Nobody knows which record a restart will find: saying that the old one is present could
+    /// make an asker believe that its request was settled against it.
+    Failed,
+}
+
+impl Witness {
+    /// A witness that starts now, with what its store holds: for each pair its record, or `None`
+    /// if that could not be read.
+    pub fn new(
+        now: Mono,
+        config: Config,
+        loaded: impl IntoIterator<Item = (PairId, Option<Held>)>,
+    ) -> Self {
+        let pairs = loaded.into_iter().map(|(pair, held)| (pair, Pair::of(pair, held))).collect();
+        let ready = now.plus(config.grace);
+        Self { ready, pairs, conns: BTreeMap::new(), outputs: VecDeque::new() }
+    }
+
+    /// Takes one input. See the [module](self) for what has to follow.
+    pub fn handle(&mut self, now: Mono, input: Input) {
+        match input {
+            Input::Call { conn, pair, place, call } => self.on_call(now, conn, pair, place, call),
+            Input::Gone { conn } => self.on_gone(conn),
+            Input::Stored { pair, durable } => self.on_stored(now, pair, durable),
+            Input::Enrolled(held) => self.on_enrolled(now, held),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// The record that is present for the pair, if one can be given.
+    pub fn present(&self, pair: PairId) -> Option<&Record> {
+        match self.pairs.get(&pair)? {
+            Pair::Present(present) | Pair::Storing { present, .. } => Some(present),
+            Pair::Behind(_) | Pair::Failed => None,
+        }
+    }
+
+    fn on_call(&mut self, now: Mono, conn: ConnId, pair: PairId, place: Place, call: WitnessCall) {
+        if let WitnessCall::Hello { pair: named, place: at, incarnation, protocol } = call {
+            let honest = (named, at) == (pair, place) && incarnation != Incarnation(0);
+            if !honest || self.conns.contains_key(&conn) {
+                self.turn_away(conn, pair, place, WitnessRefusal::NotYou);
+            } else if protocol.oldest > PROTOCOL.newest || protocol.newest < PROTOCOL.oldest {
+                self.turn_away(conn, pair, place, WitnessRefusal::Version);
+            } else {
+                self.make_room(pair, place);
+                self.conns.insert(conn, Asker { pair, place, incarnation });
+            }
+            return;
+        }
+        match self.conns.get(&conn).copied() {
+            Some(asker) if (asker.pair, asker.place) == (pair, place) => {
+                self.on_question(now, conn, asker, call);
+            }
+            _ => self.turn_away(conn, pair, place, WitnessRefusal::NotYou),
+        }
+    }
+
+    /// A call of an asker that has introduced itself.
+    fn on_question(&mut self, now: Mono, conn: ConnId, asker: Asker, call: WitnessCall) {
+        let pair = asker.pair;
+        match self.pairs.get_mut(&pair) {
+            None => self.refuse(conn, asker, WitnessRefusal::UnknownPair),
+            Some(Pair::Failed) => self.refuse(conn, asker, WitnessRefusal::Storage),
+            Some(Pair::Behind(_)) => {
+                self.note_told(asker, &call);
+                self.refuse(conn, asker, WitnessRefusal::Behind);
+            }
+            Some(Pair::Storing { waiting, .. }) if waiting.len() >= WITNESS_WAITING => {
+                self.outputs.push_back(Output::Event(Event::Dropped { pair }));
+            }
+            Some(Pair::Storing { waiting, .. }) => waiting.push_back((conn, call)),
+            Some(Pair::Present(present)) => {
+                let present = *present;
+                self.answer(now, conn, asker, &present, &call);
+            }
+        }
+    }
+
+    fn answer(
+        &mut self,
+        now: Mono,
+        conn: ConnId,
+        asker: Asker,
+        present: &Record,
+        call: &WitnessCall,
+    ) {
+        if foreign(asker.pair, call) {
+            return self.turn_away(conn, asker.pair, asker.place, WitnessRefusal::NotYou);
+        }
+        if let Some(told) = unexplained(present, call) {
+            let (pair, ours) = (asker.pair, Told::from(present));
+            self.pairs.insert(pair, Pair::Behind(Held { record: *present, behind: Some(told) }));
+            self.outputs.push_back(Output::Distrust { pair, told });
+            self.outputs.push_back(Output::Event(Event::Behind { pair, ours, told }));
+            return self.refuse(conn, asker, WitnessRefusal::Behind);
+        }
+        match call {
+            // Asked for and granted before: the answer was lost, or this is its second copy.
+            WitnessCall::Ask { request } if request.next == *present => self.tell(conn, *present),
+            WitnessCall::Ask { .. } if now < self.ready => {
+                self.refuse(conn, asker, WitnessRefusal::Starting);
+            }
+            WitnessCall::Ask { request } => self.on_ask(conn, asker, present, request),
+            WitnessCall::Query { .. } | WitnessCall::Hello { .. } => self.tell(conn, *present),
+        }
+    }
+
+    fn on_ask(&mut self, conn: ConnId, asker: Asker, present: &Record, request: &Request) {
+        if let Err(why) = rules::judge(present, asker, request) {
+            self.outputs.push_back(Output::Event(Event::Denied { asker, why }));
+            return self.tell(conn, *present);
+        }
+        let next = request.next;
+        assert!(
+            next.epoch > present.epoch && next.lineage == present.lineage,
+            "a record may only be replaced by a later one"
+        );
+        let (present, waiting) = (*present, VecDeque::new());
+        self.pairs.insert(asker.pair, Pair::Storing { present, next, by: conn, waiting });
+        self.outputs.push_back(Output::Store { present: request.present, record: next });
+    }
+
+    fn on_stored(&mut self, now: Mono, pair: PairId, durable: bool) {
+        let Some(state @ Pair::Storing { .. }) = self.pairs.get_mut(&pair) else {
+            return;
+        };
+        let Pair::Storing { next, by, mut waiting, .. } = core::mem::replace(state, Pair::Failed)
+        else {
+            return;
+        };
+        if durable {
+            *state = Pair::Present(next);
+            self.outputs.push_back(Output::Event(Event::Granted { record: next }));
+            self.tell(by, next);
+        } else {
+            self.outputs.push_back(Output::Event(Event::StorageFailed { pair }));
+            if let Some(asker) = self.conns.get(&by).copied() {
+                self.refuse(by, asker, WitnessRefusal::Storage);
+            }
+        }
+        self.on_waiting(now, &mut waiting);
+    }
+
+    /// An operator's word replaces whatever was thought of the pair.
+    fn on_enrolled(&mut self, now: Mono, held: Held) {
+        let pair = held.record.pair;
+        if let Some(Pair::Storing { mut waiting, .. }) =
+            self.pairs.insert(pair, Pair::of(pair, Some(held)))
+        {
+            self.on_waiting(now, &mut waiting);
+        }
+    }
+
+    /// What came while a record was written, in the order in which it came.
+    fn on_waiting(&mut self, now: Mono, waiting: &mut VecDeque<(ConnId, WitnessCall)>) {
+        for (conn, call) in waiting.drain(..) {
+            if let Some(asker) = self.conns.get(&conn).copied() {
+                self.on_question(now, conn, asker, call);
+            }
+        }
+    }
+
+    fn on_gone(&mut self, conn: ConnId) {
+        let Some(asker) = self.conns.remove(&conn) else {
+            return;
+        };
+        if let Some(Pair::Storing { waiting, .. }) = self.pairs.get_mut(&asker.pair) {
+            waiting.retain(|(from, _)| *from != conn);
+        }
+    }
+
+    /// Keeps the highest epoch that was told of, for the operator's new lineage to begin above.
+    fn note_told(&mut self, asker: Asker, call: &WitnessCall) {
+        let Some(Pair::Behind(held)) = self.pairs.get_mut(&asker.pair) else {
+            return;
+        };
+        let Some(told) = unexplained(&held.record, call) else {
+            return;
+        };
+        if !foreign(asker.pair, call) && held.behind < Some(told) {
+            held.behind = Some(told);
+            self.outputs.push_back(Output::Distrust { pair: asker.pair, told });
+        }
+    }
+
+    /// Closes the oldest connection of a place that has as many as it may.
+    fn make_room(&mut self, pair: PairId, place: Place) {
+        let theirs = |asker: &Asker| (asker.pair, asker.place) == (pair, place);
+        if self.conns.values().filter(|asker| theirs(asker)).count() < WITNESS_CONNECTIONS_PER_PLACE
+        {
+            return;
+        }
+        let oldest = self.conns.iter().find(|(_, asker)| theirs(asker)).map(|(conn, _)| *conn);
+        if let Some(conn) = oldest {
+            self.on_gone(conn);
+            self.outputs.push_back(Output::Close { conn });
+        }
+    }
+
+    /// Answers with the present record, unless the connection has ended.
+    fn tell(&mut self, conn: ConnId, record: Record) {
+        if self.conns.contains_key(&conn) {
+            let answer = WitnessAnswer::Present { record };
+            self.outputs.push_back(Output::Answer { conn, answer });
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, asker: Asker, reason: WitnessRefusal) {
+        let Asker { pair, place, .. } = asker;
+        let answer = WitnessAnswer::Refused { reason };
+        self.outputs.push_back(Output::Answer { conn, answer });
+        self.outputs.push_back(Output::Event(Event::Refused { pair, place, reason }));
+    }
+
+    /// Refuses the connection itself.
+    fn turn_away(&mut self, conn: ConnId, pair: PairId, place: Place, reason: WitnessRefusal) {
+        self.refuse(conn, Asker { pair, place, incarnation: Incarnation(0) }, reason);
+        self.on_gone(conn);
+        self.outputs.push_back(Output::Close { conn });
+    }
+}
+
+impl Pair {
+    fn of(pair: PairId, held: Option<Held>) -> Self {
+        match held {
+            Some(held) if held.record.pair != pair => Self::Failed,
+            Some(held) if held.behind.is_some() => Self::Behind(held),
+            Some(held) => Self::Present(held.record),
+            None => Self::Failed,
+        }
+    }
+}
+
+/// Whether the call speaks of another pair than its asker's.
+fn foreign(pair: PairId, call: &WitnessCall) -> bool {
+    match call {
+        WitnessCall::Query { known: Some(record) } => record.pair != pair,
+        WitnessCall::Ask { request } => request.next.pair != pair,
+        WitnessCall::Query { known: None } | WitnessCall::Hello { .. } => false,
+    }
+}
+
+/// The epoch of which this call tells, if the present record cannot explain it: a later one, or
+/// another record of the same number, both of which only this witness could have granted.
+fn unexplained(present: &Record, call: &WitnessCall) -> Option<Told> {
+    let ours = Told::from(present);
+    let (told, contradicts) = match call {
+        WitnessCall::Query { known: Some(known) } => {
+            let told = Told::from(known);
+            (told, told == ours && known != present)
+        }
+        WitnessCall::Ask { request: Request { next, .. } } => {
+            // It asks for the number after the one that it knows.
+            let known = Epoch(next.epoch.0.saturating_sub(1));
+            (Told { lineage: next.lineage, epoch: known }, false)
+        }
+        WitnessCall::Query { known: None } | WitnessCall::Hello { .. } => return None,
+    };
+    (told > ours || contradicts).then_some(told)
+}

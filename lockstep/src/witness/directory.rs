@@ -1,0 +1,195 @@
+//! Records in a directory: one file for each pair, replaced whole.
+//!
+//! A record is written to a file of its own beside the old one, synced, renamed over it, and the
+//! directory synced. So at every moment there is either the old record or the new one, whole; a
+//! file that is neither was damaged by something else, and is refused rather than passed over.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::digest::Digest;
+use crate::ids::{Epoch, Lineage, PairId};
+use crate::record::Record;
+use crate::witness::format::{self, FILE_BYTES, Unreadable};
+use crate::witness::store::{Held, Loaded, RecordStore, StoreError, Told};
+
+const LOCK: &str = "lock";
+const RECORD: &str = "record";
+const UNFINISHED: &str = "new";
+
+/// A directory of records, locked against other processes for as long as this lives.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    handle: File,
+    /// Pairs of which nobody knows what is on disk, since a write failed midway.
+    failed: BTreeSet<PairId>,
+    /// Held for its lock; the system releases it however the process ends.
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// Closing the file would do, were it not for a child that is just being spawned and has its
+    /// descriptors still.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
+}
+
+impl Directory {
+    /// Takes the directory, making it if it is not there (its parent must be).
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] if a process has it; [`StoreError::Io`].
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, StoreError> {
+        let path = path.into();
+        make_directory(&path)?;
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)
+            .map_err(failed_to("open", &lock_path))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => StoreError::Locked { path: lock_path.clone() },
+            TryLockError::Error(source) => failed_to("lock", &lock_path)(source),
+        })?;
+        let handle = File::open(&path).map_err(failed_to("open", &path))?;
+        // A predecessor may have died between renaming and syncing. What is read from here on
+        // will be told to askers, so it must not be lost with the machine's power later.
+        handle.sync_all().map_err(failed_to("sync", &path))?;
+        Ok(Self { path, handle, failed: BTreeSet::new(), lock })
+    }
+
+    fn file(&self, pair: PairId, kind: &str) -> PathBuf {
+        self.path.join(format!("{pair}.{kind}"))
+    }
+
+    /// Reads a record's file, and makes sure that what was read is on disk.
+    fn read(&self, pair: PairId) -> Result<Option<Held>, StoreError> {
+        if self.failed.contains(&pair) {
+            return Err(StoreError::Failed { pair });
+        }
+        let path = self.file(pair, RECORD);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed_to("open", &path)(error)),
+        };
+        let mut bytes = Vec::with_capacity(FILE_BYTES + 1);
+        let most = FILE_BYTES as u64 + 1;
+        (&file).take(most).read_to_end(&mut bytes).map_err(failed_to("read", &path))?;
+        let held = format::decode(&bytes).map_err(|error| match error {
+            Unreadable::Version(version) => {
+                StoreError::Version { path: path.clone(), version, ours: format::VERSION }
+            }
+            Unreadable::Damaged(why) => StoreError::Damaged { path: path.clone(), why },
+        })?;
+        if held.record.pair != pair {
+            return Err(StoreError::Damaged { path, why: "it is another pair's record" });
+        }
+        file.sync_all().map_err(failed_to("sync", &path))?;
+        Ok(Some(held))
+    }
+
+    fn known(&self, pair: PairId) -> Result<Held, StoreError> {
+        self.read(pair)?.ok_or(StoreError::Unknown { pair })
+    }
+
+    /// Whatever goes wrong on the way, even the last sync: the new record may or may not be what
+    /// the next process reads. So nothing is said about the pair until then.
+    fn write(&mut self, held: &Held) -> Result<(), StoreError> {
+        let pair = held.record.pair;
+        let done = self.write_file(held);
+        if done.is_err() {
+            self.failed.insert(pair);
+        }
+        done
+    }
+
+    fn write_file(&self, held: &Held) -> Result<(), StoreError> {
+        let new = self.file(held.record.pair, UNFINISHED);
+        let path = self.file(held.record.pair, RECORD);
+        let mut file = File::create(&new).map_err(failed_to("create", &new))?;
+        file.write_all(&format::encode(held)).map_err(failed_to("write", &new))?;
+        file.sync_all().map_err(failed_to("sync", &new))?;
+        fs::rename(&new, &path).map_err(failed_to("replace", &path))?;
+        self.handle.sync_all().map_err(failed_to("sync", &self.path))
+    }
+}
+
+impl RecordStore for Directory {
+    fn load(&mut self) -> Result<Vec<Loaded>, StoreError> {
+        let mut pairs = BTreeSet::new();
+        for item in fs::read_dir(&self.path).map_err(failed_to("list", &self.path))? {
+            let path = item.map_err(failed_to("list", &self.path))?.path();
+            if path.extension().is_some_and(|kind| kind == RECORD) {
+                let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+                let pair = name.parse().map_err(|_| StoreError::Damaged {
+                    path: path.clone(),
+                    why: "its name is no pair's id",
+                })?;
+                pairs.insert(pair);
+            }
+        }
+        let known = |pair| (pair, self.known(pair));
+        Ok(pairs.into_iter().map(known).collect())
+    }
+
+    fn present(&mut self, pair: PairId) -> Result<Held, StoreError> {
+        self.known(pair)
+    }
+
+    fn replace(&mut self, present: Digest, next: &Record) -> Result<(), StoreError> {
+        let held = self.known(next.pair)?;
+        if held.record.digest() != present || held.behind.is_some() {
+            return Err(StoreError::Conflict { present: Box::new(held.record) });
+        }
+        self.write(&Held::trusted(*next))
+    }
+
+    fn distrust(&mut self, pair: PairId, told: Told) -> Result<(), StoreError> {
+        let held = self.known(pair)?;
+        let behind = held.behind.map_or(told, |before| before.max(told));
+        self.write(&Held { behind: Some(behind), ..held })
+    }
+
+    fn enrol(&mut self, pair: PairId) -> Result<Held, StoreError> {
+        if self.read(pair)?.is_some() {
+            return Err(StoreError::Enrolled { pair });
+        }
+        let held = Held::trusted(Record::vacant(pair, Lineage(1), Epoch(0)));
+        self.write(&held)?;
+        Ok(held)
+    }
+
+    fn new_lineage(&mut self, pair: PairId) -> Result<Held, StoreError> {
+        let next = self.known(pair)?.next_lineage().ok_or(StoreError::UsedUp { pair })?;
+        let held = Held::trusted(next);
+        self.write(&held)?;
+        Ok(held)
+    }
+}
+
+/// Makes the directory so that it is still there after the machine lost its power.
+fn make_directory(path: &Path) -> Result<(), StoreError> {
+    match fs::create_dir(path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) => return Err(failed_to("make", path)(error)),
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let sync = File::open(parent).and_then(|parent| parent.sync_all());
+    sync.map_err(failed_to("sync", parent))
+}
+
+fn failed_to(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Io { action, path, source }
+}

@@ -1,0 +1,247 @@
+//! The directory keeps its word: over kills, cut files and changed bytes.
+
+use std::io::{BufRead, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use super::format::{self, FILE_BYTES};
+use super::*;
+use crate::digest::Digest;
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::record::{Members, Origin, Record};
+
+const PAIR: PairId = PairId([0x5a; 16]);
+const OTHER: PairId = PairId([0xa5; 16]);
+
+fn after(present: &Record) -> Record {
+    let origin = match present.origin {
+        Origin::Vacant => Origin::Formed,
+        _ => Origin::Renewal(present.digest()),
+    };
+    Record {
+        epoch: present.epoch.next(),
+        members: Members::both(Incarnation(1), Incarnation(2)),
+        nonce: Nonce(present.epoch.0 + 100),
+        origin,
+        ..*present
+    }
+}
+
+fn advance(store: &mut Directory) -> Record {
+    let present = store.present(PAIR).unwrap().record;
+    let next = after(&present);
+    store.replace(present.digest(), &next).unwrap();
+    next
+}
+
+/// A directory whose pair has had one record replaced, and the bytes of both.
+fn used() -> (TempDir, Held, Held) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = Directory::open(dir.path()).unwrap();
+    let old = store.enrol(PAIR).unwrap();
+    let new = Held::trusted(advance(&mut store));
+    (dir, old, new)
+}
+
+fn record_file(dir: &TempDir) -> std::path::PathBuf {
+    dir.path().join(format!("{PAIR}.record"))
+}
+
+fn reopened(dir: &TempDir) -> Result<Held, StoreError> {
+    Directory::open(dir.path()).unwrap().present(PAIR)
+}
+
+#[test]
+fn records_survive_reopening() {
+    let (dir, _, new) = used();
+    assert_eq!(reopened(&dir).unwrap(), new);
+    let mut store = Directory::open(dir.path()).unwrap();
+    store.enrol(OTHER).unwrap();
+    let loaded = store.load().unwrap();
+    let pairs: Vec<_> = loaded.iter().map(|(pair, held)| (*pair, held.is_ok())).collect();
+    assert_eq!(pairs, [(PAIR, true), (OTHER, true)]);
+}
+
+#[test]
+fn every_field_survives_the_file() {
+    let vacant = Record::vacant(PAIR, Lineage(7), Epoch(3));
+    let formed = after(&vacant);
+    let mut alone = Record { asker: Place::B, origin: Origin::Alone, ..after(&formed) };
+    alone.members = Members::alone(Place::B, Incarnation(u64::MAX));
+    for record in [vacant, formed, after(&formed), alone] {
+        let told = Told { lineage: Lineage(8), epoch: Epoch(99) };
+        for behind in [None, Some(told)] {
+            let held = Held { record, behind };
+            assert_eq!(format::decode(&format::encode(&held)), Ok(held));
+        }
+    }
+}
+
+#[test]
+fn a_record_is_replaced_only_by_name() {
+    let (dir, old, new) = used();
+    let mut store = Directory::open(dir.path()).unwrap();
+    let next = after(&new.record);
+    for stale in [old.record.digest(), Digest::ZERO] {
+        let error = store.replace(stale, &next).unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { present } if *present == new.record));
+    }
+    assert_eq!(store.present(PAIR).unwrap(), new);
+    store.replace(new.record.digest(), &next).unwrap();
+    assert_eq!(store.present(PAIR).unwrap().record, next);
+}
+
+#[test]
+fn a_distrusted_record_is_never_replaced_but_by_a_new_lineage() {
+    let (dir, _, new) = used();
+    let mut store = Directory::open(dir.path()).unwrap();
+    let told = Told { lineage: Lineage(1), epoch: Epoch(40) };
+    store.distrust(PAIR, told).unwrap();
+    store.distrust(PAIR, Told { epoch: Epoch(30), ..told }).unwrap();
+    drop(store);
+    assert_eq!(reopened(&dir).unwrap().behind, Some(told));
+    let mut store = Directory::open(dir.path()).unwrap();
+    let next = after(&new.record);
+    assert!(store.replace(new.record.digest(), &next).is_err());
+    let held = store.new_lineage(PAIR).unwrap();
+    assert_eq!(held, Held::trusted(Record::vacant(PAIR, Lineage(2), Epoch(41))));
+}
+
+#[test]
+fn enrolling_twice_and_unknown_pairs_are_errors() {
+    let (dir, ..) = used();
+    let mut store = Directory::open(dir.path()).unwrap();
+    assert!(matches!(store.enrol(PAIR), Err(StoreError::Enrolled { .. })));
+    assert!(matches!(store.present(OTHER), Err(StoreError::Unknown { .. })));
+    assert!(matches!(store.new_lineage(OTHER), Err(StoreError::Unknown { .. })));
+    let last = Record::vacant(OTHER, Lineage(u32::MAX), Epoch(0));
+    assert_eq!(Held::trusted(last).next_lineage(), None);
+}
+
+#[test]
+fn a_directory_has_one_witness_at_a_time() {
+    let (dir, ..) = used();
+    let first = Directory::open(dir.path()).unwrap();
+    let error = Directory::open(dir.path()).unwrap_err();
+    assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    drop(first);
+    Directory::open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_write_cut_anywhere_leaves_the_old_record() {
+    let (dir, _, new) = used();
+    let next = format::encode(&Held::trusted(after(&new.record)));
+    for len in 0..=FILE_BYTES {
+        std::fs::write(dir.path().join(format!("{PAIR}.new")), &next[..len]).unwrap();
+        assert_eq!(reopened(&dir).unwrap(), new, "cut at {len}");
+    }
+    let mut store = Directory::open(dir.path()).unwrap();
+    advance(&mut store);
+}
+
+#[test]
+fn a_damaged_record_is_an_error_that_names_its_file() {
+    let (dir, ..) = used();
+    let file = record_file(&dir);
+    let good = std::fs::read(&file).unwrap();
+    let refused = |what: &str| {
+        let error = reopened(&dir).unwrap_err();
+        let expected = matches!(error, StoreError::Damaged { .. } | StoreError::Version { .. });
+        assert!(expected, "{what}: {error}");
+        assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+    };
+    for len in 0..good.len() {
+        std::fs::write(&file, &good[..len]).unwrap();
+        refused(&format!("cut to {len}"));
+    }
+    for at in 0..good.len() * 8 {
+        let mut bytes = good.clone();
+        bytes[at / 8] ^= 1 << (at % 8);
+        std::fs::write(&file, &bytes).unwrap();
+        refused(&format!("bit {at}"));
+    }
+    std::fs::write(&file, [&good[..], b"x"].concat()).unwrap();
+    refused("one byte more");
+    std::fs::write(&file, &good).unwrap();
+    reopened(&dir).unwrap();
+}
+
+#[test]
+fn one_damaged_record_does_not_hide_the_others() {
+    let (dir, ..) = used();
+    Directory::open(dir.path()).unwrap().enrol(OTHER).unwrap();
+    std::fs::write(record_file(&dir), b"nonsense").unwrap();
+    let loaded = Directory::open(dir.path()).unwrap().load().unwrap();
+    assert!(matches!(loaded[0], (PAIR, Err(StoreError::Damaged { .. }))));
+    assert!(matches!(loaded[1], (OTHER, Ok(_))));
+}
+
+#[test]
+fn another_pairs_record_is_not_taken() {
+    let (dir, ..) = used();
+    let copied = dir.path().join(format!("{OTHER}.record"));
+    std::fs::copy(record_file(&dir), copied).unwrap();
+    let error = Directory::open(dir.path()).unwrap().present(OTHER).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_said_until_reopened() {
+    let (dir, _, new) = used();
+    let mut store = Directory::open(dir.path()).unwrap();
+    let obstacle = dir.path().join(format!("{PAIR}.new"));
+    std::fs::create_dir(&obstacle).unwrap();
+    let next = after(&new.record);
+    let error = store.replace(new.record.digest(), &next).unwrap_err();
+    assert!(matches!(error, StoreError::Io { .. }), "{error}");
+    std::fs::remove_dir(&obstacle).unwrap();
+    assert!(matches!(store.present(PAIR), Err(StoreError::Failed { .. })));
+    let again = store.replace(new.record.digest(), &next);
+    assert!(matches!(again, Err(StoreError::Failed { .. })));
+    drop(store);
+    assert_eq!(reopened(&dir).unwrap(), new);
+}
+
+const CHILD: &str = "LOCKSTEP_TEST_WITNESS_DIRECTORY";
+
+/// The killed process of the test below; without a directory there is nothing to do.
+#[test]
+fn child_that_replaces_records_until_killed() {
+    #[expect(clippy::disallowed_methods, reason = "a test's way to speak to its own child")]
+    let Ok(dir) = std::env::var(CHILD) else {
+        return;
+    };
+    let mut store = Directory::open(dir).unwrap();
+    loop {
+        let record = advance(&mut store);
+        // Not captured by the test harness, as print would be.
+        writeln!(std::io::stdout(), "kept {}", record.epoch).unwrap();
+    }
+}
+
+#[test]
+fn what_was_kept_survives_a_kill_at_any_moment() {
+    let (dir, ..) = used();
+    for round in 1..=10 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["child_that_replaces_records_until_killed", "--nocapture"])
+            .env(CHILD, dir.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let kept = |line: std::io::Result<String>| line.ok()?.split("kept ").nth(1)?.parse().ok();
+        let mut acknowledged = lines.filter_map(kept);
+        let seen = acknowledged.by_ref().take(round * 3).count();
+        assert_eq!(seen, round * 3, "the child stopped by itself");
+        child.kill().unwrap();
+        let last: Option<u64> = acknowledged.last();
+        child.wait().unwrap();
+        let present = reopened(&dir).unwrap().record.epoch;
+        if let Some(last) = last {
+            assert!((last..=last + 1).contains(&present.0), "kept {last}, found {present}");
+        }
+    }
+}

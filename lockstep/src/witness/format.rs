@@ -1,0 +1,136 @@
+//! A record as it lies on disk: laid out by hand, versioned, with a checksum.
+//!
+//! ```text
+//! offset  bytes  field, integers little-endian
+//!      0      8  magic, "LKSTWREC"
+//!      8      2  version of this format: 1
+//!     10      1  place of the asker: 0 for a, 1 for b
+//!     11      1  origin: 0 vacant, 1 formed, 2 alone, 3 renewal
+//!     12      4  lineage
+//!     16     16  pair
+//!     32      8  epoch
+//!     40      8  incarnation of the member at a, 0 for none
+//!     48      8  incarnation of the member at b, 0 for none
+//!     56      8  nonce
+//!     64     16  digest of the renewed record, zeros unless this is a renewal
+//!     80      4  1 if the record is not to be trusted, else 0
+//!     84      4  lineage that a member told of, 0 unless the record is not to be trusted
+//!     88      8  epoch that it told of, likewise
+//!     96     16  XXH3-128 of everything before
+//! ```
+
+use crate::digest::Digest;
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::record::{Members, Origin, Record};
+use crate::witness::store::{Held, Told};
+
+/// Length of a record's file in bytes.
+pub const FILE_BYTES: usize = 112;
+
+/// The version of this format.
+pub const VERSION: u16 = 1;
+
+const MAGIC: [u8; 8] = *b"LKSTWREC";
+const CHECKED: usize = 96;
+
+/// Why a file's bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The format is of another version.
+    Version(u16),
+    /// This is wrong.
+    Damaged(&'static str),
+}
+
+/// The bytes of a record's file.
+pub fn encode(held: &Held) -> [u8; FILE_BYTES] {
+    let Held { record, behind } = held;
+    let (origin, renewed) = match record.origin {
+        Origin::Vacant => (0, Digest::ZERO),
+        Origin::Formed => (1, Digest::ZERO),
+        Origin::Alone => (2, Digest::ZERO),
+        Origin::Renewal(of) => (3, of),
+    };
+    let member = |place| record.members.at(place).map_or(0, |incarnation| incarnation.0);
+    let told = behind.unwrap_or(Told { lineage: Lineage(0), epoch: Epoch(0) });
+
+    let mut bytes = [0; FILE_BYTES];
+    bytes[..8].copy_from_slice(&MAGIC);
+    bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[10] = record.asker.slot() as u8;
+    bytes[11] = origin;
+    bytes[12..16].copy_from_slice(&record.lineage.0.to_le_bytes());
+    bytes[16..32].copy_from_slice(&record.pair.0);
+    bytes[32..40].copy_from_slice(&record.epoch.0.to_le_bytes());
+    bytes[40..48].copy_from_slice(&member(Place::A).to_le_bytes());
+    bytes[48..56].copy_from_slice(&member(Place::B).to_le_bytes());
+    bytes[56..64].copy_from_slice(&record.nonce.0.to_le_bytes());
+    bytes[64..80].copy_from_slice(&renewed.0);
+    bytes[80..84].copy_from_slice(&u32::from(behind.is_some()).to_le_bytes());
+    bytes[84..88].copy_from_slice(&told.lineage.0.to_le_bytes());
+    bytes[88..96].copy_from_slice(&told.epoch.0.to_le_bytes());
+    let checksum = Digest::of(&bytes[..CHECKED]);
+    bytes[CHECKED..].copy_from_slice(&checksum.0);
+    bytes
+}
+
+/// The record in a file's bytes.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn decode(bytes: &[u8]) -> Result<Held, Unreadable> {
+    if bytes.len() < 10 {
+        return Err(Unreadable::Damaged("it is too short"));
+    }
+    if bytes[..8] != MAGIC {
+        return Err(Unreadable::Damaged("it does not begin like a record"));
+    }
+    let version = u16::from_le_bytes(array(bytes, 8));
+    if version != VERSION {
+        return Err(Unreadable::Version(version));
+    }
+    if bytes.len() != FILE_BYTES {
+        return Err(Unreadable::Damaged("it is cut short, or something was added"));
+    }
+    if Digest::of(&bytes[..CHECKED]).0 != bytes[CHECKED..] {
+        return Err(Unreadable::Damaged("its checksum is wrong"));
+    }
+    fields(bytes).ok_or(Unreadable::Damaged("its fields contradict each other"))
+}
+
+fn fields(bytes: &[u8]) -> Option<Held> {
+    let number = |at| u64::from_le_bytes(array(bytes, at));
+    let short = |at| u32::from_le_bytes(array(bytes, at));
+    let member = |at| Some(Incarnation(number(at))).filter(|member| member.0 != 0);
+    let asker = *Place::BOTH.get(usize::from(bytes[10]))?;
+    let members = Members { a: member(40), b: member(48) };
+    let origin = match (bytes[11], members.a, members.b) {
+        (0, None, None) => Origin::Vacant,
+        (1, Some(_), Some(_)) => Origin::Formed,
+        (2, Some(_), None) | (2, None, Some(_)) => Origin::Alone,
+        (3, Some(_), Some(_)) => Origin::Renewal(Digest(array(bytes, 64))),
+        _ => return None,
+    };
+    let behind = match short(80) {
+        0 => None,
+        1 => Some(Told { lineage: Lineage(short(84)), epoch: Epoch(number(88)) }),
+        _ => return None,
+    };
+    let record = Record {
+        pair: PairId(array(bytes, 16)),
+        lineage: Lineage(short(12)),
+        epoch: Epoch(number(32)),
+        members,
+        asker,
+        nonce: Nonce(number(56)),
+        origin,
+    };
+    Some(Held { record, behind })
+}
+
+/// `N` bytes from `at`, which the caller knows to be there.
+fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[at..at + N]);
+    array
+}

@@ -1,0 +1,27 @@
+//! The witness: the third party that lets at most one side go on alone.
+//!
+//! [`rules`] says which record may replace which, [`core`] serves many pairs by these rules
+//! without doing any I/O, [`store`] and [`directory`] keep the records.
+//!
+//! Driving it: take the [`Directory`], give what it loads to [`Witness::new`], then carry out
+//! every [`Output::Store`] by [`RecordStore::replace`] and every [`Output::Distrust`] by
+//! [`RecordStore::distrust`].
+//!
+//! Not here: sockets, clocks, threads. A driver authenticates connections, gives their calls to
+//! the core, and carries out what the core wants written before it gives it anything else.
+
+pub mod core;
+pub mod directory;
+pub mod format;
+pub mod rules;
+pub mod store;
+
+#[cfg(test)]
+mod directory_tests;
+#[cfg(test)]
+mod tests;
+
+pub use self::core::{Config, Event, Input, Output, Witness};
+pub use directory::Directory;
+pub use rules::{Asker, Denial};
+pub use store::{Held, Loaded, RecordStore, StoreError, Told};

@@ -1,0 +1,180 @@
+//! Where a witness keeps its records: the trait, and what is kept.
+
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::ids::{Epoch, Lineage, PairId};
+use crate::record::Record;
+
+/// An epoch that a pair's member knows of: what a witness compares its own with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Told {
+    /// Its lineage.
+    pub lineage: Lineage,
+    /// Its number.
+    pub epoch: Epoch,
+}
+
+impl From<&Record> for Told {
+    fn from(record: &Record) -> Self {
+        Self { lineage: record.lineage, epoch: record.epoch }
+    }
+}
+
+/// What a store keeps for a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The present record.
+    pub record: Record,
+    /// Set once a member told of an epoch that this record cannot explain: the record is not to
+    /// be trusted until an operator begins a new lineage.
+    pub behind: Option<Told>,
+}
+
+impl Held {
+    /// A record that nothing speaks against.
+    pub fn trusted(record: Record) -> Self {
+        Self { record, behind: None }
+    }
+
+    /// The vacant record of the lineage after everything that is known: this record's, and what
+    /// a member has told of. `None` if the numbers are used up.
+    pub fn next_lineage(&self) -> Option<Record> {
+        let known = self.behind.map_or(Told::from(&self.record), |told| Told {
+            lineage: told.lineage.max(self.record.lineage),
+            epoch: told.epoch.max(self.record.epoch),
+        });
+        let lineage = Lineage(known.lineage.0.checked_add(1)?);
+        let epoch = Epoch(known.epoch.0.checked_add(1)?);
+        Some(Record::vacant(self.record.pair, lineage, epoch))
+    }
+}
+
+/// A pair, and what is kept for it or why that cannot be read.
+pub type Loaded = (PairId, Result<Held, StoreError>);
+
+/// Keeps one record for each pair, each replaced by compare-and-set.
+///
+/// What a method has returned `Ok` for survives the death of the process and of the machine.
+/// After an error of [`replace`](Self::replace) nobody knows which record is kept; the store
+/// answers nothing more for that pair until it is opened anew.
+pub trait RecordStore {
+    /// Every pair that is kept here.
+    ///
+    /// # Errors
+    /// If not even the list of pairs can be read.
+    fn load(&mut self) -> Result<Vec<Loaded>, StoreError>;
+
+    /// What is kept for this pair.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`], or if it cannot be read.
+    fn present(&mut self, pair: PairId) -> Result<Held, StoreError>;
+
+    /// Replaces the record with this digest by `next`, a record of the same pair.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if the present record is another one; or if writing fails.
+    fn replace(&mut self, present: Digest, next: &Record) -> Result<(), StoreError>;
+
+    /// Keeps in mind that the pair's record is not to be trusted, over restarts.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`], or if reading or writing fails.
+    fn distrust(&mut self, pair: PairId, told: Told) -> Result<(), StoreError>;
+
+    /// Makes a vacant record, number 0, for a pair that has none.
+    ///
+    /// # Errors
+    /// [`StoreError::Enrolled`] if it has one; or if writing fails.
+    fn enrol(&mut self, pair: PairId) -> Result<Held, StoreError>;
+
+    /// Gives up what the pair held: a vacant record of the next lineage, with a number above
+    /// every one that is known. For the operator, when both CoServers have lost their state.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`], [`StoreError::UsedUp`], or if reading or writing fails.
+    fn new_lineage(&mut self, pair: PairId) -> Result<Held, StoreError>;
+}
+
+/// A store could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory could not be used.
+    #[error("cannot {action} {}: check the disk, its free space and the permissions", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Another process uses the directory.
+    #[error("{} is in use: another witness runs on this directory, stop it first", path.display())]
+    Locked {
+        /// The lock's file.
+        path: PathBuf,
+    },
+    /// A record's file is not what was written.
+    #[error(
+        "the record in {} is damaged ({why}): restore nothing older; move the file away, enrol \
+         the pair again, let its running CoServers connect, then begin a new lineage",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A record's file is of another version.
+    #[error(
+        "the record in {} is of format version {version}, this witness reads {ours}: run the \
+         version that wrote it",
+        path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u16,
+        /// The version that is read here.
+        ours: u16,
+    },
+    /// The pair has a record already.
+    #[error(
+        "pair {pair} is enrolled already; if both its CoServers have lost their state, begin a \
+         new lineage"
+    )]
+    Enrolled {
+        /// The pair.
+        pair: PairId,
+    },
+    /// The pair has no record.
+    #[error("pair {pair} is not known here: enrol it first")]
+    Unknown {
+        /// The pair.
+        pair: PairId,
+    },
+    /// The present record is another one.
+    #[error("the present record is another one, of epoch {}", present.epoch)]
+    Conflict {
+        /// The present record.
+        present: Box<Record>,
+    },
+    /// An earlier write failed, so that nobody knows what is kept.
+    #[error(
+        "an earlier write for pair {pair} failed: put the disk in order and restart the witness"
+    )]
+    Failed {
+        /// The pair.
+        pair: PairId,
+    },
+    /// There is no higher number.
+    #[error("pair {pair} has used up its numbers: make a configuration with a new pair id")]
+    UsedUp {
+        /// The pair.
+        pair: PairId,
+    },
+}
