@@ -10,7 +10,10 @@ pub mod machine;
 pub mod output;
 pub mod proto;
 pub mod record;
-
+#[cfg(feature = "runtime")]
+pub mod runtime;
+#[cfg(any(feature = "runtime", lockstep_loom))]
+pub mod sync;
 pub mod testing;
 pub mod unit;
 pub mod wire;

@@ -1,0 +1,40 @@
+//! The clocks: one of the two places where the engine reads something that differs between the
+//! CoServers.
+#![allow(clippy::disallowed_methods, reason = "this is where time comes in")]
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::ids::{LogTime, Mono, Now};
+
+/// This process's clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Starts counting.
+    pub fn start() -> Self {
+        Self { start: Instant::now() }
+    }
+
+    /// What time it is.
+    pub fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Now { mono: self.mono(), wall: LogTime(nanos(wall)) }
+    }
+
+    /// The monotonic clock alone.
+    pub fn mono(&self) -> Mono {
+        Mono(nanos(self.start.elapsed()))
+    }
+
+    /// When this monotonic time is, for a timer.
+    pub fn instant(&self, at: Mono) -> Instant {
+        self.start + Duration::from_nanos(at.0)
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,39 @@
+//! All connections of a process, owned and polled by one task.
+//!
+//! A [`Network`] has ports. A port that dials keeps one connection up, coming
+//! back after a pause that doubles from failure to failure; a port that listens
+//! accepts one peer, or many. What happens on any of them comes out of
+//! [`Network::next`] as an [`Event`], in the consumer's own task: between quinn
+//! and the consumer there is no other task and no channel for frames.
+//!
+//! **Sending.** [`Network::send`] queues a frame. What was queued is written,
+//! one write per connection, when the consumer calls [`Network::flush`] or
+//! waits for the next event, and quinn sends it as soon as the consumer yields.
+//! [`Network::transmit`] does both, for a consumer that has something longer to
+//! do before it waits again. Spawn the consumer as a task: the future given to
+//! `block_on` costs a system call per wake-up.
+//!
+//! **Back-pressure.** A connection whose queue is full refuses frames, by
+//! [`Network::budget`] or with an error, and says when it is
+//! [writable](Event::Writable) again; the others go on. A consumer that does not
+//! take events, or that [pauses](Network::pause) a connection, lets QUIC's
+//! flow-control window fill, which stops the peer.
+//!
+//! **CoServer links.** Place A listens and place B dials, one port per link.
+//! One side alone dials, so there is never a pair of crossing connections to
+//! choose from, and the listener, which knows the other's address, ignores
+//! packets from anywhere else before it spends anything on them. If a peer
+//! connects again while its old connection still seems up, it was restarted or
+//! knows better: the newest wins.
+
+mod dial;
+mod listen;
+mod network;
+mod ready;
+
+pub use dial::{Backoff, DialConfig};
+pub use listen::{Admit, ListenConfig, ListenStats};
+pub use network::{ConnectionId, Event, Network, PortId};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Ports that dial and dial again.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::network::Outbox;
+use crate::ids::Place;
+use crate::runtime::keys::Role;
+use crate::runtime::quic::{Endpoint, EndpointConfig, Settings};
+use crate::runtime::tls::Purpose;
+
+/// A connection that lasted this long was a good one: after it the pauses start
+/// again from the shortest. One that is closed at once, time after time, counts
+/// as a failure.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// The pauses between attempts: the first, then each twice the one before, up to
+/// the longest. Without chance in it, so that runs can be compared; a port has
+/// only one dialler, so there is no herd to scatter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// The pause after the first failure or after a good connection.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+}
+
+impl Backoff {
+    /// Between CoServers: the pair is not protected while it pauses.
+    pub const LINK: Self =
+        Backoff { first: Duration::from_millis(10), longest: Duration::from_millis(250) };
+    /// Towards a witness or from a client.
+    pub const REMOTE: Self =
+        Backoff { first: Duration::from_millis(20), longest: Duration::from_secs(1) };
+
+    /// The pause after this many failures in a row, counted from 0.
+    pub fn pause(&self, failures: u32) -> Duration {
+        self.first.saturating_mul(2u32.saturating_pow(failures)).min(self.longest)
+    }
+}
+
+/// A port that keeps a connection to one address up.
+#[derive(Debug, Clone)]
+pub struct DialConfig {
+    /// The socket and its connections.
+    pub endpoint: EndpointConfig,
+    /// The address to dial.
+    pub remote: SocketAddr,
+    /// The pauses between attempts.
+    pub backoff: Backoff,
+}
+
+impl DialConfig {
+    /// A CoServer link of the place that dials, from `local` to `remote`.
+    pub fn link(peer: Place, local: SocketAddr, remote: SocketAddr) -> Self {
+        let settings = Settings::of(Purpose::Link);
+        let wanted = vec![Role::CoServer(peer)];
+        let endpoint =
+            EndpointConfig { local, purpose: Purpose::Link, wanted, accepts: false, settings };
+        DialConfig { endpoint, remote, backoff: Backoff::LINK }
+    }
+
+    /// A CoServer's connection to the witness.
+    pub fn witness(remote: SocketAddr) -> Self {
+        Self::from_any(Purpose::Witness, Role::Witness, remote)
+    }
+
+    /// A client's connection to the CoServer at a place.
+    pub fn coserver(place: Place, remote: SocketAddr) -> Self {
+        Self::from_any(Purpose::Client, Role::CoServer(place), remote)
+    }
+
+    fn from_any(purpose: Purpose, wanted: Role, remote: SocketAddr) -> Self {
+        let any: IpAddr = match remote {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let endpoint = EndpointConfig {
+            local: SocketAddr::new(any, 0),
+            purpose,
+            wanted: vec![wanted],
+            accepts: false,
+            settings: Settings::of(purpose),
+        };
+        DialConfig { endpoint, remote, backoff: Backoff::REMOTE }
+    }
+}
+
+/// Dials for ever, or until the network is gone.
+pub(super) async fn run(endpoint: Endpoint, remote: SocketAddr, backoff: Backoff, outbox: Outbox) {
+    let mut failures = 0;
+    loop {
+        match endpoint.connect(remote).await {
+            Ok(connection) => {
+                let gone = connection.watch();
+                let since = tokio::time::Instant::now();
+                if outbox.arrived(connection, None).await.is_err() {
+                    return;
+                }
+                gone.await;
+                if since.elapsed() >= STEADY {
+                    failures = 0;
+                }
+            }
+            Err(error) => outbox.failed(error),
+        }
+        tokio::time::sleep(backoff.pause(failures)).await;
+        failures = failures.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest() {
+        let pauses: Vec<u128> =
+            (0..7).map(|failures| Backoff::LINK.pause(failures).as_millis()).collect();
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 250, 250]);
+        assert_eq!(Backoff::LINK.pause(u32::MAX), Backoff::LINK.longest);
+    }
+}

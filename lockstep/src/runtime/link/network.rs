@@ -1,0 +1,537 @@
+//! The ports and connections of a process behind one poll.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
+
+use super::dial::{self, DialConfig};
+use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
+use super::ready::{ReadySet, Source};
+use crate::runtime::quic::{
+    BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
+};
+use crate::runtime::tls::Credentials;
+
+/// New connections and failures waiting for the consumer. Connections beyond
+/// wait in their handshakes, failures beyond are counted and dropped.
+const NEWS_MAX: usize = 64;
+
+/// Events given out before the consumer's task must yield once, so that quinn
+/// can send and receive meanwhile however much has already arrived.
+const TURN: u32 = 128;
+
+/// The source that is no connection: news from ports.
+const NEWS: u64 = 0;
+
+/// One port of a [`Network`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PortId(u16);
+
+/// One connection of a [`Network`]; never used again for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(u64);
+
+/// What happened on a network. Each `Up` is followed by exactly one `Down`.
+#[derive(Debug)]
+pub enum Event {
+    /// A peer is connected, its key and role proved.
+    Up {
+        /// On this port.
+        port: PortId,
+        /// The connection.
+        connection: ConnectionId,
+        /// Who it is.
+        peer: Peer,
+    },
+    /// A peer sent a frame.
+    Frame {
+        /// On this port.
+        port: PortId,
+        /// Over this connection.
+        connection: ConnectionId,
+        /// The frame.
+        frame: Bytes,
+    },
+    /// A connection that refused a frame can take it now, and at least half of
+    /// its queue.
+    Writable {
+        /// The connection.
+        connection: ConnectionId,
+    },
+    /// A connection is over; what was queued for it is gone.
+    Down {
+        /// On this port.
+        port: PortId,
+        /// The connection.
+        connection: ConnectionId,
+        /// How it ended.
+        lost: Lost,
+    },
+    /// An attempt to connect, of this side or a peer's, came to nothing. A port
+    /// that dials tries again by itself. Under a flood not all are reported.
+    Failed {
+        /// On this port.
+        port: PortId,
+        /// Why.
+        error: SetupError,
+    },
+}
+
+/// What port tasks tell the consumer.
+enum News {
+    Arrived { port: PortId, connection: Box<Connection>, place: Option<OwnedSemaphorePermit> },
+    Failed { port: PortId, error: SetupError },
+}
+
+/// The way from a port's tasks to the consumer.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    port: PortId,
+    news: mpsc::Sender<News>,
+}
+
+/// The network is gone.
+pub(super) struct Gone;
+
+impl Outbox {
+    pub(super) async fn arrived(
+        &self,
+        connection: Connection,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Gone> {
+        let news = News::Arrived { port: self.port, connection: Box::new(connection), place };
+        self.news.send(news).await.map_err(|_| Gone)
+    }
+
+    pub(super) fn failed(&self, error: SetupError) {
+        tracing::debug!(port = self.port.0, %error, "attempt to connect failed");
+        // Half of the room is kept for connections.
+        if self.news.capacity() > NEWS_MAX / 2 {
+            let _ = self.news.try_send(News::Failed { port: self.port, error });
+        }
+    }
+}
+
+struct Port {
+    endpoint: Endpoint,
+    /// Whether a new connection takes the place of the last.
+    single: bool,
+    /// The newest connection.
+    current: Option<ConnectionId>,
+    counters: Arc<Counters>,
+    /// Ends with the port.
+    _task: JoinSet<()>,
+}
+
+struct Slot {
+    connection: Connection,
+    port: PortId,
+    waker: Waker,
+    reading: bool,
+    /// Bytes of the largest frame refused since the last `Writable`.
+    starved: usize,
+    /// In `Network::unflushed`.
+    unflushed: bool,
+    /// Its place among those that the port admits, given back on drop.
+    place: Option<OwnedSemaphorePermit>,
+    queue: usize,
+}
+
+/// All connections of a process. See the [module](super) for how it is used.
+pub struct Network {
+    credentials: Credentials,
+    ready: Arc<ReadySet>,
+    news: mpsc::Receiver<News>,
+    news_sender: mpsc::Sender<News>,
+    news_source: Arc<Source>,
+    news_waker: Waker,
+    ports: BTreeMap<PortId, Port>,
+    slots: BTreeMap<ConnectionId, Slot>,
+    unflushed: Vec<ConnectionId>,
+    /// Events already decided; at most a few per connection that ends.
+    events: VecDeque<Event>,
+    /// Connections that end in good order, each within its time.
+    finishing: JoinSet<()>,
+    last_connection: u64,
+    last_port: u16,
+    given_out: u32,
+}
+
+impl Network {
+    /// A network without ports. To be used within a tokio runtime.
+    pub fn new(credentials: Credentials) -> Self {
+        let ready = Arc::new(ReadySet::default());
+        let (news_sender, news) = mpsc::channel(NEWS_MAX);
+        let news_source = ready.source(NEWS);
+        let news_waker = Waker::from(Arc::clone(&news_source));
+        // The first look registers the waker with the channel.
+        news_waker.wake_by_ref();
+        Network {
+            credentials,
+            ready,
+            news,
+            news_sender,
+            news_source,
+            news_waker,
+            ports: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            unflushed: Vec::new(),
+            events: VecDeque::new(),
+            finishing: JoinSet::new(),
+            last_connection: NEWS,
+            last_port: 0,
+            given_out: 0,
+        }
+    }
+
+    /// Opens a port that accepts.
+    ///
+    /// # Errors
+    /// If its address cannot be had or its settings contradict each other.
+    pub fn listen(&mut self, mut config: ListenConfig) -> Result<PortId, BindError> {
+        config.endpoint.accepts = true;
+        let endpoint = Endpoint::bind(config.endpoint.clone(), self.credentials.clone())?;
+        let (outbox, counters) = (self.next_outbox(), Arc::new(Counters::default()));
+        let port = outbox.port;
+        let listener = Listener::new(endpoint.clone(), &config, outbox, Arc::clone(&counters));
+        let single = config.admit == Admit::Newest;
+        self.open(port, endpoint, single, counters, listener.run());
+        Ok(port)
+    }
+
+    /// Opens a port that keeps a connection up.
+    ///
+    /// # Errors
+    /// If its local address cannot be had or its settings contradict each other.
+    pub fn dial(&mut self, config: DialConfig) -> Result<PortId, BindError> {
+        let endpoint = Endpoint::bind(config.endpoint, self.credentials.clone())?;
+        let outbox = self.next_outbox();
+        let port = outbox.port;
+        let task = dial::run(endpoint.clone(), config.remote, config.backoff, outbox);
+        self.open(port, endpoint, true, Arc::default(), task);
+        Ok(port)
+    }
+
+    fn next_outbox(&mut self) -> Outbox {
+        self.last_port = self.last_port.checked_add(1).expect("a process opens a few ports only");
+        Outbox { port: PortId(self.last_port), news: self.news_sender.clone() }
+    }
+
+    fn open(
+        &mut self,
+        port: PortId,
+        endpoint: Endpoint,
+        single: bool,
+        counters: Arc<Counters>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(task);
+        let opened = Port { endpoint, single, current: None, counters, _task: tasks };
+        self.ports.insert(port, opened);
+    }
+
+    /// Closes a port and its connections; each of them goes `Down`.
+    pub fn close_port(&mut self, port: PortId, code: CloseCode, reason: &str) {
+        let Some(closed) = self.ports.remove(&port) else { return };
+        let connections: Vec<_> =
+            self.slots.iter().filter(|(_, slot)| slot.port == port).map(|(id, _)| *id).collect();
+        for connection in connections {
+            self.close(connection, code, reason);
+        }
+        closed.endpoint.close(code, reason);
+    }
+
+    /// The address of a port's socket.
+    pub fn local_addr(&self, port: PortId) -> Option<SocketAddr> {
+        self.ports.get(&port)?.endpoint.local_addr()
+    }
+
+    /// What became of the attempts to connect to a port.
+    pub fn listen_stats(&self, port: PortId) -> Option<ListenStats> {
+        self.ports.get(&port).map(|port| port.counters.read())
+    }
+
+    /// The newest connection of a port, while it is up: of a link, the link.
+    pub fn connection(&self, port: PortId) -> Option<ConnectionId> {
+        self.ports.get(&port)?.current
+    }
+
+    /// The peer of a connection.
+    pub fn peer(&self, connection: ConnectionId) -> Option<&Peer> {
+        self.slots.get(&connection).map(|slot| slot.connection.peer())
+    }
+
+    /// What QUIC knows about the way to the peer.
+    pub fn stats(&self, connection: ConnectionId) -> Option<Stats> {
+        self.slots.get(&connection).map(|slot| slot.connection.stats())
+    }
+
+    /// Bytes that a connection can take now; none if it is not up. A frame takes
+    /// its length and four more.
+    pub fn budget(&self, connection: ConnectionId) -> usize {
+        self.slots.get(&connection).map_or(0, |slot| slot.connection.budget())
+    }
+
+    /// Takes a frame, to be written at the next flush.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if it does not fit at present: an
+    /// [`Event::Writable`] will say when to try again.
+    pub fn send(&mut self, connection: ConnectionId, frame: Bytes) -> Result<(), SendError> {
+        let slot = self.slots.get_mut(&connection).ok_or(SendError::NotConnected)?;
+        let taken = slot.connection.send(frame);
+        if let Err(SendError::Full { needed, .. }) = taken {
+            slot.starved = slot.starved.max(needed);
+        }
+        if !slot.unflushed {
+            slot.unflushed = true;
+            self.unflushed.push(connection);
+        }
+        taken
+    }
+
+    /// Writes what was queued. It leaves when the caller's task yields.
+    pub fn flush(&mut self) {
+        for connection in self.unflushed.drain(..) {
+            let Some(slot) = self.slots.get_mut(&connection) else { continue };
+            slot.unflushed = false;
+            let flushed = slot.connection.poll_flush(&mut Context::from_waker(&slot.waker));
+            let lost = matches!(flushed, Poll::Ready(Err(_)));
+            if lost || slot.is_relieved() {
+                slot.waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Writes what was queued and yields once, so that it leaves now.
+    pub async fn transmit(&mut self) {
+        self.flush();
+        let mut yielded = false;
+        // Waking oneself puts this task behind quinn's, which the flush woke.
+        poll_fn(|cx| {
+            if yielded {
+                return Poll::Ready(());
+            }
+            yielded = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Reads no more from a connection until [`resume`](Self::resume); its peer
+    /// is stopped when the window is full.
+    pub fn pause(&mut self, connection: ConnectionId) {
+        self.set_reading(connection, false);
+    }
+
+    /// Reads from a connection again.
+    pub fn resume(&mut self, connection: ConnectionId) {
+        self.set_reading(connection, true);
+    }
+
+    fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
+        if let Some(slot) = self.slots.get_mut(&connection) {
+            slot.reading = reading;
+            // A look registers for what is now of interest.
+            slot.waker.wake_by_ref();
+        }
+    }
+
+    /// Closes a connection at once; it goes `Down`. A port that dials will dial
+    /// again; [`close_port`](Self::close_port) ends that too.
+    pub fn close(&mut self, connection: ConnectionId, code: CloseCode, reason: &str) {
+        if let Some(mut slot) = self.remove(connection, Lost::Here { code }) {
+            slot.connection.close(code, reason);
+        }
+    }
+
+    /// Closes a connection when the peer has what was queued, or after `within`;
+    /// it goes `Down` at once.
+    pub fn finish(
+        &mut self,
+        connection: ConnectionId,
+        code: CloseCode,
+        reason: &str,
+        within: Duration,
+    ) {
+        let Some(slot) = self.remove(connection, Lost::Here { code }) else { return };
+        let reason = reason.to_owned();
+        while self.finishing.try_join_next().is_some() {}
+        self.finishing.spawn(async move {
+            let _place = slot.place;
+            slot.connection.finish(code, &reason, within).await;
+        });
+    }
+
+    /// Lets finishing connections finish, closes all others, and waits, at most
+    /// `within`, until the peers know.
+    pub async fn shutdown(mut self, code: CloseCode, reason: &str, within: Duration) {
+        self.flush();
+        let goodbye = async { while self.finishing.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(within, goodbye).await;
+        self.close_all(code, reason);
+        let all_know = async {
+            for port in self.ports.values() {
+                port.endpoint.wait_idle(within).await;
+            }
+        };
+        let _ = tokio::time::timeout(within, all_know).await;
+    }
+
+    fn close_all(&mut self, code: CloseCode, reason: &str) {
+        // First the connections: dropped unclosed, they would give no reason.
+        for slot in self.slots.values_mut() {
+            slot.connection.close(code, reason);
+        }
+        self.slots.clear();
+        for port in self.ports.values() {
+            port.endpoint.close(code, reason);
+        }
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub async fn next(&mut self) -> Event {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// The next event. Before it is pending, everything queued is written.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        if self.given_out < TURN
+            && let Some(event) = self.try_next()
+        {
+            return Poll::Ready(event);
+        }
+        self.given_out = 0;
+        self.flush();
+        self.ready.watch(cx.waker());
+        if !self.events.is_empty() || !self.ready.is_empty() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// The next event, if there is one; for taking a batch without waiting.
+    pub fn try_next(&mut self) -> Option<Event> {
+        let event = loop {
+            if let Some(event) = self.events.pop_front() {
+                break event;
+            }
+            match self.ready.pop()? {
+                NEWS => self.look_for_news(),
+                number => {
+                    if let Some(event) = self.look_at(ConnectionId(number)) {
+                        break event;
+                    }
+                }
+            }
+        };
+        self.given_out = self.given_out.saturating_add(1);
+        Some(event)
+    }
+
+    fn look_for_news(&mut self) {
+        let mut cx = Context::from_waker(&self.news_waker);
+        let Poll::Ready(Some(news)) = self.news.poll_recv(&mut cx) else { return };
+        // There may be more.
+        std::task::Wake::wake_by_ref(&self.news_source);
+        match news {
+            News::Arrived { port, connection, place } => self.on_arrived(port, *connection, place),
+            News::Failed { port, error } => self.events.push_back(Event::Failed { port, error }),
+        }
+    }
+
+    fn on_arrived(
+        &mut self,
+        port: PortId,
+        mut connection: Connection,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
+        let Some(opened) = self.ports.get_mut(&port) else {
+            connection.close(CloseCode::SHUTDOWN, "the port is closed");
+            return;
+        };
+        self.last_connection += 1;
+        let id = ConnectionId(self.last_connection);
+        let old = opened.current.replace(id);
+        if let Some(old) = old.filter(|_| opened.single) {
+            self.close(old, CloseCode::REPLACED, "the same peer connected again");
+        }
+        let waker = Waker::from(self.ready.source(id.0));
+        waker.wake_by_ref();
+        self.events.push_back(Event::Up { port, connection: id, peer: *connection.peer() });
+        let queue = connection.budget();
+        let slot = Slot {
+            connection,
+            port,
+            waker,
+            reading: true,
+            starved: 0,
+            unflushed: false,
+            place,
+            queue,
+        };
+        self.slots.insert(id, slot);
+    }
+
+    /// Looks at a connection that was woken; one event at a time, so that none
+    /// keeps the others waiting.
+    fn look_at(&mut self, id: ConnectionId) -> Option<Event> {
+        let slot = self.slots.get_mut(&id)?;
+        let waker = slot.waker.clone();
+        let mut cx = Context::from_waker(&waker);
+        let flushed = slot.connection.poll_flush(&mut cx);
+        if slot.is_relieved() {
+            slot.starved = 0;
+            slot.waker.wake_by_ref();
+            return Some(Event::Writable { connection: id });
+        }
+        let seen = match slot.reading {
+            true => slot.connection.poll_recv(&mut cx),
+            false => slot.connection.poll_closed(&mut cx).map(Err),
+        };
+        let lost = match (seen, flushed) {
+            (Poll::Ready(Ok(frame)), _) => {
+                slot.waker.wake_by_ref();
+                return Some(Event::Frame { port: slot.port, connection: id, frame });
+            }
+            // What the peer said before it went comes first, so that the
+            // reading side is asked before the writing side.
+            (Poll::Ready(Err(lost)), _) | (Poll::Pending, Poll::Ready(Err(lost))) => lost,
+            (Poll::Pending, _) => return None,
+        };
+        self.remove(id, lost);
+        self.events.pop_back()
+    }
+
+    /// Takes a connection out, with its `Down` as the last of the events.
+    fn remove(&mut self, id: ConnectionId, lost: Lost) -> Option<Slot> {
+        let slot = self.slots.remove(&id)?;
+        if let Some(port) = self.ports.get_mut(&slot.port) {
+            port.current = port.current.filter(|current| *current != id);
+        }
+        self.events.push_back(Event::Down { port: slot.port, connection: id, lost });
+        Some(slot)
+    }
+}
+
+impl Slot {
+    /// Whether somebody waits for room and there is enough again.
+    fn is_relieved(&self) -> bool {
+        self.starved > 0 && self.connection.budget() >= self.starved.max(self.queue / 2)
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        self.close_all(CloseCode::SHUTDOWN, "the process gave up its network");
+    }
+}

@@ -1,0 +1,117 @@
+//! Which sources have something to say.
+//!
+//! Each source has a waker of its own, so that one wake-up costs a look at that
+//! source and not at all of them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+
+#[expect(clippy::disallowed_types, reason = "wakers may be called from any thread")]
+type Mutex<T> = std::sync::Mutex<T>;
+
+/// The sources that were woken, oldest first, each at most once.
+#[derive(Default)]
+pub(super) struct ReadySet {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    woken: VecDeque<Arc<Source>>,
+    task: Option<Waker>,
+}
+
+impl ReadySet {
+    /// A new source with this number.
+    pub(super) fn source(self: &Arc<Self>, number: u64) -> Arc<Source> {
+        Arc::new(Source { number, waiting: AtomicBool::new(false), set: Arc::clone(self) })
+    }
+
+    /// Has `task` woken when a source is.
+    pub(super) fn watch(&self, task: &Waker) {
+        let mut state = self.lock();
+        match &mut state.task {
+            Some(known) if known.will_wake(task) => {}
+            slot => *slot = Some(task.clone()),
+        }
+    }
+
+    /// The number of the source that has waited longest. It may be woken again
+    /// from here on, so the caller looks at it only now.
+    pub(super) fn pop(&self) -> Option<u64> {
+        let source = self.lock().woken.pop_front()?;
+        // Acquire: what happened before the wake-up is seen by the look.
+        source.waiting.swap(false, Ordering::AcqRel);
+        Some(source.number)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().woken.is_empty()
+    }
+
+    fn push(&self, source: Arc<Source>) {
+        let task = {
+            let mut state = self.lock();
+            state.woken.push_back(source);
+            state.task.take()
+        };
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+
+    fn lock(&self) -> impl std::ops::DerefMut<Target = State> + '_ {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// One source; as a [`Wake`] it puts itself into its set.
+pub(super) struct Source {
+    number: u64,
+    waiting: AtomicBool,
+    set: Arc<ReadySet>,
+}
+
+impl Wake for Source {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.waiting.swap(true, Ordering::AcqRel) {
+            self.set.push(Arc::clone(self));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_source_waits_once_and_wakes_the_task_once() {
+        let (set, count) = (Arc::new(ReadySet::default()), Arc::new(Count::default()));
+        let (one, two) = (set.source(1), set.source(2));
+        set.watch(&Waker::from(Arc::clone(&count)));
+        for source in [&two, &one, &two, &one] {
+            source.wake_by_ref();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!((set.pop(), set.pop(), set.pop()), (Some(2), Some(1), None));
+        one.wake_by_ref();
+        assert_eq!(set.pop(), Some(1));
+    }
+}

@@ -1,0 +1,482 @@
+//! Networks over loopback, with real QUIC.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ids::Place;
+use crate::runtime::keys::Role;
+use crate::runtime::quic::tests::{A, B, Cast, loopback, soon};
+use crate::runtime::quic::{CloseCode, Lost, SendError, SetupError};
+use crate::runtime::tls::{KeyRefusal, Purpose};
+
+/// A network, its one port, and the address of the port.
+struct Node {
+    net: Network,
+    port: PortId,
+}
+
+impl Node {
+    fn listening(cast: &Cast, own: Role, config: ListenConfig) -> Self {
+        let mut net = Network::new(cast.of(own));
+        let port = net.listen(config).unwrap();
+        Node { net, port }
+    }
+
+    fn dialling(cast: &Cast, own: Role, config: DialConfig) -> Self {
+        let mut net = Network::new(cast.of(own));
+        let port = net.dial(config).unwrap();
+        Node { net, port }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        self.net.local_addr(self.port).unwrap()
+    }
+
+    async fn up(&mut self) -> ConnectionId {
+        loop {
+            match soon(self.net.next()).await {
+                Event::Up { connection, .. } => return connection,
+                Event::Failed { .. } => {}
+                other => panic!("{other:?} instead of Up"),
+            }
+        }
+    }
+
+    async fn frame(&mut self) -> Bytes {
+        match soon(self.net.next()).await {
+            Event::Frame { frame, .. } => frame,
+            other => panic!("{other:?} instead of a frame"),
+        }
+    }
+
+    async fn down(&mut self) -> Lost {
+        match soon(self.net.next()).await {
+            Event::Down { lost, .. } => lost,
+            other => panic!("{other:?} instead of Down"),
+        }
+    }
+
+    async fn failed(&mut self) -> SetupError {
+        match soon(self.net.next()).await {
+            Event::Failed { error, .. } => error,
+            other => panic!("{other:?} instead of Failed"),
+        }
+    }
+}
+
+fn ip() -> std::net::IpAddr {
+    loopback().ip()
+}
+
+fn link_a(cast: &Cast) -> Node {
+    Node::listening(cast, A, ListenConfig::link(Place::B, loopback(), ip()))
+}
+
+fn link_b(cast: &Cast, a: SocketAddr) -> Node {
+    Node::dialling(cast, B, DialConfig::link(Place::A, loopback(), a))
+}
+
+fn clients_a(cast: &Cast, most: usize) -> Node {
+    Node::listening(cast, A, ListenConfig::clients(loopback(), most))
+}
+
+fn client(cast: &Cast, a: SocketAddr) -> Node {
+    Node::dialling(cast, Role::Client, DialConfig::coserver(Place::A, a))
+}
+
+/// Polls a network whose events are of no interest, for what else it does.
+async fn serve(node: &mut Node) {
+    loop {
+        node.net.next().await;
+    }
+}
+
+#[tokio::test]
+async fn a_link_carries_frames_both_ways() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let mut b = link_b(&cast, a.addr());
+    let (at_a, at_b) = tokio::join!(a.up(), b.up());
+    assert_eq!(a.net.peer(at_a).unwrap().role, B);
+    assert_eq!(b.net.peer(at_b).unwrap().role, A);
+    assert_eq!((a.net.connection(a.port), b.net.connection(b.port)), (Some(at_a), Some(at_b)));
+    for n in 0..100u8 {
+        a.net.send(at_a, Bytes::from(vec![n; 64])).unwrap();
+    }
+    a.net.transmit().await;
+    for n in 0..100u8 {
+        assert_eq!(b.frame().await, vec![n; 64]);
+    }
+    b.net.send(at_b, Bytes::from_static(b"thanks")).unwrap();
+    let (answer, ()) = tokio::join!(a.frame(), async {
+        let _ = tokio::time::timeout(Duration::from_millis(20), b.net.next()).await;
+    });
+    assert_eq!(answer, "thanks");
+}
+
+#[tokio::test]
+async fn two_links_are_two_connections() {
+    let cast = Cast::new();
+    let (mut a, mut b) = (link_a(&cast), Network::new(cast.of(B)));
+    let second = a.net.listen(ListenConfig::link(Place::B, loopback(), ip())).unwrap();
+    for remote in [a.addr(), a.net.local_addr(second).unwrap()] {
+        b.dial(DialConfig::link(Place::A, loopback(), remote)).unwrap();
+    }
+    let (one, two) = (a.up().await, a.up().await);
+    assert_ne!(one, two);
+    assert!(a.net.connection(a.port).is_some() && a.net.connection(second).is_some());
+}
+
+#[tokio::test]
+async fn refusals_are_events_on_both_sides() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let mut wrong =
+        Node::dialling(&cast, Role::Client, DialConfig::link(Place::A, loopback(), a.addr()));
+    let (here, there) = tokio::join!(a.failed(), wrong.failed());
+    let held = Role::Client;
+    let refusal = KeyRefusal::WrongRole { key: cast.key_of(held), held };
+    assert!(
+        matches!(here, SetupError::PeerKey { refusal: found, .. } if found == refusal),
+        "{here}"
+    );
+    assert!(matches!(there, SetupError::OwnKey { .. }), "{there}");
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_and_the_service_goes_on() {
+    let cast = Cast::new();
+    let mut a = clients_a(&cast, 10);
+    let mut stranger = Network::new(cast.stranger.clone());
+    stranger.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    let here = a.failed().await;
+    assert!(matches!(here, SetupError::PeerKey { refusal: KeyRefusal::Unknown { .. }, .. }));
+    drop(stranger);
+    let mut client = client(&cast, a.addr());
+    tokio::join!(a.up(), client.up());
+}
+
+#[tokio::test]
+async fn the_newest_connection_of_a_link_wins() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let mut old = link_b(&cast, a.addr());
+    let (first, _) = tokio::join!(a.up(), old.up());
+    let mut new = link_b(&cast, a.addr());
+    let down = a.down().await;
+    assert_eq!(down, Lost::Here { code: CloseCode::REPLACED });
+    let (second, _) = tokio::join!(a.up(), new.up());
+    assert_ne!(first, second);
+    assert_eq!(a.net.connection(a.port), Some(second));
+    match old.down().await {
+        Lost::ByPeer { code, .. } => assert_eq!(code, CloseCode::REPLACED),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_link_listens_to_its_peers_address_only() {
+    let cast = Cast::new();
+    let elsewhere = "127.0.0.2".parse().unwrap();
+    let mut a = Node::listening(&cast, A, ListenConfig::link(Place::B, loopback(), elsewhere));
+    let mut config = DialConfig::link(Place::A, loopback(), a.addr());
+    config.endpoint.settings.setup_within = Duration::from_millis(200);
+    let mut b = Node::dialling(&cast, B, config);
+    let error = tokio::select! {
+        error = b.failed() => error,
+        () = serve(&mut a) => unreachable!(),
+    };
+    assert!(matches!(error, SetupError::Timeout { .. }), "{error}");
+    let stats = a.net.listen_stats(a.port).unwrap();
+    assert!(stats.ignored > 0 && stats.begun == 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn connections_over_the_limit_are_closed_and_places_come_back() {
+    let cast = Cast::new();
+    let mut a = clients_a(&cast, 1);
+    let mut first = client(&cast, a.addr());
+    tokio::join!(a.up(), first.up());
+    let mut second = client(&cast, a.addr());
+    let told = tokio::select! {
+        told = second.net.next() => told,
+        () = serve(&mut a) => unreachable!(),
+    };
+    // The peer may see its connection come up and then closed, or not come up.
+    match told {
+        Event::Failed { error, .. } => assert!(matches!(error, SetupError::Busy { .. }), "{error}"),
+        Event::Up { .. } => {
+            let lost = second.down().await;
+            assert!(matches!(lost, Lost::ByPeer { code: CloseCode::TOO_MANY, .. }), "{lost}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let first_goes = first.net.connection(first.port).unwrap();
+    first.net.close_port(first.port, CloseCode::DONE, "");
+    assert!(matches!(first.down().await, Lost::Here { .. }));
+    assert_eq!(first.net.budget(first_goes), 0);
+    soon(async {
+        loop {
+            if matches!(a.net.next().await, Event::Up { .. }) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn noise_is_ignored_and_the_service_goes_on() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let mut b = link_b(&cast, a.addr());
+    let (at_a, at_b) = tokio::join!(a.up(), b.up());
+    let noise = UdpSocket::bind(loopback()).unwrap();
+    let mut state = 1u64;
+    for round in 0..2_000usize {
+        let datagram: Vec<u8> = (0..round % 1_400)
+            .map(|_| {
+                // Numbers without pattern, the same in every run.
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect();
+        let target = if round % 2 == 0 { a.addr() } else { b.addr() };
+        noise.send_to(&datagram, target).unwrap();
+        tokio::task::yield_now().await;
+    }
+    a.net.send(at_a, Bytes::from_static(b"still here")).unwrap();
+    b.net.send(at_b, Bytes::from_static(b"me too")).unwrap();
+    a.net.flush();
+    b.net.flush();
+    let (x, y) = tokio::join!(a.frame(), b.frame());
+    assert_eq!((&x[..], &y[..]), (&b"me too"[..], &b"still here"[..]));
+}
+
+/// First packets of honest diallers that will never say more.
+async fn first_packets(cast: &Cast, count: usize) -> Vec<Vec<u8>> {
+    let trap = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
+    let mut net = Network::new(cast.of(Role::Client));
+    for _ in 0..count {
+        net.dial(DialConfig::coserver(Place::A, trap.local_addr().unwrap())).unwrap();
+    }
+    let mut packets = std::collections::BTreeMap::new();
+    let mut buffer = [0; 2_000];
+    while packets.len() < count {
+        let (len, from) = soon(trap.recv_from(&mut buffer)).await.unwrap();
+        packets.entry(from).or_insert_with(|| buffer[..len].to_vec());
+    }
+    packets.into_values().collect()
+}
+
+#[tokio::test]
+async fn a_flood_of_half_open_connections_is_bounded_and_does_not_shut_out_others() {
+    let cast = Cast::new();
+    let packets = first_packets(&cast, 150).await;
+    let mut a = clients_a(&cast, 10);
+    let flood = UdpSocket::bind(loopback()).unwrap();
+    let target = a.addr();
+    let mut client = client(&cast, target);
+    let flooding = async {
+        for packet in packets.iter().cycle().take(1_500) {
+            flood.send_to(packet, target).unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let both_up = async { tokio::join!(a.up(), client.up()) };
+    soon(async { tokio::join!(flooding, both_up) }).await;
+    let stats = a.net.listen_stats(a.port).unwrap();
+    assert!(stats.retried > 50, "{stats:?}");
+    assert!(stats.in_flight_max <= 32, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_stalled_connection_is_bounded_and_holds_nobody_up() {
+    let cast = Cast::new();
+    let mut a = clients_a(&cast, 10);
+    let (mut stalled, mut lively) = (client(&cast, a.addr()), client(&cast, a.addr()));
+    let (to_stalled, at_stalled) = tokio::join!(a.up(), stalled.up());
+    let (to_lively, _) = tokio::join!(a.up(), lively.up());
+    stalled.net.pause(at_stalled);
+    let frame = Bytes::from(vec![5; 10_000]);
+    let mut sent = 0;
+    let mut quiet = 0;
+    while quiet < 20 {
+        match a.net.send(to_stalled, frame.clone()) {
+            Ok(()) => sent += 1,
+            Err(SendError::Full { .. }) => {
+                // The other one is served as if nothing were the matter.
+                a.net.send(to_lively, Bytes::from_static(b"tick")).unwrap();
+                quiet = match tokio::time::timeout(Duration::from_millis(10), a.net.next()).await {
+                    Ok(Event::Writable { connection }) => {
+                        assert_eq!(connection, to_stalled);
+                        0
+                    }
+                    Ok(other) => panic!("{other:?}"),
+                    Err(_) => quiet + 1,
+                };
+                assert_eq!(lively.frame().await, "tick");
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(sent * 10_004 < 4 << 20, "{sent} frames of 10,000 bytes taken");
+    stalled.net.resume(at_stalled);
+    let reading = async {
+        for _ in 0..sent {
+            assert_eq!(stalled.frame().await, frame);
+        }
+    };
+    let writable = async {
+        let event = soon(a.net.next()).await;
+        assert!(matches!(event, Event::Writable { connection } if connection == to_stalled));
+        assert!(a.net.budget(to_stalled) > 1 << 20);
+        serve(&mut a).await;
+    };
+    tokio::select! { () = reading => {}, () = writable => {} }
+}
+
+#[tokio::test]
+async fn the_loss_of_a_paused_connection_is_noticed() {
+    let cast = Cast::new();
+    let mut a = clients_a(&cast, 10);
+    let mut client = client(&cast, a.addr());
+    let (at_a, at_client) = tokio::join!(a.up(), client.up());
+    a.net.pause(at_a);
+    client.net.send(at_client, Bytes::from_static(b"unread")).unwrap();
+    client.net.transmit().await;
+    let code = CloseCode::FREE;
+    client.net.close(at_client, code, "enough");
+    let lost = a.down().await;
+    assert_eq!(lost, Lost::ByPeer { code, reason: "enough".into() });
+}
+
+#[tokio::test]
+async fn what_was_queued_arrives_before_a_finished_connection_goes() {
+    let cast = Cast::new();
+    let mut a = clients_a(&cast, 1);
+    let mut client = client(&cast, a.addr());
+    let (at_a, _) = tokio::join!(a.up(), client.up());
+    let code = CloseCode(CloseCode::FREE.0 + 1);
+    a.net.send(at_a, Bytes::from_static(b"go to the other one")).unwrap();
+    a.net.finish(at_a, code, "not a member", Duration::from_secs(5));
+    assert_eq!(a.down().await, Lost::Here { code });
+    assert_eq!(a.net.send(at_a, Bytes::new()), Err(SendError::NotConnected));
+    assert_eq!(client.frame().await, "go to the other one");
+    assert_eq!(client.down().await, Lost::ByPeer { code, reason: "not a member".into() });
+}
+
+#[tokio::test]
+async fn a_shutdown_tells_everybody() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let mut b = link_b(&cast, a.addr());
+    tokio::join!(a.up(), b.up());
+    let goodbye = a.net.shutdown(CloseCode::SHUTDOWN, "SIGTERM", Duration::from_secs(5));
+    let (lost, ()) = soon(async { tokio::join!(b.down(), goodbye) }).await;
+    assert_eq!(lost, Lost::ByPeer { code: CloseCode::SHUTDOWN, reason: "SIGTERM".into() });
+}
+
+/// Runs place A of a link on a thread and runtime of its own, so that it can be
+/// ended as abruptly as a process: without a word to its peer.
+struct Killable {
+    kill: tokio::sync::oneshot::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Killable {
+    fn start(
+        credentials: crate::runtime::tls::Credentials,
+        config: ListenConfig,
+    ) -> (Self, SocketAddr) {
+        let (kill, killed) = tokio::sync::oneshot::channel();
+        let (tell, told) = std::sync::mpsc::channel();
+        #[expect(clippy::disallowed_methods, reason = "stands for another process")]
+        let thread = std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut net = Network::new(credentials);
+                let port = net.listen(config).unwrap();
+                tell.send(net.local_addr(port).unwrap()).unwrap();
+                let echo = async {
+                    loop {
+                        if let Event::Frame { connection, frame, .. } = net.next().await {
+                            net.send(connection, frame).unwrap();
+                        }
+                    }
+                };
+                tokio::select! { () = echo => {}, _ = killed => {} }
+            });
+            // Nothing is polled any more that could say goodbye.
+            drop(runtime);
+        });
+        (Killable { kill, thread }, told.recv().unwrap())
+    }
+
+    fn kill(self) {
+        self.kill.send(()).unwrap();
+        self.thread.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_killed_listener_that_returns_is_noticed_at_once_and_dialled_again() {
+    let cast = Cast::new();
+    // The test must not pass by the idle time.
+    let mut config = ListenConfig::link(Place::B, loopback(), ip());
+    config.endpoint.settings.idle = Duration::from_secs(3_000);
+    let (first, addr) = Killable::start(cast.of(A), config.clone());
+    let mut dial = DialConfig::link(Place::A, loopback(), addr);
+    dial.endpoint.settings.idle = Duration::from_secs(3_000);
+    dial.endpoint.settings.keep_alive = Duration::from_millis(50);
+    let mut b = Node::dialling(&cast, B, dial);
+    let at_b = b.up().await;
+    b.net.send(at_b, Bytes::from_static(b"one")).unwrap();
+    assert_eq!(b.frame().await, "one");
+    first.kill();
+    config.endpoint.local = addr;
+    let (second, _) = Killable::start(cast.of(A), config);
+    assert_eq!(b.down().await, Lost::Restarted);
+    let again = b.up().await;
+    b.net.send(again, Bytes::from_static(b"two")).unwrap();
+    assert_eq!(b.frame().await, "two");
+    second.kill();
+}
+
+#[tokio::test]
+async fn a_dialler_keeps_trying_until_there_is_a_listener() {
+    let cast = Cast::new();
+    let addr = UdpSocket::bind(loopback()).unwrap().local_addr().unwrap();
+    let mut dial = DialConfig::link(Place::A, loopback(), addr);
+    dial.endpoint.settings.setup_within = Duration::from_millis(50);
+    let mut b = Node::dialling(&cast, B, dial);
+    for _ in 0..2 {
+        assert!(matches!(b.failed().await, SetupError::Timeout { .. }));
+    }
+    let mut a = Node::listening(&cast, A, ListenConfig::link(Place::B, addr, ip()));
+    tokio::join!(a.up(), b.up());
+}
+
+#[tokio::test]
+async fn the_witness_takes_both_coservers() {
+    let cast = Cast::new();
+    let mut witness = Node::listening(&cast, Role::Witness, ListenConfig::witness(loopback(), 4));
+    let mut a = Node::dialling(&cast, A, DialConfig::witness(witness.addr()));
+    let mut b = Node::dialling(&cast, B, DialConfig::witness(witness.addr()));
+    tokio::join!(a.up(), b.up());
+    let (first, second) = (witness.up().await, witness.up().await);
+    let mut roles = [first, second].map(|id| witness.net.peer(id).unwrap().role);
+    roles.sort();
+    assert_eq!(roles, [A, B]);
+}
+
+#[test]
+fn a_link_config_is_for_links() {
+    let config = ListenConfig::link(Place::B, loopback(), "0.0.0.0".parse().unwrap());
+    assert_eq!((config.from, config.admit), (None, Admit::Newest));
+    assert_eq!(config.endpoint.purpose, Purpose::Link);
+}

@@ -1,0 +1,360 @@
+//! A UDP socket that dials and accepts authenticated connections.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    ClientConfig, NoneTokenStore, RecvStream, SendStream, ServerConfig, TokioRuntime,
+    ValidationTokenConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use rustls::pki_types::CertificateDer;
+
+use super::error::Attempted;
+use super::{BindError, CloseCode, Connection, Peer, Settings, SetupError};
+use crate::runtime::keys::{PublicKey, Role};
+use crate::runtime::tls::{self, Credentials, KeyRefusal, Purpose};
+
+/// Connection attempts that quinn keeps until they are looked at, which happens
+/// at the next turn of the accepting task; more are refused.
+const INCOMING_MAX: usize = 64;
+
+/// Bytes kept for one such attempt beyond its first packet, and for all of
+/// them; what is over is dropped and will be repeated by an honest peer.
+const INCOMING_BYTES: u64 = 4 << 10;
+const INCOMING_BYTES_ALL: u64 = 64 << 10;
+
+/// The greeting: these bytes, then the largest frame taken, little-endian.
+const MAGIC: [u8; 8] = *b"lockstep";
+const GREETING: usize = MAGIC.len() + 4;
+
+/// The name that TLS asks for in a dial; peers are known by key, not by name.
+const NO_NAME: &str = "lockstep";
+
+/// What an endpoint is for.
+#[derive(Debug, Clone)]
+pub struct EndpointConfig {
+    /// Address of the UDP socket; port 0 takes any.
+    pub local: SocketAddr,
+    /// What its connections are for.
+    pub purpose: Purpose,
+    /// The roles that a peer may have.
+    pub wanted: Vec<Role>,
+    /// Whether it accepts; otherwise it only dials.
+    pub accepts: bool,
+    /// Bounds and times of its connections.
+    pub settings: Settings,
+}
+
+/// A UDP socket that dials and, if told so, accepts. Cheap to clone; the socket
+/// is closed when all clones and connections are gone.
+#[derive(Clone)]
+pub struct Endpoint {
+    inner: quinn::Endpoint,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    credentials: Credentials,
+    purpose: Purpose,
+    wanted: Vec<Role>,
+    settings: Settings,
+    /// The accepting side's configuration but for the handshake, which has one
+    /// of its own each time.
+    server: Option<ServerConfig>,
+}
+
+impl Endpoint {
+    /// Opens the socket. To be called within a tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// If the address cannot be had or the settings contradict each other.
+    pub fn bind(config: EndpointConfig, credentials: Credentials) -> Result<Self, BindError> {
+        config.settings.check()?;
+        let at = |source| BindError::Address { local: config.local, source };
+        let socket = UdpSocket::bind(config.local).map_err(at)?;
+        let local = socket.local_addr().map_err(at)?;
+        let mut shared = Shared {
+            credentials,
+            purpose: config.purpose,
+            wanted: config.wanted,
+            settings: config.settings,
+            server: None,
+        };
+        if config.accepts {
+            shared.server = Some(shared.base_server()?);
+        }
+        let inner = quinn::Endpoint::new(
+            endpoint_config(&shared, local),
+            shared.server.clone(),
+            socket,
+            Arc::new(TokioRuntime),
+        )
+        .map_err(at)?;
+        Ok(Endpoint { inner, shared: Arc::new(shared) })
+    }
+
+    /// The socket's address.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.inner.local_addr().ok()
+    }
+
+    /// Dials, proves both keys, and greets.
+    ///
+    /// # Errors
+    /// Says who refused whom and why, or that nobody answered in time.
+    pub async fn connect(&self, remote: SocketAddr) -> Result<Connection, SetupError> {
+        let attempted = self.shared.attempted(remote);
+        let dial = |reason: String| SetupError::Dial { remote, reason };
+        let (config, refusal) = self.shared.client().map_err(dial)?;
+        let connecting = self
+            .inner
+            .connect_with(config, remote, NO_NAME)
+            .map_err(|error| dial(error.to_string()))?;
+        let setup = async {
+            let named = |error| attempted.failed(error, refusal.get().copied());
+            let connection = connecting.await.map_err(named)?;
+            self.shared.greet_as_dialler(connection, &attempted).await
+        };
+        tokio::time::timeout(self.shared.settings.setup_within, setup)
+            .await
+            .unwrap_or_else(|_| Err(attempted.timeout()))
+    }
+
+    /// The next attempt of a peer to connect; `None` once the endpoint is
+    /// closed, and on one that only dials. Cancel-safe.
+    pub async fn accept(&self) -> Option<Attempt> {
+        let incoming = self.inner.accept().await?;
+        Some(Attempt { incoming, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Closes every connection and takes no new ones.
+    pub fn close(&self, code: CloseCode, reason: &str) {
+        self.inner.close(VarInt::from_u32(code.0), reason.as_bytes());
+    }
+
+    /// Waits until every peer knows that its connection is closed, but not
+    /// longer than `within`.
+    pub async fn wait_idle(&self, within: Duration) {
+        let _ = tokio::time::timeout(within, self.inner.wait_idle()).await;
+    }
+}
+
+/// Somebody's first packet. Nothing is known of it but where it claims to come
+/// from, and next to nothing was spent on it.
+pub struct Attempt {
+    incoming: quinn::Incoming,
+    shared: Arc<Shared>,
+}
+
+impl Attempt {
+    /// The address in the packet; possibly forged unless
+    /// [`is_validated`](Self::is_validated).
+    pub fn remote(&self) -> SocketAddr {
+        self.incoming.remote_address()
+    }
+
+    /// Whether the sender has shown that it receives at its address.
+    pub fn is_validated(&self) -> bool {
+        self.incoming.remote_address_validated()
+    }
+
+    /// Has the sender show that it receives at its address, keeping nothing
+    /// until it does (RFC 9000, section 8.1.2). Drops one that already did.
+    pub fn retry(self) {
+        // Fails only for one that was validated, which is given back and
+        // dropped: that refuses it.
+        let _ = self.incoming.retry();
+    }
+
+    /// Tells the sender to go away; costs one packet.
+    pub fn refuse(self) {
+        self.incoming.refuse();
+    }
+
+    /// Forgets it without an answer.
+    pub fn ignore(self) {
+        self.incoming.ignore();
+    }
+
+    /// Goes through handshake and greeting.
+    ///
+    /// # Errors
+    /// Says who refused whom and why, or that it took too long.
+    pub async fn finish(self) -> Result<Connection, SetupError> {
+        let shared = self.shared;
+        let attempted = shared.attempted(self.incoming.remote_address());
+        let (config, refusal) = shared
+            .server()
+            .map_err(|reason| SetupError::Dial { remote: attempted.remote, reason })?;
+        let setup = async {
+            let named = |error| attempted.failed(error, refusal.get().copied());
+            let connection =
+                self.incoming.accept_with(config).map_err(named)?.await.map_err(named)?;
+            shared.greet_as_acceptor(connection, &attempted).await
+        };
+        tokio::time::timeout(shared.settings.setup_within, setup)
+            .await
+            .unwrap_or_else(|_| Err(attempted.timeout()))
+    }
+}
+
+impl Shared {
+    fn attempted(&self, remote: SocketAddr) -> Attempted {
+        Attempted {
+            remote,
+            own: self.credentials.secret().public(),
+            purpose: self.purpose,
+            within: self.settings.setup_within,
+        }
+    }
+
+    fn base_server(&self) -> Result<ServerConfig, BindError> {
+        let (crypto, _) = self.server_crypto().map_err(BindError::Tls)?;
+        let mut no_tokens = ValidationTokenConfig::default();
+        no_tokens.sent(0);
+        let mut config = ServerConfig::with_crypto(crypto);
+        config
+            .transport_config(self.settings.transport(1))
+            .validation_token_config(no_tokens)
+            .migration(false)
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(INCOMING_BYTES)
+            .incoming_buffer_size_total(INCOMING_BYTES_ALL);
+        Ok(config)
+    }
+
+    fn server_crypto(&self) -> Result<(Arc<QuicServerConfig>, tls::Refusal), String> {
+        let (config, refusal) = tls::server(&self.credentials, self.purpose, &self.wanted)
+            .map_err(|error| error.to_string())?;
+        let crypto = QuicServerConfig::try_from(config).map_err(|error| error.to_string())?;
+        Ok((Arc::new(crypto), refusal))
+    }
+
+    fn server(&self) -> Result<(Arc<ServerConfig>, tls::Refusal), String> {
+        let (crypto, refusal) = self.server_crypto()?;
+        let mut config = self.server.clone().ok_or("this endpoint only dials")?;
+        config.crypto = crypto;
+        Ok((Arc::new(config), refusal))
+    }
+
+    fn client(&self) -> Result<(ClientConfig, tls::Refusal), String> {
+        let (config, refusal) = tls::client(&self.credentials, self.purpose, &self.wanted)
+            .map_err(|error| error.to_string())?;
+        let crypto = QuicClientConfig::try_from(config).map_err(|error| error.to_string())?;
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(self.settings.transport(0)).token_store(Arc::new(NoneTokenStore));
+        Ok((config, refusal))
+    }
+
+    async fn greet_as_dialler(
+        &self,
+        connection: quinn::Connection,
+        attempted: &Attempted,
+    ) -> Result<Connection, SetupError> {
+        let named = |error| attempted.failed(error, None);
+        let mut streams = connection.open_bi().await.map_err(named)?;
+        self.send_greeting(&connection, &mut streams.0, attempted).await?;
+        self.up(connection, streams, attempted).await
+    }
+
+    async fn greet_as_acceptor(
+        &self,
+        connection: quinn::Connection,
+        attempted: &Attempted,
+    ) -> Result<Connection, SetupError> {
+        let named = |error| attempted.failed(error, None);
+        let mut streams = connection.accept_bi().await.map_err(named)?;
+        self.send_greeting(&connection, &mut streams.0, attempted).await?;
+        self.up(connection, streams, attempted).await
+    }
+
+    async fn send_greeting(
+        &self,
+        connection: &quinn::Connection,
+        stream: &mut SendStream,
+        attempted: &Attempted,
+    ) -> Result<(), SetupError> {
+        let mut greeting = [0; GREETING];
+        greeting[..MAGIC.len()].copy_from_slice(&MAGIC);
+        let max = u32::try_from(self.settings.frame_max).unwrap_or(u32::MAX);
+        greeting[MAGIC.len()..].copy_from_slice(&max.to_le_bytes());
+        stream.write_all(&greeting).await.map_err(|_| lost_or_rude(connection, attempted))
+    }
+
+    /// Reads the peer's greeting; with it the connection is up.
+    async fn up(
+        &self,
+        connection: quinn::Connection,
+        mut streams: (SendStream, RecvStream),
+        attempted: &Attempted,
+    ) -> Result<Connection, SetupError> {
+        let mut greeting = [0; GREETING];
+        streams
+            .1
+            .read_exact(&mut greeting)
+            .await
+            .map_err(|_| lost_or_rude(&connection, attempted))?;
+        let (magic, max) = greeting.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(lost_or_rude(&connection, attempted));
+        }
+        let max = max.iter().rev().fold(0, |max, byte| max << 8 | usize::from(*byte));
+        let peer = self.peer(&connection, attempted)?;
+        Ok(Connection::new(connection, streams, peer, max, &self.settings))
+    }
+
+    fn peer(
+        &self,
+        connection: &quinn::Connection,
+        attempted: &Attempted,
+    ) -> Result<Peer, SetupError> {
+        let remote = attempted.remote;
+        let key = key_of(connection)
+            .ok_or(SetupError::PeerKey { remote, refusal: KeyRefusal::NotEd25519 })?;
+        let role = self
+            .credentials
+            .roster()
+            .role_of(&key)
+            .ok_or(SetupError::PeerKey { remote, refusal: KeyRefusal::Unknown { key } })?;
+        Ok(Peer { role, key, remote })
+    }
+}
+
+/// A stream that failed because the connection did, or else a peer that does not
+/// speak this framing, which is then told so.
+fn lost_or_rude(connection: &quinn::Connection, attempted: &Attempted) -> SetupError {
+    if let Some(error) = connection.close_reason() {
+        return attempted.failed(error, None);
+    }
+    connection.close(VarInt::from_u32(CloseCode::BAD_GREETING.0), b"no lockstep greeting");
+    SetupError::Greeting { remote: attempted.remote }
+}
+
+fn key_of(connection: &quinn::Connection) -> Option<PublicKey> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    PublicKey::from_spki(chain.first()?)
+}
+
+/// The endpoint's part that must be the same after a restart: with it a new
+/// process at the same address answers packets for its predecessor by a
+/// stateless reset (RFC 9000, section 10.3), so that the peer notices a restart
+/// after one round trip instead of the idle time. The address is part of the
+/// key, so that no endpoint can be used to reset the connections of another
+/// (section 21.11).
+fn endpoint_config(shared: &Shared, local: SocketAddr) -> quinn::EndpointConfig {
+    let secret = shared.credentials.secret();
+    let key = |what: &str| secret.derive(format!("lockstep quic 1 {what} {local}").as_bytes());
+    // Ids carry a tag by which this process and its successors tell them from
+    // noise, which then gets no answer.
+    let ids = ring::hmac::sign(&key("connection ids"), b"");
+    let ids = ids.as_ref()[..8].iter().fold(0, |ids, byte| ids << 8 | u64::from(*byte));
+    let mut config = quinn::EndpointConfig::new(Arc::new(key("stateless reset")));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    // Fails only below 1,200, which the settings exclude.
+    let _ = config.max_udp_payload_size(shared.settings.largest_datagram());
+    config
+}

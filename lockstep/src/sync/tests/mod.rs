@@ -1,0 +1,8 @@
+#[cfg(lockstep_loom)]
+mod models;
+#[cfg(not(lockstep_loom))]
+mod oracle;
+#[cfg(not(lockstep_loom))]
+mod stories;
+#[cfg(not(lockstep_loom))]
+mod stress;
