@@ -1,0 +1,91 @@
+//! After the faults end, service resumes within a bounded time, wherever that is possible.
+
+use super::{Bounds, End, Ground, Seen, View, Who};
+use crate::ids::Place;
+use crate::record::{Origin, Record};
+
+/// Looks at the end of the run.
+#[derive(Debug)]
+pub(super) struct Liveness;
+
+/// Why nobody can go on: not a failure, but counted, so that it shows how many runs end so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Impossible {
+    /// Every member by the witness's record has ended: with durability `memory` the state is
+    /// gone.
+    MembersGone,
+    /// The service of every member left has panicked, and no other side may decide.
+    Panicked,
+    /// The replicas computed different things, and the policy leaves it to an operator; or the
+    /// side that it prefers is not there.
+    Undecided,
+    /// A member ended before the pair had been formed, and did not start again.
+    NeverFormed,
+}
+
+impl Impossible {
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MembersGone => "members-gone",
+            Self::Panicked => "panicked",
+            Self::Undecided => "undecided",
+            Self::NeverFormed => "never-formed",
+        }
+    }
+}
+
+impl Liveness {
+    /// There is nothing to remember.
+    pub(super) fn new(_: &Bounds) -> Self {
+        Self
+    }
+
+    /// See [`Judges::see`](super::Judges::see).
+    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        let Seen::Over { end } = *seen else { return Ok(()) };
+        if impossible(ground).is_some() {
+            return Ok(());
+        }
+        let End { answered, waiting, devices_lost } = *end;
+        if waiting != 0 || answered == 0 {
+            return Err(format!(
+                "service has not resumed: {answered} requests were answered since the faults \
+                 ended, {waiting} wait"
+            ));
+        }
+        if devices_lost != 0 {
+            return Err(format!("{devices_lost} inputs of devices were taken and never executed"));
+        }
+        Ok(())
+    }
+}
+
+/// Why nobody can go on, if so.
+pub fn impossible(ground: &Ground) -> Option<Impossible> {
+    let record = ground.latest()?;
+    if record.origin == Origin::Vacant {
+        let fresh = |place: Place| {
+            ground.views().any(|(who, view)| who.place == place && view.is_alive && !view.is_out)
+        };
+        return (!Place::BOTH.into_iter().all(fresh)).then_some(Impossible::NeverFormed);
+    }
+    let members: Vec<(Who, &View)> = ground.members().collect();
+    if members.is_empty() {
+        return Some(Impossible::MembersGone);
+    }
+    if members.iter().all(|(_, view)| view.panicked.is_some()) {
+        return Some(Impossible::Panicked);
+    }
+    // While both are members, somebody who computed something else blocks the other one.
+    let undecided = members.iter().any(|(_, view)| view.diverged || view.panicked.is_some());
+    (record.members.is_duplex() && undecided && !is_decided(&members, record))
+        .then_some(Impossible::Undecided)
+}
+
+/// Whether a divergence is one that the pair settles by itself: a panic on one side is. What the
+/// configured policy says of others is the pair's own matter, so that one is not held against it.
+fn is_decided(members: &[(Who, &View)], record: &Record) -> bool {
+    let both = members.len() == 2 && record.members.is_duplex();
+    both && members.iter().filter(|(_, view)| view.panicked.is_some()).count() == 1
+}
