@@ -156,6 +156,81 @@ pub enum Event {
     },
 }
 
+/// How much an event matters to an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Of use when looking for something.
+    Detail,
+    /// A change that belongs to a healthy pair's life.
+    Notice,
+    /// Redundancy or service is impaired, or may soon be.
+    Warning,
+    /// The service does not go on here, or something computed wrongly.
+    Alarm,
+}
+
+impl Event {
+    /// The event's name in logs; stable.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LinkUp { .. } => "link_up",
+            Self::LinkDown { .. } => "link_down",
+            Self::Met { .. } => "met",
+            Self::Incompatible { .. } => "incompatible",
+            Self::Epoch { .. } => "epoch",
+            Self::HandedOver { .. } => "handed_over",
+            Self::Suspected { .. } => "suspected",
+            Self::Cleared { .. } => "cleared",
+            Self::Asked { .. } => "asked",
+            Self::PeerAsked { .. } => "peer_asked",
+            Self::WitnessRefused { .. } => "witness_refused",
+            Self::Witness { .. } => "witness",
+            Self::Holding { .. } => "holding",
+            Self::Resumed { .. } => "resumed",
+            Self::Diverged { .. } => "diverged",
+            Self::EntriesDiffer { .. } => "entries_differ",
+            Self::Panicked { .. } => "panicked",
+            Self::Corrupted { .. } => "corrupted",
+            Self::ClockStrays { .. } => "clock_strays",
+            Self::Stalled { .. } => "stalled",
+            Self::WindowFull { .. } => "window_full",
+            Self::WindowOpen => "window_open",
+            Self::Ignored { .. } => "ignored",
+            Self::Stopped { .. } => "stopped",
+        }
+    }
+
+    /// How much it matters.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Ignored { .. } | Self::PeerAsked { .. } | Self::WindowOpen => Severity::Detail,
+            Self::LinkUp { .. }
+            | Self::Met { .. }
+            | Self::Epoch { .. }
+            | Self::HandedOver { .. }
+            | Self::Cleared { .. }
+            | Self::Asked { .. }
+            | Self::Witness { up: true }
+            | Self::Resumed { .. } => Severity::Notice,
+            Self::LinkDown { .. }
+            | Self::Suspected { .. }
+            | Self::WitnessRefused { .. }
+            | Self::Witness { up: false }
+            | Self::ClockStrays { .. }
+            | Self::Stalled { .. }
+            | Self::WindowFull { .. } => Severity::Warning,
+            Self::Incompatible { .. }
+            | Self::Holding { .. }
+            | Self::Diverged { .. }
+            | Self::EntriesDiffer { .. }
+            | Self::Panicked { .. }
+            | Self::Corrupted { .. } => Severity::Alarm,
+            Self::Stopped { cause: StopCause::Asked } => Severity::Notice,
+            Self::Stopped { .. } => Severity::Alarm,
+        }
+    }
+}
+
 /// Why a member wants to go on without its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suspicion {

@@ -123,6 +123,7 @@ impl Replica {
     /// A new epoch with other members: its asker orders from here on (rule O8).
     fn begin_epoch(&mut self, record: Record) {
         self.sequencer = record.asker;
+        self.began = record.epoch;
         self.agreement = Agreement::default();
         self.progress = Progress::default();
         self.divergence = None;

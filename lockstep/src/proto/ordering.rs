@@ -63,7 +63,7 @@ impl Replica {
         self.outputs.push_back(Output::Append(entry.clone()));
         let (index, epoch) = (entry.index, entry.epoch);
         let hand_over = match entry.kind {
-            EntryKind::HandOver { to } if epoch == self.membership.epoch() => Some(to),
+            EntryKind::HandOver { to } if epoch >= self.began => Some(to),
             _ => None,
         };
         self.log.append(entry, self.sequencer);

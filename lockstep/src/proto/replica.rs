@@ -21,7 +21,7 @@ use super::membership::Membership;
 use super::release::{Agreement, Difference};
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause, Suspicion};
-use crate::ids::{Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
+use crate::ids::{Epoch, Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
 use crate::limits;
 use crate::wire::frames::{Forward, Progress};
 
@@ -75,6 +75,8 @@ pub struct Replica {
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
     pub(super) stuck_since: Option<Mono>,
     pub(super) holding: Option<Mono>,
+    /// The last epoch that was no renewal: renewals keep its sequencer and its hand-overs.
+    pub(super) began: Epoch,
     /// When the epoch began here.
     pub(super) epoch_since: Option<Mono>,
     pub(super) standing: Standing,
@@ -148,6 +150,7 @@ impl Replica {
             reported_dead: false,
             stuck_since: None,
             holding: None,
+            began: Epoch(0),
             epoch_since: None,
             standing: Standing::Starting,
             stopped: false,
@@ -207,6 +210,11 @@ impl Replica {
             self.gateway.has_room()
         };
         room && self.kept.has_room()
+    }
+
+    /// The last entry whose outputs were released here.
+    pub fn released(&self) -> Index {
+        self.released
     }
 
     /// The state at a glance.

@@ -10,8 +10,7 @@
 //! one write per connection, when the consumer calls [`Network::flush`] or
 //! waits for the next event, and quinn sends it as soon as the consumer yields.
 //! [`Network::transmit`] does both, for a consumer that has something longer to
-//! do before it waits again. Spawn the consumer as a task: the future given to
-//! `block_on` costs a system call per wake-up.
+//! do before it waits again.
 //!
 //! **Back-pressure.** A connection whose queue is full refuses frames, by
 //! [`Network::budget`] or with an error, and says when it is
@@ -27,13 +26,16 @@
 //! knows better: the newest wins.
 
 mod dial;
+mod event;
 mod listen;
 mod network;
+mod port;
 mod ready;
 
 pub use dial::{Backoff, DialConfig};
+pub use event::{ConnectionId, Event, PortId};
 pub use listen::{Admit, ListenConfig, ListenStats};
-pub use network::{ConnectionId, Event, Network, PortId};
+pub use network::Network;
 
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod frame;
+mod greeting;
 mod settings;
 
 pub use connection::{Connection, Peer, Stats};

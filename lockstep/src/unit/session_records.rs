@@ -163,3 +163,76 @@ fn take_replies(
     let SessionRecord { token, last, lowest, .. } = record;
     Ok(Session { token, last, lowest, replies, bytes })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::ids::{Epoch, Index, Place};
+    use crate::record::Members;
+    use crate::unit::MembersView;
+
+    const HEADER: Header = Header {
+        index: Index(10),
+        now: LogTime(100),
+        digest: Digest::ZERO,
+        wakeup: None,
+        members: MembersView { epoch: Epoch(1), members: Members::NONE, sequencer: Place::A },
+        sessions: 1,
+    };
+
+    fn sound() -> SessionRecord {
+        SessionRecord {
+            id: SessionId(5),
+            token: Nonce(1),
+            last: LogTime(100),
+            lowest: RequestNumber(4),
+            replies: vec![ReplyRecord::Inline(Bytes::new()), ReplyRecord::Inline(Bytes::new())],
+        }
+    }
+
+    fn check(record: &SessionRecord) -> Result<(), RestoreError> {
+        let mut others = Sessions::new(UnitConfig::default());
+        let _ = others.open(Nonce(2), SessionId(3), LogTime(1));
+        check_session(record, SessionId(3), &HEADER, &others)
+    }
+
+    #[test]
+    fn a_session_that_could_not_be_is_refused() {
+        assert!(check(&sound()).is_ok());
+        for absurd in [
+            SessionRecord { id: SessionId(3), ..sound() },
+            SessionRecord { id: SessionId(11), ..sound() },
+            SessionRecord { token: Nonce(2), ..sound() },
+            SessionRecord { last: LogTime(101), ..sound() },
+            SessionRecord { lowest: RequestNumber(0), ..sound() },
+            SessionRecord { lowest: RequestNumber(5), ..sound() },
+            SessionRecord { lowest: RequestNumber(u64::MAX), ..sound() },
+        ] {
+            assert!(check(&absurd).is_err());
+        }
+    }
+
+    #[test]
+    fn a_session_is_written_within_the_bound_of_a_record() {
+        struct Longest(usize);
+        impl RecordSink for Longest {
+            fn record(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+                self.0 = self.0.max(bytes.len());
+                Ok(())
+            }
+        }
+        let replies = crate::limits::SESSION_REPLIES;
+        let session = Session {
+            token: Nonce(1),
+            last: LogTime(1),
+            lowest: RequestNumber(1),
+            replies: (0..replies).map(|_| Ok(Bytes::from(vec![0; 8000]))).collect(),
+            bytes: 0,
+        };
+        let mut longest = Longest(0);
+        write_session(SessionId(1), &session, &mut longest).unwrap();
+        assert!(longest.0 <= RECORD_BYTES, "{}", longest.0);
+        assert!(longest.0 > INLINE_BYTES - 8000);
+    }
+}

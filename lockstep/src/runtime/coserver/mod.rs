@@ -1,1 +1,237 @@
-//! x
+//! A CoServer process: one replica of a service, its links, its clients and its devices.
+//!
+//! ```no_run
+//! # use lockstep::runtime::coserver::{CoServer, Devices, Settings};
+//! # use lockstep::runtime::tls::Credentials;
+//! # async fn example<S: lockstep::machine::StateMachine>(
+//! #     settings: Settings, credentials: Credentials, service: S,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
+//! let coserver = CoServer::start(settings, credentials, service, Devices::default())?;
+//! let handle = coserver.handle();
+//! let cause = coserver.run().await;
+//! println!("ended: {cause}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The way of an input
+//!
+//! Everything but what blocks runs on one thread, in one task: waking a sleeping thread costs
+//! more than the rest of an input's way. The loop takes what has arrived, gives it to the
+//! replica's core, sends what the core says, yields once so that the packets leave, and only then
+//! executes the service. With [`Execution::Thread`] the service has a thread of its own, reached
+//! by a bounded queue each way.
+
+mod engine;
+mod events;
+mod executor;
+mod handle;
+mod intake;
+mod metrics;
+mod settings;
+mod wires;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::device::{Device, DeviceTable, Outside, Setup, StartError};
+use crate::digest::{Digest, Hasher};
+use crate::event::StopCause;
+use crate::ids::{DeviceId, Incarnation};
+use crate::machine::StateMachine;
+use crate::proto::{Config, Replica, Standing};
+use crate::runtime::clock::Clock;
+use crate::runtime::entropy::{self, NoEntropy};
+use crate::runtime::quic::BindError;
+use crate::runtime::tls::Credentials;
+use crate::unit;
+use crate::wire::frames::{Environment, Versions};
+use crate::wire::header;
+
+pub use executor::ExecutorError;
+pub use handle::{Handle, Unanswered};
+pub use metrics::{Counters, MetricsSnapshot};
+pub use settings::{Execution, LinkAddresses, Settings, SettingsError};
+
+use engine::Engine;
+use executor::Executor;
+use metrics::Metrics;
+use wires::Wires;
+
+/// A CoServer told to stop waits this long for its farewell to reach the peer and its devices to
+/// say theirs.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Why a CoServer could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// The settings.
+    #[error("the settings cannot be used")]
+    Settings(#[from] SettingsError),
+    /// A port.
+    #[error("a port cannot be opened")]
+    Bind(#[from] BindError),
+    /// A device.
+    #[error(transparent)]
+    Device(#[from] StartError),
+    /// The service's thread.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// A queue.
+    #[error("a queue cannot be made")]
+    Queue(#[from] crate::sync::CapacityError),
+    /// Randomness.
+    #[error(transparent)]
+    Entropy(#[from] NoEntropy),
+    /// The program was built so that a panic ends the process.
+    #[error(transparent)]
+    Panics(#[from] unit::AbortRefused),
+}
+
+/// The outside halves of a service's devices and the table that names them.
+#[derive(Default)]
+pub struct Devices {
+    /// The table; its digest is part of what the CoServers compare.
+    pub table: DeviceTable,
+    /// One outside half for each row, in the same order.
+    pub outsides: Vec<Box<dyn Outside>>,
+}
+
+/// A CoServer, ready to run.
+pub struct CoServer<S: StateMachine> {
+    engine: Engine<S>,
+    handle: Handle,
+    incarnation: Incarnation,
+    linger: Duration,
+}
+
+impl<S: StateMachine> CoServer<S> {
+    /// Opens the ports and starts the devices. To be called within a tokio runtime; a
+    /// current-thread one is fastest.
+    ///
+    /// # Errors
+    /// What keeps it from starting. Nothing is left open.
+    pub fn start(
+        settings: Settings,
+        credentials: Credentials,
+        service: S,
+        devices: Devices,
+    ) -> Result<Self, StartupError> {
+        unit::check_unwinding()?;
+        settings.check()?;
+        let clock = Clock::start();
+        let boot = entropy::boot()?;
+        let config = core_config(&settings, &service, &devices.table);
+        let wires = Wires::open(&settings, credentials)?;
+        let (intake, inputs) = intake::intake()?;
+        let started = start_devices(&settings, boot.incarnation, devices, |device| {
+            crate::device::Inputs::new(device, intake.clone())
+        })?;
+        let (handle, requests) = handle::handle()?;
+        // The follower's window may be twice as long as the sequencer's.
+        let window = 2 * settings.window_entries + 1024;
+        let mut engine = Engine {
+            replica: Replica::new(config, boot, clock.now()),
+            wires,
+            executor: Executor::start(service, settings.execution, window)?,
+            devices: started,
+            inputs,
+            requests,
+            _handle: handle.clone(),
+            clock,
+            metrics: Metrics::new(),
+            sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            sleep_until: None,
+            to_execute: VecDeque::new(),
+            stopped: None,
+        };
+        engine.tell_devices(Standing::Starting);
+        Ok(Self { engine, handle, incarnation: boot.incarnation, linger: settings.linger })
+    }
+
+    /// For questions and commands while it runs.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// This process.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// Runs until the CoServer is told to stop, or is out of the pair. A CoServer that is out
+    /// first refuses its clients for the configured time.
+    pub async fn run(mut self) -> StopCause {
+        let cause = self.engine.run().await;
+        let linger = match cause {
+            StopCause::Asked => LAST_WORDS,
+            _ => self.linger,
+        };
+        let until = self.engine.clock.mono().plus(linger);
+        self.engine.linger(until).await;
+        let Engine { mut devices, mut inputs, wires, .. } = self.engine;
+        inputs.close();
+        devices.iter_mut().for_each(|device| device.stop());
+        wires.shutdown(&cause.to_string()).await;
+        cause
+    }
+}
+
+fn start_devices(
+    settings: &Settings,
+    incarnation: Incarnation,
+    devices: Devices,
+    inputs: impl Fn(DeviceId) -> crate::device::Inputs,
+) -> Result<Vec<Box<dyn Device>>, StartError> {
+    (0..=u16::MAX)
+        .map(DeviceId)
+        .zip(devices.outsides)
+        .map(|(device, outside)| {
+            let inputs = inputs(device);
+            outside.start(Setup { device, place: settings.place, incarnation, inputs })
+        })
+        .collect()
+}
+
+fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &DeviceTable) -> Config {
+    let identity = service.identity();
+    Config {
+        pair: settings.pair,
+        place: settings.place,
+        links: u8::try_from(settings.links.len()).unwrap_or(u8::MAX),
+        environment: Environment {
+            service: identity.name,
+            service_version: identity.version,
+            configuration: shared_digest(settings, identity.configuration, table),
+            protocol: Versions { oldest: header::VERSION, newest: header::VERSION },
+        },
+        silence: settings.silence,
+        silence_floor: settings.silence_floor,
+        heartbeat: settings.heartbeat,
+        slow_limit: settings.slow_limit,
+        forward_delay: settings.forward_delay,
+        hold_limit: settings.hold_limit,
+        window_entries: settings.window_entries,
+        window_bytes: settings.window_bytes,
+        divergence: settings.divergence,
+    }
+}
+
+/// Everything that must be the same on both: the service's configuration, its devices, and the
+/// bounds and the policy that both act on.
+fn shared_digest(settings: &Settings, service: Digest, table: &DeviceTable) -> Digest {
+    use crate::proto::DivergencePolicy::{Hold, Prefer, Sequencer};
+    let mut hasher = Hasher::after(service);
+    hasher
+        .bytes(&table.digest().0)
+        .bytes(&unit::UnitConfig::default().digest().0)
+        .number(settings.links.len() as u64)
+        .number(settings.window_entries as u64)
+        .number(settings.window_bytes as u64)
+        .byte(match settings.divergence {
+            Sequencer => 0,
+            Prefer(place) => 1 + place.slot() as u8,
+            Hold => 3,
+        });
+    hasher.finish()
+}

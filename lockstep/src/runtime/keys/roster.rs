@@ -39,7 +39,7 @@ pub struct Roster {
 
 impl Roster {
     /// Most keys that a roster takes. It is read from configuration and stays
-    /// in memory; 65,536 keys are about 5 MB. One more is refused.
+    /// in memory; 65,536 keys are a few MB. One more is refused.
     pub const KEYS_MAX: usize = 65_536;
 
     /// A roster that knows nobody.

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::network::Outbox;
+use super::port::Outbox;
 use crate::ids::Place;
 use crate::runtime::keys::Role;
 use crate::runtime::quic::{Endpoint, EndpointConfig, Settings};

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
-use super::network::Outbox;
+use super::port::Outbox;
 use crate::ids::Place;
 use crate::runtime::keys::Role;
 use crate::runtime::quic::{Attempt, CloseCode, Endpoint, EndpointConfig, Settings, SetupError};
 use crate::runtime::tls::Purpose;
 
-/// Handshakes of one port in flight at a time; each takes some 50 KiB and ends
+/// Handshakes of one port in flight at a time: enough for a wave of clients that
+/// come back together, few enough that their memory does not count. Each ends
 /// after `setup_within`. Further attempts are ignored, and an honest peer
 /// repeats its first packet.
 const HANDSHAKES_MAX: usize = 64;

@@ -12,137 +12,21 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::dial::{self, DialConfig};
+use super::event::{ConnectionId, Event, PortId};
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
+use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
 use super::ready::{ReadySet, Source};
 use crate::runtime::quic::{
-    BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
+    BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, Stats,
 };
 use crate::runtime::tls::Credentials;
 
-/// New connections and failures waiting for the consumer. Connections beyond
-/// wait in their handshakes, failures beyond are counted and dropped.
-const NEWS_MAX: usize = 64;
-
 /// Events given out before the consumer's task must yield once, so that quinn
 /// can send and receive meanwhile however much has already arrived.
-const TURN: u32 = 128;
+const TURN: u32 = 256;
 
 /// The source that is no connection: news from ports.
 const NEWS: u64 = 0;
-
-/// One port of a [`Network`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PortId(u16);
-
-/// One connection of a [`Network`]; never used again for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId(u64);
-
-/// What happened on a network. Each `Up` is followed by exactly one `Down`.
-#[derive(Debug)]
-pub enum Event {
-    /// A peer is connected, its key and role proved.
-    Up {
-        /// On this port.
-        port: PortId,
-        /// The connection.
-        connection: ConnectionId,
-        /// Who it is.
-        peer: Peer,
-    },
-    /// A peer sent a frame.
-    Frame {
-        /// On this port.
-        port: PortId,
-        /// Over this connection.
-        connection: ConnectionId,
-        /// The frame.
-        frame: Bytes,
-    },
-    /// A connection that refused a frame can take it now, and at least half of
-    /// its queue.
-    Writable {
-        /// The connection.
-        connection: ConnectionId,
-    },
-    /// A connection is over; what was queued for it is gone.
-    Down {
-        /// On this port.
-        port: PortId,
-        /// The connection.
-        connection: ConnectionId,
-        /// How it ended.
-        lost: Lost,
-    },
-    /// An attempt to connect, of this side or a peer's, came to nothing. A port
-    /// that dials tries again by itself. Under a flood not all are reported.
-    Failed {
-        /// On this port.
-        port: PortId,
-        /// Why.
-        error: SetupError,
-    },
-}
-
-/// What port tasks tell the consumer.
-enum News {
-    Arrived { port: PortId, connection: Box<Connection>, place: Option<OwnedSemaphorePermit> },
-    Failed { port: PortId, error: SetupError },
-}
-
-/// The way from a port's tasks to the consumer.
-#[derive(Clone)]
-pub(super) struct Outbox {
-    port: PortId,
-    news: mpsc::Sender<News>,
-}
-
-/// The network is gone.
-pub(super) struct Gone;
-
-impl Outbox {
-    pub(super) async fn arrived(
-        &self,
-        connection: Connection,
-        place: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Gone> {
-        let news = News::Arrived { port: self.port, connection: Box::new(connection), place };
-        self.news.send(news).await.map_err(|_| Gone)
-    }
-
-    pub(super) fn failed(&self, error: SetupError) {
-        tracing::debug!(port = self.port.0, %error, "attempt to connect failed");
-        // Half of the room is kept for connections.
-        if self.news.capacity() > NEWS_MAX / 2 {
-            let _ = self.news.try_send(News::Failed { port: self.port, error });
-        }
-    }
-}
-
-struct Port {
-    endpoint: Endpoint,
-    /// Whether a new connection takes the place of the last.
-    single: bool,
-    /// The newest connection.
-    current: Option<ConnectionId>,
-    counters: Arc<Counters>,
-    /// Ends with the port.
-    _task: JoinSet<()>,
-}
-
-struct Slot {
-    connection: Connection,
-    port: PortId,
-    waker: Waker,
-    reading: bool,
-    /// Bytes of the largest frame refused since the last `Writable`.
-    starved: usize,
-    /// In `Network::unflushed`.
-    unflushed: bool,
-    /// Its place among those that the port admits, given back on drop.
-    place: Option<OwnedSemaphorePermit>,
-    queue: usize,
-}
 
 /// All connections of a process. See the [module](super) for how it is used.
 pub struct Network {
@@ -488,7 +372,12 @@ impl Network {
         let slot = self.slots.get_mut(&id)?;
         let waker = slot.waker.clone();
         let mut cx = Context::from_waker(&waker);
-        let flushed = slot.connection.poll_flush(&mut cx);
+        // What was queued since the last flush stays together with what may
+        // follow; only what the stream did not take is tried here.
+        let flushed = match slot.unflushed {
+            true => Poll::Pending,
+            false => slot.connection.poll_flush(&mut cx),
+        };
         if slot.is_relieved() {
             slot.starved = 0;
             slot.waker.wake_by_ref();
@@ -520,13 +409,6 @@ impl Network {
         }
         self.events.push_back(Event::Down { port: slot.port, connection: id, lost });
         Some(slot)
-    }
-}
-
-impl Slot {
-    /// Whether somebody waits for room and there is enough again.
-    fn is_relieved(&self) -> bool {
-        self.starved > 0 && self.connection.budget() >= self.starved.max(self.queue / 2)
     }
 }
 

@@ -118,6 +118,30 @@ async fn a_link_carries_frames_both_ways() {
 }
 
 #[tokio::test]
+async fn answers_to_what_has_arrived_leave_together() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let mut b = link_b(&cast, a.addr());
+    let (at_a, at_b) = tokio::join!(a.up(), b.up());
+    for _ in 0..10 {
+        b.net.send(at_b, Bytes::from_static(b"ask")).unwrap();
+    }
+    b.net.transmit().await;
+    // They came in one packet. A write of its own for each answer would make
+    // quinn's buffer slow, and the work of sending them as much again.
+    for answered in 0..10 {
+        assert_eq!(a.net.stats(at_a).unwrap().queued, answered * 7);
+        assert_eq!(a.frame().await, "ask");
+        a.net.send(at_a, Bytes::from_static(b"yes")).unwrap();
+    }
+    a.net.transmit().await;
+    assert_eq!(a.net.stats(at_a).unwrap().queued, 0);
+    for _ in 0..10 {
+        assert_eq!(b.frame().await, "yes");
+    }
+}
+
+#[tokio::test]
 async fn two_links_are_two_connections() {
     let cast = Cast::new();
     let (mut a, mut b) = (link_a(&cast), Network::new(cast.of(B)));

@@ -188,18 +188,18 @@ impl Connection {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Waits for the next frame. Cancel-safe.
+    /// Waits for the next frame, and before it waits, writes what is queued.
+    /// Cancel-safe.
     ///
     /// # Errors
     /// If the connection is lost.
     pub async fn recv(&mut self) -> Result<Bytes, Lost> {
-        poll_fn(|cx| {
-            // Frames queued by the caller must not wait for the peer to speak.
-            if let Poll::Ready(Err(lost)) = self.poll_flush(cx) {
-                // What the peer sent before it closed comes first.
-                return self.poll_recv(cx).map(|frame| frame.map_err(|_| lost));
-            }
-            self.poll_recv(cx)
+        poll_fn(|cx| match self.poll_recv(cx) {
+            Poll::Ready(received) => Poll::Ready(received),
+            Poll::Pending => match self.poll_flush(cx) {
+                Poll::Ready(Err(lost)) => Poll::Ready(Err(lost)),
+                _ => Poll::Pending,
+            },
         })
         .await
     }

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, NoneTokenStore, RecvStream, SendStream, ServerConfig, TokioRuntime,
-    ValidationTokenConfig, VarInt,
+    ClientConfig, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
-use rustls::pki_types::CertificateDer;
 
 use super::error::Attempted;
-use super::{BindError, CloseCode, Connection, Peer, Settings, SetupError};
-use crate::runtime::keys::{PublicKey, Role};
-use crate::runtime::tls::{self, Credentials, KeyRefusal, Purpose};
+use super::{BindError, CloseCode, Connection, Settings, SetupError};
+use crate::runtime::keys::Role;
+use crate::runtime::tls::{self, Credentials, Purpose};
 
 /// Connection attempts that quinn keeps until they are looked at, which happens
 /// at the next turn of the accepting task; more are refused.
@@ -25,10 +23,6 @@ const INCOMING_MAX: usize = 64;
 /// them; what is over is dropped and will be repeated by an honest peer.
 const INCOMING_BYTES: u64 = 4 << 10;
 const INCOMING_BYTES_ALL: u64 = 64 << 10;
-
-/// The greeting: these bytes, then the largest frame taken, little-endian.
-const MAGIC: [u8; 8] = *b"lockstep";
-const GREETING: usize = MAGIC.len() + 4;
 
 /// The name that TLS asks for in a dial; peers are known by key, not by name.
 const NO_NAME: &str = "lockstep";
@@ -56,11 +50,12 @@ pub struct Endpoint {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    credentials: Credentials,
+/// What an endpoint's connections have in common.
+pub(super) struct Shared {
+    pub(super) credentials: Credentials,
     purpose: Purpose,
     wanted: Vec<Role>,
-    settings: Settings,
+    pub(super) settings: Settings,
     /// The accepting side's configuration but for the handshake, which has one
     /// of its own each time.
     server: Option<ServerConfig>,
@@ -248,95 +243,6 @@ impl Shared {
         config.transport_config(self.settings.transport(0)).token_store(Arc::new(NoneTokenStore));
         Ok((config, refusal))
     }
-
-    async fn greet_as_dialler(
-        &self,
-        connection: quinn::Connection,
-        attempted: &Attempted,
-    ) -> Result<Connection, SetupError> {
-        let named = |error| attempted.failed(error, None);
-        let mut streams = connection.open_bi().await.map_err(named)?;
-        self.send_greeting(&connection, &mut streams.0, attempted).await?;
-        self.up(connection, streams, attempted).await
-    }
-
-    async fn greet_as_acceptor(
-        &self,
-        connection: quinn::Connection,
-        attempted: &Attempted,
-    ) -> Result<Connection, SetupError> {
-        let named = |error| attempted.failed(error, None);
-        let mut streams = connection.accept_bi().await.map_err(named)?;
-        self.send_greeting(&connection, &mut streams.0, attempted).await?;
-        self.up(connection, streams, attempted).await
-    }
-
-    async fn send_greeting(
-        &self,
-        connection: &quinn::Connection,
-        stream: &mut SendStream,
-        attempted: &Attempted,
-    ) -> Result<(), SetupError> {
-        let mut greeting = [0; GREETING];
-        greeting[..MAGIC.len()].copy_from_slice(&MAGIC);
-        let max = u32::try_from(self.settings.frame_max).unwrap_or(u32::MAX);
-        greeting[MAGIC.len()..].copy_from_slice(&max.to_le_bytes());
-        stream.write_all(&greeting).await.map_err(|_| lost_or_rude(connection, attempted))
-    }
-
-    /// Reads the peer's greeting; with it the connection is up.
-    async fn up(
-        &self,
-        connection: quinn::Connection,
-        mut streams: (SendStream, RecvStream),
-        attempted: &Attempted,
-    ) -> Result<Connection, SetupError> {
-        let mut greeting = [0; GREETING];
-        streams
-            .1
-            .read_exact(&mut greeting)
-            .await
-            .map_err(|_| lost_or_rude(&connection, attempted))?;
-        let (magic, max) = greeting.split_at(MAGIC.len());
-        if magic != MAGIC {
-            return Err(lost_or_rude(&connection, attempted));
-        }
-        let max = max.iter().rev().fold(0, |max, byte| max << 8 | usize::from(*byte));
-        let peer = self.peer(&connection, attempted)?;
-        Ok(Connection::new(connection, streams, peer, max, &self.settings))
-    }
-
-    fn peer(
-        &self,
-        connection: &quinn::Connection,
-        attempted: &Attempted,
-    ) -> Result<Peer, SetupError> {
-        let remote = attempted.remote;
-        let key = key_of(connection)
-            .ok_or(SetupError::PeerKey { remote, refusal: KeyRefusal::NotEd25519 })?;
-        let role = self
-            .credentials
-            .roster()
-            .role_of(&key)
-            .ok_or(SetupError::PeerKey { remote, refusal: KeyRefusal::Unknown { key } })?;
-        Ok(Peer { role, key, remote })
-    }
-}
-
-/// A stream that failed because the connection did, or else a peer that does not
-/// speak this framing, which is then told so.
-fn lost_or_rude(connection: &quinn::Connection, attempted: &Attempted) -> SetupError {
-    if let Some(error) = connection.close_reason() {
-        return attempted.failed(error, None);
-    }
-    connection.close(VarInt::from_u32(CloseCode::BAD_GREETING.0), b"no lockstep greeting");
-    SetupError::Greeting { remote: attempted.remote }
-}
-
-fn key_of(connection: &quinn::Connection) -> Option<PublicKey> {
-    let identity = connection.peer_identity()?;
-    let chain = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    PublicKey::from_spki(chain.first()?)
 }
 
 /// The endpoint's part that must be the same after a restart: with it a new

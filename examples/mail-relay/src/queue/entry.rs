@@ -1,0 +1,256 @@
+//! One mail in the queue.
+
+use std::fmt;
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::retry::backoff;
+use super::{HopReply, Outcome, QueueConfig, QueueEvent};
+use crate::limits;
+use crate::smtp::client::{Delivery, Report, SessionFailure};
+use crate::smtp::{Mailbox, Message, ReversePath};
+
+/// A mail's name: a counter that never repeats, and the time of acceptance.
+/// Shown as `NUMBER-SECONDS` in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Archive, Serialize, Deserialize)]
+#[rkyv(derive(PartialEq, Eq, PartialOrd, Ord))]
+pub struct QueueId {
+    /// From 1, one more for each mail.
+    pub number: u64,
+    /// Log time of acceptance, nanoseconds since the Unix epoch.
+    pub accepted: u64,
+}
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}-{:X}", self.number, self.accepted / limits::SECOND)
+    }
+}
+
+/// A mail and what has become of it so far.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct QueuedMail {
+    /// Who is told of failures.
+    pub from: ReversePath,
+    /// Whom it is for, in the order given.
+    pub recipients: Vec<Recipient>,
+    /// The text, trace field included.
+    pub message: Message,
+    /// Log time of acceptance.
+    pub accepted: u64,
+    /// Where it stands.
+    pub state: MailState,
+    /// Attempts that ended with a transient failure.
+    pub attempts: u32,
+    /// Connections lost under it, of those.
+    pub lost: u32,
+}
+
+/// Where a mail stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum MailState {
+    /// For its next attempt, at this log time.
+    Waiting(u64),
+    /// Under delivery.
+    Running,
+}
+
+/// One recipient and its fate.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Recipient {
+    /// The address.
+    pub mailbox: Mailbox,
+    /// Its fate so far.
+    pub state: RecipientState,
+}
+
+/// A recipient's fate.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum RecipientState {
+    /// Still to be delivered; with the last transient failure.
+    Pending(Option<Failure>),
+    /// The next hop took it.
+    Delivered,
+    /// Given up; the sender is still to be told.
+    Failed(Failure),
+    /// Given up and told, or there was nobody to tell.
+    Reported,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Failure {
+    /// What the next hop said; its code is 0 if it said nothing.
+    pub reply: HopReply,
+    /// Log time of the attempt.
+    pub time: u64,
+}
+
+impl QueuedMail {
+    pub(super) fn new(
+        from: ReversePath,
+        recipients: Vec<Mailbox>,
+        message: Message,
+        now: u64,
+    ) -> QueuedMail {
+        let pending = |mailbox| Recipient { mailbox, state: RecipientState::Pending(None) };
+        QueuedMail {
+            from,
+            recipients: recipients.into_iter().map(pending).collect(),
+            message,
+            accepted: now,
+            state: MailState::Waiting(now),
+            attempts: 0,
+            lost: 0,
+        }
+    }
+
+    /// What the mail costs of the queue's octets. It does not change while the
+    /// mail is in the queue.
+    pub(super) fn cost(&self) -> u64 {
+        let addresses: usize = self.recipients.iter().map(|r| recipient_cost(&r.mailbox)).sum();
+        self.message.size() + addresses as u64 + limits::QUEUE_MAIL_OVERHEAD
+    }
+
+    pub(super) fn expiry(&self, config: &QueueConfig) -> u64 {
+        self.accepted.saturating_add(config.give_up)
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending().next().is_some()
+    }
+
+    fn pending(&self) -> impl Iterator<Item = &Recipient> {
+        self.recipients.iter().filter(|r| matches!(r.state, RecipientState::Pending(_)))
+    }
+
+    /// What the next attempt is about. Its recipients are the first pending
+    /// ones, and stay so until it ends.
+    pub(super) fn delivery(&self, id: QueueId) -> Delivery {
+        let recipients = self.pending().take(limits::DELIVERY_RECIPIENTS);
+        Delivery {
+            token: id.number,
+            from: self.from.clone(),
+            recipients: recipients.map(|r| r.mailbox.clone()).collect(),
+            message: self.message.clone(),
+        }
+    }
+
+    /// Enters what an attempt brought. A report for fewer recipients than were
+    /// asked leaves the others as they are.
+    pub(super) fn apply(
+        &mut self,
+        id: QueueId,
+        now: u64,
+        report: &Report,
+        events: &mut Vec<QueueEvent>,
+    ) {
+        let pending = self
+            .recipients
+            .iter_mut()
+            .filter(|r| matches!(r.state, RecipientState::Pending(_)))
+            .take(limits::DELIVERY_RECIPIENTS);
+        for (recipient, outcome) in pending.zip(&report.outcomes) {
+            recipient.state = match outcome {
+                Some(Outcome::Delivered) => {
+                    events.push(QueueEvent::Delivered(id, recipient.mailbox.clone()));
+                    RecipientState::Delivered
+                }
+                Some(Outcome::Permanent(reply)) => {
+                    let failure = Failure { reply: reply.clone(), time: now };
+                    let mailbox = recipient.mailbox.clone();
+                    events.push(QueueEvent::Failed(id, mailbox, failure.clone()));
+                    RecipientState::Failed(failure)
+                }
+                Some(Outcome::Transient(reply)) => {
+                    RecipientState::Pending(Some(Failure { reply: reply.clone(), time: now }))
+                }
+                None => RecipientState::Pending(Some(session_failure(report, now))),
+            };
+        }
+    }
+
+    /// Counts a failed attempt and says when the next one is.
+    pub(super) fn next_attempt(
+        &mut self,
+        config: &QueueConfig,
+        now: u64,
+        random: u64,
+        report: &Report,
+        hop_not_before: u64,
+    ) -> u64 {
+        let undecided = report.outcomes.iter().any(Option::is_none);
+        let transient =
+            report.outcomes.iter().flatten().any(|o| matches!(o, Outcome::Transient(_)));
+        match &report.failure {
+            // Nobody was asked: the hop's own pause is enough.
+            Some(SessionFailure::Unreachable(_)) => return hop_not_before.max(now),
+            Some(SessionFailure::Lost(_)) if undecided && self.lost < limits::LOST_RETRIES => {
+                self.lost += 1;
+                return now.saturating_add(backoff(
+                    limits::LOST_RETRY,
+                    limits::LOST_RETRY,
+                    0,
+                    random,
+                ));
+            }
+            // More recipients than one delivery takes: the rest is not late.
+            None if !transient => return now,
+            _ => {}
+        }
+        let pause = backoff(config.retry_first, config.retry_most, self.attempts, random);
+        self.attempts = self.attempts.saturating_add(1);
+        // The last attempt is made when time runs out, not before.
+        now.saturating_add(pause).min(self.expiry(config).saturating_sub(1)).max(now)
+    }
+
+    /// Fails whoever is still pending (RFC 3463: 4.4.7, delivery time expired).
+    pub(super) fn give_up(&mut self, id: QueueId, now: u64, events: &mut Vec<QueueEvent>) {
+        for recipient in &mut self.recipients {
+            if let RecipientState::Pending(last) = &recipient.state {
+                let failure = last.clone().unwrap_or_else(|| expired(now));
+                let mailbox = recipient.mailbox.clone();
+                events.push(QueueEvent::Failed(id, mailbox, failure.clone()));
+                recipient.state = RecipientState::Failed(failure);
+            }
+        }
+    }
+
+    pub(super) fn unreported(&self) -> impl Iterator<Item = (&Mailbox, &Failure)> {
+        self.recipients.iter().filter_map(|recipient| match &recipient.state {
+            RecipientState::Failed(failure) => Some((&recipient.mailbox, failure)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn has_unreported(&self) -> bool {
+        self.unreported().next().is_some()
+    }
+
+    pub(super) fn mark_reported(&mut self) {
+        for recipient in &mut self.recipients {
+            if matches!(recipient.state, RecipientState::Failed(_)) {
+                recipient.state = RecipientState::Reported;
+            }
+        }
+    }
+}
+
+/// An address, and what may be remembered of its last failure.
+fn recipient_cost(mailbox: &Mailbox) -> usize {
+    mailbox.local().len() + mailbox.domain().len() + limits::REPLY_TEXT
+}
+
+fn session_failure(report: &Report, time: u64) -> Failure {
+    let mut text = match &report.failure {
+        Some(failure) => failure.to_string(),
+        None => "the next hop gave no answer".to_owned(),
+    };
+    text = text.chars().filter(|c| matches!(c, ' '..='~')).take(limits::REPLY_TEXT).collect();
+    Failure { reply: HopReply { code: 0, status: "4.4.2".to_owned(), text }, time }
+}
+
+fn expired(time: u64) -> Failure {
+    let text = "no delivery was possible in the time allowed".to_owned();
+    Failure { reply: HopReply { code: 0, status: "4.4.7".to_owned(), text }, time }
+}

@@ -1,0 +1,312 @@
+//! The mail queue: what is kept, when each mail is tried, and what is told to
+//! whom when it fails.
+//!
+//! # Driving it
+//! 1. [`Queue::submit`] for each [`AcceptedMail`];
+//!    its answer is the session's verdict.
+//! 2. [`Queue::next_job`] until `None`, after every change and when the time of
+//!    [`Queue::next_wakeup`] comes; each [`Job`] becomes a connection to the next
+//!    hop and a [`Delivery`] on it.
+//! 3. [`Queue::finish`] with the session's report, once per job.
+//!
+//! Every method that decides about time takes `now`; back-off is spread by random
+//! numbers that the caller gives. The same calls give the same queue on both
+//! CoServers, whatever their hardware.
+
+mod bounce;
+mod entry;
+mod retry;
+mod trace;
+
+#[cfg(test)]
+mod stories;
+
+pub use entry::{Failure, MailState, QueueId, QueuedMail, Recipient};
+pub use retry::HopState;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::limits;
+use crate::smtp::client::{Delivery, HopReply, Outcome, Report, SessionFailure};
+use crate::smtp::server::{AcceptedMail, Refusal};
+use crate::smtp::{Domain, Mailbox, ReversePath};
+
+/// Configuration of the queue; equal on both CoServers. Times in nanoseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// The relay's own name, in trace fields and bounces.
+    pub hostname: Domain,
+    /// The next hop's name, in bounces only.
+    pub next_hop: String,
+    /// Most mails at once.
+    pub max_mails: u64,
+    /// Most octets at once, [`limits::QUEUE_MAIL_OVERHEAD`] per mail included.
+    pub max_bytes: u64,
+    /// Most deliveries at once.
+    pub max_deliveries: u32,
+    /// Pause after a mail's first transient failure; it doubles from then on.
+    pub retry_first: u64,
+    /// Longest such pause.
+    pub retry_most: u64,
+    /// Age at which a mail is given up and reported.
+    pub give_up: u64,
+}
+
+impl QueueConfig {
+    /// The defaults of [`limits`].
+    pub fn new(hostname: Domain, next_hop: &str) -> QueueConfig {
+        QueueConfig {
+            hostname,
+            next_hop: next_hop.to_owned(),
+            max_mails: limits::QUEUE_MAILS,
+            max_bytes: limits::QUEUE_BYTES,
+            max_deliveries: limits::DELIVERIES,
+            retry_first: limits::RETRY_FIRST,
+            retry_most: limits::RETRY_MOST,
+            give_up: limits::GIVE_UP,
+        }
+    }
+}
+
+/// The queue. Plain data, so that it can be frozen at any moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct Queue {
+    /// Every mail, oldest first.
+    mails: BTreeMap<QueueId, QueuedMail>,
+    /// Waiting mails by the time of their next attempt.
+    due: BTreeSet<(u64, QueueId)>,
+    /// Mails under delivery, by token.
+    running: BTreeMap<u64, QueueId>,
+    bytes: u64,
+    last_number: u64,
+    hop: HopState,
+}
+
+/// One delivery to be made now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Which mail; for events.
+    pub id: QueueId,
+    /// What to give to a client session. Its token is the job's name.
+    pub delivery: Delivery,
+}
+
+/// Something worth telling, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueEvent {
+    /// The next hop took the mail for this recipient.
+    Delivered(QueueId, Mailbox),
+    /// The mail will be tried again for its other recipients at this time.
+    Deferred(QueueId, u64),
+    /// The mail is given up for this recipient.
+    Failed(QueueId, Mailbox, Failure),
+    /// Failures of the first were reported to its sender by the second.
+    Bounced(QueueId, QueueId),
+    /// Failures of a mail without a sender, which nobody is told of (RFC 5321
+    /// section 6.1).
+    Discarded(QueueId),
+    /// The mail has no recipient left and is out of the queue.
+    Removed(QueueId),
+}
+
+impl Queue {
+    /// Takes a mail over: it gets a name, a trace field, and is due at once.
+    ///
+    /// # Errors
+    /// [`Refusal::QueueFull`] at a bound, [`Refusal::Loop`] for a mail that has
+    /// passed [`limits::RECEIVED_FIELDS`] hops.
+    pub fn submit(
+        &mut self,
+        config: &QueueConfig,
+        now: u64,
+        mail: AcceptedMail,
+    ) -> Result<QueueId, Refusal> {
+        if trace::count_received(&mail.message.content) > limits::RECEIVED_FIELDS {
+            return Err(Refusal::Loop);
+        }
+        let id = QueueId { number: self.last_number + 1, accepted: now };
+        let mut message = mail.message;
+        message.trace = trace::received(config, id, &mail.client, &mail.recipients);
+        let entry = QueuedMail::new(mail.from, mail.recipients, message, now);
+        if entry.cost() > self.room(config) {
+            return Err(Refusal::QueueFull);
+        }
+        self.insert(id, entry);
+        Ok(id)
+    }
+
+    /// Octets of a mail that [`Queue::submit`] would still take; 0 when full.
+    pub fn room(&self, config: &QueueConfig) -> u64 {
+        if self.mails.len() as u64 >= config.max_mails {
+            return 0;
+        }
+        config.max_bytes.saturating_sub(self.bytes)
+    }
+
+    /// The next delivery to be made at `now`, if there is one and the bound on
+    /// deliveries allows it. It must be answered by [`Queue::finish`].
+    pub fn next_job(&mut self, config: &QueueConfig, now: u64) -> Option<Job> {
+        let running = self.running.len() as u64;
+        if running >= u64::from(self.hop.most_deliveries(config)) || now < self.hop.not_before() {
+            return None;
+        }
+        let (time, id) = *self.due.first()?;
+        if time > now {
+            return None;
+        }
+        self.due.remove(&(time, id));
+        let mail = self.mails.get_mut(&id)?;
+        mail.state = MailState::Running;
+        self.running.insert(id.number, id);
+        Some(Job { id, delivery: mail.delivery(id) })
+    }
+
+    /// When to call [`Queue::expire`] and [`Queue::next_job`] next if nothing
+    /// else happens before; `None` when only a running delivery can change
+    /// anything.
+    pub fn next_wakeup(&self, config: &QueueConfig) -> Option<u64> {
+        let slots = self.running.len() as u64;
+        let attempt = (slots < u64::from(self.hop.most_deliveries(config)))
+            .then(|| self.due.first())
+            .flatten()
+            .map(|(time, _)| (*time).max(self.hop.not_before()));
+        let expiry = self.waiting().next().map(|(_, mail)| mail.expiry(config));
+        attempt.into_iter().chain(expiry).min()
+    }
+
+    /// Takes the report of a job's session. `random` spreads the next attempt.
+    /// A report for a job that is not running is ignored.
+    pub fn finish(
+        &mut self,
+        config: &QueueConfig,
+        now: u64,
+        random: u64,
+        report: Report,
+    ) -> Vec<QueueEvent> {
+        let mut events = Vec::new();
+        let Some(id) = self.running.remove(&report.token) else { return events };
+        match &report.failure {
+            Some(SessionFailure::Unreachable(_)) => self.hop.on_unreachable(now, random),
+            _ => self.hop.on_reached(),
+        }
+        let Some(mail) = self.mails.get_mut(&id) else { return events };
+        mail.apply(id, now, &report, &mut events);
+        if mail.is_pending() && mail.expiry(config) > now.saturating_add(1) {
+            let time = mail.next_attempt(config, now, random, &report, self.hop.not_before());
+            mail.state = MailState::Waiting(time);
+            self.due.insert((time, id));
+            events.push(QueueEvent::Deferred(id, time));
+        } else {
+            mail.give_up(id, now, &mut events);
+        }
+        self.settle(config, now, id, &mut events);
+        events
+    }
+
+    /// Gives up what is too old and not under delivery. A mail under delivery
+    /// is given up when that ends.
+    pub fn expire(&mut self, config: &QueueConfig, now: u64) -> Vec<QueueEvent> {
+        let mut events = Vec::new();
+        let old = self.waiting().take_while(|(_, mail)| mail.expiry(config) <= now);
+        let old: Vec<QueueId> = old.map(|(id, _)| *id).collect();
+        for id in old {
+            let Some(mail) = self.mails.get_mut(&id) else { continue };
+            if let MailState::Waiting(time) = mail.state {
+                self.due.remove(&(time, id));
+            }
+            mail.give_up(id, now, &mut events);
+            self.settle(config, now, id, &mut events);
+        }
+        events
+    }
+
+    /// Mails in the queue.
+    pub fn len(&self) -> usize {
+        self.mails.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.mails.is_empty()
+    }
+
+    /// Octets in the queue, as the bound counts them.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Deliveries under way.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// One mail.
+    pub fn get(&self, id: QueueId) -> Option<&QueuedMail> {
+        self.mails.get(&id)
+    }
+
+    /// Every mail, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (&QueueId, &QueuedMail)> {
+        self.mails.iter()
+    }
+
+    /// Mails not under delivery, oldest first and so in order of expiry.
+    fn waiting(&self) -> impl Iterator<Item = (&QueueId, &QueuedMail)> {
+        self.mails.iter().filter(|(_, mail)| mail.state != MailState::Running)
+    }
+
+    fn insert(&mut self, id: QueueId, mail: QueuedMail) {
+        self.last_number = id.number;
+        self.bytes += mail.cost();
+        if let MailState::Waiting(time) = mail.state {
+            self.due.insert((time, id));
+        }
+        self.mails.insert(id, mail);
+    }
+
+    /// Reports failures of a mail and removes it once nobody is left.
+    ///
+    /// A bounce needs room. A mail that leaves makes it; one that stays keeps
+    /// its unreported failures until there is room or it leaves: so bounces
+    /// never take more mails than the bound, and hardly more octets, since
+    /// a bounce is made of the header of the mail whose place it takes and of
+    /// failures that were paid for with its recipients.
+    fn settle(
+        &mut self,
+        config: &QueueConfig,
+        now: u64,
+        id: QueueId,
+        events: &mut Vec<QueueEvent>,
+    ) {
+        let room = self.room(config);
+        let Some(mail) = self.mails.get_mut(&id) else { return };
+        let leaves = !mail.is_pending();
+        let bounce_id = QueueId { number: self.last_number + 1, accepted: now };
+        let bounce = match &mail.from {
+            _ if !mail.has_unreported() => None,
+            ReversePath::Null => {
+                mail.mark_reported();
+                events.push(QueueEvent::Discarded(id));
+                None
+            }
+            ReversePath::Mailbox(sender) => {
+                let bounce = bounce::bounce(config, bounce_id, id, mail, sender);
+                (leaves || bounce.cost() <= room).then_some(bounce)
+            }
+        };
+        if bounce.is_some() {
+            mail.mark_reported();
+            events.push(QueueEvent::Bounced(id, bounce_id));
+        }
+        if leaves {
+            self.bytes -= mail.cost();
+            self.mails.remove(&id);
+            events.push(QueueEvent::Removed(id));
+        }
+        if let Some(bounce) = bounce {
+            self.insert(bounce_id, bounce);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The client's side of one SMTP connection: delivery to a next hop.
+//!
+//! # Driving it
+//! 1. [`ClientSession::open`] when the connection is begun; [`Input::Deliver`]
+//!    may follow at once, the session waits for the greeting by itself.
+//! 2. [`ClientSession::handle`] for everything that happens; carry out the
+//!    [`Action`]s in order.
+//! 3. After [`Action::Done`] the session is free ([`ClientSession::is_free`]):
+//!    give the next mail with [`Input::Deliver`], or [`Input::Quit`].
+//! 4. Set a timer to [`ClientSession::deadline`] and give [`Input::Deadline`].
+//! 5. Give [`Input::Closed`] when the connection ends or cannot be made; every
+//!    mail given gets its [`Action::Done`], whatever happens.
+
+mod reply;
+mod session;
+mod stuffing;
+
+#[cfg(test)]
+mod stories;
+
+pub use session::ClientSession;
+
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::{Domain, Mailbox, Message, ReversePath};
+
+/// What happens to a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// Bytes from the next hop, cut anywhere.
+    Data(&'a [u8]),
+    /// Deliver this next. Only while [`ClientSession::is_free`]; otherwise the
+    /// answer is a [`Action::Done`] with every recipient undecided.
+    Deliver(Delivery),
+    /// No more mails: say QUIT when idle, then close.
+    Quit,
+    /// The time of [`ClientSession::deadline`] may have come.
+    Deadline,
+    /// The connection ended, or could not be made, for this reason.
+    Closed(&'a str),
+}
+
+/// One mail for the next hop.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Delivery {
+    /// The caller's name for it, given back in [`Action::Done`].
+    pub token: u64,
+    /// The reverse path.
+    pub from: ReversePath,
+    /// At most [`crate::limits::DELIVERY_RECIPIENTS`], at least one.
+    pub recipients: Vec<Mailbox>,
+    /// The text; whole lines.
+    pub message: Message,
+}
+
+/// What a session wants done, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send this to the next hop.
+    Send(Bytes),
+    /// A mail is over.
+    Done(Report),
+    /// Close the connection; the session is over.
+    Close,
+}
+
+/// What became of a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// [`Delivery::token`].
+    pub token: u64,
+    /// One per recipient, in the order given. `None`: the session ended before
+    /// the hop had said anything about that recipient; see `failure`.
+    pub outcomes: Vec<Option<Outcome>>,
+    /// Why the session ended, if it did; then the hop may even have taken the
+    /// mail, and its answer be lost (RFC 1047).
+    pub failure: Option<SessionFailure>,
+}
+
+/// What the next hop said of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Taken over.
+    Delivered,
+    /// Not now (4xx): try again later.
+    Transient(HopReply),
+    /// Never (5xx).
+    Permanent(HopReply),
+}
+
+/// A reply, made safe to be shown: printable ASCII, cut to
+/// [`crate::limits::REPLY_TEXT`].
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct HopReply {
+    /// The reply code; 0 if the session itself decided and the hop said nothing.
+    pub code: u16,
+    /// Enhanced status such as `5.1.1`; made of the code if the hop gave none.
+    pub status: String,
+    /// The text, its lines joined by spaces.
+    pub text: String,
+}
+
+impl std::fmt::Display for HopReply {
+    /// `550 5.1.1 text`, or without the code if the hop said nothing.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.code != 0 {
+            write!(f, "{} ", self.code)?;
+        }
+        write!(f, "{} {}", self.status, self.text)
+    }
+}
+
+/// Why a session ended with a mail undecided.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionFailure {
+    /// No connection, or no usable greeting or answer to EHLO and HELO. Says
+    /// nothing about the mail.
+    #[error("the next hop is not reachable: {0}")]
+    Unreachable(String),
+    /// The connection ended under the mail.
+    #[error("the connection to the next hop was lost: {0}")]
+    Lost(String),
+    /// A reply did not come in time.
+    #[error("the next hop did not answer in time")]
+    TimedOut,
+    /// The hop does not speak SMTP.
+    #[error("the next hop sent what is no SMTP reply: {0}")]
+    Protocol(&'static str),
+    /// The hop ends the session (421).
+    #[error("the next hop ends the session: {0}")]
+    Closing(String),
+}
+
+/// What the client's side needs of configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// The name given in EHLO.
+    pub hostname: Domain,
+}

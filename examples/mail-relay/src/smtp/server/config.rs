@@ -1,0 +1,112 @@
+//! What a server session is told by its operator.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use crate::limits;
+use crate::net::Network;
+use crate::smtp::{AddressError, Domain, Mailbox};
+
+/// Configuration of the server side; equal on both CoServers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// The relay's own name: greeting, trace field, postmaster's domain.
+    pub hostname: Domain,
+    /// Largest mail in octets, as SIZE advertises it.
+    pub max_message: u64,
+    /// Most recipients of a mail; below 100 is against RFC 5321 section 4.5.3.1.8.
+    pub max_recipients: u32,
+    /// Who may send where.
+    pub policy: RelayPolicy,
+}
+
+impl ServerConfig {
+    /// The defaults of [`limits`] and a policy that lets nobody send anything.
+    pub fn new(hostname: Domain) -> ServerConfig {
+        ServerConfig {
+            hostname,
+            max_message: limits::MESSAGE_BYTES,
+            max_recipients: limits::RECIPIENTS,
+            policy: RelayPolicy::default(),
+        }
+    }
+}
+
+/// Who may send where: clients of an allowed network to anybody, anybody to
+/// allowed domains, and nothing else. Empty means nothing at all, so that a
+/// forgotten line of configuration never makes an open relay.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RelayPolicy {
+    networks: Vec<Network>,
+    domains: BTreeSet<String>,
+    parents: BTreeSet<String>,
+}
+
+impl RelayPolicy {
+    /// Lets clients of `network` send to anybody.
+    pub fn allow_network(&mut self, network: Network) {
+        self.networks.push(network);
+    }
+
+    /// Lets anybody send to `domain`: `example.org` is that domain alone,
+    /// `.example.org` every domain below it.
+    ///
+    /// # Errors
+    /// If it is no domain.
+    pub fn allow_domain(&mut self, domain: &str) -> Result<(), AddressError> {
+        let (name, set) = match domain.strip_prefix('.') {
+            Some(name) => (name, &mut self.parents),
+            None => (domain, &mut self.domains),
+        };
+        Domain::parse(name)?;
+        set.insert(name.to_ascii_lowercase());
+        Ok(())
+    }
+
+    /// Whether a client at `peer` may send to `recipient`. Domains are compared
+    /// without regard to case (RFC 5321 section 2.4); an address literal is
+    /// nobody's domain.
+    pub fn permits(&self, peer: IpAddr, recipient: &Mailbox) -> bool {
+        self.networks.iter().any(|network| network.contains(peer))
+            || self.is_domain_allowed(&recipient.domain().to_ascii_lowercase())
+    }
+
+    fn is_domain_allowed(&self, domain: &str) -> bool {
+        self.domains.contains(domain)
+            || domain.match_indices('.').any(|(at, _)| self.parents.contains(&domain[at + 1..]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_may_send_anywhere_and_anybody_to_the_domains() {
+        let mut policy = RelayPolicy::default();
+        policy.allow_network("192.0.2.0/24".parse().unwrap());
+        policy.allow_domain("Example.org").unwrap();
+        policy.allow_domain(".example.net").unwrap();
+        let permits = |peer: &str, recipient: &str| {
+            policy.permits(peer.parse().unwrap(), &Mailbox::parse(recipient).unwrap())
+        };
+        assert!(permits("192.0.2.9", "a@elsewhere.com"));
+        assert!(permits("192.0.2.9", "a@[203.0.113.1]"));
+        assert!(permits("203.0.113.1", "a@EXAMPLE.org"));
+        assert!(permits("203.0.113.1", "a@deep.sub.example.net"));
+        assert!(!permits("203.0.113.1", "a@example.net"));
+        assert!(!permits("203.0.113.1", "a@notexample.net"));
+        assert!(!permits("203.0.113.1", "a@sub.example.org"));
+        assert!(!permits("203.0.113.1", "a@elsewhere.com"));
+        assert!(!permits("203.0.113.1", "a@[192.0.2.1]"));
+    }
+
+    #[test]
+    fn an_empty_policy_permits_nothing_and_bad_domains_are_refused() {
+        let mut policy = RelayPolicy::default();
+        assert!(!policy.permits("127.0.0.1".parse().unwrap(), &Mailbox::parse("a@b.org").unwrap()));
+        for domain in ["", ".", "..a", "a..b", "*.example.org", "a b"] {
+            assert!(policy.allow_domain(domain).is_err(), "{domain}");
+        }
+    }
+}

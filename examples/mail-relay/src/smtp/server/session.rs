@@ -1,0 +1,410 @@
+//! The session itself: which command is taken when, and what each one does.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::command::{Command, MailParameters};
+use super::data::{DataFault, DataReader};
+use super::reply::{self, Reply};
+use super::{AcceptedMail, Action, Client, Input, Refusal, Surroundings, Verdict};
+use crate::limits;
+use crate::smtp::Message;
+use crate::smtp::address::{ForwardPath, Mailbox, ReversePath};
+use crate::smtp::lines::{LineFault, LineReader};
+
+/// One client's session. Plain data, so that it can be frozen at any moment.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct ServerSession {
+    peer: IpAddr,
+    hello: Option<Hello>,
+    phase: Phase,
+    lines: LineReader,
+    /// Input behind a mail that waits for its verdict.
+    held: Vec<u8>,
+    held_too_much: bool,
+    errors: u32,
+    refusals: u32,
+    idle_commands: u32,
+    deadline: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+struct Hello {
+    name: String,
+    extended: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+enum Phase {
+    /// No mail begun.
+    Ready,
+    /// MAIL was taken.
+    Envelope(Envelope),
+    /// DATA was taken; `until` bounds all of it.
+    Data {
+        envelope: Envelope,
+        reader: DataReader,
+        until: u64,
+    },
+    /// A mail was given to the caller.
+    Waiting,
+    Closed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+struct Envelope {
+    from: ReversePath,
+    recipients: Vec<Mailbox>,
+}
+
+/// Actions of one call. Replies are joined until something else comes, so that
+/// a group of commands is answered in one piece (RFC 2920 section 3.2).
+#[derive(Default)]
+struct Output {
+    actions: Vec<Action>,
+    replies: Vec<u8>,
+}
+
+impl Output {
+    fn push(&mut self, action: Action) {
+        self.flush();
+        self.actions.push(action);
+    }
+
+    fn flush(&mut self) {
+        if !self.replies.is_empty() {
+            self.actions.push(Action::Reply(Bytes::from(std::mem::take(&mut self.replies))));
+        }
+    }
+}
+
+impl ServerSession {
+    /// Begins a session with a client at `peer`; the actions are the greeting.
+    pub fn open(env: Surroundings<'_>, peer: IpAddr) -> (ServerSession, Vec<Action>) {
+        let session = ServerSession {
+            peer: peer.to_canonical(),
+            hello: None,
+            phase: Phase::Ready,
+            lines: LineReader::default(),
+            held: Vec::new(),
+            held_too_much: false,
+            errors: 0,
+            refusals: 0,
+            idle_commands: 0,
+            deadline: env.now.saturating_add(limits::SERVER_IDLE),
+        };
+        let greeting = format!("220 {} ESMTP mail-relay\r\n", env.config.hostname);
+        (session, vec![Action::Reply(Bytes::from(greeting))])
+    }
+
+    /// Takes one input and gives what follows from it. A closed session gives
+    /// nothing any more.
+    pub fn handle(&mut self, env: Surroundings<'_>, input: Input<'_>) -> Vec<Action> {
+        let mut out = Output::default();
+        match input {
+            Input::Data(bytes) => self.on_data(env, bytes, &mut out),
+            Input::Verdict(verdict) => self.on_verdict(env, verdict, &mut out),
+            Input::Deadline => self.on_deadline(env, &mut out),
+            Input::Stop => self.end(&reply::STOPPING, &mut out),
+        }
+        out.flush();
+        out.actions
+    }
+
+    /// When to give [`Input::Deadline`]; `None` while the caller is awaited or
+    /// the session is over.
+    pub fn deadline(&self) -> Option<u64> {
+        match &self.phase {
+            Phase::Waiting | Phase::Closed => None,
+            Phase::Data { until, .. } => Some(self.deadline.min(*until)),
+            Phase::Ready | Phase::Envelope(_) => Some(self.deadline),
+        }
+    }
+
+    /// Whether a mail waits for its verdict. Input given meanwhile is kept, up
+    /// to [`limits::HELD_INPUT`]; a caller that can, stops reading.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Waiting)
+    }
+
+    /// Whether [`Action::Close`] has been given.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Octets this session holds: what a service adds up to bound its memory.
+    pub fn held_bytes(&self) -> u64 {
+        let data = match &self.phase {
+            Phase::Data { reader, .. } => reader.held_bytes(),
+            _ => 0,
+        };
+        data + self.held.len() as u64
+    }
+
+    fn on_data(&mut self, env: Surroundings<'_>, mut bytes: &[u8], out: &mut Output) {
+        while !bytes.is_empty() {
+            match &mut self.phase {
+                Phase::Closed => return,
+                Phase::Waiting => return self.hold(bytes),
+                Phase::Data { reader, .. } => {
+                    self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+                    if reader.take(&mut bytes) {
+                        self.on_data_end(env, out);
+                    }
+                }
+                Phase::Ready | Phase::Envelope(_) => {
+                    if let Some(line) = self.lines.take(&mut bytes) {
+                        self.on_line(env, line, out);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, bytes: &[u8]) {
+        self.held_too_much |= self.held.len() + bytes.len() > limits::HELD_INPUT;
+        if self.held_too_much {
+            self.held = Vec::new();
+        } else {
+            self.held.extend_from_slice(bytes);
+        }
+    }
+
+    fn on_deadline(&mut self, env: Surroundings<'_>, out: &mut Output) {
+        if self.deadline().is_some_and(|deadline| deadline <= env.now) {
+            self.end(&reply::IDLE, out);
+        }
+    }
+
+    fn on_verdict(&mut self, env: Surroundings<'_>, verdict: Verdict<'_>, out: &mut Output) {
+        if !self.is_waiting() {
+            return;
+        }
+        self.phase = Phase::Ready;
+        self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+        self.idle_commands = 0;
+        match verdict {
+            Verdict::Queued(id) => Reply::queued(id).write(&mut out.replies),
+            Verdict::Refused(Refusal::QueueFull) => reply::QUEUE_FULL.write(&mut out.replies),
+            Verdict::Refused(Refusal::Loop) => reply::LOOP.write(&mut out.replies),
+        }
+        if self.held_too_much {
+            return self.end(&reply::TOO_MUCH_AHEAD, out);
+        }
+        let held = std::mem::take(&mut self.held);
+        self.on_data(env, &held, out);
+    }
+
+    fn on_line(
+        &mut self,
+        env: Surroundings<'_>,
+        line: Result<Vec<u8>, LineFault>,
+        out: &mut Output,
+    ) {
+        self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+        let result = match line {
+            Ok(line) => Command::parse(&line),
+            Err(LineFault::TooLong) => Err(reply::LINE_TOO_LONG),
+            Err(LineFault::BareControl) => {
+                // Whoever cuts lines otherwise than we do may mean another mail.
+                self.phase = Phase::Ready;
+                Err(reply::BARE_CONTROL)
+            }
+        };
+        match result.and_then(|command| self.on_command(env, command, out)) {
+            Ok(()) => self.check_idle_commands(out),
+            Err(reply) => self.on_error(&reply, out),
+        }
+    }
+
+    fn on_command(
+        &mut self,
+        env: Surroundings<'_>,
+        command: Command,
+        out: &mut Output,
+    ) -> Result<(), Reply> {
+        let reply = match command {
+            Command::Rcpt(path) => self.on_rcpt(env, path)?,
+            Command::Data => self.on_data_command(env)?,
+            Command::Quit => {
+                self.end(&reply::BYE, out);
+                return Ok(());
+            }
+            Command::Ehlo(name) => {
+                self.on_hello(name, true);
+                write_ehlo(env, &mut out.replies);
+                return Ok(());
+            }
+            Command::Helo(name) => {
+                self.on_hello(name, false);
+                let line = format!("250 {}\r\n", env.config.hostname);
+                out.replies.extend_from_slice(line.as_bytes());
+                return Ok(());
+            }
+            Command::Mail(from, parameters) => self.on_mail(env, from, &parameters)?,
+            Command::Rset => self.on_idle_command(reply::OK, true),
+            Command::Noop => self.on_idle_command(reply::OK, false),
+            Command::Vrfy => self.on_idle_command(reply::CANNOT_VERIFY, false),
+            Command::Help => self.on_idle_command(reply::HELP, false),
+        };
+        reply.write(&mut out.replies);
+        Ok(())
+    }
+
+    fn on_idle_command(&mut self, reply: Reply, reset: bool) -> Reply {
+        self.idle_commands += 1;
+        if reset {
+            self.phase = Phase::Ready;
+        }
+        reply
+    }
+
+    fn on_hello(&mut self, name: String, extended: bool) {
+        self.idle_commands += 1;
+        self.hello = Some(Hello { name, extended });
+        self.phase = Phase::Ready;
+    }
+
+    fn on_mail(
+        &mut self,
+        env: Surroundings<'_>,
+        from: ReversePath,
+        parameters: &MailParameters,
+    ) -> Result<Reply, Reply> {
+        if self.hello.is_none() {
+            return Err(reply::HELLO_FIRST);
+        }
+        if !matches!(self.phase, Phase::Ready) {
+            return Err(reply::NESTED_MAIL);
+        }
+        self.idle_commands += 1;
+        let size = parameters.size.unwrap_or(0);
+        if size > env.config.max_message {
+            return Err(reply::MESSAGE_TOO_LARGE);
+        }
+        if env.room == 0 || size > env.room {
+            return Ok(reply::QUEUE_FULL);
+        }
+        self.phase = Phase::Envelope(Envelope { from, recipients: Vec::new() });
+        Ok(reply::SENDER_OK)
+    }
+
+    fn on_rcpt(&mut self, env: Surroundings<'_>, path: ForwardPath) -> Result<Reply, Reply> {
+        let Phase::Envelope(envelope) = &mut self.phase else {
+            return Err(if self.hello.is_none() { reply::HELLO_FIRST } else { reply::MAIL_FIRST });
+        };
+        let recipient = match path {
+            ForwardPath::Postmaster => Mailbox::postmaster(&env.config.hostname),
+            ForwardPath::Mailbox(mailbox) if env.config.policy.permits(self.peer, &mailbox) => {
+                mailbox
+            }
+            ForwardPath::Mailbox(_) => {
+                self.refusals += 1;
+                return Ok(reply::RELAY_DENIED);
+            }
+        };
+        if envelope.recipients.contains(&recipient) {
+            self.refusals += 1;
+            return Ok(reply::RECIPIENT_OK);
+        }
+        if envelope.recipients.len() >= env.config.max_recipients as usize {
+            self.refusals += 1;
+            return Ok(reply::TOO_MANY_RECIPIENTS);
+        }
+        envelope.recipients.push(recipient);
+        Ok(reply::RECIPIENT_OK)
+    }
+
+    fn on_data_command(&mut self, env: Surroundings<'_>) -> Result<Reply, Reply> {
+        match std::mem::replace(&mut self.phase, Phase::Ready) {
+            Phase::Envelope(envelope) if !envelope.recipients.is_empty() => {
+                let reader = DataReader::new(env.config.max_message);
+                let until = env.now.saturating_add(limits::SERVER_DATA);
+                self.phase = Phase::Data { envelope, reader, until };
+                Ok(reply::DATA_GO)
+            }
+            Phase::Envelope(envelope) => {
+                self.phase = Phase::Envelope(envelope);
+                self.idle_commands += 1;
+                // Usual in a group whose recipients were all refused: not a
+                // fault of its own (RFC 2920 section 3.1).
+                Ok(reply::NO_RECIPIENTS)
+            }
+            _ if self.hello.is_none() => Err(reply::HELLO_FIRST),
+            _ => Err(reply::MAIL_FIRST),
+        }
+    }
+
+    fn on_data_end(&mut self, env: Surroundings<'_>, out: &mut Output) {
+        let Phase::Data { envelope, reader, .. } =
+            std::mem::replace(&mut self.phase, Phase::Waiting)
+        else {
+            unreachable!("only called in the data phase");
+        };
+        let data = match reader.finish() {
+            Ok(data) => data,
+            Err(fault) => {
+                self.phase = Phase::Ready;
+                self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+                return self.on_error(&data_reply(fault), out);
+            }
+        };
+        let hello = self.hello.clone().unwrap_or(Hello { name: String::new(), extended: false });
+        let content = Bytes::from(data.content);
+        let message = Message { trace: Bytes::new(), content, eight_bit: data.eight_bit };
+        out.push(Action::Accepted(Box::new(AcceptedMail {
+            client: Client { address: self.peer, hello: hello.name, extended: hello.extended },
+            from: envelope.from,
+            recipients: envelope.recipients,
+            message,
+        })));
+    }
+
+    fn on_error(&mut self, reply: &Reply, out: &mut Output) {
+        reply.write(&mut out.replies);
+        self.errors += 1;
+        if self.errors >= limits::SESSION_ERRORS {
+            self.end(&reply::TOO_MANY_ERRORS, out);
+        }
+    }
+
+    fn check_idle_commands(&mut self, out: &mut Output) {
+        if self.idle_commands > limits::IDLE_COMMANDS {
+            self.end(&reply::TOO_MUCH_IDLING, out);
+        } else if self.refusals > limits::SESSION_REFUSALS {
+            self.end(&reply::TOO_MANY_REFUSALS, out);
+        }
+    }
+
+    /// Last reply and close. Everything held is given up.
+    fn end(&mut self, reply: &Reply, out: &mut Output) {
+        if self.is_closed() {
+            return;
+        }
+        reply.write(&mut out.replies);
+        out.push(Action::Close);
+        self.phase = Phase::Closed;
+        self.lines = LineReader::default();
+        self.held = Vec::new();
+    }
+}
+
+fn data_reply(fault: DataFault) -> Reply {
+    match fault {
+        DataFault::BareControl => reply::DATA_BARE_CONTROL,
+        DataFault::Nul => reply::DATA_NUL,
+        DataFault::LineTooLong => reply::DATA_LINE_TOO_LONG,
+        DataFault::TooLarge => reply::MESSAGE_TOO_LARGE,
+    }
+}
+
+/// The extensions of RFC 5321 section 4.1.1.1 that are really there.
+fn write_ehlo(env: Surroundings<'_>, replies: &mut Vec<u8>) {
+    let text = format!(
+        "250-{}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n",
+        env.config.hostname, env.config.max_message
+    );
+    replies.extend_from_slice(text.as_bytes());
+}

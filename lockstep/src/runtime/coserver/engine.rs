@@ -1,0 +1,254 @@
+//! The loop: one task that waits for everything, feeds the replica, and does what it says.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+use bytes::Bytes;
+use tokio::time::Sleep;
+
+use super::executor::Executor;
+use super::handle::{Handle, Request};
+use super::intake::DeviceInputs;
+use super::metrics::Metrics;
+use super::wires::Wires;
+use crate::device::{Device, Released};
+use crate::entry::Entry;
+use crate::event::StopCause;
+use crate::ids::{DeviceId, Mono};
+use crate::machine::StateMachine;
+use crate::output::{Executed, OutputKind};
+use crate::proto::{Input, Output, Replica, Standing};
+use crate::runtime::clock::Clock;
+use crate::runtime::link::Event as NetworkEvent;
+use crate::sync::Receiver;
+
+/// Inputs taken in one round before anything is done about them: enough to share a frame, few
+/// enough that heartbeats are not late.
+const ROUND: usize = 256;
+
+/// Entries executed before the replica's other duties are looked at again.
+const EXECUTIONS: usize = 64;
+
+/// A running CoServer.
+pub(super) struct Engine<S: StateMachine> {
+    pub(super) replica: Replica,
+    pub(super) wires: Wires,
+    pub(super) executor: Executor<S>,
+    pub(super) devices: Vec<Box<dyn Device>>,
+    pub(super) inputs: DeviceInputs,
+    pub(super) requests: Receiver<Request>,
+    /// Kept so that the requests' mailbox does not close when nobody asks.
+    pub(super) _handle: Handle,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) sleep: Pin<Box<Sleep>>,
+    pub(super) sleep_until: Option<Mono>,
+    pub(super) to_execute: std::collections::VecDeque<Entry>,
+    pub(super) stopped: Option<StopCause>,
+}
+
+/// What the loop waited for.
+enum Wake {
+    Network(NetworkEvent),
+    Device(DeviceId, Bytes),
+    Request(Request),
+    Executed(Executed),
+    Timer,
+}
+
+impl<S: StateMachine> Engine<S> {
+    /// Runs until the replica is out. Returns why; devices and connections are still there.
+    pub(super) async fn run(&mut self) -> StopCause {
+        loop {
+            if let Some(cause) = self.stopped.take() {
+                return cause;
+            }
+            self.round().await;
+        }
+    }
+
+    /// Goes on refusing clients until then.
+    pub(super) async fn linger(&mut self, until: Mono) {
+        while self.clock.mono() < until {
+            self.set_timer(Some(until));
+            let wake = self.wait().await;
+            self.take(wake);
+            self.drain();
+            self.wires.network().flush();
+        }
+    }
+
+    async fn round(&mut self) {
+        self.set_timer(self.replica.next_timeout());
+        let wake = self.wait().await;
+        self.take(wake);
+        self.take_more();
+        self.settle().await;
+    }
+
+    fn set_timer(&mut self, due: Option<Mono>) {
+        if due != self.sleep_until
+            && let Some(due) = due
+        {
+            self.sleep_until = Some(due);
+            self.sleep.as_mut().reset(self.clock.instant(due).into());
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let takes_input = self.replica.takes_input();
+        self.wires.read_clients(takes_input || self.replica.next_timeout().is_none());
+        poll_fn(|cx| {
+            if let Poll::Ready(executed) = self.executor.poll(cx) {
+                return Poll::Ready(Wake::Executed(executed));
+            }
+            if let Poll::Ready(Some(request)) = self.requests.poll_pop(cx) {
+                return Poll::Ready(Wake::Request(request));
+            }
+            if takes_input && let Poll::Ready((device, bytes)) = self.inputs.poll_pop(cx) {
+                return Poll::Ready(Wake::Device(device, bytes));
+            }
+            if let Poll::Ready(event) = self.wires.network().poll_next(cx) {
+                return Poll::Ready(Wake::Network(event));
+            }
+            if self.sleep.as_mut().poll(cx).is_ready() {
+                self.sleep_until = None;
+                return Poll::Ready(Wake::Timer);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn take(&mut self, wake: Wake) {
+        match wake {
+            Wake::Network(event) => {
+                if let Some(input) = self.wires.on_event(event, &mut self.metrics.counters) {
+                    self.handle(input);
+                }
+            }
+            Wake::Device(device, bytes) => self.handle(Input::Device { device, bytes }),
+            Wake::Executed(executed) => self.handle(Input::Executed(executed)),
+            Wake::Timer => self.handle(Input::Timeout),
+            Wake::Request(Request::Status(answer)) => {
+                let _ = answer.send(self.replica.status());
+            }
+            Wake::Request(Request::Metrics(answer)) => {
+                let _ = answer.send(Box::new(self.metrics.snapshot()));
+            }
+            Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
+        }
+    }
+
+    /// Takes what else is there already, so that it shares frames with what came first.
+    fn take_more(&mut self) {
+        for _ in 0..ROUND {
+            let takes_input = self.replica.takes_input();
+            self.wires.read_clients(takes_input);
+            let wake = if let Some(executed) = self.executor.try_next() {
+                Wake::Executed(executed)
+            } else if let Some(event) = self.wires.network().try_next() {
+                Wake::Network(event)
+            } else if takes_input && let Some((device, bytes)) = self.inputs.pop() {
+                Wake::Device(device, bytes)
+            } else {
+                return;
+            };
+            self.take(wake);
+        }
+    }
+
+    /// Sends, executes and releases until there is nothing more to do. Frames leave before
+    /// executions begin, so that both CoServers work at the same time.
+    async fn settle(&mut self) {
+        self.drain();
+        while !self.to_execute.is_empty() {
+            self.wires.transmit().await;
+            for _ in 0..EXECUTIONS {
+                let Some(entry) = self.to_execute.pop_front() else { break };
+                self.execute(entry);
+            }
+            self.drain();
+        }
+        self.wires.network().flush();
+    }
+
+    fn execute(&mut self, entry: Entry) {
+        let before = self.clock.mono();
+        if let Some(executed) = self.executor.execute(entry) {
+            self.metrics.stepped(self.clock.mono().since(before));
+            let panicked = executed.panic.is_some();
+            self.handle(Input::Executed(executed));
+            if panicked {
+                self.to_execute.clear();
+            }
+        }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.replica.handle(self.clock.now(), input);
+    }
+
+    /// Does what the replica says.
+    fn drain(&mut self) {
+        while let Some(output) = self.replica.poll() {
+            self.carry_out(output);
+        }
+        let released = self.replica.released();
+        self.metrics.released(released, self.clock.mono());
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Peer { links, frame } => {
+                let blocked = self.wires.send_peer(links, &frame, &mut self.metrics.counters);
+                for link in blocked.iter() {
+                    self.handle(Input::LinkBlocked { link });
+                }
+            }
+            Output::CloseLink { link } => self.wires.close_link(link),
+            Output::Witness(call) => self.wires.send_witness(&call),
+            Output::Client { conn, answer } => {
+                self.metrics.counters.answers += 1;
+                self.wires.send_client(conn, &answer);
+            }
+            Output::CloseClient { conn } => {
+                self.metrics.counters.clients_refused += 1;
+                self.wires.close_client(conn);
+            }
+            // Durability is `memory`: two copies in two machines' memory, so what is held
+            // counts as persisted at once.
+            Output::Append(entry) => {
+                self.metrics.appended(entry.index, self.clock.mono());
+                self.handle(Input::Persisted(entry.index));
+            }
+            Output::PersistMembership { number, .. } => {
+                self.handle(Input::MembershipPersisted(number));
+            }
+            Output::Execute(entry) => self.to_execute.push_back(entry),
+            Output::Release { index, step, ordinal, epoch, kind } => {
+                if let OutputKind::Device { device, bytes, .. } = kind {
+                    self.release(device, Released { epoch, index, step, ordinal, bytes });
+                }
+            }
+            Output::Standing(standing) => self.tell_devices(standing),
+            Output::Event(event) => super::events::log(&event),
+            Output::Stop { cause } => self.stopped = Some(cause),
+        }
+    }
+
+    fn release(&mut self, device: DeviceId, released: Released) {
+        self.metrics.counters.released += 1;
+        match self.devices.get_mut(usize::from(device.0)) {
+            Some(device) => device.release(released),
+            None => tracing::error!(%device, "the service sent to a device that is not there"),
+        }
+    }
+
+    pub(super) fn tell_devices(&mut self, standing: Standing) {
+        for device in &mut self.devices {
+            device.standing(standing);
+        }
+    }
+}

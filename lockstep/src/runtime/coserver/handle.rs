@@ -1,0 +1,67 @@
+//! A running CoServer seen from elsewhere in its process.
+
+use tokio::sync::oneshot;
+
+use super::metrics::MetricsSnapshot;
+use crate::proto::{Command, Status};
+use crate::sync::{Capacity, CapacityError, Receiver, Sender, mailbox};
+
+/// Questions and commands that wait for the loop; one more is refused.
+const WAITING: usize = 256;
+
+/// Asks a running CoServer. Cheap to clone, for any thread or task.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: Sender<Request>,
+}
+
+/// The CoServer has ended, or too many already wait for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the CoServer has ended, or too many questions to it wait already")]
+pub struct Unanswered;
+
+#[derive(Debug)]
+pub(super) enum Request {
+    Status(oneshot::Sender<Status>),
+    Metrics(oneshot::Sender<Box<MetricsSnapshot>>),
+    Command(Command),
+}
+
+pub(super) fn handle() -> Result<(Handle, Receiver<Request>), CapacityError> {
+    let (requests, receiver) = mailbox(Capacity::new(WAITING, WAITING as u64)?, |_: &Request| 1);
+    Ok((Handle { requests }, receiver))
+}
+
+impl Handle {
+    /// The replica's state at a glance.
+    ///
+    /// # Errors
+    /// If there is nobody to answer.
+    pub async fn status(&self) -> Result<Status, Unanswered> {
+        let (answer, status) = oneshot::channel();
+        self.push(Request::Status(answer))?;
+        status.await.map_err(|_| Unanswered)
+    }
+
+    /// Counters and latencies since the start.
+    ///
+    /// # Errors
+    /// If there is nobody to answer.
+    pub async fn metrics(&self) -> Result<Box<MetricsSnapshot>, Unanswered> {
+        let (answer, metrics) = oneshot::channel();
+        self.push(Request::Metrics(answer))?;
+        metrics.await.map_err(|_| Unanswered)
+    }
+
+    /// Gives a command, which is carried out soon after.
+    ///
+    /// # Errors
+    /// If there is nobody to take it.
+    pub fn command(&self, command: Command) -> Result<(), Unanswered> {
+        self.push(Request::Command(command))
+    }
+
+    fn push(&self, request: Request) -> Result<(), Unanswered> {
+        self.requests.try_push(request).map_err(|_| Unanswered)
+    }
+}

@@ -1,0 +1,106 @@
+//! Counters and latencies of a running CoServer.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use crate::ids::{Index, Mono};
+
+/// Longest latency that is told apart, in nanoseconds: a minute.
+const LONGEST: u64 = 60_000_000_000;
+
+/// Latencies under way that are measured; beyond, entries go unmeasured.
+const UNDER_WAY: usize = 64 << 10;
+
+/// Counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Entries appended.
+    pub entries: u64,
+    /// Outputs handed to devices.
+    pub released: u64,
+    /// Answers sent to clients.
+    pub answers: u64,
+    /// Frames to the peer, counted once for each link.
+    pub frames_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Frames from the peer.
+    pub frames_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Frames for the peer dropped because a link's queue was full; sent again later.
+    pub frames_dropped: u64,
+    /// Frames refused because they were not valid.
+    pub frames_invalid: u64,
+    /// Clients turned away.
+    pub clients_refused: u64,
+}
+
+/// What a CoServer has counted and measured.
+#[derive(Clone, Debug)]
+pub struct MetricsSnapshot {
+    /// Counters since the start.
+    pub counters: Counters,
+    /// From an entry's being appended here to the release of its outputs here, in nanoseconds:
+    /// what the pair adds to the service's own time.
+    pub commit: Histogram<u64>,
+    /// A step of the service inside the loop, in nanoseconds. Empty where it has its own thread.
+    pub step: Histogram<u64>,
+}
+
+/// The loop's own book.
+pub(super) struct Metrics {
+    pub(super) counters: Counters,
+    commit: Histogram<u64>,
+    step: Histogram<u64>,
+    appended: VecDeque<(Index, Mono)>,
+}
+
+impl Metrics {
+    pub(super) fn new() -> Self {
+        Self {
+            counters: Counters::default(),
+            commit: histogram(),
+            step: histogram(),
+            appended: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn appended(&mut self, index: Index, now: Mono) {
+        self.counters.entries += 1;
+        if self.appended.len() < UNDER_WAY {
+            self.appended.push_back((index, now));
+        }
+    }
+
+    pub(super) fn released(&mut self, index: Index, now: Mono) {
+        while let Some(&(first, at)) = self.appended.front()
+            && first <= index
+        {
+            self.appended.pop_front();
+            self.commit.saturating_record(nanos(now.since(at)));
+        }
+    }
+
+    pub(super) fn stepped(&mut self, took: Duration) {
+        self.step.saturating_record(nanos(took));
+    }
+
+    pub(super) fn snapshot(&self) -> MetricsSnapshot {
+        MetricsSnapshot {
+            counters: self.counters,
+            commit: self.commit.clone(),
+            step: self.step.clone(),
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order")
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(LONGEST).clamp(1, LONGEST)
+}

@@ -1,0 +1,186 @@
+//! What a CoServer process needs to know, checked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::ids::{PairId, Place};
+use crate::limits;
+use crate::proto::DivergencePolicy;
+
+/// One link between the CoServers: the address on this side and on the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkAddresses {
+    /// This CoServer's own address; give every link a network of its own.
+    pub local: SocketAddr,
+    /// The other CoServer's.
+    pub remote: SocketAddr,
+}
+
+/// Where the service is executed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Execution {
+    /// In the loop that runs links and protocol: the shortest way, for steps that take less
+    /// than a heartbeat.
+    #[default]
+    Inline,
+    /// On a thread of its own: two more wake-ups for every input, but a long step does not hold
+    /// up heartbeats.
+    Thread,
+}
+
+/// A CoServer's settings. [`Settings::check`] is called by all who use them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The pair.
+    pub pair: PairId,
+    /// This CoServer's place.
+    pub place: Place,
+    /// The links, in the same order on both CoServers.
+    pub links: Vec<LinkAddresses>,
+    /// The witness.
+    pub witness: SocketAddr,
+    /// Where clients of the client library are served; `None` if there are none.
+    pub clients: Option<SocketAddr>,
+    /// Upper bound of the adaptive silence timeout.
+    pub silence: Duration,
+    /// Lower bound of the adaptive silence timeout.
+    pub silence_floor: Duration,
+    /// Between two heartbeats on a link.
+    pub heartbeat: Duration,
+    /// A peer that owes results, or leaves inputs unordered, for this long is removed.
+    pub slow_limit: Duration,
+    /// A follower forwards what it has not seen ordered after this long.
+    pub forward_delay: Duration,
+    /// Outputs held for this long: clients are turned away.
+    pub hold_limit: Duration,
+    /// A CoServer that is out refuses its clients for this long before the process ends.
+    pub linger: Duration,
+    /// Bound on entries ordered and not yet agreed and released.
+    pub window_entries: usize,
+    /// Bound on their bytes.
+    pub window_bytes: usize,
+    /// Who goes on when the replicas computed different things.
+    pub divergence: DivergencePolicy,
+    /// Where the service is executed.
+    pub execution: Execution,
+}
+
+/// The settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// A number of links that cannot be.
+    #[error("{0} links: configure one to {max}, two for redundancy", max = limits::LINKS)]
+    Links(usize),
+    /// Two links, or a link and the clients' port, on one address.
+    #[error("the address {0} is used twice: give every link and port its own")]
+    SameAddress(SocketAddr),
+    /// A link between IPv4 and IPv6.
+    #[error("a link from {0} to {1} cannot be: use IPv4 or IPv6 on both sides")]
+    Families(SocketAddr, SocketAddr),
+    /// A time is out of its bounds.
+    #[error("{name} is {value:?}: choose between {least:?} and {most:?}")]
+    Time {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The least it may be.
+        least: Duration,
+        /// The most it may be.
+        most: Duration,
+    },
+    /// The window is too small or too large.
+    #[error("{name} is {value}: choose between {least} and {most}")]
+    Window {
+        /// Which bound.
+        name: &'static str,
+        /// Its value.
+        value: usize,
+        /// The least it may be.
+        least: usize,
+        /// The most it may be.
+        most: usize,
+    },
+}
+
+const MS: Duration = Duration::from_millis(1);
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl Settings {
+    /// Settings with every choice at its default.
+    pub fn new(
+        pair: PairId,
+        place: Place,
+        links: Vec<LinkAddresses>,
+        witness: SocketAddr,
+        clients: Option<SocketAddr>,
+    ) -> Self {
+        Self {
+            pair,
+            place,
+            links,
+            witness,
+            clients,
+            silence: MS * 100,
+            silence_floor: MS * 50,
+            heartbeat: MS * 10,
+            slow_limit: MS * 2000,
+            forward_delay: MS * 50,
+            hold_limit: MS * 2000,
+            linger: MS * 2000,
+            window_entries: limits::WINDOW_ENTRIES,
+            window_bytes: limits::WINDOW_BYTES,
+            divergence: DivergencePolicy::Sequencer,
+            execution: Execution::Inline,
+        }
+    }
+
+    /// Whether the settings can be used.
+    ///
+    /// # Errors
+    /// The first that cannot, with its bounds.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        if !(1..=limits::LINKS).contains(&self.links.len()) {
+            return Err(SettingsError::Links(self.links.len()));
+        }
+        self.check_addresses()?;
+        for (name, value, least, most) in [
+            ("silence", self.silence, MS * 10, HOUR),
+            ("silence_floor", self.silence_floor, MS * 5, self.silence),
+            ("heartbeat", self.heartbeat, MS, self.silence / 3),
+            ("slow_limit", self.slow_limit, MS * 50, HOUR),
+            ("forward_delay", self.forward_delay, MS, HOUR),
+            ("hold_limit", self.hold_limit, self.silence, HOUR),
+            ("linger", self.linger, Duration::ZERO, HOUR),
+        ] {
+            if value < least || value > most {
+                return Err(SettingsError::Time { name, value, least, most });
+            }
+        }
+        for (name, value, least, most) in [
+            ("window_entries", self.window_entries, 16, 1 << 20),
+            ("window_bytes", self.window_bytes, limits::WINDOW_BYTES_MIN, 16 << 30),
+        ] {
+            if value < least || value > most {
+                return Err(SettingsError::Window { name, value, least, most });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self) -> Result<(), SettingsError> {
+        let mut seen = std::collections::BTreeSet::new();
+        for LinkAddresses { local, remote } in &self.links {
+            if local.is_ipv4() != remote.is_ipv4() {
+                return Err(SettingsError::Families(*local, *remote));
+            }
+        }
+        let own = self.links.iter().map(|link| link.local);
+        for address in own.chain(self.clients).filter(|address| address.port() != 0) {
+            if !seen.insert(address) {
+                return Err(SettingsError::SameAddress(address));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,279 @@
+//! The CoServer's connections: which is which, and frames to bytes and back.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::metrics::Counters;
+use super::settings::{LinkAddresses, Settings};
+use crate::ids::{ConnId, LinkId, Place};
+use crate::limits;
+use crate::proto::{Input, io::LinkSet};
+use crate::runtime::link::{ConnectionId, DialConfig, Event, ListenConfig, Network, PortId};
+use crate::runtime::quic::{BindError, CloseCode, SendError};
+use crate::runtime::tls::Credentials;
+use crate::wire::codec::{self, Encoder};
+use crate::wire::error::FrameError;
+use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessCall};
+
+/// A frame was not valid.
+const INVALID_FRAME: CloseCode = CloseCode(CloseCode::FREE.0);
+/// The other end is not to be talked to at present; the frame before says why.
+const TURNED_AWAY: CloseCode = CloseCode(CloseCode::FREE.0 + 1);
+/// The client does not take its answers.
+const NOT_READING: CloseCode = CloseCode(CloseCode::FREE.0 + 2);
+
+/// How long a client that is turned away has to take the reason.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wire {
+    Link(LinkId),
+    Witness,
+    Client(ConnId),
+}
+
+/// All connections of a CoServer.
+pub(super) struct Wires {
+    network: Network,
+    encoder: Encoder,
+    ports: BTreeMap<PortId, Wire>,
+    wires: BTreeMap<ConnectionId, Wire>,
+    links: Vec<Option<ConnectionId>>,
+    witness: Option<ConnectionId>,
+    clients: BTreeMap<ConnId, ConnectionId>,
+    last_client: u64,
+    reading_clients: bool,
+    /// Something was queued since the last transmission.
+    queued: bool,
+}
+
+impl Wires {
+    pub(super) fn open(settings: &Settings, credentials: Credentials) -> Result<Self, BindError> {
+        let mut network = Network::new(credentials);
+        let mut ports = BTreeMap::new();
+        for (link, addresses) in (0..).map(LinkId).zip(&settings.links) {
+            ports.insert(open_link(&mut network, settings.place, addresses)?, Wire::Link(link));
+        }
+        ports.insert(network.dial(DialConfig::witness(settings.witness))?, Wire::Witness);
+        if let Some(address) = settings.clients {
+            let config = ListenConfig::clients(address, limits::CLIENT_CONNECTIONS);
+            ports.insert(network.listen(config)?, Wire::Client(ConnId(0)));
+        }
+        Ok(Self {
+            network,
+            encoder: Encoder::new(),
+            ports,
+            wires: BTreeMap::new(),
+            links: vec![None; settings.links.len()],
+            witness: None,
+            clients: BTreeMap::new(),
+            last_client: 0,
+            reading_clients: true,
+            queued: false,
+        })
+    }
+
+    pub(super) fn network(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    /// What a network event means for the replica.
+    pub(super) fn on_event(&mut self, event: Event, counters: &mut Counters) -> Option<Input> {
+        match event {
+            Event::Up { port, connection, .. } => self.on_up(port, connection),
+            Event::Down { connection, lost, .. } => {
+                tracing::debug!(?connection, %lost, "connection ended");
+                self.on_down(connection)
+            }
+            Event::Writable { connection } => match self.wires.get(&connection)? {
+                Wire::Link(link) => Some(Input::LinkWritable { link: *link }),
+                _ => None,
+            },
+            Event::Failed { port, error } => {
+                tracing::debug!(?port, %error, "no connection");
+                None
+            }
+            Event::Frame { connection, frame, .. } => self.on_frame(connection, &frame, counters),
+        }
+    }
+
+    fn on_up(&mut self, port: PortId, connection: ConnectionId) -> Option<Input> {
+        let (wire, input) = match *self.ports.get(&port)? {
+            Wire::Link(link) => {
+                self.links[usize::from(link.0)] = Some(connection);
+                (Wire::Link(link), Some(Input::LinkUp { link }))
+            }
+            Wire::Witness => {
+                self.witness = Some(connection);
+                (Wire::Witness, Some(Input::WitnessUp))
+            }
+            Wire::Client(_) => {
+                self.last_client += 1;
+                let conn = ConnId(self.last_client);
+                self.clients.insert(conn, connection);
+                if !self.reading_clients {
+                    self.network.pause(connection);
+                }
+                (Wire::Client(conn), None)
+            }
+        };
+        self.wires.insert(connection, wire);
+        input
+    }
+
+    fn on_down(&mut self, connection: ConnectionId) -> Option<Input> {
+        match self.wires.remove(&connection)? {
+            Wire::Link(link) => {
+                let slot = &mut self.links[usize::from(link.0)];
+                (*slot == Some(connection)).then(|| {
+                    *slot = None;
+                    Input::LinkDown { link }
+                })
+            }
+            Wire::Witness => (self.witness == Some(connection)).then(|| {
+                self.witness = None;
+                Input::WitnessDown
+            }),
+            Wire::Client(conn) => {
+                self.clients.remove(&conn);
+                Some(Input::ClientGone { conn })
+            }
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        connection: ConnectionId,
+        frame: &Bytes,
+        counters: &mut Counters,
+    ) -> Option<Input> {
+        let wire = *self.wires.get(&connection)?;
+        let read = match wire {
+            Wire::Link(link) => {
+                counters.frames_received += 1;
+                counters.bytes_received += frame.len() as u64;
+                codec::decode_peer(frame).map(|frame| Input::Peer { link, frame })
+            }
+            Wire::Witness => codec::decode_witness_answer(frame).map(Input::Witness),
+            Wire::Client(conn) => {
+                codec::decode_client_call(frame).map(|call| Input::Client { conn, call })
+            }
+        };
+        read.map_err(|error| {
+            counters.frames_invalid += 1;
+            tracing::warn!(?wire, %error, "frame refused, connection closed");
+            self.network.close(connection, INVALID_FRAME, &error.to_string());
+        })
+        .ok()
+    }
+
+    /// Sends a frame on these links. Returns those that had no room for it.
+    pub(super) fn send_peer(
+        &mut self,
+        links: LinkSet,
+        frame: &PeerFrame,
+        counters: &mut Counters,
+    ) -> LinkSet {
+        let mut blocked = LinkSet::NONE;
+        let Some(bytes) = self.encoded(|encoder| encoder.peer(frame)) else { return blocked };
+        for link in links.iter() {
+            let Some(connection) = self.links[usize::from(link.0)] else { continue };
+            match self.network.send(connection, bytes.clone()) {
+                Ok(()) => {
+                    counters.frames_sent += 1;
+                    counters.bytes_sent += bytes.len() as u64;
+                }
+                Err(SendError::Full { .. }) => {
+                    counters.frames_dropped += 1;
+                    blocked.insert(link);
+                }
+                Err(error) => tracing::debug!(?link, %error, "frame not sent"),
+            }
+        }
+        blocked
+    }
+
+    pub(super) fn send_witness(&mut self, call: &WitnessCall) {
+        let Some(bytes) = self.encoded(|encoder| encoder.witness_call(call)) else { return };
+        let Some(connection) = self.witness else { return };
+        if let Err(error) = self.network.send(connection, bytes) {
+            tracing::debug!(%error, "call to the witness not sent; it is repeated");
+        }
+    }
+
+    /// Sends an answer. A client that does not take its answers is disconnected: it asks again
+    /// on another connection and gets the stored replies.
+    pub(super) fn send_client(&mut self, conn: ConnId, answer: &ClientAnswer) {
+        let Some(bytes) = self.encoded(|encoder| encoder.client_answer(answer)) else { return };
+        let Some(&connection) = self.clients.get(&conn) else { return };
+        if let Err(error) = self.network.send(connection, bytes) {
+            tracing::debug!(?conn, %error, "client does not take its answers");
+            self.network.close(connection, NOT_READING, "take the answers that you ask for");
+        }
+    }
+
+    fn encoded(
+        &mut self,
+        encode: impl FnOnce(&mut Encoder) -> Result<Bytes, FrameError>,
+    ) -> Option<Bytes> {
+        self.queued = true;
+        // The limits of what may be in a frame are those of what the core takes in.
+        encode(&mut self.encoder)
+            .inspect_err(|error| tracing::error!(%error, "frame cannot be encoded"))
+            .ok()
+    }
+
+    pub(super) fn close_link(&mut self, link: LinkId) {
+        if let Some(connection) = self.links[usize::from(link.0)] {
+            self.network.finish(connection, TURNED_AWAY, "not the expected peer", FAREWELL);
+        }
+    }
+
+    pub(super) fn close_client(&mut self, conn: ConnId) {
+        if let Some(&connection) = self.clients.get(&conn) {
+            self.network.finish(connection, TURNED_AWAY, "turned away", FAREWELL);
+        }
+    }
+
+    /// Reads clients, or leaves what they say with them.
+    pub(super) fn read_clients(&mut self, reading: bool) {
+        if self.reading_clients == reading {
+            return;
+        }
+        self.reading_clients = reading;
+        for connection in self.clients.values() {
+            match reading {
+                true => self.network.resume(*connection),
+                false => self.network.pause(*connection),
+            }
+        }
+    }
+
+    /// Lets what was queued leave before the caller goes on.
+    pub(super) async fn transmit(&mut self) {
+        if core::mem::take(&mut self.queued) {
+            self.network.transmit().await;
+        }
+    }
+
+    /// Says goodbye to everybody.
+    pub(super) async fn shutdown(self, reason: &str) {
+        self.network.shutdown(CloseCode::SHUTDOWN, reason, FAREWELL).await;
+    }
+}
+
+/// Place `a` listens on a link, place `b` dials.
+fn open_link(
+    network: &mut Network,
+    place: Place,
+    addresses: &LinkAddresses,
+) -> Result<PortId, BindError> {
+    let LinkAddresses { local, remote } = *addresses;
+    match place {
+        Place::A => network.listen(ListenConfig::link(Place::B, local, remote.ip())),
+        Place::B => network.dial(DialConfig::link(Place::A, local, remote)),
+    }
+}
