@@ -22,7 +22,6 @@ pub mod judges;
 pub mod marks;
 pub mod options;
 
-mod caller;
 mod clock;
 mod net;
 mod node;

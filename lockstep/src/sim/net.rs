@@ -234,11 +234,6 @@ impl Lane {
         self.last = at;
     }
 
-    /// How long the way is without trouble.
-    pub(super) fn latency(&self) -> u64 {
-        self.latency
-    }
-
     /// Bytes under way.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight

@@ -1,7 +1,6 @@
 //! A CoServer in the world: drives the replica core and the replicated unit as the real runtime
 //! does, and is where a pair is broken on purpose.
 
-use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::{Bytes, BytesMut};
@@ -603,6 +602,10 @@ impl World {
         let Some(wire) = process.and_then(|process| process.conns.get(&conn)).copied() else {
             return;
         };
+        if let ClientAnswer::Reply { session, number, .. } = answer {
+            let follows = !self.servers[who.place.slot()].is_sequencer();
+            self.watch.answers(*session, *number, follows);
+        }
         match self.encoder.client_answer(answer) {
             Ok(bytes) => {
                 if !self.send(wire, 1, bytes) {
@@ -671,7 +674,10 @@ impl World {
             server.paused_until = server.paused_until.max(at) + server.slowness / 4;
         }
         let Some(process) = &mut server.process else { return };
-        answers.push(Input::Executed(process.unit.execute(&entry)));
+        // What was handed out before a panic was known is not executed any more.
+        if !process.unit.has_panicked() {
+            answers.push(Input::Executed(process.unit.execute(&entry)));
+        }
     }
 
     fn begin_step(&mut self, place: Place) {
@@ -830,10 +836,4 @@ fn entry_in_brief(entry: &Entry) -> String {
         "{} (epoch {}, time {}, from {}/{}): {what}",
         entry.index, entry.epoch, entry.time, entry.origin.place, entry.origin.number
     )
-}
-
-/// A silence of the driver's own: kept here so that options stay in [`Duration`]s.
-#[allow(dead_code, reason = "used by tests")]
-pub(super) fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -213,11 +213,6 @@ impl Options {
         }
         options
     }
-
-    /// How many entries may at most be ordered and not released: the judge's bound.
-    pub fn window_bound(&self) -> u64 {
-        (self.window_entries + limits::WINDOW_RESERVE) as u64
-    }
 }
 
 fn link(rng: &mut Rng) -> LinkOptions {

@@ -34,16 +34,6 @@ impl<T> Queue<T> {
     pub(super) fn take(&mut self) -> Option<(u64, T)> {
         self.heap.pop().map(|due| (due.at, due.what))
     }
-
-    /// How many things are to come.
-    pub(super) fn len(&self) -> usize {
-        self.heap.len()
-    }
-
-    /// Whether nothing is to come.
-    pub(super) fn is_empty(&self) -> bool {
-        self.heap.is_empty()
-    }
 }
 
 impl<T> Ord for Due<T> {

@@ -7,7 +7,7 @@ use super::marks::{Mark, Marks};
 use super::options::Options;
 use crate::entry::EntryKind;
 use crate::event::{Event, StopCause, Suspicion};
-use crate::ids::{Epoch, Nonce, OriginNumber, Place};
+use crate::ids::{Epoch, Nonce, OriginNumber, Place, RequestNumber, SessionId};
 use crate::limits;
 use crate::record::Origin;
 use crate::wire::frames::{ClientAnswer, WitnessCall};
@@ -21,9 +21,11 @@ pub(super) struct Watch {
     asked_alone: BTreeSet<(Epoch, Place)>,
     members: BTreeSet<Who>,
     suspected_slow: [bool; 2],
+    stopped: [bool; 2],
     held: BTreeSet<Who>,
     panicked: BTreeSet<Place>,
     forwarded: BTreeMap<Who, OriginNumber>,
+    answered: BTreeSet<(SessionId, RequestNumber)>,
     quiet: Option<u64>,
 }
 
@@ -39,9 +41,11 @@ impl Watch {
             asked_alone: BTreeSet::new(),
             members: BTreeSet::new(),
             suspected_slow: [false; 2],
+            stopped: [false; 2],
             held: BTreeSet::new(),
             panicked: BTreeSet::new(),
             forwarded: BTreeMap::new(),
+            answered: BTreeSet::new(),
             quiet: None,
         }
     }
@@ -64,6 +68,13 @@ impl Watch {
         *highest = number.max(*highest);
     }
 
+    /// A request is answered, by the follower or not.
+    pub(super) fn answers(&mut self, session: SessionId, number: RequestNumber, follower: bool) {
+        if self.answered.insert((session, number)) && follower {
+            self.marks.reach(Mark::FollowerFirst);
+        }
+    }
+
     pub(super) fn see(&mut self, at: u64, seen: &Seen<'_>) {
         match *seen {
             Seen::Event { who, event } => self.event(at, who, event),
@@ -75,6 +86,9 @@ impl Watch {
                             Place::A => Mark::RemovalByA,
                             Place::B => Mark::RemovalByB,
                         });
+                        if self.stopped[place.other().slot()] {
+                            self.marks.reach(Mark::Farewell);
+                        }
                         if self.suspected_slow[place.slot()] {
                             self.marks.reach(Mark::SlowRemoval);
                         }
@@ -89,16 +103,16 @@ impl Watch {
                     let was = self.members.contains(&who);
                     self.marks.reach(if was { Mark::Fenced } else { Mark::NotAMember });
                 }
+                StopCause::Asked => self.stopped[who.place.slot()] = true,
                 _ => {}
             },
-            Seen::Appended { who, entry } => {
+            Seen::Appended { entry, .. } => {
                 if matches!(entry.kind, EntryKind::Tick) {
                     self.marks.reach(Mark::IdleWake);
                 }
                 if entry.kind.payload_len() >= limits::BULK_BYTES {
                     self.marks.reach(Mark::Bulk);
                 }
-                let _ = who;
             }
             Seen::Answered { answer, .. } => match answer {
                 ClientAnswer::Reply { .. } => self.marks.reach(Mark::Duplex),

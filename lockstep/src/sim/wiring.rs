@@ -218,7 +218,7 @@ impl World {
     pub(super) fn renew(&mut self, wire: WireId, end: usize) {
         self.wires[wire.0].generation += 1;
         self.on_down(wire, 1 - end);
-        self.redial(wire);
+        self.redial_when_down(wire);
     }
 
     /// After a while on which nothing gets through, the connection will be found broken.
@@ -248,8 +248,10 @@ impl World {
         }
     }
 
+    /// The CoServers dial each other and the witness for ever; a client's core dials itself.
     fn redial_when_down(&mut self, wire: WireId) {
-        if self.wires[wire.0].is_down() {
+        let is_client = matches!(self.party(wire, 0), Party::Client(..));
+        if self.wires[wire.0].is_down() && !is_client {
             self.redial(wire);
         }
     }
@@ -265,11 +267,19 @@ impl World {
     pub(super) fn on_dial(&mut self, wire: WireId) {
         self.wires[wire.0].dialling = false;
         let ends = [0, 1].map(|end| self.runs(self.party(wire, end)));
-        // Whoever starts, or wants to, dials then.
-        if ends != [true, true] || !self.wires[wire.0].is_down() {
+        let down = self.wires[wire.0].is_down();
+        let stalled = self.wires[wire.0].is_stalled();
+        if let Party::Client(client, place) = self.party(wire, 0)
+            && (ends != [true, true] || !down || stalled)
+        {
+            // Refused, or no answer: its core dials again when it thinks fit.
+            return self.on_not_dialled(client, place);
+        }
+        // Whoever starts dials then.
+        if ends != [true, true] || !down {
             return;
         }
-        if self.wires[wire.0].is_stalled() {
+        if stalled {
             return self.redial(wire);
         }
         let (at, known) = (self.at, &mut self.wires[wire.0]);

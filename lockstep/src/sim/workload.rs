@@ -1,15 +1,16 @@
 //! Clients and devices: what the world asks of the pair.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::caller::{Act, Caller};
 use super::judges::Seen;
 use super::marks::Mark;
 use super::ops::{Answer, Op, Request};
 use super::options::Options;
 use super::rng::Rng;
-use super::world::{Due, World};
-use crate::ids::{Mono, Nonce, Place};
+use super::world::{Due, PAIR, World};
+use crate::client::{Client, Config, Event, Input, Output};
+use crate::ids::{Mono, Nonce, Place, RequestNumber};
 use crate::limits;
 use crate::wire::codec;
 
@@ -22,7 +23,11 @@ const PROBES: u64 = 2;
 /// One client.
 pub(super) struct SimClient {
     id: usize,
-    caller: Caller,
+    core: Option<Client>,
+    config: Config,
+    /// The requests under way: their ids, and whether they were made after the faults.
+    open: BTreeMap<RequestNumber, (u64, bool)>,
+    wants: [bool; 2],
     rng: Rng,
     pipeline: usize,
     think: u64,
@@ -31,8 +36,6 @@ pub(super) struct SimClient {
     made: u64,
     made_since_heal: u64,
     pub(super) answered_since_heal: u64,
-    asked_after: BTreeMap<u64, bool>,
-    started: bool,
     armed: Option<u64>,
     pub(super) poison: bool,
 }
@@ -41,7 +44,10 @@ impl SimClient {
     pub(super) fn new(id: usize, options: &Options, mut rng: Rng) -> Self {
         Self {
             id,
-            caller: Caller::new(Nonce(rng.mark())),
+            core: None,
+            config: config(options, &mut rng),
+            open: BTreeMap::new(),
+            wants: [false; 2],
             pipeline: options.pipeline,
             think: options.think,
             long_permille: options.long_permille,
@@ -50,26 +56,24 @@ impl SimClient {
             made: 0,
             made_since_heal: 0,
             answered_since_heal: 0,
-            asked_after: BTreeMap::new(),
-            started: false,
             armed: None,
             poison: false,
         }
     }
 
     /// Whether it wants a connection to this CoServer.
-    pub(super) fn wants(&self, _: Place) -> bool {
-        self.started
+    pub(super) fn wants(&self, place: Place) -> bool {
+        self.wants[place.slot()]
     }
 
     /// Requests without an answer.
     pub(super) fn waiting(&self) -> usize {
-        self.caller.waiting()
+        self.open.len()
     }
 
     /// Whether it has asked enough since the faults ended, and has all its answers.
     pub(super) fn is_done(&self) -> bool {
-        self.made_since_heal >= PROBES && self.caller.waiting() == 0
+        self.made_since_heal >= PROBES && self.open.is_empty()
     }
 
     fn draw(&mut self) -> Request {
@@ -111,14 +115,13 @@ impl World {
         let since = self.healed.map(|healed| at - healed);
         let known = &mut self.clients[client];
         let enough = since.is_some_and(|since| since > GOES_ON) && known.made_since_heal >= PROBES;
-        if !core::mem::replace(&mut known.started, true) {
-            for place in Place::BOTH {
-                let wire = self.client_wire(client, place);
-                self.redial(wire);
-            }
+        if known.core.is_none() {
+            let token = Nonce(known.rng.mark());
+            known.core = Some(Client::new(Mono(at), known.config, token));
+            self.serve_client(client);
         } else if enough {
             return;
-        } else if known.caller.waiting() < known.pipeline {
+        } else if known.open.len() < known.pipeline {
             self.ask(client);
         }
         let known = &mut self.clients[client];
@@ -127,34 +130,37 @@ impl World {
     }
 
     fn ask(&mut self, client: usize) {
-        let (at, healed) = (self.at, self.healed.is_some());
+        let (at, since_heal) = (self.at, self.healed.is_some());
         let known = &mut self.clients[client];
+        if !known.core.as_ref().is_some_and(|core| core.has_room(limits::BULK_BYTES * 3)) {
+            return;
+        }
         let request = known.draw();
-        known.made_since_heal += u64::from(healed);
-        known.asked_after.insert(request.id, healed);
         self.trace.step(at, 40, request.id);
         self.trace.say(at, || format!("client {client} asks {:x} {:?}", request.id, request.op));
         self.see(Seen::Invoked { client, request });
-        self.clients[client].caller.request(Mono(at), request.id, request.encode());
+        let known = &mut self.clients[client];
+        known.made_since_heal += u64::from(since_heal);
+        let Some(core) = &mut known.core else { return };
+        match core.submit(Mono(at), request.encode(), None) {
+            Ok(number) => known.open.insert(number, (request.id, since_heal)),
+            Err(error) => panic!("the client's core takes no request: {error}"),
+        };
         self.serve_client(client);
     }
 
     pub(super) fn on_client_up(&mut self, client: usize, place: Place) {
-        self.clients[client].caller.up(place);
-        self.serve_client(client);
+        self.tell_client(client, Input::Up { place });
     }
 
     pub(super) fn on_client_down(&mut self, client: usize, place: Place) {
-        self.clients[client].caller.down(Mono(self.at), place);
-        self.serve_client(client);
+        self.clients[client].wants[place.slot()] = false;
+        self.tell_client(client, Input::Down { place });
     }
 
     pub(super) fn on_client_frame(&mut self, client: usize, place: Place, bytes: &[u8]) {
         match codec::decode_client_answer(bytes) {
-            Ok(answer) => {
-                self.clients[client].caller.answer(Mono(self.at), place, answer);
-                self.serve_client(client);
-            }
+            Ok(answer) => self.tell_client(client, Input::Answer { place, answer }),
             Err(_) => {
                 self.reach(Mark::CorruptRefused);
                 let wire = self.client_wire(client, place);
@@ -166,59 +172,99 @@ impl World {
 
     pub(super) fn on_client_timer(&mut self, client: usize) {
         self.clients[client].armed = None;
-        self.clients[client].caller.timeout(Mono(self.at));
+        self.tell_client(client, Input::Timeout);
+    }
+
+    fn tell_client(&mut self, client: usize, input: Input) {
+        let now = Mono(self.at);
+        if let Some(core) = &mut self.clients[client].core {
+            core.handle(now, input);
+        }
         self.serve_client(client);
     }
 
     fn serve_client(&mut self, client: usize) {
-        while let Some(act) = self.clients[client].caller.poll() {
-            match act {
-                Act::Send(place, call) => {
-                    let wire = self.client_wire(client, place);
-                    match self.encoder.client_call(&call) {
-                        Ok(bytes) => self.send(wire, 0, bytes),
-                        Err(error) => panic!("the call {call:?} cannot be encoded: {error}"),
-                    };
-                }
-                Act::Close(place) => {
-                    let wire = self.client_wire(client, place);
-                    self.close(wire, 0);
-                }
-                Act::Resent => self.reach(Mark::ClientResent),
-                Act::Done { ticket, place, result } => {
-                    let Ok(bytes) = result else {
-                        panic!("request {ticket:x} of a client was refused: {result:?}");
-                    };
-                    self.answered(client, ticket, place, &bytes);
-                }
-            }
+        while let Some(output) = self.clients[client].core.as_mut().and_then(Client::poll) {
+            self.do_for_client(client, output);
         }
+        let at = self.at;
         let known = &mut self.clients[client];
-        if let Some(due) = known.caller.next_timeout()
+        if let Some(due) = known.core.as_ref().and_then(Client::next_timeout)
             && known.armed.is_none_or(|armed| due.0 < armed)
         {
             known.armed = Some(due.0);
-            self.queue.put(due.0, Due::ClientTimer { client });
+            self.queue.put(due.0.max(at + 1), Due::ClientTimer { client });
         }
     }
 
-    fn answered(&mut self, client: usize, id: u64, place: Place, bytes: &[u8]) {
+    fn do_for_client(&mut self, client: usize, output: Output) {
+        match output {
+            Output::Connect { place } => {
+                self.clients[client].wants[place.slot()] = true;
+                let wire = self.client_wire(client, place);
+                self.redial(wire);
+            }
+            Output::Disconnect { place } => {
+                let wire = self.client_wire(client, place);
+                self.close(wire, 0);
+                self.on_client_down(client, place);
+            }
+            Output::Send { place, call } => {
+                let wire = self.client_wire(client, place);
+                match self.encoder.client_call(&call) {
+                    Ok(bytes) => self.send(wire, 0, bytes),
+                    Err(error) => panic!("the call {call:?} cannot be encoded: {error}"),
+                };
+            }
+            Output::Reply { number, result } => match result {
+                Ok(bytes) => self.answered(client, number, &bytes),
+                Err(error) => panic!("request {number} of client {client} failed: {error}"),
+            },
+            Output::Over(result) => panic!("the session of client {client} is over: {result:?}"),
+            Output::Event(event) => {
+                self.trace.say(self.at, || format!("client {client} event {event:?}"));
+                if matches!(event, Event::Resent { .. } | Event::Lost { .. })
+                    && !self.clients[client].open.is_empty()
+                {
+                    self.reach(Mark::ClientResent);
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, client: usize, number: RequestNumber, bytes: &[u8]) {
+        let known = &mut self.clients[client];
+        let Some((id, since_heal)) = known.open.remove(&number) else {
+            panic!("client {client} has an answer to request {number}, which it did not make");
+        };
+        known.answered_since_heal += u64::from(since_heal);
         let Ok(answer) = Answer::decode(bytes) else {
             panic!("the service answers {id:x} with what is no answer");
         };
-        let known = &mut self.clients[client];
-        if known.asked_after.remove(&id) == Some(true) {
-            known.answered_since_heal += 1;
-        }
         self.operations += 1;
-        if !self.servers[place.slot()].is_sequencer()
-            && self.servers[place.other().slot()].is_sequencer()
-        {
-            self.reach(Mark::FollowerFirst);
-        }
         self.trace.step(self.at, 41, id);
-        self.trace.say(self.at, || format!("client {client} has {id:x}: {answer:?} from {place}"));
+        self.trace.say(self.at, || format!("client {client} has {id:x}: {answer:?}"));
         self.see(Seen::Completed { client, id, answer });
+    }
+
+    /// A client's connection could not be made, or is to be made again: its core decides.
+    pub(super) fn on_not_dialled(&mut self, client: usize, place: Place) {
+        if self.clients[client].wants(place) {
+            self.on_client_down(client, place);
+        }
+    }
+}
+
+fn config(options: &Options, rng: &mut Rng) -> Config {
+    Config {
+        window: options.pipeline.max(2),
+        window_bytes: limits::INPUT_BYTES * 2,
+        resend: Duration::from_nanos(rng.spread(50_000_000, 400_000_000)),
+        resend_longest: Duration::from_millis(800),
+        redial: Duration::from_nanos(rng.spread(2_000_000, 50_000_000)),
+        redial_longest: Duration::from_millis(300),
+        greeting: Duration::from_nanos(rng.spread(50_000_000, 500_000_000)),
+        ..Config::new(PAIR)
     }
 }
 

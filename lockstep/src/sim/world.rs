@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::clock::Clock;
 use super::faults::FaultKind;
-use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, impossible};
+use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, at_odds, impossible};
 use super::marks::{Mark, Marks};
 use super::net::{Item, Lane, Wire, WireId};
 use super::node::CoServer;
@@ -22,6 +22,7 @@ use super::workload::SimClient;
 use crate::digest::Digest;
 use crate::ids::{Incarnation, PairId, Place};
 use crate::output::Executed;
+use crate::proto::{Command, DivergencePolicy};
 use crate::wire::codec::Encoder;
 
 /// The pair of every run.
@@ -36,6 +37,9 @@ const RESUME: u64 = 5_000_000_000;
 
 /// After this long a run that cannot resume is given up (ns).
 const HOPELESS: u64 = 1_200_000_000;
+
+/// An operator looks after a pair that holds for a divergence this long after the faults (ns).
+const OPERATOR: u64 = 400_000_000;
 
 /// How long the pair idles at the end, with nothing but its timers (ns).
 const IDLE: u64 = 120_000_000;
@@ -67,8 +71,6 @@ pub(super) enum Due {
     ClientTimer { client: usize },
     /// The witness's record is on its disk.
     Stored { core: usize, life: u32 },
-    /// The witness starts again.
-    WitnessStart,
     /// A fault begins.
     Strike(usize),
     /// A fault ends.
@@ -98,6 +100,7 @@ pub(super) struct World {
     pub(super) faults: BTreeMap<FaultKind, u64>,
     pub(super) operations: u64,
     pub(super) device_inputs: u64,
+    operator_acted: bool,
 }
 
 /// What a run came to.
@@ -158,6 +161,7 @@ impl World {
             faults: BTreeMap::new(),
             operations: 0,
             device_inputs: 0,
+            operator_acted: false,
             rng,
             options,
         };
@@ -241,7 +245,6 @@ impl World {
             Due::Think { client } => self.on_think(client),
             Due::ClientTimer { client } => self.on_client_timer(client),
             Due::Stored { core, life } => self.on_stored(core, life),
-            Due::WitnessStart => self.start_witness(),
             Due::Strike(fault) => self.on_strike(fault),
             Due::Relieve(fault) => self.on_relieve(fault),
             Due::Heal => self.on_heal(),
@@ -282,7 +285,26 @@ impl World {
 
     fn on_watch(&mut self) {
         self.see(Seen::Passed);
+        if self.healed.is_some_and(|healed| self.at - healed > OPERATOR) {
+            self.look_after();
+        }
         self.queue.put(self.at + WATCH, Due::Watch);
+    }
+
+    /// Where a divergence is left to operators, one stops the replica that panicked, or either.
+    fn look_after(&mut self) {
+        if self.operator_acted || self.options.divergence != DivergencePolicy::Hold {
+            return;
+        }
+        let Some([(one, first), (two, second)]) = at_odds(self.judges.ground()) else { return };
+        let stopped = match [first, second] {
+            [true, _] => one,
+            [_, true] => two,
+            _ => self.rng.pick(&[one, two]),
+        };
+        self.operator_acted = true;
+        self.trace.say(self.at, || format!("the operator stops {stopped}"));
+        self.command(stopped.place, Command::Stop);
     }
 
     fn is_over(&mut self) -> bool {

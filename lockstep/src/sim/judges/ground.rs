@@ -6,10 +6,10 @@ use super::model::{Effect, Model};
 use super::{OutputName, Seen};
 use crate::digest::{Digest, Hasher};
 use crate::entry::Entry;
-use crate::event::Event;
+use crate::event::{Event, StopCause};
 use crate::ids::{Epoch, Incarnation, Index, LogTime, Nonce, Place, RequestNumber, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
-use crate::proto::io::Standing;
+use crate::proto::io::{DivergencePolicy, Standing};
 use crate::record::Record;
 use crate::wire::frames::ClientAnswer;
 
@@ -36,6 +36,8 @@ pub struct Ground {
     latest: Option<Record>,
     healed: Option<u64>,
     spoiled: [bool; 2],
+    holds: bool,
+    was_stopped: bool,
 }
 
 /// What is known of one replica.
@@ -163,6 +165,21 @@ fn at(index: Index) -> Option<usize> {
 }
 
 impl Ground {
+    /// The books of a pair with this policy, before anything was seen.
+    pub fn new(policy: DivergencePolicy) -> Self {
+        Self { holds: policy == DivergencePolicy::Hold, ..Self::default() }
+    }
+
+    /// Whether a divergence is left to operators.
+    pub fn holds_when_diverged(&self) -> bool {
+        self.holds
+    }
+
+    /// Whether an operator has stopped a replica.
+    pub fn was_stopped(&self) -> bool {
+        self.was_stopped
+    }
+
     /// Notes what was seen.
     pub fn see(&mut self, now: u64, seen: &Seen<'_>) {
         match *seen {
@@ -175,7 +192,10 @@ impl Ground {
             Seen::Standing { who, standing } => {
                 self.with(who, |view| view.standing = standing);
             }
-            Seen::Stopped { who, .. } => self.with(who, |view| view.is_out = true),
+            Seen::Stopped { who, cause } => {
+                self.was_stopped |= *cause == StopCause::Asked;
+                self.with(who, |view| view.is_out = true);
+            }
             Seen::Event { who, event } => self.with(who, |view| match event {
                 Event::Epoch { record, .. } => view.record = Some(*record),
                 Event::Diverged { .. } | Event::EntriesDiffer { .. } => view.diverged = true,

@@ -2,7 +2,7 @@
 
 use super::{Bounds, End, Ground, Seen, View, Who};
 use crate::ids::Place;
-use crate::record::{Origin, Record};
+use crate::record::Origin;
 
 /// Looks at the end of the run.
 #[derive(Debug)]
@@ -16,8 +16,8 @@ pub enum Impossible {
     MembersGone,
     /// The service of every member left has panicked, and no other side may decide.
     Panicked,
-    /// The replicas computed different things, and the policy leaves it to an operator; or the
-    /// side that it prefers is not there.
+    /// The policy leaves a divergence to operators, and one side ended without an operator's
+    /// word.
     Undecided,
     /// A member ended before the pair had been formed, and did not start again.
     NeverFormed,
@@ -77,15 +77,16 @@ pub fn impossible(ground: &Ground) -> Option<Impossible> {
     if members.iter().all(|(_, view)| view.panicked.is_some()) {
         return Some(Impossible::Panicked);
     }
-    // While both are members, somebody who computed something else blocks the other one.
-    let undecided = members.iter().any(|(_, view)| view.diverged || view.panicked.is_some());
-    (record.members.is_duplex() && undecided && !is_decided(&members, record))
-        .then_some(Impossible::Undecided)
+    let left = members.len() == 1 && record.members.is_duplex() && members[0].1.diverged;
+    (left && ground.holds_when_diverged() && !ground.was_stopped()).then_some(Impossible::Undecided)
 }
 
-/// Whether a divergence is one that the pair settles by itself: a panic on one side is. What the
-/// configured policy says of others is the pair's own matter, so that one is not held against it.
-fn is_decided(members: &[(Who, &View)], record: &Record) -> bool {
-    let both = members.len() == 2 && record.members.is_duplex();
-    both && members.iter().filter(|(_, view)| view.panicked.is_some()).count() == 1
+/// The members that hold because they computed different things, if there are two of them: an
+/// operator has to stop one, where the policy leaves it to operators.
+pub fn at_odds(ground: &Ground) -> Option<[(Who, bool); 2]> {
+    let members: Vec<(Who, &View)> = ground.members().collect();
+    let [(one, first), (two, second)] = members[..] else { return None };
+    let panicked = [first, second].map(|view| view.panicked.is_some());
+    let differ = first.diverged || second.diverged || panicked[0] != panicked[1];
+    (differ && panicked != [true, true]).then_some([(one, panicked[0]), (two, panicked[1])])
 }

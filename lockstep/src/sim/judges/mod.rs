@@ -24,7 +24,7 @@ mod tests;
 use core::fmt;
 
 pub use ground::{Ground, View, Who};
-pub use liveness::{Impossible, impossible};
+pub use liveness::{Impossible, at_odds, impossible};
 
 use super::ops::{Answer, Request};
 use super::options::Options;
@@ -68,7 +68,7 @@ macro_rules! judges {
             pub fn new(options: &Options, only: Option<JudgeName>) -> Self {
                 let bounds = Bounds::of(options);
                 Self {
-                    ground: Ground::default(),
+                    ground: Ground::new(options.divergence),
                     only,
                     $($field: <$judge>::new(&bounds),)*
                 }
