@@ -64,7 +64,7 @@
 //! | [`testing`] | for users' tests: a service alone, and a search for nondeterminism |
 //! | [`device`] | how the engine meets the outside half of a redirected device |
 //! | [`proto`] | the replica core: the protocol, without any I/O |
-//! | [`unit`] | what is replicated: the service, its sessions, its wake-ups |
+//! | [`mod@unit`] | what is replicated: the service, its sessions, its wake-ups |
 //! | [`witness`] | the witness: rules, core, directory |
 //! | [`client`] | the client's core, and its async and blocking faces |
 //! | [`wire`] | the frames, and how they become bytes |
