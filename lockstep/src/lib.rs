@@ -1,5 +1,6 @@
 //! lockstep: run a deterministic service on two ordinary servers at once.
 
+pub mod client;
 pub mod device;
 pub mod digest;
 pub mod entry;

@@ -71,6 +71,10 @@ pub const SESSION_REPLY_BYTES: usize = 8 << 20;
 /// they have can cost. At one more a request does not take effect and is refused.
 pub const REPLIES_BYTES: usize = 1 << 30;
 
+/// Default for the bytes of requests that a client may have under way; at one more it has to wait
+/// for replies. Two connections' worth of a good network's bandwidth times delay.
+pub const CLIENT_WINDOW_BYTES: usize = 8 << 20;
+
 /// A session without a request for this long, by log time, is closed.
 pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
 
@@ -110,5 +114,6 @@ const _: () = {
     assert!(KEPT_BYTES >= INPUT_BYTES);
     assert!(SESSION_REPLY_BYTES >= REPLY_BYTES + 64);
     assert!(REPLIES_BYTES >= SESSION_REPLY_BYTES);
+    assert!(CLIENT_WINDOW_BYTES >= INPUT_BYTES);
     assert!(LINKS <= 8);
 };

@@ -1,7 +1,7 @@
 //! The witness: the third party that lets at most one side go on alone.
 //!
 //! [`rules`] says which record may replace which, [`core`] serves many pairs by these rules
-//! without doing any I/O, [`store`] and [`directory`] keep the records.
+//! without doing any I/O ([`io`] is its boundary), [`store`] and [`directory`] keep the records.
 //!
 //! Driving it: take the [`Directory`], give what it loads to [`Witness::new`], then carry out
 //! every [`Output::Store`] by [`RecordStore::replace`] and every [`Output::Distrust`] by
@@ -13,6 +13,7 @@
 pub mod core;
 pub mod directory;
 pub mod format;
+pub mod io;
 pub mod rules;
 pub mod store;
 
@@ -21,7 +22,8 @@ mod directory_tests;
 #[cfg(test)]
 mod tests;
 
-pub use self::core::{Config, Event, Input, Output, Witness};
+pub use self::core::Witness;
 pub use directory::Directory;
+pub use io::{Config, Event, Input, Output, PROTOCOL};
 pub use rules::{Asker, Denial};
 pub use store::{Held, Loaded, RecordStore, StoreError, Told};

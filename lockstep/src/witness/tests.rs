@@ -368,15 +368,18 @@ enum Act {
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
+    // Mostly what could be granted, or nothing ever would be.
     let place = any::<bool>().prop_map(|a| if a { Place::A } else { Place::B });
-    let ask = (place, 1..4_u64, 0..3_usize, 0..4_u8, 0..20_u64, 0..3_u64).prop_map(
-        |(place, incarnation, named, shape, step, nonce)| Act::Ask {
-            place,
-            incarnation,
-            named,
-            shape,
-            step: if step < 18 { 1 } else { step - 18 },
-            nonce,
+    let stranger = prop_oneof![6 => Just(0), 1 => 1..4_u64];
+    let named = prop_oneof![6 => Just(0), 1 => 1..3_usize];
+    let shape = prop_oneof![6 => Just(0), 1 => Just(1), 2 => Just(2)];
+    let step = prop_oneof![12 => Just(1), 1 => Just(0), 1 => Just(2)];
+    let nonce = prop_oneof![12 => 1..3_u64, 1 => Just(0)];
+    let ask = (place, stranger, named, shape, step, nonce).prop_map(
+        |(place, stranger, named, shape, step, nonce)| {
+            let own = 1 + place.slot() as u64;
+            let incarnation = if stranger == 0 { own } else { stranger };
+            Act::Ask { place, incarnation, named, shape, step, nonce }
         },
     );
     prop_oneof![

@@ -1,0 +1,516 @@
+//! A session with the pair, without I/O.
+//!
+//! # Driving it
+//! Call [`Client::handle`], [`Client::submit`] and [`Client::close`] in any order; after each,
+//! take [`Client::poll`]'s outputs until there are none, and come back with [`Input::Timeout`] at
+//! [`Client::next_timeout`]. Frames must be sent in the order in which they are given, on the
+//! connection that is up at that time; a driver whose queue for a connection is full ends the
+//! connection and says [`Input::Down`] rather than leave frames out.
+//!
+//! # How a request takes effect exactly once
+//! It goes to both CoServers, which order it once or twice; the session's state in the log
+//! executes it the first time and repeats the stored reply after that. The first reply counts
+//! here, later copies are dropped. A request is kept until its reply is there, and sent again to
+//! every CoServer that newly serves, after the other connection broke, and after a silence. All
+//! of it is harmless, because a repeated request is answered from the stored reply for as long as
+//! `lowest` does not pass its number.
+
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::client::error::{RequestError, SessionError, SubmitError};
+use crate::client::io::{Config, Counters, Event, Input, Output, PROTOCOL};
+use crate::client::place::{Connection, Stage};
+use crate::client::window::Window;
+use crate::ids::{Epoch, Mono, Nonce, Place, RequestNumber, SessionId};
+use crate::limits;
+use crate::output::Refusal;
+use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
+
+/// One session.
+#[derive(Debug)]
+pub struct Client {
+    config: Config,
+    token: Nonce,
+    state: State,
+    window: Window,
+    places: [Connection; 2],
+    /// When everything unanswered is sent again, and how long after that once more.
+    resend_at: Option<Mono>,
+    resend_after: Duration,
+    /// No request is given up before.
+    deadline: Option<Mono>,
+    /// The pair keeps too many replies to take this request: it is sent again once all before it
+    /// have their replies here, which lets go of theirs there.
+    starved: Option<RequestNumber>,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A session is asked for.
+    Opening { closing: bool },
+    /// Requests are sent. When closing, no more are taken, and the session ends with the last
+    /// reply.
+    Open { session: SessionId, closing: bool },
+    /// Nothing more is sent.
+    Over,
+}
+
+impl Client {
+    /// A session that is opened as soon as a CoServer serves.
+    ///
+    /// `token` is its secret mark: random, from the system's entropy, not zero, never used twice.
+    /// Requests can be submitted at once.
+    ///
+    /// # Panics
+    /// If the mark is zero.
+    pub fn new(now: Mono, config: Config, token: Nonce) -> Self {
+        assert!(token != Nonce(0), "a session's mark is random and not zero");
+        let window = Window::new(
+            config.window.clamp(1, limits::SESSION_REPLIES),
+            config.window_bytes.max(limits::INPUT_BYTES),
+        );
+        let connection = || Connection::new(now, config.redial, config.redial_longest);
+        let mut client = Self {
+            config,
+            token,
+            state: State::Opening { closing: false },
+            window,
+            places: [connection(), connection()],
+            resend_at: None,
+            resend_after: config.resend,
+            deadline: None,
+            starved: None,
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+        };
+        client.on_time(now);
+        client
+    }
+
+    /// Takes one input. See the [module](self) for what has to follow.
+    pub fn handle(&mut self, now: Mono, input: Input) {
+        match input {
+            Input::Timeout => {}
+            Input::Up { place } => self.on_up(now, place),
+            Input::Down { place } => self.on_down(now, place),
+            Input::Answer { place, answer } => self.on_answer(now, place, answer),
+        }
+        self.on_time(now);
+        self.check_invariants();
+    }
+
+    /// Takes a request and sends it to every CoServer that serves. Its outcome comes as
+    /// [`Output::Reply`] with this number; if it has not within `patience`, as
+    /// [`RequestError::TimedOut`].
+    ///
+    /// # Errors
+    /// [`SubmitError`]; then the request was not taken, and will not take effect.
+    pub fn submit(
+        &mut self,
+        now: Mono,
+        body: Bytes,
+        patience: Option<Duration>,
+    ) -> Result<RequestNumber, SubmitError> {
+        let (len, limit) = (body.len(), limits::INPUT_BYTES);
+        if len > limit {
+            return Err(SubmitError::TooLong { len, limit });
+        }
+        if !self.takes_requests() {
+            return Err(SubmitError::Over);
+        }
+        if !self.window.has_room(len) {
+            return Err(SubmitError::WindowFull);
+        }
+        let deadline = patience.map(|patience| now.plus(patience));
+        self.deadline = self.deadline.or(deadline).min(deadline.or(self.deadline));
+        let number = self.window.push(body, deadline);
+        self.counters.submitted += 1;
+        let alone = self.serving() == 1;
+        for place in Place::BOTH {
+            self.send_from(place, number, alone);
+        }
+        self.arm_resend(now);
+        self.check_invariants();
+        Ok(number)
+    }
+
+    /// Takes no more requests, and ends the session when those under way have their replies.
+    pub fn close(&mut self, now: Mono) {
+        match &mut self.state {
+            State::Opening { closing } | State::Open { closing, .. } => *closing = true,
+            State::Over => {}
+        }
+        self.end_if_done();
+        self.on_time(now);
+        self.check_invariants();
+    }
+
+    /// The next thing to do.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to come back with [`Input::Timeout`], if nothing else happens.
+    pub fn next_timeout(&self) -> Option<Mono> {
+        let places = self.places.iter().filter_map(Connection::timeout);
+        let resend = self.resend_at.filter(|_| self.serving() > 0);
+        if self.state == State::Over {
+            return None;
+        }
+        places.chain(resend).chain(self.deadline).min()
+    }
+
+    /// Whether a request of this length would be taken now.
+    pub fn has_room(&self, len: usize) -> bool {
+        self.takes_requests() && len <= limits::INPUT_BYTES && self.window.has_room(len)
+    }
+
+    /// The session's id, once it is open.
+    pub fn session(&self) -> Option<SessionId> {
+        match self.state {
+            State::Open { session, .. } => Some(session),
+            State::Opening { .. } | State::Over => None,
+        }
+    }
+
+    /// What the session has done so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    fn takes_requests(&self) -> bool {
+        matches!(self.state, State::Opening { closing: false } | State::Open { closing: false, .. })
+    }
+
+    fn on_up(&mut self, now: Mono, place: Place) {
+        if self.at(place).stage != Stage::Dialling {
+            return;
+        }
+        let until = now.plus(self.config.greeting);
+        self.at(place).stage = Stage::Greeting { until };
+        let call = ClientCall::Hello { pair: self.config.pair, protocol: PROTOCOL };
+        self.outputs.push_back(Output::Send { place, call });
+    }
+
+    fn on_down(&mut self, now: Mono, place: Place) {
+        if matches!(self.at(place).stage, Stage::Waiting { .. }) {
+            return;
+        }
+        let served = self.at(place).is_welcomed();
+        self.at(place).lost(now);
+        if served {
+            self.outputs.push_back(Output::Event(Event::Lost { place }));
+            self.on_last_one_left(now, place.other());
+        }
+    }
+
+    /// The other CoServer may have had requests that this one waits to see ordered, or that it
+    /// was not given yet: it must not wait for them now.
+    fn on_last_one_left(&mut self, now: Mono, place: Place) {
+        if self.at(place).is_welcomed() {
+            self.send_all(now, place, true);
+        }
+    }
+
+    fn on_answer(&mut self, now: Mono, place: Place, answer: ClientAnswer) {
+        match (answer, self.at(place).stage) {
+            (ClientAnswer::Welcome { epoch, .. }, Stage::Greeting { .. }) => {
+                self.on_welcome(now, place, epoch);
+            }
+            (ClientAnswer::Refused { reason }, Stage::Greeting { .. } | Stage::Welcomed { .. }) => {
+                self.on_refused(now, place, reason);
+            }
+            (ClientAnswer::Opened { token, result }, Stage::Welcomed { .. })
+                if token == self.token =>
+            {
+                self.on_opened(now, result);
+            }
+            (ClientAnswer::Reply { session, number, result }, Stage::Welcomed { .. })
+                if self.session() == Some(session) =>
+            {
+                self.on_reply(now, place, number, result);
+            }
+            // Late, repeated, or somebody else's.
+            _ => {}
+        }
+    }
+
+    fn on_welcome(&mut self, now: Mono, place: Place, epoch: Epoch) {
+        self.at(place).welcome();
+        self.outputs.push_back(Output::Event(Event::Welcomed { place, epoch }));
+        let alone = self.serving() == 1;
+        // A session that the other CoServer was already asked for would only be opened twice.
+        if alone || self.session().is_some() {
+            self.send_all(now, place, alone);
+        }
+    }
+
+    fn on_refused(&mut self, now: Mono, place: Place, reason: ClientRefusal) {
+        let served = self.at(place).is_welcomed();
+        match reason {
+            ClientRefusal::Starting | ClientRefusal::Holding | ClientRefusal::Busy => {}
+            ClientRefusal::Removed
+            | ClientRefusal::WrongPair
+            | ClientRefusal::Version
+            | ClientRefusal::Protocol => self.at(place).expect_nothing_soon(),
+        }
+        self.at(place).stage = Stage::Ending;
+        self.outputs.push_back(Output::Disconnect { place });
+        self.outputs.push_back(Output::Event(Event::Refused { place, reason }));
+        if served {
+            self.on_last_one_left(now, place.other());
+        }
+    }
+
+    fn on_opened(&mut self, now: Mono, result: Result<SessionId, Refusal>) {
+        let State::Opening { closing } = self.state else {
+            return;
+        };
+        match result {
+            Err(refusal) => self.end(Err(SessionError::NotOpened(refusal))),
+            Ok(session) => {
+                self.state = State::Open { session, closing };
+                self.outputs.push_back(Output::Event(Event::Opened { session }));
+                self.on_progress(now);
+                let alone = self.serving() == 1;
+                for place in Place::BOTH {
+                    self.send_from(place, RequestNumber(1), alone);
+                }
+                self.end_if_done();
+            }
+        }
+    }
+
+    fn on_reply(
+        &mut self,
+        now: Mono,
+        place: Place,
+        number: RequestNumber,
+        result: Result<Bytes, Refusal>,
+    ) {
+        if self.window.get(number).is_none() {
+            self.counters.dropped += 1;
+            return;
+        }
+        match result {
+            Ok(bytes) => self.on_outcome(now, number, Ok(bytes)),
+            Err(Refusal::ReplyTooLarge) => {
+                self.on_outcome(now, number, Err(RequestError::ReplyTooLong));
+            }
+            Err(Refusal::Gap { expected }) => self.on_gap(place, expected),
+            Err(Refusal::TooManyReplies) => {
+                self.starved = Some(self.starved.map_or(number, |before| before.min(number)));
+                self.feed();
+            }
+            Err(Refusal::UnknownSession) => self.end(Err(SessionError::Expired)),
+            Err(refusal @ (Refusal::Forgotten | Refusal::TooManySessions)) => {
+                self.end(Err(SessionError::Contradiction(refusal)));
+            }
+        }
+    }
+
+    fn on_outcome(
+        &mut self,
+        now: Mono,
+        number: RequestNumber,
+        result: Result<Bytes, RequestError>,
+    ) {
+        if let Some(pending) = self.window.take(number) {
+            self.counters.answered += 1;
+            if !pending.given_up {
+                self.outputs.push_back(Output::Reply { number, result });
+            }
+        }
+        self.on_progress(now);
+        self.feed();
+        self.end_if_done();
+    }
+
+    /// Sends again what the pair had no room for, once it has.
+    fn feed(&mut self) {
+        let lowest = self.window.lowest();
+        if self.starved.is_none_or(|number| number > lowest) {
+            return;
+        }
+        self.starved = None;
+        // Once it was sent as the lowest there was room: what refuses it now refuses an older
+        // copy, and one more would only have more refusals follow.
+        if self.window.get(lowest).is_some_and(|pending| pending.sent_with < lowest) {
+            for place in Place::BOTH {
+                self.send_from(place, lowest, true);
+            }
+        }
+    }
+
+    /// A request overtook one that was lost on the way: that one, and all after it, again.
+    fn on_gap(&mut self, place: Place, expected: RequestNumber) {
+        let Stage::Welcomed { gap } = &mut self.at(place).stage else {
+            return;
+        };
+        // What the log expects only grows: a lower number is an old report.
+        if gap.is_some_and(|before| expected <= before) {
+            return;
+        }
+        *gap = Some(expected);
+        let starved = self.starved.is_some_and(|number| number <= expected);
+        if !starved && self.window.get(expected).is_some() {
+            self.send_from(place, expected, true);
+        }
+    }
+
+    /// An answer came: silence begins anew.
+    fn on_progress(&mut self, now: Mono) {
+        self.resend_after = self.config.resend;
+        self.resend_at = None;
+        self.arm_resend(now);
+    }
+
+    fn on_time(&mut self, now: Mono) {
+        if self.state == State::Over {
+            return;
+        }
+        for place in Place::BOTH {
+            self.on_place_timeout(now, place);
+        }
+        if self.deadline.is_some_and(|at| at <= now) {
+            let (due, next) = self.window.give_up(now);
+            self.deadline = next;
+            let result = || Err(RequestError::TimedOut);
+            let replies = due.into_iter().map(|number| Output::Reply { number, result: result() });
+            self.outputs.extend(replies);
+        }
+        if self.resend_at.is_some_and(|at| at <= now) && self.serving() > 0 {
+            self.on_resend_timeout(now);
+        }
+    }
+
+    fn on_place_timeout(&mut self, now: Mono, place: Place) {
+        match self.at(place).stage {
+            Stage::Waiting { until } if until <= now => {
+                self.at(place).stage = Stage::Dialling;
+                self.outputs.push_back(Output::Connect { place });
+            }
+            Stage::Greeting { until } if until <= now => {
+                self.at(place).stage = Stage::Ending;
+                self.outputs.push_back(Output::Disconnect { place });
+                self.outputs.push_back(Output::Event(Event::Unanswered { place }));
+            }
+            _ => {}
+        }
+    }
+
+    fn on_resend_timeout(&mut self, now: Mono) {
+        self.resend_after = self.resend_after.saturating_mul(2).min(self.config.resend_longest);
+        self.resend_at = None;
+        let requests = self.window.iter().count();
+        for place in Place::BOTH {
+            if let Stage::Welcomed { gap } = &mut self.at(place).stage {
+                *gap = None;
+                self.send_all(now, place, true);
+            }
+        }
+        self.arm_resend(now);
+        self.outputs.push_back(Output::Event(Event::Resent { requests }));
+    }
+
+    /// Begins to wait for an answer, if one is owed and nobody waits yet.
+    fn arm_resend(&mut self, now: Mono) {
+        let owed = match self.state {
+            State::Opening { .. } => true,
+            State::Open { .. } => !self.window.is_empty(),
+            State::Over => false,
+        };
+        if !owed {
+            self.resend_at = None;
+        } else if self.resend_at.is_none() {
+            self.resend_at = Some(now.plus(self.resend_after));
+        }
+    }
+
+    /// Sends a CoServer that serves everything that has no answer.
+    fn send_all(&mut self, now: Mono, place: Place, alone: bool) {
+        if let State::Opening { .. } = self.state {
+            let call = ClientCall::Open { token: self.token, alone };
+            self.outputs.push_back(Output::Send { place, call });
+        }
+        self.send_from(place, self.window.lowest(), alone);
+        self.arm_resend(now);
+    }
+
+    /// Sends every request without a reply from this number on, if the session is open and the
+    /// CoServer serves.
+    fn send_from(&mut self, place: Place, number: RequestNumber, alone: bool) {
+        let State::Open { session, .. } = self.state else {
+            return;
+        };
+        if !self.places[place.slot()].is_welcomed() {
+            return;
+        }
+        let (token, lowest) = (self.token, self.window.lowest());
+        for (number, pending) in self.window.from_mut(number) {
+            pending.sent_with = lowest;
+            let body = pending.body.clone();
+            let call = ClientCall::Request { session, token, number, lowest, alone, body };
+            self.outputs.push_back(Output::Send { place, call });
+            self.counters.sent += 1;
+        }
+    }
+
+    /// A session that is being closed ends with its last reply.
+    fn end_if_done(&mut self) {
+        if let State::Open { session, closing: true } = self.state
+            && self.window.is_empty()
+        {
+            // Without a CoServer that serves, it ends by being idle.
+            for place in Place::BOTH {
+                if self.at(place).is_welcomed() {
+                    let call = ClientCall::Close { session, token: self.token };
+                    self.outputs.push_back(Output::Send { place, call });
+                }
+            }
+            self.end(Ok(()));
+        }
+    }
+
+    fn end(&mut self, how: Result<(), SessionError>) {
+        let open = self.window.clear();
+        if let Err(error) = how {
+            let result = || Err(RequestError::SessionOver(error));
+            let replies = open.into_iter().map(|number| Output::Reply { number, result: result() });
+            self.outputs.extend(replies);
+        }
+        for place in Place::BOTH {
+            if !matches!(self.at(place).stage, Stage::Waiting { .. } | Stage::Ending) {
+                self.outputs.push_back(Output::Disconnect { place });
+            }
+            self.at(place).stage = Stage::Ending;
+        }
+        self.state = State::Over;
+        self.resend_at = None;
+        self.deadline = None;
+        self.outputs.push_back(Output::Over(how));
+    }
+
+    fn at(&mut self, place: Place) -> &mut Connection {
+        &mut self.places[place.slot()]
+    }
+
+    /// How many CoServers serve.
+    fn serving(&self) -> usize {
+        self.places.iter().filter(|connection| connection.is_welcomed()).count()
+    }
+
+    fn check_invariants(&self) {
+        self.window.check_invariants();
+        let done = self.counters.submitted - self.counters.answered;
+        let spread = self.window.next().0 - self.window.lowest().0;
+        assert!(self.state == State::Over || done <= spread, "a request was lost");
+        let owed = !self.window.is_empty() && self.session().is_some();
+        assert!(!owed || self.resend_at.is_some(), "nobody waits for the replies under way");
+    }
+}

@@ -1,0 +1,54 @@
+//! What can go wrong for a caller, by operation.
+
+use crate::output::Refusal;
+
+/// A request was not taken; it has not been and will not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// As many requests, or bytes of them, are under way as may be.
+    #[error("the session's window is full: wait for a reply, then submit again")]
+    WindowFull,
+    /// The body is too long for any entry.
+    #[error("a request of {len} bytes is over the limit of {limit}: send it in parts")]
+    TooLong {
+        /// Its length.
+        len: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The session is being closed, or is over.
+    #[error("the session takes no more requests: open a new one")]
+    Over,
+}
+
+/// A request has no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// It took effect, but what the service answered is too long to be sent.
+    #[error("the request took effect, but its reply is too long for a frame")]
+    ReplyTooLong,
+    /// No reply came in the time that the caller gave it. The session goes on, and the request
+    /// with it: it takes effect once if it has not yet.
+    #[error("no reply in time: the request may have taken effect, or may still do so once")]
+    TimedOut,
+    /// The session ended first.
+    #[error(
+        "the session ended before the reply came: the request may have taken effect, and will \
+         not any more if it has not"
+    )]
+    SessionOver(#[source] SessionError),
+}
+
+/// A session ended, or could not be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// The pair refused to open it.
+    #[error("the pair opened no session")]
+    NotOpened(#[source] Refusal),
+    /// The pair does not know it any more: it was idle for too long, or the pair lost its state.
+    #[error("the session has expired")]
+    Expired,
+    /// The pair answered with something that this session cannot have caused.
+    #[error("the pair contradicts the session's state: {0}")]
+    Contradiction(Refusal),
+}

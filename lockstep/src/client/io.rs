@@ -1,0 +1,164 @@
+//! The boundary of a session's core: its configuration, and closed enums in and out.
+
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::client::error::{RequestError, SessionError};
+use crate::ids::{Epoch, PairId, Place, RequestNumber, SessionId};
+use crate::limits;
+use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal, Versions};
+
+/// The versions of the client protocol that this library speaks.
+pub const PROTOCOL: Versions = Versions { oldest: 1, newest: 1 };
+
+/// How a session behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The pair that is meant.
+    pub pair: PairId,
+    /// Most requests under way, from 1 to [`limits::SESSION_REPLIES`].
+    pub window: usize,
+    /// Most bytes of their bodies, at least [`limits::INPUT_BYTES`].
+    pub window_bytes: usize,
+    /// Without any reply for this long, everything unanswered is sent again. Doubles up to
+    /// [`resend_longest`](Self::resend_longest) while none comes.
+    pub resend: Duration,
+    /// See [`resend`](Self::resend).
+    pub resend_longest: Duration,
+    /// A CoServer that was lost or does not serve is tried again after this long. Doubles up to
+    /// [`redial_longest`](Self::redial_longest) until it serves.
+    pub redial: Duration,
+    /// See [`redial`](Self::redial).
+    pub redial_longest: Duration,
+    /// A CoServer that has not said within this long that it serves is given up for now.
+    pub greeting: Duration,
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new(pair: PairId) -> Self {
+        Self {
+            pair,
+            window: limits::SESSION_REPLIES,
+            window_bytes: limits::CLIENT_WINDOW_BYTES,
+            // Connections are reliable while they live, so that this is for CoServers that lost
+            // what they had been given; it must not answer a slow service with more work.
+            resend: Duration::from_secs(1),
+            resend_longest: Duration::from_secs(8),
+            redial: Duration::from_millis(50),
+            redial_longest: Duration::from_secs(2),
+            greeting: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a session is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Nothing but the time.
+    Timeout,
+    /// The connection that was asked for is up, and authenticated as that CoServer's.
+    Up {
+        /// Whose.
+        place: Place,
+    },
+    /// It ended, or could not be made.
+    Down {
+        /// Whose.
+        place: Place,
+    },
+    /// A CoServer said something.
+    Answer {
+        /// Which.
+        place: Place,
+        /// What.
+        answer: ClientAnswer,
+    },
+}
+
+/// What a session wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Make a connection; then say [`Input::Up`], or [`Input::Down`] if it cannot be made.
+    Connect {
+        /// To which CoServer.
+        place: Place,
+    },
+    /// End the connection, after what was sent on it; then say [`Input::Down`].
+    Disconnect {
+        /// To which CoServer.
+        place: Place,
+    },
+    /// Send this.
+    Send {
+        /// To which CoServer.
+        place: Place,
+        /// What.
+        call: ClientCall,
+    },
+    /// A request's outcome. Each number comes once, in no particular order.
+    Reply {
+        /// The request.
+        number: RequestNumber,
+        /// The service's answer, or why there is none.
+        result: Result<Bytes, RequestError>,
+    },
+    /// The session is over; every request has had its outcome. `Ok` if it was closed.
+    Over(Result<(), SessionError>),
+    /// Something worth recording happened.
+    Event(Event),
+}
+
+/// What happened to a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The session is open.
+    Opened {
+        /// Its id.
+        session: SessionId,
+    },
+    /// A CoServer serves.
+    Welcomed {
+        /// Which.
+        place: Place,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// A CoServer does not serve; it will be tried again.
+    Refused {
+        /// Which.
+        place: Place,
+        /// Why.
+        reason: ClientRefusal,
+    },
+    /// A CoServer did not say in time that it serves; it will be tried again.
+    Unanswered {
+        /// Which.
+        place: Place,
+    },
+    /// The connection to a CoServer that served ended.
+    Lost {
+        /// Which.
+        place: Place,
+    },
+    /// Everything unanswered was sent again, since no reply came.
+    Resent {
+        /// How many requests.
+        requests: usize,
+    },
+}
+
+/// What a session has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests taken.
+    pub submitted: u64,
+    /// Requests whose reply has come.
+    pub answered: u64,
+    /// Request frames sent, all copies counted.
+    pub sent: u64,
+    /// Replies dropped, because another copy had come before.
+    pub dropped: u64,
+}

@@ -1,0 +1,389 @@
+//! One event in, the outputs compared.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ids::{Epoch, Mono, Nonce, PairId, Place, RequestNumber, SessionId};
+use crate::limits;
+use crate::output::Refusal;
+use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
+
+const PAIR: PairId = PairId([4; 16]);
+const TOKEN: Nonce = Nonce(11);
+const SESSION: SessionId = SessionId(5);
+const START: Mono = Mono(1_000);
+const A: Place = Place::A;
+const B: Place = Place::B;
+
+struct Bench {
+    client: Client,
+    now: Mono,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Config::new(PAIR))
+    }
+
+    fn with(config: Config) -> Self {
+        let mut bench = Self { client: Client::new(START, config, TOKEN), now: START };
+        let dialled = bench.drain();
+        assert_eq!(dialled, [Output::Connect { place: A }, Output::Connect { place: B }]);
+        bench
+    }
+
+    /// Served by these, and open.
+    fn open(places: &[Place]) -> Self {
+        Self::open_with(Config::new(PAIR), places)
+    }
+
+    fn open_with(config: Config, places: &[Place]) -> Self {
+        let mut bench = Self::with(config);
+        for place in places {
+            bench.welcome(*place);
+        }
+        bench.answer(places[0], opened());
+        bench
+    }
+
+    fn drain(&mut self) -> Vec<Output> {
+        std::iter::from_fn(|| self.client.poll())
+            .filter(|output| !matches!(output, Output::Event(_)))
+            .collect()
+    }
+
+    fn give(&mut self, input: Input) -> Vec<Output> {
+        self.client.handle(self.now, input);
+        self.drain()
+    }
+
+    fn answer(&mut self, place: Place, answer: ClientAnswer) -> Vec<Output> {
+        self.give(Input::Answer { place, answer })
+    }
+
+    fn welcome(&mut self, place: Place) -> Vec<Output> {
+        let hello = ClientCall::Hello { pair: PAIR, protocol: PROTOCOL };
+        assert_eq!(self.give(Input::Up { place }), [Output::Send { place, call: hello }]);
+        self.answer(place, ClientAnswer::Welcome { place, epoch: Epoch(1) })
+    }
+
+    fn submit(&mut self, body: &'static str) -> Vec<Output> {
+        self.client.submit(self.now, Bytes::from(body), None).unwrap();
+        self.drain()
+    }
+
+    fn later(&mut self, span: Duration) -> Vec<Output> {
+        self.now = self.now.plus(span);
+        self.give(Input::Timeout)
+    }
+
+    fn next_timeout(&mut self) -> Vec<Output> {
+        self.now = self.client.next_timeout().unwrap();
+        self.give(Input::Timeout)
+    }
+}
+
+fn opened() -> ClientAnswer {
+    ClientAnswer::Opened { token: TOKEN, result: Ok(SESSION) }
+}
+
+fn reply(number: u64, bytes: &'static str) -> ClientAnswer {
+    refused(number, Ok(Bytes::from(bytes)))
+}
+
+fn refused(number: u64, result: Result<Bytes, Refusal>) -> ClientAnswer {
+    ClientAnswer::Reply { session: SESSION, number: RequestNumber(number), result }
+}
+
+fn open_call(place: Place, alone: bool) -> Output {
+    Output::Send { place, call: ClientCall::Open { token: TOKEN, alone } }
+}
+
+fn request(place: Place, number: u64, lowest: u64, alone: bool, body: &'static str) -> Output {
+    let call = ClientCall::Request {
+        session: SESSION,
+        token: TOKEN,
+        number: RequestNumber(number),
+        lowest: RequestNumber(lowest),
+        alone,
+        body: Bytes::from(body),
+    };
+    Output::Send { place, call }
+}
+
+fn outcome(number: u64, result: Result<&'static str, RequestError>) -> Output {
+    Output::Reply { number: RequestNumber(number), result: result.map(Bytes::from) }
+}
+
+#[test]
+fn a_session_is_asked_for_where_first_welcome() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.welcome(B), [open_call(B, true)]);
+    assert_eq!(bench.welcome(A), []);
+    assert_eq!(bench.answer(B, opened()), []);
+    assert_eq!(bench.client.session(), Some(SESSION));
+}
+
+#[test]
+fn if_the_one_asked_for_a_session_is_lost_the_other_is_asked() {
+    let mut bench = Bench::new();
+    bench.welcome(B);
+    bench.welcome(A);
+    assert_eq!(bench.give(Input::Down { place: B }), [open_call(A, true)]);
+}
+
+#[test]
+fn what_was_submitted_early_goes_out_once_the_session_is_open() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.submit("x"), []);
+    bench.welcome(A);
+    bench.welcome(B);
+    assert_eq!(bench.submit("y"), []);
+    assert_eq!(
+        bench.answer(A, opened()),
+        [
+            request(A, 1, 1, false, "x"),
+            request(A, 2, 1, false, "y"),
+            request(B, 1, 1, false, "x"),
+            request(B, 2, 1, false, "y"),
+        ]
+    );
+}
+
+#[test]
+fn a_request_goes_to_both_and_the_first_reply_counts() {
+    let mut bench = Bench::open(&[A, B]);
+    let sent = [request(A, 1, 1, false, "x"), request(B, 1, 1, false, "x")];
+    assert_eq!(bench.submit("x"), sent);
+    assert_eq!(bench.answer(B, reply(1, "y")), [outcome(1, Ok("y"))]);
+    assert_eq!(bench.answer(A, reply(1, "y")), []);
+    assert_eq!(bench.client.counters().dropped, 1);
+    let sent = [request(A, 2, 2, false, "z"), request(B, 2, 2, false, "z")];
+    assert_eq!(bench.submit("z"), sent);
+}
+
+#[test]
+fn the_lowest_unanswered_stays_until_its_reply_comes() {
+    let mut bench = Bench::open(&[A]);
+    bench.submit("x");
+    bench.submit("y");
+    assert_eq!(bench.answer(A, reply(2, "2")), [outcome(2, Ok("2"))]);
+    assert_eq!(bench.submit("z"), [request(A, 3, 1, true, "z")]);
+    assert_eq!(bench.answer(A, reply(1, "1")), [outcome(1, Ok("1"))]);
+    assert_eq!(bench.submit("w"), [request(A, 4, 3, true, "w")]);
+}
+
+#[test]
+fn one_that_newly_serves_is_given_everything_in_order() {
+    let mut bench = Bench::open(&[A]);
+    bench.submit("x");
+    bench.submit("y");
+    bench.submit("z");
+    bench.answer(A, reply(2, "2"));
+    assert_eq!(bench.welcome(B), [request(B, 1, 1, false, "x"), request(B, 3, 1, false, "z")]);
+}
+
+#[test]
+fn when_one_is_lost_the_other_is_told_not_to_wait_for_it() {
+    let mut bench = Bench::open(&[A, B]);
+    bench.submit("x");
+    assert_eq!(bench.give(Input::Down { place: A }), [request(B, 1, 1, true, "x")]);
+    assert_eq!(bench.submit("y"), [request(B, 2, 1, true, "y")]);
+    let redial = Config::new(PAIR).redial;
+    assert_eq!(bench.later(redial), [Output::Connect { place: A }]);
+}
+
+#[test]
+fn silence_has_everything_sent_again_ever_more_rarely() {
+    let mut bench = Bench::open(&[A, B]);
+    bench.submit("x");
+    let again = [request(A, 1, 1, true, "x"), request(B, 1, 1, true, "x")];
+    let mut waits = Vec::new();
+    for _ in 0..5 {
+        let before = bench.now;
+        assert_eq!(bench.next_timeout(), again);
+        waits.push(bench.now.since(before).as_secs());
+    }
+    assert_eq!(waits, [1, 2, 4, 8, 8]);
+    bench.answer(A, reply(1, "1"));
+    assert_eq!(bench.client.next_timeout(), None);
+}
+
+#[test]
+fn a_gap_is_filled_once() {
+    let mut bench = Bench::open(&[A]);
+    for body in ["x", "y", "z"] {
+        bench.submit(body);
+    }
+    let gap = Err(Refusal::Gap { expected: RequestNumber(2) });
+    bench.answer(A, reply(1, "1"));
+    let again = [request(A, 2, 2, true, "y"), request(A, 3, 2, true, "z")];
+    assert_eq!(bench.answer(A, refused(3, gap.clone())), again);
+    assert_eq!(bench.answer(A, refused(3, gap)), []);
+}
+
+#[test]
+fn what_the_pair_has_no_room_for_waits_for_the_replies_before_it() {
+    let mut bench = Bench::open(&[A]);
+    for body in ["x", "y", "z"] {
+        bench.submit(body);
+    }
+    assert_eq!(bench.answer(A, refused(2, Err(Refusal::TooManyReplies))), []);
+    let gap = Err(Refusal::Gap { expected: RequestNumber(2) });
+    assert_eq!(bench.answer(A, refused(3, gap)), []);
+    let output = bench.answer(A, reply(1, "1"));
+    let again = [request(A, 2, 2, true, "y"), request(A, 3, 2, true, "z")];
+    assert_eq!(output, [&[outcome(1, Ok("1"))][..], &again].concat());
+}
+
+#[test]
+fn an_expired_session_is_an_error_for_everything_under_way() {
+    let mut bench = Bench::open(&[A, B]);
+    bench.submit("x");
+    bench.submit("y");
+    let lost = RequestError::SessionOver(SessionError::Expired);
+    assert_eq!(
+        bench.answer(A, refused(1, Err(Refusal::UnknownSession))),
+        [
+            outcome(1, Err(lost)),
+            outcome(2, Err(lost)),
+            Output::Disconnect { place: A },
+            Output::Disconnect { place: B },
+            Output::Over(Err(SessionError::Expired)),
+        ]
+    );
+    assert_eq!(bench.answer(B, reply(1, "1")), []);
+    assert_eq!(bench.give(Input::Down { place: A }), []);
+    assert_eq!(bench.client.next_timeout(), None);
+    let again = bench.client.submit(bench.now, Bytes::new(), None);
+    assert_eq!(again, Err(SubmitError::Over));
+}
+
+#[test]
+fn a_session_that_is_not_opened_is_an_error() {
+    let mut bench = Bench::new();
+    bench.welcome(A);
+    let result = Err(Refusal::TooManySessions);
+    let output = bench.answer(A, ClientAnswer::Opened { token: TOKEN, result });
+    let error = SessionError::NotOpened(Refusal::TooManySessions);
+    assert_eq!(output.last(), Some(&Output::Over(Err(error))));
+}
+
+#[test]
+fn anothers_answers_are_not_taken() {
+    let mut bench = Bench::open(&[A]);
+    bench.submit("x");
+    let session = SessionId(6);
+    let (number, result) = (RequestNumber(1), Ok(Bytes::new()));
+    assert_eq!(bench.answer(A, ClientAnswer::Reply { session, number, result }), []);
+    let result = Ok(session);
+    bench.answer(A, ClientAnswer::Opened { token: Nonce(12), result });
+    bench.answer(A, ClientAnswer::Opened { token: TOKEN, result });
+    assert_eq!(bench.client.session(), Some(SESSION));
+}
+
+#[test]
+fn one_that_does_not_serve_is_tried_again_ever_more_rarely() {
+    let mut bench = Bench::open(&[B]);
+    let mut waits = Vec::new();
+    for _ in 0..8 {
+        bench.give(Input::Up { place: A });
+        let reason = ClientRefusal::Starting;
+        let output = bench.answer(A, ClientAnswer::Refused { reason });
+        assert_eq!(output, [Output::Disconnect { place: A }]);
+        bench.give(Input::Down { place: A });
+        let before = bench.now;
+        assert_eq!(bench.next_timeout(), [Output::Connect { place: A }]);
+        waits.push(bench.now.since(before).as_millis());
+    }
+    assert_eq!(waits, [50, 100, 200, 400, 800, 1600, 2000, 2000]);
+    bench.welcome(A);
+    bench.give(Input::Down { place: A });
+    assert_eq!(bench.later(Duration::from_millis(50)), [Output::Connect { place: A }]);
+}
+
+#[test]
+fn one_that_does_not_say_that_it_serves_is_given_up_for_now() {
+    let mut bench = Bench::new();
+    bench.give(Input::Up { place: A });
+    assert_eq!(bench.next_timeout(), [Output::Disconnect { place: A }]);
+    // Too late.
+    assert_eq!(bench.answer(A, ClientAnswer::Welcome { place: A, epoch: Epoch(1) }), []);
+    bench.give(Input::Down { place: A });
+    assert_eq!(bench.next_timeout(), [Output::Connect { place: A }]);
+}
+
+#[test]
+fn a_full_window_is_an_error_that_changes_nothing() {
+    let config = Config { window: 2, ..Config::new(PAIR) };
+    let mut bench = Bench::open_with(config, &[A]);
+    bench.submit("x");
+    bench.submit("y");
+    let full = bench.client.submit(bench.now, Bytes::new(), None);
+    assert_eq!(full, Err(SubmitError::WindowFull));
+    // The distance counts: the pair keeps the replies from the lowest on.
+    bench.answer(A, reply(2, "2"));
+    assert!(!bench.client.has_room(0));
+    bench.answer(A, reply(1, "1"));
+    assert_eq!(bench.submit("z"), [request(A, 3, 3, true, "z")]);
+}
+
+#[test]
+fn bytes_under_way_are_bounded() {
+    let mut bench = Bench::open(&[A]);
+    let len = limits::INPUT_BYTES + 1;
+    let long = bench.client.submit(bench.now, Bytes::from(vec![0; len]), None);
+    assert_eq!(long, Err(SubmitError::TooLong { len, limit: limits::INPUT_BYTES }));
+    let body = Bytes::from(vec![0; limits::INPUT_BYTES]);
+    for _ in 0..limits::CLIENT_WINDOW_BYTES / limits::INPUT_BYTES {
+        bench.client.submit(bench.now, body.clone(), None).unwrap();
+    }
+    let full = bench.client.submit(bench.now, Bytes::from_static(b"x"), None);
+    assert_eq!(full, Err(SubmitError::WindowFull));
+}
+
+#[test]
+fn a_request_without_a_reply_in_time_goes_on_without_its_caller() {
+    let mut bench = Bench::open(&[A]);
+    let patience = Some(Duration::from_millis(300));
+    bench.client.submit(bench.now, Bytes::from("x"), patience).unwrap();
+    bench.submit("y");
+    bench.later(Duration::from_millis(299));
+    let timed_out = outcome(1, Err(RequestError::TimedOut));
+    assert_eq!(bench.later(Duration::from_millis(1)), [timed_out]);
+    let again = [request(A, 1, 1, true, "x"), request(A, 2, 1, true, "y")];
+    assert_eq!(bench.next_timeout(), again);
+    assert_eq!(bench.answer(A, reply(1, "1")), []);
+    assert_eq!(bench.answer(A, reply(2, "2")), [outcome(2, Ok("2"))]);
+}
+
+#[test]
+fn a_reply_that_is_too_long_is_an_outcome() {
+    let mut bench = Bench::open(&[A]);
+    bench.submit("x");
+    let output = bench.answer(A, refused(1, Err(Refusal::ReplyTooLarge)));
+    assert_eq!(output, [outcome(1, Err(RequestError::ReplyTooLong))]);
+}
+
+#[test]
+fn closing_waits_for_the_last_reply() {
+    let mut bench = Bench::open(&[A, B]);
+    bench.submit("x");
+    bench.client.close(bench.now);
+    assert_eq!(bench.drain(), []);
+    assert_eq!(bench.client.submit(bench.now, Bytes::new(), None), Err(SubmitError::Over));
+    let call = || ClientCall::Close { session: SESSION, token: TOKEN };
+    assert_eq!(
+        bench.answer(A, reply(1, "1")),
+        [
+            outcome(1, Ok("1")),
+            Output::Send { place: A, call: call() },
+            Output::Send { place: B, call: call() },
+            Output::Disconnect { place: A },
+            Output::Disconnect { place: B },
+            Output::Over(Ok(())),
+        ]
+    );
+}
