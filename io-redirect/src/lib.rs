@@ -1,1 +1,103 @@
 //! Redirected devices for lockstep services: clock, timers, random numbers, requests and TCP.
+//!
+//! A service that runs in lockstep on two CoServers must compute the same on both, so it may
+//! touch nothing that differs between them. Here is what it uses instead. Each device has two
+//! halves: the *inside* half is deterministic, part of the replicated state, and what the
+//! service calls through [`Io`]; the *outside* half does the real thing on a CoServer, turns
+//! what happens into inputs, which are ordered and shipped to both, and carries out outputs once
+//! both CoServers have computed them.
+//!
+//! ```
+//! use core::time::Duration;
+//! use io_redirect::snapshot::Snapshot;
+//! use io_redirect::tcp::{ConnId, ListenOptions, TcpEvent, TcpLimits};
+//! use io_redirect::{Harness, Io, Service, TimerId, Token, Wrapper};
+//! use lockstep::digest::Digest;
+//! use lockstep::machine::{Identity, RecordSource, RestoreError};
+//!
+//! /// Tells everyone who connects what time it is, every second.
+//! #[derive(Default)]
+//! struct SpeakingClock {
+//!     listeners: Vec<u64>,
+//! }
+//!
+//! impl Service for SpeakingClock {
+//!     type Frozen = Snapshot<Vec<u64>>;
+//!     fn identity(&self) -> Identity {
+//!         Identity { name: "clock".into(), version: 1, configuration: Digest::ZERO }
+//!     }
+//!     fn on_start(&mut self, io: &mut Io<'_>) {
+//!         io.tcp().listen("clock", ListenOptions::default()).expect("the only listener");
+//!         io.timers().after(Duration::from_secs(1), Token(0)).expect("the only timer");
+//!     }
+//!     fn on_timer(&mut self, io: &mut Io<'_>, _: TimerId, token: Token) {
+//!         let text = format!("{}\r\n", io.now().0 / 1_000_000_000);
+//!         for conn in &self.listeners {
+//!             let _ = io.tcp().send(ConnId(*conn), text.as_bytes());
+//!         }
+//!         io.timers().after(Duration::from_secs(1), token).expect("the only timer");
+//!     }
+//!     fn on_tcp(&mut self, _: &mut Io<'_>, event: TcpEvent) {
+//!         match event {
+//!             TcpEvent::Accepted { conn, .. } => self.listeners.push(conn.0),
+//!             TcpEvent::Ended { conn } | TcpEvent::Reset { conn, .. } => {
+//!                 self.listeners.retain(|known| *known != conn.0);
+//!             }
+//!             _ => {}
+//!         }
+//!     }
+//!     fn freeze(&self) -> Self::Frozen {
+//!         Snapshot(self.listeners.clone())
+//!     }
+//!     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+//!         self.listeners = Snapshot::read(records)?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let service = Wrapper::with_tcp(SpeakingClock::default(), TcpLimits::default())?;
+//! let mut story = Harness::new(service);
+//! let client = story.connect("clock")?;
+//! story.advance(Duration::from_secs(2));
+//! assert_eq!(story.take(client), b"1700000001\r\n1700000002\r\n");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Where things are
+//!
+//! - [`service`]: the trait to implement; [`wrapper`]: what makes a state machine of it;
+//!   [`snapshot`]: how its state is frozen.
+//! - [`io`]: what it is lent for each event: [`timers`], [`random`], [`tcp`], devices of its
+//!   own.
+//! - [`harness`]: for its tests, a pair without sockets, clock or engine.
+//! - [`custom`]: how to write a device of one's own.
+//! - [`limits`]: every bound, and what happens at one more.
+//!
+//! Feature `runtime` (default) adds the outside halves, on tokio. Without it everything here is
+//! deterministic and does no I/O.
+
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
+pub mod harness;
+pub mod io;
+pub mod limits;
+pub mod random;
+pub mod requests;
+pub mod service;
+pub mod snapshot;
+pub mod tcp;
+pub mod timers;
+pub mod wrapper;
+
+#[doc = include_str!("../docs/devices.md")]
+pub mod custom {}
+
+pub use harness::Harness;
+pub use io::Io;
+pub use requests::Request;
+pub use service::{DeviceEvent, Members, Service};
+pub use timers::{TimerId, Token};
+pub use wrapper::{Builder, Wrapper};
+
+#[cfg(test)]
+mod tests;

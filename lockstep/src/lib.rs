@@ -13,6 +13,8 @@ pub mod proto;
 pub mod record;
 #[cfg(feature = "runtime")]
 pub mod runtime;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(any(feature = "runtime", lockstep_loom))]
 pub mod sync;
 pub mod testing;

@@ -46,10 +46,15 @@ pub struct Replica {
     pub(super) persisted: Index,
     /// Who orders inputs in this epoch.
     pub(super) sequencer: Place,
+    /// The epoch that began with other members than the one before; renewals of it continue it.
+    pub(super) reign: Epoch,
+    /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
+    pub(super) handed_over: Index,
     pub(super) origins: Origins,
     pub(super) kept: Kept,
     /// The follower's inputs that wait for room in the window.
     pub(super) inbox: VecDeque<Forward>,
+    pub(super) inbox_bytes: usize,
     pub(super) released: Index,
     pub(super) window_full_since: Option<Mono>,
 
@@ -75,8 +80,6 @@ pub struct Replica {
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
     pub(super) stuck_since: Option<Mono>,
     pub(super) holding: Option<Mono>,
-    /// The last epoch that was no renewal: renewals keep its sequencer and its hand-overs.
-    pub(super) began: Epoch,
     /// When the epoch began here.
     pub(super) epoch_since: Option<Mono>,
     pub(super) standing: Standing,
@@ -129,9 +132,12 @@ impl Replica {
             handed_out: Index(0),
             persisted: Index(0),
             sequencer: Place::A,
+            reign: Epoch(0),
+            handed_over: Index(0),
             origins: Origins::default(),
             kept: Kept::default(),
             inbox: VecDeque::new(),
+            inbox_bytes: 0,
             released: Index(0),
             window_full_since: None,
             links: (0..config.links).map(|id| Link::new(LinkId(id))).collect(),
@@ -150,7 +156,6 @@ impl Replica {
             reported_dead: false,
             stuck_since: None,
             holding: None,
-            began: Epoch(0),
             epoch_since: None,
             standing: Standing::Starting,
             stopped: false,

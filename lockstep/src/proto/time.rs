@@ -11,7 +11,7 @@ use crate::wire::frames::PeerFrame;
 
 /// An unanswered request to the witness is sent again after this long: several round trips of a
 /// distant witness, a fraction of what a client notices.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A member tells the witness its epoch, and hears the present one, this often.
 const QUERY_EVERY: Duration = Duration::from_secs(1);
@@ -53,6 +53,7 @@ impl Replica {
             link.echoed = link.echoed.plus(late);
         }
         self.peer_advanced = self.peer_advanced.plus(late);
+        self.kept.discount(late);
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }
@@ -111,7 +112,7 @@ impl Replica {
                 link.up = false;
                 let link = link.id;
                 self.event(Event::LinkDown { link, closed: false });
-                self.rewind_links();
+                self.stand_in();
             }
         }
     }
@@ -189,10 +190,12 @@ impl Replica {
             return;
         }
         let heard = self.links.iter().any(|link| link.up);
-        if let Some((Suspicion::Silent, _)) = self.suspicion
-            && heard
-            && !self.reported_dead
-        {
+        let passed = match self.suspicion {
+            Some((Suspicion::Silent, _)) => heard,
+            Some((Suspicion::Slow, _)) => !self.peer_is_slow(),
+            _ => false,
+        };
+        if passed && !self.reported_dead {
             self.clear_suspicion();
         }
         if !self.may_go_alone() {
@@ -216,10 +219,11 @@ impl Replica {
             || self.links.iter().all(|link| !link.connected)
     }
 
-    /// One whose service panicked cannot go on, and where the policy is to hold, neither may.
+    /// One whose service panicked cannot go on (rule D3), and where the policy is to hold, neither may
+    /// until the other has been stopped.
     fn may_go_alone(&self) -> bool {
-        let hold = self.config.divergence == DivergencePolicy::Hold;
-        !self.log.panicked() && (!hold || self.divergence.is_none())
+        let hold = self.config.divergence == DivergencePolicy::Hold && self.divergence.is_some();
+        !self.log.panicked() && (!hold || self.reported_dead)
     }
 
     /// Whether this side goes on after a divergence (rule D2).

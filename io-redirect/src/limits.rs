@@ -1,0 +1,78 @@
+//! Every bound of the devices, why it is that much, and what happens at one more.
+
+use core::time::Duration;
+
+/// Timers that may be set at a time. At one more, setting one is refused.
+pub const TIMERS: usize = 64 << 10;
+
+/// Listeners of one service. At one more, `listen` is refused.
+pub const LISTENERS: usize = 64;
+
+/// Longest name of a listener: it stands in configuration files.
+pub const LISTENER_NAME_BYTES: usize = 64;
+
+/// Longest text with which a listener turns clients away: more would not fit every socket's
+/// send buffer, and a client that is turned away must not be waited for.
+pub const REFUSAL_BYTES: usize = 1024;
+
+/// Longest host name to connect to (RFC 1035, section 2.3.4, as text).
+pub const HOST_BYTES: usize = 253;
+
+/// Longest text that says why a connection could not be made.
+pub const REASON_BYTES: usize = 256;
+
+/// Most bytes of a connection in one input. Under the engine's bound for bulk, so that a
+/// connection's bytes go on every link at once.
+pub const CHUNK_BYTES: usize = 32 << 10;
+
+/// Default for the bytes of one connection that the outside half may read ahead of the service.
+/// Two bandwidth-delay products of 1 Gbit/s and a pair that takes 1 ms for an input.
+pub const READ_WINDOW: u32 = 256 << 10;
+
+/// Default for the bytes of one connection that were sent and not yet reported as written.
+pub const SEND_WINDOW: u32 = 256 << 10;
+
+/// Windows that a configuration may ask for: at least two chunks, so that reading and granting
+/// overlap; at most what keeps one connection from filling the engine's window alone.
+pub const WINDOW_MIN: u32 = 64 << 10;
+/// See [`WINDOW_MIN`].
+pub const WINDOW_MAX: u32 = 16 << 20;
+
+/// Default for the connections of a service, on both CoServers together, in both directions.
+/// At one more, a client is turned away and `connect` is refused. With the default windows
+/// their bytes are bounded by 512 MiB on each side of the state machine.
+pub const CONNECTIONS: u32 = 2048;
+
+/// Default for the connections of one listener on one CoServer.
+pub const LISTENER_CONNECTIONS: u32 = 1024;
+
+/// Lost connections told to the service in one step; the rest follow in steps of their own, so
+/// that no step is long.
+pub const LOST_PER_STEP: usize = 64;
+
+/// Addresses of a name that are tried, in the resolver's order.
+pub const ADDRESSES_TRIED: usize = 8;
+
+/// Default for the time that making a connection may take, name and all addresses together.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Clients that are being turned away at a time: each has its text sent and its farewell
+/// awaited. At one more, the connection is just closed.
+pub const TURNED_AWAY: usize = 256;
+
+/// Connections that the kernel keeps for a listener until they are accepted.
+pub const BACKLOG: u32 = 1024;
+
+/// Items of a table in one record of a frozen state; keeps a record far below the engine's
+/// bound.
+pub const ITEMS_PER_RECORD: usize = 1024;
+
+const _: () = {
+    assert!(CHUNK_BYTES + 64 < lockstep::limits::BULK_BYTES);
+    assert!(CHUNK_BYTES * 2 <= WINDOW_MIN as usize);
+    assert!(WINDOW_MIN <= READ_WINDOW && READ_WINDOW <= WINDOW_MAX);
+    assert!(WINDOW_MIN <= SEND_WINDOW && SEND_WINDOW <= WINDOW_MAX);
+    assert!(LISTENER_CONNECTIONS <= CONNECTIONS);
+    // A row of the connection table takes far less than 512 bytes.
+    assert!(ITEMS_PER_RECORD * 512 < lockstep::limits::RECORD_BYTES);
+};

@@ -1,0 +1,105 @@
+//! The trait of a service that uses redirected devices.
+
+use bytes::Bytes;
+use lockstep::ids::{DeviceId, Place, SessionId};
+use lockstep::machine::{Freeze, Identity, RecordSource, RestoreError};
+
+use crate::io::Io;
+use crate::requests::Request;
+use crate::tcp::TcpEvent;
+use crate::timers::{TimerId, Token};
+
+/// A deterministic service: it is told what happens, one thing at a time, and acts through
+/// [`Io`]. [`Wrapper`](crate::Wrapper) makes a state machine for the engine of it.
+///
+/// What a service must not do is listed at [`lockstep::machine`]. Each call is a transaction:
+/// what it asks of [`Io`] takes effect when it returns.
+pub trait Service: Send + 'static {
+    /// A consistent view of the service's state, cheap to take;
+    /// [`Snapshot`](crate::snapshot::Snapshot) will do for many.
+    type Frozen: Freeze;
+
+    /// What both CoServers must agree on before they run together. The wrapper adds the device
+    /// table and the bounds of the devices.
+    fn identity(&self) -> Identity;
+
+    /// The first thing of all, once in a lineage: open listeners, set timers.
+    fn on_start(&mut self, io: &mut Io<'_>) {
+        let _ = io;
+    }
+
+    /// A request of one of lockstep's own clients; returns the reply, at most
+    /// [`REPLY_BYTES`](lockstep::limits::REPLY_BYTES).
+    fn on_request(&mut self, io: &mut Io<'_>, request: Request<'_>) -> Bytes {
+        let _ = (io, request);
+        Bytes::new()
+    }
+
+    /// A session was opened; its requests follow.
+    fn on_session_opened(&mut self, io: &mut Io<'_>, session: SessionId) {
+        let _ = (io, session);
+    }
+
+    /// A session ended: its client closed it, or it was idle for too long.
+    fn on_session_ended(&mut self, io: &mut Io<'_>, session: SessionId) {
+        let _ = (io, session);
+    }
+
+    /// A timer fired; it is no longer set.
+    fn on_timer(&mut self, io: &mut Io<'_>, timer: TimerId, token: Token) {
+        let _ = (io, timer, token);
+    }
+
+    /// Something happened on a TCP connection.
+    fn on_tcp(&mut self, io: &mut Io<'_>, event: TcpEvent) {
+        let _ = (io, event);
+    }
+
+    /// Something happened on a device of the user's own.
+    fn on_device(&mut self, io: &mut Io<'_>, event: DeviceEvent<'_>) {
+        let _ = (io, event);
+    }
+
+    /// The members or the sequencer changed. Comes before what follows from it, such as
+    /// connections that are lost.
+    fn on_members(&mut self, io: &mut Io<'_>, members: Members) {
+        let _ = (io, members);
+    }
+
+    /// Takes a view of the whole state; must not be slow.
+    fn freeze(&self) -> Self::Frozen;
+
+    /// Replaces the state by one that a frozen view has written. The devices' own state is
+    /// restored by the wrapper.
+    ///
+    /// # Errors
+    /// If the records are not a state of this service.
+    fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError>;
+}
+
+/// Something happened on a device of the user's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceEvent<'a> {
+    /// Which.
+    pub device: DeviceId,
+    /// On which CoServer.
+    pub place: Place,
+    /// What, in the device's own words.
+    pub bytes: &'a Bytes,
+}
+
+/// Who runs the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// Who is a member, by place.
+    pub present: [bool; 2],
+    /// Who orders the inputs from here on.
+    pub sequencer: Place,
+}
+
+impl Members {
+    /// Whether the CoServer at this place is a member.
+    pub fn has(&self, place: Place) -> bool {
+        self.present[place.slot()]
+    }
+}

@@ -1,0 +1,241 @@
+//! TCP over the kernel's sockets of the CoServers.
+//!
+//! Each CoServer accepts on listen addresses of its own, and makes connections from its own
+//! addresses. The service knows listeners by name and connections by [`ConnId`], and does not
+//! notice on which CoServer one is, except when that CoServer goes: its connections end with
+//! it, and the service hears [`TcpEvent::Reset`] with [`ResetCause::CarrierLost`] for each.
+//! Clients connect again, to the other CoServer.
+//!
+//! Nothing that the service sends leaves before both CoServers computed it. Which of the bytes
+//! under way reached the far end when a CoServer dies nobody can know; so the device's outputs
+//! are [`CarrierBound`](lockstep::device::OutputClass::CarrierBound), neither repeated nor
+//! completed, and a protocol above that needs an answer waits for it (RFC 1047 is about just
+//! that, for mail).
+//!
+//! # Back-pressure
+//!
+//! Of each connection the outside half reads at most a window ahead of what the service has
+//! taken: then the kernel's buffers fill up and the far end waits. Bytes count as taken when
+//! they are delivered, or, after [`Tcp::hold`], when the service says so with [`Tcp::consume`].
+//! The other way, at most a window may be sent and not yet reported as written to the socket;
+//! beyond that [`Tcp::send`] is [`SendError::Full`], and [`TcpEvent::Writable`] follows.
+
+#![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use rkyv::{Archive, Deserialize, Serialize};
+
+mod error;
+mod face;
+mod flow;
+mod inside;
+mod options;
+#[cfg(feature = "runtime")]
+mod outside;
+mod rows;
+mod simulated;
+pub(crate) mod words;
+
+pub use error::{ConnectError, ListenError, SendError};
+pub use face::Tcp;
+pub(crate) use inside::TcpTable;
+pub use options::{ListenOptions, TcpLimits, TcpLimitsError};
+#[cfg(feature = "runtime")]
+pub use outside::{BindError, TcpOptions, TcpOutside};
+pub(crate) use rows::Frozen;
+pub use simulated::{Client, Dial, Fate, NotListening, Simulated};
+
+/// A connection, as the service knows it: counts up from 1 in a lineage, never reused.
+#[derive(
+    Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+#[rkyv(derive(Debug, PartialEq, Eq, PartialOrd, Ord))]
+pub struct ConnId(pub u64);
+
+/// A listener, as the service knows it. Never reused in a lineage.
+#[derive(
+    Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+#[rkyv(derive(Debug, PartialEq, Eq, PartialOrd, Ord))]
+pub struct ListenerId(pub u16);
+
+/// Something happened on a connection.
+///
+/// A connection begins with `Accepted` or with `Connected`, and is over after `ConnectFailed`,
+/// `Ended`, `Reset`, or the service's own [`Tcp::close`] or [`Tcp::reset`], after which nothing
+/// more is heard of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TcpEvent {
+    /// A client connected.
+    Accepted {
+        /// The new connection.
+        conn: ConnId,
+        /// To which listener.
+        listener: ListenerId,
+        /// The client's address.
+        peer: SocketAddr,
+        /// The address that it connected to.
+        local: SocketAddr,
+    },
+    /// A connection that the service asked for is made.
+    Connected {
+        /// Which.
+        conn: ConnId,
+        /// The address that answered.
+        peer: SocketAddr,
+        /// The own address.
+        local: SocketAddr,
+    },
+    /// A connection that the service asked for could not be made.
+    ConnectFailed {
+        /// Which; it is over.
+        conn: ConnId,
+        /// Why.
+        why: ConnectFailure,
+    },
+    /// Bytes came, in order; how they are cut into events means nothing.
+    Received {
+        /// On which connection.
+        conn: ConnId,
+        /// What, never empty.
+        bytes: Bytes,
+    },
+    /// After [`SendError::Full`] or a short [`Tcp::send_prefix`]: at least half of the window
+    /// is free.
+    Writable {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The far end will send nothing more. It may still read.
+    PeerClosed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// Both ends have closed, and everything sent was written.
+    Ended {
+        /// Which; it is over.
+        conn: ConnId,
+    },
+    /// The connection broke off. What of the bytes under way arrived is not known.
+    Reset {
+        /// Which; it is over.
+        conn: ConnId,
+        /// Why.
+        cause: ResetCause,
+    },
+}
+
+/// Why a connection broke off.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetCause {
+    /// The far end reset it, or closed it while bytes were still under way to it.
+    Peer,
+    /// The far end stopped answering.
+    TimedOut,
+    /// The network or the kernel gave it up.
+    Network,
+    /// The CoServer that carried it is no longer a member of the pair.
+    CarrierLost,
+}
+
+impl ResetCause {
+    fn code(self) -> u8 {
+        match self {
+            Self::Peer => 1,
+            Self::TimedOut => 2,
+            Self::Network => 3,
+            Self::CarrierLost => 4,
+        }
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        [Self::Peer, Self::TimedOut, Self::Network, Self::CarrierLost]
+            .into_iter()
+            .find(|cause| cause.code() == code)
+    }
+}
+
+/// Why a connection could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectFailure {
+    /// The name could not be resolved.
+    #[error("the name was not resolved: {0}")]
+    Unresolved(String),
+    /// Nobody listens there.
+    #[error("connection refused")]
+    Refused,
+    /// No answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// There is no way there, or the CoServer's own system refused.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The CoServer that was to make it is no longer a member of the pair.
+    #[error("the CoServer that was connecting left the pair")]
+    CarrierLost,
+}
+
+impl ConnectFailure {
+    pub(crate) fn parts(&self) -> (u8, &str) {
+        match self {
+            Self::Unresolved(text) => (1, text),
+            Self::Refused => (2, ""),
+            Self::TimedOut => (3, ""),
+            Self::Unreachable(text) => (4, text),
+            Self::CarrierLost => (5, ""),
+        }
+    }
+
+    pub(crate) fn from_parts(code: u8, text: &[u8]) -> Self {
+        let text = || String::from_utf8_lossy(text).into_owned();
+        match code {
+            1 => Self::Unresolved(text()),
+            2 => Self::Refused,
+            3 => Self::TimedOut,
+            5 => Self::CarrierLost,
+            _ => Self::Unreachable(text()),
+        }
+    }
+}
+
+/// Where to connect to.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An address.
+    Address(SocketAddr),
+    /// A name, resolved by the CoServer that connects; its addresses are tried in the
+    /// resolver's order, at most [`ADDRESSES_TRIED`](crate::limits::ADDRESSES_TRIED).
+    Name {
+        /// The host, at most [`HOST_BYTES`](crate::limits::HOST_BYTES).
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl From<SocketAddr> for Target {
+    fn from(address: SocketAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl Target {
+    /// A host, by name or by the text of its address, and a port.
+    pub fn host(host: &str, port: u16) -> Self {
+        match host.parse::<IpAddr>() {
+            Ok(ip) => Self::Address(SocketAddr::new(ip, port)),
+            Err(_) => Self::Name { host: host.into(), port },
+        }
+    }
+}
+
+impl core::fmt::Display for Target {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}

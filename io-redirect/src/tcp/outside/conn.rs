@@ -1,0 +1,369 @@
+//! One connection: a task that moves bytes between a socket and the log.
+
+use core::cell::RefCell;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use lockstep::device::Refused;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::Sleep;
+
+use super::{Command, Shared};
+use crate::limits::CHUNK_BYTES;
+use crate::tcp::ResetCause;
+use crate::tcp::flow::Tally;
+use crate::tcp::words::{DATA_HEADER, Handle, Report, Windows, put_data_header};
+
+/// Most pieces given to the kernel in one call.
+const SLICES: usize = 16;
+
+thread_local! {
+    /// Where bytes are read to before it is known how many there are: one for all connections,
+    /// so that idle ones hold no memory.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK_BYTES].into_boxed_slice());
+}
+
+/// A future that ends with the connection. Polled again whenever the socket, the engine, the
+/// service or the deadline lets something move.
+pub(super) struct Conn {
+    shared: Arc<Shared>,
+    handle: Handle,
+    stream: TcpStream,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// Bytes that may be read before the inside half grants more.
+    credit: u32,
+    writes: Tally,
+    /// What the engine has not taken yet; while there is something, nothing is read.
+    report: Option<Bytes>,
+    /// What is reported after that, when it is over.
+    last: Option<Bytes>,
+    out: VecDeque<Bytes>,
+    own: Closing,
+    far_closed: bool,
+    phase: Phase,
+    deadline: Option<Pin<Box<Sleep>>>,
+    /// Said to the far end when the CoServer leaves.
+    pub(super) farewell: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// After what is in `out`.
+    Wanted,
+    Done,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Live,
+    /// The service is done with it: what comes is thrown away, its end is reported.
+    LetGo,
+    /// The CoServer is out: the same, and nothing is reported.
+    Leaving,
+    /// It is over; the last report waits to be taken.
+    Over,
+}
+
+impl Conn {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        handle: Handle,
+        stream: TcpStream,
+        windows: Windows,
+        commands: mpsc::UnboundedReceiver<Command>,
+        first: &Report,
+    ) -> Self {
+        Self {
+            shared,
+            handle,
+            stream,
+            commands,
+            credit: windows.read,
+            writes: Tally::of_writes(windows.send),
+            report: Some(first.encode()),
+            last: None,
+            out: VecDeque::new(),
+            own: Closing::No,
+            far_closed: false,
+            phase: Phase::Live,
+            deadline: None,
+            farewell: Bytes::new(),
+        }
+    }
+
+    /// Takes what it was told. `Ready` when nobody can tell it anything any more.
+    fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.commands.poll_recv(cx) {
+                Poll::Ready(Some(command)) => self.on_command(command),
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) {
+        match command {
+            Command::Send(bytes) if self.own == Closing::No && !bytes.is_empty() => {
+                self.out.push_back(bytes);
+            }
+            Command::Send(_) => {}
+            Command::Shutdown => self.close_own(),
+            Command::Credit(bytes) => self.credit = self.credit.saturating_add(bytes),
+            Command::Close => {
+                self.close_own();
+                self.let_go(Phase::LetGo);
+            }
+            Command::Reset => {
+                self.break_off();
+                self.end(Report::Ended { handle: self.handle });
+            }
+            Command::Farewell => {
+                if self.own == Closing::No && !self.farewell.is_empty() {
+                    self.out.push_back(self.farewell.clone());
+                }
+                self.close_own();
+                self.report = None;
+                self.let_go(Phase::Leaving);
+            }
+        }
+    }
+
+    fn close_own(&mut self) {
+        if self.own == Closing::No {
+            self.own = Closing::Wanted;
+        }
+    }
+
+    fn let_go(&mut self, phase: Phase) {
+        if self.phase != Phase::Over {
+            self.phase = phase;
+        }
+        let linger = self.shared.linger;
+        self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(linger)));
+    }
+
+    /// Makes the kernel send a reset when the socket is closed.
+    fn break_off(&mut self) {
+        let _ = self.stream.set_zero_linger();
+    }
+
+    /// It is over; `last` is said after what still waits.
+    fn end(&mut self, last: Report) {
+        match self.phase {
+            Phase::Over => return,
+            Phase::Leaving => {}
+            Phase::Live | Phase::LetGo if self.report.is_none() => {
+                self.report = Some(last.encode());
+            }
+            Phase::Live | Phase::LetGo => self.last = Some(last.encode()),
+        }
+        self.out.clear();
+        self.phase = Phase::Over;
+    }
+
+    fn on_error(&mut self, error: &io::Error) {
+        let handle = self.handle;
+        let cause = match error.kind() {
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => ResetCause::Peer,
+            io::ErrorKind::TimedOut => ResetCause::TimedOut,
+            _ => ResetCause::Network,
+        };
+        self.end(match self.phase {
+            Phase::Live => Report::Reset { handle, cause },
+            _ => Report::Ended { handle },
+        });
+    }
+
+    /// Pushes the waiting report. `Ready(true)` if one went.
+    fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.report.is_none() {
+            return Poll::Ready(false);
+        }
+        match self.shared.inputs.poll_push(cx, &mut self.report) {
+            Poll::Ready(Ok(())) => {
+                self.report = self.last.take();
+                Poll::Ready(true)
+            }
+            Poll::Ready(Err(Refused::Full(_))) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => {
+                // The engine is stopping: nobody is interested in how it ends.
+                self.last = None;
+                self.let_go(Phase::Leaving);
+                Poll::Ready(true)
+            }
+        }
+    }
+
+    /// Writes what the socket takes, then closes the own direction if that is wanted. True if
+    /// something moved.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.out.is_empty() {
+            return self.poll_close(cx);
+        }
+        match self.stream.poll_write_ready(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                self.on_error(&error);
+                return true;
+            }
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        for (slice, bytes) in slices.iter_mut().zip(&self.out) {
+            *slice = IoSlice::new(bytes);
+        }
+        let filled = self.out.len().min(SLICES);
+        match self.stream.try_write_vectored(&slices[..filled]) {
+            Ok(written) => self.on_written(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.on_error(&error),
+        }
+        true
+    }
+
+    fn on_written(&mut self, written: usize) {
+        self.writes.add(written);
+        let mut left = written;
+        while let Some(front) = self.out.front_mut().filter(|_| left > 0) {
+            let part = left.min(front.len());
+            front.advance(part);
+            left -= part;
+            if front.is_empty() {
+                self.out.pop_front();
+            }
+        }
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.own != Closing::Wanted {
+            return false;
+        }
+        match Pin::new(&mut self.stream).poll_shutdown(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => self.own = Closing::Done,
+            Poll::Ready(Err(error)) => self.on_error(&error),
+        }
+        true
+    }
+
+    /// Reads what may be read. True if something moved.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
+        let allowed = match self.phase {
+            Phase::Live => (self.credit as usize).min(CHUNK_BYTES),
+            Phase::LetGo | Phase::Leaving => CHUNK_BYTES,
+            Phase::Over => 0,
+        };
+        if allowed == 0 || self.far_closed || self.report.is_some() {
+            return false;
+        }
+        match self.stream.poll_read_ready(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => {
+                self.on_error(&error);
+                return true;
+            }
+        }
+        SCRATCH.with_borrow_mut(|scratch| match self.stream.try_read(&mut scratch[..allowed]) {
+            Ok(0) => self.on_far_closed(),
+            Ok(len) => self.on_read(&scratch[..len]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.on_error(&error),
+        });
+        true
+    }
+
+    fn on_read(&mut self, bytes: &[u8]) {
+        if self.phase != Phase::Live {
+            return;
+        }
+        self.credit -= u32::try_from(bytes.len()).unwrap_or(self.credit);
+        let mut report = BytesMut::with_capacity(DATA_HEADER + bytes.len());
+        put_data_header(&mut report, self.handle, self.writes.take());
+        report.extend_from_slice(bytes);
+        self.report = Some(report.freeze());
+    }
+
+    fn on_far_closed(&mut self) {
+        self.far_closed = true;
+        if self.phase == Phase::Live {
+            self.report = Some(Report::PeerClosed { handle: self.handle }.encode());
+        }
+    }
+
+    /// What follows from what has moved: a report of bytes written, or the end.
+    fn conclude(&mut self) -> bool {
+        if self.phase == Phase::Over || self.report.is_some() {
+            return false;
+        }
+        if self.own == Closing::Done && self.far_closed {
+            self.end(Report::Ended { handle: self.handle });
+            return true;
+        }
+        if self.phase != Phase::Live {
+            return false;
+        }
+        let due = self.writes.take_if_due();
+        self.report = due.map(|written| Report::Written { handle: self.handle, written }.encode());
+        self.report.is_some()
+    }
+
+    /// The far end was waited for long enough.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> bool {
+        let passed = match &mut self.deadline {
+            Some(deadline) if self.phase != Phase::Over => deadline.as_mut().poll(cx).is_ready(),
+            _ => false,
+        };
+        if passed {
+            // Once the kernel has everything it goes on by itself, without us.
+            if self.own != Closing::Done {
+                self.break_off();
+            }
+            self.end(Report::Ended { handle: self.handle });
+        }
+        passed
+    }
+}
+
+impl Future for Conn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.poll_commands(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let mut moved = matches!(this.poll_report(cx), Poll::Ready(true));
+            if this.phase == Phase::Over && this.report.is_none() {
+                return Poll::Ready(());
+            }
+            if this.phase != Phase::Over {
+                moved |= this.poll_write(cx);
+                moved |= this.poll_read(cx);
+                moved |= this.conclude();
+                moved |= this.poll_deadline(cx);
+            }
+            if !moved && (this.phase != Phase::Over || this.report.is_some()) {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        self.shared.conns.remove(self.handle);
+    }
+}

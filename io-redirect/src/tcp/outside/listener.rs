@@ -1,0 +1,152 @@
+//! Accepts on one address.
+
+use core::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::conn::Conn;
+use super::{Mode, Shared, socket};
+use crate::limits;
+use crate::tcp::ListenerId;
+use crate::tcp::words::{ListenOrder, Report};
+
+/// Between two tries after an error that repeats itself (no descriptors, no memory, the address
+/// taken by another): doubled each time.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(2);
+
+pub(super) struct Listener {
+    pub(super) id: ListenerId,
+    pub(super) address: SocketAddr,
+    pub(super) options: Arc<ListenOrder>,
+    /// One permit for each connection that there may be.
+    pub(super) live: Arc<Semaphore>,
+    pub(super) mode: watch::Receiver<Mode>,
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Listener {
+    /// Listens until the mode is [`Mode::Closed`].
+    pub(super) async fn run(mut self, socket: Option<TcpSocket>) {
+        let Some(listener) = self.listen(socket).await else { return };
+        let mut retry = RETRY_FIRST;
+        loop {
+            let mode = *self.mode.borrow_and_update();
+            if mode == Mode::Closed {
+                return;
+            }
+            tokio::select! {
+                changed = self.mode.changed() => if changed.is_err() { return },
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        retry = RETRY_FIRST;
+                        self.on_accepted(mode, stream, peer);
+                    }
+                    Err(error) => self.on_error(&error, &mut retry).await,
+                },
+            }
+        }
+    }
+
+    /// The address was free when the CoServer started; should it be taken now, it is waited for.
+    async fn listen(&mut self, mut first: Option<TcpSocket>) -> Option<TcpListener> {
+        let mut retry = RETRY_FIRST;
+        loop {
+            let bound = first.take().map_or_else(|| socket(self.address), Ok);
+            match bound.and_then(|socket| socket.listen(limits::BACKLOG)) {
+                Ok(listener) => return Some(listener),
+                Err(error) => {
+                    tracing::error!(
+                        listener = self.options.name, address = %self.address, %error,
+                        "cannot listen; trying again"
+                    );
+                    wait(&mut retry).await;
+                }
+            }
+            if *self.mode.borrow() == Mode::Closed {
+                return None;
+            }
+        }
+    }
+
+    fn on_accepted(&self, mode: Mode, stream: TcpStream, peer: SocketAddr) {
+        if mode != Mode::Serving {
+            return self.turn_away(stream);
+        }
+        match Arc::clone(&self.live).try_acquire_owned() {
+            Ok(permit) => self.serve(stream, peer, permit),
+            Err(_) => {
+                tracing::debug!(listener = self.options.name, %peer, "full: turned away");
+                self.turn_away(stream);
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+        let _ = stream.set_nodelay(true);
+        // A connection that was reset meanwhile has no address; nobody has heard of it yet.
+        let Ok(local) = stream.local_addr() else { return };
+        let handle = self.shared.next_handle();
+        let commands = self.shared.conns.add(handle);
+        let first = Report::Accepted { handle, listener: self.id, peer, local };
+        let shared = Arc::clone(&self.shared);
+        let mut conn = Conn::new(shared, handle, stream, self.options.windows, commands, &first);
+        conn.farewell = self.options.refusal.clone();
+        tokio::spawn(async move {
+            conn.await;
+            drop(permit);
+        });
+    }
+
+    /// Says why, waits a little until the client has it, and closes. Closing at once would make
+    /// the kernel send a reset if the client has sent something, and the text would be lost.
+    fn turn_away(&self, stream: TcpStream) {
+        let shared = Arc::clone(&self.shared);
+        let refusal = self.options.refusal.clone();
+        if refusal.is_empty() {
+            return;
+        }
+        tokio::spawn(async move {
+            let Ok(_permit) = shared.turning_away.try_acquire() else { return };
+            let _ = tokio::time::timeout(shared.linger, say_goodbye(stream, refusal)).await;
+        });
+    }
+
+    /// An error of one connection is passed over; one of the system is waited out, so that it
+    /// does not take a processor.
+    async fn on_error(&self, error: &io::Error, retry: &mut Duration) {
+        let of_one_connection = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        );
+        if of_one_connection {
+            return;
+        }
+        tracing::warn!(
+            listener = self.options.name, address = %self.address, %error,
+            "cannot accept: raise the limit on open files if it is reached"
+        );
+        wait(retry).await;
+    }
+}
+
+async fn wait(retry: &mut Duration) {
+    tokio::time::sleep(*retry).await;
+    *retry = (*retry * 2).min(RETRY_LAST);
+}
+
+async fn say_goodbye(mut stream: TcpStream, refusal: Bytes) -> io::Result<()> {
+    stream.write_all(&refusal).await?;
+    stream.shutdown().await?;
+    let mut ignored = [0; 1024];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
+}

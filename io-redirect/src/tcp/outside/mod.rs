@@ -1,0 +1,371 @@
+//! The outside half: the kernel's sockets, on tokio.
+//!
+//! One task for each listen address, one for each connection. A task says and hears things in
+//! the order in which they happened on its connection; between connections there is no order.
+//! Memory is bounded by the windows that the inside half keeps: a task holds at most one chunk
+//! that the engine has not taken, and what the inside half has sent and not seen written.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+#[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use lockstep::device::{Device, Inputs, Outside, Released, Setup, Standing, StartError};
+use tokio::net::TcpSocket;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::ListenerId;
+use super::words::{Handle, ListenOrder, Order};
+use crate::limits;
+use crate::wrapper::TCP;
+
+mod conn;
+mod dial;
+mod listener;
+
+/// What a CoServer's own configuration says about the TCP device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// The addresses on which this CoServer accepts, by the service's names for its listeners.
+    pub listen: BTreeMap<String, Vec<SocketAddr>>,
+    /// How long a far end is waited for after the service, or the CoServer, is done with it:
+    /// to take what was still sent to it. Also how long clients are still turned away with a
+    /// text after the CoServer has left the pair.
+    pub linger: Duration,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self { listen: BTreeMap::new(), linger: Duration::from_secs(5) }
+    }
+}
+
+/// A listen address cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process has it.
+    #[error(
+        "{address} (listener `{listener}`) is in use: stop what listens there, or configure \
+         another address"
+    )]
+    InUse {
+        /// The listener.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// This machine does not have it.
+    #[error(
+        "{address} (listener `{listener}`) is not an address of this machine: configure one \
+         that is, or 0.0.0.0"
+    )]
+    NotOurs {
+        /// The listener.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The process may not have it.
+    #[error(
+        "{address} (listener `{listener}`) is not permitted: use a port from 1024 on, or give \
+         the process CAP_NET_BIND_SERVICE"
+    )]
+    NotPermitted {
+        /// The listener.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// Something else.
+    #[error("{address} (listener `{listener}`) cannot be bound")]
+    Other {
+        /// The listener.
+        listener: String,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The outside half, configured, its addresses taken; it listens once the service wants to and
+/// the CoServer serves.
+#[derive(Debug)]
+pub struct TcpOutside {
+    linger: Duration,
+    bound: BTreeMap<String, Vec<Bound>>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    address: SocketAddr,
+    /// Used up by the first `listen`.
+    socket: Option<TcpSocket>,
+}
+
+impl TcpOutside {
+    /// Takes the listen addresses, so that one that cannot be had is known at the start.
+    ///
+    /// # Errors
+    /// Which address cannot be had, and what to do about it.
+    pub fn bind(options: TcpOptions) -> Result<Self, BindError> {
+        let mut bound = BTreeMap::new();
+        for (name, addresses) in options.listen {
+            let sockets: Result<Vec<Bound>, BindError> =
+                addresses.into_iter().map(|address| bind(&name, address)).collect();
+            bound.insert(name, sockets?);
+        }
+        Ok(Self { linger: options.linger, bound })
+    }
+
+    /// The addresses of a listener, with the ports that the system chose where 0 was asked for.
+    pub fn addresses(&self, listener: &str) -> Vec<SocketAddr> {
+        let bound = self.bound.get(listener);
+        bound.into_iter().flatten().map(|bound| bound.address).collect()
+    }
+}
+
+fn bind(listener: &str, address: SocketAddr) -> Result<Bound, BindError> {
+    let taken = socket(address).and_then(|socket| {
+        let address = socket.local_addr()?;
+        Ok(Bound { address, socket: Some(socket) })
+    });
+    taken.map_err(|source| {
+        let listener = listener.into();
+        match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::InUse { listener, address },
+            io::ErrorKind::AddrNotAvailable => BindError::NotOurs { listener, address },
+            io::ErrorKind::PermissionDenied => BindError::NotPermitted { listener, address },
+            _ => BindError::Other { listener, address, source },
+        }
+    })
+}
+
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A restarted CoServer must not wait for old connections to leave TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+impl Outside for TcpOutside {
+    fn start(self: Box<Self>, setup: Setup) -> Result<Box<dyn Device>, StartError> {
+        if let Err(error) = tokio::runtime::Handle::try_current() {
+            return Err(StartError { device: TCP.into(), cause: Box::new(error) });
+        }
+        let (mode, _) = watch::channel(Mode::Refusing);
+        let shared = Shared {
+            boot: setup.incarnation.0,
+            accepted: AtomicU64::new(0),
+            inputs: setup.inputs,
+            conns: Conns::default(),
+            linger: self.linger,
+            turning_away: Semaphore::new(limits::TURNED_AWAY),
+        };
+        Ok(Box::new(Running {
+            shared: Arc::new(shared),
+            bound: self.bound,
+            listeners: BTreeMap::new(),
+            mode,
+            closing: None,
+        }))
+    }
+}
+
+/// What listeners do with those who connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Serving,
+    /// Each gets the listener's text, and is let go.
+    Refusing,
+    /// No more listening.
+    Closed,
+}
+
+/// What all tasks share.
+struct Shared {
+    boot: u64,
+    accepted: AtomicU64,
+    inputs: Inputs,
+    conns: Conns,
+    linger: Duration,
+    turning_away: Semaphore,
+}
+
+impl Shared {
+    fn next_handle(&self) -> Handle {
+        let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+        Handle { boot: self.boot, number }
+    }
+}
+
+/// What a connection's task is told.
+#[derive(Debug)]
+enum Command {
+    Send(Bytes),
+    Shutdown,
+    Close,
+    Reset,
+    Credit(u32),
+    /// The CoServer has left the pair: say this and go.
+    Farewell,
+}
+
+/// Where to reach each connection's task. The channel is unbounded because the inside half
+/// bounds what it sends ahead.
+#[derive(Default)]
+#[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
+struct Conns(Mutex<BTreeMap<Handle, mpsc::UnboundedSender<Command>>>);
+
+impl Conns {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Handle, mpsc::UnboundedSender<Command>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, handle: Handle) -> mpsc::UnboundedReceiver<Command> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.lock().insert(handle, sender);
+        receiver
+    }
+
+    fn remove(&self, handle: Handle) {
+        self.lock().remove(&handle);
+    }
+
+    /// A connection that has just ended is not there; its end is on its way to the inside half.
+    fn tell(&self, handle: Handle, command: Command) {
+        if let Some(task) = self.lock().get(&handle) {
+            let _ = task.send(command);
+        }
+    }
+}
+
+/// The outside half, running.
+struct Running {
+    shared: Arc<Shared>,
+    bound: BTreeMap<String, Vec<Bound>>,
+    listeners: BTreeMap<ListenerId, Vec<JoinHandle<()>>>,
+    mode: watch::Sender<Mode>,
+    closing: Option<JoinHandle<()>>,
+}
+
+impl Device for Running {
+    fn release(&mut self, released: Released) {
+        match Order::decode(&released.bytes) {
+            Ok(order) => self.on_order(order),
+            Err(_) => tracing::error!(
+                index = released.index.0,
+                "an output for the TCP device makes no sense here and is dropped: do both \
+                 CoServers run this version?"
+            ),
+        }
+    }
+
+    fn standing(&mut self, standing: Standing) {
+        match standing {
+            Standing::Serving { .. } => self.set_mode(Mode::Serving),
+            Standing::Starting | Standing::Holding => self.set_mode(Mode::Refusing),
+            Standing::Out => self.on_out(),
+        }
+    }
+
+    fn stop(&mut self) {
+        self.set_mode(Mode::Closed);
+        self.listeners.values().flatten().for_each(JoinHandle::abort);
+        self.listeners.clear();
+        self.closing.take().inspect(JoinHandle::abort);
+        // The tasks end when nobody can tell them anything any more.
+        self.shared.conns.lock().clear();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Running {
+    fn on_order(&mut self, order: Order) {
+        let conns = &self.shared.conns;
+        match order {
+            Order::Listen { listener, options } => self.on_listen(listener, options),
+            Order::Unlisten { listener } => {
+                let tasks = self.listeners.remove(&listener);
+                tasks.into_iter().flatten().for_each(|task| task.abort());
+            }
+            Order::Connect { handle, target, timeout_ms, windows } => {
+                let timeout = Duration::from_millis(timeout_ms.into());
+                let commands = conns.add(handle);
+                let shared = Arc::clone(&self.shared);
+                tokio::spawn(dial::run(shared, handle, target, timeout, windows, commands));
+            }
+            Order::Send { handle, bytes } => conns.tell(handle, Command::Send(bytes)),
+            Order::Shutdown { handle } => conns.tell(handle, Command::Shutdown),
+            Order::Close { handle } => conns.tell(handle, Command::Close),
+            Order::Reset { handle } => conns.tell(handle, Command::Reset),
+            Order::Credit { handle, bytes } => conns.tell(handle, Command::Credit(bytes)),
+        }
+    }
+
+    fn on_listen(&mut self, listener: ListenerId, options: ListenOrder) {
+        if self.listeners.contains_key(&listener) {
+            return;
+        }
+        let Some(bound) = self.bound.get_mut(&options.name) else {
+            tracing::warn!(
+                listener = options.name,
+                "the service listens under a name for which no address is configured here"
+            );
+            return;
+        };
+        let options = Arc::new(options);
+        let live = Arc::new(Semaphore::new(options.connections as usize));
+        let tasks = bound
+            .iter_mut()
+            .map(|bound| {
+                let task = listener::Listener {
+                    id: listener,
+                    address: bound.address,
+                    options: Arc::clone(&options),
+                    live: Arc::clone(&live),
+                    mode: self.mode.subscribe(),
+                    shared: Arc::clone(&self.shared),
+                };
+                tokio::spawn(task.run(bound.socket.take()))
+            })
+            .collect();
+        self.listeners.insert(listener, tasks);
+    }
+
+    fn set_mode(&mut self, mode: Mode) {
+        self.mode.send_if_modified(|now| core::mem::replace(now, mode) != mode);
+    }
+
+    /// No member any more: everybody is told, newcomers for a while, then the door is shut.
+    fn on_out(&mut self) {
+        if self.closing.is_some() {
+            return;
+        }
+        self.set_mode(Mode::Refusing);
+        for task in self.shared.conns.lock().values() {
+            let _ = task.send(Command::Farewell);
+        }
+        let (mode, linger) = (self.mode.clone(), self.shared.linger);
+        self.closing = Some(tokio::spawn(async move {
+            tokio::time::sleep(linger).await;
+            mode.send_replace(Mode::Closed);
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! What the two halves of the TCP device say to each other.
+//!
+//! Laid out by hand, little-endian, a tag first. Inputs are log entries and outputs are
+//! compared, so the layout is part of what both CoServers must agree on: a change raises
+//! [`VERSION`], which goes into the configuration digest.
+
+use std::net::SocketAddr;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::{ConnId, ListenerId, ResetCause, Target};
+use crate::limits;
+
+mod fields;
+
+use fields::{
+    get_address, get_handle, get_string, get_target, get_text, get_windows, put_address, put_head,
+    put_target, put_text, put_windows,
+};
+
+/// The version of the layout.
+pub(crate) const VERSION: u32 = 1;
+
+/// A connection by the name that both halves know.
+#[derive(
+    Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub(crate) struct Handle {
+    /// The incarnation that accepted it; 0 if the service made it.
+    pub(crate) boot: u64,
+    /// Accepted: counts up in that incarnation. Made by the service: its [`ConnId`].
+    pub(crate) number: u64,
+}
+
+impl Handle {
+    /// A connection that the service makes. Its ids are never reused, so neither is this.
+    pub(crate) fn made(conn: ConnId) -> Self {
+        Self { boot: 0, number: conn.0 }
+    }
+}
+
+/// From the outside half: an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    Accepted {
+        handle: Handle,
+        listener: ListenerId,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    Connected {
+        handle: Handle,
+        peer: SocketAddr,
+        local: SocketAddr,
+    },
+    ConnectFailed {
+        handle: Handle,
+        why: u8,
+        text: Bytes,
+    },
+    /// Bytes came; and this many of those sent have been written since the last report.
+    Data {
+        handle: Handle,
+        written: u32,
+        bytes: Bytes,
+    },
+    Written {
+        handle: Handle,
+        written: u32,
+    },
+    PeerClosed {
+        handle: Handle,
+    },
+    /// Both directions ended in good order.
+    Ended {
+        handle: Handle,
+    },
+    Reset {
+        handle: Handle,
+        cause: ResetCause,
+    },
+}
+
+/// To the outside half: an output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Listen { listener: ListenerId, options: ListenOrder },
+    Unlisten { listener: ListenerId },
+    Connect { handle: Handle, target: Target, timeout_ms: u32, windows: Windows },
+    Send { handle: Handle, bytes: Bytes },
+    Shutdown { handle: Handle },
+    Close { handle: Handle },
+    Reset { handle: Handle },
+    Credit { handle: Handle, bytes: u32 },
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ListenOrder {
+    pub(crate) name: String,
+    pub(crate) refusal: Bytes,
+    pub(crate) connections: u32,
+    pub(crate) windows: Windows,
+}
+
+/// How far either half of one connection may run ahead of the other.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Windows {
+    pub(crate) read: u32,
+    pub(crate) send: u32,
+}
+
+/// The bytes are no word of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Garbled;
+
+pub(crate) const DATA_HEADER: usize = 1 + 16 + 4;
+pub(crate) const SEND_HEADER: usize = 1 + 16;
+
+const ACCEPTED: u8 = 1;
+const CONNECTED: u8 = 2;
+const CONNECT_FAILED: u8 = 3;
+const DATA: u8 = 4;
+const WRITTEN: u8 = 5;
+const PEER_CLOSED: u8 = 6;
+const ENDED: u8 = 7;
+const BROKEN_OFF: u8 = 8;
+
+const LISTEN: u8 = 1;
+const UNLISTEN: u8 = 2;
+const CONNECT: u8 = 3;
+const SEND: u8 = 4;
+const SHUTDOWN: u8 = 5;
+const CLOSE: u8 = 6;
+const RESET: u8 = 7;
+const CREDIT: u8 = 8;
+
+/// The head of [`Report::Data`]; the bytes follow.
+pub(crate) fn put_data_header(out: &mut BytesMut, handle: Handle, written: u32) {
+    put_head(out, DATA, handle);
+    out.put_u32_le(written);
+}
+
+/// The head of [`Order::Send`]; the bytes follow.
+pub(crate) fn put_send_header(out: &mut BytesMut, handle: Handle) {
+    put_head(out, SEND, handle);
+}
+
+impl Report {
+    #[cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "for the outside half"))]
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(DATA_HEADER + 40);
+        match self {
+            Self::Accepted { handle, listener, peer, local } => {
+                put_head(&mut out, ACCEPTED, *handle);
+                out.put_u16_le(listener.0);
+                put_address(&mut out, *peer);
+                put_address(&mut out, *local);
+            }
+            Self::Connected { handle, peer, local } => {
+                put_head(&mut out, CONNECTED, *handle);
+                put_address(&mut out, *peer);
+                put_address(&mut out, *local);
+            }
+            Self::ConnectFailed { handle, why, text } => {
+                put_head(&mut out, CONNECT_FAILED, *handle);
+                out.put_u8(*why);
+                put_text(&mut out, text);
+            }
+            Self::Data { handle, written, bytes } => {
+                put_data_header(&mut out, *handle, *written);
+                out.put_slice(bytes);
+            }
+            Self::Written { handle, written } => {
+                put_head(&mut out, WRITTEN, *handle);
+                out.put_u32_le(*written);
+            }
+            Self::PeerClosed { handle } => put_head(&mut out, PEER_CLOSED, *handle),
+            Self::Ended { handle } => put_head(&mut out, ENDED, *handle),
+            Self::Reset { handle, cause } => {
+                put_head(&mut out, BROKEN_OFF, *handle);
+                out.put_u8(cause.code());
+            }
+        }
+        out.freeze()
+    }
+
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, Garbled> {
+        let mut rest = bytes.clone();
+        let tag = rest.try_get_u8().or(Err(Garbled))?;
+        let handle = get_handle(&mut rest)?;
+        let report = match tag {
+            ACCEPTED => Self::Accepted {
+                handle,
+                listener: ListenerId(rest.try_get_u16_le().or(Err(Garbled))?),
+                peer: get_address(&mut rest)?,
+                local: get_address(&mut rest)?,
+            },
+            CONNECTED => Self::Connected {
+                handle,
+                peer: get_address(&mut rest)?,
+                local: get_address(&mut rest)?,
+            },
+            CONNECT_FAILED => Self::ConnectFailed {
+                handle,
+                why: rest.try_get_u8().or(Err(Garbled))?,
+                text: get_text(&mut rest, limits::REASON_BYTES)?,
+            },
+            DATA => {
+                let written = rest.try_get_u32_le().or(Err(Garbled))?;
+                return Ok(Self::Data { handle, written, bytes: rest });
+            }
+            WRITTEN => Self::Written { handle, written: rest.try_get_u32_le().or(Err(Garbled))? },
+            PEER_CLOSED => Self::PeerClosed { handle },
+            ENDED => Self::Ended { handle },
+            BROKEN_OFF => {
+                let code = rest.try_get_u8().or(Err(Garbled))?;
+                Self::Reset { handle, cause: ResetCause::from_code(code).ok_or(Garbled)? }
+            }
+            _ => return Err(Garbled),
+        };
+        if rest.is_empty() { Ok(report) } else { Err(Garbled) }
+    }
+}
+
+impl Order {
+    pub(crate) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(64);
+        match self {
+            Self::Listen { listener, options } => {
+                out.put_u8(LISTEN);
+                out.put_u16_le(listener.0);
+                put_text(&mut out, options.name.as_bytes());
+                put_text(&mut out, &options.refusal);
+                out.put_u32_le(options.connections);
+                put_windows(&mut out, options.windows);
+            }
+            Self::Unlisten { listener } => {
+                out.put_u8(UNLISTEN);
+                out.put_u16_le(listener.0);
+            }
+            Self::Connect { handle, target, timeout_ms, windows } => {
+                put_head(&mut out, CONNECT, *handle);
+                put_target(&mut out, target);
+                out.put_u32_le(*timeout_ms);
+                put_windows(&mut out, *windows);
+            }
+            Self::Send { handle, bytes } => {
+                put_send_header(&mut out, *handle);
+                out.put_slice(bytes);
+            }
+            Self::Shutdown { handle } => put_head(&mut out, SHUTDOWN, *handle),
+            Self::Close { handle } => put_head(&mut out, CLOSE, *handle),
+            Self::Reset { handle } => put_head(&mut out, RESET, *handle),
+            Self::Credit { handle, bytes } => {
+                put_head(&mut out, CREDIT, *handle);
+                out.put_u32_le(*bytes);
+            }
+        }
+        out.freeze()
+    }
+
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, Garbled> {
+        let mut rest = bytes.clone();
+        let order = match rest.try_get_u8().or(Err(Garbled))? {
+            LISTEN => Self::Listen {
+                listener: ListenerId(rest.try_get_u16_le().or(Err(Garbled))?),
+                options: ListenOrder {
+                    name: get_string(&mut rest, limits::LISTENER_NAME_BYTES)?,
+                    refusal: get_text(&mut rest, limits::REFUSAL_BYTES)?,
+                    connections: rest.try_get_u32_le().or(Err(Garbled))?,
+                    windows: get_windows(&mut rest)?,
+                },
+            },
+            UNLISTEN => {
+                Self::Unlisten { listener: ListenerId(rest.try_get_u16_le().or(Err(Garbled))?) }
+            }
+            CONNECT => Self::Connect {
+                handle: get_handle(&mut rest)?,
+                target: get_target(&mut rest)?,
+                timeout_ms: rest.try_get_u32_le().or(Err(Garbled))?,
+                windows: get_windows(&mut rest)?,
+            },
+            SEND => return Ok(Self::Send { handle: get_handle(&mut rest)?, bytes: rest }),
+            SHUTDOWN => Self::Shutdown { handle: get_handle(&mut rest)? },
+            CLOSE => Self::Close { handle: get_handle(&mut rest)? },
+            RESET => Self::Reset { handle: get_handle(&mut rest)? },
+            CREDIT => Self::Credit {
+                handle: get_handle(&mut rest)?,
+                bytes: rest.try_get_u32_le().or(Err(Garbled))?,
+            },
+            _ => return Err(Garbled),
+        };
+        if rest.is_empty() { Ok(order) } else { Err(Garbled) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,96 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const HANDLE: Handle = Handle { boot: 7, number: 1 << 40 };
+
+fn reports() -> Vec<Report> {
+    let handle = HANDLE;
+    let peer = "192.0.2.1:25".parse().unwrap();
+    let local = "[2001:db8::1]:2525".parse().unwrap();
+    let bytes = Bytes::from_static(b"bytes");
+    vec![
+        Report::Accepted { handle, listener: ListenerId(3), peer, local },
+        Report::Connected { handle, peer, local },
+        Report::ConnectFailed { handle, why: 4, text: bytes.clone() },
+        Report::Data { handle, written: 9, bytes },
+        Report::Written { handle, written: u32::MAX },
+        Report::PeerClosed { handle },
+        Report::Ended { handle },
+        Report::Reset { handle, cause: ResetCause::TimedOut },
+    ]
+}
+
+fn orders() -> Vec<Order> {
+    let handle = HANDLE;
+    let windows = Windows { read: 1, send: 2 };
+    let options = ListenOrder {
+        name: "smtp".into(),
+        refusal: Bytes::from_static(b"421 later\r\n"),
+        connections: 5,
+        windows,
+    };
+    let connect = |target| Order::Connect { handle, target, timeout_ms: 6, windows };
+    vec![
+        Order::Listen { listener: ListenerId(1), options },
+        Order::Unlisten { listener: ListenerId(1) },
+        connect(Target::Address("[::1]:25".parse().unwrap())),
+        connect(Target::Name { host: "mx.example".into(), port: 25 }),
+        Order::Send { handle, bytes: Bytes::from_static(b"bytes") },
+        Order::Shutdown { handle },
+        Order::Close { handle },
+        Order::Reset { handle },
+        Order::Credit { handle, bytes: 7 },
+    ]
+}
+
+#[test]
+fn every_word_comes_back_as_it_was_said() {
+    for report in reports() {
+        assert_eq!(Report::decode(&report.encode()), Ok(report));
+    }
+    for order in orders() {
+        assert_eq!(Order::decode(&order.encode()), Ok(order));
+    }
+}
+
+#[test]
+fn a_word_cut_short_or_too_long_is_garbled() {
+    for report in reports().into_iter().filter(|report| !matches!(report, Report::Data { .. })) {
+        let bytes = report.encode();
+        for end in 0..bytes.len() {
+            assert_eq!(Report::decode(&bytes.slice(..end)), Err(Garbled), "{report:?} at {end}");
+        }
+        let longer = Bytes::from([&bytes[..], b"x"].concat());
+        assert_eq!(Report::decode(&longer), Err(Garbled));
+    }
+    for order in orders().into_iter().filter(|order| !matches!(order, Order::Send { .. })) {
+        let bytes = order.encode();
+        for end in 0..bytes.len() {
+            assert_eq!(Order::decode(&bytes.slice(..end)), Err(Garbled), "{order:?} at {end}");
+        }
+    }
+}
+
+#[test]
+fn the_layout_is_what_it_was() {
+    let data = Report::Data { handle: HANDLE, written: 1, bytes: Bytes::from_static(b"hi") };
+    assert_eq!(
+        data.encode()[..],
+        [4, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, b'h', b'i']
+    );
+    let peer = "192.0.2.1:25".parse().unwrap();
+    let connected = Report::Connected { handle: HANDLE, peer, local: peer }.encode();
+    assert_eq!(connected[17..35], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1, 25, 0]);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        let bytes = Bytes::from(bytes);
+        if let Ok(report) = Report::decode(&bytes) {
+            prop_assert_eq!(Report::decode(&report.encode()), Ok(report));
+        }
+        let _ = Order::decode(&bytes);
+    }
+}

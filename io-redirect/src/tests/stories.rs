@@ -1,0 +1,225 @@
+//! Stories of the inside halves, one claim each.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use lockstep::ids::{DeviceId, Place};
+
+use super::{REFUSAL, Story};
+use crate::limits;
+use crate::tcp::{ConnectFailure, Fate};
+
+const WINDOW: usize = limits::WINDOW_MIN as usize;
+
+#[test]
+fn what_is_sent_comes_back_and_a_half_close_ends_it_in_good_order() {
+    let mut story = Story::new();
+    let client = story.pair.connect("echo").unwrap();
+    story.pair.send(client, b"one ");
+    story.pair.send(client, b"two");
+    story.pair.half_close(client);
+    assert_eq!(story.pair.take(client), b"one two");
+    assert_eq!(story.pair.fate(client), Fate::Ended);
+    assert_eq!(story.diary(), ["1 ended"]);
+}
+
+#[test]
+fn a_client_that_does_not_read_stops_being_read_and_goes_on_later() {
+    let mut story = Story::new();
+    let client = story.pair.connect("echo").unwrap();
+    story.pair.stall(client, true);
+    let sent: Vec<u8> = (0..5 * WINDOW).map(|n| (n % 251) as u8).collect();
+    story.pair.send(client, &sent);
+    let waiting = story.pair.service().echoes[&1].0.len();
+    assert!(waiting > 0 && waiting <= WINDOW, "{waiting}");
+    story.pair.stall(client, false);
+    assert_eq!(story.pair.take(client), sent);
+}
+
+#[test]
+fn a_reset_is_told_once() {
+    let mut story = Story::new();
+    let client = story.pair.connect("echo").unwrap();
+    story.pair.reset(client);
+    story.pair.half_close(client);
+    assert_eq!(story.diary(), ["1 reset: Peer"]);
+}
+
+#[test]
+fn one_connection_too_many_is_turned_away_with_the_text() {
+    let mut story = Story::new();
+    let clients: Vec<_> = (0..7).map(|_| story.pair.connect("echo").unwrap()).collect();
+    for served in &clients[..6] {
+        assert_eq!(story.pair.fate(*served), Fate::Open);
+    }
+    assert_eq!(story.pair.take(clients[6]), REFUSAL);
+    assert_eq!(story.pair.fate(clients[6]), Fate::Ended);
+    assert!(story.ask("connect 192.0.2.1 25").contains("bound on connections"));
+    story.pair.reset(clients[0]);
+    assert_eq!(story.ask("connect 192.0.2.1 25"), "");
+}
+
+#[test]
+fn the_loss_of_a_coserver_ends_its_connections_and_no_other() {
+    let mut story = Story::new();
+    let peer = SocketAddr::from(([192, 0, 2, 9], 9));
+    let at_b = story.pair.connect_from(Place::B, "echo", peer).unwrap();
+    let at_a = story.pair.connect_from(Place::A, "echo", peer).unwrap();
+    story.ask("connect mx.example 25");
+    story.pair.lose(Place::A);
+    assert_eq!(
+        story.diary(),
+        ["2 reset: CarrierLost", "3 failed: the CoServer that was connecting left the pair"]
+    );
+    assert_eq!(story.pair.fate(at_a), Fate::Reset);
+    story.pair.send(at_b, b"still here");
+    assert_eq!(story.pair.take(at_b), b"still here");
+}
+
+#[test]
+fn a_coserver_that_is_back_listens_again_and_is_not_taken_for_its_predecessor() {
+    let mut story = Story::new();
+    story.pair.connect("echo").unwrap();
+    story.pair.lose(Place::A);
+    assert!(story.pair.connect("echo").is_err());
+    story.pair.join(Place::A);
+    let client = story.pair.connect("echo").unwrap();
+    story.pair.send(client, b"anew");
+    assert_eq!(story.pair.take(client), b"anew");
+    assert_eq!(story.diary(), ["1 reset: CarrierLost"]);
+}
+
+#[test]
+fn connections_are_made_by_whoever_is_the_sequencer() {
+    let mut story = Story::new();
+    story.ask("connect mx.example 25");
+    story.pair.hand_over(Place::B);
+    story.ask("connect mx.example 26");
+    story.ask("connect mx.example 27");
+    let dials = story.pair.dials();
+    let places: Vec<Place> = dials.iter().map(|dial| dial.place).collect();
+    assert_eq!(places, [Place::A, Place::B, Place::B]);
+    let hop = story.pair.answer(&dials[0]).unwrap();
+    assert_eq!(story.pair.take(hop), b"hello\n");
+    story.pair.send(hop, b"hi");
+    story.pair.half_close(hop);
+    assert_eq!(story.pair.fate(hop), Fate::Ended);
+    story.pair.fail(&dials[1], &ConnectFailure::Unresolved("no such name".into()));
+    story.ask("close 3");
+    assert_eq!(story.pair.answer(&dials[2]), None);
+    assert_eq!(
+        story.diary(),
+        [
+            "1 connected",
+            "1 received hi",
+            "1 peer closed",
+            "1 ended",
+            "2 failed: the name was not resolved: no such name",
+        ]
+    );
+}
+
+#[test]
+fn sending_says_what_it_can_take() {
+    let mut story = Story::new();
+    let client = story.pair.connect("echo").unwrap();
+    assert!(story.ask("send 1 32769").starts_with("more than 32768 bytes"));
+    story.pair.stall(client, true);
+    assert_eq!(story.ask("send 1 32500"), "sent");
+    assert_eq!(story.ask("send 1 32500"), "sent");
+    assert_eq!(story.ask("send 1 600"), "room 536");
+    assert_eq!(story.ask("send 7 1"), "the connection is over");
+    story.ask("connect mx.example 25");
+    assert_eq!(story.ask("send 2 1"), "the connection is not made yet: wait for it");
+    story.ask("close 1");
+    assert_eq!(story.ask("send 1 1"), "the connection is over");
+    assert_eq!(story.pair.fate(client), Fate::Open, "65000 bytes are still to be taken");
+    story.pair.stall(client, false);
+    assert_eq!(story.pair.take(client).len(), 65_000);
+    assert_eq!(story.pair.fate(client), Fate::Ended);
+}
+
+#[test]
+fn whoever_was_told_full_is_told_writable() {
+    for len in [1, 700, 16_384, 20_000, 32_768] {
+        let mut story = Story::new();
+        let client = story.pair.connect("echo").unwrap();
+        // Something is always written and not reported, too little to be worth it.
+        story.ask("send 1 16383");
+        story.pair.stall(client, true);
+        while story.ask(&format!("send 1 {len}")) == "sent" {}
+        assert!(story.diary().is_empty());
+        story.pair.stall(client, false);
+        assert_eq!(story.diary(), ["1 writable"], "in pieces of {len}");
+        assert_eq!(story.ask("send 1 32768"), "sent");
+    }
+}
+
+#[test]
+fn timers_fire_in_order_each_in_its_step_and_before_later_inputs() {
+    let mut story = Story::new();
+    for timer in ["timer 20 3", "timer 10 1", "timer 10 2", "timer 5 9"] {
+        story.ask(timer);
+    }
+    assert_eq!(story.ask("cancel 3"), "true");
+    assert_eq!(story.ask("cancel 3"), "false");
+    story.pair.advance(Duration::from_millis(15));
+    story.pair.device_input(DeviceId(1), Place::B, "on");
+    story.pair.advance(Duration::from_millis(15));
+    assert_eq!(
+        story.diary(),
+        ["timer 1 late by 0", "timer 2 late by 0", "lamp at b says on", "timer 3 late by 0"]
+    );
+}
+
+#[test]
+fn a_timer_without_delay_fires_right_after_its_step() {
+    let mut story = Story::new();
+    story.ask("timer 0 1");
+    story.pair.advance(Duration::from_millis(1));
+    assert_eq!(story.diary(), ["timer 1 late by 1"]);
+}
+
+#[test]
+fn random_numbers_follow_the_seed() {
+    let draw = |seed| {
+        let mut pair = crate::Harness::with_seed(super::Probe::wrapped(), seed);
+        let session = pair.open_session();
+        pair.request(session, b"random")
+    };
+    assert_eq!(draw([1; 32]), draw([1; 32]));
+    assert_ne!(draw([1; 32]), draw([2; 32]));
+}
+
+#[test]
+fn a_user_device_hears_what_it_is_sent_and_tcp_is_not_one() {
+    let mut story = Story::new();
+    story.ask("lamp red");
+    let outputs = story.pair.device_outputs();
+    assert_eq!(outputs.len(), 1);
+    assert_eq!((outputs[0].0, &outputs[0].2[..]), (DeviceId(1), b"red".as_slice()));
+}
+
+#[test]
+fn many_lost_connections_are_told_in_steps_of_bounded_length() {
+    let mut story = Story::with_connections(200);
+    for _ in 0..200 {
+        story.pair.connect("echo").unwrap();
+    }
+    story.pair.lose(Place::A);
+    assert_eq!(story.diary().len(), limits::LOST_PER_STEP);
+    assert_eq!(story.ask("send 200 1"), "the connection is over", "all are told before it");
+    let expected: Vec<String> =
+        (1..=200).map(|conn| format!("{conn} reset: CarrierLost")).collect();
+    assert_eq!(story.diary(), expected);
+}
+
+#[test]
+fn a_closed_listener_takes_nobody_and_its_connections_stay() {
+    let mut story = Story::new();
+    let client = story.pair.connect("echo").unwrap();
+    story.ask("unlisten");
+    assert!(story.pair.connect("echo").is_err());
+    story.pair.send(client, b"here");
+    assert_eq!(story.pair.take(client), b"here");
+}
