@@ -52,7 +52,7 @@ pub enum EntryKind {
         record: Record,
     },
     /// From the next entry on the member at this place is the sequencer. Takes effect when
-    /// appended, within its epoch (rule O9).
+    /// appended, within its epoch and the renewals of that (rule O9).
     HandOver {
         /// The next sequencer.
         to: Place,

@@ -117,7 +117,10 @@ impl Record {
     /// Whether a member of `from` may move to this record by itself: it is a renewal made
     /// directly from that record (rule E7).
     pub fn renews(&self, from: &Self) -> bool {
-        self.origin == Origin::Renewal(from.digest()) && self.members == from.members
+        self.origin == Origin::Renewal(from.digest())
+            && self.members == from.members
+            && (self.pair, self.lineage) == (from.pair, from.lineage)
+            && self.epoch > from.epoch
     }
 }
 

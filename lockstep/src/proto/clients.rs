@@ -38,6 +38,7 @@ impl Replica {
         if !self.gateway.attach(conn, &kind) {
             return self.refuse(conn, ClientRefusal::Busy);
         }
+        // Rule C3.
         if alone || self.is_sequencer() {
             self.take_from_client(conn, kind);
         } else if self.gateway.has_room() {
@@ -48,6 +49,10 @@ impl Replica {
     }
 
     fn take_from_client(&mut self, conn: ConnId, kind: EntryKind) {
+        if self.is_sequencer() {
+            // What is left of a takeover came first, perhaps from this client.
+            self.take_over_copies();
+        }
         // The driver stops reading clients when no input is taken; a few frames may be under
         // way all the same, and those fit in the margin that `takes_input` leaves.
         if self.kept.has_room() {

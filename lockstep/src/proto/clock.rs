@@ -15,6 +15,9 @@ const SLEW: u64 = 16;
 /// A wall clock further than this from log time is reported.
 const STRAY: Duration = Duration::from_secs(1);
 
+/// No entry is later, so that there is always a later time to stamp: the year 2262.
+pub(super) const LATEST: LogTime = LogTime(u64::MAX / 2);
+
 #[derive(Debug, Default)]
 pub(super) struct LogClock {
     /// The last entry's timestamp and when it was appended here.
@@ -39,7 +42,7 @@ impl LogClock {
     /// The log's time now: what an entry ordered now is stamped with. Later than the last one.
     pub(super) fn stamp(&self, now: Now) -> LogTime {
         if self.last == LogTime(0) {
-            return LogTime(now.wall.0.max(1));
+            return LogTime(now.wall.0.clamp(1, LATEST.0 / 2));
         }
         let elapsed = now.mono.0.saturating_sub(self.at.0);
         let free = self.last.0.saturating_add(elapsed);

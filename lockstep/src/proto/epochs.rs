@@ -4,11 +4,12 @@ use super::io::{Output, Standing};
 use super::membership::Meaning;
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
+use super::time::ASK_AGAIN;
 use crate::entry::EntryKind;
 use crate::event::{Event, Ignored, StopCause, Suspicion};
-use crate::ids::{Incarnation, Nonce};
+use crate::ids::{Incarnation, Index, Nonce};
 use crate::limits;
-use crate::record::{Origin, Record};
+use crate::record::Record;
 use crate::wire::frames::{
     ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall,
 };
@@ -63,7 +64,14 @@ impl Replica {
         self.witness_asked = None;
     }
 
-    /// The witness, or the peer in its name, says which record is the present one.
+    /// Asks before the interval is over, but not for every frame that gives reason to.
+    pub(super) fn ask_witness_sooner(&mut self) {
+        if self.witness_asked.is_some_and(|at| self.now.mono.since(at) >= ASK_AGAIN) {
+            self.ask_witness_soon();
+        }
+    }
+
+    /// The witness, or the peer in its name, says which record is the present one (rule E1).
     pub(super) fn on_told(&mut self, record: Record) {
         match self.membership.meaning(record) {
             Meaning::Same => {}
@@ -111,6 +119,9 @@ impl Replica {
         self.end_suspicion();
         self.epoch_since = Some(self.now.mono);
         if !renewed {
+            // The process that the record names may have been followed by another already.
+            let peer = self.membership.peer();
+            self.reported_dead = peer.is_some() && self.met.is_some() && self.met != peer;
             self.begin_epoch(record);
         }
         let (sequencer, after) = (self.sequencer, self.log.held());
@@ -120,22 +131,25 @@ impl Replica {
         self.release();
     }
 
-    /// A new epoch with other members: its asker orders from here on (rule O8).
+    /// A new epoch with other members: its asker orders from here on (rule O8), and what the
+    /// other had taken is dropped (rule O7).
     fn begin_epoch(&mut self, record: Record) {
         self.sequencer = record.asker;
-        self.began = record.epoch;
+        self.reign = record.epoch;
         self.agreement = Agreement::default();
         self.progress = Progress::default();
         self.divergence = None;
         self.resend = Resend::default();
         self.peer_advanced = self.now.mono;
-        self.inbox.clear();
+        self.clear_inbox();
         self.clear_ahead();
         self.kept.restart(self.now.mono);
         if !self.is_sequencer() {
             return;
         }
-        if record.origin == Origin::Formed {
+        // Whoever orders first begins the log: the follower does if its sequencer died before
+        // the first entry had come.
+        if self.log.held() == Index(0) {
             self.order_own(EntryKind::Genesis { seed: self.seed });
         }
         self.order_own(EntryKind::Membership { record });
@@ -167,7 +181,6 @@ impl Replica {
 
     fn end_suspicion(&mut self) {
         self.suspicion = None;
-        self.reported_dead = false;
         self.resume();
     }
 

@@ -197,10 +197,9 @@ impl Gateway {
         (since.plus(delay) <= now).then(|| self.drop_copy(name)).flatten()
     }
 
-    /// Takes all copies, for a replica that orders inputs itself from now on, in the order in
-    /// which they came.
-    pub(super) fn take_copies(&mut self) -> Vec<EntryKind> {
-        let names: Vec<_> = self.by_age.iter().map(|(_, name)| *name).collect();
-        names.into_iter().filter_map(|name| self.drop_copy(name)).collect()
+    /// Takes the copy that came first, for a replica that orders inputs itself from now on.
+    pub(super) fn oldest_copy(&mut self) -> Option<EntryKind> {
+        let &(_, name) = self.by_age.first()?;
+        self.drop_copy(name)
     }
 }

@@ -1,5 +1,6 @@
 //! Inputs that this replica took: kept until the log has them (rules O5 to O7).
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::entry::{EntryKind, Origin};
@@ -58,6 +59,11 @@ impl Kept {
         self.inputs.front().map_or(self.last.next(), |input| input.forward.number)
     }
 
+    /// The highest number given.
+    pub(super) fn last(&self) -> OriginNumber {
+        self.last
+    }
+
     /// Since when the first one waits.
     pub(super) fn since(&self) -> Option<Mono> {
         self.inputs.front().map(|input| input.since)
@@ -88,6 +94,13 @@ impl Kept {
     pub(super) fn from(&self, number: OriginNumber) -> impl Iterator<Item = &Forward> {
         let skip = number.0.saturating_sub(self.first().0);
         self.inputs.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).map(|i| &i.forward)
+    }
+
+    /// This process was not running for this long: the wait for a sequencer was shorter.
+    pub(super) fn discount(&mut self, span: Duration) {
+        for input in &mut self.inputs {
+            input.since = input.since.plus(span);
+        }
     }
 
     /// The role changed: time that the inputs waited for another sequencer does not count.

@@ -124,7 +124,10 @@ impl Membership {
             return None;
         }
         let members = Members::both(self.incarnation, peer);
-        if self.open.is_some_and(|open| open.request.next.members == members) {
+        let asked = |open: Open| {
+            open.request.next.members == members && open.request.present == present.digest()
+        };
+        if self.open.is_some_and(asked) {
             return None;
         }
         // A request for an earlier process of the peer may have been granted without our
@@ -179,7 +182,8 @@ impl Membership {
 
     /// What a record means that the witness, or the peer in its name, says is the present one.
     pub(super) fn meaning(&mut self, told: Record) -> Meaning {
-        if told.pair != self.pair {
+        // A record after which no epoch can come is nothing to go on from.
+        if told.pair != self.pair || told.epoch == Epoch(u64::MAX) {
             return Meaning::Stale;
         }
         match self.record {

@@ -1,5 +1,6 @@
 //! Handlers of the log: taking inputs, ordering them, appending entries, taking results.
 
+use super::clock;
 use super::io::Output;
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
@@ -27,6 +28,7 @@ impl Replica {
             let (place, incarnation, forward) = if let Some(forward) = own {
                 (self.config.place, self.incarnation, forward)
             } else if let Some(forward) = self.inbox.pop_front() {
+                self.inbox_bytes -= forward.kind.payload_len();
                 let Some(peer) = self.membership.peer() else { break };
                 (self.config.place.other(), peer, forward)
             } else {
@@ -63,7 +65,9 @@ impl Replica {
         self.outputs.push_back(Output::Append(entry.clone()));
         let (index, epoch) = (entry.index, entry.epoch);
         let hand_over = match entry.kind {
-            EntryKind::HandOver { to } if epoch >= self.began => Some(to),
+            // One that a renewal has overtaken counts: the role is kept over renewals, and the
+            // member that made it has acted on it.
+            EntryKind::HandOver { to } if epoch >= self.reign => Some(to),
             _ => None,
         };
         self.log.append(entry, self.sequencer);
@@ -75,15 +79,25 @@ impl Replica {
     /// Gives the sequencer role away (rule O9).
     pub(super) fn hand_over(&mut self) {
         let calm = self.suspicion.is_none() && self.divergence.is_none();
-        if self.is_sequencer() && self.is_duplex() && calm && !self.log.panicked() {
+        // An operator may ask again and again while nothing moves; half of the reserve is for
+        // entries that nobody can ask for.
+        let room = self.log.len() < self.config.window_entries + limits::WINDOW_RESERVE / 2;
+        if self.is_sequencer() && self.is_duplex() && calm && room && !self.log.panicked() {
             self.order_own(EntryKind::HandOver { to: self.config.place.other() });
         }
     }
 
     fn on_handed_over(&mut self, to: Place, index: Index) {
         self.sequencer = to;
-        // What the follower forwarded it keeps, and now orders itself.
-        self.inbox.clear();
+        self.handed_over = index;
+        // What the follower forwarded it keeps, and now orders itself; should it not get round
+        // to that before the role goes back, it forwards it again.
+        self.clear_inbox();
+        self.progress.ordered = self.origins.highest(self.incarnation);
+        let first = self.kept.first();
+        for link in &mut self.links {
+            link.forward = first;
+        }
         self.clear_ahead();
         self.kept.restart(self.now.mono);
         self.event(Event::HandedOver { to, index });
@@ -94,29 +108,40 @@ impl Replica {
     }
 
     /// Having become the sequencer: what was kept for the other one is ordered here (rule O6).
+    /// Copies for which there is no room yet follow when they are overdue.
     pub(super) fn take_over_inputs(&mut self) {
-        for copy in self.gateway.take_copies() {
-            self.kept.keep(copy, self.now.mono);
-        }
+        self.take_over_copies();
         self.order_waiting();
     }
 
-    /// Entries from the sequencer, on any link, in any order, perhaps for the second time.
+    pub(super) fn take_over_copies(&mut self) {
+        while self.kept.has_room()
+            && let Some(copy) = self.gateway.oldest_copy()
+        {
+            self.kept.keep(copy, self.now.mono);
+        }
+    }
+
+    /// Entries from the sequencer, on any link, in any order, perhaps for the second time (rule
+    /// O2).
     pub(super) fn on_entries(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            self.peer_has = self.peer_has.max(entry.index);
             if entry.index <= self.log.held() {
+                self.peer_has = self.peer_has.max(entry.index);
                 continue;
             }
             if self.is_sequencer() {
                 return self.ignore(Ignored::NotOurRole);
             }
-            let last = self.log.base().0 + self.window_limit() as u64;
+            // The reserve is for what this replica adds if it has to go on alone.
+            let limit = self.window_limit() - limits::WINDOW_RESERVE;
+            let last = self.log.base().0 + limit as u64;
             let full = self.ahead_bytes + entry.weight() > self.config.window_bytes;
             let next = entry.index == self.log.held().next();
             if entry.index.0 > last || (full && !next) {
                 return self.ignore(Ignored::BeyondWindow { index: entry.index });
             }
+            self.peer_has = self.peer_has.max(entry.index);
             if next {
                 self.append_from_peer(entry);
                 self.append_ahead();
@@ -150,14 +175,25 @@ impl Replica {
     }
 
     fn append_from_peer(&mut self, entry: Entry) {
-        let highest = self.origins.highest(entry.origin.incarnation);
-        let number = entry.origin.number;
-        let in_turn = number == OriginNumber(0) || number == highest.next();
-        let in_time = entry.time > self.log.last_time();
-        if !in_turn || !in_time || entry.epoch > self.membership.epoch() {
+        if self.is_absurd(&entry) {
             return self.ignore(Ignored::Absurd);
         }
         self.append(entry);
+    }
+
+    /// Whether no sound sequencer can have made this the next entry (rule F7).
+    fn is_absurd(&self, entry: &Entry) -> bool {
+        let Origin { place, incarnation, number } = entry.origin;
+        let members = self.membership.record().map(|record| record.members);
+        let of_member = members.is_some_and(|members| members.has(place, incarnation));
+        let in_turn =
+            number == OriginNumber(0) || number == self.origins.highest(incarnation).next();
+        let taken = place != self.config.place || number <= self.kept.last();
+        let in_time = entry.time > self.log.last_time() && entry.time <= clock::LATEST;
+        let first = entry.index == Index(1);
+        let begins = matches!(entry.kind, EntryKind::Genesis { .. }) == first;
+        let in_epoch = entry.epoch <= self.membership.epoch();
+        !(of_member && in_turn && taken && in_time && begins && in_epoch)
     }
 
     /// Inputs from the follower; only the next one of its origin is taken (rule O5).
@@ -166,14 +202,25 @@ impl Replica {
             return;
         }
         for forward in forwards {
-            if forward.kind.is_protocol() || self.inbox.len() >= limits::KEPT_INPUTS {
-                return self.ignore(Ignored::Absurd);
+            if forward.number != self.taken_from_peer().next() {
+                continue;
             }
-            if forward.number == self.taken_from_peer().next() {
-                self.inbox.push_back(forward);
+            // No follower has taken more than this without seeing it ordered.
+            let bytes = self.inbox_bytes + forward.kind.payload_len();
+            let full = self.inbox.len() >= limits::KEPT_INPUTS || bytes > limits::KEPT_BYTES;
+            if forward.kind.is_protocol() || full {
+                self.ignore(Ignored::Absurd);
+                break;
             }
+            self.inbox.push_back(forward);
+            self.inbox_bytes = bytes;
         }
         self.order_waiting();
+    }
+
+    pub(super) fn clear_inbox(&mut self) {
+        self.inbox.clear();
+        self.inbox_bytes = 0;
     }
 
     /// The highest of the peer's inputs that is in the log or waits for room in it.
@@ -183,7 +230,8 @@ impl Replica {
         peer.unwrap_or_default().max(waiting.unwrap_or_default())
     }
 
-    /// Whether the window takes another input. Entries of the protocol itself always fit.
+    /// Whether the window takes another input (rule F1). Entries of the protocol itself always
+    /// fit (rule F2).
     pub(super) fn has_room(&self) -> bool {
         self.log.len() < self.config.window_entries && self.log.bytes() < self.config.window_bytes
     }

@@ -27,13 +27,20 @@ impl Replica {
         if was_up {
             self.event(Event::LinkDown { link, closed: true });
         }
-        // What was under way on it may be lost; the other links bring it.
-        self.rewind_links();
+        self.stand_in();
     }
 
     pub(super) fn on_link_blocked(&mut self, link: LinkId) {
         self.link(link).blocked = true;
-        self.rewind_links();
+        self.stand_in();
+    }
+
+    /// A link fails (rule F4), and what was under way on it may be lost. The others have sent the rest
+    /// themselves, but bulk that was its to bring they have to bring in its place.
+    pub(super) fn stand_in(&mut self) {
+        if self.log.last_bulk() >= self.peer_lacks() {
+            self.rewind_links();
+        }
     }
 
     pub(super) fn on_link_writable(&mut self, link: LinkId) {
@@ -113,7 +120,10 @@ impl Replica {
                 }
             }
             PeerFrame::Farewell { epoch, reason: _ } => {
-                if epoch == self.membership.epoch() {
+                // It stops for good, so a renewal of its epoch changes nothing (rule E11).
+                let greeted = self.link(link).greeted;
+                let from_member = greeted == self.membership.peer();
+                if from_member && (self.reign..=self.membership.epoch()).contains(&epoch) {
                     self.reported_dead = true;
                 }
             }
@@ -144,7 +154,7 @@ impl Replica {
         if let Some(record) = hello.record {
             self.on_told(record);
         }
-        // A new process at the peer's place: the one that was a member is dead.
+        // A new process at the peer's place: the one that was a member is dead (rule S4).
         if self.membership.peer().is_some_and(|peer| peer != incarnation) {
             self.reported_dead = true;
         }
@@ -177,7 +187,7 @@ impl Replica {
         if (lineage, epoch) < (record.lineage, record.epoch) {
             self.send_on(link, PeerFrame::Epoch { record });
         } else if (lineage, epoch) > (record.lineage, record.epoch) {
-            self.ask_witness_soon();
+            self.ask_witness_sooner();
         }
         if epoch != Epoch(0) {
             self.ignore(Ignored::OtherEpoch { epoch });
@@ -196,13 +206,16 @@ impl Replica {
             self.event(Event::LinkUp { link });
             // What was sent while it carried nothing is lost.
             self.resend = Resend::default();
-            self.rewind_links();
+            let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
+            self.link(link).rewind(first, forward);
         }
     }
 
     /// The peer says how far it is (rule O3).
     fn on_progress(&mut self, told: Progress) {
-        if told.executed > told.held || told.persisted > told.held {
+        let most = self.log.held().0.saturating_add(self.window_limit() as u64);
+        let contradicts = told.executed > told.held || told.persisted > told.held;
+        if contradicts || told.held.0 > most || told.ordered > self.kept.last() {
             return self.ignore(Ignored::Absurd);
         }
         self.compare_entries(&told);
@@ -218,12 +231,16 @@ impl Replica {
         }
         self.progress.persisted = old.persisted.max(told.persisted);
         self.progress.halted |= told.halted;
-        self.progress.ordered = old.ordered.max(told.ordered);
+        // A report from before a hand-over counts inputs that only waited to be ordered.
+        if told.held >= self.handed_over {
+            self.progress.ordered = old.ordered.max(told.ordered);
+        }
         if self.progress.held > old.held
             || self.progress.executed > old.executed
             || self.progress.ordered > old.ordered
         {
             self.peer_advanced = self.now.mono;
+            self.progressed = self.now.mono;
             self.resend = Resend::default();
         }
         self.compare();
@@ -275,9 +292,10 @@ impl Replica {
     }
 
     fn on_digests(&mut self, from: Index, theirs: &[Digest]) {
-        let differing = (from.0..).zip(theirs).find_map(|(index, theirs)| {
-            let ours = self.log.agreement_at(Index(index))?;
-            (ours != *theirs).then_some(Difference { index: Index(index), ours, theirs: *theirs })
+        let indices = (from.0..=self.log.executed().0).map(Index);
+        let differing = indices.zip(theirs).find_map(|(index, theirs)| {
+            let ours = self.log.agreement_at(index)?;
+            (ours != *theirs).then_some(Difference { index, ours, theirs: *theirs })
         });
         let Some(at) = differing else { return };
         match &mut self.divergence {

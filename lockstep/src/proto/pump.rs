@@ -1,9 +1,9 @@
 //! What is sent, executed and released, once a round of inputs is in.
 
 use super::io::{LinkSet, Output};
-use super::links::Told;
+use super::links::{Link, Told};
 use super::replica::Replica;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
 use crate::ids::{Index, OriginNumber, Place};
 use crate::limits;
@@ -118,16 +118,21 @@ impl Replica {
     /// What a link is to send next, and by which rule for bulk.
     fn position(&self, at: usize) -> Position {
         let link = &self.links[at];
-        let carrying = || self.links.iter().filter(|link| link.carries());
-        let turn = carrying().take_while(|other| other.id != link.id).count();
-        let turns = carrying().count().max(1);
+        // A silent link gets what is small, so that it is level when it comes back, but no bulk
+        // that would then have to be sent again; unless no link is up.
+        let up = self.links.iter().any(|link| link.up && link.carries());
+        let takes_turn = |link: &Link| link.carries() && (link.up || !up);
+        let before = self.links[..at].iter().filter(|other| takes_turn(other)).count();
+        let turns = self.links.iter().filter(|other| takes_turn(other)).count().max(1);
+        let turn = if takes_turn(link) { before } else { turns };
         let cursor = link.cursor.max(self.peer_lacks());
         let bulk_waits = self.log.last_bulk() >= cursor;
         Position {
             cursor,
             forward: link.forward.max(self.progress.ordered.next()).max(self.kept.first()),
             told: link.told,
-            whole_to: link.whole_to,
+            // What lies behind makes no difference, and must not keep links from sharing frames.
+            whole_to: if link.whole_to < cursor { Index(0) } else { link.whole_to },
             // Links that have no bulk to divide are at the same point.
             turn: if bulk_waits { (turn as u64, turns as u64) } else { (0, 1) },
         }
@@ -207,6 +212,12 @@ impl Replica {
             self.released = index;
             for output in outputs {
                 self.release_one(index, sequencer, output);
+            }
+            if let Some(EntryKind::SessionClose { session, token }) =
+                self.log.entry(index).map(|entry| &entry.kind)
+            {
+                let (session, token) = (*session, *token);
+                self.gateway.forget(session, token);
             }
         }
         let needed_by_peer =

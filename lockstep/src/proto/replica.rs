@@ -46,10 +46,15 @@ pub struct Replica {
     pub(super) persisted: Index,
     /// Who orders inputs in this epoch.
     pub(super) sequencer: Place,
+    /// The epoch that began with other members than the one before; renewals of it continue it.
+    pub(super) reign: Epoch,
+    /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
+    pub(super) handed_over: Index,
     pub(super) origins: Origins,
     pub(super) kept: Kept,
     /// The follower's inputs that wait for room in the window.
     pub(super) inbox: VecDeque<Forward>,
+    pub(super) inbox_bytes: usize,
     pub(super) released: Index,
     pub(super) window_full_since: Option<Mono>,
 
@@ -64,6 +69,10 @@ pub struct Replica {
     pub(super) divergence: Option<Divergence>,
     /// When the peer's progress last went on, or there was nothing that it owed.
     pub(super) peer_advanced: Mono,
+    /// Whether the peer was not silent when it was last judged.
+    pub(super) heard: bool,
+    /// When a report of the peer last told of progress.
+    pub(super) progressed: Mono,
     pub(super) resend: Resend,
 
     // The pair.
@@ -75,8 +84,6 @@ pub struct Replica {
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
     pub(super) stuck_since: Option<Mono>,
     pub(super) holding: Option<Mono>,
-    /// The last epoch that was no renewal: renewals keep its sequencer and its hand-overs.
-    pub(super) began: Epoch,
     /// When the epoch began here.
     pub(super) epoch_since: Option<Mono>,
     pub(super) standing: Standing,
@@ -129,9 +136,12 @@ impl Replica {
             handed_out: Index(0),
             persisted: Index(0),
             sequencer: Place::A,
+            reign: Epoch(0),
+            handed_over: Index(0),
             origins: Origins::default(),
             kept: Kept::default(),
             inbox: VecDeque::new(),
+            inbox_bytes: 0,
             released: Index(0),
             window_full_since: None,
             links: (0..config.links).map(|id| Link::new(LinkId(id))).collect(),
@@ -142,6 +152,8 @@ impl Replica {
             agreement: Agreement::default(),
             divergence: None,
             peer_advanced: now.mono,
+            heard: false,
+            progressed: now.mono,
             resend: Resend::default(),
             membership,
             witness_up: false,
@@ -150,7 +162,6 @@ impl Replica {
             reported_dead: false,
             stuck_since: None,
             holding: None,
-            began: Epoch(0),
             epoch_since: None,
             standing: Standing::Starting,
             stopped: false,

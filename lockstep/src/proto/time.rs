@@ -11,7 +11,7 @@ use crate::wire::frames::PeerFrame;
 
 /// An unanswered request to the witness is sent again after this long: several round trips of a
 /// distant witness, a fraction of what a client notices.
-const ASK_AGAIN: Duration = Duration::from_millis(50);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A member tells the witness its epoch, and hears the present one, this often.
 const QUERY_EVERY: Duration = Duration::from_secs(1);
@@ -53,6 +53,8 @@ impl Replica {
             link.echoed = link.echoed.plus(late);
         }
         self.peer_advanced = self.peer_advanced.plus(late);
+        self.progressed = self.progressed.plus(late);
+        self.kept.discount(late);
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }
@@ -111,7 +113,7 @@ impl Replica {
                 link.up = false;
                 let link = link.id;
                 self.event(Event::LinkDown { link, closed: false });
-                self.rewind_links();
+                self.stand_in();
             }
         }
     }
@@ -188,11 +190,19 @@ impl Replica {
         if !self.is_duplex() {
             return;
         }
-        let heard = self.links.iter().any(|link| link.up);
-        if let Some((Suspicion::Silent, _)) = self.suspicion
-            && heard
-            && !self.reported_dead
-        {
+        let heard = self.is_heard();
+        if heard && !self.heard {
+            // What it could not tell is not held against it (rule S3).
+            self.peer_advanced = self.now.mono;
+            self.kept.restart(self.now.mono);
+        }
+        self.heard = heard;
+        let passed = match self.suspicion {
+            Some((Suspicion::Silent, _)) => heard,
+            Some((Suspicion::Slow, _)) => !self.peer_is_slow(),
+            _ => false,
+        };
+        if passed && !self.reported_dead {
             self.clear_suspicion();
         }
         if !self.may_go_alone() {
@@ -209,6 +219,13 @@ impl Replica {
         }
     }
 
+    /// Whether the peer is not silent (rule S1): a link is up, or what it reports goes on, which
+    /// proves both directions as well as a heartbeat that is stuck behind bulk would.
+    fn is_heard(&self) -> bool {
+        let goes_on = self.now.mono.since(self.progressed) < self.silence.timeout();
+        self.links.iter().any(|link| link.up || (goes_on && link.connected))
+    }
+
     /// Whether the peer has had the time to be heard since the epoch began.
     fn was_heard(&self) -> bool {
         let patience = self.config.silence;
@@ -216,10 +233,11 @@ impl Replica {
             || self.links.iter().all(|link| !link.connected)
     }
 
-    /// One whose service panicked cannot go on, and where the policy is to hold, neither may.
+    /// One whose service panicked cannot go on (rule D3), and where the policy is to hold, neither may
+    /// until the other has been stopped.
     fn may_go_alone(&self) -> bool {
-        let hold = self.config.divergence == DivergencePolicy::Hold;
-        !self.log.panicked() && (!hold || self.divergence.is_none())
+        let hold = self.config.divergence == DivergencePolicy::Hold && self.divergence.is_some();
+        !self.log.panicked() && (!hold || self.reported_dead)
     }
 
     /// Whether this side goes on after a divergence (rule D2).

@@ -7,6 +7,7 @@
 //! None of them looks into a frame.
 
 pub mod clock;
+pub mod config;
 pub mod coserver;
 pub mod entropy;
 pub mod keys;

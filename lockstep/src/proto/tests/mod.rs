@@ -1,6 +1,11 @@
 //! Stories of a pair.
 
+mod absurd;
+mod forming;
+mod links;
 mod pair;
+mod roles;
+mod suspicion;
 
 use super::io::{Command, Input, Standing};
 use crate::event::{Event, StopCause, Suspicion};

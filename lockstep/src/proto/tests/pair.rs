@@ -14,7 +14,7 @@ use crate::ids::{
 };
 use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind};
 use crate::proto::Replica;
-use crate::proto::io::{Boot, Config, DivergencePolicy, Input, Output};
+use crate::proto::io::{Boot, Config, DivergencePolicy, Input, LinkSet, Output};
 use crate::record::Record;
 use crate::wire::frames::{
     ClientAnswer, ClientCall, Environment, PeerFrame, Versions, WitnessAnswer, WitnessCall,
@@ -43,8 +43,15 @@ pub(super) struct Node {
     /// The service here computes something else from this entry on.
     pub(super) wrong_from: Option<Index>,
     pub(super) panics_at: Option<Index>,
-    /// The service here takes entries and never ends with one.
+    /// The service here takes entries and does not end with one, until [`Pair::resume`].
     pub(super) executes: bool,
+    unexecuted: VecDeque<Entry>,
+    /// What was executed, from the first entry on.
+    pub(super) executed: Vec<EntryKind>,
+    /// The batches that the replica made, with the links for each.
+    pub(super) batches: Vec<(LinkSet, Vec<Index>)>,
+    /// How often the witness was called.
+    pub(super) calls: usize,
     waiting: VecDeque<Mail>,
 }
 
@@ -59,6 +66,10 @@ pub(super) struct Pair {
     /// By link: whether it carries frames.
     pub(super) links: [bool; 2],
     pub(super) loss: Box<dyn FnMut() -> bool>,
+    /// Batches are lost; all else arrives.
+    pub(super) batches_lost: bool,
+    /// Heartbeats and their answers are lost; all else arrives.
+    pub(super) heartbeats_lost: bool,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
 }
@@ -108,6 +119,10 @@ impl Pair {
                 wrong_from: None,
                 panics_at: None,
                 executes: true,
+                unexecuted: VecDeque::new(),
+                executed: Vec::new(),
+                batches: Vec::new(),
+                calls: 0,
                 waiting: VecDeque::new(),
             }
         });
@@ -119,6 +134,8 @@ impl Pair {
             witness_mute: false,
             links: [true; 2],
             loss: Box::new(|| false),
+            batches_lost: false,
+            heartbeats_lost: false,
             mail: Vec::new(),
             sent: 0,
         };
@@ -183,6 +200,28 @@ impl Pair {
                 self.post(mail);
             }
         }
+    }
+
+    /// The service goes on with what it was given.
+    pub(super) fn resume(&mut self, place: Place) {
+        self.node(place).executes = true;
+        for entry in core::mem::take(&mut self.node(place).unexecuted) {
+            let executed = self.node(place).execute(&entry);
+            self.tell(place, Input::Executed(executed));
+        }
+    }
+
+    /// The connection to the witness ends, or comes up again, on both sides.
+    pub(super) fn connect_witness(&mut self, up: bool) {
+        self.witness_up = up;
+        for place in Place::BOTH {
+            self.tell(place, if up { Input::WitnessUp } else { Input::WitnessDown });
+        }
+    }
+
+    /// A frame comes from the peer, as though it had sent it.
+    pub(super) fn forge(&mut self, to: Place, frame: PeerFrame) {
+        self.tell(to, Input::Peer { link: LinkId(0), frame });
     }
 
     pub(super) fn cut(&mut self, link: u8, carries: bool) {
@@ -258,14 +297,26 @@ impl Pair {
         while let Some(output) = self.node(place).replica.poll() {
             match output {
                 Output::Peer { links, frame } => {
+                    let batch = matches!(frame, PeerFrame::Batch { .. });
+                    if let PeerFrame::Batch { entries, .. } = &frame {
+                        let indices = entries.iter().map(|entry| entry.index).collect();
+                        self.node(place).batches.push((links, indices));
+                    }
                     for link in links.iter() {
                         let (to, frame) = (place.other(), frame.clone());
-                        if !(self.loss)() {
+                        let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
+                        let lost = (self.loss)()
+                            || (batch && self.batches_lost)
+                            || (beat && self.heartbeats_lost);
+                        if !lost {
                             self.post(Mail::Peer { to, link, frame });
                         }
                     }
                 }
-                Output::Witness(call) => self.post(Mail::Ask { from: place, call }),
+                Output::Witness(call) => {
+                    self.node(place).calls += 1;
+                    self.post(Mail::Ask { from: place, call });
+                }
                 Output::Client { answer, .. } => self.node(place).answers.push(answer),
                 Output::Append(entry) => {
                     self.node(place).replica.handle(now, Input::Persisted(entry.index));
@@ -277,6 +328,7 @@ impl Pair {
                     let executed = self.node(place).execute(&entry);
                     self.node(place).replica.handle(now, Input::Executed(executed));
                 }
+                Output::Execute(entry) => self.node(place).unexecuted.push_back(entry),
                 Output::Release { index, kind: OutputKind::Device { bytes, .. }, .. } => {
                     self.node(place).released.push((index, bytes));
                 }
@@ -292,6 +344,7 @@ impl Node {
     /// A service that sends every device input back to where it came from, and answers every
     /// request with its number.
     fn execute(&mut self, entry: &Entry) -> Executed {
+        self.executed.push(entry.kind.clone());
         let wrong = self.wrong_from.is_some_and(|from| entry.index >= from);
         let kind = match &entry.kind {
             EntryKind::Device { device, bytes } => {

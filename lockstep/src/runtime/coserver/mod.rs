@@ -31,6 +31,9 @@ mod metrics;
 mod settings;
 mod wires;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -1,0 +1,85 @@
+//! Stories of what goes over which link, and of clients' connections.
+
+use super::pair::{MS, Pair};
+use crate::ids::{Epoch, Index, LinkId, Nonce, Place, RequestNumber, SessionId};
+use crate::limits;
+use crate::proto::io::Input;
+use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, Progress};
+use bytes::Bytes;
+
+use Place::{A, B};
+
+#[test]
+fn bulk_is_not_left_to_a_link_that_is_silent() {
+    let mut pair = Pair::formed();
+    pair.cut(1, false);
+    pair.run(MS * 300);
+    let bulk = "x".repeat(limits::BULK_BYTES);
+    for _ in 0..4 {
+        pair.device_input(A, &bulk);
+    }
+    pair.run(MS * 2);
+    assert_eq!(pair.node(A).released.len(), 4);
+}
+
+#[test]
+fn links_that_are_level_again_share_their_frames() {
+    let mut pair = Pair::formed();
+    pair.device_input(A, "under way");
+    for place in Place::BOTH {
+        pair.tell(place, Input::LinkDown { link: LinkId(1) });
+        pair.tell(place, Input::LinkUp { link: LinkId(1) });
+    }
+    pair.run(MS * 100);
+    pair.node(A).batches.clear();
+    for _ in 0..10 {
+        pair.device_input(A, "x");
+        pair.run(MS);
+    }
+    let alone = pair.node(A).batches.iter().filter(|(links, _)| links.iter().count() == 1);
+    assert_eq!(alone.count(), 0);
+}
+
+#[test]
+fn a_link_that_blocks_does_not_make_the_others_repeat_what_is_small() {
+    let mut pair = Pair::formed();
+    pair.node(A).batches.clear();
+    for _ in 0..10 {
+        pair.device_input(A, "x");
+    }
+    pair.tell(A, Input::LinkBlocked { link: LinkId(1) });
+    pair.run(MS * 20);
+    let on_first = pair.node(A).batches.iter().filter(|(links, _)| links.contains(LinkId(0)));
+    let indices: Vec<Index> = on_first.flat_map(|(_, indices)| indices.clone()).collect();
+    assert_eq!(indices, (3..13).map(Index).collect::<Vec<_>>());
+}
+
+#[test]
+fn frames_of_a_later_epoch_do_not_flood_the_witness() {
+    let mut pair = Pair::formed();
+    let before = pair.node(A).calls;
+    for sequence in 0..1000 {
+        let (lineage, epoch) = (pair.record.lineage, Epoch(9));
+        let progress = Progress::default();
+        pair.forge(A, PeerFrame::Ping { sequence, lineage, epoch, progress });
+    }
+    assert!(pair.node(A).calls - before <= 1);
+}
+
+#[test]
+fn a_client_may_use_any_number_of_sessions_one_after_the_other() {
+    let mut pair = Pair::formed();
+    pair.greet(A);
+    for session in 1..=200 {
+        let (session, token, number) = (SessionId(session), Nonce(9), RequestNumber(1));
+        let body = Bytes::new();
+        let alone = false;
+        let lowest = number;
+        pair.call(A, ClientCall::Request { session, token, number, lowest, alone, body });
+        pair.call(A, ClientCall::Close { session, token });
+        pair.run(MS);
+    }
+    let replies = |answer: &&ClientAnswer| matches!(answer, ClientAnswer::Reply { .. });
+    assert_eq!(pair.node(A).answers.iter().filter(replies).count(), 200);
+    assert!(pair.node(B).stopped.is_none());
+}

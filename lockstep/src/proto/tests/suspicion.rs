@@ -1,0 +1,139 @@
+//! Stories of who is suspected, and who is not.
+
+use super::pair::{MS, Pair, config};
+use crate::event::{Event, Suspicion};
+use crate::ids::{Index, Place};
+use crate::proto::io::{Command, DivergencePolicy, Input, Standing};
+
+use Place::{A, B};
+
+fn is_slow(event: &Event) -> bool {
+    matches!(event, Event::Suspected { suspicion: Suspicion::Slow })
+}
+
+fn is_suspicion(event: &Event) -> bool {
+    matches!(event, Event::Suspected { .. })
+}
+
+#[test]
+fn what_a_peer_owed_while_no_link_was_up_does_not_make_it_slow() {
+    let mut pair = Pair::formed();
+    pair.connect_witness(false);
+    pair.cut(0, false);
+    pair.cut(1, false);
+    pair.device_input(A, "one");
+    pair.device_input(B, "two");
+    pair.run(MS * 1000);
+    pair.cut(0, true);
+    pair.run(MS * 30);
+    pair.connect_witness(true);
+    pair.run(MS * 200);
+    assert!(!pair.nodes.iter().any(|node| node.saw(is_slow)));
+    assert!(pair.record.members.is_duplex());
+    assert_eq!(pair.node(A).texts(), ["one"]);
+    assert_eq!(pair.node(B).texts(), ["two"]);
+}
+
+#[test]
+fn a_slow_peer_that_catches_up_before_the_witness_answers_stays() {
+    let mut pair = Pair::formed();
+    pair.connect_witness(false);
+    pair.node(B).executes = false;
+    pair.device_input(A, "one");
+    pair.run(MS * 600);
+    assert!(pair.node(A).saw(is_slow));
+    pair.resume(B);
+    pair.run(MS * 1000);
+    let standing = pair.node(A).replica.status().standing;
+    assert!(matches!(standing, Standing::Serving { .. }), "{standing:?}");
+    pair.connect_witness(true);
+    pair.run(MS * 200);
+    assert!(pair.record.members.is_duplex());
+}
+
+#[test]
+fn time_that_a_follower_was_not_running_does_not_make_its_sequencer_slow() {
+    let mut pair = Pair::with(|place| {
+        let mut config = config(place);
+        config.silence = MS * 2000;
+        config
+    });
+    pair.run(MS * 100);
+    pair.device_input(B, "one");
+    pair.pause(B, true);
+    pair.run(MS * 700);
+    pair.tell(B, Input::Timeout);
+    pair.pause(B, false);
+    pair.run(MS * 100);
+    assert!(!pair.node(B).saw(is_slow));
+    assert_eq!(pair.node(B).texts(), ["one"]);
+}
+
+#[test]
+fn a_peer_that_left_is_not_forgotten_over_a_renewal() {
+    let mut pair = Pair::formed();
+    pair.witness_up = false;
+    pair.cut(0, false);
+    pair.cut(1, false);
+    pair.run(MS * 200);
+    pair.cut(0, true);
+    pair.run(MS * 50);
+    pair.tell(B, Input::Command(Command::Stop));
+    pair.run(MS * 5);
+    pair.witness_up = true;
+    pair.run(MS * 70);
+    assert!(!pair.record.members.is_duplex());
+}
+
+#[test]
+fn a_farewell_that_a_renewal_overtakes_counts() {
+    let mut pair = Pair::formed();
+    pair.witness_up = false;
+    pair.cut(0, false);
+    pair.cut(1, false);
+    pair.run(MS * 200);
+    pair.cut(0, true);
+    pair.run(MS * 50);
+    pair.pause(B, true);
+    pair.witness_up = true;
+    pair.run(MS * 60);
+    assert!(pair.record.members.is_duplex());
+    pair.tell(B, Input::Command(Command::Stop));
+    pair.run(MS * 5);
+    assert!(!pair.record.members.is_duplex());
+}
+
+#[test]
+fn where_the_policy_is_to_hold_an_operator_who_stops_one_lets_the_other_go_on() {
+    let mut pair = Pair::with(|place| {
+        let mut config = config(place);
+        config.divergence = DivergencePolicy::Hold;
+        config
+    });
+    pair.run(MS * 100);
+    pair.node(B).wrong_from = Some(Index(4));
+    for text in ["one", "two"] {
+        pair.device_input(A, text);
+    }
+    pair.run(MS * 1000);
+    assert_eq!(pair.node(A).texts(), ["one"]);
+    assert!(pair.record.members.is_duplex());
+    pair.tell(B, Input::Command(Command::Stop));
+    pair.run(MS * 50);
+    assert_eq!(pair.node(A).texts(), ["one", "two"]);
+}
+
+#[test]
+fn a_peer_whose_heartbeats_are_stuck_behind_bulk_is_not_silent() {
+    let mut pair = Pair::formed();
+    pair.heartbeats_lost = true;
+    for _ in 0..100 {
+        pair.device_input(A, "x");
+        pair.run(MS * 5);
+    }
+    assert!(!pair.nodes.iter().any(|node| node.saw(is_suspicion)));
+    pair.kill(A);
+    pair.run(MS * 150);
+    assert_eq!(pair.record.asker, B);
+    assert!(!pair.record.members.is_duplex());
+}

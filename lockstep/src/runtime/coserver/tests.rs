@@ -1,0 +1,248 @@
+//! A pair in one process, over real QUIC on loopback.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::device::{Inputs, OutputClass, Released};
+use crate::digest::Digest;
+use crate::ids::{Epoch, Lineage, PairId, Place};
+use crate::machine::{
+    Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, Step,
+};
+use crate::output::Carrier;
+use crate::proto::{Command, Standing, Status};
+use crate::record::Record;
+use crate::runtime::keys::Role;
+use crate::runtime::link::{Event as NetworkEvent, ListenConfig, Network};
+use crate::runtime::quic::tests::{Cast, soon};
+use crate::wire::codec;
+use crate::witness::{self, Held, Witness};
+
+const PAIR: PairId = PairId([3; 16]);
+const DEVICE: DeviceId = DeviceId(0);
+
+/// Sends every device input back to where it came from.
+struct Echo;
+struct Nothing;
+
+impl Freeze for Nothing {
+    fn write(&self, _: &mut dyn RecordSink) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+impl StateMachine for Echo {
+    type Frozen = Nothing;
+
+    fn identity(&self) -> Identity {
+        Identity { name: "echo".into(), version: 1, configuration: Digest::ZERO }
+    }
+
+    fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {
+        if let Step::Device { device, place, bytes } = step {
+            context.send(device, Carrier::Place(place), bytes.clone());
+        }
+        Bytes::new()
+    }
+
+    fn freeze(&self) -> Nothing {
+        Nothing
+    }
+
+    fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+/// A device whose outside is the test.
+struct Line {
+    setup: mpsc::UnboundedSender<Inputs>,
+    released: mpsc::UnboundedSender<Bytes>,
+}
+
+impl Outside for Line {
+    fn start(self: Box<Self>, setup: Setup) -> Result<Box<dyn Device>, StartError> {
+        let _ = self.setup.send(setup.inputs);
+        Ok(self)
+    }
+}
+
+impl Device for Line {
+    fn release(&mut self, released: Released) {
+        let _ = self.released.send(released.bytes);
+    }
+
+    fn standing(&mut self, _: Standing) {}
+}
+
+struct Running {
+    handle: Handle,
+    inputs: Inputs,
+    released: mpsc::UnboundedReceiver<Bytes>,
+    ended: tokio::task::JoinHandle<StopCause>,
+}
+
+impl Running {
+    async fn until(&self, wanted: impl Fn(&Status) -> bool) -> Status {
+        soon(async {
+            loop {
+                let status = self.handle.status().await.unwrap();
+                if wanted(&status) {
+                    return status;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+    }
+
+    async fn echo(&mut self, text: &'static str) {
+        self.inputs.push(Bytes::from_static(text.as_bytes())).await.unwrap();
+        assert_eq!(soon(self.released.recv()).await.unwrap(), text);
+    }
+}
+
+fn is_duplex(status: &Status) -> bool {
+    matches!(status.standing, Standing::Serving { duplex: true, .. })
+}
+
+fn is_alone(status: &Status) -> bool {
+    matches!(status.standing, Standing::Serving { duplex: false, .. })
+}
+
+fn free_port(ip: &str) -> SocketAddr {
+    UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
+}
+
+/// A witness that keeps its record in memory.
+fn start_witness(cast: &Cast) -> SocketAddr {
+    let mut network = Network::new(cast.of(Role::Witness));
+    let address = "127.0.0.1:0".parse().unwrap();
+    let port = network.listen(ListenConfig::witness(address, 8)).unwrap();
+    let address = network.local_addr(port).unwrap();
+    let clock = Clock::start();
+    let held = Held::trusted(Record::vacant(PAIR, Lineage(0), Epoch(0)));
+    let config = witness::Config { grace: Duration::ZERO };
+    let mut witness = Witness::new(clock.mono(), config, [(PAIR, Some(held))]);
+    tokio::spawn(async move {
+        let mut conns = std::collections::BTreeMap::new();
+        let mut numbers = std::collections::BTreeMap::new();
+        loop {
+            match network.next().await {
+                NetworkEvent::Up { connection, peer, .. } => {
+                    let conn = crate::ids::ConnId(conns.len() as u64 + 1);
+                    let Role::CoServer(place) = peer.role else { continue };
+                    conns.insert(conn, connection);
+                    numbers.insert(connection, (conn, place));
+                }
+                NetworkEvent::Frame { connection, frame, .. } => {
+                    let (conn, place) = numbers[&connection];
+                    let call = codec::decode_witness_call(&frame).unwrap();
+                    let call = witness::Input::Call { conn, pair: PAIR, place, call };
+                    witness.handle(clock.mono(), call);
+                }
+                _ => {}
+            }
+            while let Some(output) = witness.poll() {
+                match output {
+                    witness::Output::Answer { conn, answer } => {
+                        let bytes = codec::encode_witness_answer(&answer).unwrap();
+                        let _ = network.send(conns[&conn], bytes);
+                    }
+                    witness::Output::Store { .. } => witness
+                        .handle(clock.mono(), witness::Input::Stored { pair: PAIR, durable: true }),
+                    _ => {}
+                }
+            }
+        }
+    });
+    address
+}
+
+async fn start(execution: Execution) -> [Running; 2] {
+    let cast = Arc::new(Cast::new());
+    let witness = start_witness(&cast);
+    let links = ["127.0.0.1", "127.0.0.2"].map(|ip| (free_port(ip), free_port(ip)));
+    let mut running = Vec::new();
+    for place in Place::BOTH {
+        let links = links.map(|(a, b)| match place {
+            Place::A => LinkAddresses { local: a, remote: b },
+            Place::B => LinkAddresses { local: b, remote: a },
+        });
+        let mut settings = Settings::new(PAIR, place, links.to_vec(), witness, None);
+        settings.silence = Duration::from_secs(2);
+        settings.silence_floor = Duration::from_secs(2);
+        settings.linger = Duration::ZERO;
+        settings.execution = execution;
+        let (setup, mut started) = mpsc::unbounded_channel();
+        let (outputs, released) = mpsc::unbounded_channel();
+        let mut devices = Devices::default();
+        assert_eq!(devices.table.add("line", OutputClass::Repeatable), Ok(DEVICE));
+        devices.outsides.push(Box::new(Line { setup, released: outputs }));
+        let credentials = cast.of(Role::CoServer(place));
+        let coserver = CoServer::start(settings, credentials, Echo, devices).unwrap();
+        let handle = coserver.handle();
+        let inputs = started.try_recv().unwrap();
+        let ended = tokio::spawn(coserver.run());
+        running.push(Running { handle, inputs, released, ended });
+    }
+    let pair: [Running; 2] = running.try_into().ok().unwrap();
+    for side in &pair {
+        side.until(is_duplex).await;
+    }
+    pair
+}
+
+#[tokio::test]
+async fn inputs_of_both_sides_come_out_where_they_came_in() {
+    for execution in [Execution::Inline, Execution::Thread] {
+        let [mut a, mut b] = start(execution).await;
+        for _ in 0..20 {
+            a.echo("from a").await;
+            b.echo("from b").await;
+        }
+        let metrics = a.handle.metrics().await.unwrap();
+        assert!(metrics.counters.entries >= 42, "{:?}", metrics.counters);
+        assert!(metrics.commit.len() >= 40);
+    }
+}
+
+#[tokio::test]
+async fn many_inputs_at_once_all_come_out_in_order() {
+    let [a, mut b] = start(Execution::Inline).await;
+    let inputs = b.inputs.clone();
+    let count = 20_000u32;
+    tokio::spawn(async move {
+        for number in 0..count {
+            inputs.push(Bytes::copy_from_slice(&number.to_le_bytes())).await.unwrap();
+        }
+    });
+    for number in 0..count {
+        let bytes = soon(b.released.recv()).await.unwrap();
+        assert_eq!(bytes.as_ref(), number.to_le_bytes());
+    }
+    drop(a);
+}
+
+#[tokio::test]
+async fn a_member_that_is_told_to_stop_leaves_the_other_alone() {
+    let [a, mut b] = start(Execution::Inline).await;
+    a.handle.command(Command::Stop).unwrap();
+    b.until(is_alone).await;
+    b.echo("alone").await;
+    assert_eq!(soon(a.ended).await.unwrap(), StopCause::Asked);
+}
+
+#[tokio::test]
+async fn the_sequencer_role_is_handed_over_on_command() {
+    let [mut a, mut b] = start(Execution::Inline).await;
+    a.handle.command(Command::HandOver).unwrap();
+    b.until(|status| status.is_sequencer).await;
+    a.echo("from a").await;
+    b.echo("from b").await;
+}

@@ -1,0 +1,128 @@
+//! Deliberately broken pairs: for each judge one that it has to catch.
+//!
+//! What can be broken at the edge of the core is broken there, in the driver
+//! ([`super::node`]), so that the core itself carries no switches.
+
+use core::fmt;
+
+use super::faults::{Fault, FaultKind};
+use super::judges::JudgeName;
+use super::options::Options;
+use super::rng::Rng;
+use crate::ids::Place;
+
+macro_rules! broken {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $judge:ident;)*) => {
+        /// A way to break the pair.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Broken {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl Broken {
+            /// Every way.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name on the command line.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The judge that has to catch it.
+            pub const fn judge(self) -> JudgeName {
+                match self { $(Self::$name => JudgeName::$judge,)* }
+            }
+        }
+    };
+}
+
+broken! {
+    /// B changes the bytes of an output between the agreement and the release.
+    RewriteRelease = "rewrite-release", Outputs;
+    /// A releases what it has executed without waiting for B.
+    ReleaseEarly = "release-early", Release;
+    /// Each CoServer has a witness of its own, which grants it everything.
+    TwoWitnesses = "two-witnesses", Epochs;
+    /// A answers its clients when it has executed, whoever else holds the entry.
+    AnswerEarly = "answer-early", Acknowledged;
+    /// The service carries out some requests twice.
+    Twice = "twice", Once;
+    /// The service answers some reads with an older value.
+    StaleRead = "stale-read", History;
+    /// The replicas' clocks nearly stand still.
+    FrozenClock = "frozen-clock", Time;
+    /// A stamps some entries with an earlier time.
+    ClockBack = "clock-back", Time;
+    /// The replicas do not hear the witness.
+    DeafToWitness = "deaf-to-witness", Liveness;
+    /// The replicas take far more than their window.
+    NoWindow = "no-window", Bounds;
+    /// B takes another entry than the one that A sent.
+    OtherEntry = "other-entry", Agreement;
+}
+
+impl Broken {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|broken| broken.name() == name)
+    }
+
+    /// Makes sure that a run comes to where the flaw shows.
+    pub fn provoke(self, options: &mut Options, rng: &mut Rng) {
+        let middle = options.faults_end / 2;
+        let fault = |kind, at, span, place| Fault {
+            kind,
+            at,
+            until: at + span,
+            place,
+            which: 0,
+            degree: 20_000_000,
+        };
+        let silence = options.silence.as_nanos() as u64;
+        match self {
+            Self::TwoWitnesses => {
+                options.faults = vec![fault(FaultKind::AllCut, middle, silence * 6, Place::A)];
+            }
+            Self::AnswerEarly => {
+                let at = middle + rng.from(0, silence);
+                options.think = options.think.min(2_000_000);
+                options.faults = vec![
+                    fault(FaultKind::AllCut, at, silence * 2, Place::A),
+                    fault(FaultKind::Crash, at + silence / 3, 1, Place::A),
+                ];
+            }
+            Self::DeafToWitness => {
+                options.faults = vec![fault(FaultKind::Crash, middle, 1, rng.pick(&Place::BOTH))];
+            }
+            Self::NoWindow => {
+                options.window_entries = 2;
+                options.clients = 5;
+                options.pipeline = 16;
+                options.think = 1_000_000;
+                options.slow_limit = core::time::Duration::from_secs(10);
+                let span = options.faults_end - middle;
+                options.faults = vec![fault(FaultKind::SlowService, middle, span, Place::B)];
+            }
+            Self::FrozenClock => options.faults.clear(),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_judge_has_something_to_catch() {
+        for judge in JudgeName::ALL {
+            assert!(Broken::ALL.iter().any(|broken| broken.judge() == *judge), "{judge}");
+        }
+    }
+}

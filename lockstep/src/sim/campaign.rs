@@ -1,0 +1,204 @@
+//! Many seeds, over all processors: what they reached, and which of them failed.
+
+use core::ops::Range;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use super::marks::{Mark, Marks};
+use super::{Outcome, Plan, Words, run};
+use crate::digest::{Digest, Hasher};
+
+/// Most failures that are shown; at one more the campaign ends.
+const FAILURES: usize = 5;
+
+/// What a campaign came to.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// How many seeds were run.
+    pub seeds: u64,
+    /// Requests that were answered.
+    pub operations: u64,
+    /// Inputs of devices that were taken.
+    pub device_inputs: u64,
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// Faults that struck, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// In how many seeds each mark was reached.
+    pub marks: BTreeMap<&'static str, u64>,
+    /// Required marks that no seed reached.
+    pub missing: Vec<&'static str>,
+    /// In how many seeds service could not resume, and why.
+    pub impossible: BTreeMap<&'static str, u64>,
+    /// The runs' digests, digested in order of their seeds.
+    pub digest: Digest,
+    /// The seeds that failed.
+    pub failures: Vec<Failure>,
+}
+
+/// A seed that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// The judge, or what else went wrong.
+    pub judge: String,
+    /// To what it objects.
+    pub what: String,
+    /// The last lines of the trace.
+    pub lines: Vec<String>,
+}
+
+/// What one seed came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// What the run came to, or why there is nothing to tell.
+    pub result: Result<Outcome, String>,
+}
+
+/// How a campaign goes.
+#[derive(Clone, Debug)]
+pub struct Campaign {
+    /// The seeds.
+    pub seeds: Range<u64>,
+    /// What is run for each.
+    pub plan: Plan,
+    /// Whether each is run a second time, to be compared with the first.
+    pub twice: bool,
+    /// How many threads.
+    pub threads: usize,
+}
+
+impl Campaign {
+    /// Runs it. `each` is called for every seed, in the order in which they end.
+    pub fn run(&self, mut each: impl FnMut(&Report)) -> Summary {
+        let (next, stop) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
+        let (sender, receiver) = mpsc::sync_channel::<Report>(64);
+        let mut reports: BTreeMap<u64, (Digest, Marks)> = BTreeMap::new();
+        let mut summary = Summary::empty();
+        std::thread::scope(|scope| {
+            for _ in 0..self.threads.max(1) {
+                let sender = sender.clone();
+                scope.spawn(|| self.work(&next, &stop, sender));
+            }
+            drop(sender);
+            for report in receiver {
+                each(&report);
+                if let Some(failure) = self.failure(&report) {
+                    summary.failures.push(failure);
+                    if summary.failures.len() >= FAILURES {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+                if let Ok(outcome) = &report.result {
+                    summary.add(outcome);
+                    reports.insert(report.seed, (outcome.digest, outcome.marks));
+                }
+                summary.seeds += 1;
+            }
+        });
+        summary.conclude(&reports);
+        summary
+    }
+
+    fn work(&self, next: &AtomicU64, stop: &AtomicBool, sender: mpsc::SyncSender<Report>) {
+        while !stop.load(Ordering::Relaxed) {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.seeds.end || sender.send(self.report(seed)).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn report(&self, seed: u64) -> Report {
+        let mut result = attempt(seed, &self.plan);
+        if self.twice
+            && let (Ok(first), Ok(second)) = (&result, &attempt(seed, &self.plan))
+            && first.digest != second.digest
+        {
+            result = Err(format!(
+                "two runs went different ways: {} and {}",
+                first.digest, second.digest
+            ));
+        }
+        Report { seed, result }
+    }
+
+    /// What is wrong with a report. Only then the run is repeated with words.
+    fn failure(&self, report: &Report) -> Option<Failure> {
+        let seed = report.seed;
+        let plan = Plan { words: Words::Tail, ..self.plan };
+        match &report.result {
+            Ok(Outcome { verdict: None, .. }) => None,
+            Ok(Outcome { verdict: Some(verdict), .. }) => {
+                let lines = attempt(seed, &plan).map_or_else(|_| Vec::new(), |again| again.lines);
+                let judge = verdict.judge.name().to_owned();
+                Some(Failure { seed, judge, what: verdict.to_string(), lines })
+            }
+            Err(what) => {
+                let judge = "invariant".to_owned();
+                Some(Failure { seed, judge, what: what.clone(), lines: Vec::new() })
+            }
+        }
+    }
+}
+
+/// Runs a seed; a broken invariant of a core is an error.
+pub fn attempt(seed: u64, plan: &Plan) -> Result<Outcome, String> {
+    catch_unwind(AssertUnwindSafe(|| run(seed, plan))).map_err(|payload| {
+        let text = payload.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        text.unwrap_or_else(|| "a panic without a message".to_owned())
+    })
+}
+
+impl Summary {
+    fn empty() -> Self {
+        Self {
+            seeds: 0,
+            operations: 0,
+            device_inputs: 0,
+            steps: 0,
+            faults: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            missing: Vec::new(),
+            impossible: BTreeMap::new(),
+            digest: Digest::ZERO,
+            failures: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, outcome: &Outcome) {
+        self.operations += outcome.operations;
+        self.device_inputs += outcome.device_inputs;
+        self.steps += outcome.steps;
+        for (kind, count) in &outcome.faults {
+            *self.faults.entry(kind.name()).or_default() += count;
+        }
+        for mark in outcome.marks.iter() {
+            *self.marks.entry(mark.name()).or_default() += 1;
+        }
+        if let Some(why) = outcome.impossible {
+            *self.impossible.entry(why.name()).or_default() += 1;
+        }
+    }
+
+    fn conclude(&mut self, reports: &BTreeMap<u64, (Digest, Marks)>) {
+        for (seed, (digest, _)) in reports {
+            self.digest = Hasher::after(self.digest).number(*seed).bytes(&digest.0).finish();
+        }
+        let required = Mark::ALL.iter().filter(|mark| mark.is_required());
+        self.missing =
+            required.map(|mark| mark.name()).filter(|n| !self.marks.contains_key(n)).collect();
+        self.failures.sort_by_key(|failure| failure.seed);
+    }
+
+    /// Whether every seed passed.
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+}

@@ -1,0 +1,212 @@
+//! The faults of one run: drawn beforehand, so that they can be shown and counted.
+
+use core::fmt;
+
+use super::rng::Rng;
+use crate::ids::Place;
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $enabled:literal;)*) => {
+        /// A kind of fault.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum FaultKind {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl FaultKind {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name in reports.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// In so many of a thousand seeds of the default profile it occurs at all.
+            const fn enabled(self) -> u32 {
+                match self { $(Self::$name => $enabled,)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A CoServer is killed and loses its memory; it may start again as a new process.
+    Crash = "crash", 350;
+    /// The operator stops a member.
+    Leave = "leave", 70;
+    /// The operator asks for a hand-over.
+    HandOver = "hand-over", 300;
+    /// A CoServer stands still for a while.
+    Pause = "pause", 250;
+    /// A wall clock is set.
+    ClockJump = "clock-jump", 250;
+    /// A service's steps take long.
+    SlowService = "slow-service", 200;
+    /// A link lets nothing through.
+    LinkCut = "link-cut", 350;
+    /// A link lets nothing through in one direction.
+    LinkOneWay = "link-one-way", 200;
+    /// A link is slow.
+    LinkSlow = "link-slow", 250;
+    /// A link loses frames.
+    LinkLoss = "link-loss", 200;
+    /// Frames overtake each other on a link.
+    LinkReorder = "link-reorder", 200;
+    /// Frames arrive twice on a link.
+    LinkDuplicate = "link-duplicate", 200;
+    /// Frames are damaged on a link.
+    LinkCorrupt = "link-corrupt", 100;
+    /// A link's queue is short.
+    LinkFull = "link-full", 150;
+    /// No link lets anything through.
+    AllCut = "all-links-cut", 300;
+    /// All links are cut for about the silence timeout, while the witness's answers get lost.
+    Squeeze = "squeeze", 200;
+    /// The witness is killed and starts again.
+    WitnessCrash = "witness-crash", 250;
+    /// A CoServer does not reach the witness.
+    WitnessCut = "witness-cut", 250;
+    /// The witness hears but its answers do not arrive.
+    WitnessMute = "witness-mute", 200;
+    /// Everything to and from the witness takes long.
+    WitnessLate = "witness-late", 200;
+    /// Requests reach the witness twice, the second time late.
+    WitnessTwice = "witness-twice", 200;
+    /// A client's connection breaks.
+    ClientCut = "client-cut", 300;
+    /// A client does not reach one of the CoServers for a while.
+    ClientStall = "client-stall", 150;
+    /// A bit of one replica's outputs is flipped.
+    Flip = "flipped-bit", 80;
+    /// The service panics on one replica.
+    PanicOne = "panic-one", 60;
+    /// The service panics on both.
+    PanicBoth = "panic-both", 30;
+}
+
+impl fmt::Display for FaultKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One fault: from when to when, and whom it strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What.
+    pub kind: FaultKind,
+    /// When it begins (ns of the world).
+    pub at: u64,
+    /// When it ends, unless all faults end before.
+    pub until: u64,
+    /// Which CoServer.
+    pub place: Place,
+    /// Which link or client, modulo their number; which way, for a link, by [`Self::place`].
+    pub which: usize,
+    /// How bad it is, in the kind's own measure.
+    pub degree: u64,
+}
+
+/// What the drawing of faults depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// Faults begin after this (ns).
+    pub from: u64,
+    /// And before this.
+    pub until: u64,
+    /// The silence timeout (ns): what lasts about as long is the most interesting.
+    pub silence: u64,
+    /// How much more often than by default each kind occurs, in percent.
+    pub scale: u32,
+}
+
+/// Draws the faults of one run, in order of time.
+pub fn draw(weather: Weather, only: Option<&[FaultKind]>, rng: &mut Rng) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for kind in FaultKind::ALL {
+        // Drawn for every kind, so that leaving one out does not change the others.
+        let mut own = rng.fork();
+        let permille = if only.is_some() { 900 } else { kind.enabled() * weather.scale / 100 };
+        let wanted = only.is_none_or(|only| only.contains(kind));
+        if wanted && own.chance(permille) {
+            let count = if kind.is_single() { 1 } else { own.spread(1, 6) };
+            faults.extend((0..count).map(|_| one(*kind, weather, &mut own)));
+        }
+    }
+    keep_one_alive(&mut faults, rng);
+    faults.sort_by_key(|fault| fault.at);
+    faults
+}
+
+fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
+    let at = rng.from(weather.from, weather.until);
+    let place = rng.pick(&Place::BOTH);
+    let span = match kind {
+        FaultKind::Squeeze => rng.from(weather.silence / 2, weather.silence * 2),
+        _ => rng.spread(weather.silence / 8, weather.silence * 6),
+    };
+    let degree = match kind {
+        FaultKind::LinkSlow | FaultKind::WitnessLate => rng.spread(1_000_000, 150_000_000),
+        FaultKind::ClockJump => rng.spread(1_000_000, 4_000_000_000_000),
+        FaultKind::SlowService => rng.spread(100_000, 30_000_000),
+        FaultKind::LinkFull => rng.spread(300, 20_000),
+        FaultKind::WitnessTwice => rng.spread(1_000, 300_000_000),
+        FaultKind::LinkCorrupt => rng.from(1, 30),
+        _ => rng.from(10, 500),
+    };
+    Fault { kind, at, until: at + span, place, which: rng.below(64), degree }
+}
+
+impl FaultKind {
+    /// Whether it strikes at most once in a run.
+    fn is_single(self) -> bool {
+        matches!(self, Self::Crash | Self::Leave | Self::PanicOne | Self::PanicBoth | Self::Flip)
+    }
+
+    /// Whether it costs the pair a replica for good.
+    fn is_fatal(self) -> bool {
+        matches!(self, Self::Crash | Self::Leave | Self::PanicOne | Self::PanicBoth)
+    }
+}
+
+/// Until there is a journal, two fatal faults end the service. So mostly at most one is kept;
+/// now and then both stay, to see that nothing wrong is said to a client even then. At most one
+/// CoServer loses its memory in any case.
+fn keep_one_alive(faults: &mut Vec<Fault>, rng: &mut Rng) {
+    let fatal: Vec<FaultKind> =
+        faults.iter().map(|fault| fault.kind).filter(|kind| kind.is_fatal()).collect();
+    if fatal.len() < 2 || rng.chance(100) {
+        return;
+    }
+    let kept = rng.pick(&fatal);
+    faults.retain(|fault| !fault.kind.is_fatal() || fault.kind == kept);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WEATHER: Weather =
+        Weather { from: 1000, until: 1_000_000_000, silence: 50_000_000, scale: 100 };
+
+    #[test]
+    fn faults_come_in_order_and_every_kind_comes_up() {
+        let mut seen = std::collections::BTreeSet::new();
+        for seed in 0..300 {
+            let faults = draw(WEATHER, None, &mut Rng::new(seed));
+            assert!(faults.is_sorted_by_key(|fault| fault.at));
+            seen.extend(faults.iter().map(|fault| fault.kind));
+            let crashes = faults.iter().filter(|fault| fault.kind == FaultKind::Crash);
+            assert!(crashes.count() <= 1);
+        }
+        assert_eq!(seen.len(), FaultKind::ALL.len());
+    }
+
+    #[test]
+    fn a_choice_of_kinds_is_kept_to() {
+        let only = [FaultKind::Pause];
+        let faults = draw(WEATHER, Some(&only), &mut Rng::new(3));
+        assert!(faults.iter().all(|fault| fault.kind == FaultKind::Pause));
+    }
+}

@@ -1,0 +1,67 @@
+//! Logs, outputs and states agree where both replicas have them.
+
+use std::collections::BTreeMap;
+
+use super::{Bounds, Ground, Seen, Who};
+use crate::digest::Digest;
+use crate::ids::{Epoch, Index, Place};
+
+/// What was seen first under each name.
+#[derive(Debug)]
+pub(super) struct Agreement {
+    entries: BTreeMap<(Epoch, Index), (Who, Digest)>,
+    executed: BTreeMap<(Digest, Index), (Who, Digest)>,
+    states: BTreeMap<(Digest, Index), (Who, Digest)>,
+}
+
+impl Agreement {
+    /// Nothing was seen yet.
+    pub(super) fn new(_: &Bounds) -> Self {
+        Self { entries: BTreeMap::new(), executed: BTreeMap::new(), states: BTreeMap::new() }
+    }
+
+    /// See [`Judges::see`](super::Judges::see).
+    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        match *seen {
+            Seen::Appended { who, entry } => {
+                let Some(view) = ground.view(who) else { return Ok(()) };
+                if view.held() != entry.index {
+                    return Err(format!(
+                        "{who} appends entry {} as its {}",
+                        entry.index,
+                        view.held()
+                    ));
+                }
+                let chain = view.chain(entry.index).unwrap_or_default();
+                let name = (entry.epoch, entry.index);
+                same("entry", who, chain, self.entries.entry(name).or_insert((who, chain)))
+                    .map_err(|what| format!("{what}: {} of epoch {}", entry.index, entry.epoch))
+            }
+            // What a fault strikes inside a service is the replicas' own matter to notice.
+            _ if Place::BOTH.iter().any(|place| ground.is_spoiled(*place)) => Ok(()),
+            Seen::Executed { who, executed } => {
+                let index = executed.index;
+                let Some(chain) = ground.view(who).and_then(|view| view.chain(index)) else {
+                    return Err(format!("{who} executes entry {index}, which it does not hold"));
+                };
+                let first = self.executed.entry((chain, index)).or_insert((who, executed.digest));
+                same("result", who, executed.digest, first)
+                    .map_err(|what| format!("{what} of entry {index}"))
+            }
+            Seen::State { who, index, digest } => {
+                let chain = ground.view(who).and_then(|view| view.chain(index));
+                let name = (chain.unwrap_or_default(), index);
+                same("state", who, digest, self.states.entry(name).or_insert((who, digest)))
+                    .map_err(|what| format!("{what} after entry {index}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn same(what: &str, who: Who, digest: Digest, first: &(Who, Digest)) -> Result<(), String> {
+    if digest == first.1 {
+        return Ok(());
+    }
+    Err(format!("{who} has another {what} than {}", first.0))
+}

@@ -1,0 +1,52 @@
+//! Queues stay within their bounds.
+
+use super::{Bounds, Ground, Seen, Who};
+use crate::limits;
+use crate::proto::io::Status;
+
+/// Room for entries that the pair adds by itself although the window is full.
+const OWN: u64 = 16;
+
+/// Compares with the limits.
+#[derive(Debug)]
+pub(super) struct BoundsJudge {
+    window: u64,
+    link_bytes: usize,
+}
+
+impl BoundsJudge {
+    /// With the bounds of this run.
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self { window: bounds.window, link_bytes: bounds.link_bytes }
+    }
+
+    /// See [`Judges::see`](super::Judges::see).
+    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        match *seen {
+            Seen::Measured { who, status } => self.measure(who, status, ground),
+            Seen::Queued { from, bytes } if bytes > self.link_bytes => {
+                Err(format!("{bytes} bytes wait on a link from {from}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn measure(&self, who: Who, status: &Status, ground: &Ground) -> Result<(), String> {
+        let kept = status.kept;
+        if kept > limits::KEPT_INPUTS {
+            return Err(format!("{who} keeps {kept} inputs"));
+        }
+        // A follower may hold a window that its sequencer has dropped, and one beyond that.
+        let window = 2 * self.window + OWN;
+        if status.held.0 - status.released.0 <= window {
+            return Ok(());
+        }
+        let log = ground.view(who).map_or(&[][..], |view| &view.log);
+        let waiting = log.iter().skip(status.released.0 as usize);
+        let waiting = waiting.filter(|held| !held.is_protocol).count();
+        if waiting as u64 > window {
+            return Err(format!("{waiting} entries of {who} wait in a window of {}", self.window));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,106 @@
+//! The clients' history is linearizable: replayed in log order, with the real-time check, and
+//! small histories once more by search.
+
+use std::collections::BTreeMap;
+
+use super::model::object;
+use super::wgl::{self, Call};
+use super::{Bounds, Ground, Seen};
+use crate::ids::Index;
+use crate::sim::ops::{Answer, Request};
+
+/// Longest history of one object that is searched.
+const SEARCHED: usize = 64;
+
+/// Most states that a search may see before it gives up.
+const STATES: usize = 20_000;
+
+/// All requests of all clients.
+#[derive(Debug)]
+pub(super) struct History {
+    calls: Vec<Made>,
+    by_id: BTreeMap<u64, usize>,
+    /// The latest effect whose answer a client has.
+    latest: Index,
+    /// Counts what was seen, as a clock for the search.
+    clock: u64,
+}
+
+#[derive(Debug)]
+struct Made {
+    client: usize,
+    request: Request,
+    /// The latest effect that somebody had an answer to when this was asked.
+    after: Index,
+    from: u64,
+    to: Option<(u64, Answer)>,
+}
+
+impl History {
+    /// No requests yet.
+    pub(super) fn new(_: &Bounds) -> Self {
+        Self { calls: Vec::new(), by_id: BTreeMap::new(), latest: Index(0), clock: 0 }
+    }
+
+    /// See [`Judges::see`](super::Judges::see).
+    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        match *seen {
+            Seen::Invoked { client, request } => {
+                self.clock += 1;
+                self.by_id.insert(request.id, self.calls.len());
+                let (after, from) = (self.latest, self.clock);
+                self.calls.push(Made { client, request, after, from, to: None });
+                Ok(())
+            }
+            Seen::Completed { id, answer, .. } => self.complete(id, answer, ground),
+            Seen::Over { .. } => self.search(),
+            _ => Ok(()),
+        }
+    }
+
+    fn complete(&mut self, id: u64, answer: Answer, ground: &Ground) -> Result<(), String> {
+        self.clock += 1;
+        let call = self.by_id.get(&id).map(|at| &mut self.calls[*at]);
+        let call = call.ok_or_else(|| format!("{id:#x} is answered and was never asked"))?;
+        if call.to.replace((self.clock, answer)).is_some() {
+            return Err(format!("{id:#x} is answered twice"));
+        }
+        for (who, view) in ground.members() {
+            let Some(effect) = view.effect(id) else { continue };
+            if effect.answer.is_some_and(|expected| expected != answer) {
+                return Err(format!(
+                    "{id:#x} ({:?}) is answered {answer:?}; by the log of {who} it should be {:?}",
+                    call.request.op, effect.answer
+                ));
+            }
+            if effect.index <= call.after {
+                return Err(format!(
+                    "{id:#x} took effect at entry {} on {who}, but was asked when the answer of \
+                     entry {} was out",
+                    effect.index, call.after
+                ));
+            }
+            self.latest = self.latest.max(effect.index);
+        }
+        Ok(())
+    }
+
+    fn search(&self) -> Result<(), String> {
+        let mut objects: BTreeMap<(u8, u8), Vec<Call>> = BTreeMap::new();
+        for made in &self.calls {
+            let Some(object) = object(made.request.op) else { continue };
+            objects.entry(object).or_default().push(Call {
+                client: made.client,
+                op: made.request.op,
+                from: made.from,
+                to: made.to,
+            });
+        }
+        for (object, calls) in objects {
+            if calls.len() <= SEARCHED && wgl::is_linearizable(&calls, STATES) == Some(false) {
+                return Err(format!("no order explains the {} calls on {object:?}", calls.len()));
+            }
+        }
+        Ok(())
+    }
+}

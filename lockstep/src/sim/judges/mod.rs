@@ -1,0 +1,326 @@
+//! The judges: each watches the run from outside and knows one thing that must hold.
+//!
+//! They see what left the cores ([`Seen`]) and keep their own books of it
+//! ([`Ground`]); nothing of the protocol's code decides here. After every step
+//! each one may object, which ends the run.
+
+mod acknowledged;
+mod agreement;
+mod bounds;
+mod epochs;
+mod ground;
+mod history;
+mod liveness;
+mod model;
+mod once;
+mod outputs;
+mod release;
+mod time;
+mod wgl;
+
+#[cfg(test)]
+mod tests;
+
+use core::fmt;
+
+pub use ground::{Ground, View, Who};
+pub use liveness::{Impossible, at_odds, impossible};
+
+use super::ops::{Answer, Request};
+use super::options::Options;
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::event::{Event, StopCause};
+use crate::ids::{Epoch, Index, Place};
+use crate::output::{Executed, OutputKind};
+use crate::proto::io::{Standing, Status};
+use crate::record::Record;
+use crate::wire::frames::ClientAnswer;
+
+macro_rules! judges {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $field:ident: $judge:ty;)*) => {
+        /// The judges, by name.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum JudgeName {
+            $($(#[doc = $doc])* $name,)*
+        }
+
+        impl JudgeName {
+            /// Every judge.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name in reports.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+        }
+
+        /// All judges of one run.
+        #[derive(Debug)]
+        pub struct Judges {
+            ground: Ground,
+            only: Option<JudgeName>,
+            $($field: $judge,)*
+        }
+
+        impl Judges {
+            /// The judges of a run; only one of them, if one is named.
+            pub fn new(options: &Options, only: Option<JudgeName>) -> Self {
+                let bounds = Bounds::of(options);
+                Self {
+                    ground: Ground::new(options.divergence),
+                    only,
+                    $($field: <$judge>::new(&bounds),)*
+                }
+            }
+
+            /// Something was seen.
+            ///
+            /// # Errors
+            /// The first judge's objection.
+            pub fn see(&mut self, at: u64, seen: &Seen<'_>) -> Result<(), Verdict> {
+                self.ground.see(at, seen);
+                $(
+                    if self.only.is_none_or(|only| only == JudgeName::$name) {
+                        self.$field.see(at, seen, &self.ground).map_err(|what| Verdict {
+                            judge: JudgeName::$name,
+                            at,
+                            what,
+                        })?;
+                    }
+                )*
+                Ok(())
+            }
+        }
+    };
+}
+
+judges! {
+    /// No output is released twice with different content.
+    Outputs = "outputs", outputs: outputs::Outputs;
+    /// Nothing is released against the release rule.
+    Release = "release-rule", release: release::Release;
+    /// No two replicas release in disjoint epochs.
+    Epochs = "epochs", epochs: epochs::Epochs;
+    /// No acknowledged request is lost.
+    Acknowledged = "acknowledged", acknowledged: acknowledged::Acknowledged;
+    /// No request takes effect twice.
+    Once = "once", once: once::Once;
+    /// The clients' history is linearizable.
+    History = "history", history: history::History;
+    /// Log time neither goes back nor stands still.
+    Time = "time", time: time::Time;
+    /// Service resumes after the faults.
+    Liveness = "liveness", liveness: liveness::Liveness;
+    /// Queues stay within their bounds.
+    Bounds = "bounds", bounds: bounds::BoundsJudge;
+    /// Logs, outputs and states agree where both replicas have them.
+    Agreement = "agreement", agreement: agreement::Agreement;
+}
+
+impl Judges {
+    /// The judges' own books.
+    pub fn ground(&self) -> &Ground {
+        &self.ground
+    }
+}
+
+/// What the judges measure by.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Entries of the service that may be ordered and not released.
+    pub window: u64,
+    /// Bytes that a link's queue may hold, and how much one frame may add.
+    pub link_bytes: usize,
+    /// How late a wake-up may be while the pair is healthy (ns).
+    pub wake_late: u64,
+}
+
+impl Bounds {
+    fn of(options: &Options) -> Self {
+        let capacity = options.links.iter().map(|link| link.capacity).max().unwrap_or(0);
+        Self {
+            window: options.window_entries as u64,
+            link_bytes: capacity + crate::limits::FRAME_BYTES,
+            wake_late: 400_000_000,
+        }
+    }
+}
+
+/// What a judge objects to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Who objects.
+    pub judge: JudgeName,
+    /// When (ns of the world).
+    pub at: u64,
+    /// To what.
+    pub what: String,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.at as f64 / 1e6;
+        write!(f, "judge {} at {at:.6} ms: {}", self.judge, self.what)
+    }
+}
+
+impl fmt::Display for JudgeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Something that can be seen from outside the cores.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
+    /// A CoServer process started.
+    Started {
+        /// Which.
+        who: Who,
+    },
+    /// A CoServer process ended, killed or by itself.
+    Ended {
+        /// Which.
+        who: Who,
+    },
+    /// A replica appended an entry: it holds it.
+    Appended {
+        /// Which.
+        who: Who,
+        /// The entry.
+        entry: &'a Entry,
+    },
+    /// A replica has executed an entry.
+    Executed {
+        /// Which.
+        who: Who,
+        /// The outcome.
+        executed: &'a Executed,
+    },
+    /// A replica's event.
+    Event {
+        /// Which.
+        who: Who,
+        /// The event.
+        event: &'a Event,
+    },
+    /// A replica's standing changed.
+    Standing {
+        /// Which.
+        who: Who,
+        /// Its standing now.
+        standing: Standing,
+    },
+    /// A replica is out.
+    Stopped {
+        /// Which.
+        who: Who,
+        /// Why.
+        cause: &'a StopCause,
+    },
+    /// A device's output was released.
+    Released {
+        /// By which replica.
+        who: Who,
+        /// In which epoch.
+        epoch: Epoch,
+        /// The output's name.
+        name: OutputName,
+        /// The output.
+        kind: &'a OutputKind,
+    },
+    /// A replica answered a client.
+    Answered {
+        /// Which.
+        who: Who,
+        /// The answer.
+        answer: &'a ClientAnswer,
+    },
+    /// The witness has this record on its disk.
+    Recorded {
+        /// The record.
+        record: &'a Record,
+    },
+    /// A client made a request.
+    Invoked {
+        /// By which client.
+        client: usize,
+        /// The request.
+        request: Request,
+    },
+    /// A client has its answer.
+    Completed {
+        /// Which client.
+        client: usize,
+        /// The request's id.
+        id: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// A replica's state at a glance.
+    Measured {
+        /// Which.
+        who: Who,
+        /// Its state.
+        status: &'a Status,
+    },
+    /// How many bytes a link holds.
+    Queued {
+        /// From which place.
+        from: Place,
+        /// How many.
+        bytes: usize,
+    },
+    /// The digest of a replica's whole state.
+    State {
+        /// Which.
+        who: Who,
+        /// After which entry.
+        index: Index,
+        /// The digest.
+        digest: Digest,
+    },
+    /// A fault inside a replica's service was set off: from here on it may compute nonsense.
+    Spoiled {
+        /// At which place.
+        place: Place,
+    },
+    /// All faults have ended.
+    Healed,
+    /// Nothing but the time, now and then after the faults have ended.
+    Passed,
+    /// The run is over.
+    Over {
+        /// What is left.
+        end: &'a End,
+    },
+}
+
+/// An output's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OutputName {
+    /// The entry.
+    pub index: Index,
+    /// The step within it.
+    pub step: u32,
+    /// Its ordinal there.
+    pub ordinal: u32,
+}
+
+impl fmt::Display for OutputName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}, {}, {})", self.index, self.step, self.ordinal)
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// Requests made after the faults had ended and answered.
+    pub answered: u64,
+    /// Requests still without an answer.
+    pub waiting: u64,
+    /// Inputs that a device handed to a replica which still serves, not executed anywhere.
+    pub devices_lost: u64,
+}

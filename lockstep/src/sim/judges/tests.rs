@@ -1,0 +1,421 @@
+//! Hand-made bad runs: a judge that cannot object is no judge.
+
+use bytes::Bytes;
+
+use super::ground::Held;
+use super::wgl::{Call, is_linearizable};
+use super::*;
+use crate::entry::{EntryKind, Origin};
+use crate::ids::{
+    Incarnation, Lineage, LogTime, Nonce, OriginNumber, PairId, RequestNumber, SessionId,
+};
+use crate::output::{Carrier, Output, chain};
+use crate::record::{Members, Origin as How};
+use crate::sim::ops::Op;
+use crate::sim::rng::Rng;
+use crate::sim::service::LEDGER;
+
+const A: Who = Who { place: Place::A, incarnation: Incarnation(0xa) };
+const B: Who = Who { place: Place::B, incarnation: Incarnation(0xb) };
+
+/// Tells the judges a story, step by step.
+struct Story {
+    judges: Judges,
+    now: u64,
+    digests: [Digest; 2],
+}
+
+impl Story {
+    /// Of these judges one alone.
+    fn new(only: JudgeName) -> Self {
+        let options = Options::draw(crate::sim::options::Profile::Calm, None, &mut Rng::new(1));
+        let judges = Judges::new(&options, Some(only));
+        let mut story = Self { judges, now: 1_000_000, digests: [Digest::ZERO; 2] };
+        story.ok(Seen::Started { who: A });
+        story.ok(Seen::Started { who: B });
+        story
+    }
+
+    fn see(&mut self, seen: Seen<'_>) -> Result<(), Verdict> {
+        self.judges.see(self.now, &seen)
+    }
+
+    fn ok(&mut self, seen: Seen<'_>) {
+        self.see(seen).expect("nothing is wrong yet");
+    }
+
+    fn duplex(mut self) -> Self {
+        let record = record(1, Members::both(A.incarnation, B.incarnation));
+        self.ok(Seen::Recorded { record: &record });
+        for who in [A, B] {
+            self.enter(who, record);
+        }
+        self
+    }
+
+    fn enter(&mut self, who: Who, record: Record) {
+        let event = Event::Epoch { record, sequencer: Place::A, after: Index(0) };
+        self.ok(Seen::Event { who, event: &event });
+    }
+
+    fn alone(&mut self, who: Who, epoch: u64) {
+        let record = record(epoch, Members::alone(who.place, who.incarnation));
+        self.ok(Seen::Recorded { record: &record });
+        self.enter(who, record);
+    }
+
+    fn append(&mut self, who: Who, entry: &Entry) -> Result<(), Verdict> {
+        self.see(Seen::Appended { who, entry })
+    }
+
+    fn execute(&mut self, who: Who, index: u64, kinds: &[OutputKind]) -> Result<(), Verdict> {
+        let outputs: Vec<Output> = (0..)
+            .zip(kinds)
+            .map(|(ordinal, kind)| Output { step: 0, ordinal, kind: kind.clone() })
+            .collect();
+        let slot = who.place.slot();
+        self.digests[slot] = chain(self.digests[slot], Index(index), &outputs, None, false);
+        let executed = Executed {
+            index: Index(index),
+            digest: self.digests[slot],
+            outputs,
+            wakeup: None,
+            panic: None,
+        };
+        self.see(Seen::Executed { who, executed: &executed })
+    }
+
+    fn release(&mut self, who: Who, epoch: u64, kind: &OutputKind) -> Result<(), Verdict> {
+        let name = OutputName { index: Index(1), step: 0, ordinal: 0 };
+        self.see(Seen::Released { who, epoch: Epoch(epoch), name, kind })
+    }
+}
+
+fn record(epoch: u64, members: Members) -> Record {
+    Record {
+        pair: PairId([1; 16]),
+        lineage: Lineage(1),
+        epoch: Epoch(epoch),
+        members,
+        asker: Place::A,
+        nonce: Nonce(epoch),
+        origin: How::Alone,
+    }
+}
+
+fn entry(index: u64, epoch: u64, time: u64, kind: EntryKind) -> Entry {
+    Entry {
+        index: Index(index),
+        epoch: Epoch(epoch),
+        time: LogTime(time),
+        origin: Origin { place: Place::A, incarnation: A.incarnation, number: OriginNumber(0) },
+        kind,
+    }
+}
+
+fn tick(index: u64, time: u64) -> Entry {
+    entry(index, 1, time, EntryKind::Tick)
+}
+
+fn note(id: u64) -> OutputKind {
+    let bytes = Bytes::copy_from_slice(&id.to_le_bytes());
+    OutputKind::Device { device: LEDGER, carrier: Carrier::Both, bytes }
+}
+
+fn asked(id: u64, number: u64, op: Op) -> EntryKind {
+    EntryKind::SessionRequest {
+        session: SessionId(1),
+        token: Nonce(7),
+        number: RequestNumber(number),
+        lowest: RequestNumber(1),
+        body: Request { id, op, padding: 0 }.encode(),
+    }
+}
+
+fn opened() -> Entry {
+    entry(1, 1, 10, EntryKind::SessionOpen { token: Nonce(7) })
+}
+
+#[test]
+fn an_output_with_two_contents_is_objected_to() {
+    let mut story = Story::new(JudgeName::Outputs).duplex();
+    story.release(A, 1, &note(1)).expect("the first");
+    story.release(B, 1, &note(1)).expect("the same again");
+    assert!(story.release(B, 1, &note(2)).is_err());
+}
+
+#[test]
+fn a_release_is_objected_to_until_both_hold_and_agree() {
+    let mut story = Story::new(JudgeName::Release).duplex();
+    story.append(A, &tick(1, 10)).expect("fine");
+    story.execute(A, 1, &[note(1)]).expect("fine");
+    let refused = |story: &mut Story| story.release(A, 1, &note(1)).unwrap_err().what;
+    assert!(refused(&mut story).contains("does not hold"));
+    story.append(B, &tick(1, 10)).expect("fine");
+    assert!(refused(&mut story).contains("has not executed"));
+    story.execute(B, 1, &[note(1)]).expect("fine");
+    story.release(A, 1, &note(1)).expect("now it may");
+    assert!(story.release(A, 1, &note(2)).is_err(), "not what it computed");
+    assert!(story.release(A, 2, &note(1)).is_err(), "not its epoch");
+}
+
+#[test]
+fn a_release_is_objected_to_where_the_peer_computed_otherwise() {
+    let mut story = Story::new(JudgeName::Release).duplex();
+    for who in [A, B] {
+        story.append(who, &tick(1, 10)).expect("fine");
+    }
+    story.execute(A, 1, &[note(1)]).expect("fine");
+    story.execute(B, 1, &[note(2)]).expect("fine");
+    assert!(story.release(A, 1, &note(1)).is_err());
+    story.alone(A, 2);
+    story.release(A, 2, &note(1)).expect("alone it may");
+}
+
+#[test]
+fn a_release_in_an_epoch_that_the_witness_never_recorded_is_objected_to() {
+    let mut story = Story::new(JudgeName::Release).duplex();
+    story.append(A, &tick(1, 10)).expect("fine");
+    story.execute(A, 1, &[note(1)]).expect("fine");
+    story.enter(A, record(2, Members::alone(A.place, A.incarnation)));
+    assert!(story.release(A, 2, &note(1)).is_err());
+}
+
+#[test]
+fn releases_in_disjoint_epochs_are_objected_to() {
+    let mut story = Story::new(JudgeName::Epochs).duplex();
+    story.release(A, 1, &note(1)).expect("together");
+    story.alone(A, 2);
+    story.release(A, 2, &note(1)).expect("A alone");
+    story.release(B, 1, &note(1)).expect("B does not know yet; what both hold may go out");
+    story.alone(B, 3);
+    assert!(story.release(B, 3, &note(1)).is_err());
+}
+
+#[test]
+fn an_acknowledged_request_that_a_member_lacks_is_objected_to() {
+    let mut story = Story::new(JudgeName::Acknowledged).duplex();
+    let request = entry(2, 1, 20, asked(5, 1, Op::Append { list: 1 }));
+    for entry in [&opened(), &request] {
+        story.append(A, entry).expect("fine");
+    }
+    story.append(B, &opened()).expect("fine");
+    let completed = Seen::Completed { client: 0, id: 5, answer: Answer::Length(1) };
+    assert!(story.see(completed).is_err());
+    let mut story = Story::new(JudgeName::Acknowledged).duplex();
+    story.append(A, &opened()).expect("fine");
+    story.append(A, &request).expect("fine");
+    story.alone(A, 2);
+    story.ok(completed);
+    story.judges.ground.see(0, &Seen::Ended { who: A });
+    let record = record(3, Members::alone(B.place, B.incarnation));
+    assert!(story.see(Seen::Recorded { record: &record }).is_err());
+}
+
+#[test]
+fn a_second_effect_is_objected_to() {
+    let mut story = Story::new(JudgeName::Once).duplex();
+    story.execute(A, 1, &[note(5)]).expect("once");
+    story.execute(B, 1, &[note(5)]).expect("once on the other replica too");
+    assert!(story.execute(A, 2, &[note(5)]).is_err());
+    assert!(story.execute(B, 2, &[note(6), note(6)]).is_err());
+}
+
+#[test]
+fn an_answer_that_the_log_does_not_give_is_objected_to() {
+    let mut story = Story::new(JudgeName::History).duplex();
+    let op = Op::Append { list: 1 };
+    story.append(A, &opened()).expect("fine");
+    story.append(A, &entry(2, 1, 20, asked(5, 1, op))).expect("fine");
+    story.ok(Seen::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
+    assert!(story.see(Seen::Completed { client: 0, id: 5, answer: Answer::Length(2) }).is_err());
+}
+
+#[test]
+fn an_effect_before_an_answer_that_was_out_is_objected_to() {
+    let mut story = Story::new(JudgeName::History).duplex();
+    let op = Op::Chance;
+    story.append(A, &opened()).expect("fine");
+    story.append(A, &entry(2, 1, 20, asked(6, 1, op))).expect("fine");
+    story.append(A, &entry(3, 1, 30, asked(5, 2, op))).expect("fine");
+    story.ok(Seen::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
+    story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Noise(1) });
+    story.ok(Seen::Invoked { client: 1, request: Request { id: 6, op, padding: 0 } });
+    assert!(story.see(Seen::Completed { client: 1, id: 6, answer: Answer::Noise(2) }).is_err());
+}
+
+#[test]
+fn an_unlinearizable_history_is_found_at_the_end() {
+    let mut story = Story::new(JudgeName::History).duplex();
+    let calls = [
+        (1, Op::Set { key: 1, value: 7 }, Answer::Value(None)),
+        (2, Op::Get { key: 1 }, Answer::Value(None)),
+    ];
+    // Nobody's log has them, so that only the search can object.
+    for (id, op, answer) in calls {
+        story.ok(Seen::Invoked { client: id as usize, request: Request { id, op, padding: 0 } });
+        story.ok(Seen::Completed { client: id as usize, id, answer });
+    }
+    assert!(story.see(Seen::Over { end: &End::default() }).is_err());
+}
+
+#[test]
+fn time_that_goes_back_or_stands_still_is_objected_to() {
+    let mut story = Story::new(JudgeName::Time).duplex();
+    story.append(A, &tick(1, 1_000)).expect("fine");
+    assert!(story.append(A, &tick(2, 1_000)).is_err());
+    let mut story = Story::new(JudgeName::Time).duplex();
+    story.append(A, &tick(1, 1_000)).expect("fine");
+    story.now += 50_000_000;
+    assert!(story.append(A, &tick(2, 2_000)).is_err(), "it stood still");
+    let mut story = Story::new(JudgeName::Time).duplex();
+    story.append(A, &tick(1, 1_000)).expect("fine");
+    story.now += 50_000_000;
+    assert!(story.append(A, &tick(2, 80_000_000)).is_err(), "it ran");
+}
+
+#[test]
+fn a_wake_up_that_does_not_come_is_objected_to() {
+    let mut story = Story::new(JudgeName::Time).duplex();
+    story.append(A, &tick(1, 1_000)).expect("fine");
+    let executed = Executed {
+        index: Index(1),
+        digest: Digest::ZERO,
+        outputs: Vec::new(),
+        wakeup: Some(LogTime(5_000_000)),
+        panic: None,
+    };
+    story.ok(Seen::Executed { who: A, executed: &executed });
+    let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
+    story.ok(Seen::Standing { who: A, standing });
+    story.ok(Seen::Healed);
+    story.now += 100_000_000;
+    story.ok(Seen::Passed);
+    story.now += 1_000_000_000;
+    assert!(story.see(Seen::Passed).is_err());
+}
+
+#[test]
+fn a_service_that_does_not_resume_is_objected_to_where_it_could() {
+    let mut story = Story::new(JudgeName::Liveness).duplex();
+    let end = End { answered: 0, waiting: 3, devices_lost: 0 };
+    assert!(story.see(Seen::Over { end: &end }).is_err());
+    for who in [A, B] {
+        story.ok(Seen::Ended { who });
+    }
+    assert_eq!(impossible(story.judges.ground()), Some(Impossible::MembersGone));
+    story.ok(Seen::Over { end: &end });
+}
+
+#[test]
+fn a_lost_input_of_a_device_is_objected_to() {
+    let mut story = Story::new(JudgeName::Liveness).duplex();
+    let end = End { answered: 1, waiting: 0, devices_lost: 1 };
+    assert!(story.see(Seen::Over { end: &end }).is_err());
+}
+
+#[test]
+fn a_window_that_overflows_is_objected_to() {
+    let mut story = Story::new(JudgeName::Bounds).duplex();
+    story.judges.bounds =
+        bounds::BoundsJudge::new(&Bounds { window: 2, link_bytes: 100, wake_late: 0 });
+    let mut status = crate::sim::testing::status(A);
+    for index in 1..=40 {
+        story.append(A, &tick(index, index)).expect("fine");
+    }
+    status.held = Index(40);
+    status.released = Index(35);
+    story.ok(Seen::Measured { who: A, status: &status });
+    status.released = Index(0);
+    assert!(story.see(Seen::Measured { who: A, status: &status }).is_err());
+    story.ok(Seen::Queued { from: Place::A, bytes: 100 });
+    assert!(story.see(Seen::Queued { from: Place::A, bytes: 101 }).is_err());
+}
+
+#[test]
+fn entries_results_and_states_that_differ_are_objected_to() {
+    let mut story = Story::new(JudgeName::Agreement).duplex();
+    story.append(A, &tick(1, 10)).expect("fine");
+    assert!(story.append(B, &tick(1, 11)).is_err());
+    let mut story = Story::new(JudgeName::Agreement).duplex();
+    for who in [A, B] {
+        story.append(who, &tick(1, 10)).expect("the same");
+    }
+    story.execute(A, 1, &[note(1)]).expect("the first");
+    assert!(story.execute(B, 1, &[note(2)]).is_err());
+    story.ok(Seen::State { who: A, index: Index(1), digest: Digest([1; 16]) });
+    assert!(story.see(Seen::State { who: B, index: Index(1), digest: Digest::ZERO }).is_err());
+    assert!(story.append(A, &tick(3, 30)).is_err(), "a gap");
+}
+
+#[test]
+fn the_books_know_what_is_held() {
+    let mut story = Story::new(JudgeName::Agreement).duplex();
+    story.append(A, &tick(1, 10)).expect("fine");
+    let view = story.judges.ground().view(A).expect("it started");
+    assert!(matches!(view.log[..], [Held { epoch: Epoch(1), time: LogTime(10), .. }]));
+}
+
+fn call(client: usize, op: Op, from: u64, to: u64, answer: Answer) -> Call {
+    Call { client, op, from, to: Some((to, answer)) }
+}
+
+#[test]
+fn the_search_accepts_what_some_order_explains() {
+    let calls = [
+        call(0, Op::Set { key: 1, value: 1 }, 0, 10, Answer::Value(None)),
+        call(1, Op::Get { key: 1 }, 1, 9, Answer::Value(Some(1))),
+        call(2, Op::Get { key: 1 }, 2, 8, Answer::Value(None)),
+        Call { client: 3, op: Op::Set { key: 1, value: 2 }, from: 3, to: None },
+        call(2, Op::Get { key: 1 }, 11, 12, Answer::Value(Some(2))),
+    ];
+    assert_eq!(is_linearizable(&calls, 1000), Some(true));
+}
+
+#[test]
+fn the_search_refuses_a_stale_read() {
+    let calls = [
+        call(0, Op::Set { key: 1, value: 1 }, 0, 1, Answer::Value(None)),
+        call(0, Op::Set { key: 1, value: 2 }, 2, 3, Answer::Value(Some(1))),
+        call(1, Op::Get { key: 1 }, 4, 5, Answer::Value(Some(1))),
+    ];
+    assert_eq!(is_linearizable(&calls, 1000), Some(false));
+}
+
+#[test]
+fn the_search_refuses_what_was_taken_twice_from_a_queue() {
+    let calls = [
+        call(0, Op::Push { queue: 1, value: 9 }, 0, 1, Answer::Length(1)),
+        call(1, Op::Pop { queue: 1 }, 2, 10, Answer::Value(Some(9))),
+        call(2, Op::Pop { queue: 1 }, 3, 11, Answer::Value(Some(9))),
+    ];
+    assert_eq!(is_linearizable(&calls, 1000), Some(false));
+}
+
+#[test]
+fn the_search_keeps_a_clients_own_order() {
+    let calls = [
+        call(0, Op::Append { list: 1 }, 0, 10, Answer::Length(2)),
+        call(0, Op::Append { list: 1 }, 1, 11, Answer::Length(1)),
+    ];
+    assert_eq!(is_linearizable(&calls, 1000), Some(false));
+}
+
+#[test]
+fn the_search_gives_up_within_its_bound() {
+    let calls: Vec<Call> = (0..40)
+        .map(|client| call(client, Op::Append { list: 1 }, 0, 100, Answer::Length(99)))
+        .collect();
+    assert_eq!(is_linearizable(&calls, 10), Some(false), "the first step already fails");
+    let calls: Vec<Call> = (0..20)
+        .map(|client| {
+            call(client, Op::Set { key: 1, value: client as u64 }, 0, 100, Answer::Value(None))
+        })
+        .collect();
+    assert_eq!(is_linearizable(&calls, 10), Some(false));
+    let calls: Vec<Call> = (0..20)
+        .map(|client| Call { client, op: Op::Push { queue: 1, value: 1 }, from: 0, to: None })
+        .chain([call(30, Op::Pop { queue: 1 }, 0, 100, Answer::Value(Some(2)))])
+        .collect();
+    assert_eq!(is_linearizable(&calls, 10), None);
+}

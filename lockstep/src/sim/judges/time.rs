@@ -1,0 +1,97 @@
+//! Log time neither goes back nor stands still, also when nothing happens.
+
+use super::{Bounds, Ground, Seen, View, Who};
+use crate::entry::Entry;
+use crate::ids::{Epoch, Index, LogTime};
+use crate::proto::io::Standing;
+
+/// How far log time may run from the sequencer's own time, in thousandths: the slew of a
+/// sixteenth, and the clocks' own drift.
+const STRAY_PERMILLE: u64 = 66;
+
+/// For rounding, and for several entries at one moment (ns).
+const SLACK: u64 = 100_000;
+
+/// Follows the timestamps.
+#[derive(Debug)]
+pub(super) struct Time {
+    wake_late: u64,
+    /// The newest entry, and who appended it first: its sequencer.
+    newest: Option<(Epoch, Index, Who, u64, LogTime)>,
+}
+
+impl Time {
+    /// No entries yet.
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self { wake_late: bounds.wake_late, newest: None }
+    }
+
+    /// See [`Judges::see`](super::Judges::see).
+    pub(super) fn see(&mut self, now: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        match *seen {
+            Seen::Appended { who, entry } => {
+                is_later(who, entry, ground)?;
+                self.has_pace(now, who, entry)
+            }
+            Seen::Passed | Seen::Over { .. } => {
+                // A while after the faults, everyone who serves has to keep its timers.
+                let Some(healed) = ground.healed() else { return Ok(()) };
+                ground
+                    .members()
+                    .filter(|(_, view)| is_serving(view))
+                    .try_for_each(|(who, view)| self.is_awake(now, healed, who, view))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has_pace(&mut self, now: u64, who: Who, entry: &Entry) -> Result<(), String> {
+        if let Some((epoch, index, by, at, time)) = self.newest {
+            if (entry.epoch, entry.index) <= (epoch, index) {
+                return Ok(());
+            }
+            // Another sequencer goes on from when it had the entry.
+            if by == who && epoch == entry.epoch && index.next() == entry.index {
+                let (real, logged) = (now - at, entry.time.0.saturating_sub(time.0));
+                let stray = real * STRAY_PERMILLE / 1000 + SLACK;
+                if logged + stray < real || real + stray < logged {
+                    return Err(format!(
+                        "log time went on by {logged} ns at entry {} of {who} in {real} ns",
+                        entry.index
+                    ));
+                }
+            }
+        }
+        self.newest = Some((entry.epoch, entry.index, who, now, entry.time));
+        Ok(())
+    }
+
+    fn is_awake(&self, now: u64, healed: u64, who: Who, view: &View) -> Result<(), String> {
+        let (Some(due), Some(last)) = (view.wakeup, view.log.last()) else { return Ok(()) };
+        let since = now.saturating_sub(last.at.max(healed));
+        // Log time is at least this much: it runs at least nine tenths as fast as real time.
+        let reached = last.time.0 + now.saturating_sub(last.at) / 10 * 9;
+        if since > self.wake_late && reached > due.0 + self.wake_late {
+            return Err(format!(
+                "{who} was to be woken at {due}, log time is at least {reached}, and it still \
+                 sleeps"
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn is_serving(view: &View) -> bool {
+    matches!(view.standing, Standing::Serving { .. }) && view.panicked.is_none() && !view.diverged
+}
+
+fn is_later(who: Who, entry: &Entry, ground: &Ground) -> Result<(), String> {
+    let before = ground.view(who).and_then(|view| view.log.iter().rev().nth(1));
+    match before {
+        Some(before) if before.time >= entry.time => Err(format!(
+            "entry {} of {who} has time {}, the one before has {}",
+            entry.index, entry.time, before.time
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,81 @@
+//! The simulator: the pair, its witness and its clients in virtual time, from one seed.
+//!
+//! The cores are those of the real processes, and every frame goes through the
+//! real codec; only time, the network, the disks and chance are made here. A
+//! run has a phase with faults and then one without, and [`judges`] watch it
+//! from outside after every step. `docs/simulator.md` says how to use it and
+//! what it shows.
+//!
+//! ```
+//! use lockstep::sim::{Plan, run};
+//!
+//! let outcome = run(1, &Plan::default());
+//! assert!(outcome.verdict.is_none());
+//! assert_eq!(outcome.digest, run(1, &Plan::default()).digest);
+//! ```
+
+pub mod broken;
+pub mod campaign;
+pub mod command;
+pub mod faults;
+pub mod judges;
+pub mod marks;
+pub mod options;
+
+mod clock;
+mod net;
+mod node;
+mod ops;
+mod queue;
+mod rng;
+mod service;
+mod strike;
+mod trace;
+mod watch;
+mod wiring;
+mod witness;
+mod workload;
+mod world;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use broken::Broken;
+pub use options::Profile;
+pub use trace::Words;
+pub use world::Outcome;
+
+use judges::JudgeName;
+use options::Options;
+use rng::Rng;
+use world::World;
+
+/// What is to be run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// From which distribution the options are drawn.
+    pub profile: Profile,
+    /// What is broken on purpose.
+    pub broken: Option<Broken>,
+    /// The only judge that watches, if not all do.
+    pub judge: Option<JudgeName>,
+    /// How much of what happens is put into words.
+    pub words: Words,
+}
+
+/// Runs one seed.
+///
+/// # Panics
+/// If a core breaks one of its own invariants; [`campaign`] makes a failure of it.
+pub fn run(seed: u64, plan: &Plan) -> Outcome {
+    let mut rng = Rng::new(seed);
+    let options = Options::draw(plan.profile, plan.broken, &mut rng.fork());
+    World::new(options, rng, plan.words, plan.judge).run()
+}
+
+/// The options of a seed, to be shown.
+pub fn options(seed: u64, plan: &Plan) -> Options {
+    Options::draw(plan.profile, plan.broken, &mut Rng::new(seed).fork())
+}

@@ -1,0 +1,267 @@
+//! What differs from seed to seed besides chance itself: sizes, speeds, faults (swarm testing).
+
+use core::time::Duration;
+
+use super::broken::Broken;
+use super::faults::{self, Fault, FaultKind, Weather};
+use super::rng::Rng;
+use crate::ids::Place;
+use crate::limits;
+use crate::proto::io::DivergencePolicy;
+
+const MICRO: u64 = 1_000;
+const MILLI: u64 = 1_000_000;
+
+/// From which distribution the options of a seed are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// A bit of everything.
+    #[default]
+    Default,
+    /// No faults at all.
+    Calm,
+    /// Most kinds of faults in every seed.
+    Storm,
+    /// Faults of the links alone.
+    Links,
+    /// Faults of the witness and of the ways to it, with both links cut now and then.
+    Witness,
+    /// Divergence and panics.
+    Divergence,
+}
+
+impl Profile {
+    /// Every profile, with its name.
+    pub const ALL: [(Self, &'static str); 6] = [
+        (Self::Default, "default"),
+        (Self::Calm, "calm"),
+        (Self::Storm, "storm"),
+        (Self::Links, "links"),
+        (Self::Witness, "witness"),
+        (Self::Divergence, "divergence"),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(profile, _)| *profile == self).map_or("", |(_, name)| name)
+    }
+
+    /// The profile of this name; `ci` is the default one.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = if name == "ci" { "default" } else { name };
+        Self::ALL.iter().find(|(_, known)| *known == name).map(|(profile, _)| *profile)
+    }
+
+    fn only(self) -> Option<&'static [FaultKind]> {
+        use FaultKind as F;
+        match self {
+            Self::Default | Self::Storm => None,
+            Self::Calm => Some(&[]),
+            Self::Links => Some(&[
+                F::LinkCut,
+                F::LinkOneWay,
+                F::LinkSlow,
+                F::LinkLoss,
+                F::LinkReorder,
+                F::LinkDuplicate,
+                F::LinkCorrupt,
+                F::LinkFull,
+            ]),
+            Self::Witness => Some(&[
+                F::AllCut,
+                F::Squeeze,
+                F::WitnessCrash,
+                F::WitnessCut,
+                F::WitnessMute,
+                F::WitnessLate,
+                F::WitnessTwice,
+            ]),
+            Self::Divergence => Some(&[F::Flip, F::PanicOne, F::PanicBoth, F::HandOver, F::AllCut]),
+        }
+    }
+}
+
+/// The options of one run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How many links join the CoServers.
+    pub links: Vec<LinkOptions>,
+    /// Between two heartbeats.
+    pub heartbeat: Duration,
+    /// The upper bound of the silence timeout.
+    pub silence: Duration,
+    /// The lower bound.
+    pub silence_floor: Duration,
+    /// How long a peer may be too slow.
+    pub slow_limit: Duration,
+    /// How long a follower keeps a client's request for itself.
+    pub forward_delay: Duration,
+    /// How long a member that holds goes on listening.
+    pub hold_limit: Duration,
+    /// The window, in entries.
+    pub window_entries: usize,
+    /// The window, in bytes.
+    pub window_bytes: usize,
+    /// Who goes on after a divergence.
+    pub divergence: DivergencePolicy,
+    /// To and from the witness (ns).
+    pub witness_latency: u64,
+    /// How long the witness's disk takes (ns).
+    pub witness_fsync: u64,
+    /// To and from the clients, for each place (ns).
+    pub client_latency: [u64; 2],
+    /// How many clients.
+    pub clients: usize,
+    /// How many requests a client has under way at most.
+    pub pipeline: usize,
+    /// How long a client thinks between two requests at most (ns).
+    pub think: u64,
+    /// Between two inputs of each CoServer's device at most (ns), if it has any.
+    pub device_pace: [Option<u64>; 2],
+    /// How long a step takes on a service thread (ns), where there is one.
+    pub service_time: [Option<u64>; 2],
+    /// How many arrivals a CoServer takes at once at most.
+    pub batch: [usize; 2],
+    /// From an arrival to the process taking it at most (ns).
+    pub turnaround: u64,
+    /// So many of a thousand requests are long.
+    pub long_permille: u32,
+    /// So many of a thousand are bulk.
+    pub bulk_permille: u32,
+    /// When the faults end (ns).
+    pub faults_end: u64,
+    /// The faults.
+    pub faults: Vec<Fault>,
+    /// Differences of the monotonic clocks, in millionths.
+    pub drift_ppm: [i64; 2],
+    /// Of the wall clocks.
+    pub wall_drift_ppm: [i64; 2],
+    /// How far the wall clocks are off in the beginning (ns).
+    pub wall_offset: [i64; 2],
+    /// What is broken on purpose.
+    pub broken: Option<Broken>,
+}
+
+/// One link.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkOptions {
+    /// Whether frames arrive in order and are never lost while it is up.
+    pub reliable: bool,
+    /// Its latency (ns).
+    pub latency: u64,
+    /// How much more at most (ns).
+    pub jitter: u64,
+    /// Its queue (bytes).
+    pub capacity: usize,
+}
+
+impl Options {
+    /// Draws the options of a run.
+    pub fn draw(profile: Profile, broken: Option<Broken>, rng: &mut Rng) -> Self {
+        let links = (0..rng.pick(&[1, 2, 2, 2, 3, 4])).map(|_| link(rng)).collect();
+        let heartbeat = rng.spread(2 * MILLI, 12 * MILLI);
+        let silence_floor = heartbeat * rng.from(3, 5);
+        let silence = silence_floor + rng.spread(5 * MILLI, 80 * MILLI);
+        let faults_end = rng.from(500 * MILLI, 1600 * MILLI);
+        let weather = Weather {
+            // A good while for the pair to be formed, and a fault during it now and then.
+            from: if rng.chance(100) { MILLI } else { 120 * MILLI },
+            until: faults_end - 20 * MILLI,
+            silence,
+            scale: if profile == Profile::Storm { 230 } else { 100 },
+        };
+        let faults = faults::draw(weather, profile.only(), rng);
+        let is_small = rng.chance(250);
+        let mut options = Self {
+            links,
+            heartbeat: Duration::from_nanos(heartbeat),
+            silence: Duration::from_nanos(silence),
+            silence_floor: Duration::from_nanos(silence_floor),
+            slow_limit: Duration::from_nanos(rng.spread(40 * MILLI, 400 * MILLI)),
+            forward_delay: Duration::from_nanos(rng.spread(2 * MILLI, 40 * MILLI)),
+            hold_limit: Duration::from_nanos(rng.spread(50 * MILLI, 800 * MILLI)),
+            window_entries: if is_small { rng.from(2, 12) as usize } else { 4096 },
+            window_bytes: limits::WINDOW_BYTES_MIN,
+            divergence: rng.pick(&[
+                DivergencePolicy::Sequencer,
+                DivergencePolicy::Sequencer,
+                DivergencePolicy::Prefer(Place::A),
+                DivergencePolicy::Prefer(Place::B),
+                DivergencePolicy::Hold,
+            ]),
+            witness_latency: rng.spread(100 * MICRO, 10 * MILLI),
+            witness_fsync: rng.spread(50 * MICRO, 10 * MILLI),
+            client_latency: [rng.spread(50 * MICRO, 5 * MILLI), rng.spread(50 * MICRO, 5 * MILLI)],
+            clients: rng.from(1, 5) as usize,
+            pipeline: rng.pick(&[1, 1, 2, 4, 16]),
+            think: rng.spread(MILLI, 60 * MILLI),
+            device_pace: [device(rng), device(rng)],
+            service_time: [service(rng), service(rng)],
+            batch: [rng.spread(1, 64) as usize, rng.spread(1, 64) as usize],
+            turnaround: rng.spread(MICRO, 200 * MICRO),
+            long_permille: rng.pick(&[0, 20, 100]),
+            bulk_permille: rng.pick(&[0, 0, 0, 15]),
+            faults_end,
+            faults,
+            drift_ppm: [ppm(rng), ppm(rng)],
+            wall_drift_ppm: [ppm(rng), ppm(rng)],
+            wall_offset: [wall(rng), wall(rng)],
+            broken,
+        };
+        if let Some(broken) = broken {
+            broken.provoke(&mut options, rng);
+        }
+        options
+    }
+}
+
+fn link(rng: &mut Rng) -> LinkOptions {
+    let latency = rng.spread(30 * MICRO, 4 * MILLI);
+    LinkOptions {
+        reliable: rng.chance(600),
+        latency,
+        jitter: rng.spread(MICRO, latency),
+        capacity: rng.spread(256 << 10, 8 << 20) as usize,
+    }
+}
+
+fn device(rng: &mut Rng) -> Option<u64> {
+    rng.chance(500).then(|| rng.spread(2 * MILLI, 80 * MILLI))
+}
+
+fn service(rng: &mut Rng) -> Option<u64> {
+    rng.chance(300).then(|| rng.spread(10 * MICRO, 2 * MILLI))
+}
+
+fn ppm(rng: &mut Rng) -> i64 {
+    rng.from(0, 1000) as i64 - 500
+}
+
+fn wall(rng: &mut Rng) -> i64 {
+    let off = rng.spread(1, 10_000 * MILLI) as i64;
+    if rng.chance(500) { off } else { -off }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_profile_is_found_by_its_name() {
+        for (profile, name) in Profile::ALL {
+            assert_eq!(Profile::named(name), Some(profile));
+            assert_eq!(profile.name(), name);
+        }
+        assert_eq!(Profile::named("ci"), Some(Profile::Default));
+        assert_eq!(Profile::named("no such"), None);
+    }
+
+    #[test]
+    fn a_calm_run_has_no_faults() {
+        for seed in 0..50 {
+            let options = Options::draw(Profile::Calm, None, &mut Rng::new(seed));
+            assert!(options.faults.is_empty());
+            assert!(options.silence > options.silence_floor);
+        }
+    }
+}

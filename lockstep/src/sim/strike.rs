@@ -1,0 +1,191 @@
+//! The faults strike, and end.
+
+use super::faults::{Fault, FaultKind};
+use super::net::{Trouble, WireId};
+use super::node::Arrival;
+use super::service::Mishap;
+use super::world::{Due, World};
+use crate::ids::{LinkId, Place};
+use crate::proto::Command;
+use crate::sim::judges::Seen;
+
+impl World {
+    pub(super) fn on_strike(&mut self, at: usize) {
+        let fault = self.options.faults[at];
+        self.trace.step(self.at, 50, fault.kind as u64);
+        self.trace.say(self.at, || format!("fault {} begins: {fault:?}", fault.kind));
+        if self.strike(at, fault) {
+            *self.faults.entry(fault.kind).or_default() += 1;
+            self.queue.put(fault.until, Due::Relieve(at));
+        }
+    }
+
+    /// Tells whether there was anything to strike.
+    fn strike(&mut self, at: usize, fault: Fault) -> bool {
+        let Fault { kind, place, degree, .. } = fault;
+        match kind {
+            FaultKind::Crash => return self.crash(fault),
+            FaultKind::Leave => self.arrive(place, Arrival::Command(Command::Stop)),
+            FaultKind::HandOver => {
+                Place::BOTH.into_iter().for_each(|place| self.command(place, Command::HandOver));
+            }
+            FaultKind::Pause => {
+                let until = fault.until.min(self.options.faults_end);
+                self.server(place).paused_until = until;
+                self.wake_later(place);
+            }
+            FaultKind::ClockJump => {
+                let by = i64::try_from(degree).unwrap_or(i64::MAX);
+                let by = if fault.which.is_multiple_of(2) { by } else { -by };
+                self.server(place).clock.jump(by);
+            }
+            FaultKind::SlowService => self.server(place).slowness = degree,
+            FaultKind::AllCut => self.cut_all_links(at),
+            FaultKind::Squeeze => {
+                self.cut_all_links(at);
+                self.mute_witness(at);
+            }
+            FaultKind::WitnessCrash => self.kill_witness(),
+            FaultKind::WitnessMute => self.mute_witness(at),
+            FaultKind::Flip => return self.spoil(place, &[place], Mishap::Flip),
+            FaultKind::PanicOne => return self.spoil(place, &[place], Mishap::Panic),
+            FaultKind::PanicBoth => {
+                let client = fault.which % self.clients.len();
+                self.clients[client].poison = true;
+            }
+            FaultKind::ClientCut => {
+                let wire = self.client_wire(fault.which % self.clients.len(), place);
+                self.break_off(wire);
+            }
+            _ => self.trouble_wires(at, fault),
+        }
+        true
+    }
+
+    fn crash(&mut self, fault: Fault) -> bool {
+        let killed = self.kill_server(fault.place);
+        // Most come back, and have to find that they are no members.
+        if killed && !fault.which.is_multiple_of(3) {
+            let at = self.at + self.rng.spread(1_000_000, 400_000_000);
+            self.queue.put(at, Due::Restart { place: fault.place });
+        }
+        killed
+    }
+
+    fn spoil(&mut self, place: Place, places: &[Place], mishap: Mishap) -> bool {
+        self.see(Seen::Spoiled { place });
+        places.iter().for_each(|place| self.servers[place.slot()].knob.set(mishap));
+        true
+    }
+
+    fn wake_later(&mut self, place: Place) {
+        if self.servers[place.slot()].is_running() {
+            self.arrive(place, Arrival::Poke);
+        }
+    }
+
+    fn cut_all_links(&mut self, at: usize) {
+        for link in 0..self.options.links.len() {
+            self.trouble(WireId(link), [true, true], at, stall());
+        }
+    }
+
+    /// The witness hears, but its answers do not come.
+    fn mute_witness(&mut self, at: usize) {
+        for place in Place::BOTH {
+            let wire = self.witness_wire(place);
+            self.trouble(wire, [false, true], at, stall());
+        }
+    }
+
+    fn trouble_wires(&mut self, at: usize, fault: Fault) {
+        let permille = u32::try_from(fault.degree.min(1000)).unwrap_or(1000);
+        let none = Trouble::default();
+        let both = [true, true];
+        let mut one = [false, false];
+        one[fault.place.slot()] = true;
+        let (ways, trouble) = match fault.kind {
+            FaultKind::LinkCut | FaultKind::WitnessCut | FaultKind::ClientStall => (both, stall()),
+            FaultKind::LinkOneWay => (one, stall()),
+            FaultKind::LinkSlow | FaultKind::WitnessLate => {
+                (both, Trouble { delay: fault.degree, ..none })
+            }
+            FaultKind::LinkLoss => (both, Trouble { loss: permille, ..none }),
+            FaultKind::LinkReorder => (both, Trouble { reorder: permille, ..none }),
+            FaultKind::LinkDuplicate => (both, Trouble { duplicate: permille, ..none }),
+            FaultKind::LinkCorrupt => (one, Trouble { corrupt: permille, ..none }),
+            FaultKind::LinkFull => {
+                let capacity = usize::try_from(fault.degree).ok();
+                (one, Trouble { capacity, ..none })
+            }
+            // A request that comes a second time, late, is a duplicate on the way to it.
+            FaultKind::WitnessTwice => ([true, false], Trouble { duplicate: 400, ..none }),
+            _ => return,
+        };
+        let wire = match fault.kind {
+            FaultKind::WitnessCut | FaultKind::WitnessLate | FaultKind::WitnessTwice => {
+                self.witness_wire(fault.place)
+            }
+            FaultKind::ClientStall => {
+                self.client_wire(fault.which % self.clients.len(), fault.place)
+            }
+            _ => {
+                let link = fault.which % self.options.links.len();
+                self.link_wire(LinkId(u8::try_from(link).unwrap_or(0)))
+            }
+        };
+        self.trouble(wire, ways, at, trouble);
+    }
+
+    fn trouble(&mut self, wire: WireId, ways: [bool; 2], at: usize, trouble: Trouble) {
+        for (end, struck) in ways.into_iter().enumerate() {
+            if struck {
+                self.wires[wire.0].lanes[end].trouble(at, trouble, self.at);
+            }
+        }
+        if trouble.stalled {
+            self.expect_idle(wire);
+        }
+    }
+
+    pub(super) fn on_relieve(&mut self, at: usize) {
+        if self.healed.is_some() {
+            return;
+        }
+        let fault = self.options.faults[at];
+        self.trace.step(self.at, 51, fault.kind as u64);
+        self.trace.say(self.at, || format!("fault {} ends", fault.kind));
+        match fault.kind {
+            FaultKind::SlowService => self.server(fault.place).slowness = 0,
+            FaultKind::WitnessCrash => self.start_witness(),
+            _ => {
+                for wire in 0..self.wires.len() {
+                    for end in [0, 1] {
+                        let waiting = self.wires[wire].lanes[end].relieve(at, self.at);
+                        self.carry_on(WireId(wire), end, waiting);
+                    }
+                }
+            }
+        }
+    }
+
+    /// From here on nothing goes wrong any more.
+    pub(super) fn end_all_faults(&mut self) {
+        for wire in 0..self.wires.len() {
+            for end in [0, 1] {
+                let waiting = self.wires[wire].lanes[end].heal(self.at);
+                self.carry_on(WireId(wire), end, waiting);
+            }
+        }
+        for server in &mut self.servers {
+            server.slowness = 0;
+            server.paused_until = server.paused_until.min(self.at);
+            server.knob.clear();
+        }
+        self.start_witness();
+    }
+}
+
+fn stall() -> Trouble {
+    Trouble { stalled: true, ..Trouble::default() }
+}

@@ -1,0 +1,174 @@
+//! Watches for the marks: which situations a run has come to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::judges::{Seen, Who};
+use super::marks::{Mark, Marks};
+use super::options::Options;
+use crate::entry::EntryKind;
+use crate::event::{Event, StopCause, Suspicion};
+use crate::ids::{Epoch, Nonce, OriginNumber, Place, RequestNumber, SessionId};
+use crate::limits;
+use crate::record::Origin;
+use crate::wire::frames::{ClientAnswer, WitnessCall};
+
+/// What has been seen so far, as far as marks need it.
+pub(super) struct Watch {
+    pub(super) marks: Marks,
+    late: u64,
+    recorded: BTreeMap<Nonce, u64>,
+    asked: BTreeSet<(Place, Nonce)>,
+    asked_alone: BTreeSet<(Epoch, Place)>,
+    members: BTreeSet<Who>,
+    suspected_slow: [bool; 2],
+    stopped: [bool; 2],
+    held: BTreeSet<Who>,
+    panicked: BTreeSet<Place>,
+    forwarded: BTreeMap<Who, OriginNumber>,
+    answered: BTreeSet<(SessionId, RequestNumber)>,
+    quiet: Option<u64>,
+}
+
+impl Watch {
+    pub(super) fn new(options: &Options) -> Self {
+        Self {
+            marks: Marks::default(),
+            // An answer that comes later than this after the record was written was not the
+            // first one.
+            late: 4 * options.witness_latency + 30_000_000,
+            recorded: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            asked_alone: BTreeSet::new(),
+            members: BTreeSet::new(),
+            suspected_slow: [false; 2],
+            stopped: [false; 2],
+            held: BTreeSet::new(),
+            panicked: BTreeSet::new(),
+            forwarded: BTreeMap::new(),
+            answered: BTreeSet::new(),
+            quiet: None,
+        }
+    }
+
+    /// Since when nothing is waited for.
+    pub(super) fn quiet_since(&mut self, at: u64, is_quiet: bool) -> Option<u64> {
+        self.quiet = if is_quiet { self.quiet.or(Some(at)) } else { None };
+        self.quiet
+    }
+
+    /// Whether this request came to the witness before.
+    pub(super) fn is_repeated(&mut self, place: Place, call: &WitnessCall) -> bool {
+        let WitnessCall::Ask { request } = call else { return false };
+        !self.asked.insert((place, request.next.nonce))
+    }
+
+    /// A replica forwards inputs up to this number.
+    pub(super) fn forwards(&mut self, who: Who, number: OriginNumber) {
+        let highest = self.forwarded.entry(who).or_default();
+        *highest = number.max(*highest);
+    }
+
+    /// A request is answered, by the follower or not.
+    pub(super) fn answers(&mut self, session: SessionId, number: RequestNumber, follower: bool) {
+        if self.answered.insert((session, number)) && follower {
+            self.marks.reach(Mark::FollowerFirst);
+        }
+    }
+
+    pub(super) fn see(&mut self, at: u64, seen: &Seen<'_>) {
+        match *seen {
+            Seen::Event { who, event } => self.event(at, who, event),
+            Seen::Recorded { record } => {
+                self.recorded.insert(record.nonce, at);
+                match (record.origin, record.asker) {
+                    (Origin::Alone, place) => {
+                        self.marks.reach(match place {
+                            Place::A => Mark::RemovalByA,
+                            Place::B => Mark::RemovalByB,
+                        });
+                        if self.stopped[place.other().slot()] {
+                            self.marks.reach(Mark::Farewell);
+                        }
+                        if self.suspected_slow[place.slot()] {
+                            self.marks.reach(Mark::SlowRemoval);
+                        }
+                    }
+                    (Origin::Renewal(_), _) => self.marks.reach(Mark::RenewalVoidsRequest),
+                    _ => {}
+                }
+            }
+            Seen::Stopped { who, cause } => match cause {
+                StopCause::Removed { .. } => self.marks.reach(Mark::Fenced),
+                StopCause::NotAMember { .. } => {
+                    let was = self.members.contains(&who);
+                    self.marks.reach(if was { Mark::Fenced } else { Mark::NotAMember });
+                }
+                StopCause::Asked => self.stopped[who.place.slot()] = true,
+                _ => {}
+            },
+            Seen::Appended { entry, .. } => {
+                if matches!(entry.kind, EntryKind::Tick) {
+                    self.marks.reach(Mark::IdleWake);
+                }
+                if entry.kind.payload_len() >= limits::BULK_BYTES {
+                    self.marks.reach(Mark::Bulk);
+                }
+            }
+            Seen::Answered { answer, .. } => match answer {
+                ClientAnswer::Reply { .. } => self.marks.reach(Mark::Duplex),
+                ClientAnswer::Refused { .. } => self.marks.reach(Mark::ClientRefused),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+
+    /// A sequencer orders an input of its own.
+    pub(super) fn orders_own(&mut self, who: Who, number: OriginNumber) {
+        if number != OriginNumber(0) && self.forwarded.get(&who).is_some_and(|up| number <= *up) {
+            self.marks.reach(Mark::ForwardsReordered);
+        }
+    }
+
+    fn event(&mut self, at: u64, who: Who, event: &Event) {
+        match event {
+            Event::Epoch { record, .. } => {
+                self.members.insert(who);
+                let own = record.asker == who.place;
+                if record.origin == Origin::Alone
+                    && self.recorded.get(&record.nonce).is_some_and(|then| at - then > self.late)
+                {
+                    self.marks.reach(Mark::LostGrantFound);
+                }
+                if matches!(record.origin, Origin::Renewal(_)) && !own {
+                    self.marks.reach(Mark::RenewalFollowed);
+                }
+            }
+            Event::Asked { next } if next.origin == Origin::Alone => {
+                self.asked_alone.insert((next.epoch, who.place));
+                if self.asked_alone.contains(&(next.epoch, who.place.other())) {
+                    self.marks.reach(Mark::BothAsked);
+                }
+            }
+            Event::Suspected { suspicion } => {
+                self.suspected_slow[who.place.slot()] = *suspicion == Suspicion::Slow;
+            }
+            Event::Holding { .. } => {
+                self.held.insert(who);
+                self.marks.reach(Mark::Held);
+            }
+            Event::Resumed { .. } => self.marks.reach(Mark::Resumed),
+            Event::HandedOver { .. } => self.marks.reach(Mark::HandedOver),
+            Event::Diverged { .. } => self.marks.reach(Mark::Diverged),
+            Event::WindowFull { .. } => self.marks.reach(Mark::FullWindow),
+            Event::Stalled { .. } => self.marks.reach(Mark::Stalled),
+            Event::ClockStrays { .. } => self.marks.reach(Mark::ClockStrays),
+            Event::Panicked { .. } => {
+                self.panicked.insert(who.place);
+                let both = self.panicked.len() == 2;
+                self.marks.reach(if both { Mark::PanickedBoth } else { Mark::PanickedAlone });
+            }
+            _ => {}
+        }
+    }
+}

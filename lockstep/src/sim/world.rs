@@ -1,0 +1,354 @@
+//! The world: everything that there is in one run, and what happens to it in which order.
+//!
+//! Its handlers are in the files beside it: [`wiring`](super::wiring) the connections,
+//! [`node`](super::node) the CoServers, [`witness`](super::witness),
+//! [`workload`](super::workload) clients and devices, [`strike`](super::strike) the faults.
+
+use std::collections::BTreeMap;
+
+use super::clock::Clock;
+use super::faults::FaultKind;
+use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, at_odds, impossible};
+use super::marks::{Mark, Marks};
+use super::net::{Item, Lane, Wire, WireId};
+use super::node::CoServer;
+use super::options::Options;
+use super::queue::Queue;
+use super::rng::Rng;
+use super::trace::{Trace, Words};
+use super::watch::Watch;
+use super::witness::SimWitness;
+use super::workload::SimClient;
+use crate::digest::Digest;
+use crate::ids::{Incarnation, PairId, Place};
+use crate::output::Executed;
+use crate::proto::{Command, DivergencePolicy};
+use crate::wire::codec::Encoder;
+
+/// The pair of every run.
+pub(super) const PAIR: PairId = PairId(*b"simulated  pair.");
+
+/// Between two looks of the judges at time itself, once the faults have ended (ns).
+const WATCH: u64 = 20_000_000;
+
+/// How long service may take to resume after the faults have ended (ns): several times the
+/// longest silence, hold, slowness and reconnection delays that options draw.
+const RESUME: u64 = 5_000_000_000;
+
+/// After this long a run that cannot resume is given up (ns).
+const HOPELESS: u64 = 1_200_000_000;
+
+/// An operator looks after a pair that holds for a divergence this long after the faults (ns).
+const OPERATOR: u64 = 400_000_000;
+
+/// How long the pair idles at the end, with nothing but its timers (ns).
+const IDLE: u64 = 120_000_000;
+
+/// What happens next.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// Something comes to the far end of a lane.
+    Arrive { wire: WireId, to: usize, generation: u32, item: Item },
+    /// A CoServer process looks at what has arrived.
+    Run { place: Place, life: u32 },
+    /// Its core's timeout.
+    Timer { place: Place, life: u32 },
+    /// Its service thread has executed an entry.
+    Executed { place: Place, life: u32, executed: Box<Executed> },
+    /// It has told its clients that it is out, and ends.
+    Exit { place: Place, life: u32 },
+    /// A CoServer that was killed starts again.
+    Restart { place: Place },
+    /// Somebody dials.
+    Dial { wire: WireId },
+    /// A connection on which nothing gets through may have broken.
+    Idle { wire: WireId, generation: u32 },
+    /// A CoServer's device has an input.
+    Device { place: Place },
+    /// A client may ask for something.
+    Think { client: usize },
+    /// A client core's timeout.
+    ClientTimer { client: usize },
+    /// The witness's record is on its disk.
+    Stored { core: usize, life: u32 },
+    /// A fault begins.
+    Strike(usize),
+    /// A fault ends.
+    Relieve(usize),
+    /// All faults end.
+    Heal,
+    /// The judges look at the time.
+    Watch,
+}
+
+/// Everything in one run.
+pub(super) struct World {
+    pub(super) at: u64,
+    pub(super) queue: Queue<Due>,
+    pub(super) options: Options,
+    pub(super) rng: Rng,
+    pub(super) trace: Trace,
+    pub(super) judges: Judges,
+    pub(super) watch: Watch,
+    pub(super) encoder: Encoder,
+    pub(super) verdict: Option<Verdict>,
+    pub(super) servers: [CoServer; 2],
+    pub(super) witness: SimWitness,
+    pub(super) clients: Vec<SimClient>,
+    pub(super) wires: Vec<Wire>,
+    pub(super) healed: Option<u64>,
+    pub(super) faults: BTreeMap<FaultKind, u64>,
+    pub(super) operations: u64,
+    pub(super) device_inputs: u64,
+    operator_acted: bool,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The objection of a judge, if there is one.
+    pub verdict: Option<Verdict>,
+    /// Why service could not resume, if that was impossible.
+    pub impossible: Option<Impossible>,
+    /// Names the run: the same seed and options give the same digest.
+    pub digest: Digest,
+    /// What was reached.
+    pub marks: Marks,
+    /// Requests of clients that were answered.
+    pub operations: u64,
+    /// Inputs of devices that were taken.
+    pub device_inputs: u64,
+    /// Faults by kind, as far as they struck.
+    pub faults: BTreeMap<FaultKind, u64>,
+    /// Steps of the simulation.
+    pub steps: u64,
+    /// How long the run was in its own time (ns).
+    pub span: u64,
+    /// What happened, in words, if that was asked for.
+    pub lines: Vec<String>,
+}
+
+impl World {
+    /// The world of these options, before anything has happened.
+    pub(super) fn new(
+        options: Options,
+        mut rng: Rng,
+        words: Words,
+        only: Option<JudgeName>,
+    ) -> Self {
+        let clock = |slot: usize, rng: &mut Rng| {
+            let offset = rng.from(1, 1 << 50);
+            let (drift, wall) = (options.drift_ppm[slot], options.wall_drift_ppm[slot]);
+            Clock::new(offset, drift, options.wall_offset[slot], wall)
+        };
+        let servers =
+            Place::BOTH.map(|place| CoServer::new(place, clock(place.slot(), &mut rng), &options));
+        let clients =
+            (0..options.clients).map(|id| SimClient::new(id, &options, rng.fork())).collect();
+        let mut world = Self {
+            at: 0,
+            queue: Queue::default(),
+            judges: Judges::new(&options, only),
+            watch: Watch::new(&options),
+            trace: Trace::new(words),
+            encoder: Encoder::new(),
+            verdict: None,
+            servers,
+            witness: SimWitness::new(&options, rng.from(20_000_000, 150_000_000)),
+            clients,
+            wires: Vec::new(),
+            healed: None,
+            faults: BTreeMap::new(),
+            operations: 0,
+            device_inputs: 0,
+            operator_acted: false,
+            rng,
+            options,
+        };
+        world.lay_wires();
+        world
+    }
+
+    fn lay_wires(&mut self) {
+        let long = 64 << 20;
+        for link in self.options.links.clone() {
+            let idle = self.rng.spread(100_000_000, 1_500_000_000);
+            self.lay(link.reliable, link.latency, link.jitter, link.capacity, idle);
+        }
+        for _ in Place::BOTH {
+            let (latency, idle) = (self.options.witness_latency, self.rng.from(1, 8) * 50_000_000);
+            self.lay(true, latency, latency / 4, long, idle);
+        }
+        for _ in 0..self.options.clients {
+            for place in Place::BOTH {
+                let latency = self.options.client_latency[place.slot()];
+                let idle = self.rng.from(2, 8) * 50_000_000;
+                self.lay(true, latency, latency / 3, long, idle);
+            }
+        }
+    }
+
+    fn lay(&mut self, reliable: bool, latency: u64, jitter: u64, capacity: usize, idle: u64) {
+        let lane = || Lane::new(reliable, latency, jitter, capacity);
+        let lanes = [lane(), lane()];
+        self.wires.push(Wire { generation: 0, open: [false; 2], lanes, dialling: false, idle });
+    }
+
+    /// Lets everything happen, up to the end or a judge's objection.
+    pub(super) fn run(mut self) -> Outcome {
+        self.begin();
+        while self.verdict.is_none() {
+            let Some((at, due)) = self.queue.take() else { break };
+            debug_assert!(at >= self.at, "time does not go back");
+            self.at = at;
+            self.dispatch(due);
+            if self.is_over() {
+                self.end();
+                break;
+            }
+        }
+        self.outcome()
+    }
+
+    fn begin(&mut self) {
+        self.start_witness();
+        for place in Place::BOTH {
+            let at = self.rng.spread(1_000, 30_000_000);
+            self.queue.put(at, Due::Restart { place });
+        }
+        for client in 0..self.clients.len() {
+            let at = self.rng.from(1_000_000, 60_000_000);
+            self.queue.put(at, Due::Think { client });
+        }
+        for fault in 0..self.options.faults.len() {
+            let at = self.options.faults[fault].at;
+            if at < self.options.faults_end {
+                self.queue.put(at, Due::Strike(fault));
+            }
+        }
+        self.queue.put(self.options.faults_end, Due::Heal);
+    }
+
+    fn dispatch(&mut self, due: Due) {
+        match due {
+            Due::Arrive { wire, to, generation, item } => {
+                self.on_arrive(wire, to, generation, item)
+            }
+            Due::Run { place, life } => self.on_run(place, life),
+            Due::Timer { place, life } => self.on_timer(place, life),
+            Due::Executed { place, life, executed } => self.on_executed(place, life, *executed),
+            Due::Exit { place, life } => self.on_exit(place, life),
+            Due::Restart { place } => self.start_server(place),
+            Due::Dial { wire } => self.on_dial(wire),
+            Due::Idle { wire, generation } => self.on_idle(wire, generation),
+            Due::Device { place } => self.on_device(place),
+            Due::Think { client } => self.on_think(client),
+            Due::ClientTimer { client } => self.on_client_timer(client),
+            Due::Stored { core, life } => self.on_stored(core, life),
+            Due::Strike(fault) => self.on_strike(fault),
+            Due::Relieve(fault) => self.on_relieve(fault),
+            Due::Heal => self.on_heal(),
+            Due::Watch => self.on_watch(),
+        }
+    }
+
+    /// Shows the judges something, and notes what it means for coverage.
+    pub(super) fn see(&mut self, seen: Seen<'_>) {
+        self.watch.see(self.at, &seen);
+        if self.verdict.is_none()
+            && let Err(verdict) = self.judges.see(self.at, &seen)
+        {
+            self.trace.say(self.at, || format!("OBJECTION {verdict}"));
+            self.verdict = Some(verdict);
+        }
+    }
+
+    pub(super) fn reach(&mut self, mark: Mark) {
+        self.watch.marks.reach(mark);
+    }
+
+    pub(super) fn server(&mut self, place: Place) -> &mut CoServer {
+        &mut self.servers[place.slot()]
+    }
+
+    pub(super) fn incarnation(&mut self) -> Incarnation {
+        Incarnation(self.rng.mark())
+    }
+
+    fn on_heal(&mut self) {
+        self.healed = Some(self.at);
+        self.trace.say(self.at, || "all faults end".into());
+        self.end_all_faults();
+        self.see(Seen::Healed);
+        self.queue.put(self.at + WATCH, Due::Watch);
+    }
+
+    fn on_watch(&mut self) {
+        self.see(Seen::Passed);
+        if self.healed.is_some_and(|healed| self.at - healed > OPERATOR) {
+            self.look_after();
+        }
+        self.queue.put(self.at + WATCH, Due::Watch);
+    }
+
+    /// Where a divergence is left to operators, one stops the replica that panicked, or either.
+    fn look_after(&mut self) {
+        if self.operator_acted || self.options.divergence != DivergencePolicy::Hold {
+            return;
+        }
+        let Some([(one, first), (two, second)]) = at_odds(self.judges.ground()) else { return };
+        let stopped = match [first, second] {
+            [true, _] => one,
+            [_, true] => two,
+            _ => self.rng.pick(&[one, two]),
+        };
+        self.operator_acted = true;
+        self.trace.say(self.at, || format!("the operator stops {stopped}"));
+        self.command(stopped.place, Command::Stop);
+    }
+
+    fn is_over(&mut self) -> bool {
+        let Some(healed) = self.healed else { return false };
+        let since = self.at - healed;
+        if since > RESUME {
+            return true;
+        }
+        // Looked at now and then; it is not for nothing.
+        if since > HOPELESS && self.at.is_multiple_of(64) {
+            return impossible(self.judges.ground()).is_some() || self.is_quiet();
+        }
+        self.is_quiet()
+    }
+
+    /// Whether everything that was asked is answered, and the pair has idled for a while.
+    fn is_quiet(&mut self) -> bool {
+        let quiet = self.watch.quiet_since(self.at, self.clients.iter().all(SimClient::is_done));
+        quiet.is_some_and(|since| self.at - since > IDLE)
+    }
+
+    fn end(&mut self) {
+        self.show_states();
+        let mut end = super::judges::End::default();
+        for client in &self.clients {
+            end.answered += client.answered_since_heal;
+            end.waiting += client.waiting() as u64;
+        }
+        end.devices_lost = self.devices_lost();
+        self.see(Seen::Over { end: &end });
+    }
+
+    fn outcome(self) -> Outcome {
+        Outcome {
+            impossible: self.healed.and_then(|_| impossible(self.judges.ground())),
+            verdict: self.verdict,
+            digest: self.trace.digest(),
+            marks: self.watch.marks,
+            operations: self.operations,
+            device_inputs: self.device_inputs,
+            faults: self.faults,
+            steps: self.trace.steps(),
+            span: self.at,
+            lines: self.trace.into_lines(),
+        }
+    }
+}
