@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod coserver;
 pub mod entropy;
+pub mod init;
 pub mod keys;
 pub mod link;
 pub mod quic;
