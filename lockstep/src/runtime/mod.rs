@@ -8,6 +8,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod coserver;
 pub mod entropy;
 pub mod init;
