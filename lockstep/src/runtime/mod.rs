@@ -16,3 +16,4 @@ pub mod keys;
 pub mod link;
 pub mod quic;
 pub mod tls;
+pub mod witness;
