@@ -15,6 +15,7 @@
 //! - [`smtp::client`]: one session per connection to the next hop; one outcome
 //!   per recipient.
 //! - [`limits`]: every bound, with its reason.
+//! - [`app`], [`cli`], [`demo`]: the configuration, the program and its demonstration.
 //! - [`load`], [`sink`]: what stands on either side of a relay when it is tried: a sender
 //!   that keeps book, a next hop that does. Ordinary programs on ordinary sockets.
 //! - [`net`], [`date`]: networks of the policy, dates from log time.
@@ -73,7 +74,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod app;
+pub mod cli;
 pub mod date;
+pub mod demo;
 pub mod limits;
 pub mod load;
 pub mod net;

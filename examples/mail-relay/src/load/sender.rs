@@ -51,7 +51,8 @@ pub enum Event {
         number: u64,
         /// When.
         at: Instant,
-        /// From the end of its data to the answer.
+        /// From the end of its data to the answer; if that was sent more than once, from the
+        /// first time.
         latency: Duration,
         /// Who answered: a position in [`Plan::targets`].
         target: usize,
@@ -144,11 +145,12 @@ impl Worker {
     async fn send(&mut self, mail: Delivery) {
         let begun = Instant::now();
         let number = mail.token;
-        let mut doubts = 0;
+        let (mut doubts, mut first_sent) = (0, None);
         while begun.elapsed() < self.plan.give_up {
             match self.attempt(&mail).await {
-                Ok((Outcome::Delivered, latency)) => {
+                Ok((Outcome::Delivered, sent)) => {
                     let (at, target) = (Instant::now(), self.target);
+                    let latency = at - first_sent.unwrap_or(sent);
                     return self.tell(Event::Accepted { number, at, latency, target, doubts });
                 }
                 Ok((Outcome::Transient(reply), _)) => {
@@ -160,8 +162,9 @@ impl Worker {
                     return self.tell(Event::Refused { number, reply, for_good: true });
                 }
                 Err(why) => {
-                    let line = self.line.take();
-                    doubts += u32::from(line.is_some_and(|line| line.session.is_data_sent()));
+                    let line = self.line.take().filter(|line| line.session.is_data_sent());
+                    doubts += u32::from(line.is_some());
+                    first_sent = first_sent.or(line.map(|line| line.sent));
                     self.tell(Event::Trouble { target: self.target, at: Instant::now(), why });
                     self.target = (self.target + 1) % self.plan.targets.len();
                     sleep(PAUSE).await;
@@ -171,7 +174,8 @@ impl Worker {
         self.tell(Event::GivenUp { number });
     }
 
-    async fn attempt(&mut self, mail: &Delivery) -> Result<(Outcome, Duration), Trouble> {
+    /// One try; when all of the mail was sent, and what was said.
+    async fn attempt(&mut self, mail: &Delivery) -> Result<(Outcome, Instant), Trouble> {
         let line = match &mut self.line {
             Some(line) => line,
             None => {
@@ -188,9 +192,9 @@ impl Worker {
             }
         };
         let report = line.deliver(mail.clone(), self.plan.patience).await?;
-        let latency = line.sent.elapsed();
+        let sent = line.sent;
         match (report.outcomes.into_iter().next().flatten(), report.failure) {
-            (Some(outcome), _) => Ok((outcome, latency)),
+            (Some(outcome), _) => Ok((outcome, sent)),
             (None, Some(failure)) => Err(failure.into()),
             (None, None) => Err(Trouble::Silent),
         }
