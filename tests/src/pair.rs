@@ -80,6 +80,14 @@ impl Pair {
             .output()
             .expect("the program runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        for part in [A, B] {
+            // A fixed timeout: on a busy machine it must not adapt to what an idle moment allows.
+            let file = directory.path().join(part.name()).with_extension("toml");
+            let text = std::fs::read_to_string(&file).expect("init wrote it");
+            let line = format!("silence = \"{silence}\"");
+            let fixed = format!("{line}\nsilence_floor = \"{silence}\"");
+            std::fs::write(&file, text.replace(&line, &fixed)).expect("it can be changed");
+        }
         Self { program, directory, processes: [None, None, None] }
     }
 

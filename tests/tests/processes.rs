@@ -1,7 +1,7 @@
 //! What happens to a pair of real processes when one of them ends.
 
 use lockstep::runtime::exit::Exit;
-use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up};
 
 const PART: &str = env!("CARGO_BIN_EXE_part");
 
@@ -32,7 +32,7 @@ fn two_coservers_and_a_witness_form_a_pair() {
         assert_eq!(status["lineage"], 1);
         assert_eq!(status["links"].as_array().unwrap().len(), 2);
         assert!(status["metrics"]["entries"].as_u64().unwrap() > 0);
-        assert!(status["silence_us"].as_u64().unwrap() <= 2_000_000);
+        assert_eq!(status["silence_us"], 2_000_000);
     }
     assert_eq!(a["epoch"], b["epoch"]);
     assert_eq!(a["sequencer"], b["sequencer"]);
@@ -145,6 +145,46 @@ fn after_the_loss_of_both_a_new_lineage_is_begun_by_hand() {
         assert_eq!(status["lineage"], 2);
         assert!(status["epoch"].as_u64().unwrap() > epoch);
     }
+}
+
+#[test]
+fn a_pair_forms_when_its_witness_is_there() {
+    let mut pair = Pair::init(PART, SILENCE);
+    for part in [A, B] {
+        pair.run(part);
+    }
+    for part in [A, B] {
+        let status = pair.wait_until(part, "connected", |s| links_up(s) == 2);
+        assert_eq!(status["mode"], "starting", "nobody goes ahead without the witness");
+        assert_eq!(status["epoch"], 0);
+    }
+    pair.run(WITNESS);
+    for part in [A, B] {
+        pair.wait_for_mode(part, "duplex");
+    }
+}
+
+#[test]
+fn one_that_has_not_met_the_other_ends_when_told() {
+    let mut pair = Pair::init(PART, SILENCE);
+    pair.run(A);
+    pair.wait_for_mode(A, "starting");
+    assert_eq!(pair.terminate(A).code(), Some(0), "{}", pair.logs());
+}
+
+#[test]
+fn a_process_leaves_no_core_dump_and_no_socket() {
+    let mut pair = Pair::init(PART, SILENCE);
+    pair.run(WITNESS);
+    pair.wait_until(WITNESS, "there", |_| true);
+    let limits = format!("/proc/{}/limits", pair.process(WITNESS).pid());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let socket = pair.data(WITNESS).join("control.sock");
+    assert!(socket.exists());
+    assert_eq!(pair.terminate(WITNESS).code(), Some(0));
+    assert!(!socket.exists());
 }
 
 #[test]
