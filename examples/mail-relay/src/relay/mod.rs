@@ -23,6 +23,8 @@ mod post;
 mod settings;
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

@@ -19,11 +19,13 @@ fn settings() -> RelaySettings {
 }
 
 /// A relay, and a next hop that does what the story wants.
-struct Story {
-    pair: Harness<Relay>,
+pub(super) struct Story {
+    pub(super) pair: Harness<Relay>,
     settings: RelaySettings,
+    clients: Vec<Client>,
     hops: Vec<Hop>,
-    received: Vec<String>,
+    pub(super) received: Vec<String>,
+    lost: Option<Place>,
 }
 
 /// A connection that the next hop has answered.
@@ -37,7 +39,86 @@ struct Hop {
 impl Story {
     fn new(settings: RelaySettings) -> Story {
         let pair = Harness::new(settings.clone().wrapped().unwrap());
-        Story { pair, settings, hops: Vec::new(), received: Vec::new() }
+        Story {
+            pair,
+            settings,
+            clients: Vec::new(),
+            hops: Vec::new(),
+            received: Vec::new(),
+            lost: None,
+        }
+    }
+
+    /// A relay that never gives up within a story.
+    pub(super) fn relaxed() -> Story {
+        let mut settings = settings();
+        settings.queue.retry_first = crate::limits::SECOND;
+        settings.queue.retry_most = crate::limits::MINUTE;
+        Story::new(settings)
+    }
+
+    /// A client comes to whichever CoServer is there.
+    pub(super) fn join_client(&mut self) {
+        let place = self.lost.map_or(Place::A, Place::other);
+        let port = 2000 + self.clients.len() as u16;
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 1], port));
+        let client = self.pair.connect_from(place, LISTENER, peer).unwrap();
+        self.pair.send(client, b"EHLO c\r\n");
+        self.clients.push(client);
+    }
+
+    pub(super) fn with_client(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&mut Harness<Relay>, Client),
+    ) {
+        let last = self.clients.len().saturating_sub(1);
+        let Some(client) = self.clients.get(last.saturating_sub(number)).copied() else { return };
+        if self.pair.fate(client) == Fate::Open {
+            act(&mut self.pair, client);
+        }
+    }
+
+    /// The next hop does so many things and then stands still.
+    pub(super) fn hop_for(&mut self, rounds: usize, verdict: &str) {
+        for dial in self.pair.dials() {
+            self.answer(&dial);
+        }
+        for _ in 0..rounds {
+            self.hop_round(verdict);
+        }
+    }
+
+    pub(super) fn hop_away(&mut self) {
+        for dial in self.pair.dials() {
+            self.pair.fail(&dial, &ConnectFailure::Refused);
+        }
+    }
+
+    pub(super) fn hop_breaks(&mut self) {
+        for hop in std::mem::take(&mut self.hops) {
+            if self.pair.fate(hop.client) == Fate::Open {
+                self.pair.reset(hop.client);
+            }
+        }
+    }
+
+    pub(super) fn lose(&mut self) {
+        if self.lost.is_none() {
+            self.pair.lose(Place::A);
+            self.lost = Some(Place::A);
+        }
+    }
+
+    pub(super) fn join(&mut self) {
+        if let Some(place) = self.lost.take() {
+            self.pair.join(place);
+        }
+    }
+
+    pub(super) fn freeze(&mut self) {
+        let fresh = self.settings.clone().wrapped().unwrap();
+        self.pair.replace(fresh).unwrap();
     }
 
     fn client(&mut self) -> Client {
@@ -65,7 +146,7 @@ impl Story {
     }
 
     /// The next hop answers whoever connects, and everything that is said to it.
-    fn hop(&mut self) {
+    pub(super) fn hop(&mut self) {
         self.hop_saying("250 2.0.0 taken\r\n");
     }
 
@@ -90,6 +171,9 @@ impl Story {
         let mut moved = false;
         for hop in &mut self.hops {
             hop.heard.push_str(&String::from_utf8(self.pair.take(hop.client)).unwrap());
+            if matches!(self.pair.fate(hop.client), Fate::Ended | Fate::Reset) {
+                continue;
+            }
             let Some((reply, len)) = answer_to(&hop.heard[hop.done..], verdict) else { continue };
             if reply == verdict && verdict.starts_with('2') {
                 self.received.push(hop.heard[hop.done..hop.done + len].to_owned());
@@ -101,12 +185,12 @@ impl Story {
         moved
     }
 
-    fn advance(&mut self, seconds: u64) {
+    pub(super) fn advance(&mut self, seconds: u64) {
         self.pair.advance(Duration::from_secs(seconds));
     }
 
     #[track_caller]
-    fn check(&self) {
+    pub(super) fn check(&self) {
         let settings = &self.settings;
         check_determinism(|| settings.clone().wrapped().unwrap(), &self.pair.script()).unwrap();
     }
