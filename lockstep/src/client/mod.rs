@@ -2,14 +2,19 @@
 //! dies meanwhile.
 //!
 //! [`core`] is the session without any I/O, [`io`] its boundary; [`window`] keeps what is under way, [`place`] the
-//! state of the connection to one CoServer.
+//! state of the connection to one CoServer. With the feature `runtime`, [`session`] is the core
+//! over QUIC for async callers and [`blocking`] for those that block.
 //!
-//! Not here: sockets, clocks, threads, entropy. The session's mark is an argument.
+//! Not in the core: sockets, clocks, threads, entropy. The session's mark is an argument.
 
+#[cfg(feature = "runtime")]
+pub mod blocking;
 pub mod core;
 pub mod error;
 pub mod io;
 pub mod place;
+#[cfg(feature = "runtime")]
+pub mod session;
 pub mod window;
 
 #[cfg(test)]

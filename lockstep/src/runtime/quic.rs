@@ -30,4 +30,4 @@ pub use error::{BindError, CloseCode, Lost, SendError, SetupError};
 pub use settings::{Settings, SettingsError};
 
 #[cfg(test)]
-pub(in crate::runtime) mod tests;
+pub(crate) mod tests;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use quinn::{AckFrequencyConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use super::frame::PREFIX;
+use crate::limits;
 use crate::runtime::tls::Purpose;
 
 /// No frame may be configured to be larger than this. A frame stands whole in
@@ -27,6 +28,11 @@ const FIRST_ROUND_TRIP: Duration = Duration::from_millis(20);
 /// How long a peer may hold back an acknowledgement. With the default of 25 ms
 /// one packet lost on a quiet connection is repeated only after as much.
 const ACK_DELAY: Duration = Duration::from_millis(1);
+
+/// What a frame takes besides the body that it carries, and some more.
+const ENVELOPE: usize = 16 << 10;
+
+const _: () = assert!(limits::INPUT_BYTES >= limits::REPLY_BYTES);
 
 /// Handshake bytes buffered out of order; ours are under 1 KiB.
 const HANDSHAKE_BUFFER: usize = 8 << 10;
@@ -84,8 +90,11 @@ impl Settings {
                 ..link
             },
             Purpose::Client => Settings {
-                frame_max: 1 << 20,
-                queue: 2 << 20,
+                // The longest request or reply, with what names it.
+                frame_max: limits::INPUT_BYTES + ENVELOPE,
+                // Every reply that a session may have due, at once: a client that asked for
+                // them and reads must not look like one that does not.
+                queue: limits::SESSION_REPLY_BYTES + limits::REPLY_BYTES,
                 send_window: 256 << 10,
                 receive_window: 256 << 10,
                 idle: Duration::from_secs(10),

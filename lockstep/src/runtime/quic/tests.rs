@@ -13,18 +13,18 @@ use crate::ids::Place;
 use crate::runtime::keys::{PublicKey, Role, Roster, SecretKey};
 use crate::runtime::tls::{Credentials, KeyRefusal, Purpose};
 
-pub(in crate::runtime) const A: Role = Role::CoServer(Place::A);
-pub(in crate::runtime) const B: Role = Role::CoServer(Place::B);
+pub(crate) const A: Role = Role::CoServer(Place::A);
+pub(crate) const B: Role = Role::CoServer(Place::B);
 
 /// Everybody's keys, known to everybody, and a stranger whom nobody knows.
-pub(in crate::runtime) struct Cast {
+pub(crate) struct Cast {
     known: BTreeMap<Role, Credentials>,
-    pub(in crate::runtime) stranger: Credentials,
+    pub(crate) stranger: Credentials,
     keys: BTreeMap<Role, PublicKey>,
 }
 
 impl Cast {
-    pub(in crate::runtime) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut roster = Roster::new();
         let secrets: BTreeMap<Role, SecretKey> = [A, B, Role::Witness, Role::Client]
             .map(|role| (role, SecretKey::generate().unwrap()))
@@ -50,21 +50,21 @@ impl Cast {
         keys[&role]
     }
 
-    pub(in crate::runtime) fn of(&self, role: Role) -> Credentials {
+    pub(crate) fn of(&self, role: Role) -> Credentials {
         self.known[&role].clone()
     }
 
-    pub(in crate::runtime) fn key_of(&self, role: Role) -> PublicKey {
+    pub(crate) fn key_of(&self, role: Role) -> PublicKey {
         self.keys[&role]
     }
 }
 
-pub(in crate::runtime) fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
 /// Waits, but not for ever.
-pub(in crate::runtime) async fn soon<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.expect("done within 20 s")
 }
 

@@ -1,0 +1,207 @@
+//! The connections to the two CoServers, as the session's core wants them.
+
+use std::collections::VecDeque;
+
+use crate::client::io::Input;
+use crate::client::session::error::{Trouble, Troubles};
+use crate::client::session::settings::Settings;
+use crate::ids::Place;
+use crate::limits;
+use crate::runtime::link::{ConnectionId, DialConfig, Event, Network, PortId};
+use crate::runtime::quic::{CloseCode, SendError};
+use crate::wire::codec::{self, Encoder};
+use crate::wire::frames::{ClientAnswer, ClientCall};
+
+/// Calls that wait for a connection that takes no more at present: a window sent twice and what
+/// surrounds it. At one more the connection is given up; the session's core begins anew on the
+/// next one.
+const BACKLOG: usize = 2 * limits::SESSION_REPLIES + 16;
+
+/// How long a CoServer has to take a session's last words.
+const FAREWELL: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// The way to one CoServer.
+#[derive(Default)]
+struct Lane {
+    port: Option<PortId>,
+    connection: Option<ConnectionId>,
+    /// What the connection has not taken yet.
+    backlog: VecDeque<ClientCall>,
+    trouble: Option<Trouble>,
+}
+
+/// Both ways.
+pub(super) struct Lanes {
+    settings: Settings,
+    network: Network,
+    encoder: Encoder,
+    lanes: [Lane; 2],
+}
+
+impl Lanes {
+    /// Without connections. To be called within a tokio runtime.
+    pub(super) fn new(settings: Settings) -> Self {
+        let network = Network::new(settings.credentials.clone());
+        Self { settings, network, encoder: Encoder::new(), lanes: Default::default() }
+    }
+
+    pub(super) fn network(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    /// What was last wrong with either.
+    pub(super) fn troubles(&self) -> Troubles {
+        Troubles::new(Place::BOTH.map(|place| self.lanes[place.slot()].trouble.clone()))
+    }
+
+    /// What is wrong with one. `None` once it serves.
+    pub(super) fn note(&mut self, place: Place, trouble: Option<Trouble>) {
+        self.lanes[place.slot()].trouble = trouble;
+    }
+
+    /// Begins to connect; says what the core has to know if that fails at once. To be called
+    /// within a tokio runtime.
+    pub(super) fn connect(&mut self, place: Place) -> Option<Input> {
+        self.drop_lane(place);
+        match self.network.dial(DialConfig::coserver(place, self.settings.address(place))) {
+            Ok(port) => {
+                self.lanes[place.slot()].port = Some(port);
+                None
+            }
+            Err(error) => {
+                self.note(place, Some(Trouble::socket(&error)));
+                Some(Input::Down { place })
+            }
+        }
+    }
+
+    /// Ends a connection, or an attempt at one.
+    pub(super) fn disconnect(&mut self, place: Place) -> Input {
+        self.drop_lane(place);
+        Input::Down { place }
+    }
+
+    /// What an event means for the core.
+    pub(super) fn on_event(&mut self, event: Event) -> Option<Input> {
+        match event {
+            Event::Up { port, connection, .. } => {
+                let place = self.place_of(port)?;
+                self.lanes[place.slot()].connection = Some(connection);
+                Some(Input::Up { place })
+            }
+            Event::Frame { port, connection, frame } => {
+                let place = self.place_of(port)?;
+                if self.lanes[place.slot()].connection != Some(connection) {
+                    return None;
+                }
+                Some(self.on_frame(place, &frame))
+            }
+            Event::Writable { connection } => {
+                let place = Place::BOTH
+                    .into_iter()
+                    .find(|place| self.lanes[place.slot()].connection == Some(connection))?;
+                self.send_backlog(place)
+            }
+            Event::Down { port, connection, lost } => {
+                let place = self.place_of(port)?;
+                let known = self.lanes[place.slot()].connection == Some(connection);
+                known.then(|| self.fail(place, Trouble::Lost(lost)))
+            }
+            Event::Failed { port, error } => {
+                let place = self.place_of(port)?;
+                Some(self.fail(place, Trouble::Setup(error)))
+            }
+        }
+    }
+
+    fn on_frame(&mut self, place: Place, frame: &[u8]) -> Input {
+        match codec::decode_client_answer(frame) {
+            Ok(answer @ ClientAnswer::Welcome { .. }) => {
+                self.note(place, None);
+                Input::Answer { place, answer }
+            }
+            Ok(answer) => Input::Answer { place, answer },
+            Err(error) => self.fail(place, Trouble::Invalid(error)),
+        }
+    }
+
+    /// Sends a call, or keeps it until the connection takes it. Says what the core has to know
+    /// if the connection is given up for it.
+    pub(super) fn send(&mut self, place: Place, call: ClientCall) -> Option<Input> {
+        let lane = &mut self.lanes[place.slot()];
+        if lane.backlog.is_empty() {
+            return self.send_now(place, call);
+        }
+        if lane.backlog.len() >= BACKLOG {
+            return Some(self.fail(place, Trouble::Clogged));
+        }
+        lane.backlog.push_back(call);
+        None
+    }
+
+    fn send_backlog(&mut self, place: Place) -> Option<Input> {
+        while let Some(call) = self.lanes[place.slot()].backlog.pop_front() {
+            let before = self.lanes[place.slot()].backlog.len();
+            let down = self.send_now(place, call);
+            if down.is_some() || self.lanes[place.slot()].backlog.len() > before {
+                return down;
+            }
+        }
+        None
+    }
+
+    fn send_now(&mut self, place: Place, call: ClientCall) -> Option<Input> {
+        let lane = &mut self.lanes[place.slot()];
+        // Not connected any more: the network's word of that is on its way.
+        let connection = lane.connection?;
+        let sent = match self.encoder.client_call(&call) {
+            Ok(bytes) => self.network.send(connection, bytes),
+            // What the core takes in is within the limits of frames.
+            Err(error) => return Some(self.fail(place, Trouble::Invalid(error))),
+        };
+        match sent {
+            Ok(()) | Err(SendError::NotConnected) => None,
+            Err(SendError::Full { .. }) => {
+                lane.backlog.push_front(call);
+                None
+            }
+            Err(error @ SendError::TooLarge { .. }) => {
+                Some(self.fail(place, Trouble::Socket(error.to_string())))
+            }
+        }
+    }
+
+    fn fail(&mut self, place: Place, trouble: Trouble) -> Input {
+        // What it said before it went says more than that it went.
+        let told = matches!(self.lanes[place.slot()].trouble, Some(Trouble::Refused(_)));
+        if !(told && matches!(trouble, Trouble::Lost(_))) {
+            self.note(place, Some(trouble));
+        }
+        self.disconnect(place)
+    }
+
+    /// The network would dial again by itself; when to do so is for the core to say.
+    fn drop_lane(&mut self, place: Place) {
+        let lane = &mut self.lanes[place.slot()];
+        lane.connection = None;
+        lane.backlog.clear();
+        if let Some(port) = lane.port.take() {
+            self.network.close_port(port, CloseCode::DONE, "no more use for this connection");
+        }
+    }
+
+    /// Sends the last words and waits, within a bound, until they have arrived.
+    pub(super) async fn shutdown(mut self) {
+        let reason = "session over";
+        for lane in &self.lanes {
+            if let Some(connection) = lane.connection {
+                self.network.finish(connection, CloseCode::DONE, reason, FAREWELL);
+            }
+        }
+        self.network.shutdown(CloseCode::DONE, reason, FAREWELL).await;
+    }
+
+    fn place_of(&self, port: PortId) -> Option<Place> {
+        Place::BOTH.into_iter().find(|place| self.lanes[place.slot()].port == Some(port))
+    }
+}

@@ -1,0 +1,257 @@
+//! A CoServer's file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document::{Document, Overrides};
+use super::error::ConfigError;
+use super::section::Section;
+use super::value::Keys;
+use crate::ids::{PairId, Place};
+use crate::runtime::coserver::{LinkAddresses, Settings, SettingsError};
+use crate::runtime::keys::{Role, Roster, SecretKey};
+use crate::runtime::tls::Credentials;
+
+/// Everything that a CoServer's file says.
+#[derive(Debug)]
+pub struct CoServerConfig {
+    /// The engine's settings, checked.
+    pub settings: Settings,
+    /// This CoServer's key and those of everybody else.
+    pub credentials: Credentials,
+    /// Where its lock and its control socket are.
+    pub directory: PathBuf,
+    /// The section `[service]`, for the program that embeds the library.
+    pub service: Section,
+}
+
+impl CoServerConfig {
+    /// Reads the file and the key that it names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn read(file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
+        Self::check(Document::read(file, overrides)?)
+    }
+
+    /// Checks a document.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(document: Document) -> Result<Self, ConfigError> {
+        let mut root = document.into_root();
+        let place = root.required("place", "which of the two CoServers this is")?;
+        let pair = root.required("pair", "the pair's id, the same in all of its files")?;
+        let directory = root.path("directory", "the directory for this CoServer's own files")?;
+        let witness = address(&mut root, "witness", "the witness's address")?;
+        let clients = root.optional("clients", "where clients are served; left out, nowhere")?;
+        if clients.is_some_and(|address: SocketAddr| address.port() == 0) {
+            return Err(root.fault("clients", "port 0 is no port", "write a port from 1 to 65535"));
+        }
+        let links = links(&mut root)?;
+        let mut settings = Settings::new(pair, place, links.addresses(), witness, clients);
+        let sections = Sections {
+            timing: timing(&mut root, &mut settings)?,
+            limits: limits(&mut root, &mut settings)?,
+            links,
+        };
+        if let Some(policy) =
+            root.optional("divergence", "who goes on when the CoServers computed different things")?
+        {
+            settings.divergence = policy;
+        }
+        if let Some(execution) = root.optional("execution", "where the service is executed")? {
+            settings.execution = execution;
+        }
+        let credentials = credentials(&mut root, place)?;
+        let service = root.section("service")?;
+        root.finish()?;
+        settings.check().map_err(|error| sections.locate(&root, &error))?;
+        Ok(Self { settings, credentials, directory, service })
+    }
+
+    /// The pair.
+    pub fn pair(&self) -> PairId {
+        self.settings.pair
+    }
+}
+
+/// The sections whose values are checked together at the end.
+struct Sections {
+    timing: Section,
+    limits: Section,
+    links: Links,
+}
+
+struct Links {
+    items: Vec<(Section, LinkAddresses)>,
+}
+
+impl Links {
+    fn addresses(&self) -> Vec<LinkAddresses> {
+        self.items.iter().map(|(_, addresses)| *addresses).collect()
+    }
+
+    fn at(&self, local: SocketAddr) -> impl DoubleEndedIterator<Item = &(Section, LinkAddresses)> {
+        self.items.iter().filter(move |(_, link)| link.local == local)
+    }
+
+    fn last_at(&self, local: SocketAddr) -> Option<&(Section, LinkAddresses)> {
+        self.at(local).next_back()
+    }
+
+    fn second_at(&self, local: SocketAddr) -> Option<&(Section, LinkAddresses)> {
+        self.at(local).nth(1)
+    }
+}
+
+impl Sections {
+    /// The error at the place in the file that it is about.
+    fn locate(&self, root: &Section, error: &SettingsError) -> ConfigError {
+        let text = error.to_string();
+        let (what, remedy) = text.split_once(": ").unwrap_or((&text, ""));
+        match error {
+            SettingsError::Time { name, .. } => self.timing.fault(name, what, remedy),
+            SettingsError::Window { name, .. } => self.limits.fault(name, what, remedy),
+            SettingsError::Links(_) => root.fault("links", what, remedy),
+            SettingsError::Families(local, _) => match self.links.last_at(*local) {
+                Some((section, _)) => section.fault("local", what, remedy),
+                None => root.fault("links", what, remedy),
+            },
+            SettingsError::SameAddress(address) => match self.links.second_at(*address) {
+                Some((section, _)) => section.fault("local", what, remedy),
+                None => root.fault("clients", what, remedy),
+            },
+        }
+    }
+}
+
+/// An address to be reached: it has a port.
+pub(super) fn address(
+    section: &mut Section,
+    name: &'static str,
+    meaning: &str,
+) -> Result<SocketAddr, ConfigError> {
+    let address: SocketAddr = section.required(name, meaning)?;
+    match address.port() {
+        0 => Err(section.fault(name, "port 0 is no port", "write a port from 1 to 65535")),
+        _ => Ok(address),
+    }
+}
+
+fn links(root: &mut Section) -> Result<Links, ConfigError> {
+    let item = |mut section: Section| {
+        let local = address(&mut section, "local", "this CoServer's own address on the link")?;
+        let remote = address(&mut section, "remote", "the other CoServer's address on the link")?;
+        section.finish()?;
+        Ok::<_, ConfigError>((section, LinkAddresses { local, remote }))
+    };
+    let items = root.sections("links")?.into_iter().map(item).collect::<Result<_, _>>()?;
+    Ok(Links { items })
+}
+
+fn timing(root: &mut Section, settings: &mut Settings) -> Result<Section, ConfigError> {
+    let mut timing = root.section("timing")?;
+    let silence = timing.optional("silence", "the peer's silence that is taken for its death")?;
+    if let Some(silence) = silence {
+        // What is not said follows from what is, so that one number is enough.
+        settings.silence = silence;
+        settings.silence_floor = silence / 2;
+        settings.heartbeat = settings.heartbeat.min(silence / 10);
+        settings.hold_limit = settings.hold_limit.max(silence);
+    }
+    let fields: [(&'static str, &str, &mut Duration); 6] = [
+        (
+            "silence_floor",
+            "the least that the silence timeout adapts to",
+            &mut settings.silence_floor,
+        ),
+        ("heartbeat", "the time between two heartbeats", &mut settings.heartbeat),
+        ("slow_limit", "how long the peer may be behind", &mut settings.slow_limit),
+        ("forward_delay", "when a follower passes a request on", &mut settings.forward_delay),
+        (
+            "hold_limit",
+            "how long outputs are held before clients are sent away",
+            &mut settings.hold_limit,
+        ),
+        ("linger", "how long clients are refused before the process ends", &mut settings.linger),
+    ];
+    for (name, meaning, value) in fields {
+        if let Some(given) = timing.optional(name, meaning)? {
+            *value = given;
+        }
+    }
+    timing.finish()?;
+    Ok(timing)
+}
+
+fn limits(root: &mut Section, settings: &mut Settings) -> Result<Section, ConfigError> {
+    let mut limits = root.section("limits")?;
+    let meaning = "the bound on what is ordered and not yet agreed";
+    if let Some(entries) = limits.optional("window_entries", meaning)? {
+        settings.window_entries = entries;
+    }
+    if let Some(bytes) = limits.optional("window_bytes", meaning)? {
+        settings.window_bytes = bytes;
+    }
+    limits.finish()?;
+    Ok(limits)
+}
+
+fn credentials(root: &mut Section, place: Place) -> Result<Credentials, ConfigError> {
+    let secret = secret(root)?;
+    let mut peers = root.section("peers")?;
+    let mut roster = Roster::new();
+    let other = Role::CoServer(place.other());
+    pin(&mut peers, &mut roster, "coserver", other, "the other CoServer's public key")?;
+    pin(&mut peers, &mut roster, "witness", Role::Witness, "the witness's public key")?;
+    if let Some(Keys(keys)) = peers.optional("clients", "the public keys of the clients")? {
+        pin_all(&peers, &mut roster, "clients", Role::Client, &keys)?;
+    }
+    peers.finish()?;
+    own(root, Role::CoServer(place), secret, roster)
+}
+
+/// The secret key in the file that `key` names.
+pub(super) fn secret(section: &mut Section) -> Result<SecretKey, ConfigError> {
+    let file = section.path("key", "the file with this process's secret key")?;
+    SecretKey::load(&file).map_err(|error| section.fault("key", error.to_string(), ""))
+}
+
+pub(super) fn own(
+    section: &Section,
+    role: Role,
+    secret: SecretKey,
+    roster: Roster,
+) -> Result<Credentials, ConfigError> {
+    Credentials::new(role, secret, roster)
+        .map_err(|error| section.fault("key", error.to_string(), ""))
+}
+
+/// Takes the keys of a role that somebody has to have.
+pub(super) fn pin(
+    section: &mut Section,
+    roster: &mut Roster,
+    name: &'static str,
+    role: Role,
+    meaning: &str,
+) -> Result<Vec<crate::runtime::keys::PublicKey>, ConfigError> {
+    let Keys(keys) = section.required(name, meaning)?;
+    if keys.is_empty() {
+        return Err(section.fault(name, "names no key", format!("write {meaning}")));
+    }
+    pin_all(section, roster, name, role, &keys)?;
+    Ok(keys)
+}
+
+fn pin_all(
+    section: &Section,
+    roster: &mut Roster,
+    name: &str,
+    role: Role,
+    keys: &[crate::runtime::keys::PublicKey],
+) -> Result<(), ConfigError> {
+    let pin = |key: &_| roster.pin(role, *key);
+    keys.iter().try_for_each(pin).map_err(|error| section.fault(name, error.to_string(), ""))
+}

@@ -1,0 +1,468 @@
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::value::NotADuration;
+use super::*;
+use crate::ids::Place;
+use crate::proto::DivergencePolicy;
+use crate::runtime::coserver::Execution;
+use crate::runtime::keys::SecretKey;
+
+/// A directory with keys, and texts of files in it.
+struct Bench {
+    directory: tempfile::TempDir,
+    public: Vec<String>,
+}
+
+const KEYS: [&str; 4] = ["a", "b", "witness", "client"];
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let key = |name: &&str| {
+            let key = SecretKey::generate().unwrap();
+            key.save_new(&directory.path().join(format!("{name}.key"))).unwrap();
+            key.public().to_string()
+        };
+        let public = KEYS.iter().map(key).collect();
+        Self { directory, public }
+    }
+
+    fn key(&self, name: &str) -> &str {
+        &self.public[KEYS.iter().position(|known| *known == name).unwrap()]
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("file.toml")
+    }
+
+    fn coserver(&self) -> String {
+        format!(
+            r#"place = "a"
+pair = "000102030405060708090a0b0c0d0e0f"
+directory = "data"
+key = "a.key"
+witness = "127.0.0.1:7000"
+clients = "127.0.0.1:7001"
+divergence = "prefer-b"
+execution = "thread"
+
+[[links]]
+local = "127.0.0.1:7002"
+remote = "127.0.0.1:7003"
+
+[[links]]
+local = "127.0.0.2:7002"
+remote = "127.0.0.2:7003"
+
+[peers]
+coserver = "{}"
+witness = "{}"
+clients = ["{}"]
+
+[timing]
+silence = "200ms"
+silence_floor = "80ms"
+heartbeat = "5ms"
+slow_limit = "3s"
+forward_delay = "20ms"
+hold_limit = "1s"
+linger = "1500ms"
+
+[limits]
+window_entries = 1000
+window_bytes = 8_000_000
+
+[service]
+port = 25
+"#,
+            self.key("b"),
+            self.key("witness"),
+            self.key("client")
+        )
+    }
+
+    fn witness(&self) -> String {
+        format!(
+            r#"listen = "127.0.0.1:7000"
+directory = "records"
+grace = "1s"
+key = "witness.key"
+[[pairs]]
+id = "000102030405060708090a0b0c0d0e0f"
+a = "{}"
+b = ["{}"]
+"#,
+            self.key("a"),
+            self.key("b")
+        )
+    }
+
+    fn client(&self) -> String {
+        format!(
+            r#"pair = "000102030405060708090a0b0c0d0e0f"
+key = "client.key"
+[coservers.a]
+address = "127.0.0.1:7001"
+key = "{}"
+[coservers.b]
+address = "127.0.0.1:7011"
+key = "{}"
+"#,
+            self.key("a"),
+            self.key("b")
+        )
+    }
+
+    fn document(&self, text: String) -> Result<Document, ConfigError> {
+        Document::parse(&self.file(), text, &Overrides::new())
+    }
+
+    fn read_coserver(&self, text: String) -> Result<CoServerConfig, ConfigError> {
+        CoServerConfig::check(self.document(text)?)
+    }
+
+    fn read_witness(&self, text: String) -> Result<WitnessConfig, ConfigError> {
+        WitnessConfig::check(self.document(text)?)
+    }
+
+    fn read_client(&self, text: String) -> Result<ClientConfig, ConfigError> {
+        ClientConfig::check(self.document(text)?)
+    }
+}
+
+/// The text without the line that begins so; the number of that line.
+fn without(text: &str, start: &str) -> String {
+    let kept: Vec<&str> = text.lines().filter(|line| !line.starts_with(start)).collect();
+    assert_eq!(kept.len() + 1, text.lines().count(), "one line begins with {start:?}");
+    kept.join("\n")
+}
+
+/// The text with another value in the line that begins so, and that line's number.
+fn with(text: &str, start: &str, value: &str) -> (String, usize) {
+    let at = text.lines().position(|line| line.starts_with(start)).expect("the line is there");
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines[at] = format!("{start} = {value}");
+    (lines.join("\n"), at + 1)
+}
+
+fn at(address: &str) -> SocketAddr {
+    address.parse().unwrap()
+}
+
+fn fault<T>(result: Result<T, ConfigError>) -> Fault {
+    match result.err().expect("it is refused") {
+        ConfigError::Fault(fault) => *fault,
+        other => panic!("another error: {other}"),
+    }
+}
+
+#[test]
+fn a_coservers_file_becomes_settings() {
+    let bench = Bench::new();
+    let config = bench.read_coserver(bench.coserver()).unwrap();
+    let settings = &config.settings;
+    assert_eq!(settings.place, Place::A);
+    assert_eq!(settings.links.len(), 2);
+    assert_eq!(settings.links[1].remote, at("127.0.0.2:7003"));
+    assert_eq!(settings.clients, Some(at("127.0.0.1:7001")));
+    assert_eq!(settings.silence, Duration::from_millis(200));
+    assert_eq!(settings.linger, Duration::from_millis(1500));
+    assert_eq!((settings.window_entries, settings.window_bytes), (1000, 8_000_000));
+    assert_eq!(settings.divergence, DivergencePolicy::Prefer(Place::B));
+    assert_eq!(settings.execution, Execution::Thread);
+    assert_eq!(config.directory, bench.directory.path().join("data"));
+    let mut service = config.service;
+    assert_eq!(service.required::<u16>("port", "a port").unwrap(), 25);
+    service.finish().unwrap();
+}
+
+#[test]
+fn what_may_be_left_out_has_a_default() {
+    let bench = Bench::new();
+    let mut text = bench.coserver();
+    for field in ["clients = \"", "divergence", "execution", "silence =", "silence_floor"] {
+        text = without(&text, field);
+    }
+    for field in ["heartbeat", "slow_limit", "forward_delay", "hold_limit", "linger"] {
+        text = without(&text, field);
+    }
+    for field in ["window_entries", "window_bytes", "clients = [", "port"] {
+        text = without(&text, field);
+    }
+    let settings = bench.read_coserver(text).unwrap().settings;
+    assert!(settings.silence <= Duration::from_millis(100), "a death is noticed soon by default");
+    assert_eq!(settings.clients, None);
+    let grace = bench.read_witness(without(&bench.witness(), "grace")).unwrap().grace;
+    assert_eq!(grace, Duration::from_secs(2));
+}
+
+#[test]
+fn one_number_moves_the_times_that_follow_from_it() {
+    let bench = Bench::new();
+    let mut text = with(&bench.coserver(), "silence", "\"2s\"").0;
+    for field in ["silence_floor", "heartbeat", "hold_limit"] {
+        text = without(&text, field);
+    }
+    let settings = bench.read_coserver(text).unwrap().settings;
+    assert_eq!(settings.silence_floor, Duration::from_secs(1));
+    assert!(settings.hold_limit >= settings.silence);
+}
+
+#[test]
+fn each_field_that_has_to_be_there_is_missed() {
+    let bench = Bench::new();
+    let check = |text: &str, start: &str, read: &dyn Fn(String) -> Fault| {
+        let fault = read(without(text, start));
+        let name = start.split(' ').next().unwrap();
+        assert!(fault.field.ends_with(name), "{start}: {fault}");
+        assert_eq!(fault.what, "is missing", "{fault}");
+        assert!(fault.remedy.starts_with(&format!("add `{name} = ...`")), "{fault}");
+        assert!(matches!(fault.position, Position::Line { line: 1.., .. }), "{fault}");
+    };
+    let coserver = bench.coserver();
+    let read = |text| fault(bench.read_coserver(text));
+    for start in ["place", "pair", "directory", "key", "witness = \"127", "coserver"] {
+        check(&coserver, start, &read);
+    }
+    check(&coserver, "witness = \"ed", &read);
+    check(&coserver, "local = \"127.0.0.1", &read);
+    check(&coserver, "remote = \"127.0.0.2", &read);
+    let witness = bench.witness();
+    let read = |text| fault(bench.read_witness(text));
+    for start in ["listen", "directory", "key", "id", "a", "b"] {
+        check(&witness, start, &read);
+    }
+    let client = bench.client();
+    let read = |text| fault(bench.read_client(text));
+    for start in
+        ["pair", "key = \"client", "address = \"127.0.0.1:7001", "address = \"127.0.0.1:7011"]
+    {
+        check(&client, start, &read);
+    }
+    let without_keys = client.replace("key = \"ed", "# \"ed");
+    assert_eq!(read(without_keys).field, "coservers.a.key");
+}
+
+#[test]
+fn each_absurd_value_is_refused_at_its_line() {
+    let bench = Bench::new();
+    let coserver = bench.coserver();
+    let long = format!("\"{}\"", "9".repeat(40) + "s");
+    let cases: &[(&str, &[&str])] = &[
+        ("place", &["\"c\"", "1", "[]", "\"\""]),
+        ("pair", &["\"12\"", "12", "\"zz0102030405060708090a0b0c0d0e0f\"", "\"é\""]),
+        ("directory", &["\"\"", "7", "\"\\u0000\""]),
+        ("key", &["\"\"", "\"not-there.key\"", "\"file.toml\"", "false", "\".\"", "\"b.key\""]),
+        (
+            "witness",
+            &["\"127.0.0.1\"", "\"127.0.0.1:0\"", "\"a.example:70\"", "70", "\"127.0.0.1:70000\""],
+        ),
+        ("clients", &["\"127.0.0.1\"", "7001", "\"127.0.0.1:0\"", "\"127.0.0.1:7002\""]),
+        ("divergence", &["\"both\"", "1"]),
+        ("execution", &["\"fast\"", "true"]),
+        ("local", &["\"127.0.0.1:0\"", "\"[::1]:7002\"", "\"127.0.0.2:7002\"", "{}"]),
+        ("remote", &["\"127.0.0.1:0\"", "[]", "\"\""]),
+        ("coserver", &["\"ed25519:12\"", "[]", "7", "\"rsa:00\""]),
+        ("silence", &["\"1ms\"", "\"2h\"", "100", "\"100\"", "\"-5s\"", "\"\"", &long]),
+        ("silence_floor", &["\"1ms\"", "\"1s\"", "\"x\""]),
+        ("heartbeat", &["\"0ms\"", "\"190ms\"", "1.5"]),
+        ("slow_limit", &["\"1ms\"", "\"2h\"", "\"5 days\""]),
+        ("forward_delay", &["\"0s\"", "\"2h\""]),
+        ("hold_limit", &["\"1ms\"", "\"2h\""]),
+        ("linger", &["\"2h\"", "2000"]),
+        (
+            "window_entries",
+            &["0", "-1", "99999999999", "99999999999999999999999999", "1.0", "\"many\""],
+        ),
+        ("window_bytes", &["1", "-1", "\"8 MB\"", "99999999999999"]),
+    ];
+    for (field, values) in cases {
+        for value in *values {
+            let (text, line) = with(&coserver, field, value);
+            let fault = fault(bench.read_coserver(text));
+            let shown = fault.to_string();
+            assert!(shown.contains(field), "{field} = {value}: {shown}");
+            assert!(shown.contains("file.toml"), "{field} = {value}: {shown}");
+            let of_links = *field == "local";
+            match fault.position {
+                Position::Line { line: found, .. } if !of_links => {
+                    assert_eq!(found, line, "{field} = {value}: {shown}");
+                }
+                Position::Line { .. } => {}
+                Position::Flag(_) => panic!("{shown}"),
+            }
+            assert!(shown.len() < 600, "{field} = {value}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn one_key_does_not_stand_for_two_parties() {
+    let bench = Bench::new();
+    let own = format!("\"{}\"", bench.key("a"));
+    let found = fault(bench.read_coserver(with(&bench.coserver(), "coserver", &own).0));
+    assert_eq!(found.field, "key");
+    assert!(found.what.contains("make a key of its own"), "{found}");
+    let twice = format!("\"{}\"", bench.key("b"));
+    let found = fault(bench.read_coserver(
+        with(&bench.coserver(), "clients = [", &twice).0.replace("clients = [ =", "clients ="),
+    ));
+    assert_eq!(found.field, "peers.clients");
+}
+
+#[test]
+fn absurd_values_of_witness_and_client_are_refused() {
+    let bench = Bench::new();
+    for (field, value) in [
+        ("listen", "\"127.0.0.1:0\""),
+        ("directory", "[]"),
+        ("grace", "\"2h\""),
+        ("key", "\"a.key\""),
+        ("id", "\"\""),
+        ("a", "\"\""),
+        ("b", "[\"\"]"),
+        ("b", "[]"),
+    ] {
+        let (text, line) = with(&bench.witness(), field, value);
+        let fault = fault(bench.read_witness(text));
+        assert!(fault.field.ends_with(field), "{fault}");
+        assert!(matches!(fault.position, Position::Line { line: found, .. } if found == line));
+    }
+    let twice = bench.witness() + &bench.witness()[bench.witness().find("[[").unwrap()..];
+    assert!(fault(bench.read_witness(twice)).what.contains("there already"));
+    let none = bench.witness()[..bench.witness().find("[[").unwrap()].to_owned();
+    assert_eq!(fault(bench.read_witness(none)).field, "pairs");
+    for (field, value) in [("pair", "0"), ("key", "\"a.key\""), ("address", "\"host:1\"")] {
+        let (text, _) = with(&bench.client(), field, value);
+        let shown = fault(bench.read_client(text)).to_string();
+        assert!(shown.contains(field), "{shown}");
+    }
+}
+
+#[test]
+fn what_nobody_knows_is_refused_with_what_is_known() {
+    let bench = Bench::new();
+    for (header, path) in [
+        ("[timing]", "timing.silense"),
+        ("[limits]", "limits.silense"),
+        ("[peers]", "peers.silense"),
+    ] {
+        let text = bench.coserver().replace(header, &format!("{header}\nsilense = 1"));
+        let fault = fault(bench.read_coserver(text));
+        assert_eq!((&*fault.field, &*fault.what), (path, "there is no such field"));
+    }
+    let fault = fault(bench.read_coserver("silense = 1\n".to_owned() + &bench.coserver()));
+    assert_eq!(fault.position, Position::Line { line: 1, column: 1 });
+    assert!(fault.remedy.contains("divergence"), "{fault}");
+}
+
+#[test]
+fn tables_of_the_wrong_kind_are_refused() {
+    let bench = Bench::new();
+    let start = "links = 3\npeers = 4\n";
+    let text = start.to_owned() + &bench.coserver()[..bench.coserver().find("[[").unwrap()];
+    assert_eq!(fault(bench.read_coserver(text)).what, "is an integer instead of a table");
+    let none = format!(
+        "{}{}",
+        &bench.coserver()[..bench.coserver().find("[[").unwrap()],
+        &bench.coserver()[bench.coserver().find("[peers]").unwrap()..]
+    );
+    let fault = fault(bench.read_coserver(none));
+    assert_eq!(fault.field, "links");
+    assert!(fault.remedy.contains("one to 8"), "{fault}");
+}
+
+#[test]
+fn what_is_no_toml_or_no_file_is_refused() {
+    let bench = Bench::new();
+    let fault = fault(bench.read_coserver("place = \"a\"\npair = \n".into()));
+    assert!(matches!(fault.position, Position::Line { line: 2, .. }), "{fault}");
+    let missing = bench.directory.path().join("none.toml");
+    let error = CoServerConfig::read(&missing, &Overrides::new()).unwrap_err();
+    assert!(matches!(error, ConfigError::Read { .. }));
+    let binary = bench.directory.path().join("binary.toml");
+    std::fs::write(&binary, [0xff, 0xfe, 0]).unwrap();
+    assert!(matches!(
+        CoServerConfig::read(&binary, &Overrides::new()).unwrap_err(),
+        ConfigError::Read { .. }
+    ));
+    let directory = bench.directory.path();
+    assert!(CoServerConfig::read(directory, &Overrides::new()).is_err());
+}
+
+#[test]
+fn flags_take_the_place_of_fields() {
+    let bench = Bench::new();
+    let mut overrides = Overrides::new();
+    overrides.set("witness", "--witness", "127.0.0.1:7099");
+    overrides.set("directory", "--directory", "/elsewhere");
+    overrides.set_item(("links", 1, "local"), "--link", "127.0.0.3:7002");
+    let read = |overrides: &Overrides| {
+        Document::parse(&bench.file(), bench.coserver(), overrides).and_then(CoServerConfig::check)
+    };
+    let config = read(&overrides).unwrap();
+    assert_eq!(config.settings.witness, at("127.0.0.1:7099"));
+    assert_eq!(config.settings.links[1].local, at("127.0.0.3:7002"));
+    assert_eq!(config.directory, Path::new("/elsewhere"));
+
+    overrides.set("witness", "--witness", "nowhere");
+    let found = fault(read(&overrides));
+    assert_eq!(found.position, Position::Flag("--witness".into()));
+    let mut beyond = Overrides::new();
+    beyond.set_item(("links", 2, "local"), "--link", "127.0.0.3:7002");
+    assert_eq!(fault(read(&beyond)).position, Position::Flag("--link".into()));
+}
+
+#[test]
+fn a_service_may_use_serde_for_its_section() {
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Own {
+        port: u16,
+    }
+    let bench = Bench::new();
+    let service = |text: String| bench.read_coserver(text).unwrap().service;
+    assert_eq!(service(bench.coserver()).deserialize::<Own>().unwrap().port, 25);
+    let (text, line) = with(&bench.coserver(), "port", "70000");
+    let found = fault(service(text).deserialize::<Own>());
+    assert!(
+        matches!(found.position, Position::Line { line: found, .. } if found == line),
+        "{found}"
+    );
+    assert_eq!(found.field, "service");
+    let found = fault(service(without(&bench.coserver(), "port")).deserialize::<Own>());
+    assert!(found.what.contains("missing field"), "{found}");
+}
+
+#[test]
+fn durations_are_whole_numbers_with_a_unit() {
+    for (text, micros) in
+        [("0s", 0), ("250us", 250), ("100ms", 100_000), ("2 s", 2_000_000), ("1min", 60_000_000)]
+    {
+        assert_eq!(parse_duration(text), Ok(Duration::from_micros(micros)), "{text}");
+    }
+    assert_eq!(parse_duration("1h"), Ok(Duration::from_secs(3600)));
+    for text in ["", "s", "-1s", "1.5s", " 1s"] {
+        assert!(parse_duration(text).is_err(), "{text}");
+    }
+    assert_eq!(parse_duration("1"), Err(NotADuration::Unit));
+    assert_eq!(parse_duration("1S"), Err(NotADuration::Unit));
+    assert_eq!(parse_duration("99999999999999999999s"), Err(NotADuration::TooLong));
+    assert_eq!(parse_duration("18446744073709551615h"), Err(NotADuration::TooLong));
+    for micros in [0, 7, 1_000, 90_000, 1_000_000, 61_000_000, 7_200_000_000] {
+        let span = Duration::from_micros(micros);
+        assert_eq!(parse_duration(&duration_text(span)), Ok(span));
+    }
+}
+
+#[test]
+fn the_witness_knows_whose_key_is_whose() {
+    let bench = Bench::new();
+    let config = bench.read_witness(bench.witness()).unwrap();
+    let holders = config.holders();
+    let key = bench.key("b").parse().unwrap();
+    assert_eq!(holders.get(&key), Some(&(config.pairs[0].id, Place::B)));
+    assert_eq!(holders.len(), 2);
+}
