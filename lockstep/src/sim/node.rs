@@ -163,6 +163,7 @@ impl World {
         let now = self.servers[place.slot()].clock.now(self.at);
         let flaw = match self.options.broken {
             Some(Broken::Twice) => Flaw::Twice,
+            Some(Broken::LostWakeUps) => Flaw::Sleepy,
             Some(Broken::StaleRead) => Flaw::StaleRead,
             _ => Flaw::None,
         };
@@ -461,7 +462,10 @@ impl World {
             process.taken.insert(id);
             self.device_inputs += 1;
             let bytes = Bytes::copy_from_slice(&id.to_le_bytes());
-            self.tell(place, Input::Device { device: PORT, bytes });
+            let lost = self.options.broken == Some(Broken::LostInput) && id.is_multiple_of(16);
+            if !lost {
+                self.tell(place, Input::Device { device: PORT, bytes });
+            }
         }
         // More is there: another round.
         let process = self.servers[place.slot()].process.as_ref();
@@ -722,42 +726,41 @@ impl World {
                 }
             }
         }
-        if place == Place::A {
-            self.misuse(who, &executed);
-        }
+        self.misuse(who, &executed);
         self.tell(place, Input::Executed(executed));
     }
 
-    /// Broken on purpose: lets results out that nobody else has yet.
+    /// Broken on purpose: lets results out that nobody else has yet, or that are another's.
     fn misuse(&mut self, who: Who, executed: &Executed) {
         let index = executed.index;
         let process = self.servers[who.place.slot()].process.as_ref();
-        let Some(record) = process.and_then(|process| process.replica.status().record) else {
-            return;
-        };
-        match self.options.broken {
-            Some(Broken::ReleaseEarly) => {
-                for output in &executed.outputs {
-                    if matches!(output.kind, OutputKind::Device { carrier: Carrier::Both, .. }) {
-                        let (step, ordinal) = (output.step, output.ordinal);
-                        let name = OutputName { index, step, ordinal };
-                        self.release(who, name, record.epoch, output.kind.clone());
+        let record = process.and_then(|process| process.replica.status().record);
+        let (Some(broken), Some(record)) = (self.options.broken, record) else { return };
+        for output in &executed.outputs {
+            let (step, ordinal) = (output.step, output.ordinal);
+            let name = OutputName { index, step, ordinal };
+            match (broken, who.place, &output.kind) {
+                (
+                    Broken::ReleaseEarly,
+                    Place::A,
+                    OutputKind::Device { carrier: Carrier::Both, .. },
+                )
+                | (Broken::BothCarry, _, OutputKind::Device { carrier: Carrier::Sequencer, .. }) => {
+                    self.release(who, name, record.epoch, output.kind.clone())
+                }
+                (
+                    Broken::AnswerEarly,
+                    Place::A,
+                    OutputKind::Reply { session, number, result, .. },
+                ) => {
+                    let (session, number) = (*session, *number);
+                    if let Some(conn) = self.asker_of(who.place, session) {
+                        let result = result.clone();
+                        self.answer(who, conn, &ClientAnswer::Reply { session, number, result });
                     }
                 }
+                _ => {}
             }
-            Some(Broken::AnswerEarly) => {
-                for output in &executed.outputs {
-                    if let OutputKind::Reply { session, number, result, .. } = &output.kind
-                        && let Some(conn) = self.asker_of(who.place, *session)
-                    {
-                        let (session, number) = (*session, *number);
-                        let answer =
-                            ClientAnswer::Reply { session, number, result: result.clone() };
-                        self.answer(who, conn, &answer);
-                    }
-                }
-            }
-            _ => {}
         }
     }
 
