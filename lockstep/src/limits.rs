@@ -4,6 +4,8 @@
 
 use core::time::Duration;
 
+use crate::ids::LogTime;
+
 /// Longest frame on any connection, header included. Holds the longest entry or reply with room
 /// to spare; a longer one is refused by the reader and the connection closed.
 pub const FRAME_BYTES: usize = 4 << 20;
@@ -77,6 +79,10 @@ pub const CLIENT_WINDOW_BYTES: usize = 8 << 20;
 
 /// A session without a request for this long, by log time, is closed.
 pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
+
+/// The latest time of an entry that a follower takes: in the year 2262. As much again is left
+/// for log time to go on from there.
+pub const LOG_TIME: LogTime = LogTime(u64::MAX / 2);
 
 /// Wake-ups carried out before one entry; those due beyond it wait for the next entry, which
 /// the sequencer then adds at once. Keeps one entry's work bounded.

@@ -7,6 +7,7 @@
 use core::time::Duration;
 
 use crate::ids::{LogTime, Mono, Now};
+use crate::limits;
 
 /// Log time runs at most this much faster or slower than the monotonic clock, as a divisor:
 /// 1/16 makes up a second in sixteen, and is harmless to any timer.
@@ -39,7 +40,7 @@ impl LogClock {
     /// The log's time now: what an entry ordered now is stamped with. Later than the last one.
     pub(super) fn stamp(&self, now: Now) -> LogTime {
         if self.last == LogTime(0) {
-            return LogTime(now.wall.0.max(1));
+            return LogTime(now.wall.0.clamp(1, limits::LOG_TIME.0));
         }
         let elapsed = now.mono.0.saturating_sub(self.at.0);
         let free = self.last.0.saturating_add(elapsed);

@@ -59,6 +59,11 @@ impl Kept {
         self.inputs.front().map_or(self.last.next(), |input| input.forward.number)
     }
 
+    /// The highest number given.
+    pub(super) fn last(&self) -> OriginNumber {
+        self.last
+    }
+
     /// Since when the first one waits.
     pub(super) fn since(&self) -> Option<Mono> {
         self.inputs.front().map(|input| input.since)

@@ -179,7 +179,8 @@ impl Membership {
 
     /// What a record means that the witness, or the peer in its name, says is the present one.
     pub(super) fn meaning(&mut self, told: Record) -> Meaning {
-        if told.pair != self.pair {
+        // After the last number nothing more could be asked for.
+        if told.pair != self.pair || told.epoch == Epoch(u64::MAX) {
             return Meaning::Stale;
         }
         match self.record {

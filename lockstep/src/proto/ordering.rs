@@ -123,19 +123,19 @@ impl Replica {
     /// Entries from the sequencer, on any link, in any order, perhaps for the second time.
     pub(super) fn on_entries(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            self.peer_has = self.peer_has.max(entry.index);
             if entry.index <= self.log.held() {
+                self.peer_has = self.peer_has.max(entry.index);
                 continue;
             }
             if self.is_sequencer() {
                 return self.ignore(Ignored::NotOurRole);
             }
-            let last = self.log.base().0 + self.window_limit() as u64;
             let full = self.ahead_bytes + entry.weight() > self.config.window_bytes;
             let next = entry.index == self.log.held().next();
-            if entry.index.0 > last || (full && !next) {
+            if entry.index > self.last_in_window() || (full && !next) {
                 return self.ignore(Ignored::BeyondWindow { index: entry.index });
             }
+            self.peer_has = self.peer_has.max(entry.index);
             if next {
                 self.append_from_peer(entry);
                 self.append_ahead();
@@ -172,11 +172,20 @@ impl Replica {
         let highest = self.origins.highest(entry.origin.incarnation);
         let number = entry.origin.number;
         let in_turn = number == OriginNumber(0) || number == highest.next();
-        let in_time = entry.time > self.log.last_time();
-        if !in_turn || !in_time || entry.epoch > self.membership.epoch() {
+        let in_time = entry.time > self.log.last_time() && entry.time <= limits::LOG_TIME;
+        let in_epoch = entry.epoch <= self.membership.epoch();
+        if !in_turn || !in_time || !in_epoch || !self.is_from_a_member(&entry.origin) {
             return self.ignore(Ignored::Absurd);
         }
         self.append(entry);
+    }
+
+    /// Whether an input can have come from there: a member, and if it is this one, it must have
+    /// taken such an input.
+    fn is_from_a_member(&self, origin: &Origin) -> bool {
+        let members = self.membership.record().map(|record| record.members);
+        let taken = origin.incarnation != self.incarnation || origin.number <= self.kept.last();
+        taken && members.is_some_and(|members| members.has(origin.place, origin.incarnation))
     }
 
     /// Inputs from the follower; only the next one of its origin is taken (rule O5).
@@ -212,6 +221,13 @@ impl Replica {
     /// fewer reports, has not yet released.
     pub(super) fn window_limit(&self) -> usize {
         2 * (self.config.window_entries + limits::WINDOW_RESERVE)
+    }
+
+    /// The last entry that a follower takes at present. Half of the reserve stays free: it may
+    /// become the sequencer, and then orders entries of its own on top.
+    pub(super) fn last_in_window(&self) -> Index {
+        let most = self.window_limit() - limits::WINDOW_RESERVE / 2;
+        Index(self.log.base().0 + most as u64)
     }
 
     pub(super) fn on_executed(&mut self, executed: Executed) {

@@ -122,7 +122,10 @@ impl Replica {
     }
 
     fn on_hello(&mut self, link: LinkId, hello: Hello) {
-        if hello.pair != self.config.pair || hello.place != self.config.place.other() {
+        let strange = hello.pair != self.config.pair
+            || hello.place != self.config.place.other()
+            || hello.incarnation == self.incarnation;
+        if strange {
             self.ignore(Ignored::NotOurPeer);
             self.outputs.push_back(Output::CloseLink { link });
             return;
@@ -208,7 +211,7 @@ impl Replica {
 
     /// The peer says how far it is (rule O3).
     fn on_progress(&mut self, told: Progress) {
-        if told.executed > told.held || told.persisted > told.held {
+        if told.executed > told.held || told.persisted > told.held || !self.is_possible(&told) {
             return self.ignore(Ignored::Absurd);
         }
         self.compare_entries(&told);
@@ -237,6 +240,14 @@ impl Replica {
         }
         self.compare();
         self.release();
+    }
+
+    /// Whether what the peer claims can exist: a sequencer holds all entries that there are, a
+    /// follower is never more than a window behind, and nobody has more of our inputs than we
+    /// took.
+    fn is_possible(&self, told: &Progress) -> bool {
+        let last = if self.is_sequencer() { self.log.held() } else { self.last_in_window() };
+        told.held <= last && told.ordered <= self.kept.last()
     }
 
     fn compare_entries(&mut self, told: &Progress) {
@@ -284,7 +295,7 @@ impl Replica {
     }
 
     fn on_digests(&mut self, from: Index, theirs: &[Digest]) {
-        let differing = (from.0..).zip(theirs).find_map(|(index, theirs)| {
+        let differing = (from.0..=u64::MAX).zip(theirs).find_map(|(index, theirs)| {
             let ours = self.log.agreement_at(Index(index))?;
             (ours != *theirs).then_some(Difference { index: Index(index), ours, theirs: *theirs })
         });

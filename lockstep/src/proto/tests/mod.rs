@@ -1,5 +1,6 @@
 //! Stories of a pair.
 
+mod hostile;
 mod pair;
 mod roles;
 mod suspicion;
