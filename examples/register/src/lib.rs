@@ -7,8 +7,11 @@
 //! - [`ops`]: what can be asked and answered, and how it is laid out in bytes ([`layout`]).
 //! - [`service`]: the state machine; [`frozen`]: its state as records; [`limits`]: its bounds.
 
+pub mod check;
 pub mod frozen;
+pub mod history;
 pub mod layout;
 pub mod limits;
 pub mod ops;
+pub mod record;
 pub mod service;
