@@ -8,9 +8,12 @@
 
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod coserver;
 pub mod entropy;
+pub mod init;
 pub mod keys;
 pub mod link;
 pub mod quic;
 pub mod tls;
+pub mod witness;

@@ -135,7 +135,7 @@ impl<S: StateMachine> Engine<S> {
                 let _ = answer.send(self.replica.status());
             }
             Wake::Request(Request::Metrics(answer)) => {
-                let _ = answer.send(Box::new(self.metrics.snapshot()));
+                let _ = answer.send(Box::new(self.metrics.snapshot(self.wires.clients())));
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
         }

@@ -48,6 +48,8 @@ pub struct MetricsSnapshot {
     pub commit: Histogram<u64>,
     /// A step of the service inside the loop, in nanoseconds. Empty where it has its own thread.
     pub step: Histogram<u64>,
+    /// Clients connected at present.
+    pub clients: usize,
 }
 
 /// The loop's own book.
@@ -88,11 +90,12 @@ impl Metrics {
         self.step.saturating_record(nanos(took));
     }
 
-    pub(super) fn snapshot(&self) -> MetricsSnapshot {
+    pub(super) fn snapshot(&self, clients: usize) -> MetricsSnapshot {
         MetricsSnapshot {
             counters: self.counters,
             commit: self.commit.clone(),
             step: self.step.clone(),
+            clients,
         }
     }
 }

@@ -80,6 +80,11 @@ impl Wires {
         &mut self.network
     }
 
+    /// Clients connected at present.
+    pub(super) fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
     /// What a network event means for the replica.
     pub(super) fn on_event(&mut self, event: Event, counters: &mut Counters) -> Option<Input> {
         match event {

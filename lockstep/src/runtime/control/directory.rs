@@ -1,0 +1,151 @@
+//! A directory that belongs to one process at a time.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use super::SOCKET;
+
+/// The lock's name in the directory.
+const LOCK: &str = "process.lock";
+
+/// Longest path of a Unix socket on Linux (`sun_path` in unix(7), without its final zero).
+const SOCKET_PATH_MAX: usize = 107;
+
+/// A directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirectoryError {
+    /// Another process uses it.
+    #[error(
+        "{} is in use by another process{}: stop that one first, or give this one a directory of its own",
+        path.display(), holder(*pid)
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// The other's process id, if it left it.
+        pid: Option<u32>,
+    },
+    /// The operating system said no.
+    #[error("{}: {source}; check the path, the free space and the permissions", path.display())]
+    Io {
+        /// What was to be used.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// The path of the control socket is longer than the system takes.
+    #[error(
+        "{} is too long for a Unix socket's path (at most {SOCKET_PATH_MAX} bytes): choose a directory with a shorter path",
+        path.display()
+    )]
+    TooLong {
+        /// The socket's path.
+        path: PathBuf,
+    },
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (pid {pid})"))
+}
+
+/// A process's own directory, locked against others for as long as this lives.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    /// Held for its lock; the system releases it however the process ends.
+    lock: File,
+    socket: Option<PathBuf>,
+}
+
+impl DataDirectory {
+    /// Takes the directory, making it with mode 0700 if it is not there (its parent must be).
+    ///
+    /// # Errors
+    /// [`DirectoryError::Locked`] if another process has it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, DirectoryError> {
+        let path = path.into();
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(DirectoryError::Io { path, source: error });
+            }
+            _ => {}
+        }
+        let file = path.join(LOCK);
+        let mut options = OpenOptions::new();
+        let opened =
+            options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&file);
+        let mut lock = opened.map_err(failed(&file))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(DirectoryError::Locked { path, pid: read_pid(&mut lock) });
+            }
+            Err(TryLockError::Error(source)) => return Err(failed(&file)(source)),
+        }
+        write_pid(&mut lock).map_err(failed(&file))?;
+        Ok(Self { path, lock, socket: None })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Listens on the control socket. Whatever a dead process left there is replaced. To be
+    /// called within a tokio runtime.
+    ///
+    /// # Errors
+    /// If there can be no socket.
+    pub fn listen(&mut self) -> Result<tokio::net::UnixListener, DirectoryError> {
+        let path = self.path.join(SOCKET);
+        // Made beside its place and moved there once nobody else may use it.
+        let made = self.path.join(format!("{SOCKET}.new"));
+        if made.as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(DirectoryError::TooLong { path: made });
+        }
+        match fs::remove_file(&made) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed(&made)(error));
+            }
+            _ => {}
+        }
+        let listener = UnixListener::bind(&made).map_err(failed(&made))?;
+        fs::set_permissions(&made, Permissions::from_mode(0o600)).map_err(failed(&made))?;
+        fs::rename(&made, &path).map_err(failed(&path))?;
+        listener.set_nonblocking(true).map_err(failed(&path))?;
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(failed(&path))?;
+        self.socket = Some(path);
+        Ok(listener)
+    }
+}
+
+impl Drop for DataDirectory {
+    /// Takes the socket away, so that nobody waits at it, and the lock last.
+    fn drop(&mut self) {
+        if let Some(socket) = &self.socket {
+            let _ = fs::remove_file(socket);
+        }
+        let _ = self.lock.unlock();
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+    let path = path.to_owned();
+    move |source| DirectoryError::Io { path, source }
+}
+
+fn read_pid(lock: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    lock.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+#[expect(clippy::disallowed_methods, reason = "tells an operator which process has the directory")]
+fn write_pid(lock: &mut File) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{}", std::process::id())
+}

@@ -1,0 +1,294 @@
+//! What a CoServer says about itself. Field names are stable; fields may be added.
+
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::{Answer, Refusal};
+use crate::ids::{Epoch, Place};
+use crate::proto::io::LinkStatus;
+use crate::proto::{Command, Standing, Status};
+use crate::runtime::coserver::{Counters, Handle, MetricsSnapshot};
+
+const COMMANDS: &str = "status, metrics, hand-over, stop";
+
+/// Answers at a CoServer's control socket.
+#[derive(Debug, Clone)]
+pub struct CoServerControl {
+    handle: Handle,
+    service: String,
+}
+
+impl CoServerControl {
+    /// For this CoServer, which runs the service of this name.
+    pub fn new(handle: Handle, service: impl Into<String>) -> Self {
+        Self { handle, service: service.into() }
+    }
+
+    async fn status(&self) -> Result<serde_json::Value, Refusal> {
+        let status = self.handle.status().await.map_err(|_| Refusal::ending())?;
+        let metrics = self.handle.metrics().await.map_err(|_| Refusal::ending())?;
+        Ok(json(&CoServerReport::new(&self.service, &status, &metrics)))
+    }
+
+    async fn metrics(&self) -> Result<serde_json::Value, Refusal> {
+        let metrics = self.handle.metrics().await.map_err(|_| Refusal::ending())?;
+        Ok(json(&MetricsReport::new(&metrics)))
+    }
+
+    fn command(&self, command: Command, said: &str) -> Result<serde_json::Value, Refusal> {
+        self.handle.command(command).map_err(|_| Refusal::ending())?;
+        Ok(serde_json::json!({ "taken": said }))
+    }
+}
+
+impl Answer for CoServerControl {
+    async fn answer(&self, command: &str) -> Result<serde_json::Value, Refusal> {
+        match command {
+            "status" => self.status().await,
+            "metrics" => self.metrics().await,
+            "hand-over" => self.command(Command::HandOver, command),
+            "stop" => self.command(Command::Stop, command),
+            other => Err(Refusal::unknown(other, COMMANDS)),
+        }
+    }
+}
+
+fn json(report: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(report).unwrap_or_else(|error| {
+        // Only a map with keys that are no strings would do this.
+        serde_json::json!({ "error": { "code": "defect", "message": error.to_string() } })
+    })
+}
+
+/// A CoServer's state at a glance.
+#[derive(Debug, Clone, Serialize)]
+pub struct CoServerReport {
+    /// `coserver`.
+    pub kind: &'static str,
+    /// The service's name.
+    pub service: String,
+    /// The process.
+    pub pid: u32,
+    /// `a` or `b`.
+    pub place: String,
+    /// `sequencer`, `follower`, or `none` while it is no member.
+    pub role: &'static str,
+    /// `starting`, `duplex`, `simplex`, `holding` or `out`.
+    pub mode: &'static str,
+    /// The epoch; 0 while it is no member.
+    pub epoch: u64,
+    /// The lineage; 0 while it is no member.
+    pub lineage: u32,
+    /// The place of the sequencer, as far as it is known.
+    pub sequencer: Option<String>,
+    /// This process, in hexadecimal.
+    pub incarnation: String,
+    /// The last entry that it holds.
+    pub held: u64,
+    /// The last that it has executed.
+    pub executed: u64,
+    /// The last on which both agree, or that it may release alone.
+    pub agreed: u64,
+    /// The last whose outputs it has released.
+    pub released: u64,
+    /// Inputs taken here and not yet seen ordered.
+    pub kept: usize,
+    /// The other CoServer.
+    pub peer: PeerReport,
+    /// The links to it.
+    pub links: Vec<LinkReport>,
+    /// Whether the witness is connected.
+    pub witness: bool,
+    /// Clients connected here.
+    pub clients: usize,
+    /// The silence timeout in force, in microseconds.
+    pub silence_us: u64,
+    /// Log time at the last entry, in nanoseconds since the Unix epoch.
+    pub log_time_ns: u64,
+    /// Counters and latencies.
+    pub metrics: MetricsReport,
+}
+
+/// What is known of the other CoServer.
+#[derive(Debug, Clone, Serialize)]
+pub struct PeerReport {
+    /// Its process, in hexadecimal, once met.
+    pub incarnation: Option<String>,
+    /// The last entry that it is known to hold.
+    pub held: u64,
+    /// The last that it is known to have executed.
+    pub executed: u64,
+}
+
+/// One link.
+#[derive(Debug, Clone, Serialize)]
+pub struct LinkReport {
+    /// Its position in the configuration.
+    pub link: u8,
+    /// Whether there is a connection.
+    pub connected: bool,
+    /// Whether heartbeats come back.
+    pub up: bool,
+    /// Their smoothed round trip, in microseconds.
+    pub round_trip_us: Option<u64>,
+}
+
+impl CoServerReport {
+    /// Puts it together.
+    #[expect(clippy::disallowed_methods, reason = "tells an operator which process this is")]
+    pub fn new(service: &str, status: &Status, metrics: &MetricsSnapshot) -> Self {
+        let (mode, sequencer) = mode(status);
+        let record = status.record;
+        Self {
+            kind: "coserver",
+            service: service.into(),
+            pid: std::process::id(),
+            place: status.place.to_string(),
+            role: match (mode, status.is_sequencer) {
+                ("starting" | "out", _) => "none",
+                (_, true) => "sequencer",
+                (_, false) => "follower",
+            },
+            mode,
+            epoch: record.map_or(Epoch(0), |record| record.epoch).0,
+            lineage: record.map_or(0, |record| record.lineage.0),
+            sequencer: sequencer.map(|place| place.to_string()),
+            incarnation: format!("{:016x}", status.incarnation.0),
+            held: status.held.0,
+            executed: status.executed.0,
+            agreed: status.agreed.0,
+            released: status.released.0,
+            kept: status.kept,
+            peer: PeerReport {
+                incarnation: status.peer.map(|peer| format!("{:016x}", peer.0)),
+                held: status.peer_held.0,
+                executed: status.peer_executed.0,
+            },
+            links: status.links.iter().map(LinkReport::new).collect(),
+            witness: status.witness_up,
+            clients: metrics.clients,
+            silence_us: micros(status.silence),
+            log_time_ns: status.time.0,
+            metrics: MetricsReport::new(metrics),
+        }
+    }
+}
+
+fn mode(status: &Status) -> (&'static str, Option<Place>) {
+    match status.standing {
+        Standing::Starting => ("starting", None),
+        Standing::Serving { duplex: true, sequencer, .. } => ("duplex", Some(sequencer)),
+        Standing::Serving { sequencer, .. } => ("simplex", Some(sequencer)),
+        Standing::Holding => ("holding", None),
+        Standing::Out => ("out", None),
+    }
+}
+
+impl LinkReport {
+    fn new(status: &LinkStatus) -> Self {
+        Self {
+            link: status.link.0,
+            connected: status.connected,
+            up: status.up,
+            round_trip_us: status.round_trip.map(micros),
+        }
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Counters since the start, and latencies.
+#[derive(Debug, Clone, Serialize)]
+pub struct MetricsReport {
+    /// Entries appended.
+    pub entries: u64,
+    /// Outputs handed to devices.
+    pub released: u64,
+    /// Answers sent to clients.
+    pub answers: u64,
+    /// Frames to the peer, counted once for each link.
+    pub frames_sent: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// Frames from the peer.
+    pub frames_received: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Frames dropped because a link's queue was full; sent again later.
+    pub frames_dropped: u64,
+    /// Frames refused because they were not valid.
+    pub frames_invalid: u64,
+    /// Clients turned away.
+    pub clients_refused: u64,
+    /// From an entry's being appended here to the release of its outputs here.
+    pub commit: Percentiles,
+    /// A step of the service; empty where it has its own thread.
+    pub step: Percentiles,
+}
+
+impl MetricsReport {
+    /// Puts it together.
+    pub fn new(metrics: &MetricsSnapshot) -> Self {
+        let Counters {
+            entries,
+            released,
+            answers,
+            frames_sent,
+            bytes_sent,
+            frames_received,
+            bytes_received,
+            frames_dropped,
+            frames_invalid,
+            clients_refused,
+        } = metrics.counters;
+        Self {
+            entries,
+            released,
+            answers,
+            frames_sent,
+            bytes_sent,
+            frames_received,
+            bytes_received,
+            frames_dropped,
+            frames_invalid,
+            clients_refused,
+            commit: Percentiles::of(&metrics.commit),
+            step: Percentiles::of(&metrics.step),
+        }
+    }
+}
+
+/// A latency, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Percentiles {
+    /// How many were measured.
+    pub count: u64,
+    /// Half took no longer.
+    pub p50_ns: u64,
+    /// 90 of 100 took no longer.
+    pub p90_ns: u64,
+    /// 99 of 100 took no longer.
+    pub p99_ns: u64,
+    /// 999 of 1000 took no longer.
+    pub p999_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+impl Percentiles {
+    /// Those of a histogram.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        Self {
+            count: histogram.len(),
+            p50_ns: histogram.value_at_quantile(0.5),
+            p90_ns: histogram.value_at_quantile(0.9),
+            p99_ns: histogram.value_at_quantile(0.99),
+            p999_ns: histogram.value_at_quantile(0.999),
+            max_ns: histogram.max(),
+        }
+    }
+}

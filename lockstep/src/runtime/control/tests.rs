@@ -1,0 +1,119 @@
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+struct Echo;
+
+impl Answer for Echo {
+    async fn answer(&self, command: &str) -> Result<serde_json::Value, Refusal> {
+        match command {
+            "fail" => Err(Refusal::unknown(command, "all others")),
+            other => Ok(serde_json::json!({ "said": other })),
+        }
+    }
+}
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// Serves in the directory while `client` runs on a thread of its own.
+fn served<T: Send + 'static>(
+    path: &Path,
+    client: impl FnOnce(std::path::PathBuf) -> T + Send + 'static,
+) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let path = path.to_owned();
+    runtime.block_on(async move {
+        let mut directory = DataDirectory::open(&path).unwrap();
+        let listener = directory.listen().unwrap();
+        let client = tokio::task::spawn_blocking(move || client(path));
+        tokio::select! {
+            () = serve(listener, Echo) => unreachable!("it serves for ever"),
+            done = client => done.unwrap(),
+        }
+    })
+}
+
+#[test]
+fn a_question_is_answered_and_a_wrong_one_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("data");
+    served(&path, |path| {
+        assert_eq!(ask(&path, "status", SOON).unwrap()["said"], "status");
+        assert!(matches!(ask(&path, "fail", SOON), Err(AskError::Refused { .. })));
+        let mode = std::fs::metadata(path.join(SOCKET)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+    });
+    assert!(!path.join(SOCKET).exists(), "an ended process leaves no socket");
+    assert!(matches!(ask(&path, "status", SOON), Err(AskError::NotRunning { .. })));
+}
+
+#[test]
+fn what_a_dead_process_left_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let stale = std::os::unix::net::UnixListener::bind(directory.path().join(SOCKET)).unwrap();
+    std::fs::write(directory.path().join("control.sock.new"), "half made").unwrap();
+    drop(stale);
+    served(directory.path(), |path| {
+        assert!(ask(&path, "again", SOON).is_ok());
+    });
+}
+
+#[test]
+fn two_processes_do_not_share_a_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = DataDirectory::open(directory.path()).unwrap();
+    let refused = DataDirectory::open(directory.path()).unwrap_err();
+    assert!(refused.to_string().contains("pid"), "{refused}");
+    drop(first);
+    DataDirectory::open(directory.path()).unwrap();
+}
+
+#[test]
+fn lines_and_connections_are_bounded() {
+    let directory = tempfile::tempdir().unwrap();
+    served(directory.path(), |path| {
+        let connect = || {
+            let stream = UnixStream::connect(path.join(SOCKET)).unwrap();
+            stream.set_read_timeout(Some(SOON)).unwrap();
+            stream
+        };
+        let line = |stream: &UnixStream| {
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line).unwrap();
+            line
+        };
+        let mut long = connect();
+        long.write_all(&[b'x'; 256]).unwrap();
+        assert!(line(&long).contains("too-long"));
+        assert_eq!(line(&long), "", "and the connection is closed");
+
+        let mut binary = connect();
+        binary.write_all(b"\xff\xfe\n").unwrap();
+        assert!(line(&binary).contains("unknown-command"));
+        drop((long, binary));
+
+        // An answer on each shows that its place is taken.
+        let held: Vec<_> = std::iter::repeat_with(|| {
+            let mut stream = connect();
+            let _ = stream.write_all(b"here\n");
+            (line(&stream), stream)
+        })
+        .take_while(|(answer, _)| !answer.contains("busy"))
+        .take(64)
+        .collect();
+        assert!((14..=16).contains(&held.len()), "{} connections", held.len());
+    });
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x".repeat(120));
+    let mut data = DataDirectory::open(path).unwrap();
+    assert!(matches!(data.listen(), Err(DirectoryError::TooLong { .. })));
+}

@@ -1,0 +1,126 @@
+//! What a witness says about itself. Field names are stable; fields may be added.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::WitnessHandle;
+use crate::ids::{PairId, Place};
+use crate::record::{Origin, Record};
+use crate::runtime::control::{Answer, Refusal};
+use crate::witness::Witness;
+
+const COMMANDS: &str = "status, stop";
+
+/// Answers at a witness's control socket.
+#[derive(Debug, Clone)]
+pub struct WitnessControl {
+    handle: WitnessHandle,
+}
+
+impl WitnessControl {
+    /// For this witness.
+    pub fn new(handle: WitnessHandle) -> Self {
+        Self { handle }
+    }
+}
+
+impl Answer for WitnessControl {
+    async fn answer(&self, command: &str) -> Result<serde_json::Value, Refusal> {
+        match command {
+            "status" => {
+                let report = self.handle.status().await.ok_or_else(Refusal::ending)?;
+                serde_json::to_value(report).map_err(|_| Refusal::ending())
+            }
+            "stop" if self.handle.stop() => Ok(serde_json::json!({ "taken": command })),
+            "stop" => Err(Refusal::ending()),
+            other => Err(Refusal::unknown(other, COMMANDS)),
+        }
+    }
+}
+
+/// A witness's state at a glance.
+#[derive(Debug, Clone, Serialize)]
+pub struct WitnessReport {
+    /// `witness`.
+    pub kind: &'static str,
+    /// The process.
+    pub pid: u32,
+    /// Connections of CoServers.
+    pub connections: usize,
+    /// The pairs that it serves, in the order of their ids.
+    pub pairs: Vec<PairReport>,
+}
+
+/// One pair.
+#[derive(Debug, Clone, Serialize)]
+pub struct PairReport {
+    /// Its id.
+    pub pair: String,
+    /// Connections of its place `a` and its place `b`.
+    pub connections: [usize; 2],
+    /// Its record; `null` if the pair is refused: its record cannot be read or written, or its
+    /// members know of a later one.
+    pub record: Option<RecordReport>,
+}
+
+/// A record.
+#[derive(Debug, Clone, Serialize)]
+pub struct RecordReport {
+    /// Its lineage.
+    pub lineage: u32,
+    /// Its number.
+    pub epoch: u64,
+    /// How it came about: `vacant`, `formed`, `alone` or `renewal`.
+    pub origin: &'static str,
+    /// The member at place `a`, in hexadecimal, if there is one.
+    pub a: Option<String>,
+    /// The member at place `b`.
+    pub b: Option<String>,
+    /// The place that asked for it.
+    pub asker: String,
+}
+
+impl WitnessReport {
+    #[expect(clippy::disallowed_methods, reason = "tells an operator which process this is")]
+    pub(super) fn new(
+        core: &Witness,
+        pairs: &BTreeSet<PairId>,
+        askers: impl Iterator<Item = (PairId, Place)>,
+    ) -> Self {
+        let mut connections: BTreeMap<PairId, [usize; 2]> = BTreeMap::new();
+        for (pair, place) in askers {
+            connections.entry(pair).or_default()[place.slot()] += 1;
+        }
+        let report = |pair: &PairId| PairReport {
+            pair: pair.to_string(),
+            connections: connections.get(pair).copied().unwrap_or_default(),
+            record: core.present(*pair).map(RecordReport::new),
+        };
+        Self {
+            kind: "witness",
+            pid: std::process::id(),
+            connections: connections.values().flatten().sum(),
+            pairs: pairs.iter().map(report).collect(),
+        }
+    }
+}
+
+impl RecordReport {
+    fn new(record: &Record) -> Self {
+        let member = |place| record.members.at(place).map(|member| format!("{:016x}", member.0));
+        Self {
+            lineage: record.lineage.0,
+            epoch: record.epoch.0,
+            origin: match record.origin {
+                Origin::Vacant => "vacant",
+                Origin::Formed => "formed",
+                Origin::Alone => "alone",
+                Origin::Renewal(_) => "renewal",
+            },
+            a: member(Place::A),
+            b: member(Place::B),
+            asker: record.asker.to_string(),
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The witness's loop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::Request;
+use super::report::WitnessReport;
+use super::store::StoreThread;
+use crate::ids::{ConnId, PairId, Place};
+use crate::runtime::clock::Clock;
+use crate::runtime::keys::PublicKey;
+use crate::runtime::link::{ConnectionId, Event as NetworkEvent, Network};
+use crate::runtime::quic::CloseCode;
+use crate::wire::codec::{self, Encoder};
+use crate::wire::frames::WitnessAnswer;
+use crate::witness::{Event, Input, Output, Witness};
+
+/// A frame was not valid.
+const INVALID_FRAME: CloseCode = CloseCode(CloseCode::FREE.0);
+/// The core does not go on with the asker.
+const TURNED_AWAY: CloseCode = CloseCode(CloseCode::FREE.0 + 1);
+
+/// How long an asker that is turned away has to take the reason.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// One asker's connection.
+struct Asker {
+    connection: ConnectionId,
+    pair: PairId,
+    place: Place,
+}
+
+pub(super) struct Loop {
+    core: Witness,
+    network: Network,
+    store: StoreThread,
+    clock: Clock,
+    holders: BTreeMap<PublicKey, (PairId, Place)>,
+    pairs: BTreeSet<PairId>,
+    asked: mpsc::Receiver<Request>,
+    encoder: Encoder,
+    askers: BTreeMap<ConnId, Asker>,
+    conns: BTreeMap<ConnectionId, ConnId>,
+    last_conn: u64,
+    /// Records that the store has and that are not written yet.
+    storing: usize,
+}
+
+impl Loop {
+    pub(super) fn new(
+        core: Witness,
+        network: Network,
+        store: StoreThread,
+        clock: Clock,
+        holders: BTreeMap<PublicKey, (PairId, Place)>,
+        pairs: BTreeSet<PairId>,
+        asked: mpsc::Receiver<Request>,
+    ) -> Self {
+        Self {
+            core,
+            network,
+            store,
+            clock,
+            holders,
+            pairs,
+            asked,
+            encoder: Encoder::new(),
+            askers: BTreeMap::new(),
+            conns: BTreeMap::new(),
+            last_conn: 0,
+            storing: 0,
+        }
+    }
+
+    /// Serves until it is told to stop.
+    pub(super) async fn run(&mut self) {
+        loop {
+            tokio::select! {
+                event = self.network.next() => self.on_network(event),
+                Some((pair, durable)) = self.store.done() => self.on_stored(pair, durable),
+                request = self.asked.recv() => match request {
+                    Some(Request::Status(answer)) => {
+                        let _ = answer.send(self.report());
+                    }
+                    Some(Request::Stop) | None => return,
+                },
+            }
+            self.drain();
+        }
+    }
+
+    /// Waits for what is being written, answers, and says goodbye.
+    pub(super) async fn end(mut self, within: Duration) {
+        while self.storing > 0
+            && let Some((pair, durable)) = self.store.done().await
+        {
+            self.on_stored(pair, durable);
+            self.drain();
+        }
+        self.network.shutdown(CloseCode::SHUTDOWN, "the witness is stopped", within).await;
+    }
+
+    fn report(&self) -> WitnessReport {
+        WitnessReport::new(&self.core, &self.pairs, self.askers.values().map(|a| (a.pair, a.place)))
+    }
+
+    fn on_network(&mut self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::Up { connection, peer, .. } => match self.holders.get(&peer.key) {
+                Some(&(pair, place)) => self.on_up(connection, pair, place),
+                // The roster and the holders come from one list.
+                None => self.network.close(connection, TURNED_AWAY, "a key without a pair"),
+            },
+            NetworkEvent::Frame { connection, frame, .. } => self.on_frame(connection, &frame),
+            NetworkEvent::Down { connection, lost, .. } => {
+                tracing::debug!(?connection, %lost, "connection ended");
+                if let Some(conn) = self.conns.remove(&connection) {
+                    self.askers.remove(&conn);
+                    self.handle(Input::Gone { conn });
+                }
+            }
+            NetworkEvent::Failed { error, .. } => tracing::debug!(%error, "no connection"),
+            NetworkEvent::Writable { .. } => {}
+        }
+    }
+
+    fn on_up(&mut self, connection: ConnectionId, pair: PairId, place: Place) {
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        self.conns.insert(connection, conn);
+        self.askers.insert(conn, Asker { connection, pair, place });
+    }
+
+    fn on_frame(&mut self, connection: ConnectionId, frame: &Bytes) {
+        let Some(&conn) = self.conns.get(&connection) else { return };
+        let Some(Asker { pair, place, .. }) = self.askers.get(&conn) else { return };
+        let (pair, place) = (*pair, *place);
+        match codec::decode_witness_call(frame) {
+            Ok(call) => self.handle(Input::Call { conn, pair, place, call }),
+            Err(error) => {
+                tracing::warn!(event = "frame_invalid", %pair, %place, %error);
+                self.network.close(connection, INVALID_FRAME, &error.to_string());
+            }
+        }
+    }
+
+    fn on_stored(&mut self, pair: PairId, durable: bool) {
+        self.storing -= 1;
+        self.handle(Input::Stored { pair, durable });
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.core.handle(self.clock.mono(), input);
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.core.poll() {
+            match output {
+                Output::Answer { conn, answer } => self.answer(conn, &answer),
+                Output::Close { conn } => {
+                    if let Some(asker) = self.askers.get(&conn) {
+                        let connection = asker.connection;
+                        self.network.finish(connection, TURNED_AWAY, "turned away", FAREWELL);
+                    }
+                }
+                Output::Store { present, record } => {
+                    self.storing += 1;
+                    if !self.store.replace(present, record) {
+                        self.on_stored(record.pair, false);
+                    }
+                }
+                Output::Distrust { pair, told } => self.store.distrust(pair, told),
+                Output::Event(event) => log(&event),
+            }
+        }
+    }
+
+    /// An asker that takes no answers is disconnected; it asks again on another connection.
+    fn answer(&mut self, conn: ConnId, answer: &WitnessAnswer) {
+        let Some(asker) = self.askers.get(&conn) else { return };
+        let sent = match self.encoder.witness_answer(answer) {
+            Ok(bytes) => self.network.send(asker.connection, bytes).map_err(|e| e.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = sent {
+            tracing::debug!(?conn, error, "answer not sent");
+            self.network.close(asker.connection, TURNED_AWAY, "take the answers that you ask for");
+        }
+    }
+}
+
+/// The core's events as structured log events.
+fn log(event: &Event) {
+    match event {
+        Event::Granted { record } => {
+            tracing::info!(event = "granted", pair = %record.pair, detail = ?record);
+        }
+        Event::Denied { asker, why } => {
+            tracing::info!(event = "denied", pair = %asker.pair, place = %asker.place, %why);
+        }
+        Event::Refused { pair, place, reason } => {
+            tracing::warn!(event = "refused", %pair, %place, %reason);
+        }
+        Event::Behind { pair, .. } => {
+            tracing::error!(event = "behind", %pair, detail = ?event);
+        }
+        Event::StorageFailed { pair } => tracing::error!(event = "storage_failed", %pair),
+        Event::Dropped { pair } => tracing::warn!(event = "dropped", %pair),
+    }
+}

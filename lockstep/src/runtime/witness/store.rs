@@ -1,0 +1,74 @@
+//! The store on its thread.
+
+use std::io;
+
+use crossbeam::channel::{self, Sender};
+use tokio::sync::mpsc;
+
+use crate::digest::Digest;
+use crate::ids::PairId;
+use crate::record::Record;
+use crate::witness::{RecordStore, Told};
+
+enum Job {
+    Replace { present: Digest, record: Box<Record> },
+    Distrust { pair: PairId, told: Told },
+}
+
+/// The store behind a bounded queue each way. The core has one record under way for each pair,
+/// so that one place in the queue for each pair is enough; as many again are for notes of
+/// distrust, and one too many of those is dropped, since the core remembers it.
+pub(super) struct StoreThread {
+    jobs: Sender<Job>,
+    done: mpsc::Receiver<(PairId, bool)>,
+    pairs: usize,
+}
+
+impl StoreThread {
+    pub(super) fn start<R>(mut store: R, pairs: usize) -> io::Result<Self>
+    where
+        R: RecordStore + Send + 'static,
+    {
+        let (jobs, inbox) = channel::bounded(2 * pairs + 1);
+        let (outbox, done) = mpsc::channel(pairs + 1);
+        let work = move || {
+            for job in inbox {
+                match job {
+                    Job::Replace { present, record } => {
+                        let replaced = store.replace(present, &record);
+                        if let Err(error) = &replaced {
+                            tracing::error!(event = "store_failed", pair = %record.pair, %error);
+                        }
+                        if outbox.blocking_send((record.pair, replaced.is_ok())).is_err() {
+                            return;
+                        }
+                    }
+                    Job::Distrust { pair, told } => {
+                        if let Err(error) = store.distrust(pair, told) {
+                            tracing::error!(event = "store_failed", %pair, %error);
+                        }
+                    }
+                }
+            }
+        };
+        std::thread::Builder::new().name("witness-store".into()).spawn(work)?;
+        Ok(Self { jobs, done, pairs })
+    }
+
+    /// Has the record replaced; the result comes by [`done`](Self::done).
+    pub(super) fn replace(&self, present: Digest, record: Record) -> bool {
+        self.jobs.try_send(Job::Replace { present, record: Box::new(record) }).is_ok()
+    }
+
+    pub(super) fn distrust(&self, pair: PairId, told: Told) {
+        if self.jobs.len() > self.pairs || self.jobs.try_send(Job::Distrust { pair, told }).is_err()
+        {
+            tracing::warn!(event = "distrust_not_written", %pair, "too much waits for the store");
+        }
+    }
+
+    /// The next result. `None` if the thread is gone.
+    pub(super) async fn done(&mut self) -> Option<(PairId, bool)> {
+        self.done.recv().await
+    }
+}
