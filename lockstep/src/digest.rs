@@ -38,12 +38,12 @@ impl fmt::Debug for Digest {
 }
 
 /// Hashes fields in a fixed layout: integers little-endian, byte strings after their length.
-pub struct Hasher(Box<Xxh3>);
+pub struct Hasher(Xxh3);
 
 impl Hasher {
     /// Begins a digest that continues `previous`.
     pub fn after(previous: Digest) -> Self {
-        let mut hasher = Self(Box::new(Xxh3::new()));
+        let mut hasher = Self(Xxh3::new());
         hasher.0.update(&previous.0);
         hasher
     }

@@ -1,4 +1,83 @@
-//! lockstep: run a deterministic service on two ordinary servers at once.
+//! Run a deterministic service on two ordinary servers at once, in lockstep.
+//!
+//! Both servers (*CoServers*) execute the same inputs in the same order. Everything from outside
+//! (requests, bytes on connections, time, timers, randomness) is captured once, ordered, and
+//! shipped to both over redundant QUIC links. Nothing leaves the pair before both hold what
+//! caused it and both computed the same thing. A CoServer that dies, hangs, loses its links or
+//! computes something else is removed, and the other goes on without a failover pause: it already
+//! has the state and the pending output. A *witness* on a third machine sees to it that at most
+//! one side ever goes on alone.
+//!
+//! # A service
+//!
+//! A service is a [`StateMachine`](machine::StateMachine): one method that is told what happened,
+//! and two that copy its state. It must be deterministic; [`machine`] says what that means and
+//! what to write instead of a clock, a thread or a `HashMap`.
+//!
+//! ```
+//! use bytes::Bytes;
+//! use lockstep::digest::Digest;
+//! use lockstep::machine::*;
+//! use lockstep::testing::Solo;
+//!
+//! #[derive(Clone, Default)]
+//! struct Counter(u64);
+//!
+//! impl StateMachine for Counter {
+//!     type Frozen = Self;
+//!     fn identity(&self) -> Identity {
+//!         Identity { name: "counter".into(), version: 1, configuration: Digest::ZERO }
+//!     }
+//!     fn step(&mut self, _: &mut Context<'_>, step: Step<'_>) -> Bytes {
+//!         if let Step::Request { .. } = step {
+//!             self.0 += 1;
+//!         }
+//!         Bytes::from(self.0.to_string())
+//!     }
+//!     fn freeze(&self) -> Self { self.clone() }
+//!     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+//!         let record = records.record()?.and_then(|record| record[..].try_into().ok());
+//!         self.0 = u64::from_le_bytes(record.ok_or(RestoreError::Missing { missing: "count" })?);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! impl Freeze for Counter {
+//!     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
+//!         sink.record(&self.0.to_le_bytes())
+//!     }
+//! }
+//!
+//! let mut counter = Solo::new(Counter::default());
+//! assert_eq!(counter.request(1, "next").unwrap(), "1");
+//! assert_eq!(counter.request(2, "next").unwrap(), "2");
+//! ```
+//!
+//! A service that talks to the world through TCP connections, timers and random numbers is more
+//! comfortably written against the `io-redirect` crate, which is built on this one.
+//!
+//! # Where is what
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`machine`] | the trait of a service, and what a service must not do |
+//! | [`testing`] | for users' tests: a service alone, and a search for nondeterminism |
+//! | [`device`] | how the engine meets the outside half of a redirected device |
+//! | [`proto`] | the replica core: the protocol, without any I/O |
+//! | [`mod@unit`] | what is replicated: the service, its sessions, its wake-ups |
+//! | [`witness`] | the witness: rules, core, directory |
+//! | [`client`] | the client's core, and its async and blocking faces |
+//! | [`wire`] | the frames, and how they become bytes |
+//! | `runtime` | the processes: CoServer, witness, configuration, keys, links over QUIC |
+//! | `sync` | the concurrent primitives |
+//! | `sim` | the simulator |
+//! | [`ids`], [`entry`], [`output`], [`record`], [`event`], [`digest`], [`limits`] | the nouns and the bounds |
+//!
+//! # Features
+//!
+//! - `runtime` (default): the processes, with quinn and tokio. Without it only the cores are
+//!   built.
+//! - `sim`: the deterministic simulator and its command.
 
 pub mod client;
 pub mod device;

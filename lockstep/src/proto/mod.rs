@@ -7,17 +7,17 @@
 //!
 //! # Driving a replica
 //!
-//! 1. Give it everything that has happened, one [`Input`](io::Input) at a time,
+//! 1. Give it everything that has happened, one [`Input`] at a time,
 //!    with the time: [`Replica::handle`].
 //! 2. Drain [`Replica::poll`] and do what it says. Frames come out before
 //!    executions; send them before executing, so that the peer works meanwhile.
-//! 3. Execute what [`Output::Execute`](io::Output::Execute) hands out, in order,
-//!    and give each result back as [`Input::Executed`](io::Input::Executed).
-//! 4. Call it with [`Input::Timeout`](io::Input::Timeout) no later than
+//! 3. Execute what [`Output::Execute`] hands out, in order,
+//!    and give each result back as [`Input::Executed`].
+//! 4. Call it with [`Input::Timeout`] no later than
 //!    [`Replica::next_timeout`] says, asked anew after every round.
 //! 5. Take inputs of clients and devices only while [`Replica::takes_input`];
-//!    answer [`Output::Append`](io::Output::Append) and
-//!    [`Output::PersistMembership`](io::Output::PersistMembership) when it is
+//!    answer [`Output::Append`] and
+//!    [`Output::PersistMembership`] when it is
 //!    done.
 //!
 //! The rules that it keeps are numbered in `docs/protocol.md`; the code quotes

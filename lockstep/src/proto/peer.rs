@@ -197,7 +197,6 @@ impl Replica {
 
     fn on_pong(&mut self, link: LinkId, sequence: u64) {
         let now = self.now.mono;
-        let heard = self.links.iter().any(|link| link.up);
         let ours = self.link(link);
         let Some(gap) = ours.pong(sequence, now) else { return };
         if ours.up {
@@ -205,11 +204,6 @@ impl Replica {
         } else {
             ours.up = true;
             self.event(Event::LinkUp { link });
-            if !heard {
-                // What it could not tell is not held against it.
-                self.peer_advanced = now;
-                self.kept.restart(now);
-            }
             // What was sent while it carried nothing is lost.
             self.resend = Resend::default();
             let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
@@ -246,6 +240,7 @@ impl Replica {
             || self.progress.ordered > old.ordered
         {
             self.peer_advanced = self.now.mono;
+            self.progressed = self.now.mono;
             self.resend = Resend::default();
         }
         self.compare();

@@ -69,6 +69,10 @@ pub struct Replica {
     pub(super) divergence: Option<Divergence>,
     /// When the peer's progress last went on, or there was nothing that it owed.
     pub(super) peer_advanced: Mono,
+    /// Whether the peer was not silent when it was last judged.
+    pub(super) heard: bool,
+    /// When a report of the peer last told of progress.
+    pub(super) progressed: Mono,
     pub(super) resend: Resend,
 
     // The pair.
@@ -148,6 +152,8 @@ impl Replica {
             agreement: Agreement::default(),
             divergence: None,
             peer_advanced: now.mono,
+            heard: false,
+            progressed: now.mono,
             resend: Resend::default(),
             membership,
             witness_up: false,

@@ -53,6 +53,7 @@ impl Replica {
             link.echoed = link.echoed.plus(late);
         }
         self.peer_advanced = self.peer_advanced.plus(late);
+        self.progressed = self.progressed.plus(late);
         self.kept.discount(late);
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
@@ -189,7 +190,13 @@ impl Replica {
         if !self.is_duplex() {
             return;
         }
-        let heard = self.links.iter().any(|link| link.up);
+        let heard = self.is_heard();
+        if heard && !self.heard {
+            // What it could not tell is not held against it (rule S3).
+            self.peer_advanced = self.now.mono;
+            self.kept.restart(self.now.mono);
+        }
+        self.heard = heard;
         let passed = match self.suspicion {
             Some((Suspicion::Silent, _)) => heard,
             Some((Suspicion::Slow, _)) => !self.peer_is_slow(),
@@ -210,6 +217,13 @@ impl Replica {
         } else if !heard && self.was_heard() {
             self.suspect(Suspicion::Silent);
         }
+    }
+
+    /// Whether the peer is not silent (rule S1): a link is up, or what it reports goes on, which
+    /// proves both directions as well as a heartbeat that is stuck behind bulk would.
+    fn is_heard(&self) -> bool {
+        let goes_on = self.now.mono.since(self.progressed) < self.silence.timeout();
+        self.links.iter().any(|link| link.up || (goes_on && link.connected))
     }
 
     /// Whether the peer has had the time to be heard since the epoch began.

@@ -68,6 +68,8 @@ pub(super) struct Pair {
     pub(super) loss: Box<dyn FnMut() -> bool>,
     /// Batches are lost; all else arrives.
     pub(super) batches_lost: bool,
+    /// Heartbeats and their answers are lost; all else arrives.
+    pub(super) heartbeats_lost: bool,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
 }
@@ -133,6 +135,7 @@ impl Pair {
             links: [true; 2],
             loss: Box::new(|| false),
             batches_lost: false,
+            heartbeats_lost: false,
             mail: Vec::new(),
             sent: 0,
         };
@@ -301,7 +304,10 @@ impl Pair {
                     }
                     for link in links.iter() {
                         let (to, frame) = (place.other(), frame.clone());
-                        let lost = (self.loss)() || (batch && self.batches_lost);
+                        let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
+                        let lost = (self.loss)()
+                            || (batch && self.batches_lost)
+                            || (beat && self.heartbeats_lost);
                         if !lost {
                             self.post(Mail::Peer { to, link, frame });
                         }

@@ -11,6 +11,10 @@ fn is_slow(event: &Event) -> bool {
     matches!(event, Event::Suspected { suspicion: Suspicion::Slow })
 }
 
+fn is_suspicion(event: &Event) -> bool {
+    matches!(event, Event::Suspected { .. })
+}
+
 #[test]
 fn what_a_peer_owed_while_no_link_was_up_does_not_make_it_slow() {
     let mut pair = Pair::formed();
@@ -117,4 +121,19 @@ fn where_the_policy_is_to_hold_an_operator_who_stops_one_lets_the_other_go_on() 
     pair.tell(B, Input::Command(Command::Stop));
     pair.run(MS * 50);
     assert_eq!(pair.node(A).texts(), ["one", "two"]);
+}
+
+#[test]
+fn a_peer_whose_heartbeats_are_stuck_behind_bulk_is_not_silent() {
+    let mut pair = Pair::formed();
+    pair.heartbeats_lost = true;
+    for _ in 0..100 {
+        pair.device_input(A, "x");
+        pair.run(MS * 5);
+    }
+    assert!(!pair.nodes.iter().any(|node| node.saw(is_suspicion)));
+    pair.kill(A);
+    pair.run(MS * 150);
+    assert_eq!(pair.record.asker, B);
+    assert!(!pair.record.members.is_duplex());
 }
