@@ -122,6 +122,8 @@ fn file(part: &Part) -> Result<PathBuf, PartError> {
 pub(super) fn witness(part: &Part) -> Result<Option<Histogram<u64>>, PartError> {
     let config = WitnessConfig::read(&file(part)?, &Overrides::new())
         .map_err(PartError::other("read the witness's configuration"))?;
+    let _lock = DataDirectory::open(&config.directory)
+        .map_err(PartError::other("open the witness's directory"))?;
     let records = open_records(&config.directory).map_err(PartError::other("open the records"))?;
     current_thread()?.block_on(async {
         let server =
