@@ -8,6 +8,7 @@
 //! - [`service`]: the state machine; [`frozen`]: its state as records; [`limits`]: its bounds.
 
 pub mod check;
+pub mod cli;
 pub mod frozen;
 pub mod history;
 pub mod layout;

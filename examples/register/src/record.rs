@@ -123,9 +123,9 @@ pub async fn record(
         Ok(())
     };
     tokio::try_join!(done, write_down(&mut ended, &mut tally, out))?;
-    for caller in callers {
-        caller.close().await;
-    }
+    tally.pause();
+    let closing: JoinSet<()> = callers.into_iter().map(Caller::close).collect();
+    closing.join_all().await;
     if let Some(error) = run.failure() {
         out.flush()?;
         return Err(error.into());
@@ -139,7 +139,6 @@ pub async fn record(
         read_back(&run, caller, plan, prefix).await;
         Ok(())
     };
-    tally.pause();
     tokio::try_join!(done, write_down(&mut ended, &mut tally, out))?;
     Ok(tally.summary(sessions_lost))
 }
@@ -176,6 +175,7 @@ struct Tally {
     summary: Summary,
     first: Option<u64>,
     last: u64,
+    paused: bool,
     /// How many answers took so many microseconds, to three digits.
     spread: BTreeMap<u64, u64>,
 }
@@ -188,6 +188,9 @@ impl Tally {
             self.summary.unanswered += 1;
             return;
         };
+        if self.paused {
+            return;
+        }
         let first = *self.first.get_or_insert(to);
         if to > self.last {
             if self.last > 0 {
@@ -202,9 +205,9 @@ impl Tally {
         *self.spread.entry(three_digits(took)).or_default() += 1;
     }
 
-    /// Nobody asks anything for a while: that is no gap.
+    /// The clients are done; what is read back is not their doing.
     fn pause(&mut self) {
-        self.last = 0;
+        self.paused = true;
     }
 
     fn summary(mut self, sessions_lost: u64) -> Summary {
