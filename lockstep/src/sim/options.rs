@@ -76,7 +76,8 @@ impl Profile {
                 F::WitnessLate,
                 F::WitnessTwice,
             ]),
-            Self::Divergence => Some(&[F::Flip, F::PanicOne, F::PanicBoth, F::HandOver, F::AllCut]),
+            // A panic on both ends the service, so only the default profile has it.
+            Self::Divergence => Some(&[F::Flip, F::PanicOne, F::HandOver, F::AllCut, F::Pause]),
         }
     }
 }
