@@ -97,15 +97,23 @@ impl Pair {
     /// If it does not come to that; the logs are shown.
     pub fn start(program: impl Into<PathBuf>, silence: Duration) -> Self {
         let mut pair = Self::init(program, silence);
+        pair.run_all();
+        pair
+    }
+
+    /// Starts all three of a pair that was only initialised, and waits until it is duplex.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn run_all(&mut self) {
         for part in [WITNESS, A, B] {
-            pair.run(part);
+            self.run(part);
         }
         for part in [A, B] {
-            pair.wait_until(part, "duplex on all links", |status| {
+            self.wait_until(part, "duplex on all links", |status| {
                 status["mode"] == "duplex" && links_up(status) == 2 && status["witness"] == true
             });
         }
-        pair
     }
 
     /// Where its files are.

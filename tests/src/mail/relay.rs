@@ -1,0 +1,162 @@
+//! A relay on two CoServers, and a next hop in this process.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep::ids::Place;
+use mail_relay::load::Condition;
+use mail_relay::sink::{Got, Sink};
+use tokio::sync::{Mutex, mpsc};
+use tokio::time::{Instant, sleep};
+
+use crate::pair::{A, B, Pair};
+
+/// A runtime for the senders and the next hop of a test, beside the test's own thread.
+///
+/// # Panics
+/// If there is none to be had.
+pub fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// A pair of CoServers that run the relay.
+#[derive(Debug)]
+pub struct RelayPair {
+    /// Its processes.
+    pub pair: Pair,
+    listen: [SocketAddr; 2],
+}
+
+impl RelayPair {
+    /// Starts it and waits until it is duplex. `more` is added to the relay's section of both
+    /// configurations.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn start(
+        program: impl Into<PathBuf>,
+        silence: Duration,
+        next_hop: SocketAddr,
+        more: &str,
+    ) -> RelayPair {
+        let mut pair = Pair::init(program, silence);
+        let listen = [A, B].map(|part| {
+            let file = pair.config(part);
+            let text = std::fs::read_to_string(&file).expect("init wrote it");
+            let hop = format!("next_hop = \"{next_hop}\"");
+            let text = text.replace("next_hop = \"127.0.0.1:2525\"", &hop);
+            assert!(text.contains(&hop), "init writes the next hop:\n{text}");
+            std::fs::write(&file, format!("{text}{more}\n")).expect("it can be changed");
+            let listen = text.lines().find_map(|line| line.strip_prefix("listen = [\""));
+            let address = listen.and_then(|rest| rest.strip_suffix("\"]"));
+            address.expect("init writes listen").parse().expect("an address")
+        });
+        pair.run_all();
+        RelayPair { pair, listen }
+    }
+
+    /// Where the CoServer at a place takes mail.
+    pub fn at(&self, place: Place) -> SocketAddr {
+        self.listen[place.slot()]
+    }
+
+    /// Where both take mail.
+    pub fn both(&self) -> Vec<SocketAddr> {
+        self.listen.to_vec()
+    }
+}
+
+/// A next hop that remembers what it got.
+#[derive(Debug, Clone)]
+pub struct Hop {
+    address: SocketAddr,
+    state: Arc<Mutex<Received>>,
+}
+
+#[derive(Debug, Default)]
+struct Received {
+    numbers: BTreeMap<u64, u32>,
+    texts: Vec<Vec<u8>>,
+    damaged: u64,
+}
+
+impl Hop {
+    /// Starts it on a port of its own.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub async fn start() -> Hop {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let sink = Sink::bind(any).await.expect("a port");
+        let address = sink.address().expect("its address");
+        let (sender, mut mails) = mpsc::channel::<Got>(64);
+        tokio::spawn(sink.run(sender));
+        let hop = Hop { address, state: Arc::default() };
+        let state = Arc::clone(&hop.state);
+        tokio::spawn(async move {
+            while let Some(got) = mails.recv().await {
+                let mut state = state.lock().await;
+                match got.arrival.number {
+                    Some(number) => *state.numbers.entry(number).or_default() += 1,
+                    None => state.texts.push(got.message.content.to_vec()),
+                }
+                state.damaged += u64::from(got.arrival.condition == Condition::Damaged);
+            }
+        });
+        hop
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How often each of the numbered mails came.
+    pub async fn numbers(&self) -> BTreeMap<u64, u32> {
+        self.state.lock().await.numbers.clone()
+    }
+
+    /// The texts of the others, in the order of their arrival.
+    pub async fn texts(&self) -> Vec<Vec<u8>> {
+        self.state.lock().await.texts.clone()
+    }
+
+    /// Numbered mails whose body was changed.
+    pub async fn damaged(&self) -> u64 {
+        self.state.lock().await.damaged
+    }
+
+    /// Waits until this many other mails have come.
+    ///
+    /// # Panics
+    /// If they do not come in time.
+    pub async fn wait_for_texts(&self, count: usize, within: Duration) -> Vec<Vec<u8>> {
+        wait_until("the mails to arrive", within, async || {
+            let texts = self.texts().await;
+            (texts.len() >= count).then_some(texts)
+        })
+        .await
+    }
+}
+
+/// Waits until `look` gives something.
+///
+/// # Panics
+/// If that does not come in time.
+pub async fn wait_until<T>(what: &str, within: Duration, look: impl AsyncFn() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {within:?} in vain for {what}");
+        sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,102 @@
+//! The mail relay over real processes: what was acknowledged arrives, whoever is killed.
+
+use std::time::Duration;
+
+use lockstep_tests::mail::{Campaign, Hop, Outcome, RelayPair, note, runtime};
+use lockstep_tests::pair::{A, B, Part, SILENCE};
+
+const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+
+/// Deliveries that may be under way: the relay's default.
+const DELIVERIES: u64 = 20;
+
+fn run(campaign: &Campaign) -> Outcome {
+    runtime().block_on(async {
+        let hop = Hop::start().await;
+        let mut relay = RelayPair::start(RELAY, SILENCE, hop.address(), "");
+        let outcome = campaign.run(&mut relay, &hop).await;
+        note(&format!(
+            "{} mails, {} MiB accepted in {:?}; {} connections lost; {} copies, {} of them sent twice",
+            outcome.accepted.len(),
+            outcome.octets >> 20,
+            outcome.took,
+            outcome.troubles,
+            outcome.copies(),
+            outcome.resent_copies(),
+        ));
+        outcome
+    })
+}
+
+#[track_caller]
+fn check(campaign: &Campaign, outcome: &Outcome) {
+    assert_eq!(outcome.accepted.len() as u64, campaign.mails, "{outcome:?}");
+    assert_eq!(outcome.lost(), [0; 0]);
+    assert_eq!(outcome.damaged, 0);
+    assert_eq!(outcome.given_up, [0; 0]);
+    // A mail comes twice where its sender sent it twice, or where the next hop's answer died
+    // with the killed CoServer.
+    let by_the_hop = outcome.copies() - outcome.resent_copies();
+    assert!(by_the_hop <= DELIVERIES, "{by_the_hop} copies that nobody sent twice");
+    let resent: u64 = outcome.accepted.values().map(|doubts| u64::from(*doubts)).sum();
+    assert!(resent <= campaign.connections as u64, "{resent} mails in doubt");
+    if campaign.kill.is_none() {
+        assert_eq!((outcome.copies(), outcome.troubles), (0, 0));
+    }
+}
+
+fn quick(kill: Option<Part>) -> Campaign {
+    Campaign {
+        mails: 300,
+        least: 1 << 10,
+        most: 256 << 10,
+        connections: 8,
+        kill,
+        within: Duration::from_secs(120),
+    }
+}
+
+fn full(kill: Part) -> Campaign {
+    Campaign {
+        mails: 2000,
+        least: 1 << 10,
+        most: 1 << 20,
+        connections: 8,
+        kill: Some(kill),
+        within: Duration::from_secs(600),
+    }
+}
+
+#[test]
+fn mails_of_all_sizes_arrive_once() {
+    let campaign = quick(None);
+    check(&campaign, &run(&campaign));
+}
+
+#[test]
+fn every_acknowledged_mail_arrives_when_a_is_killed() {
+    let campaign = quick(Some(A));
+    let outcome = run(&campaign);
+    assert!(outcome.troubles > 0);
+    check(&campaign, &outcome);
+}
+
+#[test]
+fn every_acknowledged_mail_arrives_when_b_is_killed() {
+    let campaign = quick(Some(B));
+    let outcome = run(&campaign);
+    assert!(outcome.troubles > 0);
+    check(&campaign, &outcome);
+}
+
+#[test]
+fn two_thousand_mails_up_to_a_mebibyte_when_a_is_killed() {
+    let campaign = full(A);
+    check(&campaign, &run(&campaign));
+}
+
+#[test]
+fn two_thousand_mails_up_to_a_mebibyte_when_b_is_killed() {
+    let campaign = full(B);
+    check(&campaign, &run(&campaign));
+}

@@ -1,0 +1,166 @@
+//! What clients should not do, over real sockets: the relay answers, stays bounded, and goes on.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use lockstep::ids::Place;
+use lockstep_tests::mail::{Campaign, Hop, RelayPair, note, runtime};
+use lockstep_tests::pair::{A, Part, SILENCE};
+
+const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Small bounds, so that they are reached.
+const BOUNDS: &str = "max_message = 65536\nsession_bytes = 1048576\nmax_clients = 40\n";
+
+fn connect(to: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(to).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Reads one line.
+fn line(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while text.last() != Some(&b'\n') {
+        match stream.read(&mut byte) {
+            Ok(1) => text.push(byte[0]),
+            _ => break,
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Says something and reads one line.
+fn ask(stream: &mut TcpStream, text: &str) -> String {
+    stream.write_all(text.as_bytes()).expect("it reads");
+    line(stream)
+}
+
+fn greeted(to: SocketAddr) -> TcpStream {
+    let mut stream = connect(to);
+    assert!(line(&mut stream).starts_with("220 "));
+    assert!(ask(&mut stream, "HELO c\r\n").starts_with("250 "));
+    stream
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(relay: &mut RelayPair, part: Part) -> u64 {
+    let status = format!("/proc/{}/status", relay.pair.process(part).pid());
+    let text = std::fs::read_to_string(status).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// Runs a test's abuse, then sees whether mail still goes through, and the pair is duplex.
+fn survives(abuse: impl FnOnce(&mut RelayPair)) {
+    let runtime = runtime();
+    let hop = runtime.block_on(Hop::start());
+    let mut relay = RelayPair::start(RELAY, SILENCE, hop.address(), BOUNDS);
+    abuse(&mut relay);
+    let campaign = Campaign {
+        mails: 20,
+        least: 1 << 10,
+        most: 32 << 10,
+        connections: 2,
+        kill: None,
+        within: Duration::from_secs(60),
+    };
+    let outcome = runtime.block_on(campaign.run(&mut relay, &hop));
+    assert_eq!((outcome.accepted.len(), outcome.copies()), (20, 0));
+    assert_eq!(relay.pair.status(A).unwrap()["mode"], "duplex");
+}
+
+#[test]
+fn garbage_is_answered_and_ended() {
+    survives(|relay| {
+        let mut state = 1u64;
+        for round in 0..20 {
+            let mut stream = connect(relay.at(Place::BOTH[round % 2]));
+            let bytes: Vec<u8> = (0..20_000)
+                .map(|_| {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    if state >> 61 == 0 { b'\n' } else { (state >> 40) as u8 }
+                })
+                .collect();
+            // It may close before all is written.
+            let _ = stream.write_all(&bytes);
+            let _ = stream.shutdown(Shutdown::Write);
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said);
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.starts_with("220 "), "{said}");
+            for line in said.lines() {
+                assert!(line.len() > 3 && line[..3].bytes().all(|b| b.is_ascii_digit()), "{line}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_flood_of_connections_is_turned_away_politely() {
+    survives(|relay| {
+        let to = relay.at(Place::A);
+        let mut streams: Vec<TcpStream> = (0..300).map(|_| connect(to)).collect();
+        let greetings: Vec<String> = streams.iter_mut().map(line).collect();
+        let count = |code: &str| greetings.iter().filter(|said| said.starts_with(code)).count();
+        assert!((1..=40).contains(&count("220 ")), "{greetings:?}");
+        assert!(count("421 4.3.2 ") > 0, "{greetings:?}");
+        note(&format!("of 300: {} served, {} told to go elsewhere", count("220 "), count("421 ")));
+        // Clients of the other CoServer notice nothing.
+        greeted(relay.at(Place::B));
+    });
+}
+
+#[test]
+fn what_is_too_large_is_refused_and_takes_no_memory() {
+    survives(|relay| {
+        let mut stream = greeted(relay.at(Place::A));
+        assert!(ask(&mut stream, "MAIL FROM:<> SIZE=65537\r\n").starts_with("552 5.3.4"));
+        assert!(ask(&mut stream, "MAIL FROM:<>\r\n").starts_with("250"));
+        assert!(ask(&mut stream, "RCPT TO:<a@example.org>\r\n").starts_with("250"));
+        assert!(ask(&mut stream, "DATA\r\n").starts_with("354"));
+        let before = resident(relay, A);
+        let block = "a line of a mail that is much too large\r\n".repeat(1000);
+        for _ in 0..500 {
+            stream.write_all(block.as_bytes()).expect("it is read, and thrown away");
+        }
+        assert!(ask(&mut stream, ".\r\n").starts_with("552 5.3.4"));
+        let mut endless = greeted(relay.at(Place::B));
+        for _ in 0..200 {
+            endless.write_all(&[b'x'; 32 << 10]).expect("it is read, and thrown away");
+        }
+        assert!(ask(&mut endless, "\r\n").starts_with("500 5.5.2"));
+        let after = resident(relay, A);
+        note(&format!("resident: {before} KiB before 27 MiB of excess, {after} KiB after"));
+        assert!(after < before + 200 * 1024, "{before} KiB before, {after} KiB after");
+    });
+}
+
+#[test]
+fn clients_that_hold_much_share_a_bounded_memory() {
+    survives(|relay| {
+        let part = format!("{}\r\n", "x".repeat(900)).repeat(66);
+        let mut refused = 0;
+        let mut held = Vec::new();
+        for _ in 0..30 {
+            let mut stream = greeted(relay.at(Place::A));
+            if ask(&mut stream, "MAIL FROM:<>\r\n").starts_with("452 4.3.1") {
+                refused += 1;
+                continue;
+            }
+            assert!(ask(&mut stream, "RCPT TO:<a@example.org>\r\n").starts_with("250"));
+            assert!(ask(&mut stream, "DATA\r\n").starts_with("354"));
+            stream.write_all(part.as_bytes()).expect("it is read");
+            held.push(stream);
+        }
+        for stream in &mut held {
+            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            refused += usize::from(line(stream).starts_with("421 4.3.1"));
+        }
+        assert!(refused > 5, "30 half mails of 60 KiB do not fit 1 MiB; {refused} refused");
+    });
+}
