@@ -1,11 +1,13 @@
 //! An always-on SMTP relay, run in lockstep on two CoServers.
 //!
-//! What is here is the relay's deterministic heart. It opens no socket, reads no
-//! clock, draws no random number, starts no thread and iterates over nothing in
+//! The relay's heart is deterministic. It opens no socket, reads no clock, draws
+//! no random number of its own, starts no thread and iterates over nothing in
 //! hash order; all its state is plain data that rkyv can freeze. Bytes go in
 //! with the time, and what is to be done comes out as values.
 //!
 //! # The parts
+//! - [`relay`]: the service, which ties all of the following to redirected
+//!   connections.
 //! - [`smtp::server`]: one session per client; bytes in, replies and whole mails
 //!   out. ESMTP of RFC 5321 with SIZE, PIPELINING, 8BITMIME and
 //!   ENHANCEDSTATUSCODES, and the relay policy.
@@ -13,10 +15,13 @@
 //! - [`smtp::client`]: one session per connection to the next hop; one outcome
 //!   per recipient.
 //! - [`limits`]: every bound, with its reason.
+//! - [`app`], [`cli`], [`demo`]: the configuration, the program and its demonstration.
+//! - [`load`], [`sink`]: what stands on either side of a relay when it is tried: a sender
+//!   that keeps book, a next hop that does. Ordinary programs on ordinary sockets.
 //! - [`net`], [`date`]: networks of the policy, dates from log time.
 //!
 //! # How it is driven
-//! A service keeps a map of server sessions by connection, a map of client
+//! [`relay::Relay`] keeps a map of server sessions by connection, a map of client
 //! sessions by connection, and one [`queue::Queue`]. Then:
 //!
 //! | event | what to do |
@@ -69,8 +74,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod app;
+pub mod cli;
 pub mod date;
+pub mod demo;
 pub mod limits;
+pub mod load;
 pub mod net;
 pub mod queue;
+pub mod relay;
+pub mod sink;
 pub mod smtp;

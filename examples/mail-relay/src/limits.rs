@@ -61,6 +61,20 @@ pub const SERVER_IDLE: u64 = 5 * MINUTE;
 /// for ever; [`MESSAGE_BYTES`] at 3 kB/s fit. Then 421 4.4.2.
 pub const SERVER_DATA: u64 = HOUR;
 
+/// Default for clients at a time on one CoServer. One more: the listener's 421.
+pub const CLIENTS: u32 = 1000;
+/// Default for what all sessions hold together: mails that have not come whole, envelopes,
+/// input not yet looked at and replies not yet taken. Above it MAIL gets 452 4.3.1, and
+/// a session whose input would add to it 421 4.3.1.
+pub const SESSION_BYTES: u64 = 256 * 1024 * 1024;
+/// What a session costs by itself, so that silent ones are counted too.
+pub const SESSION_OVERHEAD: u64 = 1024;
+/// A client whose session is over has this long to take its last replies; then the connection
+/// is broken off.
+pub const LAST_REPLIES: u64 = 30 * SECOND;
+/// Deadlines looked at in one step; the rest follows in the next one, so that none is long.
+pub const ALARMS_PER_STEP: usize = 64;
+
 // ---- what a next hop may say, and how long it may take -------------------------
 
 /// A reply line with its CRLF. RFC 5321 section 4.5.3.1.5 says 512; hops with
@@ -91,6 +105,9 @@ pub const CLIENT_FINAL_DOT: u64 = 10 * MINUTE;
 pub const CLIENT_DATA_MOST: u64 = HOUR;
 /// The answer to QUIT: the mail is done, so nobody waits long for politeness.
 pub const CLIENT_QUIT: u64 = 10 * SECOND;
+/// A connection to the next hop is kept this long after its last mail, for the next one: at
+/// a steady rate connections are made once, and an idle relay holds none.
+pub const HOP_IDLE: u64 = 2 * SECOND;
 /// Lines that begin with a dot up to which the data is sent as slices of the
 /// stored mail; above, one copy is cheaper than many small slices.
 pub const STUFFED_SLICES: usize = 64;

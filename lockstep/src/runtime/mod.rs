@@ -6,14 +6,17 @@
 //! [`link`] keeps many of them up and hands their frames to one consumer.
 //! None of them looks into a frame.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod coserver;
 pub mod entropy;
+pub mod exit;
 pub mod init;
 pub mod keys;
 pub mod link;
+pub mod logging;
 pub mod quic;
 pub mod tls;
 pub mod witness;

@@ -184,3 +184,6 @@ pub fn describe(record: &Record) -> String {
     };
     format!("lineage {}, epoch {}: {members}", record.lineage, record.epoch)
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,13 @@ pub struct Queue {
     hop: HopState,
 }
 
+/// What a frozen queue keeps beside its mails.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub(crate) struct QueueHead {
+    last_number: u64,
+    hop: HopState,
+}
+
 /// One delivery to be made now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -250,6 +257,27 @@ impl Queue {
     /// Every mail, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&QueueId, &QueuedMail)> {
         self.mails.iter()
+    }
+
+    /// What a frozen queue keeps beside its mails.
+    pub(crate) fn head(&self) -> QueueHead {
+        QueueHead { last_number: self.last_number, hop: self.hop.clone() }
+    }
+
+    /// The queue with this head and these mails; everything else follows from them.
+    pub(crate) fn from_parts(
+        head: QueueHead,
+        mails: impl IntoIterator<Item = (QueueId, QueuedMail)>,
+    ) -> Queue {
+        let mut queue = Queue { hop: head.hop, ..Queue::default() };
+        for (id, mail) in mails {
+            if mail.state == MailState::Running {
+                queue.running.insert(id.number, id);
+            }
+            queue.insert(id, mail);
+        }
+        queue.last_number = head.last_number;
+        queue
     }
 
     /// Mails not under delivery, oldest first and so in order of expiry.

@@ -92,6 +92,11 @@ impl Mailbox {
         Mailbox { local: "postmaster".to_owned(), domain: domain.0.clone() }
     }
 
+    /// What it takes of memory, strings and all.
+    pub(crate) fn held_bytes(&self) -> u64 {
+        (size_of::<Mailbox>() + self.local.len() + self.domain.len()) as u64
+    }
+
     /// The part before the last `@`, quotes included.
     pub fn local(&self) -> &str {
         &self.local

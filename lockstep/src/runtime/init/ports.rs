@@ -38,7 +38,10 @@ impl Ports {
         Self { hosts, given: known.into_iter().collect(), from }
     }
 
-    pub(super) fn free(hosts: [IpAddr; 2], known: impl IntoIterator<Item = SocketAddr>) -> Self {
+    pub(in crate::runtime) fn free(
+        hosts: [IpAddr; 2],
+        known: impl IntoIterator<Item = SocketAddr>,
+    ) -> Self {
         Self { hosts, given: known.into_iter().collect(), from: From::Free }
     }
 

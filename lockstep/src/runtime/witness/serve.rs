@@ -101,6 +101,7 @@ impl Loop {
             self.drain();
         }
         self.network.shutdown(CloseCode::SHUTDOWN, "the witness is stopped", within).await;
+        self.store.end().await;
     }
 
     fn report(&self) -> WitnessReport {

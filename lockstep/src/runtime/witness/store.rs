@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crossbeam::channel::{self, Sender};
+use crossbeam::channel::{self, Receiver, Sender};
 use tokio::sync::mpsc;
 
 use crate::digest::Digest;
@@ -32,27 +32,20 @@ impl StoreThread {
         let (jobs, inbox) = channel::bounded(2 * pairs + 1);
         let (outbox, done) = mpsc::channel(pairs + 1);
         let work = move || {
-            for job in inbox {
-                match job {
-                    Job::Replace { present, record } => {
-                        let replaced = store.replace(present, &record);
-                        if let Err(error) = &replaced {
-                            tracing::error!(event = "store_failed", pair = %record.pair, %error);
-                        }
-                        if outbox.blocking_send((record.pair, replaced.is_ok())).is_err() {
-                            return;
-                        }
-                    }
-                    Job::Distrust { pair, told } => {
-                        if let Err(error) = store.distrust(pair, told) {
-                            tracing::error!(event = "store_failed", %pair, %error);
-                        }
-                    }
-                }
-            }
+            carry_out(&mut store, &inbox, &outbox);
+            // Let go of before the end is seen, so that whoever waited for it finds it free.
+            drop(store);
+            drop(outbox);
         };
         std::thread::Builder::new().name("witness-store".into()).spawn(work)?;
         Ok(Self { jobs, done, pairs })
+    }
+
+    /// Waits until everything is written and the store is let go of.
+    pub(super) async fn end(self) {
+        let Self { jobs, mut done, .. } = self;
+        drop(jobs);
+        while done.recv().await.is_some() {}
     }
 
     /// Has the record replaced; the result comes by [`done`](Self::done).
@@ -70,5 +63,30 @@ impl StoreThread {
     /// The next result. `None` if the thread is gone.
     pub(super) async fn done(&mut self) -> Option<(PairId, bool)> {
         self.done.recv().await
+    }
+}
+
+fn carry_out<R: RecordStore>(
+    store: &mut R,
+    jobs: &Receiver<Job>,
+    done: &mpsc::Sender<(PairId, bool)>,
+) {
+    for job in jobs {
+        match job {
+            Job::Replace { present, record } => {
+                let replaced = store.replace(present, &record);
+                if let Err(error) = &replaced {
+                    tracing::error!(event = "store_failed", pair = %record.pair, %error);
+                }
+                if done.blocking_send((record.pair, replaced.is_ok())).is_err() {
+                    return;
+                }
+            }
+            Job::Distrust { pair, told } => {
+                if let Err(error) = store.distrust(pair, told) {
+                    tracing::error!(event = "store_failed", %pair, %error);
+                }
+            }
+        }
     }
 }

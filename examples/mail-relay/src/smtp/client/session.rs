@@ -119,6 +119,12 @@ impl ClientSession {
         self.mail.is_none() && !self.quitting && !self.closed
     }
 
+    /// Whether all of the mail has been given to the caller, and the hop's verdict is awaited:
+    /// from then on nobody but the hop knows whether it has the mail (RFC 1047).
+    pub fn is_data_sent(&self) -> bool {
+        self.awaited.contains(&Awaited::FinalDot)
+    }
+
     /// Whether the session is over.
     pub fn is_closed(&self) -> bool {
         self.closed

@@ -71,6 +71,14 @@ impl RelayPolicy {
             || self.is_domain_allowed(&recipient.domain().to_ascii_lowercase())
     }
 
+    /// Everything that is allowed, in words of which two equal policies have the same: networks
+    /// and domains as they were given.
+    pub fn rules(&self) -> Vec<String> {
+        let networks: BTreeSet<String> = self.networks.iter().map(Network::to_string).collect();
+        let parents = self.parents.iter().map(|domain| format!(".{domain}"));
+        networks.into_iter().chain(self.domains.iter().cloned()).chain(parents).collect()
+    }
+
     fn is_domain_allowed(&self, domain: &str) -> bool {
         self.domains.contains(domain)
             || domain.match_indices('.').any(|(at, _)| self.parents.contains(&domain[at + 1..]))

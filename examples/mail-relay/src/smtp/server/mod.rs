@@ -61,6 +61,8 @@ pub enum Input<'a> {
     Deadline,
     /// The service stops or turns this client away: 421, then close.
     Stop,
+    /// The service has no memory left for what this session holds: 421, then close.
+    NoRoom,
 }
 
 /// What became of an accepted mail.

@@ -42,6 +42,8 @@ pub(super) const CANNOT_VERIFY: Reply =
     reply(252, "2.5.0", "addresses are not verified here; send a mail to try");
 
 pub(super) const STOPPING: Reply = reply(421, "4.3.2", "the service is stopping; try again later");
+pub(super) const NO_ROOM: Reply =
+    reply(421, "4.3.1", "no memory left for this session; try again later");
 pub(super) const IDLE: Reply = reply(421, "4.4.2", "nothing arrived for too long");
 pub(super) const TOO_MANY_ERRORS: Reply = reply(421, "4.7.0", "too many errors");
 pub(super) const TOO_MANY_REFUSALS: Reply = reply(421, "4.7.0", "too many refused recipients");

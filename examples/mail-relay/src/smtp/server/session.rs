@@ -57,6 +57,8 @@ enum Phase {
 struct Envelope {
     from: ReversePath,
     recipients: Vec<Mailbox>,
+    /// What the recipients take, kept beside them because it is asked for often.
+    bytes: u64,
 }
 
 /// Actions of one call. Replies are joined until something else comes, so that
@@ -108,6 +110,7 @@ impl ServerSession {
             Input::Verdict(verdict) => self.on_verdict(env, verdict, &mut out),
             Input::Deadline => self.on_deadline(env, &mut out),
             Input::Stop => self.end(&reply::STOPPING, &mut out),
+            Input::NoRoom => self.end(&reply::NO_ROOM, &mut out),
         }
         out.flush();
         out.actions
@@ -136,11 +139,12 @@ impl ServerSession {
 
     /// Octets this session holds: what a service adds up to bound its memory.
     pub fn held_bytes(&self) -> u64 {
-        let data = match &self.phase {
-            Phase::Data { reader, .. } => reader.held_bytes(),
-            _ => 0,
+        let mail = match &self.phase {
+            Phase::Envelope(envelope) => envelope.bytes,
+            Phase::Data { envelope, reader, .. } => envelope.bytes + reader.held_bytes(),
+            Phase::Ready | Phase::Waiting | Phase::Closed => 0,
         };
-        data + self.held.len() as u64
+        mail + self.held.len() as u64
     }
 
     fn on_data(&mut self, env: Surroundings<'_>, mut bytes: &[u8], out: &mut Output) {
@@ -287,7 +291,7 @@ impl ServerSession {
         if env.room == 0 || size > env.room {
             return Ok(reply::QUEUE_FULL);
         }
-        self.phase = Phase::Envelope(Envelope { from, recipients: Vec::new() });
+        self.phase = Phase::Envelope(Envelope { from, recipients: Vec::new(), bytes: 0 });
         Ok(reply::SENDER_OK)
     }
 
@@ -313,6 +317,7 @@ impl ServerSession {
             self.refusals += 1;
             return Ok(reply::TOO_MANY_RECIPIENTS);
         }
+        envelope.bytes += recipient.held_bytes();
         envelope.recipients.push(recipient);
         Ok(reply::RECIPIENT_OK)
     }

@@ -229,7 +229,8 @@ fn a_mail_too_large_is_refused_when_declared_and_when_it_comes() {
     talk.hears("DATA", "354 ");
     for _ in 0..1000 {
         assert_eq!(talk.say("a line of the mail that has no end"), [""; 0]);
-        assert!(talk.session.held_bytes() <= 4096);
+        // The recipient is held too.
+        assert!(talk.session.held_bytes() <= 4096 + 100);
     }
     talk.hears(".", "552 5.3.4 ");
     assert!(talk.mails.is_empty() && !talk.closed);

@@ -1,0 +1,239 @@
+//! The relay as a program: its section of the configuration, and its devices.
+//!
+//! ```toml
+//! [service]
+//! hostname = "relay.example"              # the relay's own name, the same on both
+//! next_hop = "mail.example.org:25"        # where mail goes, the same on both
+//! listen = ["192.0.2.1:25"]               # where this CoServer takes mail
+//! allow_networks = ["192.0.2.0/24"]       # whose clients may send to anybody
+//! allow_domains = ["example.org"]         # to which anybody may send
+//! ```
+//!
+//! What is left out has the defaults of [`crate::limits`]: `max_message`, `max_recipients`,
+//! `max_clients`, `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`,
+//! `retry_first`, `retry_most`, `give_up`. Everything but `listen` must be the same on both
+//! CoServers; two that differ refuse each other.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use io_redirect::Wrapper;
+use io_redirect::tcp::{TcpOptions, TcpOutside};
+use lockstep::ids::Place;
+use lockstep::runtime::cli::{Application, BuildError, Program};
+use lockstep::runtime::config::{ConfigError, Section};
+use lockstep::runtime::coserver::Devices;
+use lockstep::runtime::init::{Ports, ServiceSections};
+
+use crate::net::Network;
+use crate::relay::{LISTENER, Relay, RelaySettings, SettingsError};
+use crate::smtp::Domain;
+
+/// The program. Its field is what `init` writes; running parts read their files.
+#[derive(Debug, Clone)]
+pub struct RelayApp {
+    /// The next hop that `init` writes down.
+    pub next_hop: String,
+}
+
+impl Default for RelayApp {
+    fn default() -> Self {
+        RelayApp { next_hop: "127.0.0.1:2525".to_owned() }
+    }
+}
+
+impl Application for RelayApp {
+    type Service = Wrapper<Relay>;
+
+    fn program(&self) -> Program {
+        Program {
+            name: "mail-relay",
+            version: env!("CARGO_PKG_VERSION"),
+            about: "An always-on SMTP relay, run in lockstep on two CoServers.",
+        }
+    }
+
+    fn build(&self, _: Place, own: Section) -> Result<(Wrapper<Relay>, Devices), BuildError> {
+        let Configured { settings, listen } = read(own)?;
+        let listen = BTreeMap::from([(LISTENER.to_owned(), listen)]);
+        let options = TcpOptions { listen, ..TcpOptions::default() };
+        let outside =
+            TcpOutside::bind(options).map_err(|error| BuildError::Other(Box::new(error)))?;
+        let service = settings.wrapped().map_err(|error| BuildError::Other(Box::new(error)))?;
+        let table = service.devices().clone();
+        Ok((service, Devices { table, outsides: vec![Box::new(outside)] }))
+    }
+
+    fn init(&self, ports: &mut Ports) -> Result<ServiceSections, Box<dyn Error + Send + Sync>> {
+        let mut section = |place| ports.next(place).map(|listen| self.section(listen));
+        let coservers = [section(Place::A)?, section(Place::B)?];
+        Ok(ServiceSections { coservers, client: String::new() })
+    }
+
+    fn usage(&self) -> &str {
+        "  sink         take mail as a next hop would, and print what comes\n  \
+         demo         start a pair on this host, send mail, kill one CoServer, and show what\n               \
+         happened; also without any command\n\n\
+         sink [--listen ADDR] [--directory DIR] [--die-with-parent]\n\
+         demo [--kill a|b|sequencer|follower|none] [--seconds N] [--rate MAILS_PER_SECOND]\n    \
+         [--size BYTES] [--connections N] [--keep]"
+    }
+}
+
+impl RelayApp {
+    fn section(&self, listen: SocketAddr) -> String {
+        format!(
+            "# The relay's own name, in greetings and trace fields. The same on both.\n\
+             hostname = \"relay.example\"\n\
+             # Where mail goes. The same on both.\n\
+             next_hop = \"{}\"\n\
+             # Where this CoServer takes mail.\n\
+             listen = [\"{listen}\"]\n\
+             # Whose clients may send to anybody, and domains to which anybody may send: \"example.org\",\n\
+             # or \".example.org\" for all below it. The same on both.\n\
+             allow_networks = [\"127.0.0.0/8\"]\n\
+             allow_domains = []\n",
+            self.next_hop
+        )
+    }
+}
+
+/// What the section says.
+#[derive(Debug)]
+pub struct Configured {
+    /// What must be the same on both CoServers.
+    pub settings: RelaySettings,
+    /// Where this one takes mail.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// Reads the section `[service]`.
+///
+/// # Errors
+/// The first thing that is wrong, with its place in the file.
+pub fn read(mut own: Section) -> Result<Configured, ConfigError> {
+    let hostname: String = own.required("hostname", "the relay's own name")?;
+    let hostname = Domain::parse(&hostname).map_err(|error| {
+        let remedy = "write the relay's full name, such as relay.example.org";
+        own.fault("hostname", format!("is no domain: {error}"), remedy)
+    })?;
+    let next_hop: String = own.required("next_hop", "where mail goes, as host:port")?;
+    let mut settings =
+        RelaySettings::new(hostname, &next_hop).map_err(|error| settings_fault(&own, &error))?;
+    let listen: Vec<SocketAddr> =
+        own.required("listen", "the addresses on which this CoServer takes mail")?;
+    if listen.is_empty() || listen.iter().any(|address| address.port() == 0) {
+        let what = "names no address with a port";
+        return Err(own.fault("listen", what, "write at least one, such as [\"192.0.2.1:25\"]"));
+    }
+    policy(&mut own, &mut settings)?;
+    numbers(&mut own, &mut settings)?;
+    own.finish()?;
+    settings.check().map_err(|error| settings_fault(&own, &error))?;
+    Ok(Configured { settings, listen })
+}
+
+fn policy(own: &mut Section, settings: &mut RelaySettings) -> Result<(), ConfigError> {
+    let policy = &mut settings.server.policy;
+    let networks: Option<Vec<String>> =
+        own.optional("allow_networks", "networks whose clients may send to anybody")?;
+    for text in networks.unwrap_or_default() {
+        let network: Network = text.parse().map_err(|error: crate::net::NetworkError| {
+            let error = error.to_string();
+            let (what, remedy) = error.split_once(": ").unwrap_or((&error, "correct it"));
+            own.fault("allow_networks", what, remedy)
+        })?;
+        policy.allow_network(network);
+    }
+    let domains: Option<Vec<String>> =
+        own.optional("allow_domains", "domains to which anybody may send")?;
+    for text in domains.unwrap_or_default() {
+        policy.allow_domain(&text).map_err(|error| {
+            let remedy = "write example.org, or .example.org for everything below it";
+            own.fault("allow_domains", format!("`{text}` is no domain: {error}"), remedy)
+        })?;
+    }
+    Ok(())
+}
+
+fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), ConfigError> {
+    let RelaySettings { server, queue, max_clients, session_bytes, .. } = settings;
+    let octets: [(&'static str, &str, &mut u64); 4] = [
+        ("max_message", "the largest mail, in octets", &mut server.max_message),
+        ("session_bytes", "octets that all sessions may hold together", session_bytes),
+        ("max_queue_mails", "the most mails in the queue", &mut queue.max_mails),
+        ("max_queue_bytes", "the most octets in the queue", &mut queue.max_bytes),
+    ];
+    for (name, meaning, value) in octets {
+        *value = own.optional(name, meaning)?.unwrap_or(*value);
+    }
+    let counts: [(&'static str, &str, &mut u32); 3] = [
+        ("max_recipients", "the most recipients of a mail", &mut server.max_recipients),
+        ("max_clients", "the most clients at a time on one CoServer", max_clients),
+        ("max_deliveries", "the most deliveries at a time", &mut queue.max_deliveries),
+    ];
+    for (name, meaning, value) in counts {
+        *value = own.optional(name, meaning)?.unwrap_or(*value);
+    }
+    let times: [(&'static str, &str, &mut u64); 3] = [
+        ("retry_first", "the pause after a mail's first failure", &mut queue.retry_first),
+        ("retry_most", "the longest such pause", &mut queue.retry_most),
+        ("give_up", "the age at which a mail goes back to its sender", &mut queue.give_up),
+    ];
+    for (name, meaning, value) in times {
+        let given: Option<Duration> = own.optional(name, meaning)?;
+        if let Some(given) = given {
+            *value = u64::try_from(given.as_nanos()).unwrap_or(u64::MAX);
+        }
+    }
+    Ok(())
+}
+
+fn settings_fault(own: &Section, error: &SettingsError) -> ConfigError {
+    let text = error.to_string();
+    let (what, remedy) = text.split_once(": ").unwrap_or((&text, "correct it"));
+    match error {
+        SettingsError::NextHop(_) => own.fault("next_hop", what, remedy),
+        SettingsError::Range { name, .. } => own.fault(name, what, remedy),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(text: &str) -> Result<Configured, String> {
+        read(Section::parse("a.toml", text).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_init_writes_can_be_read() {
+        let text = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
+        let configured = section(&text).unwrap();
+        assert_eq!(configured.listen, ["127.0.0.1:2500".parse::<SocketAddr>().unwrap()]);
+        assert_eq!(configured.settings.server.policy.rules(), ["127.0.0.0/8"]);
+    }
+
+    #[test]
+    fn errors_name_the_line_and_the_remedy() {
+        let good = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
+        let cases = [
+            ("hostname = \"relay.example\"", "hostname = \"a b\"", "`hostname`", "full name"),
+            ("hostname = \"relay.example\"", "", "`hostname", "the relay's own name"),
+            (":2525\"", "\"", "`next_hop`", "host:port"),
+            ("listen = [\"127.0.0.1:2500\"]", "listen = []", "`listen`", "at least one"),
+            ("127.0.0.0/8", "127.0.0.1/8", "`allow_networks`", "127.0.0.0/8"),
+            ("allow_domains = []", "allow_domains = [\"*.a\"]", "`allow_domains`", ".example.org"),
+            ("allow_domains = []", "max_message = 5", "`max_message`", "choose between"),
+            ("allow_domains = []", "retry_first = \"3h\"", "`retry_first`", "choose between"),
+            ("allow_domains = []", "max_mesage = 5", "`max_mesage`", "max_message"),
+        ];
+        for (from, to, names, remedy) in cases {
+            let error = section(&good.replace(from, to)).unwrap_err();
+            assert!(error.starts_with("a.toml:"), "{error}");
+            assert!(error.contains(names) && error.contains(remedy), "{error}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What was promised and what was kept.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use lockstep::ids::Place;
+use tokio::time::Instant;
+
+/// Replies within this time after the kill are "during" it: many times what the pair needs.
+pub(super) const DURING: Duration = Duration::from_secs(1);
+
+/// One mail's story.
+#[derive(Debug, Default, Clone, Copy)]
+struct Mail {
+    accepted: bool,
+    /// Its data had gone out whole, without an answer, this often.
+    doubts: u32,
+    delivered: u32,
+}
+
+/// Before, during or after the kill.
+#[derive(Debug)]
+pub(super) struct Phase {
+    pub(super) latency: Histogram<u64>,
+    /// Between two replies.
+    pub(super) longest_gap: Duration,
+}
+
+impl Phase {
+    fn new() -> Phase {
+        #[expect(clippy::expect_used, reason = "the bounds are constants in order")]
+        let latency = Histogram::new_with_bounds(1, 600_000_000, 3).expect("bounds in order");
+        Phase { latency, longest_gap: Duration::ZERO }
+    }
+}
+
+/// The kill.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kill {
+    pub(super) at: Instant,
+    pub(super) place: Place,
+    pub(super) was_sequencer: bool,
+}
+
+/// The book.
+#[derive(Debug)]
+pub(super) struct Book {
+    pub(super) begun: Instant,
+    mails: BTreeMap<u64, Mail>,
+    pub(super) phases: [Phase; 3],
+    pub(super) kill: Option<Kill>,
+    last_reply: Option<Instant>,
+    /// Mails handed to the senders.
+    pub(super) sent: u64,
+    pub(super) accepted: u64,
+    pub(super) accepted_by: [u64; 2],
+    pub(super) delivered: u64,
+    pub(super) copies: u64,
+    pub(super) damaged: u64,
+    pub(super) strangers: u64,
+    pub(super) troubles: u64,
+    pub(super) refused_for_now: u64,
+    pub(super) refused: u64,
+    pub(super) given_up: u64,
+    /// Latest second, for the progress line.
+    pub(super) second: Phase,
+}
+
+impl Book {
+    pub(super) fn new(begun: Instant) -> Book {
+        Book {
+            begun,
+            mails: BTreeMap::new(),
+            phases: [Phase::new(), Phase::new(), Phase::new()],
+            kill: None,
+            last_reply: None,
+            sent: 0,
+            accepted: 0,
+            accepted_by: [0; 2],
+            delivered: 0,
+            copies: 0,
+            damaged: 0,
+            strangers: 0,
+            troubles: 0,
+            refused_for_now: 0,
+            refused: 0,
+            given_up: 0,
+            second: Phase::new(),
+        }
+    }
+
+    pub(super) fn on_kill(&mut self, place: Place, was_sequencer: bool) {
+        self.kill = Some(Kill { at: Instant::now(), place, was_sequencer });
+    }
+
+    pub(super) fn on_accepted(
+        &mut self,
+        number: u64,
+        at: Instant,
+        latency: Duration,
+        target: usize,
+        doubts: u32,
+    ) {
+        let mail = self.mails.entry(number).or_default();
+        mail.accepted = true;
+        mail.doubts = doubts;
+        self.accepted += 1;
+        self.accepted_by[target.min(1)] += 1;
+        let micros = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        let gap = self.last_reply.map_or(Duration::ZERO, |last| at.duration_since(last));
+        let phase = self.phase_of(at);
+        self.phases[phase].latency.saturating_record(micros);
+        // A gap that the kill falls into, or that ends during it, belongs to it.
+        let phase = self.phase_of_gap(at);
+        for phase in [&mut self.phases[phase], &mut self.second] {
+            phase.longest_gap = phase.longest_gap.max(gap);
+        }
+        self.second.latency.saturating_record(micros);
+        self.last_reply = Some(at);
+    }
+
+    fn phase_of(&self, at: Instant) -> usize {
+        match self.kill {
+            Some(kill) if at < kill.at => 0,
+            Some(kill) if at < kill.at + DURING => 1,
+            Some(_) => 2,
+            None => 0,
+        }
+    }
+
+    fn phase_of_gap(&self, end: Instant) -> usize {
+        let begin = self.last_reply.unwrap_or(end);
+        match self.kill {
+            Some(kill) if begin <= kill.at + DURING && end >= kill.at => 1,
+            _ => self.phase_of(end),
+        }
+    }
+
+    pub(super) fn on_delivered(&mut self, number: u64, sound: bool) {
+        let mail = self.mails.entry(number).or_default();
+        mail.delivered += 1;
+        self.damaged += u64::from(!sound);
+        match mail.delivered {
+            1 => self.delivered += 1,
+            _ => self.copies += 1,
+        }
+    }
+
+    pub(super) fn on_refused(&mut self, for_good: bool) {
+        if for_good {
+            self.refused += 1;
+        } else {
+            self.refused_for_now += 1;
+        }
+    }
+
+    /// Answered with 250 and not at the next hop.
+    pub(super) fn lost(&self) -> u64 {
+        self.count(|mail| mail.accepted && mail.delivered == 0)
+    }
+
+    /// Mails that came twice and whose sender had sent them twice.
+    pub(super) fn resent_copies(&self) -> u64 {
+        let of = |mail: &Mail| u64::from(mail.doubts.min(mail.delivered.saturating_sub(1)));
+        self.mails.values().map(of).sum()
+    }
+
+    /// At the next hop without an answer to the sender.
+    pub(super) fn unanswered(&self) -> u64 {
+        self.count(|mail| !mail.accepted && mail.delivered > 0)
+    }
+
+    fn count(&self, holds: impl Fn(&Mail) -> bool) -> u64 {
+        self.mails.values().filter(|mail| holds(mail)).count() as u64
+    }
+
+    /// Everything that was handed to the senders has been answered and has come.
+    pub(super) fn is_settled(&self) -> bool {
+        self.accepted + self.refused + self.given_up >= self.sent && self.lost() == 0
+    }
+
+    /// Nothing lost, nothing damaged, nothing refused.
+    pub(super) fn is_kept(&self) -> bool {
+        self.lost() == 0
+            && self.damaged == 0
+            && self.refused == 0
+            && self.given_up == 0
+            && self.accepted > 0
+    }
+}

@@ -1,0 +1,299 @@
+//! The processes: next hop, witness, two CoServers. All of them die with this one.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use lockstep::ids::Place;
+use lockstep::runtime::control::{AskError, ask};
+use lockstep::runtime::init::{InitError, Plan};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::say;
+use crate::app::RelayApp;
+
+/// Until the pair is duplex.
+const FORMATION: Duration = Duration::from_secs(20);
+/// An answer at a control socket.
+const ANSWER: Duration = Duration::from_secs(2);
+/// A process told to end.
+const ENDING: Duration = Duration::from_secs(3);
+
+/// The demonstration cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CrewError {
+    /// The operating system.
+    #[error("the operating system refuses what the demonstration needs: {0}")]
+    System(#[from] io::Error),
+    /// The configuration.
+    #[error("the pair's configuration cannot be written")]
+    Init(#[from] InitError),
+    /// A process does not say what it should.
+    #[error("{name} did not start; it said:\n{log}")]
+    NotStarted {
+        /// Which.
+        name: &'static str,
+        /// The end of its log.
+        log: String,
+    },
+    /// A process ended that was not to.
+    #[error("{name} ended by itself; it said:\n{log}")]
+    Ended {
+        /// Which.
+        name: &'static str,
+        /// The end of its log.
+        log: String,
+    },
+    /// No answer.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// Nobody orders the inputs.
+    #[error("no CoServer says that it is the sequencer: {0}")]
+    NoSequencer(String),
+    /// By a signal.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// What the next hop says of a mail.
+pub(super) struct Delivered {
+    pub(super) number: Option<u64>,
+    pub(super) run: String,
+    pub(super) sound: bool,
+}
+
+struct Member {
+    name: &'static str,
+    child: Child,
+    /// It was killed on purpose.
+    killed: bool,
+}
+
+/// The processes and their directory.
+pub(super) struct Crew {
+    directory: Option<TempDir>,
+    path: PathBuf,
+    keep: bool,
+    sink: Lines<BufReader<ChildStdout>>,
+    listen: [SocketAddr; 2],
+    /// Next hop, witness, `a`, `b`.
+    members: Vec<Member>,
+}
+
+const NAMES: [&str; 4] = ["next-hop", "witness", "a", "b"];
+
+impl Crew {
+    pub(super) async fn start(keep: bool) -> Result<Crew, CrewError> {
+        let directory = tempfile::Builder::new().prefix("mail-relay-demo-").tempdir()?;
+        let path = directory.path().join("pair");
+        let logs = directory.path().to_owned();
+        let sink_args = ["sink", "--listen", "127.0.0.1:0", "--die-with-parent"];
+        let mut hop = spawn(NAMES[0], &sink_args, &logs, Stdio::piped())?;
+        let stdout = hop.child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+        let mut sink = BufReader::new(stdout).lines();
+        let first = timeout(FORMATION, sink.next_line()).await;
+        let address = first.ok().transpose()?.flatten();
+        let Some(address) =
+            address.and_then(|line| Some(line.strip_prefix("listening ")?.to_owned()))
+        else {
+            return Err(CrewError::NotStarted { name: NAMES[0], log: log(&logs, NAMES[0]) });
+        };
+        let mut plan = Plan::new(&path);
+        plan.free_ports = true;
+        let app = RelayApp { next_hop: address };
+        let mut listen = Vec::new();
+        plan.write(|ports| {
+            use lockstep::runtime::cli::Application as _;
+            app.init(ports)
+        })?;
+        for place in Place::BOTH {
+            listen.push(listen_address(&path.join(format!("{place}.toml")))?);
+        }
+        let mut crew = Crew {
+            directory: Some(directory),
+            path,
+            keep,
+            sink,
+            listen: [listen[0], listen[1]],
+            members: vec![hop],
+        };
+        for name in &NAMES[1..] {
+            crew.run(name, &logs)?;
+        }
+        crew.wait_for_duplex().await?;
+        Ok(crew)
+    }
+
+    fn run(&mut self, name: &'static str, logs: &Path) -> Result<(), CrewError> {
+        let command = if name == "witness" { "witness" } else { "coserver" };
+        let config = self.path.join(format!("{name}.toml"));
+        let config = config.to_string_lossy();
+        let args = [command, "--config", &config, "--die-with-parent"];
+        self.members.push(spawn(name, &args, logs, Stdio::null())?);
+        Ok(())
+    }
+
+    async fn wait_for_duplex(&mut self) -> Result<(), CrewError> {
+        let deadline = Instant::now() + FORMATION;
+        loop {
+            self.check()?;
+            let duplex = Place::BOTH
+                .iter()
+                .all(|place| self.status(*place).is_ok_and(|status| status["mode"] == "duplex"));
+            if duplex {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let log = format!("{}{}", self.log("a"), self.log("b"));
+                return Err(CrewError::NotStarted { name: "the pair", log });
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Says who is there.
+    pub(super) fn introduce(&self) {
+        let pids: Vec<String> = self
+            .members
+            .iter()
+            .map(|member| format!("{} {}", member.name, member.child.id().unwrap_or(0)))
+            .collect();
+        say(&format!("processes: {}", pids.join(", ")));
+        let [a, b] = self.listen;
+        say(&format!("the pair is duplex; a takes mail at {a}, b at {b}\n"));
+    }
+
+    pub(super) fn listen(&self) -> [SocketAddr; 2] {
+        self.listen
+    }
+
+    /// A name for this run's mails.
+    pub(super) fn run_name(&self) -> String {
+        let directory = self.directory.as_ref().map(|directory| directory.path().to_owned());
+        let name =
+            directory.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let name = name.unwrap_or_default();
+        format!("run{}", name.rsplit('-').next().unwrap_or_default())
+    }
+
+    fn status(&self, place: Place) -> Result<serde_json::Value, AskError> {
+        ask(&self.path.join(place.to_string()), "status", ANSWER)
+    }
+
+    pub(super) fn sequencer(&self) -> Result<Place, CrewError> {
+        let mut said = String::new();
+        for place in Place::BOTH {
+            match self.status(place) {
+                Ok(status) if status["role"] == "sequencer" => return Ok(place),
+                Ok(status) => said.push_str(&format!("{place} is {} ", status["role"])),
+                Err(error) => said.push_str(&format!("{place}: {error} ")),
+            }
+        }
+        Err(CrewError::NoSequencer(said))
+    }
+
+    /// SIGKILL: no handler runs, nothing is said to anybody.
+    pub(super) fn kill(&mut self, place: Place) -> Result<(), CrewError> {
+        let member = &mut self.members[2 + place.slot()];
+        member.killed = true;
+        member.child.start_kill()?;
+        Ok(())
+    }
+
+    /// Whether everybody is there who should be.
+    pub(super) fn check(&mut self) -> Result<(), CrewError> {
+        let logs = self.logs();
+        for member in self.members.iter_mut().filter(|member| !member.killed) {
+            if member.child.try_wait()?.is_some() {
+                let name = member.name;
+                return Err(CrewError::Ended { name, log: log(&logs, name) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The next mail that comes out. Cancelling it loses none.
+    pub(super) async fn next_mail(&mut self) -> Result<Delivered, CrewError> {
+        let line = self.sink.next_line().await?;
+        let Some(line) = line else {
+            return Err(CrewError::Ended { name: NAMES[0], log: self.log(NAMES[0]) });
+        };
+        let words: Vec<&str> = line.split(' ').collect();
+        Ok(match words[..] {
+            ["mail", number, run, condition, _] => Delivered {
+                number: number.parse().ok(),
+                run: run.to_owned(),
+                sound: condition == "sound",
+            },
+            _ => Delivered { number: None, run: String::new(), sound: false },
+        })
+    }
+
+    /// Everybody ends in good order, then everything is removed.
+    pub(super) async fn end(&mut self) {
+        for place in Place::BOTH {
+            let _ = ask(&self.path.join(place.to_string()), "stop", ANSWER);
+        }
+        let _ = ask(&self.path.join("witness"), "stop", ANSWER);
+        // The next hop has nothing to finish.
+        let _ = self.members[0].child.start_kill();
+        for member in &mut self.members {
+            if timeout(ENDING, member.child.wait()).await.is_err() {
+                let _ = member.child.kill().await;
+            }
+        }
+        if let Some(directory) = self.directory.take() {
+            if self.keep {
+                say(&format!("configuration and logs are in {}", directory.keep().display()));
+            } else {
+                drop(directory);
+            }
+        }
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).to_owned()
+    }
+
+    fn log(&self, name: &str) -> String {
+        log(&self.logs(), name)
+    }
+}
+
+fn spawn(
+    name: &'static str,
+    args: &[&str],
+    logs: &Path,
+    stdout: Stdio,
+) -> Result<Member, CrewError> {
+    let log = std::fs::File::create(logs.join(format!("{name}.log")))?;
+    let child = Command::new(std::env::current_exe()?)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(stdout)
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()?;
+    Ok(Member { name, child, killed: false })
+}
+
+/// The last lines of a process's log.
+fn log(directory: &Path, name: &str) -> String {
+    let text = std::fs::read_to_string(directory.join(format!("{name}.log"))).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(20);
+    lines[from..].iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Where a CoServer takes mail, as `init` wrote it.
+fn listen_address(file: &Path) -> Result<SocketAddr, CrewError> {
+    let text = std::fs::read_to_string(file)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("listen = [\""));
+    let address = line.and_then(|line| line.strip_suffix("\"]")).and_then(|text| text.parse().ok());
+    address.ok_or_else(|| io::Error::other("the configuration has no listen address").into())
+}

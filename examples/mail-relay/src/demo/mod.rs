@@ -1,0 +1,252 @@
+//! The demonstration: a pair, its witness and a next hop as processes on this host, mail at
+//! a steady rate, and a SIGKILL in the middle.
+//!
+//! Everything is what it would be in earnest: the processes know each other only over their
+//! sockets, and the sender is an ordinary SMTP client that turns to the other CoServer when
+//! its connection is lost.
+
+mod book;
+mod crew;
+mod report;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lockstep::ids::Place;
+use lockstep::runtime::exit::Exit;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::load::{self, Event, Job, Plan};
+use crate::smtp::Domain;
+use book::Book;
+use crew::{Crew, Delivered};
+
+pub use crew::CrewError;
+
+/// What to show.
+#[derive(Debug, Clone)]
+pub struct DemoOptions {
+    /// Who is killed.
+    pub victim: Victim,
+    /// For how long mail is sent; the kill comes in the middle.
+    pub seconds: u64,
+    /// Mails a second.
+    pub rate: u64,
+    /// Octets of a mail.
+    pub size: usize,
+    /// Connections that send.
+    pub connections: usize,
+    /// Leave the temporary directory, with configuration and logs.
+    pub keep: bool,
+}
+
+impl Default for DemoOptions {
+    fn default() -> Self {
+        DemoOptions {
+            victim: Victim::Sequencer,
+            seconds: 20,
+            rate: 50,
+            size: 4096,
+            connections: 6,
+            keep: false,
+        }
+    }
+}
+
+/// Who is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Victim {
+    /// Whoever orders the inputs at that moment.
+    Sequencer,
+    /// The other one.
+    Follower,
+    /// The one at this place.
+    At(Place),
+    /// Nobody.
+    None,
+}
+
+impl Victim {
+    /// Reads `a`, `b`, `sequencer`, `follower` or `none`.
+    pub fn parse(text: &str) -> Option<Victim> {
+        Some(match text {
+            "a" => Victim::At(Place::A),
+            "b" => Victim::At(Place::B),
+            "sequencer" => Victim::Sequencer,
+            "follower" => Victim::Follower,
+            "none" => Victim::None,
+            _ => return None,
+        })
+    }
+
+    fn place(self, sequencer: Place) -> Option<Place> {
+        match self {
+            Victim::Sequencer => Some(sequencer),
+            Victim::Follower => Some(sequencer.other()),
+            Victim::At(place) => Some(place),
+            Victim::None => None,
+        }
+    }
+}
+
+/// An option makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("--{name} {value}: choose between {least} and {most}")]
+pub struct BadOption {
+    name: &'static str,
+    value: u64,
+    least: u64,
+    most: u64,
+}
+
+impl DemoOptions {
+    /// Whether the numbers make sense.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check(&self) -> Result<(), BadOption> {
+        for (name, value, least, most) in [
+            ("seconds", self.seconds, 4, 600),
+            ("rate", self.rate, 1, 5000),
+            ("size", self.size as u64, 1, 8 * 1024 * 1024),
+            ("connections", self.connections as u64, 1, 500),
+        ] {
+            if value < least || value > most {
+                return Err(BadOption { name, value, least, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// After the last mail was sent, what is still on its way has this long.
+const LAST_MAILS: Duration = Duration::from_secs(15);
+
+/// An answer that takes longer makes the sender turn to the other CoServer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A printed line, for whoever watches. Nobody to tell if that fails.
+fn say(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{text}");
+    let _ = out.flush();
+}
+
+/// Runs the demonstration. The exit code says whether all was kept that was promised.
+///
+/// # Errors
+/// If the processes cannot be started, or do not form a pair.
+pub async fn run(options: DemoOptions) -> Result<Exit, CrewError> {
+    say("mail-relay: one relay on two CoServers; a mail that was answered with 250 is on both.\n");
+    let mut crew = Crew::start(options.keep).await?;
+    crew.introduce();
+    let result = tokio::select! {
+        book = perform(&options, &mut crew) => book,
+        signal = lockstep::runtime::cli::terminated() => {
+            signal.map_err(CrewError::System)?;
+            crew.end().await;
+            return Err(CrewError::Interrupted);
+        }
+    };
+    crew.end().await;
+    let book = result?;
+    say(&report::summary(&book));
+    Ok(if book.is_kept() { Exit::Done } else { Exit::Software })
+}
+
+/// Sends, kills, and waits for what is on its way.
+async fn perform(options: &DemoOptions, crew: &mut Crew) -> Result<Book, CrewError> {
+    let run = crew.run_name();
+    let (jobs, queue) = mpsc::channel(options.connections * 4);
+    let (events, mut happened) = mpsc::unbounded_channel();
+    let plan = plan(options, crew.listen())?;
+    let _senders = load::start(plan, queue, events);
+    let begun = Instant::now();
+    let mut book = Book::new(begun);
+    let mut sending = Some(Box::pin(feed(options.clone(), run.clone(), jobs)));
+    let kill_at = begun + Duration::from_secs(options.seconds) / 2;
+    let mut killing = options.victim != Victim::None;
+    let mut deadline = None;
+    let mut seconds = interval(Duration::from_secs(1));
+    seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    seconds.tick().await;
+    say(&report::heading());
+    loop {
+        tokio::select! {
+            event = happened.recv() => if let Some(event) = event { take_event(&mut book, event) },
+            delivered = crew.next_mail() => match delivered? {
+                Delivered { number: Some(number), run: of, sound } if of == run => {
+                    book.on_delivered(number, sound);
+                }
+                _ => book.strangers += 1,
+            },
+            sent = async { sending.as_mut().unwrap_or_else(|| unreachable!()).await },
+                if sending.is_some() =>
+            {
+                sending = None;
+                book.sent = sent;
+                deadline = Some(Instant::now() + LAST_MAILS);
+            }
+            () = sleep_until(kill_at), if killing => {
+                killing = false;
+                let sequencer = crew.sequencer()?;
+                if let Some(place) = options.victim.place(sequencer) {
+                    book.on_kill(place, place == sequencer);
+                    crew.kill(place)?;
+                    say(&report::killed(&book));
+                }
+            }
+            _ = seconds.tick() => {
+                say(&report::progress(&mut book));
+                crew.check()?;
+            }
+        }
+        let over = deadline.is_some_and(|deadline| book.is_settled() || Instant::now() > deadline);
+        if over {
+            return Ok(book);
+        }
+    }
+}
+
+fn plan(options: &DemoOptions, targets: [SocketAddr; 2]) -> Result<Plan, CrewError> {
+    let hostname = Domain::parse("sender.example").map_err(std::io::Error::other)?;
+    Ok(Plan {
+        targets: targets.to_vec(),
+        connections: options.connections,
+        patience: PATIENCE,
+        give_up: Duration::from_secs(30),
+        hostname,
+    })
+}
+
+/// Hands mails to the senders, each at its time, and says how many there were.
+async fn feed(options: DemoOptions, run: String, jobs: mpsc::Sender<Job>) -> u64 {
+    let begun = Instant::now();
+    let total = options.seconds * options.rate;
+    for number in 0..total {
+        let due = begun
+            + Duration::from_secs(1) * u32::try_from(number).unwrap_or(u32::MAX)
+                / u32::try_from(options.rate).unwrap_or(1);
+        sleep_until(due).await;
+        let Ok(delivery) = load::mail(&run, number, options.size, "demo.example") else {
+            return number;
+        };
+        if jobs.send(Job { delivery }).await.is_err() {
+            return number;
+        }
+    }
+    total
+}
+
+fn take_event(book: &mut Book, event: Event) {
+    match event {
+        Event::Accepted { number, at, latency, target, doubts } => {
+            book.on_accepted(number, at, latency, target, doubts);
+        }
+        Event::Refused { for_good, .. } => book.on_refused(for_good),
+        Event::Trouble { .. } => book.troubles += 1,
+        Event::GivenUp { .. } => book.given_up += 1,
+    }
+}

@@ -1,0 +1,147 @@
+//! What a person wants to know, in words and figures.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::book::{Book, DURING};
+
+/// Above the lines of progress.
+pub(super) fn heading() -> String {
+    "  second   accepted   delivered   on the way   this second: p50 ms   max ms   longest gap ms"
+        .to_owned()
+}
+
+/// One line a second.
+pub(super) fn progress(book: &mut Book) -> String {
+    let second = book.begun.elapsed().as_secs_f64().round();
+    let latency = &book.second.latency;
+    let line = format!(
+        "  {second:>6}   {:>8}   {:>9}   {:>10}   {:>19}   {:>6}   {:>14}",
+        book.accepted,
+        book.delivered,
+        book.accepted.saturating_sub(book.delivered),
+        ms(latency.value_at_quantile(0.5)),
+        ms(latency.max()),
+        gap(book.second.longest_gap),
+    );
+    book.second.latency.reset();
+    book.second.longest_gap = Duration::ZERO;
+    line
+}
+
+/// The line at the kill.
+pub(super) fn killed(book: &Book) -> String {
+    let Some(kill) = book.kill else { return String::new() };
+    let role = if kill.was_sequencer { "sequencer" } else { "follower" };
+    format!("  ------ SIGKILL to CoServer {}, the {role} ------", kill.place)
+}
+
+/// The end.
+pub(super) fn summary(book: &Book) -> String {
+    let mut text = String::from("\nWhat became of the mails\n");
+    let mut row = |name: &str, count: u64, note: &str| {
+        let _ = writeln!(text, "  {name:<22}{count:>8}   {note}");
+    };
+    let [by_a, by_b] = book.accepted_by;
+    row("accepted", book.accepted, &format!("answered with 250: {by_a} by a, {by_b} by b"));
+    row(
+        "delivered",
+        book.delivered,
+        "at the next hop, whole and unchanged where not said otherwise",
+    );
+    row("lost", book.lost(), "accepted, and not at the next hop");
+    row("arrived more than once", book.copies, duplicate_note(book));
+    if book.copies > 0 {
+        let resent = book.resent_copies();
+        row("  of these", resent, "were sent twice: the connection died before the answer came");
+        let hop = book.copies.saturating_sub(resent);
+        row("  of these", hop, "were under delivery: the next hop's answer died with the CoServer");
+    }
+    for (name, count) in [
+        ("damaged", book.damaged),
+        ("refused for good", book.refused),
+        ("given up by sender", book.given_up),
+        ("put off (4xx)", book.refused_for_now),
+        ("not of this run", book.strangers),
+        ("delivered, no answer", book.unanswered()),
+    ] {
+        if count > 0 {
+            row(name, count, "");
+        }
+    }
+    text.push_str(&timing(book));
+    text.push_str(verdict(book));
+    text
+}
+
+fn duplicate_note(book: &Book) -> &'static str {
+    if book.copies == 0 {
+        "allowed only where an answer was under way when the CoServer died"
+    } else {
+        "allowed: whoever misses an answer must send again (RFC 1047)"
+    }
+}
+
+fn timing(book: &Book) -> String {
+    let mut text = String::from("\nHow long it took, in milliseconds\n");
+    let _ = writeln!(
+        text,
+        "  {:<28}{:>8}{:>10}{:>10}{:>10}{:>24}",
+        "end of the mail to its 250", "mails", "p50", "p99", "max", "longest gap in replies"
+    );
+    let during = format!("during ({} s from the kill)", DURING.as_secs());
+    let names: &[&str] = if book.kill.is_some() {
+        &["before the kill", &during, "after"]
+    } else {
+        &["all the time"]
+    };
+    for (name, phase) in names.iter().zip(&book.phases) {
+        let Quantiles { p50, p99, max } = quantiles(&phase.latency);
+        let _ = writeln!(
+            text,
+            "  {name:<28}{:>8}{p50:>10}{p99:>10}{max:>10}{:>24}",
+            phase.latency.len(),
+            gap(phase.longest_gap),
+        );
+    }
+    let _ = writeln!(
+        text,
+        "  (connections lost or refused by the sender's count: {}; each turned to the other CoServer)",
+        book.troubles
+    );
+    text
+}
+
+fn verdict(book: &Book) -> &'static str {
+    match (book.is_kept(), book.kill.is_some()) {
+        (true, true) => {
+            "\nNothing was lost: every mail that was accepted arrived, before, during and after the kill."
+        }
+        (true, false) => "\nNothing was lost: every mail that was accepted arrived.",
+        (false, _) => "\nNOT KEPT: see lost, damaged, refused and given up above.",
+    }
+}
+
+struct Quantiles {
+    p50: String,
+    p99: String,
+    max: String,
+}
+
+fn quantiles(latency: &Histogram<u64>) -> Quantiles {
+    Quantiles {
+        p50: ms(latency.value_at_quantile(0.5)),
+        p99: ms(latency.value_at_quantile(0.99)),
+        max: ms(latency.max()),
+    }
+}
+
+fn ms(micros: u64) -> String {
+    format!("{:.1}", micros as f64 / 1000.0)
+}
+
+fn gap(span: Duration) -> String {
+    format!("{:.1}", span.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,172 @@
+//! One client's connection.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use io_redirect::Io;
+use io_redirect::tcp::ConnId;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::backlog::Backlog;
+use super::post::Post;
+use super::settings::RelaySettings;
+use crate::limits;
+use crate::smtp::server::{Action, Input, ServerSession, Surroundings, Verdict};
+
+/// A session, and what waits on either side of it.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub(super) struct Inbound {
+    pub(super) session: ServerSession,
+    /// Replies that the client has not taken. While there are any, nothing is read.
+    backlog: Backlog,
+    /// What came meanwhile; the device sends no more than its window.
+    input: VecDeque<Bytes>,
+    /// The client sends nothing more.
+    peer_closed: bool,
+    /// The session is over, and until then the last replies may be taken.
+    closing_until: Option<u64>,
+    /// What of this is in [`Post::held`].
+    pub(super) counted: u64,
+    /// What is entered for it in the alarms.
+    pub(super) alarm: Option<u64>,
+}
+
+/// What happens to a client's connection.
+pub(super) enum Event {
+    /// Bytes came.
+    Received(Bytes),
+    /// The client sends nothing more.
+    PeerClosed,
+    /// Its time may have come.
+    Deadline,
+    /// There may be room for replies.
+    GoOn,
+}
+
+impl Inbound {
+    /// A session with its greeting.
+    pub(super) fn open(
+        io: &Io<'_>,
+        settings: &RelaySettings,
+        post: &mut Post,
+        peer: IpAddr,
+    ) -> Inbound {
+        let env = Surroundings { config: &settings.server, now: io.now().0, room: 0 };
+        let (session, greeting) = ServerSession::open(env, peer);
+        post.counters.clients += 1;
+        let mut row = Inbound {
+            session,
+            backlog: Backlog::default(),
+            input: VecDeque::new(),
+            peer_closed: false,
+            closing_until: None,
+            counted: 0,
+            alarm: None,
+        };
+        row.carry_out(io, settings, post, greeting);
+        row
+    }
+
+    /// Takes one event. True when the connection has been let go.
+    pub(super) fn on_event(
+        &mut self,
+        io: &mut Io<'_>,
+        conn: ConnId,
+        settings: &RelaySettings,
+        post: &mut Post,
+        event: Event,
+    ) -> bool {
+        match event {
+            Event::Received(bytes) => self.input.push_back(bytes),
+            Event::PeerClosed => self.peer_closed = true,
+            Event::Deadline if self.closing_until.is_some_and(|until| until <= io.now().0) => {
+                io.tcp().reset(conn);
+                return true;
+            }
+            Event::Deadline => self.give(io, settings, post, Input::Deadline),
+            Event::GoOn => {}
+        }
+        self.go_on(io, conn, settings, post);
+        self.count(post);
+        if post.held > settings.session_bytes && !self.session.is_closed() {
+            post.counters.out_of_memory += 1;
+            self.give(io, settings, post, Input::NoRoom);
+            self.input.clear();
+            self.backlog.flush(io, conn);
+            self.count(post);
+        }
+        let done = self.session.is_closed() || (self.peer_closed && self.input.is_empty());
+        let over = done && self.backlog.is_empty();
+        if over {
+            io.tcp().close(conn);
+        } else if done {
+            let until = io.now().0.saturating_add(limits::LAST_REPLIES);
+            self.closing_until.get_or_insert(until);
+        }
+        over
+    }
+
+    /// When to give [`Event::Deadline`].
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.closing_until.into_iter().chain(self.session.deadline()).min()
+    }
+
+    /// Looks at what has come, as long as the client takes its replies.
+    fn go_on(&mut self, io: &mut Io<'_>, conn: ConnId, settings: &RelaySettings, post: &mut Post) {
+        loop {
+            self.backlog.flush(io, conn);
+            if !self.backlog.is_empty() {
+                return;
+            }
+            let Some(bytes) = self.input.pop_front() else { return };
+            self.give(io, settings, post, Input::Data(&bytes));
+            io.tcp().consume(conn, bytes.len());
+        }
+    }
+
+    fn give(&mut self, io: &Io<'_>, settings: &RelaySettings, post: &mut Post, input: Input<'_>) {
+        let env = post.surroundings(settings, io.now().0);
+        let actions = self.session.handle(env, input);
+        self.carry_out(io, settings, post, actions);
+    }
+
+    fn carry_out(
+        &mut self,
+        io: &Io<'_>,
+        settings: &RelaySettings,
+        post: &mut Post,
+        actions: Vec<Action>,
+    ) {
+        let now = io.now().0;
+        let mut actions = VecDeque::from(actions);
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Reply(bytes) => self.backlog.push(bytes),
+                Action::Accepted(mail) => {
+                    let id = post.submit(settings, now, *mail).map(|id| id.to_string());
+                    let verdict = match &id {
+                        Ok(id) => Verdict::Queued(id),
+                        Err(refusal) => Verdict::Refused(*refusal),
+                    };
+                    let env = post.surroundings(settings, now);
+                    actions.extend(self.session.handle(env, Input::Verdict(verdict)));
+                }
+                // The session knows that it is closed, and the connection goes when the last
+                // reply has.
+                Action::Close => self.input.clear(),
+            }
+        }
+    }
+
+    /// Brings what is counted up to date.
+    fn count(&mut self, post: &mut Post) {
+        let input: usize = self.input.iter().map(Bytes::len).sum();
+        let held = self.session.held_bytes()
+            + self.backlog.bytes()
+            + input as u64
+            + limits::SESSION_OVERHEAD;
+        post.held = post.held - self.counted + held;
+        self.counted = held;
+    }
+}

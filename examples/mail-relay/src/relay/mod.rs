@@ -1,0 +1,267 @@
+//! The relay as a service: sessions, queue and deliveries on redirected connections.
+//!
+//! Every byte of a client comes in as an input of the TCP device, and every reply leaves as an
+//! output of it. The `250` for a mail is an output of the step that put it in the queue, so it is
+//! released only when both CoServers hold the mail. A connection ends with the CoServer that
+//! carries it: a client of a dead CoServer connects to the other one and sends again what was
+//! not acknowledged, and a delivery that was under way there is made again from the other one,
+//! where the next hop may get that mail twice (RFC 1047).
+//!
+//! # Memory
+//! All that sessions hold is added up ([`RelaySettings::session_bytes`]), the queue counts for
+//! itself. A client is read from only as far as it takes its replies, and what goes to the next
+//! hop waits as slices of the stored mail.
+
+#![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
+
+mod alarms;
+mod backlog;
+mod frozen;
+mod inbound;
+mod outbound;
+mod post;
+mod settings;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use io_redirect::tcp::{ConnId, ListenOptions, TcpEvent};
+use io_redirect::{Io, Members, Request, Service, TimerId, Token};
+use lockstep::machine::{Identity, RecordSource, RestoreError};
+
+use crate::limits;
+use crate::smtp::client;
+use alarms::Alarms;
+use inbound::Inbound;
+use outbound::Outbound;
+use post::Post;
+
+pub use frozen::Frozen;
+pub use post::Counters;
+pub use settings::{HopAddress, RelaySettings, SettingsError};
+
+/// The name of the listener that clients connect to.
+pub const LISTENER: &str = "smtp";
+
+/// The behaviour's version; part of what the CoServers compare.
+const VERSION: u32 = 1;
+
+/// The relay.
+#[derive(Debug)]
+pub struct Relay {
+    settings: RelaySettings,
+    post: Post,
+    inbound: BTreeMap<ConnId, Inbound>,
+    outbound: BTreeMap<ConnId, Outbound>,
+    alarms: Alarms,
+}
+
+impl Relay {
+    /// A relay with an empty queue.
+    pub fn new(settings: RelaySettings) -> Relay {
+        Relay {
+            settings,
+            post: Post::default(),
+            inbound: BTreeMap::new(),
+            outbound: BTreeMap::new(),
+            alarms: Alarms::default(),
+        }
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> Counters {
+        self.post.counters
+    }
+
+    /// The queue, to look at.
+    pub fn queue(&self) -> &crate::queue::Queue {
+        &self.post.queue
+    }
+
+    /// Sessions with clients.
+    pub fn clients(&self) -> usize {
+        self.inbound.len()
+    }
+
+    /// Connections to the next hop.
+    pub fn hops(&self) -> usize {
+        self.outbound.len()
+    }
+
+    /// Octets that all sessions hold.
+    pub fn held_bytes(&self) -> u64 {
+        self.post.held
+    }
+
+    fn on_inbound(&mut self, io: &mut Io<'_>, conn: ConnId, event: inbound::Event) {
+        let Some(row) = self.inbound.get_mut(&conn) else { return };
+        let over = row.on_event(io, conn, &self.settings, &mut self.post, event);
+        if over {
+            self.drop_inbound(conn);
+        } else {
+            let deadline = row.deadline();
+            self.alarms.see(conn, &mut row.alarm, deadline);
+        }
+    }
+
+    fn drop_inbound(&mut self, conn: ConnId) {
+        if let Some(row) = self.inbound.remove(&conn) {
+            self.post.held -= row.counted;
+            self.alarms.forget(conn, row.alarm);
+        }
+    }
+
+    fn on_outbound(&mut self, io: &mut Io<'_>, conn: ConnId, input: client::Input<'_>) {
+        let Some(row) = self.outbound.get_mut(&conn) else { return };
+        let over = row.handle(io, conn, &self.settings, &mut self.post, input);
+        self.after_outbound(conn, over);
+    }
+
+    fn after_outbound(&mut self, conn: ConnId, over: bool) {
+        let Some(row) = self.outbound.get_mut(&conn) else { return };
+        if over {
+            self.alarms.forget(conn, row.alarm);
+            self.outbound.remove(&conn);
+        } else {
+            let deadline = row.deadline();
+            self.alarms.see(conn, &mut row.alarm, deadline);
+        }
+    }
+
+    /// Begins every delivery that may begin now, and sets the timer. The last thing of each
+    /// step.
+    fn dispatch(&mut self, io: &mut Io<'_>) {
+        let now = io.now().0;
+        self.post.expire(&self.settings.queue, now);
+        while let Some(job) = self.post.queue.next_job(&self.settings.queue, now) {
+            let idle = self.outbound.iter().find(|(_, row)| row.is_idle()).map(|(conn, _)| *conn);
+            let conn = match idle.map_or_else(|| self.connect(io), Ok) {
+                Ok(conn) => conn,
+                Err(reason) => {
+                    self.post.unreachable(io, &self.settings, &job, reason);
+                    continue;
+                }
+            };
+            self.on_outbound(io, conn, client::Input::Deliver(job.delivery));
+        }
+        self.alarms.arm(io, self.post.queue.next_wakeup(&self.settings.queue));
+    }
+
+    fn connect(&mut self, io: &mut Io<'_>) -> Result<ConnId, String> {
+        let target = self.settings.next_hop.target();
+        let conn = io.tcp().connect(target).map_err(|error| error.to_string())?;
+        self.outbound.insert(conn, Outbound::new(io.now().0));
+        Ok(conn)
+    }
+
+    fn on_accepted(&mut self, io: &mut Io<'_>, conn: ConnId, peer: std::net::IpAddr) {
+        io.tcp().hold(conn);
+        let row = Inbound::open(io, &self.settings, &mut self.post, peer);
+        self.inbound.insert(conn, row);
+        self.on_inbound(io, conn, inbound::Event::GoOn);
+    }
+
+    fn on_writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.on_inbound(io, conn, inbound::Event::GoOn);
+        if let Some(row) = self.outbound.get_mut(&conn) {
+            row.backlog.flush(io, conn);
+        }
+    }
+
+    /// The connection is over, for this reason.
+    fn on_end(&mut self, io: &mut Io<'_>, conn: ConnId, reason: &str) {
+        self.drop_inbound(conn);
+        if self.outbound.contains_key(&conn) {
+            self.on_outbound(io, conn, client::Input::Closed(reason));
+            self.after_outbound(conn, true);
+        }
+    }
+
+    /// The far end sends nothing more. A client may still want its replies; a next hop that
+    /// closes is done with us.
+    fn on_peer_closed(&mut self, io: &mut Io<'_>, conn: ConnId) {
+        self.on_inbound(io, conn, inbound::Event::PeerClosed);
+        if self.outbound.contains_key(&conn) {
+            io.tcp().close(conn);
+            self.on_end(io, conn, "the next hop closed the connection");
+        }
+    }
+}
+
+impl Service for Relay {
+    type Frozen = Frozen;
+
+    fn identity(&self) -> Identity {
+        Identity {
+            name: "mail-relay".into(),
+            version: VERSION,
+            configuration: self.settings.digest(),
+        }
+    }
+
+    fn on_start(&mut self, io: &mut Io<'_>) {
+        let options = ListenOptions {
+            refusal: Bytes::from(self.settings.refusal()),
+            connections: Some(self.settings.max_clients),
+        };
+        if let Err(error) = io.tcp().listen(LISTENER, options) {
+            tracing::error!(%error, "the relay cannot listen and will take no mail");
+        }
+    }
+
+    fn on_tcp(&mut self, io: &mut Io<'_>, event: TcpEvent) {
+        match event {
+            TcpEvent::Accepted { conn, peer, .. } => self.on_accepted(io, conn, peer.ip()),
+            TcpEvent::Connected { .. } => {}
+            TcpEvent::ConnectFailed { conn, why } => self.on_end(io, conn, &why.to_string()),
+            TcpEvent::Received { conn, bytes } if self.outbound.contains_key(&conn) => {
+                self.on_outbound(io, conn, client::Input::Data(&bytes));
+            }
+            TcpEvent::Received { conn, bytes } => {
+                self.on_inbound(io, conn, inbound::Event::Received(bytes));
+            }
+            TcpEvent::Writable { conn } => self.on_writable(io, conn),
+            TcpEvent::PeerClosed { conn } => self.on_peer_closed(io, conn),
+            TcpEvent::Ended { conn } => self.on_end(io, conn, "the connection ended"),
+            TcpEvent::Reset { conn, cause } => self.on_end(io, conn, outbound::reason(cause)),
+        }
+        self.dispatch(io);
+    }
+
+    fn on_timer(&mut self, io: &mut Io<'_>, timer: TimerId, _: Token) {
+        self.alarms.on_timer(timer);
+        for _ in 0..limits::ALARMS_PER_STEP {
+            let Some(conn) = self.alarms.take_due(io.now().0) else { break };
+            if let Some(row) = self.inbound.get_mut(&conn) {
+                row.alarm = None;
+                self.on_inbound(io, conn, inbound::Event::Deadline);
+            } else if let Some(row) = self.outbound.get_mut(&conn) {
+                row.alarm = None;
+                let input = row.on_deadline(io.now().0);
+                self.on_outbound(io, conn, input);
+            }
+        }
+        self.dispatch(io);
+    }
+
+    /// Whatever is asked, the answer is the relay at a glance, as JSON.
+    fn on_request(&mut self, _: &mut Io<'_>, _: Request<'_>) -> Bytes {
+        Bytes::from(self.post.describe(self.inbound.len(), self.outbound.len()))
+    }
+
+    fn on_members(&mut self, io: &mut Io<'_>, members: Members) {
+        tracing::debug!(?members, queued = self.post.queue.len(), "the members changed");
+        self.dispatch(io);
+    }
+
+    fn freeze(&self) -> Frozen {
+        Frozen::of(self)
+    }
+
+    fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        self.thaw(records)
+    }
+}

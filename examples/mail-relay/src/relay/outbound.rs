@@ -1,0 +1,109 @@
+//! One connection to the next hop.
+
+use io_redirect::Io;
+use io_redirect::tcp::{ConnId, ResetCause};
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::backlog::Backlog;
+use super::post::Post;
+use super::settings::RelaySettings;
+use crate::limits;
+use crate::smtp::client::{Action, ClientSession, Input};
+
+/// A session, and what waits to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub(super) struct Outbound {
+    session: ClientSession,
+    pub(super) backlog: Backlog,
+    /// Its last mail is done, and until then it waits for another.
+    idle_until: Option<u64>,
+    /// What is entered for it in the alarms.
+    pub(super) alarm: Option<u64>,
+}
+
+impl Outbound {
+    /// A connection that is being made.
+    pub(super) fn new(now: u64) -> Outbound {
+        Outbound {
+            session: ClientSession::open(now),
+            backlog: Backlog::default(),
+            idle_until: None,
+            alarm: None,
+        }
+    }
+
+    /// Whether it waits for a mail.
+    pub(super) fn is_idle(&self) -> bool {
+        self.idle_until.is_some() && self.session.is_free()
+    }
+
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.session.deadline().or(self.idle_until)
+    }
+
+    /// What the session is to be told when its time may have come.
+    pub(super) fn on_deadline(&self, now: u64) -> Input<'static> {
+        let idle_too_long = self.idle_until.is_some_and(|until| until <= now);
+        if idle_too_long { Input::Quit } else { Input::Deadline }
+    }
+
+    /// Gives the session its input and does what it says. True when the connection has been let
+    /// go.
+    pub(super) fn handle(
+        &mut self,
+        io: &mut Io<'_>,
+        conn: ConnId,
+        settings: &RelaySettings,
+        post: &mut Post,
+        input: Input<'_>,
+    ) -> bool {
+        if matches!(input, Input::Deliver(_) | Input::Quit) {
+            self.idle_until = None;
+        }
+        let now = io.now().0;
+        let mut actions =
+            std::collections::VecDeque::from(self.session.handle(&settings.client, now, input));
+        while let Some(action) = actions.pop_front() {
+            match action {
+                Action::Send(bytes) => self.backlog.push(bytes),
+                Action::Done(report) => {
+                    post.finish(io, settings, report);
+                    if self.session.is_free() {
+                        actions.extend(self.next(settings, post, now));
+                    }
+                }
+                Action::Close => {}
+            }
+        }
+        self.backlog.flush(io, conn);
+        let over = self.session.is_closed();
+        if over && self.backlog.is_empty() {
+            io.tcp().close(conn);
+        } else if over {
+            // Half a mail must not be followed by an orderly end.
+            io.tcp().reset(conn);
+        }
+        over
+    }
+
+    /// The next mail on this connection, or none for a while.
+    fn next(&mut self, settings: &RelaySettings, post: &mut Post, now: u64) -> Vec<Action> {
+        match post.queue.next_job(&settings.queue, now) {
+            Some(job) => self.session.handle(&settings.client, now, Input::Deliver(job.delivery)),
+            None => {
+                self.idle_until = Some(now.saturating_add(limits::HOP_IDLE));
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Why a connection broke off, in words for bounces and events.
+pub(super) fn reason(cause: ResetCause) -> &'static str {
+    match cause {
+        ResetCause::Peer => "the far end reset it",
+        ResetCause::TimedOut => "the far end stopped answering",
+        ResetCause::Network => "the network gave it up",
+        ResetCause::CarrierLost => "the server that carried it left the pair",
+    }
+}

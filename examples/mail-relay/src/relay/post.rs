@@ -1,0 +1,157 @@
+//! What all connections share: the queue, the memory they may use, and the counters.
+
+use io_redirect::Io;
+use rand_core::Rng as _;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::settings::RelaySettings;
+use crate::queue::{Job, Queue, QueueConfig, QueueEvent, QueueId};
+use crate::smtp::client::{Report, SessionFailure};
+use crate::smtp::server::{AcceptedMail, Refusal, Surroundings};
+
+/// The post office.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Post {
+    pub(super) queue: Queue,
+    /// The sum of what all sessions hold.
+    pub(super) held: u64,
+    pub(super) counters: Counters,
+}
+
+/// What has happened since the pair began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+pub struct Counters {
+    /// Clients that connected.
+    pub clients: u64,
+    /// Mails taken over.
+    pub accepted: u64,
+    /// Mails that came whole and were refused.
+    pub refused: u64,
+    /// Recipients delivered to the next hop.
+    pub delivered: u64,
+    /// Attempts after which a mail waits for another.
+    pub deferred: u64,
+    /// Recipients given up.
+    pub failed: u64,
+    /// Notices of failure put in the queue.
+    pub bounced: u64,
+    /// Deliveries whose connection was lost under them: the next hop may have taken the mail,
+    /// and gets it again.
+    pub in_doubt: u64,
+    /// Sessions ended because no memory was left.
+    pub out_of_memory: u64,
+}
+
+impl Post {
+    /// What a server session is told beside its input.
+    pub(super) fn surroundings<'a>(
+        &self,
+        settings: &'a RelaySettings,
+        now: u64,
+    ) -> Surroundings<'a> {
+        let memory = settings.session_bytes.saturating_sub(self.held);
+        let room = self.queue.room(&settings.queue).min(memory);
+        Surroundings { config: &settings.server, now, room }
+    }
+
+    pub(super) fn submit(
+        &mut self,
+        settings: &RelaySettings,
+        now: u64,
+        mail: AcceptedMail,
+    ) -> Result<QueueId, Refusal> {
+        let result = self.queue.submit(&settings.queue, now, mail);
+        match &result {
+            Ok(id) => {
+                self.counters.accepted += 1;
+                tracing::debug!(%id, "mail queued");
+            }
+            Err(refusal) => {
+                self.counters.refused += 1;
+                tracing::info!(%refusal, "mail refused");
+            }
+        }
+        result
+    }
+
+    /// Takes a delivery's report.
+    pub(super) fn finish(&mut self, io: &mut Io<'_>, settings: &RelaySettings, report: Report) {
+        if let Some(failure) = &report.failure {
+            let in_doubt = !matches!(failure, SessionFailure::Unreachable(_));
+            self.counters.in_doubt += u64::from(in_doubt);
+            tracing::info!(%failure, "a delivery was not completed");
+        }
+        let random = io.rng().next_u64();
+        let events = self.queue.finish(&settings.queue, io.now().0, random, report);
+        self.note(events);
+    }
+
+    /// No connection can be had for a delivery.
+    pub(super) fn unreachable(
+        &mut self,
+        io: &mut Io<'_>,
+        settings: &RelaySettings,
+        job: &Job,
+        reason: String,
+    ) {
+        let outcomes = vec![None; job.delivery.recipients.len()];
+        let failure = Some(SessionFailure::Unreachable(reason));
+        self.finish(io, settings, Report { token: job.delivery.token, outcomes, failure });
+    }
+
+    pub(super) fn expire(&mut self, config: &QueueConfig, now: u64) {
+        let events = self.queue.expire(config, now);
+        self.note(events);
+    }
+
+    fn note(&mut self, events: Vec<QueueEvent>) {
+        for event in events {
+            match event {
+                QueueEvent::Delivered(id, to) => {
+                    self.counters.delivered += 1;
+                    tracing::debug!(%id, %to, "mail delivered");
+                }
+                QueueEvent::Deferred(id, until) => {
+                    self.counters.deferred += 1;
+                    tracing::info!(%id, until, "mail will be tried again");
+                }
+                QueueEvent::Failed(id, to, failure) => {
+                    self.counters.failed += 1;
+                    tracing::warn!(%id, %to, reply = %failure.reply, "mail given up");
+                }
+                QueueEvent::Bounced(id, by) => {
+                    self.counters.bounced += 1;
+                    tracing::info!(%id, %by, "the sender is told of the failure");
+                }
+                QueueEvent::Discarded(id) => {
+                    tracing::warn!(%id, "a notice of failure could not be delivered either");
+                }
+                QueueEvent::Removed(id) => tracing::debug!(%id, "mail out of the queue"),
+            }
+        }
+    }
+
+    /// The relay at a glance, as JSON.
+    pub(super) fn describe(&self, clients: usize, hops: usize) -> String {
+        let c = &self.counters;
+        format!(
+            "{{\"clients_now\":{clients},\"hops_now\":{hops},\"queued\":{},\"queued_bytes\":{},\
+             \"delivering\":{},\"held_bytes\":{},\"clients\":{},\"accepted\":{},\"refused\":{},\
+             \"delivered\":{},\"deferred\":{},\"failed\":{},\"bounced\":{},\"in_doubt\":{},\
+             \"out_of_memory\":{}}}",
+            self.queue.len(),
+            self.queue.bytes(),
+            self.queue.running(),
+            self.held,
+            c.clients,
+            c.accepted,
+            c.refused,
+            c.delivered,
+            c.deferred,
+            c.failed,
+            c.bounced,
+            c.in_doubt,
+            c.out_of_memory,
+        )
+    }
+}

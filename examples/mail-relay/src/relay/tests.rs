@@ -1,0 +1,387 @@
+//! Stories of a relay between two simulated networks, and the search for nondeterminism in each.
+
+use std::time::Duration;
+
+use io_redirect::Harness;
+use io_redirect::tcp::{Client, ConnectFailure, Dial, Fate};
+use lockstep::ids::Place;
+use lockstep::testing::check_determinism;
+
+use super::{LISTENER, Relay, RelaySettings};
+use crate::smtp::Domain;
+
+fn settings() -> RelaySettings {
+    let mut settings =
+        RelaySettings::new(Domain::parse("relay.example").unwrap(), "hop.example:25").unwrap();
+    settings.server.policy.allow_domain("example.org").unwrap();
+    settings.queue.max_deliveries = 3;
+    settings
+}
+
+/// A relay, and a next hop that does what the story wants.
+struct Story {
+    pair: Harness<Relay>,
+    settings: RelaySettings,
+    hops: Vec<Hop>,
+    received: Vec<String>,
+}
+
+/// A connection that the next hop has answered.
+struct Hop {
+    client: Client,
+    heard: String,
+    /// Commands answered so far, as octets of `heard`.
+    done: usize,
+}
+
+impl Story {
+    fn new(settings: RelaySettings) -> Story {
+        let pair = Harness::new(settings.clone().wrapped().unwrap());
+        Story { pair, settings, hops: Vec::new(), received: Vec::new() }
+    }
+
+    fn client(&mut self) -> Client {
+        let client = self.pair.connect(LISTENER).unwrap();
+        assert_eq!(self.said(client), "220 relay.example ESMTP mail-relay\r\n");
+        client
+    }
+
+    fn said(&mut self, client: Client) -> String {
+        String::from_utf8(self.pair.take(client)).unwrap()
+    }
+
+    fn say(&mut self, client: Client, text: &str) -> String {
+        self.pair.send(client, text.as_bytes());
+        self.said(client)
+    }
+
+    /// A whole mail in one piece; the last line of the replies.
+    fn mail(&mut self, client: Client, from: &str, text: &str) -> String {
+        let session = format!(
+            "EHLO c\r\nMAIL FROM:<{from}>\r\nRCPT TO:<to@example.org>\r\nDATA\r\n{text}\r\n.\r\n"
+        );
+        let replies = self.say(client, &session);
+        replies.lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// The next hop answers whoever connects, and everything that is said to it.
+    fn hop(&mut self) {
+        self.hop_saying("250 2.0.0 taken\r\n");
+    }
+
+    fn hop_saying(&mut self, verdict: &str) {
+        loop {
+            for dial in self.pair.dials() {
+                self.answer(&dial);
+            }
+            if !self.hop_round(verdict) {
+                return;
+            }
+        }
+    }
+
+    fn answer(&mut self, dial: &Dial) {
+        let Some(client) = self.pair.answer(dial) else { return };
+        self.pair.send(client, b"220 hop.example ESMTP\r\n");
+        self.hops.push(Hop { client, heard: String::new(), done: 0 });
+    }
+
+    fn hop_round(&mut self, verdict: &str) -> bool {
+        let mut moved = false;
+        for hop in &mut self.hops {
+            hop.heard.push_str(&String::from_utf8(self.pair.take(hop.client)).unwrap());
+            let Some((reply, len)) = answer_to(&hop.heard[hop.done..], verdict) else { continue };
+            if reply == verdict && verdict.starts_with('2') {
+                self.received.push(hop.heard[hop.done..hop.done + len].to_owned());
+            }
+            hop.done += len;
+            self.pair.send(hop.client, reply.as_bytes());
+            moved = true;
+        }
+        moved
+    }
+
+    fn advance(&mut self, seconds: u64) {
+        self.pair.advance(Duration::from_secs(seconds));
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        let settings = &self.settings;
+        check_determinism(|| settings.clone().wrapped().unwrap(), &self.pair.script()).unwrap();
+    }
+}
+
+/// The answer to the first command, and its length.
+fn answer_to(heard: &str, verdict: &str) -> Option<(String, usize)> {
+    let (line, _) = heard.split_once("\r\n")?;
+    let len = line.len() + 2;
+    let reply = match line.split(' ').next().unwrap_or_default() {
+        "EHLO" => "250-hop.example\r\n250-PIPELINING\r\n250 SIZE 0\r\n",
+        "MAIL" | "RCPT" | "RSET" | "NOOP" => "250 2.0.0 ok\r\n",
+        "DATA" => "354 go\r\n",
+        "QUIT" => "221 2.0.0 bye\r\n",
+        _ => {
+            let end = heard.find("\r\n.\r\n")? + 5;
+            return Some((verdict.to_owned(), end));
+        }
+    };
+    Some((reply.to_owned(), len))
+}
+
+#[test]
+fn a_mail_goes_in_and_comes_out() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    assert!(story.mail(client, "a@b.org", "Subject: x\r\n\r\nhello").starts_with("250 2.0.0"));
+    story.hop();
+    let [mail] = &story.received[..] else { panic!("{:?}", story.received) };
+    assert!(mail.starts_with("Received: from "), "{mail}");
+    assert!(mail.ends_with("Subject: x\r\n\r\nhello\r\n.\r\n"), "{mail}");
+    assert!(story.pair.service().queue().is_empty());
+    assert!(story.say(client, "QUIT\r\n").starts_with("221"));
+    assert_eq!(story.pair.service().clients(), 0);
+    story.check();
+}
+
+#[test]
+fn a_connection_to_the_hop_serves_several_mails_and_is_given_up_when_idle() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    for number in 0..5 {
+        story.mail(client, "a@b.org", &format!("mail {number}"));
+        story.hop();
+        story.advance(1);
+    }
+    assert_eq!(story.received.len(), 5);
+    assert_eq!(story.hops.len(), 1);
+    story.advance(3);
+    story.hop();
+    assert_eq!(story.pair.service().hops(), 0);
+    assert!(story.hops[0].heard.ends_with("QUIT\r\n"));
+    story.check();
+}
+
+#[test]
+fn deliveries_are_several_and_bounded() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    for number in 0..10 {
+        story.mail(client, "a@b.org", &format!("mail {number}"));
+    }
+    assert_eq!(story.pair.dials().len(), 3);
+    story.hop();
+    assert_eq!(story.received.len(), 10);
+    assert_eq!(story.hops.len(), 3);
+    story.check();
+}
+
+#[test]
+fn a_delivery_under_way_on_a_lost_coserver_is_made_again_from_the_other() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    story.mail(client, "a@b.org", "one");
+    let dials = story.pair.dials();
+    story.answer(&dials[0]);
+    while story.hops[0].heard.is_empty() || !story.hops[0].heard.contains("one") {
+        assert!(story.hop_round(""), "the delivery comes to its data");
+    }
+    story.pair.lose(Place::A);
+    assert_eq!(story.pair.service().counters().in_doubt, 1);
+    story.hops.clear();
+    story.advance(2);
+    story.hop();
+    assert_eq!(story.received.len(), 1);
+    assert_eq!(story.pair.service().clients(), 0);
+    let other = story.pair.connect_from(Place::B, LISTENER, "192.0.2.9:4000".parse().unwrap());
+    assert!(story.mail(other.unwrap(), "a@b.org", "two").starts_with("250"));
+    story.hop();
+    assert_eq!(story.received.len(), 2);
+    story.check();
+}
+
+#[test]
+fn a_hop_that_is_away_gets_everything_when_it_is_back() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    for number in 0..4 {
+        story.mail(client, "a@b.org", &format!("mail {number}"));
+    }
+    for _ in 0..20 {
+        for dial in story.pair.dials() {
+            story.pair.fail(&dial, &ConnectFailure::Refused);
+        }
+        story.advance(1);
+    }
+    assert_eq!(story.pair.service().queue().len(), 4);
+    story.advance(60);
+    story.hop();
+    assert_eq!(story.received.len(), 4);
+    story.check();
+}
+
+#[test]
+fn a_mail_that_is_refused_comes_back_as_a_notice() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    story.mail(client, "a@example.net", "Subject: never\r\n\r\nhello");
+    for dial in story.pair.dials() {
+        story.answer(&dial);
+    }
+    while !story.hops[0].heard.contains("never") {
+        story.hop_round("550 5.7.1 no\r\n");
+    }
+    story.hop_round("550 5.7.1 no\r\n");
+    story.hop();
+    let [notice] = &story.received[..] else { panic!("{:?}", story.received) };
+    assert!(notice.contains("To: <a@example.net>") && notice.contains("Status: 5.7.1"));
+    assert_eq!(story.pair.service().counters().bounced, 1);
+    assert!(story.pair.service().queue().is_empty());
+    story.check();
+}
+
+#[test]
+fn a_large_mail_passes_the_windows_in_both_directions() {
+    let mut story = Story::new(settings());
+    let line = format!("{}\r\n", "x".repeat(900));
+    let text = format!("Subject: big\r\n\r\n{}end", line.repeat(3000));
+    let client = story.client();
+    assert!(story.mail(client, "a@b.org", &text).starts_with("250"));
+    story.hop();
+    assert!(story.received[0].ends_with(&format!("{text}\r\n.\r\n")));
+    assert!(story.pair.service().held_bytes() < 10_000);
+    story.check();
+}
+
+#[test]
+fn a_hop_that_stops_reading_holds_up_only_its_own_delivery() {
+    let mut story = Story::new(settings());
+    let text = format!("{}\r\n", "x".repeat(900)).repeat(1000);
+    let client = story.client();
+    story.mail(client, "a@b.org", &text);
+    let dial = story.pair.dials().remove(0);
+    story.answer(&dial);
+    let stuck = story.hops[0].client;
+    story.hop_round("");
+    story.pair.stall(stuck, true);
+    for _ in 0..8 {
+        story.hop_round("");
+    }
+    story.mail(client, "a@b.org", "small");
+    story.hop();
+    assert_eq!(story.received.len(), 1);
+    story.pair.stall(stuck, false);
+    story.hop();
+    assert_eq!(story.received.len(), 2);
+    story.check();
+}
+
+#[test]
+fn a_client_that_takes_no_replies_is_not_read_from_and_is_let_go_in_time() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    story.say(client, "EHLO c\r\n");
+    story.pair.stall(client, true);
+    let to: String = (0..900).map(|n| format!("RCPT TO:<{n}@example.org>\r\n")).collect();
+    let mail = format!("MAIL FROM:<>\r\n{to}DATA\r\n.\r\n");
+    for _ in 0..40 {
+        story.pair.send(client, mail.as_bytes());
+    }
+    assert!((5..20).contains(&story.pair.service().counters().accepted));
+    assert!(story.pair.service().held_bytes() < 1024 * 1024);
+    story.advance(6 * 60);
+    story.advance(60);
+    assert_eq!(story.pair.service().clients(), 0);
+    assert_ne!(story.pair.fate(client), Fate::Open);
+    story.check();
+}
+
+#[test]
+fn silent_clients_are_sent_away() {
+    let mut story = Story::new(settings());
+    let clients: Vec<Client> = (0..100).map(|_| story.client()).collect();
+    story.advance(4 * 60);
+    story.say(clients[7], "NOOP\r\n");
+    story.advance(2 * 60);
+    assert_eq!(story.pair.service().clients(), 1);
+    assert!(story.said(clients[3]).starts_with("421 4.4.2"));
+    story.check();
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_replies() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    story.pair.send(client, b"NOOP\r\n");
+    story.pair.half_close(client);
+    assert_eq!(story.said(client), "250 2.0.0 ok\r\n");
+    assert_eq!(story.pair.fate(client), Fate::Ended);
+    assert_eq!(story.pair.service().held_bytes(), 0);
+}
+
+#[test]
+fn sessions_share_a_bounded_memory() {
+    let mut settings = settings();
+    settings.server.max_message = 64 * 1024;
+    settings.session_bytes = 128 * 1024;
+    settings.check().unwrap();
+    let mut story = Story::new(settings);
+    let begin = "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\n";
+    let part = format!("{}\r\n", "x".repeat(900)).repeat(60);
+    let clients: Vec<Client> = (0..3).map(|_| story.client()).collect();
+    let mut replies = Vec::new();
+    for client in &clients {
+        story.say(*client, begin);
+        replies.push(story.say(*client, &part));
+    }
+    assert_eq!(replies[..2], ["", ""]);
+    assert!(replies[2].starts_with("421 4.3.1"), "{}", replies[2]);
+    assert!(story.say(clients[0], ".\r\n").starts_with("250"));
+    let again = story.client();
+    assert!(story.mail(again, "", "small").starts_with("250"));
+    let late = story.client();
+    let reply = story.say(late, "EHLO c\r\nMAIL FROM:<> SIZE=65000\r\n");
+    assert!(reply.ends_with("sender ok\r\n"), "{reply}");
+    assert_eq!(story.pair.service().counters().out_of_memory, 1);
+    story.check();
+}
+
+#[test]
+fn a_frozen_relay_goes_on_as_if_nothing_had_happened() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    story.mail(client, "a@b.org", "one");
+    story.say(client, "MAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf a ");
+    let fresh = story.settings.clone().wrapped().unwrap();
+    story.pair.replace(fresh).unwrap();
+    assert!(story.say(client, "mail\r\n.\r\n").starts_with("250"));
+    story.hop();
+    assert_eq!(story.received.len(), 2);
+    assert!(story.received[1].ends_with("half a mail\r\n.\r\n"));
+}
+
+#[test]
+fn every_setting_shows_in_the_identity() {
+    let plain = settings();
+    let mut others = vec![plain.clone(); 6];
+    others[0].server.policy.allow_network("192.0.2.0/24".parse().unwrap());
+    others[1].queue.give_up += 1;
+    others[2].next_hop = super::HopAddress::parse("hop.example:26").unwrap();
+    others[3].server.max_message += 1;
+    others[4].session_bytes += 1;
+    others[5].client.hostname = Domain::parse("other.example").unwrap();
+    assert_eq!(plain.digest(), settings().digest());
+    for other in others {
+        assert_ne!(plain.digest(), other.digest(), "{other:?}");
+    }
+}
+
+#[test]
+fn a_next_hop_is_a_host_and_a_port() {
+    for good in ["hop.example:25", "192.0.2.1:2525", "[2001:db8::1]:25", "localhost:1"] {
+        assert!(super::HopAddress::parse(good).is_ok(), "{good}");
+    }
+    for bad in ["", "hop.example", "hop.example:0", "hop:x", ":25", "2001:db8::1:25", "[hop]:25"] {
+        assert!(super::HopAddress::parse(bad).is_err(), "{bad}");
+    }
+}

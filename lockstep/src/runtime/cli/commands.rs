@@ -1,0 +1,69 @@
+//! The commands that do something and end.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Application, Failure, UsageError, print};
+use crate::ids::PairId;
+use crate::runtime::config::{ConfigError, Document, Overrides, WitnessConfig};
+use crate::runtime::control;
+use crate::runtime::exit::Exit;
+use crate::runtime::init::Plan;
+use crate::runtime::witness::{describe, new_lineage as begin_lineage, open_records};
+use crate::witness::RecordStore;
+
+pub(super) fn init<A: Application>(app: &A, plan: &Plan) -> Result<Exit, Failure> {
+    let made = plan.write(|ports| app.init(ports))?;
+    let name = app.program().name;
+    let dir = plan.directory.display();
+    print(&format!("pair {}", made.pair));
+    for file in &made.files {
+        print(&format!("  {}", file.display()));
+    }
+    print(&format!(
+        "start it with\n  {name} witness --config {dir}/witness.toml\n  \
+         {name} coserver --config {dir}/a.toml\n  {name} coserver --config {dir}/b.toml\n\
+         on separate machines: move each file there with its own key, and no other key"
+    ));
+    Ok(Exit::Done)
+}
+
+pub(super) fn new_lineage(config: &Path, pair: Option<PairId>, yes: bool) -> Result<Exit, Failure> {
+    let config = WitnessConfig::read(config, &Overrides::new())?;
+    let pair = match (pair, config.pairs.as_slice()) {
+        (Some(pair), _) => pair,
+        (None, [only]) => only.id,
+        (None, _) => return Err(UsageError::Missing("--pair ID, for the file has several,").into()),
+    };
+    if !yes {
+        let held = open_records(&config.directory)?.present(pair)?;
+        print(&format!(
+            "pair {pair} is in {}.\nA new lineage gives up everything that the pair held: the \
+             service's state, the clients' sessions, replies not yet given. A CoServer that still \
+             runs is out for good. Stop both first. To go ahead, say --yes.",
+            describe(&held.record)
+        ));
+        return Err(UsageError::Missing("--yes").into());
+    }
+    let (before, after) = begin_lineage(&config.directory, pair)?;
+    print(&format!(
+        "pair {pair} was in {}; it is in {} now.\nIts former state is given up: start the \
+         witness and both CoServers.",
+        describe(&before.record),
+        describe(&after.record)
+    ));
+    Ok(Exit::Done)
+}
+
+/// The directory of the process with this configuration. Only that is read: a running process
+/// can be asked even when its file has since become unusable.
+pub(super) fn directory_of(config: &Path) -> Result<PathBuf, ConfigError> {
+    let mut root = Document::read(config, &Overrides::new())?.into_root();
+    root.path("directory", "the process's directory")
+}
+
+pub(super) fn ask(directory: &Path, command: &str, within: Duration) -> Result<Exit, Failure> {
+    let answer = control::ask(directory, command, within)?;
+    print(&answer.to_string());
+    Ok(Exit::Done)
+}

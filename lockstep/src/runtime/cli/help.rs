@@ -1,0 +1,52 @@
+//! `--help`.
+
+use super::Application;
+
+const COMMANDS: &str = "\
+  init         make the configuration and the keys of a new pair, in one directory
+  coserver     run the CoServer of a configuration
+  witness      run the witness of a configuration
+  status       ask a running process how it is; prints one line of JSON
+  metrics      ask a CoServer for its counters and latencies; JSON
+  hand-over    have the other CoServer order the inputs from now on
+  stop         have a process end in good order, as SIGTERM does
+  new-lineage  give up what a pair held, after both CoServers lost it";
+
+const FLAGS: &str = "\
+init --dir DIR
+    [--base-port PORT | --free-ports]   ports that are not said: counted up, or free now
+    [--a-link ADDR]... [--b-link ADDR]...   the CoServers' addresses, link by link
+    [--witness ADDR] [--a-clients ADDR] [--b-clients ADDR] [--silence TIME]
+coserver --config FILE
+    [--directory DIR] [--key FILE] [--witness ADDR] [--clients ADDR]
+    [--link LOCAL,REMOTE]...            in the order of the file's links
+witness --config FILE
+    [--directory DIR] [--key FILE] [--listen ADDR]
+coserver and witness
+    [--log FILTER] [--log-format text|json]   to standard error
+    [--die-with-parent]                 be killed when the process that started this one ends
+    [--allow-core-dumps]                core dumps, with all secrets in them
+status, metrics, hand-over, stop  --config FILE | --dir DIR
+    [--timeout TIME]                    how long to wait for the answer
+new-lineage --config FILE [--pair ID] --yes
+    the witness must not run; without --yes it only says what would be lost
+
+ADDR is an IP address with a port, TIME a number with its unit, as in 100ms or 2s.
+--help, --version
+
+Exit codes: 0 done, 10 removed, 11 not a member, 12 incompatible, 13 memory corrupted,
+64 usage, 69 unavailable, 70 defect, 71 system, 73 exists, 74 storage, 75 locked, 78 configuration.";
+
+pub(super) fn text<A: Application>(app: &A) -> String {
+    let program = app.program();
+    let own = match app.usage() {
+        "" => String::new(),
+        own => format!("\n{}", own.trim_end()),
+    };
+    format!(
+        "{name} {version}\n{about}\n\nusage: {name} COMMAND [FLAGS]\n\n{COMMANDS}{own}\n\n{FLAGS}",
+        name = program.name,
+        version = program.version,
+        about = program.about,
+    )
+}

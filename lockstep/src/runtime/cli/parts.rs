@@ -1,0 +1,132 @@
+//! The processes that stay: CoServer and witness.
+
+use std::io;
+
+use super::flags::PartFlags;
+use super::process::terminated;
+use super::{Application, BuildError, Failure, chain};
+use crate::event::StopCause;
+use crate::machine::StateMachine;
+use crate::proto::Command;
+use crate::runtime::config::{CoServerConfig, WitnessConfig};
+use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, serve};
+use crate::runtime::coserver::{CoServer, Devices, StartupError};
+use crate::runtime::exit::Exit;
+use crate::runtime::logging;
+use crate::runtime::witness::{WitnessControl, WitnessError, WitnessServer, open_records};
+
+/// A part could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    /// The service.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The CoServer.
+    #[error(transparent)]
+    CoServer(#[from] StartupError),
+    /// The witness.
+    #[error(transparent)]
+    Witness(#[from] WitnessError),
+    /// The data directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The operating system.
+    #[error(
+        "the operating system refuses what the process needs: {0}; see what this user's limits are"
+    )]
+    System(#[from] io::Error),
+}
+
+impl From<&PartError> for Exit {
+    fn from(error: &PartError) -> Self {
+        match error {
+            PartError::Build(error) => error.into(),
+            PartError::CoServer(error) => error.into(),
+            PartError::Witness(error) => error.into(),
+            PartError::Directory(error) => error.into(),
+            PartError::System(_) => Exit::System,
+        }
+    }
+}
+
+pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit, Failure> {
+    flags.guards.apply().map_err(PartError::from)?;
+    let config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
+    logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
+    let (service, devices) = app.build(config.settings.place, config.service.clone())?;
+    let cause = run_coserver(config, service, devices)?;
+    let exit = Exit::from(&cause);
+    match exit {
+        Exit::Done => Ok(exit),
+        _ => Err(Failure { message: cause.to_string(), exit }),
+    }
+}
+
+/// Runs a CoServer with its control socket until it is told to stop, by a signal too, or is out.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run_coserver<S: StateMachine>(
+    config: CoServerConfig,
+    service: S,
+    devices: Devices,
+) -> Result<StopCause, PartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut directory = DataDirectory::open(&config.directory)?;
+    runtime.block_on(async {
+        let name = service.identity().name;
+        let place = config.settings.place;
+        let coserver = CoServer::start(config.settings, config.credentials, service, devices)?;
+        let listener = directory.listen()?;
+        let handle = coserver.handle();
+        tokio::spawn(serve(listener, CoServerControl::new(handle.clone(), &name)));
+        tokio::spawn(async move {
+            if let Err(error) = terminated().await {
+                tracing::error!(%error, "signals are not heard: stop the process by its socket");
+                return;
+            }
+            let _ = handle.command(Command::Stop);
+        });
+        let incarnation = format_args!("{:016x}", coserver.incarnation().0).to_string();
+        tracing::info!(event = "started", %place, service = name, incarnation);
+        let cause = coserver.run().await;
+        tracing::info!(event = "ended", %place, %cause);
+        Ok(cause)
+    })
+}
+
+pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
+    flags.guards.apply().map_err(PartError::from)?;
+    let config = WitnessConfig::read(flags.config()?, &flags.overrides)?;
+    logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
+    run_witness(config)?;
+    Ok(Exit::Done)
+}
+
+/// Runs a witness on its directory, with its control socket, until it is told to stop, by a
+/// signal too.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run_witness(config: WitnessConfig) -> Result<(), PartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut directory = DataDirectory::open(&config.directory)?;
+    let records = open_records(&config.directory).map_err(WitnessError::from)?;
+    runtime.block_on(async {
+        let listen = config.listen;
+        let server = WitnessServer::start(config, records)?;
+        let listener = directory.listen()?;
+        let handle = server.handle();
+        tokio::spawn(serve(listener, WitnessControl::new(handle.clone())));
+        tokio::spawn(async move {
+            match terminated().await {
+                Ok(()) => drop(handle.stop()),
+                Err(error) => tracing::error!(error = chain(&error), "signals are not heard"),
+            }
+        });
+        tracing::info!(event = "started", %listen);
+        server.run().await;
+        tracing::info!(event = "ended");
+        Ok(())
+    })
+}

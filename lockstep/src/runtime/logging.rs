@@ -1,0 +1,46 @@
+//! Events and messages on standard error.
+//!
+//! Every change of state is one event with a field `event`, its stable name, and `detail`, its
+//! cause. What is shown is chosen by a filter as `tracing-subscriber` has it: `info`, or
+//! `warn,lockstep::runtime::link=debug`.
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object for each line.
+    Json,
+}
+
+/// The filter is none, or logging was begun before.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The filter.
+    #[error(
+        "{0}: a filter is a level (error, warn, info, debug, trace), or a list of `module=level`"
+    )]
+    Filter(#[from] ParseError),
+    /// A logger is there already.
+    #[error("logging was begun already; begin it once, at the start of `main`")]
+    Begun,
+}
+
+/// Begins logging, for the whole process.
+///
+/// # Errors
+/// If the filter is none, or logging was begun already.
+pub fn begin(filter: &str, format: LogFormat) -> Result<(), LogError> {
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr);
+    let begun = match format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    begun.map_err(|_| LogError::Begun)
+}

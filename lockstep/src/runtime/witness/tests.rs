@@ -1,0 +1,183 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::ids::{Epoch, Incarnation, Nonce};
+use crate::record::{Members, Origin, Request};
+use crate::runtime::config::{Document, Overrides};
+use crate::runtime::init::Ports;
+use crate::runtime::keys::{Role, Roster, SecretKey};
+use crate::runtime::link::{DialConfig, Event};
+use crate::runtime::tls::Credentials;
+use crate::wire::codec::{Encoder, decode_witness_answer};
+use crate::wire::frames::{WitnessAnswer, WitnessCall, WitnessRefusal};
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// A witness for two pairs, and the keys of their CoServers.
+struct Bench {
+    directory: tempfile::TempDir,
+    address: std::net::SocketAddr,
+    witness: PublicKey,
+    keys: Vec<std::path::PathBuf>,
+    text: String,
+}
+
+const PAIRS: [PairId; 2] = [PairId([1; 16]), PairId([2; 16])];
+
+impl Bench {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let host = std::net::Ipv4Addr::LOCALHOST.into();
+        let address = Ports::free([host; 2], []).next_on(host).unwrap();
+        let make = |name: String| {
+            let (key, file) = (SecretKey::generate().unwrap(), path.join(name));
+            key.save_new(&file).unwrap();
+            (key.public(), file)
+        };
+        let (witness, _) = make("witness.key".into());
+        let mut text = format!(
+            "listen = \"{address}\"\ndirectory = \"{}\"\ngrace = \"0s\"\nkey = \"witness.key\"\n",
+            path.join("data").display()
+        );
+        let mut keys = Vec::new();
+        for pair in PAIRS {
+            let made = ["a", "b"].map(|place| make(format!("{place}-{pair}.key")));
+            text += &format!(
+                "[[pairs]]\nid = \"{pair}\"\na = \"{}\"\nb = \"{}\"\n",
+                made[0].0, made[1].0
+            );
+            keys.extend(made.map(|(_, file)| file));
+        }
+        Self { directory, address, witness, keys, text }
+    }
+
+    fn server(&self) -> WitnessServer {
+        let file = self.directory.path().join("witness.toml");
+        let document = Document::parse(&file, self.text.clone(), &Overrides::new()).unwrap();
+        let config = WitnessConfig::check(document).unwrap();
+        let data = config.directory.clone();
+        std::fs::create_dir_all(&data).unwrap();
+        WitnessServer::start(config, open_records(&data).unwrap()).unwrap()
+    }
+
+    /// What the witness says to these calls, asked with the key of pair and place.
+    async fn ask(&self, key: usize, calls: &[WitnessCall]) -> Vec<WitnessAnswer> {
+        let place = Place::BOTH[key % 2];
+        let mut roster = Roster::new();
+        roster.pin(Role::Witness, self.witness).unwrap();
+        let secret = SecretKey::load(&self.keys[key]).unwrap();
+        let credentials = Credentials::new(Role::CoServer(place), secret, roster).unwrap();
+        let mut network = Network::new(credentials);
+        network.dial(DialConfig::witness(self.address)).unwrap();
+        let mut answers = Vec::new();
+        loop {
+            match tokio::time::timeout(WITHIN, network.next()).await.expect("an event in time") {
+                Event::Up { connection, .. } => {
+                    let mut encoder = Encoder::new();
+                    for call in calls {
+                        let frame: Bytes = encoder.witness_call(call).unwrap();
+                        network.send(connection, frame).unwrap();
+                    }
+                }
+                Event::Frame { frame, .. } => {
+                    answers.push(decode_witness_answer(&frame).unwrap());
+                    if answers.len() + 1 == calls.len() {
+                        return answers;
+                    }
+                }
+                Event::Down { .. } => return answers,
+                _ => {}
+            }
+        }
+    }
+}
+
+fn hello(pair: PairId, place: Place) -> WitnessCall {
+    let protocol = crate::witness::PROTOCOL;
+    WitnessCall::Hello { pair, place, incarnation: Incarnation(7), protocol }
+}
+
+const QUERY: WitnessCall = WitnessCall::Query { known: None };
+
+fn formed(pair: PairId) -> Record {
+    Record {
+        epoch: Epoch(1),
+        members: Members::both(Incarnation(7), Incarnation(8)),
+        nonce: Nonce(1),
+        origin: Origin::Formed,
+        ..Record::vacant(pair, crate::ids::Lineage(1), Epoch(0))
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(future)
+}
+
+#[test]
+fn a_key_speaks_for_its_own_pair_and_place_only() {
+    let bench = Bench::new();
+    block_on(async {
+        let server = bench.server();
+        tokio::spawn(server.run());
+        let refused = [WitnessAnswer::Refused { reason: WitnessRefusal::NotYou }];
+        // The key of place a of the second pair.
+        let asked = bench.ask(2, &[hello(PAIRS[0], Place::A), QUERY]).await;
+        assert_eq!(asked, refused);
+        let asked = bench.ask(2, &[hello(PAIRS[1], Place::B), QUERY]).await;
+        assert_eq!(asked, refused);
+        let asked = bench.ask(2, &[hello(PAIRS[1], Place::A), QUERY]).await;
+        assert!(
+            matches!(asked[..], [WitnessAnswer::Present { record }] if record.pair == PAIRS[1]),
+            "{asked:?}"
+        );
+    });
+}
+
+#[test]
+fn a_record_outlives_the_process_that_granted_it() {
+    let bench = Bench::new();
+    let next = formed(PAIRS[0]);
+    let present = Record::vacant(PAIRS[0], next.lineage, Epoch(0)).digest();
+    block_on(async {
+        let server = bench.server();
+        let handle = server.handle();
+        let running = tokio::spawn(server.run());
+        let ask = WitnessCall::Ask { request: Request { present, next } };
+        let asked = bench.ask(0, &[hello(PAIRS[0], Place::A), ask]).await;
+        assert_eq!(asked, [WitnessAnswer::Present { record: next }]);
+        let report = handle.status().await.unwrap();
+        assert_eq!(report.pairs[0].record.as_ref().unwrap().epoch, 1);
+        assert!(handle.stop());
+        running.await.unwrap();
+    });
+    block_on(async {
+        tokio::spawn(bench.server().run());
+        let asked = bench.ask(1, &[hello(PAIRS[0], Place::B), QUERY]).await;
+        assert_eq!(asked, [WitnessAnswer::Present { record: next }]);
+    });
+}
+
+#[test]
+fn a_pair_whose_record_is_damaged_is_refused_and_the_others_are_served() {
+    let bench = Bench::new();
+    block_on(async {
+        let server = bench.server();
+        assert!(server.handle().stop());
+        server.run().await;
+    });
+    let file = bench.directory.path().join(format!("data/{RECORDS}/{}.record", PAIRS[0]));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[40] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    block_on(async {
+        tokio::spawn(bench.server().run());
+        let asked = bench.ask(0, &[hello(PAIRS[0], Place::A), QUERY]).await;
+        assert_eq!(asked, [WitnessAnswer::Refused { reason: WitnessRefusal::Storage }]);
+        let asked = bench.ask(2, &[hello(PAIRS[1], Place::A), QUERY]).await;
+        assert!(matches!(asked[..], [WitnessAnswer::Present { .. }]), "{asked:?}");
+    });
+}

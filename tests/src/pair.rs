@@ -1,0 +1,275 @@
+//! A pair of CoServers and their witness, as processes on this host.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use lockstep::ids::Place;
+use lockstep::runtime::control::{AskError, ask};
+use lockstep::runtime::exit::Exit;
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Process, wait_for};
+
+/// The silence timeout where timing is not the subject: long enough for a busy machine.
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// Within this everything that takes some timeouts has happened, on a busy machine too.
+pub const DEADLINE: Duration = Duration::from_secs(40);
+
+/// How long one question to a process may take.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// One of the three processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// The CoServer at a place.
+    CoServer(Place),
+    /// The witness.
+    Witness,
+}
+
+/// The CoServer at place `a`.
+pub const A: Part = Part::CoServer(Place::A);
+/// The CoServer at place `b`.
+pub const B: Part = Part::CoServer(Place::B);
+/// The witness.
+pub const WITNESS: Part = Part::Witness;
+
+impl Part {
+    /// `a`, `b` or `witness`: also the name of its file and its directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::CoServer(Place::A) => "a",
+            Part::CoServer(Place::B) => "b",
+            Part::Witness => "witness",
+        }
+    }
+
+    fn slot(self) -> usize {
+        match self {
+            Part::CoServer(place) => place.slot(),
+            Part::Witness => 2,
+        }
+    }
+}
+
+/// A pair in a directory of its own, gone with all its processes when it is dropped.
+#[derive(Debug)]
+pub struct Pair {
+    program: PathBuf,
+    directory: TempDir,
+    processes: [Option<Process>; 3],
+}
+
+impl Pair {
+    /// Makes the configuration, with free ports, and starts nothing. `program` is one whose
+    /// command line is [`lockstep::runtime::cli`]'s.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn init(program: impl Into<PathBuf>, silence: Duration) -> Self {
+        let program = program.into();
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let silence = lockstep::runtime::config::duration_text(silence);
+        let made = Command::new(&program)
+            .args(["init", "--free-ports", "--silence", &silence, "--dir"])
+            .arg(directory.path())
+            .output()
+            .expect("the program runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        for part in [A, B] {
+            // A fixed timeout: on a busy machine it must not adapt to what an idle moment allows.
+            let file = directory.path().join(part.name()).with_extension("toml");
+            let text = std::fs::read_to_string(&file).expect("init wrote it");
+            let line = format!("silence = \"{silence}\"");
+            let fixed = format!("{line}\nsilence_floor = \"{silence}\"");
+            std::fs::write(&file, text.replace(&line, &fixed)).expect("it can be changed");
+        }
+        Self { program, directory, processes: [None, None, None] }
+    }
+
+    /// Starts all three and waits until the pair is duplex, on both sides.
+    ///
+    /// # Panics
+    /// If it does not come to that; the logs are shown.
+    pub fn start(program: impl Into<PathBuf>, silence: Duration) -> Self {
+        let mut pair = Self::init(program, silence);
+        for part in [WITNESS, A, B] {
+            pair.run(part);
+        }
+        for part in [A, B] {
+            pair.wait_until(part, "duplex on all links", |status| {
+                status["mode"] == "duplex" && links_up(status) == 2 && status["witness"] == true
+            });
+        }
+        pair
+    }
+
+    /// Where its files are.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A part's configuration file.
+    pub fn config(&self, part: Part) -> PathBuf {
+        self.directory().join(format!("{}.toml", part.name()))
+    }
+
+    /// A part's own directory.
+    pub fn data(&self, part: Part) -> PathBuf {
+        self.directory().join(part.name())
+    }
+
+    /// Starts one of the processes, in the place of the one before.
+    ///
+    /// # Panics
+    /// If it cannot be started. One that ends soon after is noticed when it is waited for.
+    pub fn run(&mut self, part: Part) {
+        let process = self.spawn(part.name(), part);
+        self.processes[part.slot()] = Some(process);
+    }
+
+    /// Starts a second process of a part beside the first.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run_another(&self, part: Part) -> Process {
+        self.spawn(&format!("{}-again", part.name()), part)
+    }
+
+    fn spawn(&self, name: &str, part: Part) -> Process {
+        let command = match part {
+            Part::Witness => "witness",
+            Part::CoServer(_) => "coserver",
+        };
+        let config = self.config(part);
+        let config = config.to_str().expect("a path in UTF-8");
+        // Not --die-with-parent: it means the thread that started it, and a test's thread may
+        // end before the pair does.
+        let arguments = [command, "--config", config, "--log", "debug,quinn=info,rustls=info"];
+        Process::start(name, &self.program, &arguments, self.directory()).expect("it starts")
+    }
+
+    /// Runs the program to its end with these arguments; what it says, and how it ended.
+    ///
+    /// # Panics
+    /// If it cannot be run.
+    pub fn command(&self, arguments: &[&str]) -> (String, ExitStatus) {
+        let output = Command::new(&self.program).args(arguments).output().expect("it runs");
+        let said = [output.stdout, output.stderr].concat();
+        (String::from_utf8_lossy(&said).into_owned(), output.status)
+    }
+
+    /// The process of a part.
+    ///
+    /// # Panics
+    /// If it was never started.
+    pub fn process(&mut self, part: Part) -> &mut Process {
+        self.processes[part.slot()].as_mut().expect("it was started")
+    }
+
+    /// Ends it at once, by SIGKILL.
+    ///
+    /// # Panics
+    /// If it is not running, or does not go.
+    pub fn kill(&mut self, part: Part) {
+        self.process(part).signal(Signal::KILL);
+        self.process(part).wait(DEADLINE);
+    }
+
+    /// Has it end in good order, by SIGTERM, and waits for that.
+    ///
+    /// # Panics
+    /// If it is not running, or does not go.
+    pub fn terminate(&mut self, part: Part) -> ExitStatus {
+        self.process(part).signal(Signal::TERM);
+        self.process(part).wait(DEADLINE)
+    }
+
+    /// Stops it without its noticing, by SIGSTOP.
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn pause(&mut self, part: Part) {
+        self.process(part).signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    ///
+    /// # Panics
+    /// If it is not running.
+    pub fn resume(&mut self, part: Part) {
+        self.process(part).signal(Signal::CONT);
+    }
+
+    /// Waits for a process to end by itself with this code.
+    ///
+    /// # Panics
+    /// If it ends otherwise, or not in time.
+    pub fn expect_exit(&mut self, part: Part, exit: Exit) {
+        let status = self.process(part).wait(DEADLINE);
+        if status.code() != Some(exit.code().into()) {
+            panic!("{} ended with {status}, not {exit:?}{}", part.name(), self.logs());
+        }
+    }
+
+    /// Asks a part how it is.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn status(&self, part: Part) -> Result<Value, AskError> {
+        ask(&self.data(part), "status", ANSWER)
+    }
+
+    /// Gives a part a command.
+    ///
+    /// # Errors
+    /// If it does not take it.
+    pub fn ask(&self, part: Part, command: &str) -> Result<Value, AskError> {
+        ask(&self.data(part), command, ANSWER)
+    }
+
+    /// Waits until a part's status is as it is to be.
+    ///
+    /// # Panics
+    /// If that does not come; the last status and the logs are shown.
+    pub fn wait_until(&self, part: Part, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let look = || match self.status(part) {
+            Ok(status) if holds(&status) => Ok(status),
+            Ok(status) => Err(status.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        wait_for(DEADLINE, look).unwrap_or_else(|last| {
+            panic!("{} is not {what} within {DEADLINE:?}: {last}{}", part.name(), self.logs())
+        })
+    }
+
+    /// Waits until a CoServer's mode is this.
+    ///
+    /// # Panics
+    /// As [`wait_until`](Self::wait_until).
+    pub fn wait_for_mode(&self, part: Part, mode: &str) -> Value {
+        self.wait_until(part, mode, |status| status["mode"] == mode)
+    }
+
+    /// The end of every log.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for process in self.processes.iter().flatten() {
+            let log = process.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.len().saturating_sub(40);
+            text += &format!("\n--- {} ---\n{}", process.name(), lines[last..].join("\n"));
+        }
+        text
+    }
+}
+
+/// How many links of a CoServer's status are up.
+pub fn links_up(status: &Value) -> usize {
+    let links = status["links"].as_array().map(Vec::as_slice).unwrap_or_default();
+    links.iter().filter(|link| link["up"] == true).count()
+}

@@ -1,0 +1,257 @@
+//! What happens to a pair of real processes when one of them ends.
+
+use lockstep::runtime::exit::Exit;
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up};
+
+const PART: &str = env!("CARGO_BIN_EXE_part");
+
+fn other(part: Part) -> Part {
+    if part == A { B } else { A }
+}
+
+/// Looks at the other side after a CoServer has gone.
+fn goes_on_alone(pair: &Pair, survivor: Part) {
+    let status = pair.wait_for_mode(survivor, "simplex");
+    assert_eq!(status["sequencer"], survivor.name());
+    assert_eq!(status["role"], "sequencer");
+    let witness = pair.status(WITNESS).unwrap();
+    let record = &witness["pairs"][0]["record"];
+    assert_eq!(record["origin"], "alone", "{witness}");
+    assert_eq!(record[survivor.name()], status["incarnation"], "{witness}");
+    assert!(record[other(survivor).name()].is_null(), "{witness}");
+}
+
+#[test]
+fn two_coservers_and_a_witness_form_a_pair() {
+    let pair = Pair::start(PART, SILENCE);
+    let (a, b) = (pair.status(A).unwrap(), pair.status(B).unwrap());
+    for (status, part) in [(&a, A), (&b, B)] {
+        assert_eq!(status["kind"], "coserver");
+        assert_eq!(status["service"], "echo");
+        assert_eq!(status["place"], part.name());
+        assert_eq!(status["lineage"], 1);
+        assert_eq!(status["links"].as_array().unwrap().len(), 2);
+        assert!(status["metrics"]["entries"].as_u64().unwrap() > 0);
+        assert_eq!(status["silence_us"], 2_000_000);
+    }
+    assert_eq!(a["epoch"], b["epoch"]);
+    assert_eq!(a["sequencer"], b["sequencer"]);
+    assert_eq!(a["peer"]["incarnation"], b["incarnation"]);
+    assert_eq!(b["peer"]["incarnation"], a["incarnation"]);
+    let witness = pair.status(WITNESS).unwrap();
+    assert_eq!(witness["pairs"][0]["record"]["origin"], "formed", "{witness}");
+    assert_eq!(witness["pairs"][0]["connections"], serde_json::json!([1, 1]));
+}
+
+#[test]
+fn b_goes_on_when_a_is_killed() {
+    let mut pair = Pair::start(PART, SILENCE);
+    pair.kill(A);
+    goes_on_alone(&pair, B);
+}
+
+#[test]
+fn a_goes_on_when_b_is_killed() {
+    let mut pair = Pair::start(PART, SILENCE);
+    pair.kill(B);
+    goes_on_alone(&pair, A);
+}
+
+#[test]
+fn a_member_told_to_end_does_so_and_the_other_goes_on() {
+    for part in [A, B] {
+        let mut pair = Pair::start(PART, SILENCE);
+        assert_eq!(pair.terminate(part).code(), Some(0), "{}", pair.logs());
+        goes_on_alone(&pair, other(part));
+    }
+}
+
+#[test]
+fn a_member_told_to_end_by_its_socket_does_so() {
+    let mut pair = Pair::start(PART, SILENCE);
+    pair.ask(A, "stop").unwrap();
+    pair.expect_exit(A, Exit::Done);
+    goes_on_alone(&pair, B);
+    assert_eq!(pair.terminate(B).code(), Some(0));
+    assert_eq!(pair.terminate(WITNESS).code(), Some(0));
+}
+
+#[test]
+fn the_loss_of_the_witness_changes_nothing() {
+    let mut pair = Pair::start(PART, SILENCE);
+    let epoch = pair.status(A).unwrap()["epoch"].clone();
+    pair.kill(WITNESS);
+    for part in [A, B] {
+        let status = pair.wait_until(part, "without a witness", |s| s["witness"] == false);
+        assert_eq!(status["mode"], "duplex");
+        assert_eq!(status["epoch"], epoch);
+    }
+    pair.run(WITNESS);
+    for part in [A, B] {
+        let status = pair.wait_until(part, "with a witness", |s| s["witness"] == true);
+        assert_eq!(status["mode"], "duplex");
+        assert_eq!(status["epoch"], epoch);
+    }
+    pair.kill(A);
+    goes_on_alone(&pair, B);
+}
+
+#[test]
+fn one_that_was_paused_for_too_long_is_out() {
+    for part in [A, B] {
+        let mut pair = Pair::start(PART, SILENCE);
+        pair.pause(part);
+        goes_on_alone(&pair, other(part));
+        pair.resume(part);
+        pair.expect_exit(part, Exit::Removed);
+        assert_eq!(pair.status(other(part)).unwrap()["mode"], "simplex");
+    }
+}
+
+#[test]
+fn one_that_comes_back_is_no_member() {
+    for part in [A, B] {
+        let mut pair = Pair::start(PART, SILENCE);
+        pair.kill(part);
+        goes_on_alone(&pair, other(part));
+        pair.run(part);
+        pair.expect_exit(part, Exit::NotAMember);
+        let log = pair.process(part).log();
+        assert!(log.contains("bringing a CoServer up to date"), "{log}");
+    }
+}
+
+#[test]
+fn after_the_loss_of_both_a_new_lineage_is_begun_by_hand() {
+    let mut pair = Pair::start(PART, SILENCE);
+    let epoch = pair.status(A).unwrap()["epoch"].as_u64().unwrap();
+    let config = pair.config(WITNESS);
+    let config = config.to_str().unwrap();
+    let refused = pair.command(&["new-lineage", "--config", config, "--yes"]);
+    assert_eq!(refused.1.code(), Some(Exit::Locked.code().into()), "{}", refused.0);
+    for part in [A, B, WITNESS] {
+        pair.kill(part);
+    }
+    let refused = pair.command(&["new-lineage", "--config", config]);
+    assert_eq!(refused.1.code(), Some(Exit::Usage.code().into()), "{}", refused.0);
+    assert!(refused.0.contains("gives up everything"), "{}", refused.0);
+    let done = pair.command(&["new-lineage", "--config", config, "--yes"]);
+    assert_eq!(done.1.code(), Some(0), "{}", done.0);
+    for part in [WITNESS, A, B] {
+        pair.run(part);
+    }
+    for part in [A, B] {
+        let status = pair.wait_for_mode(part, "duplex");
+        assert_eq!(status["lineage"], 2);
+        assert!(status["epoch"].as_u64().unwrap() > epoch);
+    }
+}
+
+#[test]
+fn a_pair_forms_when_its_witness_is_there() {
+    let mut pair = Pair::init(PART, SILENCE);
+    for part in [A, B] {
+        pair.run(part);
+    }
+    for part in [A, B] {
+        let status = pair.wait_until(part, "connected", |s| links_up(s) == 2);
+        assert_eq!(status["mode"], "starting", "nobody goes ahead without the witness");
+        assert_eq!(status["epoch"], 0);
+    }
+    pair.run(WITNESS);
+    for part in [A, B] {
+        pair.wait_for_mode(part, "duplex");
+    }
+}
+
+#[test]
+fn one_that_has_not_met_the_other_ends_when_told() {
+    let mut pair = Pair::init(PART, SILENCE);
+    pair.run(A);
+    pair.wait_for_mode(A, "starting");
+    assert_eq!(pair.terminate(A).code(), Some(0), "{}", pair.logs());
+}
+
+#[test]
+fn a_process_leaves_no_core_dump_and_no_socket() {
+    let mut pair = Pair::init(PART, SILENCE);
+    pair.run(WITNESS);
+    pair.wait_until(WITNESS, "there", |_| true);
+    let limits = format!("/proc/{}/limits", pair.process(WITNESS).pid());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "{core}");
+    let socket = pair.data(WITNESS).join("control.sock");
+    assert!(socket.exists());
+    assert_eq!(pair.terminate(WITNESS).code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn the_sequencer_role_is_handed_over() {
+    let pair = Pair::start(PART, SILENCE);
+    let first = pair.status(A).unwrap()["sequencer"].as_str().unwrap().to_owned();
+    let (from, to) = if first == "a" { (A, B) } else { (B, A) };
+    pair.ask(from, "hand-over").unwrap();
+    for part in [A, B] {
+        pair.wait_until(part, "under the new sequencer", |s| s["sequencer"] == to.name());
+        assert_eq!(pair.status(part).unwrap()["mode"], "duplex");
+    }
+}
+
+#[test]
+fn a_second_process_on_the_same_directory_is_refused() {
+    let pair = Pair::start(PART, SILENCE);
+    for part in [A, B, WITNESS] {
+        let mut second = pair.run_another(part);
+        let status = second.wait(DEADLINE);
+        assert_eq!(status.code(), Some(Exit::Locked.code().into()), "{}", second.log());
+        assert!(second.log().contains("in use by another process (pid"), "{}", second.log());
+    }
+    assert_eq!(pair.status(A).unwrap()["mode"], "duplex");
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_says_so() {
+    let pair = Pair::init(PART, SILENCE);
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (part, command, flag) in [(WITNESS, "witness", "--listen"), (A, "coserver", "--clients")] {
+        let config = pair.config(part);
+        let config = config.to_str().unwrap();
+        let (said, status) = pair.command(&[command, "--config", config, flag, &address]);
+        assert_eq!(status.code(), Some(Exit::Unavailable.code().into()), "{said}");
+        assert!(said.contains(&address) && said.contains("another process has it"), "{said}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_or_file_is_refused_with_its_code() {
+    let pair = Pair::init(PART, SILENCE);
+    let config = pair.config(A);
+    let path = config.to_str().unwrap();
+    let ends = |arguments: &[&str], exit: Exit, saying: &str| {
+        let (said, status) = pair.command(arguments);
+        assert_eq!(status.code(), Some(exit.code().into()), "{arguments:?}: {said}");
+        assert!(said.contains(saying), "{arguments:?}: {said}");
+    };
+    ends(&["--help"], Exit::Done, "usage: part COMMAND");
+    ends(&["coserver", "--help"], Exit::Done, "usage: part COMMAND");
+    ends(&["--version"], Exit::Done, "part 0.");
+    ends(&[], Exit::Usage, "a command is missing");
+    ends(&["dance"], Exit::Usage, "no command \"dance\"");
+    ends(&["coserver"], Exit::Usage, "--config FILE is missing");
+    ends(&["coserver", "--config", path, "--fast"], Exit::Usage, "--fast");
+    ends(&["coserver", "--config", path, "--log", "a=b=c"], Exit::Usage, "a filter is");
+    ends(&["coserver", "--config", path, "--link", "127.0.0.1:1"], Exit::Usage, "a comma");
+    ends(&["coserver", "--config", path, "--witness", "x"], Exit::Config, "--witness (over");
+    ends(&["coserver", "--config", "/nowhere/a.toml"], Exit::Config, "/nowhere/a.toml");
+    ends(&["status", "--config", path], Exit::Unavailable, "no process answers");
+    ends(&["status"], Exit::Usage, "either");
+    ends(&["init", "--dir", pair.directory().to_str().unwrap()], Exit::Exists, "is there already");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("place = \"a\"", "place = \"c\"")).unwrap();
+    ends(&["coserver", "--config", path], Exit::Config, "a.toml:2:9: `place`");
+    std::fs::write(&config, text + "speed = 9\n").unwrap();
+    ends(&["coserver", "--config", path], Exit::Config, "`service.speed`: there is no such field");
+}
