@@ -29,7 +29,19 @@ fn postfix_smtp_source_sends() {
         let relay = pair(hop.address());
         for place in Place::BOTH {
             let to = relay.at(place).to_string();
-            let args = ["-s", "5", "-m", "100", "-l", "5000", "-f", "a@example.org", "-t", "b@example.org", &to];
+            let args = [
+                "-s",
+                "5",
+                "-m",
+                "100",
+                "-l",
+                "5000",
+                "-f",
+                "a@example.org",
+                "-t",
+                "b@example.org",
+                &to,
+            ];
             run_to_end(&source, &args, WITHIN).await;
         }
         let texts = hop.wait_for_texts(200, WITHIN).await;
@@ -45,8 +57,13 @@ fn swaks_sends() {
         let hop = Hop::start().await;
         let relay = pair(hop.address());
         let to = relay.at(Place::B).to_string();
-        let common = ["--server", &to, "--from", "a@example.org", "--to", "b@example.org,c@example.org"];
-        for more in [&["--body", "plain"][..], &["--pipeline", "--body", ".\n..\n.a"], &["--ehlo", "x", "--protocol", "SMTP"]] {
+        let common =
+            ["--server", &to, "--from", "a@example.org", "--to", "b@example.org,c@example.org"];
+        for more in [
+            &["--body", "plain"][..],
+            &["--pipeline", "--body", ".\n..\n.a"],
+            &["--ehlo", "x", "--protocol", "SMTP"],
+        ] {
             run_to_end(&swaks, &[&common[..], more].concat(), WITHIN).await;
         }
         let texts = hop.wait_for_texts(3, WITHIN).await;
@@ -89,7 +106,12 @@ fn pythons_smtplib_sends() {
 }
 
 /// A next hop that is a program; killed when it is dropped.
-async fn hop_program(program: &Path, args: &[&str], directory: &Path, at: SocketAddr) -> tokio::process::Child {
+async fn hop_program(
+    program: &Path,
+    args: &[&str],
+    directory: &Path,
+    at: SocketAddr,
+) -> tokio::process::Child {
     let child = tokio::process::Command::new(program)
         .args(args)
         .current_dir(directory)
@@ -104,7 +126,14 @@ async fn hop_program(program: &Path, args: &[&str], directory: &Path, at: Socket
 }
 
 fn mails(count: u64) -> Campaign {
-    Campaign { mails: count, least: 1 << 10, most: 64 << 10, connections: 4, kill: None, within: WITHIN }
+    Campaign {
+        mails: count,
+        least: 1 << 10,
+        most: 64 << 10,
+        connections: 4,
+        kill: None,
+        within: WITHIN,
+    }
 }
 
 /// How many files in a directory hold mails of a campaign.
@@ -116,7 +145,8 @@ fn arrived(directory: &Path) -> usize {
 
 async fn deliver_into(relay: &RelayPair, files: &Path, count: usize) {
     mails(count as u64).send(relay).await;
-    wait_until("the mails to arrive", WITHIN, async || (arrived(files) >= count).then_some(())).await;
+    wait_until("the mails to arrive", WITHIN, async || (arrived(files) >= count).then_some(()))
+        .await;
     assert_eq!(arrived(files), count);
 }
 
@@ -149,7 +179,8 @@ fn pythons_aiosmtpd_takes() {
         let at = free_address();
         let address = at.to_string();
         let path = maildir.to_str().unwrap();
-        let args = ["-m", "aiosmtpd", "-n", "-l", &address, "-c", "aiosmtpd.handlers.Mailbox", path];
+        let args =
+            ["-m", "aiosmtpd", "-n", "-l", &address, "-c", "aiosmtpd.handlers.Mailbox", path];
         let _hop = hop_program(&python.0, &args, directory.path(), at).await;
         let relay = pair(at);
         deliver_into(&relay, &maildir.join("new"), 60).await;

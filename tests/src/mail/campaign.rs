@@ -8,6 +8,7 @@ use mail_relay::load::{self, Event, Job, Plan};
 use mail_relay::smtp::Domain;
 use rustix::process::Signal;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::relay::{Hop, RelayPair, wait_until};
@@ -82,13 +83,10 @@ impl Campaign {
         (self.least as f64 * ratio.powf(share)) as usize
     }
 
-    /// Sends everything, kills on the way, and waits until every accepted mail has arrived.
-    ///
-    /// # Panics
-    /// If it takes too long.
-    pub async fn run(&self, relay: &mut RelayPair, hop: &Hop) -> Outcome {
+    /// Starts the senders.
+    fn start(&self, relay: &RelayPair) -> (JoinSet<()>, mpsc::UnboundedReceiver<Event>) {
         let (jobs, queue) = mpsc::channel(self.connections);
-        let (events, mut happened) = mpsc::unbounded_channel();
+        let (events, happened) = mpsc::unbounded_channel();
         let plan = Plan {
             targets: relay.both(),
             connections: self.connections,
@@ -96,9 +94,9 @@ impl Campaign {
             give_up: self.within,
             hostname: Domain::parse("sender.example").expect("a domain"),
         };
-        let _senders = load::start(plan, queue, events);
+        let mut senders = load::start(plan, queue, events);
         let campaign = self.clone();
-        tokio::spawn(async move {
+        senders.spawn(async move {
             for number in 0..campaign.mails {
                 let size = campaign.size(number);
                 let delivery = load::mail("campaign", number, size, "example.org");
@@ -107,6 +105,33 @@ impl Campaign {
                 }
             }
         });
+        (senders, happened)
+    }
+
+    /// Sends everything and waits until it is accepted.
+    ///
+    /// # Panics
+    /// If it takes too long.
+    pub async fn send(&self, relay: &RelayPair) {
+        let (_senders, mut happened) = self.start(relay);
+        let mut outcome = Outcome::default();
+        let all = async {
+            while let Some(event) = happened.recv().await {
+                self.take(event, &mut outcome);
+                if outcome.accepted.len() as u64 == self.mails {
+                    return;
+                }
+            }
+        };
+        assert!(timeout(self.within, all).await.is_ok(), "{outcome:?}{}", relay.pair.logs());
+    }
+
+    /// Sends everything, kills on the way, and waits until every accepted mail has arrived.
+    ///
+    /// # Panics
+    /// If it takes too long.
+    pub async fn run(&self, relay: &mut RelayPair, hop: &Hop) -> Outcome {
+        let (_senders, mut happened) = self.start(relay);
         let begun = Instant::now();
         let mut outcome = Outcome::default();
         let mut kill = self.kill;
