@@ -169,7 +169,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.conditions)?;
         writeln!(
             f,
-            "{:<12} {:>7} {:>9} {:>9} {:>9} {:>9}  p50 of the rounds",
+            "{:<16} {:>7} {:>9} {:>9} {:>9} {:>9}  p50 of the rounds",
             "row", "ratio", "p50 us", "p99 us", "p99.9 us", "max us"
         )?;
         for row in &self.rows {
@@ -177,7 +177,7 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         for row in &self.rows {
-            writeln!(f, "{:<12} {}", row.name, row.about)?;
+            writeln!(f, "{:<16} {}", row.name, row.about)?;
         }
         if !self.conditions.optimised {
             writeln!(f, "\nbuilt without optimisation: use --release for figures that count")?;
@@ -204,7 +204,7 @@ impl fmt::Display for Conditions {
 
 impl fmt::Display for RowReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<12} ", self.name)?;
+        write!(f, "{:<16} ", self.name)?;
         if let Some(reason) = &self.skipped {
             return write!(f, "skipped: {reason}");
         }
@@ -217,7 +217,7 @@ impl fmt::Display for RowReport {
             }
         }
         for failure in &self.failures {
-            write!(f, "\n{:<12} failed in {failure}", "")?;
+            write!(f, "\n{:<16} failed in {failure}", "")?;
         }
         Ok(())
     }

@@ -1,14 +1,10 @@
 //! The rows. Each says which processes it needs; the harness does the rest.
 //!
 //! To add one: implement [`Row`], put it into [`all`], and its parts into
-//! [`play`]. A row of lockstep itself goes the same way: its CoServers sit on
-//! [`Seat::A`](crate::placement::Seat::A) and
-//! [`Seat::B`](crate::placement::Seat::B), its witness is
-//! [`Seat::Free`](crate::placement::Seat::Free), and what measures is a part
-//! at [`Seat::Client`](crate::placement::Seat::Client), or CoServer A itself
-//! where the row ends at the commit. Keys and directories are made in
+//! [`play`]. What a round needs on disk (keys, configuration) is made in
 //! [`Row::cast`] and kept by [`Cast::keep`].
 
+mod lockstep;
 mod quinn;
 mod raft;
 mod udp;
@@ -47,10 +43,10 @@ pub fn all() -> Vec<Box<dyn Row>> {
     vec![
         Box::new(quinn::Stream),
         Box::new(udp::Datagrams),
+        Box::new(lockstep::Commit),
+        Box::new(lockstep::Request),
         Box::new(raft::Raft { nodes: raft::Nodes::Three }),
         Box::new(raft::Raft { nodes: raft::Nodes::Two }),
-        // The rows of lockstep itself go here: a commit (an input on the
-        // sequencer to its output released), and a client's request to its reply.
     ]
 }
 
@@ -61,7 +57,10 @@ pub fn play(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         quinn::DRIVE => quinn::drive(&part),
         udp::ECHO => udp::echo(&part),
         udp::DRIVE => udp::drive(&part),
-        // The parts of lockstep's rows go here.
+        lockstep::WITNESS => lockstep::witness(&part),
+        lockstep::COSERVER => lockstep::coserver(&part),
+        lockstep::COMMIT => lockstep::commit(&part),
+        lockstep::CLIENT => lockstep::client(&part),
         other => Err(PartError::Arguments(format!("no part is called {other}"))),
     })
 }

@@ -74,14 +74,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "processes")]
 pub mod app;
+#[cfg(feature = "processes")]
 pub mod cli;
 pub mod date;
+#[cfg(feature = "processes")]
 pub mod demo;
 pub mod limits;
+#[cfg(feature = "processes")]
 pub mod load;
 pub mod net;
 pub mod queue;
+#[cfg(feature = "processes")]
 pub mod relay;
+#[cfg(feature = "processes")]
 pub mod sink;
 pub mod smtp;

@@ -13,7 +13,7 @@
 //!
 //! One thread of its own receives and keeps time; a caller's thread sends, and is woken once, by
 //! the reply. All methods that wait panic when called from within an async task, where they
-//! would stop everything else on its thread: use [`session`](crate::client::session) there.
+//! would stop everything else on its thread: use [`session`] there.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

@@ -116,7 +116,6 @@ impl Replica {
         let renewed = self.membership.record().is_some_and(|old| record.renews(old));
         self.membership.enter(record);
         self.persist_membership();
-        self.end_suspicion();
         self.epoch_since = Some(self.now.mono);
         if !renewed {
             // The process that the record names may have been followed by another already.
@@ -124,6 +123,8 @@ impl Replica {
             self.reported_dead = peer.is_some() && self.met.is_some() && self.met != peer;
             self.begin_epoch(record);
         }
+        // Only now is it known who orders, which a standing says.
+        self.end_suspicion();
         let (sequencer, after) = (self.sequencer, self.log.held());
         self.event(Event::Epoch { record, sequencer, after });
         self.announce_standing();

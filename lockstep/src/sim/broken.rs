@@ -1,7 +1,7 @@
 //! Deliberately broken pairs: for each judge one that it has to catch.
 //!
-//! What can be broken at the edge of the core is broken there, in the driver
-//! ([`super::node`]), so that the core itself carries no switches.
+//! What can be broken at the edge of the core is broken there, in the simulator's driver, and the
+//! rest in the simulated service, so that the core itself carries no switches.
 
 use core::fmt;
 
@@ -39,6 +39,8 @@ macro_rules! broken {
 broken! {
     /// B changes the bytes of an output between the agreement and the release.
     RewriteRelease = "rewrite-release", Outputs;
+    /// Both carry out what one of them is to carry out.
+    BothCarry = "both-carry", Outputs;
     /// A releases what it has executed without waiting for B.
     ReleaseEarly = "release-early", Release;
     /// Each CoServer has a witness of its own, which grants it everything.
@@ -51,10 +53,14 @@ broken! {
     StaleRead = "stale-read", History;
     /// The replicas' clocks nearly stand still.
     FrozenClock = "frozen-clock", Time;
+    /// The service sets timers and never says when it wants to be woken.
+    LostWakeUps = "lost-wake-ups", Time;
     /// A stamps some entries with an earlier time.
     ClockBack = "clock-back", Time;
     /// The replicas do not hear the witness.
     DeafToWitness = "deaf-to-witness", Liveness;
+    /// A loses some inputs of its device after it has taken them.
+    LostInput = "lost-input", Liveness;
     /// The replicas take far more than their window.
     NoWindow = "no-window", Bounds;
     /// B takes another entry than the one that A sent.
@@ -103,7 +109,11 @@ impl Broken {
                 let span = options.faults_end - middle;
                 options.faults = vec![fault(FaultKind::SlowService, middle, span, Place::B)];
             }
-            Self::FrozenClock => options.faults.clear(),
+            Self::FrozenClock | Self::LostWakeUps => options.faults.clear(),
+            Self::LostInput | Self::BothCarry => {
+                options.faults.clear();
+                options.device_pace = [Some(10_000_000); 2];
+            }
             _ => {}
         }
     }

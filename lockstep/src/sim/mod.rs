@@ -23,6 +23,9 @@ pub mod marks;
 pub mod options;
 
 mod clock;
+mod deeds;
+mod execution;
+mod intake;
 mod net;
 mod node;
 mod ops;

@@ -2,6 +2,8 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::ids::LogTime;
+
 /// A request: its id is unique in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -76,6 +78,15 @@ pub enum Answer {
     Length(u64),
     /// A random number.
     Noise(u64),
+}
+
+/// A timer that has fired, as the service tells a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fired {
+    /// The request that set it.
+    pub(super) id: u64,
+    /// When it was due.
+    pub(super) due: LogTime,
 }
 
 /// The bytes are no request or no answer.
@@ -168,6 +179,27 @@ impl Answer {
             4 => Self::Noise(number),
             _ => return Err(NotOurs),
         })
+    }
+}
+
+impl Fired {
+    /// As bytes: two numbers.
+    pub(super) fn encode(self) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(16);
+        bytes.put_u64_le(self.id);
+        bytes.put_u64_le(self.due.0);
+        bytes.freeze()
+    }
+
+    /// From bytes.
+    ///
+    /// # Errors
+    /// If they tell of no timer.
+    pub(super) fn decode(mut bytes: &[u8]) -> Result<Self, NotOurs> {
+        if bytes.len() != 16 {
+            return Err(NotOurs);
+        }
+        Ok(Self { id: bytes.get_u64_le(), due: LogTime(bytes.get_u64_le()) })
     }
 }
 

@@ -76,7 +76,8 @@ impl Profile {
                 F::WitnessLate,
                 F::WitnessTwice,
             ]),
-            Self::Divergence => Some(&[F::Flip, F::PanicOne, F::PanicBoth, F::HandOver, F::AllCut]),
+            // A panic on both ends the service, so only the default profile has it.
+            Self::Divergence => Some(&[F::Flip, F::PanicOne, F::HandOver, F::AllCut, F::Pause]),
         }
     }
 }
@@ -194,7 +195,7 @@ impl Options {
             client_latency: [rng.spread(50 * MICRO, 5 * MILLI), rng.spread(50 * MICRO, 5 * MILLI)],
             clients: rng.from(1, 5) as usize,
             pipeline: rng.pick(&[1, 1, 2, 4, 16]),
-            think: rng.spread(MILLI, 60 * MILLI),
+            think: rng.spread(3 * MILLI, 80 * MILLI),
             device_pace: [device(rng), device(rng)],
             service_time: [service(rng), service(rng)],
             batch: [rng.spread(1, 64) as usize, rng.spread(1, 64) as usize],
@@ -226,7 +227,7 @@ fn link(rng: &mut Rng) -> LinkOptions {
 }
 
 fn device(rng: &mut Rng) -> Option<u64> {
-    rng.chance(500).then(|| rng.spread(2 * MILLI, 80 * MILLI))
+    rng.chance(500).then(|| rng.spread(8 * MILLI, 100 * MILLI))
 }
 
 fn service(rng: &mut Rng) -> Option<u64> {

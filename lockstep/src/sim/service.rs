@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::ops::{Answer, Op, Request};
+use super::ops::{Answer, Fired, Op, Request};
 use crate::digest::{Digest, Hasher};
 use crate::ids::{DeviceId, LogTime, Place};
 use crate::limits;
@@ -67,6 +67,8 @@ pub(super) enum Flaw {
     Twice,
     /// Now and then a read is answered with an older value.
     StaleRead,
+    /// It never says when it wants to be woken.
+    Sleepy,
 }
 
 /// The service.
@@ -196,15 +198,16 @@ impl Shelf {
                 break;
             }
             self.state.timers.pop_first();
-            let mut bytes = BytesMut::with_capacity(16);
-            bytes.put_u64_le(id);
-            bytes.put_u64_le(at);
-            context.send(TIMER, Carrier::Both, bytes.freeze());
+            let fired = Fired { id, due: LogTime(at) };
+            context.send(TIMER, Carrier::Both, fired.encode());
         }
         self.arm(context);
     }
 
     fn arm(&self, context: &mut Context<'_>) {
+        if self.flaw == Flaw::Sleepy {
+            return;
+        }
         context.set_wakeup(self.state.timers.first().map(|(at, _)| LogTime(*at)));
     }
 }

@@ -182,6 +182,7 @@ impl World {
             server.paused_until = server.paused_until.min(self.at);
             server.knob.clear();
         }
+        Place::BOTH.into_iter().for_each(|place| self.wake_anew(place));
         self.start_witness();
     }
 }

@@ -210,13 +210,14 @@ impl World {
             self.push(wire, end, Item::Down);
             self.expect_idle(wire);
         } else {
-            self.wires[wire.0].generation += 1;
+            self.void(wire);
         }
     }
 
     /// A new process is at this end: whatever the other end had of the old one is over.
     pub(super) fn renew(&mut self, wire: WireId, end: usize) {
-        self.wires[wire.0].generation += 1;
+        self.wires[wire.0].open[end] = false;
+        self.void(wire);
         self.on_down(wire, 1 - end);
         self.redial_when_down(wire);
     }
@@ -242,9 +243,22 @@ impl World {
 
     /// The connection breaks: both ends notice at once, and what is under way is lost.
     pub(super) fn break_off(&mut self, wire: WireId) {
-        self.wires[wire.0].generation += 1;
+        self.void(wire);
         for end in [0, 1] {
             self.on_down(wire, end);
+        }
+        self.redial_when_down(wire);
+    }
+
+    /// What is under way does not arrive any more; a client that was being connected is told.
+    fn void(&mut self, wire: WireId) {
+        let known = &mut self.wires[wire.0];
+        known.generation += 1;
+        if let Party::Client(client, place) = self.party(wire, 0)
+            && !self.wires[wire.0].open[0]
+            && !self.wires[wire.0].dialling
+        {
+            self.on_not_dialled(client, place);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The world: everything that there is in one run, and what happens to it in which order.
 //!
 //! Its handlers are in the files beside it: [`wiring`](super::wiring) the connections,
-//! [`node`](super::node) the CoServers, [`witness`](super::witness),
+//! [`node`](super::node) the CoServers with [`intake`](super::intake), [`deeds`](super::deeds) and
+//! [`execution`](super::execution), [`witness`](super::witness),
 //! [`workload`](super::workload) clients and devices, [`strike`](super::strike) the faults.
 
 use std::collections::BTreeMap;

@@ -152,6 +152,7 @@ fn check_record(record: &Record) -> Checks {
     let members = [record.members.a, record.members.b];
     let present = members.iter().flatten().count();
     that(members.iter().flatten().all(|member| member.0 != 0), "a member's incarnation is zero")?;
+    that(present < 2 || members[0] != members[1], "a process is a member at both places")?;
     let expected = match record.origin {
         Origin::Vacant => 0,
         Origin::Alone => 1,

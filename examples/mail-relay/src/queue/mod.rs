@@ -260,11 +260,13 @@ impl Queue {
     }
 
     /// What a frozen queue keeps beside its mails.
+    #[cfg_attr(not(feature = "processes"), expect(dead_code, reason = "the service freezes"))]
     pub(crate) fn head(&self) -> QueueHead {
         QueueHead { last_number: self.last_number, hop: self.hop.clone() }
     }
 
     /// The queue with this head and these mails; everything else follows from them.
+    #[cfg_attr(not(feature = "processes"), expect(dead_code, reason = "the service freezes"))]
     pub(crate) fn from_parts(
         head: QueueHead,
         mails: impl IntoIterator<Item = (QueueId, QueuedMail)>,

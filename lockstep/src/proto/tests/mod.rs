@@ -2,6 +2,7 @@
 
 mod absurd;
 mod forming;
+mod hostile;
 mod links;
 mod pair;
 mod roles;

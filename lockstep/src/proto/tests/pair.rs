@@ -14,7 +14,7 @@ use crate::ids::{
 };
 use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind};
 use crate::proto::Replica;
-use crate::proto::io::{Boot, Config, DivergencePolicy, Input, LinkSet, Output};
+use crate::proto::io::{Boot, Config, DivergencePolicy, Input, LinkSet, Output, Standing};
 use crate::record::Record;
 use crate::wire::frames::{
     ClientAnswer, ClientCall, Environment, PeerFrame, Versions, WitnessAnswer, WitnessCall,
@@ -40,6 +40,7 @@ pub(super) struct Node {
     pub(super) answers: Vec<ClientAnswer>,
     pub(super) events: Vec<Event>,
     pub(super) stopped: Option<StopCause>,
+    pub(super) standings: Vec<Standing>,
     /// The service here computes something else from this entry on.
     pub(super) wrong_from: Option<Index>,
     pub(super) panics_at: Option<Index>,
@@ -116,6 +117,7 @@ impl Pair {
                 answers: Vec::new(),
                 events: Vec::new(),
                 stopped: None,
+                standings: Vec::new(),
                 wrong_from: None,
                 panics_at: None,
                 executes: true,
@@ -334,6 +336,7 @@ impl Pair {
                 }
                 Output::Event(event) => self.node(place).events.push(event),
                 Output::Stop { cause } => self.node(place).stopped = Some(cause),
+                Output::Standing(standing) => self.node(place).standings.push(standing),
                 _ => {}
             }
         }

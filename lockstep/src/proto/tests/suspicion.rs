@@ -137,3 +137,17 @@ fn a_peer_whose_heartbeats_are_stuck_behind_bulk_is_not_silent() {
     assert_eq!(pair.record.asker, B);
     assert!(!pair.record.members.is_duplex());
 }
+
+#[test]
+fn a_survivor_that_held_never_names_a_sequencer_that_is_gone() {
+    let mut pair = Pair::formed();
+    pair.witness_up = false;
+    pair.kill(A);
+    pair.run(MS * 600);
+    assert_eq!(pair.node(B).standings.last(), Some(&Standing::Holding));
+    pair.witness_up = true;
+    pair.run(MS * 200);
+    let alone = |standing: &&Standing| matches!(standing, Standing::Serving { duplex: false, .. });
+    let named: Vec<_> = pair.node(B).standings.iter().filter(alone).collect();
+    assert!(matches!(named[..], [Standing::Serving { sequencer: B, .. }]), "{named:?}");
+}

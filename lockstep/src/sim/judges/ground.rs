@@ -1,6 +1,6 @@
 //! The judges' own books: who holds and has executed what, and what the witness recorded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::model::{Effect, Model};
 use super::{OutputName, Seen};
@@ -11,6 +11,8 @@ use crate::ids::{Epoch, Incarnation, Index, LogTime, Nonce, Place, RequestNumber
 use crate::output::{Executed, OutputKind, Refusal};
 use crate::proto::io::{DivergencePolicy, Standing};
 use crate::record::Record;
+use crate::sim::ops::Fired;
+use crate::sim::service::TIMER;
 use crate::wire::frames::ClientAnswer;
 
 /// A replica: the process at a place.
@@ -59,14 +61,16 @@ pub struct View {
     pub answers: BTreeMap<AnswerName, Vec<(Index, Digest)>>,
     /// What its log comes to.
     pub model: Model,
-    /// When it next wants to be woken.
-    pub wakeup: Option<LogTime>,
+    /// The timers that its service has set and not fired: when they are due, and for whom.
+    pub timers: BTreeSet<(LogTime, u64)>,
     /// Where its service panicked.
     pub panicked: Option<Index>,
     /// Whether it knows of a divergence.
     pub diverged: bool,
     /// Whether it is out.
     pub is_out: bool,
+    /// Whether it stopped without having been told to.
+    pub gave_up: bool,
 }
 
 /// An entry that a replica holds.
@@ -82,6 +86,8 @@ pub struct Held {
     pub chain: Digest,
     /// Whether the protocol made it.
     pub is_protocol: bool,
+    /// The timer that it sets.
+    pub timer: Option<(LogTime, u64)>,
 }
 
 /// Names an answer to a client.
@@ -104,10 +110,11 @@ impl View {
             outputs: BTreeMap::new(),
             answers: BTreeMap::new(),
             model: Model::default(),
-            wakeup: None,
+            timers: BTreeSet::new(),
             panicked: None,
             diverged: false,
             is_out: false,
+            gave_up: false,
         }
     }
 
@@ -139,18 +146,25 @@ impl View {
             at: now,
             chain: entry.chain(previous),
             is_protocol: entry.kind.is_protocol(),
+            timer: self.model.append(entry),
         });
-        self.model.append(entry);
     }
 
     fn execute(&mut self, executed: &Executed) {
         self.executed.push(executed.digest);
-        self.wakeup = executed.wakeup;
+        if let Some(timer) = at(executed.index).and_then(|slot| self.log.get(slot)?.timer) {
+            self.timers.insert(timer);
+        }
         if executed.panic.is_some() {
             self.panicked = Some(executed.index);
         }
         for output in &executed.outputs {
             let digest = content(&output.kind);
+            if let OutputKind::Device { device: TIMER, bytes, .. } = &output.kind
+                && let Ok(Fired { id, due }) = Fired::decode(bytes)
+            {
+                self.timers.remove(&(due, id));
+            }
             if let Some(name) = answer_name(&output.kind) {
                 self.answers.entry(name).or_default().push((executed.index, digest));
             }
@@ -194,7 +208,10 @@ impl Ground {
             }
             Seen::Stopped { who, cause } => {
                 self.was_stopped |= *cause == StopCause::Asked;
-                self.with(who, |view| view.is_out = true);
+                self.with(who, |view| {
+                    view.is_out = true;
+                    view.gave_up = *cause != StopCause::Asked;
+                });
             }
             Seen::Event { who, event } => self.with(who, |view| match event {
                 Event::Epoch { record, .. } => view.record = Some(*record),

@@ -1,6 +1,7 @@
 //! After the faults end, service resumes within a bounded time, wherever that is possible.
 
 use super::{Bounds, End, Ground, Seen, View, Who};
+use crate::event::StopCause;
 use crate::ids::Place;
 use crate::record::Origin;
 
@@ -43,7 +44,15 @@ impl Liveness {
 
     /// See [`Judges::see`](super::Judges::see).
     pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        if let Seen::Stopped { who, cause } = *seen {
+            return has_reason(who, cause);
+        }
         let Seen::Over { end } = *seen else { return Ok(()) };
+        let record = ground.latest();
+        let member = |who: &Who| record.is_some_and(|r| r.members.has(who.place, who.incarnation));
+        if let Some((who, _)) = ground.views().find(|(who, view)| view.gave_up && member(who)) {
+            return Err(format!("{who} has stopped by itself, although it is a member"));
+        }
         if impossible(ground).is_some() {
             return Ok(());
         }
@@ -58,6 +67,16 @@ impl Liveness {
             return Err(format!("{devices_lost} inputs of devices were taken and never executed"));
         }
         Ok(())
+    }
+}
+
+/// Memory is never damaged here, and everyone runs the same.
+fn has_reason(who: Who, cause: &StopCause) -> Result<(), String> {
+    match cause {
+        StopCause::Corrupted | StopCause::Incompatible { .. } => {
+            Err(format!("{who} stops without a reason: {cause}"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What a log comes to: the sessions' rule and the service, written a second time.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{Index, Nonce, RequestNumber, SessionId};
+use crate::ids::{Index, LogTime, Nonce, RequestNumber, SessionId};
 use crate::sim::ops::{Answer, Op, Request};
 
 /// The objects that the service keeps, as far as they are visible in answers.
@@ -75,32 +76,40 @@ pub(super) fn object(op: Op) -> Option<(u8, u8)> {
 }
 
 impl Model {
-    /// The next entry of the log.
-    pub fn append(&mut self, entry: &Entry) {
+    /// The next entry of the log. Tells which timer it sets, if it does.
+    pub(super) fn append(&mut self, entry: &Entry) -> Option<(LogTime, u64)> {
         match &entry.kind {
             EntryKind::SessionOpen { token } => {
                 let session = SessionId(entry.index.0);
                 self.sessions.insert(session, (*token, RequestNumber(0)));
+                None
             }
             EntryKind::SessionClose { session, token } => {
                 if self.sessions.get(session).is_some_and(|(own, _)| own == token) {
                     self.sessions.remove(session);
                 }
+                None
             }
             EntryKind::SessionRequest { session, token, number, body, .. } => {
-                let Some((own, last)) = self.sessions.get_mut(session) else { return };
+                let (own, last) = self.sessions.get_mut(session)?;
                 if own != token || *number != last.next() {
-                    return;
+                    return None;
                 }
                 *last = *number;
-                let Ok(request) = Request::decode(body) else { return };
-                let answer = self.objects.apply(request.op);
-                // A second effect of one request is another judge's matter.
-                let effect = Effect { index: entry.index, answer };
-                self.effects.entry(request.id).or_insert(effect);
+                self.request(entry, body)
             }
-            _ => {}
+            _ => None,
         }
+    }
+
+    fn request(&mut self, entry: &Entry, body: &[u8]) -> Option<(LogTime, u64)> {
+        let request = Request::decode(body).ok()?;
+        let answer = self.objects.apply(request.op);
+        // A second effect of one request is another judge's matter.
+        let effect = Effect { index: entry.index, answer };
+        self.effects.entry(request.id).or_insert(effect);
+        let Op::Later { after } = request.op else { return None };
+        Some((entry.time.plus(Duration::from_nanos(after)), request.id))
     }
 
     /// What a request came to.

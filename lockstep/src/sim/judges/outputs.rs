@@ -1,17 +1,27 @@
-//! No output is ever released twice with different content, by anyone.
+//! No output is ever released twice with different content, by anyone, and none by a replica that
+//! is not to carry it out.
 
 use std::collections::BTreeMap;
 
 use super::ground::{Who, answered, content};
 use super::{Bounds, Ground, OutputName, Seen};
 use crate::digest::Digest;
+use crate::ids::Epoch;
+use crate::output::{Carrier, OutputKind};
 use crate::sim::judges::ground::AnswerName;
 
 /// What was released under each name.
 #[derive(Debug)]
 pub(super) struct Outputs {
-    released: BTreeMap<OutputName, (Who, Digest)>,
+    released: BTreeMap<OutputName, Release>,
     answers: BTreeMap<AnswerName, (Who, Digest)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Release {
+    by: Who,
+    epoch: Epoch,
+    content: Digest,
 }
 
 impl Outputs {
@@ -23,12 +33,14 @@ impl Outputs {
     /// See [`Judges::see`](super::Judges::see).
     pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, _: &Ground) -> Result<(), String> {
         match *seen {
-            Seen::Released { who, name, kind, .. } => {
-                let digest = content(kind);
-                let (first, before) = *self.released.entry(name).or_insert((who, digest));
-                if before != digest {
+            Seen::Released { who, epoch, name, kind } => {
+                self.is_carried_by(who, epoch, name, kind)?;
+                let release = Release { by: who, epoch, content: content(kind) };
+                let first = *self.released.entry(name).or_insert(release);
+                if first.content != release.content {
                     return Err(format!(
-                        "{who} releases {name} with another content than {first} before"
+                        "{who} releases {name} with another content than {} before",
+                        first.by
                     ));
                 }
             }
@@ -44,6 +56,30 @@ impl Outputs {
             _ => {}
         }
         Ok(())
+    }
+}
+
+impl Outputs {
+    /// What one replica is to carry out, the other does not in the same epoch. In different ones
+    /// it may: who goes on alone cannot know what its peer had still done.
+    fn is_carried_by(
+        &self,
+        who: Who,
+        epoch: Epoch,
+        name: OutputName,
+        kind: &OutputKind,
+    ) -> Result<(), String> {
+        let OutputKind::Device { carrier, .. } = kind else { return Ok(()) };
+        let first = self.released.get(&name).filter(|first| first.epoch == epoch);
+        match carrier {
+            Carrier::Place(place) if *place != who.place => {
+                Err(format!("{who} carries out {name}, which is for {place}"))
+            }
+            Carrier::Sequencer if first.is_some_and(|first| first.by != who) => {
+                Err(format!("{who} carries out {name}, and so does its peer"))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -11,9 +11,9 @@ use crate::ids::{
 };
 use crate::output::{Carrier, Output, chain};
 use crate::record::{Members, Origin as How};
-use crate::sim::ops::Op;
+use crate::sim::ops::{Fired, Op};
 use crate::sim::rng::Rng;
-use crate::sim::service::LEDGER;
+use crate::sim::service::{LEDGER, TIMER};
 
 const A: Who = Who { place: Place::A, incarnation: Incarnation(0xa) };
 const B: Who = Who { place: Place::B, incarnation: Incarnation(0xb) };
@@ -142,6 +142,17 @@ fn an_output_with_two_contents_is_objected_to() {
     story.release(A, 1, &note(1)).expect("the first");
     story.release(B, 1, &note(1)).expect("the same again");
     assert!(story.release(B, 1, &note(2)).is_err());
+}
+
+#[test]
+fn an_output_that_is_for_the_other_place_or_carried_out_by_both_is_objected_to() {
+    let mut story = Story::new(JudgeName::Outputs).duplex();
+    let output = |carrier| OutputKind::Device { device: LEDGER, carrier, bytes: Bytes::new() };
+    assert!(story.release(B, 1, &output(Carrier::Place(Place::A))).is_err());
+    story.release(A, 1, &output(Carrier::Sequencer)).expect("the sequencer");
+    assert!(story.release(B, 1, &output(Carrier::Sequencer)).is_err());
+    story.alone(B, 2);
+    story.release(B, 2, &output(Carrier::Sequencer)).expect("what its peer may not have done");
 }
 
 #[test]
@@ -277,15 +288,12 @@ fn time_that_goes_back_or_stands_still_is_objected_to() {
 #[test]
 fn a_wake_up_that_does_not_come_is_objected_to() {
     let mut story = Story::new(JudgeName::Time).duplex();
-    story.append(A, &tick(1, 1_000)).expect("fine");
-    let executed = Executed {
-        index: Index(1),
-        digest: Digest::ZERO,
-        outputs: Vec::new(),
-        wakeup: Some(LogTime(5_000_000)),
-        panic: None,
-    };
-    story.ok(Seen::Executed { who: A, executed: &executed });
+    let set = entry(2, 1, 1_000_000, asked(5, 1, Op::Later { after: 4_000_000 }));
+    for entry in [&opened(), &set] {
+        story.now = entry.time.0;
+        story.append(A, entry).expect("fine");
+        story.execute(A, entry.index.0, &[]).expect("fine");
+    }
     let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
     story.ok(Seen::Standing { who: A, standing });
     story.ok(Seen::Healed);
@@ -293,6 +301,11 @@ fn a_wake_up_that_does_not_come_is_objected_to() {
     story.ok(Seen::Passed);
     story.now += 1_000_000_000;
     assert!(story.see(Seen::Passed).is_err());
+    let fired = Fired { id: 5, due: LogTime(5_000_000) };
+    let (device, carrier, bytes) = (TIMER, Carrier::Both, fired.encode());
+    story.append(A, &tick(3, 1_101_000_000)).expect("at last");
+    story.execute(A, 3, &[OutputKind::Device { device, carrier, bytes }]).expect("it fires");
+    story.ok(Seen::Passed);
 }
 
 #[test]
@@ -305,6 +318,15 @@ fn a_service_that_does_not_resume_is_objected_to_where_it_could() {
     }
     assert_eq!(impossible(story.judges.ground()), Some(Impossible::MembersGone));
     story.ok(Seen::Over { end: &end });
+}
+
+#[test]
+fn a_member_that_stops_by_itself_is_objected_to() {
+    let mut story = Story::new(JudgeName::Liveness).duplex();
+    assert!(story.see(Seen::Stopped { who: A, cause: &StopCause::Corrupted }).is_err());
+    let cause = StopCause::NotAMember { record: record(1, Members::NONE) };
+    story.ok(Seen::Stopped { who: B, cause: &cause });
+    assert!(story.see(Seen::Over { end: &End::default() }).is_err());
 }
 
 #[test]
@@ -407,12 +429,6 @@ fn the_search_gives_up_within_its_bound() {
         .map(|client| call(client, Op::Append { list: 1 }, 0, 100, Answer::Length(99)))
         .collect();
     assert_eq!(is_linearizable(&calls, 10), Some(false), "the first step already fails");
-    let calls: Vec<Call> = (0..20)
-        .map(|client| {
-            call(client, Op::Set { key: 1, value: client as u64 }, 0, 100, Answer::Value(None))
-        })
-        .collect();
-    assert_eq!(is_linearizable(&calls, 10), Some(false));
     let calls: Vec<Call> = (0..20)
         .map(|client| Call { client, op: Op::Push { queue: 1, value: 1 }, from: 0, to: None })
         .chain([call(30, Op::Pop { queue: 1 }, 0, 100, Answer::Value(Some(2)))])

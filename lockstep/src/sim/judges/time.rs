@@ -9,6 +9,9 @@ use crate::proto::io::Standing;
 /// sixteenth, and the clocks' own drift.
 const STRAY_PERMILLE: u64 = 66;
 
+/// How late a timer may be while the pair idles (ns).
+const IDLE_LATE: u64 = 60_000_000;
+
 /// For rounding, and for several entries at one moment (ns).
 const SLACK: u64 = 100_000;
 
@@ -33,14 +36,9 @@ impl Time {
                 is_later(who, entry, ground)?;
                 self.has_pace(now, who, entry)
             }
-            Seen::Passed | Seen::Over { .. } => {
-                // A while after the faults, everyone who serves has to keep its timers.
-                let Some(healed) = ground.healed() else { return Ok(()) };
-                ground
-                    .members()
-                    .filter(|(_, view)| is_serving(view))
-                    .try_for_each(|(who, view)| self.is_awake(now, healed, who, view))
-            }
+            Seen::Passed => self.all_awake(now, self.wake_late, ground),
+            // Nothing but timers was left to do for a while, so these have to be on time.
+            Seen::Over { end } if end.waiting == 0 => self.all_awake(now, IDLE_LATE, ground),
             _ => Ok(()),
         }
     }
@@ -66,19 +64,30 @@ impl Time {
         Ok(())
     }
 
-    fn is_awake(&self, now: u64, healed: u64, who: Who, view: &View) -> Result<(), String> {
-        let (Some(due), Some(last)) = (view.wakeup, view.log.last()) else { return Ok(()) };
-        let since = now.saturating_sub(last.at.max(healed));
-        // Log time is at least this much: it runs at least nine tenths as fast as real time.
-        let reached = last.time.0 + now.saturating_sub(last.at) / 10 * 9;
-        if since > self.wake_late && reached > due.0 + self.wake_late {
-            return Err(format!(
-                "{who} was to be woken at {due}, log time is at least {reached}, and it still \
-                 sleeps"
-            ));
-        }
-        Ok(())
+    /// After the faults, everyone who serves has to keep its timers.
+    fn all_awake(&self, now: u64, late: u64, ground: &Ground) -> Result<(), String> {
+        let Some(healed) = ground.healed() else { return Ok(()) };
+        ground
+            .members()
+            .filter(|(_, view)| is_serving(view))
+            .try_for_each(|(who, view)| is_awake(now, healed, late, who, view))
     }
+}
+
+fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(), String> {
+    let (Some((due, id)), Some(last)) = (view.timers.first(), view.log.last()) else {
+        return Ok(());
+    };
+    let since = now.saturating_sub(last.at.max(healed));
+    // Log time is at least this much: it runs at least nine tenths as fast as real time.
+    let reached = last.time.0 + now.saturating_sub(last.at) / 10 * 9;
+    if since > late && reached > due.0 + late {
+        return Err(format!(
+            "the timer of {id:#x} on {who} was due at {due}, log time is at least {reached}, \
+             and it has not fired"
+        ));
+    }
+    Ok(())
 }
 
 fn is_serving(view: &View) -> bool {

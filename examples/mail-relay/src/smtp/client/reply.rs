@@ -77,9 +77,11 @@ impl ReplyReader {
 /// Three digits, the first of them 2 to 5.
 fn split_code(line: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = line.split_at_checked(3)?;
-    let good = digits.iter().all(u8::is_ascii_digit) && (b'2'..=b'5').contains(&digits[0]);
+    if !digits.iter().all(u8::is_ascii_digit) || !(b'2'..=b'5').contains(&digits[0]) {
+        return None;
+    }
     let number = digits.iter().fold(0, |sum, digit| sum * 10 + u16::from(digit - b'0'));
-    good.then_some((number, rest))
+    Some((number, rest))
 }
 
 fn printable(text: &[u8]) -> String {

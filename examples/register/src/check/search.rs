@@ -1,0 +1,117 @@
+//! The search for an order that explains all answers.
+//!
+//! The algorithm of Wing and Gong (1993) with the memory of Lowe (2017): take any call that no
+//! other call has to precede, apply it, go on; remember the sets of calls taken, with the state
+//! they led to, that led nowhere. Calls of one session take effect in the order of their
+//! numbers, which makes a set of calls a position in each session.
+
+use std::collections::BTreeSet;
+
+use super::model::{Object, State};
+use crate::history::Call;
+
+/// How a search ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// There is such an order.
+    Linearizable,
+    /// There is none. The calls that are next where the longest attempt ends.
+    Not { stuck: Vec<Call> },
+    /// Too many states.
+    GivenUp,
+}
+
+/// The calls of one session, in the order of their numbers.
+struct Lane<'a> {
+    calls: Vec<&'a Call>,
+    /// At each, when the first of it and those after it was answered.
+    ends: Vec<u64>,
+}
+
+/// A step back is possible to here.
+struct Choice<'a> {
+    /// How many calls of each session have been taken.
+    taken: Vec<u32>,
+    state: State<'a>,
+    /// Sessions whose next call is still to be tried, the most promising last.
+    open: Vec<usize>,
+}
+
+/// Searches, looking at no more than so many states.
+pub(super) fn search(object: &Object, calls: &[&Call], most: usize) -> Verdict {
+    let lanes = lanes(calls);
+    let mut seen = BTreeSet::new();
+    let mut furthest = (0, vec![0; lanes.len()]);
+    let start = vec![0; lanes.len()];
+    let mut path = vec![choice(&lanes, start, object.start())];
+    while let Some(here) = path.last_mut() {
+        if is_explained(&lanes, &here.taken) {
+            return Verdict::Linearizable;
+        }
+        let Some(lane) = here.open.pop() else {
+            path.pop();
+            continue;
+        };
+        let call = lanes[lane].calls[here.taken[lane] as usize];
+        let Some(state) = here.state.after(&call.op, call.answer.as_ref()) else { continue };
+        let mut taken = here.taken.clone();
+        taken[lane] += 1;
+        if !seen.insert((taken.clone(), state.clone())) {
+            continue;
+        }
+        if seen.len() > most {
+            return Verdict::GivenUp;
+        }
+        let depth: u64 = taken.iter().copied().map(u64::from).sum();
+        if depth > furthest.0 {
+            furthest = (depth, taken.clone());
+        }
+        path.push(choice(&lanes, taken, state));
+    }
+    Verdict::Not { stuck: next_calls(&lanes, &furthest.1) }
+}
+
+fn lanes<'a>(calls: &[&'a Call]) -> Vec<Lane<'a>> {
+    let mut sorted = calls.to_vec();
+    sorted.sort_by_key(|call| (call.session, call.number));
+    let sessions = sorted.chunk_by(|one, other| one.session == other.session);
+    sessions.map(|calls| Lane { calls: calls.to_vec(), ends: ends(calls) }).collect()
+}
+
+fn ends(calls: &[&Call]) -> Vec<u64> {
+    let mut first = u64::MAX;
+    let mut ends = vec![first; calls.len()];
+    for (end, call) in ends.iter_mut().zip(calls).rev() {
+        first = first.min(call.to.unwrap_or(u64::MAX));
+        *end = first;
+    }
+    ends
+}
+
+fn choice<'a>(lanes: &[Lane<'a>], taken: Vec<u32>, state: State<'a>) -> Choice<'a> {
+    let deadline = earliest_end(lanes, &taken);
+    let next = |lane: &usize| lanes[*lane].calls.get(taken[*lane] as usize).copied();
+    let may_be_next = |lane: &usize| next(lane).is_some_and(|call| call.from <= deadline);
+    let mut open: Vec<usize> = (0..lanes.len()).filter(may_be_next).collect();
+    // What was answered first probably took effect first; what was not answered may never have.
+    open.sort_by_key(|lane| {
+        std::cmp::Reverse(next(lane).map_or(u64::MAX, |call| call.to.unwrap_or(u64::MAX)))
+    });
+    Choice { taken, state, open }
+}
+
+/// Whether only calls without an answer are left.
+fn is_explained(lanes: &[Lane<'_>], taken: &[u32]) -> bool {
+    earliest_end(lanes, taken) == u64::MAX
+}
+
+/// When the first of the calls that are left was answered: what began later comes later.
+fn earliest_end(lanes: &[Lane<'_>], taken: &[u32]) -> u64 {
+    let ends = lanes.iter().zip(taken).filter_map(|(lane, taken)| lane.ends.get(*taken as usize));
+    ends.copied().min().unwrap_or(u64::MAX)
+}
+
+fn next_calls(lanes: &[Lane<'_>], taken: &[u32]) -> Vec<Call> {
+    let next = lanes.iter().zip(taken).filter_map(|(lane, taken)| lane.calls.get(*taken as usize));
+    next.map(|call| (*call).clone()).collect()
+}

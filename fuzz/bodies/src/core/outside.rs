@@ -1,0 +1,111 @@
+//! What comes from outside: devices, clients, faults.
+
+use bytes::Bytes;
+use lockstep::ids::{ConnId, DeviceId, LinkId, Nonce, Place, RequestNumber};
+use lockstep::proto::{Command, Input};
+use lockstep::unit::records::Reader;
+use lockstep::unit::{Unit, UnitConfig};
+use lockstep::wire::frames::ClientCall;
+
+use super::world::{PAIR, PROTOCOL, World, node, time};
+use crate::source::Source;
+use crate::tally::Tally;
+
+impl World {
+    pub(super) fn device(&mut self, place: Place, command: u8) {
+        // A panic on both ends the pair by agreement: rare, not one in 256.
+        let command = if command == 0xFF { 0x0F } else { command };
+        self.device_bytes(place, command);
+    }
+
+    pub(super) fn device_bytes(&mut self, place: Place, command: u8) {
+        if self.node(place).runs() && self.node(place).replica.takes_input() {
+            let bytes = Bytes::copy_from_slice(&[command]);
+            self.tell(place, Input::Device { device: DeviceId(0), bytes });
+        }
+    }
+
+    /// Many inputs at once.
+    pub(super) fn burst(&mut self, place: Place, many: u8) {
+        for command in 0..many / 4 {
+            self.device(place, command);
+        }
+    }
+
+    pub(super) fn greet(&mut self, place: Place, source: &mut Source<'_>) {
+        let conn = ConnId(source.below(2) as u64);
+        if source.byte() > 224 {
+            return self.tell(place, Input::ClientGone { conn });
+        }
+        let call = ClientCall::Hello { pair: PAIR, protocol: PROTOCOL };
+        self.tell(place, Input::Client { conn, call });
+    }
+
+    pub(super) fn request(&mut self, place: Place, source: &mut Source<'_>) {
+        let choice = source.byte();
+        let (conn, alone) = (ConnId(u64::from(choice & 1)), choice & 2 != 0);
+        let token = Nonce(1 + u64::from(choice >> 2 & 3));
+        let call = match (choice >> 4, self.opened.get(&token).copied()) {
+            (0..=2, _) | (_, None) => ClientCall::Open { token, alone },
+            (15, Some(session)) => ClientCall::Close { session, token },
+            (_, Some(session)) => {
+                let number = RequestNumber(1 + source.below(6) as u64);
+                let lowest = RequestNumber(1 + (number.0 - 1) / 3);
+                // The same request has the same body wherever, and whenever, it is sent.
+                let body = Bytes::copy_from_slice(&number.0.to_le_bytes());
+                ClientCall::Request { session, token, number, lowest, alone, body }
+            }
+        };
+        self.tell(place, Input::Client { conn, call });
+    }
+
+    /// What happens once at most, if at all.
+    pub(super) fn rare(&mut self, place: Place, choice: u8) {
+        match choice {
+            0..16 => self.restart(place),
+            16..48 => self.kill(place),
+            48..64 => self.break_service(place),
+            64..72 => {
+                self.wrong = true;
+                self.device_bytes(place, 0xFF);
+            }
+            72..76 => self.tell(place, Input::Command(Command::Stop)),
+            _ => {}
+        }
+    }
+
+    /// From here on the service of one node counts wrongly.
+    pub(super) fn break_service(&mut self, place: Place) {
+        let node = self.node(place);
+        if node.unit.has_panicked() {
+            return;
+        }
+        let bytes = node.unit.freeze().to_bytes().expect("a small state");
+        let mut reader = Reader::open(bytes).expect("what was just written");
+        node.unit =
+            Unit::restore(Tally::faulty(), UnitConfig::default(), &mut reader).expect("its own");
+        self.wrong = true;
+    }
+
+    pub(super) fn kill(&mut self, place: Place) {
+        self.leave_witness(place);
+        self.node(place).alive = false;
+        self.node(place).inbox.clear();
+        self.disconnect(LinkId(0));
+        self.disconnect(LinkId(1));
+    }
+
+    /// Another process takes a dead one's place.
+    pub(super) fn restart(&mut self, place: Place) {
+        let generation = self.number();
+        if !self.node(place).alive {
+            *self.node(place) = node(place, 1 + generation * 100, time(self.now));
+        }
+    }
+
+    /// A process is not scheduled for a while, or is again.
+    pub(super) fn pause(&mut self, place: Place) {
+        self.node(place).paused ^= true;
+        self.fire();
+    }
+}

@@ -1,0 +1,231 @@
+//! What is between the nodes: links, the witness, clients, and the time.
+
+use ::core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use lockstep::digest::Digest;
+use lockstep::ids::{
+    ConnId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now, PairId, Place,
+    RequestNumber, SessionId,
+};
+use lockstep::limits;
+use lockstep::output::OutputKind;
+use lockstep::proto::{Boot, Config, DivergencePolicy, Input, Replica};
+use lockstep::record::Record;
+use lockstep::wire::codec;
+use lockstep::wire::frames::{Environment, Versions};
+use lockstep::witness::{self, Held, Witness};
+
+use super::node::{Mail, Node, incarnation};
+
+pub(super) const PAIR: PairId = PairId([7; 16]);
+pub(super) const MS: u64 = 1_000_000;
+pub(super) const PROTOCOL: Versions = Versions { oldest: 1, newest: 1 };
+/// More than this under way to one node is lost: connections have buffers.
+const MAIL: usize = 512;
+
+/// Names a released output.
+pub(super) type Name = (Index, u32, u32);
+
+pub(super) struct World {
+    pub(super) now: u64,
+    pub(super) nodes: [Node; 2],
+    /// By link: the number of its present connection, if there is one.
+    pub(super) connections: [Option<u64>; 2],
+    /// By link: it is up and brings nothing.
+    pub(super) cut: [bool; 2],
+    pub(super) witness: Witness,
+    pub(super) witness_up: bool,
+    /// What is asked of it is lost, and nobody is told.
+    pub(super) witness_deaf: bool,
+    /// Each node's connection to the witness.
+    pub(super) witness_conns: [Option<ConnId>; 2],
+    pub(super) numbers: u64,
+    /// What anybody ever released.
+    pub(super) released: BTreeMap<Name, OutputKind>,
+    /// What anybody was ever told of a request.
+    pub(super) replies: BTreeMap<(SessionId, RequestNumber), Bytes>,
+    pub(super) opened: BTreeMap<Nonce, SessionId>,
+    /// Who ever went on alone.
+    pub(super) alone: BTreeSet<Incarnation>,
+    /// A service computed something else, or panicked.
+    pub(super) wrong: bool,
+    /// What has been seen, by name.
+    pub(super) reached: BTreeSet<&'static str>,
+}
+
+fn config(place: Place) -> Config {
+    Config {
+        pair: PAIR,
+        place,
+        links: 2,
+        environment: Environment {
+            service: "tally".into(),
+            service_version: 1,
+            configuration: Digest::ZERO,
+            protocol: PROTOCOL,
+        },
+        silence: Duration::from_millis(100),
+        silence_floor: Duration::from_millis(40),
+        heartbeat: Duration::from_millis(10),
+        slow_limit: Duration::from_millis(500),
+        forward_delay: Duration::from_millis(20),
+        hold_limit: Duration::from_millis(300),
+        window_entries: 16,
+        window_bytes: limits::WINDOW_BYTES_MIN,
+        divergence: DivergencePolicy::Sequencer,
+    }
+}
+
+pub(super) fn node(place: Place, generation: u64, now: Now) -> Node {
+    let incarnation = incarnation(place, generation);
+    let boot = Boot { incarnation, seed: [incarnation.0 as u8; 32] };
+    Node::new(Replica::new(config(place), boot, now), incarnation)
+}
+
+pub(super) fn time(now: u64) -> Now {
+    Now { mono: Mono(now), wall: LogTime(1_000_000_000_000 + now) }
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let now = 1_000 * MS;
+        let vacant = Record::vacant(PAIR, Lineage(0), Epoch(0));
+        let grace = witness::Config { grace: Duration::ZERO };
+        let mut world = Self {
+            now,
+            nodes: Place::BOTH.map(|place| node(place, 0, time(now))),
+            connections: [None; 2],
+            cut: [false; 2],
+            witness: Witness::new(Mono(now), grace, [(PAIR, Some(Held::trusted(vacant)))]),
+            witness_up: true,
+            witness_deaf: false,
+            witness_conns: [None; 2],
+            numbers: 0,
+            released: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            opened: BTreeMap::new(),
+            alone: BTreeSet::new(),
+            wrong: false,
+            reached: BTreeSet::new(),
+        };
+        world.connect(LinkId(0));
+        world.connect(LinkId(1));
+        for place in Place::BOTH {
+            world.reach_witness(place);
+        }
+        world
+    }
+
+    pub(super) fn node(&mut self, place: Place) -> &mut Node {
+        &mut self.nodes[place.slot()]
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// Tells a replica something, and does what it wants done.
+    pub(super) fn tell(&mut self, place: Place, input: Input) {
+        let now = time(self.now);
+        if self.node(place).runs() {
+            self.node(place).replica.handle(now, input);
+            self.drain(place);
+        }
+    }
+
+    /// Delivers the mail at this position.
+    pub(super) fn deliver(&mut self, to: Place, at: usize) {
+        let node = self.node(to);
+        if !node.runs() || node.inbox.is_empty() {
+            return;
+        }
+        let at = at % node.inbox.len();
+        let Some(mail) = node.inbox.remove(at) else { return };
+        match mail {
+            Mail::Peer { link, connection, bytes } => {
+                let slot = usize::from(link.0);
+                if self.connections[slot] == Some(connection) && !self.cut[slot] {
+                    let frame = codec::decode_peer(&bytes).expect("written by the other");
+                    self.tell(to, Input::Peer { link, frame });
+                }
+            }
+            Mail::Witness { conn, bytes } => {
+                if self.witness_conns[to.slot()] == Some(conn) {
+                    let answer = codec::decode_witness_answer(&bytes).expect("the witness's");
+                    self.tell(to, Input::Witness(answer));
+                }
+            }
+        }
+    }
+
+    pub(super) fn deliver_all(&mut self, to: Place) {
+        for _ in 0..self.node(to).inbox.len() {
+            self.deliver(to, 0);
+        }
+    }
+
+    pub(super) fn lose(&mut self, to: Place, at: usize) {
+        let inbox = &mut self.node(to).inbox;
+        let at = at % inbox.len().max(1);
+        inbox.remove(at);
+    }
+
+    pub(super) fn repeat(&mut self, to: Place, at: usize) {
+        let inbox = &mut self.node(to).inbox;
+        let at = at % inbox.len().max(1);
+        if let Some(mail) = inbox.get(at).cloned() {
+            inbox.push_back(mail);
+        }
+    }
+
+    pub(super) fn post(&mut self, to: Place, mail: Mail) {
+        let node = self.node(to);
+        if node.alive && node.inbox.len() < MAIL {
+            node.inbox.push_back(mail);
+        }
+    }
+
+    /// Lets time pass: up to 3 ms, 60 ms or 600 ms in one leap.
+    pub(super) fn pass(&mut self, choice: u8) {
+        let unit = [MS / 20, MS / 20, MS, 10 * MS][usize::from(choice >> 6)];
+        self.now += unit * u64::from(choice & 63);
+        self.fire();
+    }
+
+    pub(super) fn fire(&mut self) {
+        for place in Place::BOTH {
+            let now = Mono(self.now);
+            let due = self.node(place).replica.next_timeout().is_some_and(|due| due <= now);
+            if due {
+                self.tell(place, Input::Timeout);
+            }
+        }
+    }
+
+    /// Lets the pair run as it should, for this many half milliseconds.
+    pub(super) fn settle(&mut self, spans: u32) {
+        for _ in 0..spans {
+            self.now += MS / 2;
+            for place in Place::BOTH {
+                self.deliver_all(place);
+                self.execute(place, usize::MAX);
+            }
+            self.fire();
+        }
+    }
+
+    /// Has the service execute this many entries.
+    pub(super) fn execute(&mut self, place: Place, most: usize) {
+        for _ in 0..most {
+            if !self.node(place).runs() {
+                return;
+            }
+            let Some(executed) = self.node(place).execute() else { return };
+            self.wrong |= executed.panic.is_some();
+            self.tell(place, Input::Executed(executed));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What a replica core wants done, and is done for it.
+
+use bytes::BytesMut;
+
+use super::broken::Broken;
+use super::judges::{OutputName, Seen, Who};
+use super::node::GRACE;
+use super::world::{Due, World};
+use crate::entry::{Entry, EntryKind};
+use crate::event::StopCause;
+use crate::ids::{ConnId, LogTime, Place};
+use crate::output::{Carrier, OutputKind};
+use crate::proto::{Input, Output};
+use crate::wire::frames::{ClientAnswer, PeerFrame};
+
+/// What a core wants done.
+impl World {
+    pub(super) fn drain(&mut self, place: Place) {
+        loop {
+            let mut answers = Vec::new();
+            while let Some(output) =
+                self.server(place).process.as_mut().and_then(|process| process.replica.poll())
+            {
+                self.carry_out(place, output, &mut answers);
+                if self.verdict.is_some() {
+                    return;
+                }
+            }
+            if answers.is_empty() {
+                return;
+            }
+            for input in answers {
+                match input {
+                    Input::Executed(executed) => self.give_result(place, executed),
+                    input => self.tell(place, input),
+                }
+            }
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, place: Place, output: Output, answers: &mut Vec<Input>) {
+        let Some(who) = self.servers[place.slot()].who() else { return };
+        match output {
+            Output::Peer { links, frame } => self.send_to_peer(who, links, &frame, answers),
+            Output::CloseLink { link } => {
+                let wire = self.link_wire(link);
+                self.close(wire, place.slot());
+                answers.push(Input::LinkDown { link });
+            }
+            Output::Witness(call) => {
+                let wire = self.witness_wire(place);
+                match self.encoder.witness_call(&call) {
+                    Ok(bytes) => self.send(wire, 0, bytes),
+                    Err(error) => panic!("the call {call:?} cannot be encoded: {error}"),
+                };
+            }
+            Output::Client { conn, answer } => self.answer(who, conn, &answer),
+            Output::CloseClient { conn } => {
+                let process = self.server(place).process.as_mut();
+                let wire = process.and_then(|process| process.conns.remove(&conn));
+                if let Some(wire) = wire {
+                    if let Some(process) = &mut self.server(place).process {
+                        process.wires.remove(&wire);
+                        process.waiting.retain(|(from, _)| *from != conn);
+                    }
+                    self.close(wire, 1);
+                }
+            }
+            Output::Append(entry) => {
+                answers.push(Input::Persisted(entry.index));
+                self.appended(who, entry);
+            }
+            Output::Execute(entry) => self.execute(place, entry, answers),
+            Output::PersistMembership { number, .. } => {
+                answers.push(Input::MembershipPersisted(number));
+            }
+            Output::Release { index, step, ordinal, epoch, kind } => {
+                let name = OutputName { index, step, ordinal };
+                self.release(who, name, epoch, kind);
+            }
+            Output::Standing(standing) => {
+                if let Some(process) = &mut self.server(place).process {
+                    process.standing = standing;
+                }
+                self.trace.say(self.at, || format!("{who} is {standing:?}"));
+                self.see(Seen::Standing { who, standing });
+            }
+            Output::Event(event) => {
+                self.trace.say(self.at, || format!("{who} event {event:?}"));
+                self.see(Seen::Event { who, event: &event });
+            }
+            Output::Stop { cause } => self.stop(who, &cause),
+        }
+    }
+
+    pub(super) fn stop(&mut self, who: Who, cause: &StopCause) {
+        self.trace.say(self.at, || format!("{who} stops: {cause}"));
+        self.see(Seen::Stopped { who, cause });
+        let server = self.server(who.place);
+        let life = server.life;
+        if let Some(process) = &mut server.process
+            && !core::mem::replace(&mut process.is_ending, true)
+        {
+            self.queue.put(self.at + GRACE, Due::Exit { place: who.place, life });
+        }
+    }
+
+    pub(super) fn send_to_peer(
+        &mut self,
+        who: Who,
+        links: crate::proto::io::LinkSet,
+        frame: &PeerFrame,
+        answers: &mut Vec<Input>,
+    ) {
+        if let PeerFrame::Batch { forwards, .. } = frame
+            && let Some(last) = forwards.last()
+        {
+            self.watch.forwards(who, last.number);
+        }
+        let bytes = match self.encoder.peer(frame) {
+            Ok(bytes) => bytes,
+            Err(error) => panic!("a frame of {who} cannot be encoded: {error}"),
+        };
+        for link in links.iter() {
+            if !self.send_on_link(who.place, link, bytes.clone()) {
+                answers.push(Input::LinkBlocked { link });
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, who: Who, conn: ConnId, answer: &ClientAnswer) {
+        self.trace.say(self.at, || format!("{who} -> client {conn}  {answer:?}"));
+        self.see(Seen::Answered { who, answer });
+        let process = self.servers[who.place.slot()].process.as_ref();
+        let Some(wire) = process.and_then(|process| process.conns.get(&conn)).copied() else {
+            return;
+        };
+        if let ClientAnswer::Reply { session, number, .. } = answer {
+            let follows = !self.servers[who.place.slot()].is_sequencer();
+            self.watch.answers(*session, *number, follows);
+        }
+        match self.encoder.client_answer(answer) {
+            Ok(bytes) => {
+                if !self.send(wire, 1, bytes) {
+                    self.close(wire, 1);
+                    self.on_conn_down(who.place, wire);
+                }
+            }
+            Err(error) => panic!("the answer {answer:?} cannot be encoded: {error}"),
+        }
+    }
+
+    pub(super) fn appended(&mut self, who: Who, mut entry: Entry) {
+        if self.options.broken == Some(Broken::ClockBack)
+            && who.place == Place::A
+            && entry.index.0.is_multiple_of(10)
+        {
+            entry.time = LogTime(entry.time.0 - 1_000_000_000);
+        }
+        if self.servers[who.place.slot()].is_sequencer()
+            && entry.origin.incarnation == who.incarnation
+        {
+            self.watch.orders_own(who, entry.origin.number);
+        }
+        if let Some(process) = &mut self.server(who.place).process {
+            process.held = entry.index;
+        }
+        self.trace.step(self.at, 33, entry.index.0);
+        self.trace.say(self.at, || format!("{who} appends {}", entry_in_brief(&entry)));
+        self.see(Seen::Appended { who, entry: &entry });
+    }
+
+    pub(super) fn release(
+        &mut self,
+        who: Who,
+        name: OutputName,
+        epoch: crate::ids::Epoch,
+        kind: OutputKind,
+    ) {
+        let kind = match kind {
+            OutputKind::Device { device, carrier, bytes }
+                if self.options.broken == Some(Broken::RewriteRelease)
+                    && who.place == Place::B
+                    && carrier == Carrier::Both =>
+            {
+                let mut bytes = BytesMut::from(&bytes[..]);
+                bytes.extend_from_slice(b"!");
+                OutputKind::Device { device, carrier, bytes: bytes.freeze() }
+            }
+            kind => kind,
+        };
+        self.trace.step(self.at, 34, name.index.0);
+        self.trace.say(self.at, || format!("{who} releases {name} in epoch {epoch}"));
+        self.see(Seen::Released { who, epoch, name, kind: &kind });
+    }
+}
+
+fn entry_in_brief(entry: &Entry) -> String {
+    let what = match &entry.kind {
+        EntryKind::Genesis { .. } => "genesis".into(),
+        EntryKind::Membership { record } => super::witness::short(record),
+        EntryKind::SessionRequest { session, number, body, .. } => {
+            let request = super::ops::Request::decode(body);
+            format!(
+                "request {session}/{number} {:x?}",
+                request.map(|request| (request.id, request.op))
+            )
+        }
+        EntryKind::Device { bytes, .. } => format!("device input {bytes:02x?}"),
+        kind => format!("{kind:?}"),
+    };
+    format!(
+        "{} (epoch {}, time {}, from {}/{}): {what}",
+        entry.index, entry.epoch, entry.time, entry.origin.place, entry.origin.number
+    )
+}

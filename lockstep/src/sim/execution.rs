@@ -1,0 +1,155 @@
+//! The replicated unit of a CoServer in the world: inline, or on a thread of its own; and what is
+//! broken about its results on purpose.
+
+use std::collections::BTreeSet;
+
+use super::broken::Broken;
+use super::judges::{OutputName, Seen, Who};
+use super::node::Arrival;
+use super::service::LEDGER;
+use super::world::{Due, World};
+use crate::entry::Entry;
+use crate::ids::{ConnId, Place, SessionId};
+use crate::output::{Carrier, Executed, OutputKind};
+use crate::proto::{Command, Input};
+use crate::wire::frames::ClientAnswer;
+
+/// The service: inline, or on a thread of its own.
+impl World {
+    pub(super) fn execute(&mut self, place: Place, entry: Entry, answers: &mut Vec<Input>) {
+        if self.options.service_time[place.slot()].is_some() {
+            let Some(process) = &mut self.server(place).process else { return };
+            process.executing.push_back(entry);
+            if process.executing.len() == 1 {
+                self.begin_step(place);
+            }
+            return;
+        }
+        let at = self.at;
+        let server = self.server(place);
+        // Inline, a slow step holds up the whole process.
+        if server.slowness != 0 && !entry.kind.is_protocol() {
+            server.paused_until = server.paused_until.max(at) + server.slowness / 4;
+        }
+        let Some(process) = &mut server.process else { return };
+        // What was handed out before a panic was known is not executed any more.
+        if !process.unit.has_panicked() {
+            answers.push(Input::Executed(process.unit.execute(&entry)));
+        }
+    }
+
+    pub(super) fn begin_step(&mut self, place: Place) {
+        let time = self.options.service_time[place.slot()].unwrap_or(1);
+        let server = &mut self.servers[place.slot()];
+        let (life, slowness) = (server.life, server.slowness);
+        let Some(process) = &mut server.process else { return };
+        if process.unit.has_panicked() {
+            return;
+        }
+        let Some(entry) = process.executing.front() else { return };
+        let executed = Box::new(process.unit.execute(entry));
+        let at = self.at + self.rng.from(time / 2, time) + slowness;
+        let at = at.max(self.servers[place.slot()].paused_until);
+        self.queue.put(at, Due::Executed { place, life, executed });
+    }
+
+    pub(super) fn on_executed(&mut self, place: Place, life: u32, executed: Executed) {
+        let server = self.server(place);
+        if server.life != life || server.process.is_none() {
+            return;
+        }
+        if let Some(process) = &mut server.process {
+            process.executing.pop_front();
+        }
+        self.arrive(place, Arrival::Executed(executed));
+        self.begin_step(place);
+    }
+
+    /// A result goes to the core.
+    pub(super) fn give_result(&mut self, place: Place, executed: Executed) {
+        let Some(who) = self.servers[place.slot()].who() else { return };
+        self.trace.step(self.at, 35, executed.index.0);
+        self.trace.bytes(&executed.digest.0);
+        self.see(Seen::Executed { who, executed: &executed });
+        if let Some(process) = &mut self.server(place).process {
+            for output in &executed.outputs {
+                if let OutputKind::Device { device: LEDGER, bytes, .. } = &output.kind
+                    && let Some(id) = bytes.first_chunk()
+                {
+                    process.taken.remove(&u64::from_le_bytes(*id));
+                }
+            }
+        }
+        self.misuse(who, &executed);
+        self.tell(place, Input::Executed(executed));
+    }
+
+    /// Broken on purpose: lets results out that nobody else has yet, or that are another's.
+    pub(super) fn misuse(&mut self, who: Who, executed: &Executed) {
+        let index = executed.index;
+        let process = self.servers[who.place.slot()].process.as_ref();
+        let record = process.and_then(|process| process.replica.status().record);
+        let (Some(broken), Some(record)) = (self.options.broken, record) else { return };
+        for output in &executed.outputs {
+            let (step, ordinal) = (output.step, output.ordinal);
+            let name = OutputName { index, step, ordinal };
+            match (broken, who.place, &output.kind) {
+                (
+                    Broken::ReleaseEarly,
+                    Place::A,
+                    OutputKind::Device { carrier: Carrier::Both, .. },
+                )
+                | (Broken::BothCarry, _, OutputKind::Device { carrier: Carrier::Sequencer, .. }) => {
+                    self.release(who, name, record.epoch, output.kind.clone())
+                }
+                (
+                    Broken::AnswerEarly,
+                    Place::A,
+                    OutputKind::Reply { session, number, result, .. },
+                ) => {
+                    let (session, number) = (*session, *number);
+                    if let Some(conn) = self.asker_of(who.place, session) {
+                        let result = result.clone();
+                        self.answer(who, conn, &ClientAnswer::Reply { session, number, result });
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn asker_of(&self, place: Place, session: SessionId) -> Option<ConnId> {
+        self.servers[place.slot()].process.as_ref()?.asked.get(&session).copied()
+    }
+
+    /// The operator's word to a CoServer.
+    pub(super) fn command(&mut self, place: Place, command: Command) {
+        self.arrive(place, Arrival::Command(command));
+    }
+
+    /// Shows the judges the digest of each replica's whole state.
+    pub(super) fn show_states(&mut self) {
+        for place in Place::BOTH {
+            let Some(process) = &self.servers[place.slot()].process else { continue };
+            if process.unit.has_panicked() {
+                continue;
+            }
+            let (who, index) = (process.who, process.unit.index());
+            let Ok(digest) = process.unit.freeze().state_digest() else { continue };
+            // A service thread may be ahead of what the core was told.
+            if process.executing.is_empty() {
+                self.see(Seen::State { who, index, digest });
+            }
+        }
+    }
+
+    /// Inputs of devices that a replica took, which still serves and has not executed them.
+    pub(super) fn devices_lost(&self) -> u64 {
+        let members: BTreeSet<Who> = self.judges.ground().members().map(|(who, _)| who).collect();
+        let processes = self.servers.iter().filter_map(|server| server.process.as_ref());
+        processes
+            .filter(|process| members.contains(&process.who) && !process.unit.has_panicked())
+            .map(|process| process.taken.len() as u64)
+            .sum()
+    }
+}

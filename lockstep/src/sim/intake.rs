@@ -1,0 +1,188 @@
+//! What comes to a CoServer process: frames, results, inputs of clients and devices.
+
+use bytes::Bytes;
+
+use super::broken::Broken;
+use super::marks::Mark;
+use super::net::WireId;
+use super::node::{Arrival, DEVICE_QUEUE};
+use super::service::PORT;
+use super::wiring::Role;
+use super::world::World;
+use crate::ids::{ConnId, Index, LinkId, Place};
+use crate::proto::{Input, Standing};
+use crate::wire::codec;
+use crate::wire::frames::{ClientCall, PeerFrame};
+
+/// What arrives.
+impl World {
+    pub(super) fn on_arrival(&mut self, place: Place, arrival: Arrival) {
+        match arrival {
+            Arrival::LinkUp(link) => self.tell(place, Input::LinkUp { link }),
+            Arrival::LinkDown(link) => self.tell(place, Input::LinkDown { link }),
+            Arrival::LinkWritable(link) => self.tell(place, Input::LinkWritable { link }),
+            Arrival::WitnessUp => self.tell(place, Input::WitnessUp),
+            Arrival::WitnessDown => self.tell(place, Input::WitnessDown),
+            Arrival::ClientUp(wire) => self.on_conn_up(place, wire),
+            Arrival::ClientDown(wire) => self.on_conn_down(place, wire),
+            Arrival::Executed(executed) => self.give_result(place, executed),
+            Arrival::Command(command) => self.tell(place, Input::Command(command)),
+            Arrival::Poke => {}
+            Arrival::Frame { wire, generation, role, bytes } => {
+                if self.wires[wire.0].generation != generation {
+                    return;
+                }
+                let end = if role == Role::Client { 1 } else { self.end_at(place, role) };
+                self.taken(wire, end, bytes.len());
+                match role {
+                    Role::Link(link) => self.on_peer_frame(place, wire, link, &bytes),
+                    Role::Witness => self.on_witness_frame(place, wire, &bytes),
+                    Role::Client => self.on_client_call(place, wire, &bytes),
+                }
+            }
+        }
+    }
+
+    pub(super) fn end_at(&self, place: Place, role: Role) -> usize {
+        if role == Role::Witness { 0 } else { place.slot() }
+    }
+
+    pub(super) fn on_peer_frame(&mut self, place: Place, wire: WireId, link: LinkId, bytes: &[u8]) {
+        let Ok(mut frame) = codec::decode_peer(bytes) else {
+            self.reach(Mark::CorruptRefused);
+            self.trace.say(self.at, || format!("{place} refuses a frame on link {link}"));
+            self.close(wire, place.slot());
+            return self.tell(place, Input::LinkDown { link });
+        };
+        self.trace.say(self.at, || format!("{place} <- link {link}  {}", brief(&frame)));
+        if let PeerFrame::Batch { entries, .. } = &mut frame {
+            let held = self.held(place);
+            if entries.first().is_some_and(|entry| entry.index <= held) {
+                self.reach(Mark::LateDuplicate);
+            }
+            if self.options.broken == Some(Broken::OtherEntry) && place == Place::B {
+                entries.iter_mut().filter(|entry| entry.index.0 % 8 == 0).for_each(|entry| {
+                    entry.time.0 += 1;
+                });
+            }
+        }
+        self.tell(place, Input::Peer { link, frame });
+    }
+
+    pub(super) fn held(&self, place: Place) -> Index {
+        self.servers[place.slot()].process.as_ref().map_or(Index(0), |process| process.held)
+    }
+
+    pub(super) fn on_witness_frame(&mut self, place: Place, wire: WireId, bytes: &[u8]) {
+        let Ok(answer) = codec::decode_witness_answer(bytes) else {
+            self.reach(Mark::CorruptRefused);
+            self.close(wire, 0);
+            return self.tell(place, Input::WitnessDown);
+        };
+        self.trace.say(self.at, || format!("{place} <- witness  {answer:?}"));
+        let serves = matches!(
+            self.servers[place.slot()].process.as_ref().map(|process| process.standing),
+            Some(Standing::Serving { .. } | Standing::Holding)
+        );
+        if serves && self.options.broken == Some(Broken::DeafToWitness) {
+            return;
+        }
+        self.tell(place, Input::Witness(answer));
+    }
+
+    pub(super) fn on_conn_up(&mut self, place: Place, wire: WireId) {
+        let Some(process) = &mut self.server(place).process else { return };
+        process.next_conn += 1;
+        let conn = ConnId(process.next_conn);
+        process.conns.insert(conn, wire);
+        process.wires.insert(wire, conn);
+    }
+
+    pub(super) fn on_conn_down(&mut self, place: Place, wire: WireId) {
+        let Some(process) = &mut self.server(place).process else { return };
+        let Some(conn) = process.wires.remove(&wire) else { return };
+        process.conns.remove(&conn);
+        process.waiting.retain(|(from, _)| *from != conn);
+        self.tell(place, Input::ClientGone { conn });
+    }
+
+    pub(super) fn on_client_call(&mut self, place: Place, wire: WireId, bytes: &[u8]) {
+        let Some(process) = &mut self.server(place).process else { return };
+        let Some(conn) = process.wires.get(&wire).copied() else { return };
+        match codec::decode_client_call(bytes) {
+            Ok(call) => {
+                if let ClientCall::Request { session, .. } = &call {
+                    process.asked.insert(*session, conn);
+                }
+                process.waiting.push_back((conn, call));
+            }
+            Err(_) => {
+                self.reach(Mark::CorruptRefused);
+                self.close(wire, 1);
+                self.on_conn_down(place, wire);
+            }
+        }
+    }
+
+    /// Gives the core inputs of clients and devices while it takes them.
+    pub(super) fn feed(&mut self, place: Place, batch: usize) {
+        for _ in 0..batch {
+            let Some(process) = &mut self.server(place).process else { return };
+            let serves = matches!(process.standing, Standing::Serving { .. } | Standing::Holding);
+            let takes = process.replica.takes_input();
+            let first = process.waiting.front();
+            let passes = first.is_some_and(|(_, call)| {
+                takes || !serves || matches!(call, ClientCall::Hello { .. })
+            });
+            if passes && let Some((conn, call)) = process.waiting.pop_front() {
+                self.trace.say(self.at, || format!("{place} <- client {conn}  {call:?}"));
+                self.tell(place, Input::Client { conn, call });
+                continue;
+            }
+            let Some(id) = process.device.front().copied().filter(|_| takes) else { return };
+            process.device.pop_front();
+            process.taken.insert(id);
+            self.device_inputs += 1;
+            let bytes = Bytes::copy_from_slice(&id.to_le_bytes());
+            let lost = self.options.broken == Some(Broken::LostInput) && id.is_multiple_of(16);
+            if !lost {
+                self.tell(place, Input::Device { device: PORT, bytes });
+            }
+        }
+        // More is there: another round.
+        let process = self.servers[place.slot()].process.as_ref();
+        if process.is_some_and(|process| !process.waiting.is_empty()) {
+            self.arrive(place, Arrival::Poke);
+        }
+    }
+
+    /// A device of this CoServer has an input with this id.
+    pub(super) fn offer(&mut self, place: Place, id: u64) {
+        let Some(process) = &mut self.server(place).process else { return };
+        if process.device.len() < DEVICE_QUEUE {
+            process.device.push_back(id);
+            self.arrive(place, Arrival::Poke);
+        }
+    }
+}
+
+fn brief(frame: &PeerFrame) -> String {
+    match frame {
+        PeerFrame::Batch { epoch, progress, entries, forwards, .. } => format!(
+            "batch epoch {epoch}, held {}, executed {}, entries {:?}, forwards {:?}",
+            progress.held,
+            progress.executed,
+            entries.iter().map(|entry| entry.index.0).collect::<Vec<_>>(),
+            forwards.iter().map(|forward| forward.number.0).collect::<Vec<_>>(),
+        ),
+        PeerFrame::Ping { sequence, epoch, progress, .. } => format!(
+            "ping {sequence}, epoch {epoch}, held {}, executed {}",
+            progress.held, progress.executed
+        ),
+        PeerFrame::Epoch { record } => super::witness::short(record),
+        PeerFrame::Asked { request } => {
+            format!("asked for {}", super::witness::short(&request.next))
+        }
+        frame => format!("{frame:?}"),
+    }
+}
