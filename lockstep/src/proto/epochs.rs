@@ -228,8 +228,11 @@ impl Replica {
         }
         let epoch = self.membership.epoch();
         if self.is_duplex() && !matches!(cause, StopCause::Removed { .. }) {
-            let mut reason = cause.to_string();
-            reason.truncate(limits::REASON_BYTES);
+            // The cause may quote names in any script: cut between characters.
+            let whole = cause.to_string();
+            let within = whole.char_indices().map(|(at, letter)| at + letter.len_utf8());
+            let end = within.take_while(|end| *end <= limits::REASON_BYTES).last().unwrap_or(0);
+            let reason = whole[..end].to_owned();
             self.send_everywhere(PeerFrame::Farewell { epoch, reason });
         }
         self.stopped = true;
