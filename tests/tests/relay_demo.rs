@@ -72,3 +72,15 @@ fn options_that_make_no_sense_are_refused() {
         assert_eq!(status.code(), Some(64), "{args:?}");
     }
 }
+
+#[test]
+fn a_process_whose_parent_is_gone_does_not_start() {
+    // Nobody's child has process 1 for its parent while a test runs it.
+    let sink = Command::new(RELAY)
+        .args(["sink", "--listen", "127.0.0.1:0", "--die-with-parent", "1"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&sink.stderr);
+    assert_eq!(sink.status.code(), Some(71), "{said}");
+    assert!(said.contains("not the parent"), "{said}");
+}

@@ -76,7 +76,7 @@ impl Application for RelayApp {
         "  sink         take mail as a next hop would, and print what comes\n  \
          demo         start a pair on this host, send mail, kill one CoServer, and show what\n               \
          happened; also without any command\n\n\
-         sink [--listen ADDR] [--directory DIR] [--die-with-parent]\n\
+         sink [--listen ADDR] [--directory DIR] [--die-with-parent PID]\n\
          demo [--kill a|b|sequencer|follower|none] [--seconds N] [--rate MAILS_PER_SECOND]\n    \
          [--size BYTES] [--connections N] [--keep]"
     }

@@ -61,7 +61,7 @@ fn sink_options(parser: &mut Parser) -> Result<(SinkOptions, Guards), lexopt::Er
         match arg {
             Arg::Long("listen") => options.listen = parser.value()?.parse()?,
             Arg::Long("directory") => options.directory = Some(parser.value()?.into()),
-            Arg::Long("die-with-parent") => guards.die_with_parent = true,
+            Arg::Long("die-with-parent") => guards.die_with_parent = Some(parser.value()?.parse()?),
             other => return Err(other.unexpected()),
         }
     }

@@ -92,7 +92,7 @@ impl Crew {
         let directory = tempfile::Builder::new().prefix("mail-relay-demo-").tempdir()?;
         let path = directory.path().join("pair");
         let logs = directory.path().to_owned();
-        let sink_args = ["sink", "--listen", "127.0.0.1:0", "--die-with-parent"];
+        let sink_args = ["sink", "--listen", "127.0.0.1:0"];
         let mut hop = spawn(NAMES[0], &sink_args, &logs, Stdio::piped())?;
         let stdout = hop.child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
         let mut sink = BufReader::new(stdout).lines();
@@ -133,7 +133,7 @@ impl Crew {
         let command = if name == "witness" { "witness" } else { "coserver" };
         let config = self.path.join(format!("{name}.toml"));
         let config = config.to_string_lossy();
-        let args = [command, "--config", &config, "--die-with-parent"];
+        let args = [command, "--config", &config];
         self.members.push(spawn(name, &args, logs, Stdio::null())?);
         Ok(())
     }
@@ -274,12 +274,18 @@ fn spawn(
     let log = std::fs::File::create(logs.join(format!("{name}.log")))?;
     let child = Command::new(std::env::current_exe()?)
         .args(args)
+        .args(["--die-with-parent", &own_id()])
         .stdin(Stdio::null())
         .stdout(stdout)
         .stderr(log)
         .kill_on_drop(true)
         .spawn()?;
     Ok(Member { name, child, killed: false })
+}
+
+#[expect(clippy::disallowed_methods, reason = "tells its children who their parent is")]
+fn own_id() -> String {
+    std::process::id().to_string()
 }
 
 /// The last lines of a process's log.

@@ -93,7 +93,9 @@ impl PartFlags {
                 Arg::Long("log-format") => {
                     flags.logging.format = log_format(&parser.value()?.string()?)?;
                 }
-                Arg::Long("die-with-parent") => flags.guards.die_with_parent = true,
+                Arg::Long("die-with-parent") => {
+                    flags.guards.die_with_parent = Some(value(parser, "--die-with-parent")?);
+                }
                 Arg::Long("allow-core-dumps") => flags.guards.allow_core_dumps = true,
                 Arg::Long(name) => match addresses.iter().find(|known| **known == name) {
                     Some(field) => {

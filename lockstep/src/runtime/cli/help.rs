@@ -24,7 +24,7 @@ witness --config FILE
     [--directory DIR] [--key FILE] [--listen ADDR]
 coserver and witness
     [--log FILTER] [--log-format text|json]   to standard error
-    [--die-with-parent]                 be killed when the process that started this one ends
+    [--die-with-parent PID]             be killed when that process, which starts this one, ends
     [--allow-core-dumps]                core dumps, with all secrets in them
 status, metrics, hand-over, stop  --config FILE | --dir DIR
     [--timeout TIME]                    how long to wait for the answer
