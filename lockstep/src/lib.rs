@@ -4,8 +4,8 @@
 //! (requests, bytes on connections, time, timers, randomness) is captured once, ordered, and
 //! shipped to both over redundant QUIC links. Nothing leaves the pair before both hold what
 //! caused it and both computed the same thing. A CoServer that dies, hangs, loses its links or
-//! computes something else is removed, and the other goes on without a failover pause: it already
-//! has the state and the pending output. A *witness* on a third machine sees to it that at most
+//! computes something else is removed, and the other goes on after the silence timeout and one
+//! question to the witness: it already has the state and the pending output. A *witness* on a third machine sees to it that at most
 //! one side ever goes on alone.
 //!
 //! # A service
