@@ -1,8 +1,13 @@
 //! Tests across crates and across real processes.
 //!
 //! [`pair`] starts a witness and two CoServers as processes of their own, stops, kills and asks
-//! them; [`process`] is what it does that with. The tests themselves are in `tests/`.
+//! them; [`process`] is what it does that with. [`caller`] is a client whose requests tell whether
+//! one was lost or repeated, [`emulator`] a link that can be cut, [`stranger`] somebody who speaks
+//! QUIC and says what they like. The tests themselves are in `tests/`.
 
+pub mod caller;
+pub mod emulator;
 pub mod mail;
 pub mod pair;
 pub mod process;
+pub mod stranger;

@@ -1,5 +1,6 @@
 //! A pair of CoServers and their witness, as processes on this host.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::emulator::Emulator;
 use crate::process::{Process, wait_for};
 
 /// The silence timeout where timing is not the subject: long enough for a busy machine.
@@ -80,15 +82,13 @@ impl Pair {
             .output()
             .expect("the program runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let pair = Self { program, directory, processes: [None, None, None] };
         for part in [A, B] {
             // A fixed timeout: on a busy machine it must not adapt to what an idle moment allows.
-            let file = directory.path().join(part.name()).with_extension("toml");
-            let text = std::fs::read_to_string(&file).expect("init wrote it");
             let line = format!("silence = \"{silence}\"");
-            let fixed = format!("{line}\nsilence_floor = \"{silence}\"");
-            std::fs::write(&file, text.replace(&line, &fixed)).expect("it can be changed");
+            pair.change(part, &line, &format!("{line}\nsilence_floor = \"{silence}\""));
         }
-        Self { program, directory, processes: [None, None, None] }
+        pair
     }
 
     /// Starts all three and waits until the pair is duplex, on both sides.
@@ -97,15 +97,26 @@ impl Pair {
     /// If it does not come to that; the logs are shown.
     pub fn start(program: impl Into<PathBuf>, silence: Duration) -> Self {
         let mut pair = Self::init(program, silence);
-        pair.run_all();
+        pair.form();
         pair
     }
 
-    /// Starts all three of a pair that was only initialised, and waits until it is duplex.
+    /// As [`start`](Self::start), with a link emulator on every link.
     ///
     /// # Panics
-    /// As [`start`](Self::start).
-    pub fn run_all(&mut self) {
+    /// If it does not come to that; the logs are shown.
+    pub fn start_emulated(program: impl Into<PathBuf>, silence: Duration) -> (Self, [Emulator; 2]) {
+        let mut pair = Self::init(program, silence);
+        let emulators = [0, 1].map(|link| pair.emulate(link));
+        pair.form();
+        (pair, emulators)
+    }
+
+    /// Starts all three and waits until the pair is duplex, on both sides.
+    ///
+    /// # Panics
+    /// If it does not come to that; the logs are shown.
+    pub fn form(&mut self) {
         for part in [WITNESS, A, B] {
             self.run(part);
         }
@@ -114,6 +125,45 @@ impl Pair {
                 status["mode"] == "duplex" && links_up(status) == 2 && status["witness"] == true
             });
         }
+    }
+
+    /// Puts an emulator on a link, before its CoServers are started.
+    fn emulate(&mut self, link: usize) -> Emulator {
+        let text = std::fs::read_to_string(self.config(B)).expect("init wrote it");
+        let (a, b) = (addresses(&text, "remote")[link], addresses(&text, "local")[link]);
+        let emulator = Emulator::start(a, b).expect("sockets and threads");
+        self.change(
+            B,
+            &format!("remote = \"{a}\""),
+            &format!("remote = \"{}\"", emulator.address()),
+        );
+        emulator
+    }
+
+    /// Where the CoServers' links are: A's end of each, then B's end of each.
+    ///
+    /// # Panics
+    /// If the configuration cannot be read.
+    pub fn links(&self) -> Vec<SocketAddr> {
+        [A, B].into_iter().flat_map(|part| self.addresses(part, "local")).collect()
+    }
+
+    /// All addresses that a part's configuration gives to fields of this name.
+    ///
+    /// # Panics
+    /// If the configuration cannot be read.
+    pub fn addresses(&self, part: Part, field: &str) -> Vec<SocketAddr> {
+        addresses(&std::fs::read_to_string(self.config(part)).expect("init wrote it"), field)
+    }
+
+    /// Changes a part's configuration.
+    ///
+    /// # Panics
+    /// If it does not have the old text.
+    pub fn change(&self, part: Part, old: &str, new: &str) {
+        let text = std::fs::read_to_string(self.config(part)).expect("init wrote it");
+        assert!(text.contains(old), "{old} is not in {text}");
+        std::fs::write(self.config(part), text.replace(old, new)).expect("it can be changed");
     }
 
     /// Where its files are.
@@ -274,6 +324,16 @@ impl Pair {
         }
         text
     }
+}
+
+/// The addresses in `field = "ADDRESS"`, line by line.
+fn addresses(text: &str, field: &str) -> Vec<SocketAddr> {
+    let value = |line: &str| {
+        let (name, value) = line.split_once(" = ")?;
+        // There may be another field of this name, with keys.
+        if name == field { value.trim_matches('"').parse().ok() } else { None }
+    };
+    text.lines().filter_map(value).collect()
 }
 
 /// How many links of a CoServer's status are up.

@@ -223,6 +223,13 @@ impl Replica {
         room && self.kept.has_room()
     }
 
+    /// Whether what clients say is to be read now: while input is taken, and while this replica
+    /// does not serve, since then whoever comes gets a refusal instead of waiting for nothing
+    /// (rule C5).
+    pub fn reads_clients(&self) -> bool {
+        !matches!(self.standing, Standing::Serving { .. }) || self.takes_input()
+    }
+
     /// The last entry whose outputs were released here.
     pub fn released(&self) -> Index {
         self.released

@@ -7,7 +7,7 @@ use super::replica::{Replica, TICK_MIN};
 use crate::entry::EntryKind;
 use crate::event::{Event, Suspicion};
 use crate::ids::{Mono, Now};
-use crate::wire::frames::PeerFrame;
+use crate::wire::frames::{ClientRefusal, PeerFrame};
 
 /// An unanswered request to the witness is sent again after this long: several round trips of a
 /// distant witness, a fraction of what a client notices.
@@ -265,6 +265,7 @@ impl Replica {
             self.holding = Some(since);
             self.event(Event::Holding { released: self.released });
             self.announce_standing();
+            self.turn_clients_away(ClientRefusal::Holding);
         }
     }
 

@@ -18,5 +18,6 @@ pub mod keys;
 pub mod link;
 pub mod logging;
 pub mod quic;
+mod refusals;
 pub mod tls;
 pub mod witness;

@@ -58,7 +58,7 @@ impl RelayPair {
             let address = listen.and_then(|rest| rest.strip_suffix("\"]"));
             address.expect("init writes listen").parse().expect("an address")
         });
-        pair.run_all();
+        pair.form();
         RelayPair { pair, listen }
     }
 

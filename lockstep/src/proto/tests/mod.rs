@@ -12,7 +12,7 @@ use super::io::{Command, Input, Standing};
 use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Index, Nonce, Place};
 use crate::record::Origin;
-use crate::wire::frames::{ClientAnswer, ClientCall};
+use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 use pair::{MS, Pair, config};
 
 use Place::{A, B};
@@ -52,6 +52,22 @@ fn nothing_leaves_before_both_hold_it() {
     pair.run(MS * 100);
     assert_eq!(pair.node(A).texts(), ["one"]);
     assert!(pair.node(A).saw(|event| matches!(event, Event::Resumed { .. })));
+}
+
+#[test]
+fn one_that_has_held_for_long_turns_away_the_clients_that_it_has() {
+    let mut pair = Pair::formed();
+    pair.greet(A);
+    assert!(matches!(pair.node(A).answers[..], [ClientAnswer::Welcome { .. }]));
+    pair.witness_up = false;
+    pair.kill(B);
+    pair.run(MS * 1000);
+    let refused = ClientAnswer::Refused { reason: ClientRefusal::Holding };
+    assert_eq!(pair.node(A).answers[1..], [refused]);
+    pair.witness_up = true;
+    pair.run(MS * 100);
+    pair.greet(A);
+    assert!(matches!(pair.node(A).answers[2..], [ClientAnswer::Welcome { .. }]));
 }
 
 #[test]

@@ -98,7 +98,7 @@ impl<S: StateMachine> Engine<S> {
 
     async fn wait(&mut self) -> Wake {
         let takes_input = self.replica.takes_input();
-        self.wires.read_clients(self.hears_clients());
+        self.wires.read_clients(self.replica.reads_clients());
         poll_fn(|cx| {
             if let Poll::Ready(executed) = self.executor.poll(cx) {
                 return Poll::Ready(Wake::Executed(executed));
@@ -119,12 +119,6 @@ impl<S: StateMachine> Engine<S> {
             Poll::Pending
         })
         .await
-    }
-
-    /// Whether clients are read. One that does not serve reads them to turn them away.
-    fn hears_clients(&self) -> bool {
-        let serves = matches!(self.replica.standing(), Standing::Serving { .. });
-        self.replica.takes_input() || !serves
     }
 
     fn take(&mut self, wake: Wake) {
@@ -151,7 +145,7 @@ impl<S: StateMachine> Engine<S> {
     fn take_more(&mut self) {
         for _ in 0..ROUND {
             let takes_input = self.replica.takes_input();
-            self.wires.read_clients(self.hears_clients());
+            self.wires.read_clients(self.replica.reads_clients());
             let wake = if let Some(executed) = self.executor.try_next() {
                 Wake::Executed(executed)
             } else if let Some(event) = self.wires.network().try_next() {

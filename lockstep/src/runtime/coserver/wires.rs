@@ -12,6 +12,7 @@ use crate::limits;
 use crate::proto::{Input, io::LinkSet};
 use crate::runtime::link::{ConnectionId, DialConfig, Event, ListenConfig, Network, PortId};
 use crate::runtime::quic::{BindError, CloseCode, SendError};
+use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
 use crate::wire::codec::{self, Encoder};
 use crate::wire::error::FrameError;
@@ -46,6 +47,7 @@ pub(super) struct Wires {
     clients: BTreeMap<ConnId, ConnectionId>,
     last_client: u64,
     reading_clients: bool,
+    refusals: Refusals,
     /// Something was queued since the last transmission.
     queued: bool,
 }
@@ -72,6 +74,7 @@ impl Wires {
             clients: BTreeMap::new(),
             last_client: 0,
             reading_clients: true,
+            refusals: Refusals::new(),
             queued: false,
         })
     }
@@ -90,15 +93,15 @@ impl Wires {
         match event {
             Event::Up { port, connection, .. } => self.on_up(port, connection),
             Event::Down { connection, lost, .. } => {
-                tracing::debug!(?connection, %lost, "connection ended");
+                self.refusals.on_lost(&lost);
                 self.on_down(connection)
             }
             Event::Writable { connection } => match self.wires.get(&connection)? {
                 Wire::Link(link) => Some(Input::LinkWritable { link: *link }),
                 _ => None,
             },
-            Event::Failed { port, error } => {
-                tracing::debug!(?port, %error, "no connection");
+            Event::Failed { error, .. } => {
+                self.refusals.on_failed(&error);
                 None
             }
             Event::Frame { connection, frame, .. } => self.on_frame(connection, &frame, counters),
@@ -169,7 +172,7 @@ impl Wires {
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
-            tracing::warn!(?wire, %error, "frame refused, connection closed");
+            tracing::warn!(event = "frame_invalid", ?wire, %error);
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
         .ok()

@@ -14,6 +14,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::keys::PublicKey;
 use crate::runtime::link::{ConnectionId, Event as NetworkEvent, Network};
 use crate::runtime::quic::CloseCode;
+use crate::runtime::refusals::Refusals;
 use crate::wire::codec::{self, Encoder};
 use crate::wire::frames::WitnessAnswer;
 use crate::witness::{Event, Input, Output, Witness};
@@ -45,6 +46,7 @@ pub(super) struct Loop {
     askers: BTreeMap<ConnId, Asker>,
     conns: BTreeMap<ConnectionId, ConnId>,
     last_conn: u64,
+    refusals: Refusals,
     /// Records that the store has and that are not written yet.
     storing: usize,
 }
@@ -71,6 +73,7 @@ impl Loop {
             askers: BTreeMap::new(),
             conns: BTreeMap::new(),
             last_conn: 0,
+            refusals: Refusals::new(),
             storing: 0,
         }
     }
@@ -117,13 +120,13 @@ impl Loop {
             },
             NetworkEvent::Frame { connection, frame, .. } => self.on_frame(connection, &frame),
             NetworkEvent::Down { connection, lost, .. } => {
-                tracing::debug!(?connection, %lost, "connection ended");
+                self.refusals.on_lost(&lost);
                 if let Some(conn) = self.conns.remove(&connection) {
                     self.askers.remove(&conn);
                     self.handle(Input::Gone { conn });
                 }
             }
-            NetworkEvent::Failed { error, .. } => tracing::debug!(%error, "no connection"),
+            NetworkEvent::Failed { error, .. } => self.refusals.on_failed(&error),
             NetworkEvent::Writable { .. } => {}
         }
     }

@@ -1,0 +1,81 @@
+//! Log events for what strangers, and peers gone wrong, do to this process's ports.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::runtime::quic::{Lost, SetupError};
+
+/// As many refusals are logged in each [`PERIOD`]; of more, only how many they were. Enough to
+/// see who it is; whoever keeps connecting must not be able to fill a disk with the log.
+const LOGGED: u32 = 32;
+
+/// See [`LOGGED`].
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Logs refused connections, within bounds.
+#[derive(Debug)]
+pub(in crate::runtime) struct Refusals {
+    since: Instant,
+    seen: u32,
+}
+
+impl Refusals {
+    pub(in crate::runtime) fn new() -> Self {
+        Self { since: Instant::now(), seen: 0 }
+    }
+
+    /// An attempt to connect came to nothing. Nobody's being there is no refusal.
+    pub(in crate::runtime) fn on_failed(&mut self, error: &SetupError) {
+        if is_refusal(error) && self.has_room() {
+            tracing::warn!(event = "connection_refused", %error);
+        } else {
+            tracing::debug!(%error, "no connection");
+        }
+    }
+
+    /// A connection ended.
+    pub(in crate::runtime) fn on_lost(&mut self, lost: &Lost) {
+        if matches!(lost, Lost::FrameTooLarge { .. }) && self.has_room() {
+            tracing::warn!(event = "frame_invalid", error = %lost);
+        } else {
+            tracing::debug!(%lost, "connection ended");
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        if self.since.elapsed() >= PERIOD {
+            let left_out = self.seen.saturating_sub(LOGGED);
+            if left_out > 0 {
+                tracing::warn!(event = "connection_refused", left_out, "more than are logged");
+            }
+            *self = Self::new();
+        }
+        self.seen = self.seen.saturating_add(1);
+        self.seen <= LOGGED
+    }
+}
+
+fn is_refusal(error: &SetupError) -> bool {
+    match error {
+        SetupError::PeerKey { .. }
+        | SetupError::OwnKey { .. }
+        | SetupError::PeerWithoutKey { .. }
+        | SetupError::Purpose { .. }
+        | SetupError::Busy { .. }
+        | SetupError::Greeting { .. } => true,
+        SetupError::Timeout { .. } | SetupError::Dial { .. } | SetupError::Lost { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_not_logged_one_by_one() {
+        let mut refusals = Refusals::new();
+        let logged = (0..1000).filter(|_| refusals.has_room()).count();
+        assert_eq!(logged, LOGGED as usize);
+    }
+}
