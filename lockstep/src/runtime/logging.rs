@@ -4,6 +4,8 @@
 //! cause. What is shown is chosen by a filter as `tracing-subscriber` has it: `info`, or
 //! `warn,lockstep::runtime::link=debug`.
 
+use std::io::{self, Write};
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -37,10 +39,50 @@ pub enum LogError {
 pub fn begin(filter: &str, format: LogFormat) -> Result<(), LogError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_writer(std::io::stderr);
+        .log_internal_errors(false)
+        .with_writer(|| Lossy(io::stderr()));
     let begun = match format {
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     begun.map_err(|_| LogError::Begun)
+}
+
+/// Drops what cannot be written. Whoever read standard error may have gone; a service that must
+/// not stop does not stop for that, and a failed write reported on standard error would panic.
+struct Lossy<W>(W);
+
+impl<W: Write> Write for Lossy<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        Ok(self.0.write(line).unwrap_or(line.len()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.0.flush();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_error() {
+        let mut lossy = Lossy(Closed);
+        assert!(lossy.write_all(b"a line\n").is_ok());
+        assert!(lossy.flush().is_ok());
+    }
 }
