@@ -235,11 +235,6 @@ impl Replica {
         self.released
     }
 
-    /// Whether this CoServer serves.
-    pub fn standing(&self) -> Standing {
-        self.standing
-    }
-
     /// The state at a glance.
     pub fn status(&self) -> Status {
         Status {
