@@ -132,7 +132,9 @@ impl Replica {
     }
 
     fn on_hello(&mut self, link: LinkId, hello: Hello) {
-        if hello.pair != self.config.pair || hello.place != self.config.place.other() {
+        let theirs = hello.pair == self.config.pair && hello.place == self.config.place.other();
+        // One that calls itself by our own name would make a pair of one process (rule F7).
+        if !theirs || hello.incarnation == self.incarnation {
             self.ignore(Ignored::NotOurPeer);
             self.outputs.push_back(Output::CloseLink { link });
             return;

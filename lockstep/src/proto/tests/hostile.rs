@@ -1,10 +1,11 @@
 //! Stories of a peer that says what cannot be.
 
-use super::pair::{MS, Pair};
+use super::pair::{MS, Pair, config};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
+use crate::event::{Event, Ignored};
 use crate::ids::{Incarnation, Index, LogTime, OriginNumber, Place};
-use crate::wire::frames::{PeerFrame, Progress};
+use crate::wire::frames::{Hello, PeerFrame, Progress};
 
 use Place::{A, B};
 
@@ -72,6 +73,23 @@ fn an_input_in_our_name_that_we_never_took_is_no_entry() {
     pair.kill(A);
     pair.run(MS * 200);
     assert_eq!(pair.node(B).texts(), ["one"]);
+}
+
+#[test]
+fn a_peer_with_our_own_incarnation_is_no_peer() {
+    let mut pair = Pair::new();
+    let status = pair.node(A).replica.status();
+    let hello = Hello {
+        pair: pair.record.pair,
+        place: B,
+        incarnation: status.incarnation,
+        environment: config(B).environment,
+        record: None,
+        heard: true,
+    };
+    pair.forge(A, PeerFrame::Hello(hello));
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Ignored { why: Ignored::NotOurPeer })));
+    assert_eq!(pair.node(A).replica.status().peer, None);
 }
 
 #[test]
