@@ -93,13 +93,21 @@ pub enum EntryKind {
         /// The mark with which the session was opened.
         token: Nonce,
     },
+    /// Both take a checkpoint of the state at this entry, so that the two can be compared.
+    Checkpoint,
 }
 
 impl EntryKind {
     /// Whether the protocol itself made it. Such entries take effect when appended, and every
     /// bound keeps room for them.
     pub fn is_protocol(&self) -> bool {
-        matches!(self, Self::Genesis { .. } | Self::Membership { .. } | Self::HandOver { .. })
+        matches!(
+            self,
+            Self::Genesis { .. }
+                | Self::Membership { .. }
+                | Self::HandOver { .. }
+                | Self::Checkpoint
+        )
     }
 
     /// Bytes of payload, for bounds.
@@ -129,6 +137,7 @@ impl EntryKind {
             Self::SessionClose { session, token } => {
                 hasher.byte(7).number(session.0).number(token.0)
             }
+            Self::Checkpoint => hasher.byte(8),
         };
     }
 }

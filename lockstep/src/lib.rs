@@ -84,6 +84,7 @@ pub mod device;
 pub mod digest;
 pub mod entry;
 pub mod event;
+pub mod history;
 pub mod ids;
 pub mod limits;
 pub mod machine;
@@ -94,6 +95,7 @@ pub mod record;
 pub mod runtime;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod store;
 #[cfg(any(feature = "runtime", lockstep_loom))]
 pub mod sync;
 pub mod testing;

@@ -59,6 +59,17 @@ pub enum Origin {
     Formed,
     /// One member of the record before goes on alone.
     Alone,
+    /// A process that was started anew at a member's place, with everything that the member had
+    /// on disk, goes on alone in its place.
+    Restarted,
+    /// The other place of a sole member has a process again, which is brought up to date behind
+    /// it. It acts as a member only once the sole member says so.
+    Joined,
+    /// The asker left in good order: the other member of the record with this digest, which this
+    /// one directly replaces, goes on alone.
+    Left(Digest),
+    /// An operator had one process begin a lineage, alone, with what its disk held.
+    Adopted,
     /// The same two members as in the record with this digest, which this one directly
     /// replaces: sequencer and log are kept, and open requests against it are void.
     Renewal(Digest),
@@ -75,7 +86,7 @@ pub struct Record {
     pub epoch: Epoch,
     /// The members.
     pub members: Members,
-    /// The place that asked for it; in a new epoch that is no renewal, the sequencer.
+    /// The place that asked for it.
     pub asker: Place,
     /// The asker's own mark on its request.
     pub nonce: Nonce,
@@ -110,8 +121,31 @@ impl Record {
             Origin::Formed => hasher.byte(1),
             Origin::Alone => hasher.byte(2),
             Origin::Renewal(of) => hasher.byte(3).bytes(&of.0),
+            Origin::Restarted => hasher.byte(4),
+            Origin::Joined => hasher.byte(5),
+            Origin::Left(of) => hasher.byte(6).bytes(&of.0),
+            Origin::Adopted => hasher.byte(7),
         };
         hasher.finish()
+    }
+
+    /// Who orders in the epoch that this record begins (rule O8): who asked for it, unless that
+    /// one left.
+    pub fn sequencer(&self) -> Place {
+        match self.origin {
+            Origin::Left(_) => self.asker.other(),
+            _ => self.asker,
+        }
+    }
+
+    /// Whether it was made directly from `from` by the other member's leaving, so that the one
+    /// that stays may move to it by itself (rule E7).
+    pub fn leaves(&self, from: &Self) -> bool {
+        let stays = self.asker.other();
+        self.origin == Origin::Left(from.digest())
+            && from.members.at(stays).is_some_and(|who| self.members == Members::alone(stays, who))
+            && (self.pair, self.lineage) == (from.pair, from.lineage)
+            && self.epoch > from.epoch
     }
 
     /// Whether a member of `from` may move to this record by itself: it is a renewal made

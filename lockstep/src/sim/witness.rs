@@ -213,6 +213,10 @@ pub(super) fn short(record: &Record) -> String {
         Origin::Formed => "formed",
         Origin::Alone => "alone",
         Origin::Renewal(_) => "renewal",
+        Origin::Restarted => "restarted",
+        Origin::Joined => "joined",
+        Origin::Left(_) => "left",
+        Origin::Adopted => "adopted",
     };
     format!("epoch {} {{{members}}} {how} by {}", record.epoch, record.asker)
 }

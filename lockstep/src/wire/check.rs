@@ -155,8 +155,9 @@ fn check_record(record: &Record) -> Checks {
     that(present < 2 || members[0] != members[1], "a process is a member at both places")?;
     let expected = match record.origin {
         Origin::Vacant => 0,
-        Origin::Alone => 1,
-        Origin::Formed | Origin::Renewal(_) => 2,
+        Origin::Alone | Origin::Restarted | Origin::Left(_) | Origin::Adopted => 1,
+        Origin::Renewal(_) => present.max(1),
+        Origin::Formed | Origin::Joined => 2,
     };
     that(present == expected, "a record has more or fewer members than its origin allows")
 }
@@ -187,7 +188,10 @@ fn check_forwards(forwards: &[Forward]) -> Checks {
 
 fn check_kind(kind: &EntryKind) -> Checks {
     match kind {
-        EntryKind::Genesis { .. } | EntryKind::HandOver { .. } | EntryKind::Tick => Ok(()),
+        EntryKind::Genesis { .. }
+        | EntryKind::HandOver { .. }
+        | EntryKind::Tick
+        | EntryKind::Checkpoint => Ok(()),
         EntryKind::Membership { record } => check_record(record),
         EntryKind::Device { bytes, .. } => {
             within("a device's input", bytes.len(), limits::INPUT_BYTES)

@@ -27,8 +27,9 @@ use crate::witness::store::{Held, Told};
 /// Length of a record's file in bytes.
 pub const FILE_BYTES: usize = 112;
 
-/// The version of this format.
-pub const VERSION: u16 = 1;
+/// The version of this format. Version 1 has the same layout and fewer origins.
+pub const VERSION: u16 = 2;
+const OLDEST: u16 = 1;
 
 const MAGIC: [u8; 8] = *b"LKSTWREC";
 const CHECKED: usize = 96;
@@ -50,6 +51,10 @@ pub fn encode(held: &Held) -> [u8; FILE_BYTES] {
         Origin::Formed => (1, Digest::ZERO),
         Origin::Alone => (2, Digest::ZERO),
         Origin::Renewal(of) => (3, of),
+        Origin::Restarted => (4, Digest::ZERO),
+        Origin::Joined => (5, Digest::ZERO),
+        Origin::Left(of) => (6, of),
+        Origin::Adopted => (7, Digest::ZERO),
     };
     let member = |place| record.members.at(place).map_or(0, |incarnation| incarnation.0);
     let told = behind.unwrap_or(Told { lineage: Lineage(0), epoch: Epoch(0) });
@@ -86,7 +91,7 @@ pub fn decode(bytes: &[u8]) -> Result<Held, Unreadable> {
         return Err(Unreadable::Damaged("it does not begin like a record"));
     }
     let version = u16::from_le_bytes(array(bytes, 8));
-    if version != VERSION {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(Unreadable::Version(version));
     }
     if bytes.len() != FILE_BYTES {
@@ -108,7 +113,11 @@ fn fields(bytes: &[u8]) -> Option<Held> {
         (0, None, None) => Origin::Vacant,
         (1, Some(_), Some(_)) => Origin::Formed,
         (2, Some(_), None) | (2, None, Some(_)) => Origin::Alone,
-        (3, Some(_), Some(_)) => Origin::Renewal(Digest(array(bytes, 64))),
+        (3, Some(_), _) | (3, _, Some(_)) => Origin::Renewal(Digest(array(bytes, 64))),
+        (5, Some(_), Some(_)) => Origin::Joined,
+        (4, Some(_), None) | (4, None, Some(_)) => Origin::Restarted,
+        (6, Some(_), None) | (6, None, Some(_)) => Origin::Left(Digest(array(bytes, 64))),
+        (7, Some(_), None) | (7, None, Some(_)) => Origin::Adopted,
         _ => return None,
     };
     let behind = match short(80) {

@@ -1,12 +1,19 @@
 //! Which record may replace which (rules E3 to E7).
 //!
 //! ```text
-//! present      next              asked for by
-//! vacant       {A,B} formed      either of the two
-//! {A,B}        {A} or {B} alone  the one that goes on
-//! {A,B}        {A,B} renewal     either of the two
-//! {A} or {B}   nothing: bringing a CoServer up to date comes with a later version
+//! present      next                  asked for by
+//! vacant       {A,B} formed          either of the two
+//! vacant       {A} or {B} adopted    the one that an operator told to
+//! {A,B}        {A} or {B} alone      the one that goes on
+//! {A,B}        {A} or {B} left       the other one
+//! {A,B}, {A}   the same, renewed     any of them
+//! {A,B}, {A}   {A} restarted         a new process at A's place
+//! {A}          {A,B} joined          A
 //! ```
+//!
+//! The last two with the places exchanged as well. That a new process has what its predecessor
+//! had, and that one that joins is brought up to date, is theirs to see to (rules J1 and J6): here
+//! only the key says that it is of the same place.
 //!
 //! Always the next number, in the same lineage, and only from the record that is present.
 
@@ -66,19 +73,26 @@ fn judge_members(present: &Record, asker: Asker, next: &Record) -> Result<(), De
     let Asker { place, incarnation, .. } = asker;
     deny_unless(incarnation != Incarnation(0), Denial::NotAMember)?;
     let vacant = present.origin == Origin::Vacant && present.members == Members::NONE;
-    if !vacant {
-        deny_unless(present.members.has(place, incarnation), Denial::NotAMember)?;
-    }
+    let member = present.members.has(place, incarnation);
+    let successor = !member && present.members.at(place).is_some();
+    let may_ask = match next.origin {
+        Origin::Restarted => successor,
+        _ => vacant || member,
+    };
+    deny_unless(may_ask, Denial::NotAMember)?;
     let real = next.members.a != Some(Incarnation(0)) && next.members.b != Some(Incarnation(0));
+    let duplex = present.members.is_duplex();
+    let alone = next.members == Members::alone(place, incarnation);
+    let both = next.members.is_duplex() && next.members.has(place, incarnation);
     let allowed = match next.origin {
         Origin::Vacant => false,
-        Origin::Formed => {
-            vacant && next.members.is_duplex() && next.members.has(place, incarnation)
-        }
-        Origin::Alone => {
-            present.members.is_duplex() && next.members == Members::alone(place, incarnation)
-        }
-        Origin::Renewal(_) => present.members.is_duplex() && next.renews(present),
+        Origin::Formed => vacant && both,
+        Origin::Adopted => vacant && alone,
+        Origin::Alone => duplex && alone,
+        Origin::Restarted => alone,
+        Origin::Joined => !vacant && !duplex && both && next.members.a != next.members.b,
+        Origin::Left(_) => next.leaves(present),
+        Origin::Renewal(_) => !vacant && next.renews(present),
     };
     deny_unless(allowed && real, Denial::Transition)
 }

@@ -156,6 +156,7 @@ fn transitions_allowed_and_refused() {
             "{A,B} -> {B} alone by b",
             "{A,B} -> {A,B} renewal by a",
             "{A,B} -> {A,B} renewal by b",
+            "{A} -> {A} renewal by a",
         ]
     );
 }

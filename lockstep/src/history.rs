@@ -1,0 +1,149 @@
+//! What the log says of itself at one of its entries, apart from the service.
+//!
+//! It follows from the entries alone, so every holder of the same log has the same [`History`] at
+//! the same index. A checkpoint begins with it; whoever starts from the checkpoint continues from
+//! there without the entries before.
+
+#![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind, Origin};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, Place};
+use crate::record::{Members, Record};
+
+/// The log up to one of its entries.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The last entry.
+    pub index: Index,
+    /// The running digest of the entries there.
+    pub chain: Digest,
+    /// The last entry's time.
+    pub time: LogTime,
+    /// The epoch in which the last entry was ordered.
+    pub epoch: Epoch,
+    /// The record of the last epoch that began with an entry; renewals of it have none.
+    pub record: Option<Record>,
+    /// Who orders after this entry, as far as the entries say.
+    pub sequencer: Place,
+    /// At each place the highest number ordered of the inputs of the member there.
+    pub ordered: [OriginNumber; 2],
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            index: Index(0),
+            chain: Digest::ZERO,
+            time: LogTime(0),
+            epoch: Epoch(0),
+            record: None,
+            sequencer: Place::A,
+            ordered: [OriginNumber(0); 2],
+        }
+    }
+}
+
+/// Why an entry cannot be the next one of a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Misfit {
+    /// It is not the next one.
+    #[error("the entry does not follow the last one")]
+    Index,
+    /// Its time is not later than the last one's.
+    #[error("the entry's time is not later than the last one's")]
+    Time,
+    /// It is of an earlier epoch than the last one, or begins one that it is not of.
+    #[error("the entry is of an epoch that is over")]
+    Epoch,
+    /// Its origin is no member, or its number not the next one of that origin.
+    #[error("the entry's origin is no member, or its number not the next one")]
+    Origin,
+    /// The log begins with the genesis, and has no other.
+    #[error("the entry is a genesis and not the first, or the first and no genesis")]
+    Genesis,
+}
+
+impl History {
+    /// The lineage, once there is one.
+    pub fn lineage(&self) -> Lineage {
+        self.record.map_or(Lineage(0), |record| record.lineage)
+    }
+
+    /// The members, as far as the entries say.
+    pub fn members(&self) -> Members {
+        self.record.map_or(Members::NONE, |record| record.members)
+    }
+
+    /// The highest number ordered of this process's inputs.
+    pub fn ordered_of(&self, place: Place, incarnation: Incarnation) -> OriginNumber {
+        let known = self.members().has(place, incarnation);
+        if known { self.ordered[place.slot()] } else { OriginNumber(0) }
+    }
+
+    /// Whether the entry can be the next one.
+    ///
+    /// # Errors
+    /// Why it cannot: no sound sequencer has ordered it there.
+    pub fn check(&self, entry: &Entry) -> Result<(), Misfit> {
+        fits(entry.index == self.index.next(), Misfit::Index)?;
+        fits(entry.time > self.time, Misfit::Time)?;
+        fits(entry.epoch >= self.epoch, Misfit::Epoch)?;
+        let genesis = matches!(entry.kind, EntryKind::Genesis { .. });
+        fits(genesis == (entry.index == Index(1)), Misfit::Genesis)?;
+        let Origin { place, incarnation, number } = entry.origin;
+        match &entry.kind {
+            // Nobody is a member yet: the record comes with the next entry.
+            EntryKind::Genesis { .. } => fits(number == OriginNumber(0), Misfit::Origin),
+            EntryKind::Membership { record } => {
+                let later = self
+                    .record
+                    .is_none_or(|old| (record.lineage, record.epoch) > (old.lineage, old.epoch));
+                fits(record.epoch == entry.epoch && later, Misfit::Epoch)?;
+                let own = record.members.has(place, incarnation) && number == OriginNumber(0);
+                fits(own, Misfit::Origin)
+            }
+            _ => {
+                let member = self.members().has(place, incarnation);
+                let next = self.ordered_of(place, incarnation).next();
+                fits(member && (number == OriginNumber(0) || number == next), Misfit::Origin)
+            }
+        }
+    }
+
+    /// Takes the next entry, which must fit ([`check`](Self::check)).
+    pub fn append(&mut self, entry: &Entry) {
+        self.index = entry.index;
+        self.chain = entry.chain(self.chain);
+        self.time = entry.time;
+        self.epoch = entry.epoch;
+        let Origin { place, number, .. } = entry.origin;
+        match &entry.kind {
+            EntryKind::Membership { record } => self.begin(*record),
+            EntryKind::HandOver { to } => self.sequencer = *to,
+            _ => {}
+        }
+        if number != OriginNumber(0) {
+            self.ordered[place.slot()] = number;
+        }
+    }
+
+    /// Inputs of a process that stays a member go on being counted; those of others never come
+    /// again (rule O7).
+    fn begin(&mut self, record: Record) {
+        let before = self.members();
+        for place in Place::BOTH {
+            if before.at(place) != record.members.at(place) {
+                self.ordered[place.slot()] = OriginNumber(0);
+            }
+        }
+        self.sequencer = record.sequencer();
+        self.record = Some(record);
+    }
+}
+
+fn fits(holds: bool, misfit: Misfit) -> Result<(), Misfit> {
+    if holds { Ok(()) } else { Err(misfit) }
+}
