@@ -4,9 +4,9 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Index, LinkId, LogTime, Place};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Place};
 use crate::record::Record;
-use crate::wire::frames::{Hello, WitnessRefusal};
+use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
 
 /// One event of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +149,101 @@ pub enum Event {
         /// What was wrong with it.
         why: Ignored,
     },
+    /// The state was restored from disk.
+    Recovered {
+        /// The last entry of which it is sure that it was released.
+        released: Index,
+        /// The last entry on disk.
+        held: Index,
+    },
+    /// What is on disk cannot be used: the replica has to be brought up to date by the other.
+    Unrecovered {
+        /// What is wrong.
+        why: String,
+    },
+    /// It can neither go on by what is on its disk nor is there a member that it could join.
+    Waiting {
+        /// The record in force.
+        record: Record,
+    },
+    /// The other, a sole member, brings this replica up to date.
+    Joining {
+        /// The member's process.
+        host: Incarnation,
+    },
+    /// The member has said with what this replica begins.
+    Offered {
+        /// The last entry that both have, or that of the checkpoint.
+        from: Index,
+        /// The checkpoint that will be sent.
+        checkpoint: Option<CheckpointFile>,
+        /// The last entry that the member holds.
+        held: Index,
+    },
+    /// A joiner has come to this sole member.
+    Hosting {
+        /// Its process.
+        joiner: Incarnation,
+    },
+    /// A joiner gets entries as they are ordered, from this one on.
+    Attached {
+        /// Its process.
+        joiner: Incarnation,
+        /// The entry.
+        at: Index,
+    },
+    /// This sole member goes on without its joiner.
+    FellBack {
+        /// Its process.
+        joiner: Incarnation,
+        /// Why.
+        why: FallBack,
+    },
+    /// The joiner is a member: the pair is redundant again.
+    Duplex {
+        /// Its process.
+        joiner: Incarnation,
+        /// The entry from which on both have to agree.
+        from: Index,
+        /// Bytes of entries and checkpoints that it was sent to catch up.
+        sent: u64,
+        /// How long that took.
+        took: Duration,
+    },
+    /// This replica is a member, brought up to date.
+    Admitted {
+        /// The record.
+        record: Record,
+        /// The last entry that it holds.
+        from: Index,
+    },
+    /// This member takes its leave in good order.
+    Leaving,
+    /// A checkpoint is on disk.
+    Checkpoint {
+        /// The entry at which it was taken.
+        index: Index,
+        /// Bytes of its file.
+        len: u64,
+        /// The digest of the state.
+        hash: Digest,
+    },
+    /// A checkpoint could not be taken; the one before stays.
+    NoCheckpoint {
+        /// The entry at which it was to be taken.
+        index: Index,
+        /// Why.
+        why: String,
+    },
+    /// The replicas' checkpoints at one entry are not equal.
+    StatesDiffer {
+        /// The entry.
+        index: Index,
+        /// The digest of the state here.
+        ours: Digest,
+        /// The peer's.
+        theirs: Digest,
+    },
     /// The replica is out.
     Stopped {
         /// Why.
@@ -196,6 +291,20 @@ impl Event {
             Self::WindowFull { .. } => "window_full",
             Self::WindowOpen => "window_open",
             Self::Ignored { .. } => "ignored",
+            Self::Recovered { .. } => "recovered",
+            Self::Unrecovered { .. } => "unrecovered",
+            Self::Waiting { .. } => "waiting",
+            Self::Joining { .. } => "joining",
+            Self::Offered { .. } => "offered",
+            Self::Hosting { .. } => "hosting",
+            Self::Attached { .. } => "attached",
+            Self::FellBack { .. } => "fell_back",
+            Self::Duplex { .. } => "duplex",
+            Self::Admitted { .. } => "admitted",
+            Self::Leaving => "leaving",
+            Self::Checkpoint { .. } => "checkpoint",
+            Self::NoCheckpoint { .. } => "no_checkpoint",
+            Self::StatesDiffer { .. } => "states_differ",
             Self::Stopped { .. } => "stopped",
         }
     }
@@ -211,6 +320,15 @@ impl Event {
             | Self::Cleared { .. }
             | Self::Asked { .. }
             | Self::Witness { up: true }
+            | Self::Recovered { .. }
+            | Self::Joining { .. }
+            | Self::Offered { .. }
+            | Self::Hosting { .. }
+            | Self::Attached { .. }
+            | Self::Duplex { .. }
+            | Self::Admitted { .. }
+            | Self::Leaving
+            | Self::Checkpoint { .. }
             | Self::Resumed { .. } => Severity::Notice,
             Self::LinkDown { .. }
             | Self::Suspected { .. }
@@ -218,14 +336,19 @@ impl Event {
             | Self::Witness { up: false }
             | Self::ClockStrays { .. }
             | Self::Stalled { .. }
+            | Self::Unrecovered { .. }
+            | Self::FellBack { .. }
+            | Self::NoCheckpoint { .. }
             | Self::WindowFull { .. } => Severity::Warning,
             Self::Incompatible { .. }
             | Self::Holding { .. }
             | Self::Diverged { .. }
             | Self::EntriesDiffer { .. }
             | Self::Panicked { .. }
+            | Self::Waiting { .. }
+            | Self::StatesDiffer { .. }
             | Self::Corrupted { .. } => Severity::Alarm,
-            Self::Stopped { cause: StopCause::Asked } => Severity::Notice,
+            Self::Stopped { cause: StopCause::Asked | StopCause::Left { .. } } => Severity::Notice,
             Self::Stopped { .. } => Severity::Alarm,
         }
     }
@@ -242,6 +365,19 @@ pub enum Suspicion {
     Slow,
     /// It computed something else, and the configured preference is for this side.
     Diverged,
+}
+
+/// Why a sole member goes on without its joiner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FallBack {
+    /// It is not heard any more.
+    Silent,
+    /// It does not keep up.
+    Slow,
+    /// It computed something else.
+    Diverged,
+    /// Another process has come in its place.
+    Replaced,
 }
 
 /// Why a frame was ignored.
@@ -279,7 +415,26 @@ pub enum StopCause {
         /// The record that says so.
         by: Record,
     },
-    /// The pair runs, or has run, without this process: it would have to be brought up to date.
+    /// It left in good order: the other goes on alone.
+    Left {
+        /// The record that says so.
+        to: Record,
+    },
+    /// The member that brought it up to date is gone, or goes on without it: start it again.
+    JoinEnded,
+    /// An operator has begun a new lineage, and what is on this disk is of an earlier one.
+    LineageOver {
+        /// The disk's.
+        lineage: Lineage,
+        /// The last entry on it.
+        held: Index,
+    },
+    /// The disk failed.
+    Storage {
+        /// What happened.
+        why: String,
+    },
+    /// An operator has begun a new lineage: what this replica was a member of is over.
     NotAMember {
         /// The record in force.
         record: Record,
@@ -311,12 +466,23 @@ impl fmt::Display for StopCause {
             Self::Removed { by } => {
                 write!(f, "removed: the other CoServer goes on alone since epoch {}", by.epoch)
             }
+            Self::Left { to } => {
+                write!(f, "left: the other CoServer goes on alone since epoch {}", to.epoch)
+            }
+            Self::JoinEnded => f.write_str(
+                "the member that brought this one up to date is gone: start this one again",
+            ),
+            Self::LineageOver { lineage, held } => write!(
+                f,
+                "the disk holds {held} entries of lineage {lineage}, which is over: start with \
+                 `--adopt` to begin the new lineage with them, or `--discard` to begin empty, \
+                 which loses them"
+            ),
+            Self::Storage { why } => write!(f, "the disk failed: {why}"),
             Self::NotAMember { record } => write!(
                 f,
-                "the pair is in epoch {} without this process; bringing a CoServer up to date \
-                 is not possible in this version: stop the other one too and start a new lineage \
-                 at the witness, which gives up the pair's state",
-                record.epoch
+                "an operator has begun lineage {}: what this process was a member of is over",
+                record.lineage
             ),
             Self::Incompatible { why } => write!(f, "the CoServers cannot run together: {why}"),
             Self::Corrupted => f.write_str("outputs changed in memory while they were held"),

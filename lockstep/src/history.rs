@@ -26,6 +26,8 @@ pub struct History {
     pub epoch: Epoch,
     /// The record of the last epoch that began with an entry; renewals of it have none.
     pub record: Option<Record>,
+    /// The entry with which that epoch began.
+    pub began: Index,
     /// Who orders after this entry, as far as the entries say.
     pub sequencer: Place,
     /// At each place the highest number ordered of the inputs of the member there.
@@ -40,6 +42,7 @@ impl Default for History {
             time: LogTime(0),
             epoch: Epoch(0),
             record: None,
+            began: Index(0),
             sequencer: Place::A,
             ordered: [OriginNumber(0); 2],
         }
@@ -141,6 +144,7 @@ impl History {
         }
         self.sequencer = record.sequencer();
         self.record = Some(record);
+        self.began = self.index;
     }
 }
 

@@ -102,7 +102,23 @@ pub const NAME_BYTES: usize = 256;
 /// Digests in one frame that looks for the first output that differs: a default window's worth.
 pub const DIGESTS: usize = WINDOW_ENTRIES;
 
+/// Entries by which a joiner says what its disk has: enough to go back from the last one in steps
+/// that double.
+pub const POINTS: usize = 64;
+
+/// Bytes of a checkpoint in one frame, and of entries read at once for a joiner.
+pub const CHUNK_BYTES: usize = 256 << 10;
+
+/// Pieces that a joiner asks for ahead: as much as a link of 1 Gbit/s and 10 ms has under way.
+pub const CHUNKS_AHEAD: usize = 4;
+
+/// Requests to the witness that a disk remembers because they may still be granted. One process
+/// leaves at most two; older ones than those of the last few processes have long arrived or been
+/// lost with their connections.
+pub const OPEN_REQUESTS: usize = 8;
+
 const _: () = {
+    assert!(CHUNK_BYTES + INPUT_BYTES + 4096 < FRAME_BYTES);
     assert!(DIGESTS * 16 + 4096 < FRAME_BYTES);
     assert!(INPUT_BYTES + 4096 < FRAME_BYTES);
     assert!(REPLY_BYTES + 4096 < FRAME_BYTES);

@@ -84,13 +84,16 @@ fn config(place: Place) -> Config {
         window_entries: WINDOW,
         window_bytes: limits::WINDOW_BYTES_MIN,
         divergence: DivergencePolicy::Sequencer,
+        meeting: Duration::from_secs(1),
+        checkpoint_bytes: 64 << 20,
+        join_rate: 64 << 20,
     }
 }
 
 impl World {
     fn new(place: Place) -> Self {
         let now = 1_000_000_000;
-        let boot = Boot { incarnation: US, seed: [1; 32] };
+        let boot = Boot { incarnation: US, seed: [1; 32], disk: None, adopt: false };
         let mut world = Self {
             place,
             replica: Replica::new(config(place), boot, time(now)),
@@ -136,7 +139,15 @@ impl World {
 
     fn hello(&self, incarnation: Incarnation, heard: bool, record: Option<Record>) -> Hello {
         let place = self.place.other();
-        Hello { pair: PAIR, place, incarnation, environment: environment(), record, heard }
+        Hello {
+            pair: PAIR,
+            place,
+            incarnation,
+            environment: environment(),
+            record,
+            heard,
+            claim: None,
+        }
     }
 
     fn tell(&mut self, input: Input) {
@@ -181,6 +192,16 @@ impl World {
                 }
                 Output::Stop { .. } => self.stopped = true,
                 Output::Release { .. } => assert!(!self.stopped, "released after the end"),
+                Output::Recover { .. }
+                | Output::Truncate { .. }
+                | Output::LookUp { .. }
+                | Output::ReadEntries { .. }
+                | Output::ReadChunk { .. }
+                | Output::BeginChunks(_)
+                | Output::WriteChunk { .. }
+                | Output::Install { .. }
+                | Output::Retain { .. }
+                | Output::WriteCheckpoint { .. } => {}
                 Output::CloseLink { .. }
                 | Output::CloseClient { .. }
                 | Output::Standing(_)

@@ -64,7 +64,7 @@ impl Replica {
 
     fn welcome(&mut self, conn: ConnId) {
         match self.standing {
-            Standing::Starting => self.refuse(conn, ClientRefusal::Starting),
+            Standing::Starting | Standing::Joining => self.refuse(conn, ClientRefusal::Starting),
             Standing::Holding => self.refuse(conn, ClientRefusal::Holding),
             Standing::Out => self.refuse(conn, ClientRefusal::Removed),
             Standing::Serving { epoch, .. } => {

@@ -23,6 +23,8 @@ pub(super) struct LogClock {
     /// The last entry's timestamp and when it was appended here.
     last: LogTime,
     at: Mono,
+    /// The last entry is from before a restart.
+    resumes: bool,
     strays: bool,
 }
 
@@ -32,6 +34,7 @@ impl LogClock {
     pub(super) fn anchor(&mut self, time: LogTime, now: Now) -> bool {
         self.last = time;
         self.at = now.mono;
+        self.resumes = false;
         let distance = Duration::from_nanos(now.wall.0.abs_diff(time.0));
         let strays = if self.strays { distance > STRAY / 2 } else { distance > STRAY };
         let newly = strays && !self.strays;
@@ -39,10 +42,19 @@ impl LogClock {
         newly
     }
 
+    /// The log goes on after an entry of this time, made while nobody here ran: there is nothing
+    /// to be steered slowly, log time takes up the wall clock's.
+    pub(super) fn restored(&mut self, time: LogTime) {
+        (self.last, self.resumes) = (time, true);
+    }
+
     /// The log's time now: what an entry ordered now is stamped with. Later than the last one.
     pub(super) fn stamp(&self, now: Now) -> LogTime {
         if self.last == LogTime(0) {
             return LogTime(now.wall.0.clamp(1, LATEST.0 / 2));
+        }
+        if self.resumes {
+            return LogTime(now.wall.0.clamp(self.last.0.saturating_add(1), LATEST.0));
         }
         let elapsed = now.mono.0.saturating_sub(self.at.0);
         let free = self.last.0.saturating_add(elapsed);

@@ -1,19 +1,24 @@
 //! Handlers of the witness, and of who is a member.
 
+use core::time::Duration;
+
 use super::io::{Output, Standing};
 use super::membership::Meaning;
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use super::time::ASK_AGAIN;
 use crate::entry::EntryKind;
-use crate::event::{Event, Ignored, StopCause, Suspicion};
+use crate::event::{Event, FallBack, Ignored, StopCause, Suspicion};
 use crate::ids::{Incarnation, Index, Nonce};
 use crate::limits;
-use crate::record::Record;
+use crate::record::{Origin, Record};
 use crate::wire::frames::{
     ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall,
 };
 use crate::wire::header;
+
+/// One that leaves waits for the witness no longer than this.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Replica {
     pub(super) fn on_witness_up(&mut self) {
@@ -28,6 +33,7 @@ impl Replica {
 
     pub(super) fn on_membership_persisted(&mut self, number: u64) {
         self.membership.persisted(number);
+        self.check_admission();
         if self.membership.open().is_some_and(|open| open.sent.is_none()) {
             self.ask_witness_soon();
         }
@@ -75,7 +81,9 @@ impl Replica {
     pub(super) fn on_told(&mut self, record: Record) {
         match self.membership.meaning(record) {
             Meaning::Same => {}
-            Meaning::Vacant => self.form(),
+            Meaning::Vacant => self.on_vacant(),
+            Meaning::Others | Meaning::Joined => {}
+            Meaning::Left => self.stop(StopCause::Left { to: record }),
             Meaning::Stale => self.ignore(Ignored::StaleAnswer),
             Meaning::Enter { record } => self.enter(record),
             Meaning::Removed => self.stop(StopCause::Removed { by: record }),
@@ -85,17 +93,17 @@ impl Replica {
 
     /// Asks to form the pair, if both are fresh and have met (rule E3).
     pub(super) fn form(&mut self) {
-        let Some(peer) = self.met.filter(|peer| self.is_linked_to(*peer)) else { return };
+        let Some(peer) = self.fresh_peer() else { return };
         let nonce = self.nonce();
         let asked = self.membership.ask_to_form(peer, nonce);
         self.on_asked(asked);
     }
 
-    fn is_linked_to(&self, peer: Incarnation) -> bool {
+    pub(super) fn is_linked_to(&self, peer: Incarnation) -> bool {
         self.links.iter().any(|link| link.greeted == Some(peer))
     }
 
-    fn on_asked(&mut self, asked: Option<Record>) {
+    pub(super) fn on_asked(&mut self, asked: Option<Record>) {
         let Some(next) = asked else { return };
         self.persist_membership();
         self.event(Event::Asked { next });
@@ -106,9 +114,10 @@ impl Replica {
         self.ask_witness_soon();
     }
 
-    fn persist_membership(&mut self) {
+    pub(super) fn persist_membership(&mut self) -> u64 {
         let (number, membership) = self.membership.write_down();
         self.outputs.push_back(Output::PersistMembership { number, membership });
+        number
     }
 
     /// Follows a record from now on.
@@ -117,7 +126,10 @@ impl Replica {
         self.membership.enter(record);
         self.persist_membership();
         self.epoch_since = Some(self.now.mono);
-        if !renewed {
+        self.admitting = None;
+        if record.origin == Origin::Joined {
+            self.begin_joined(record);
+        } else if !renewed {
             // The process that the record names may have been followed by another already.
             let peer = self.membership.peer();
             self.reported_dead = peer.is_some() && self.met.is_some() && self.met != peer;
@@ -132,12 +144,55 @@ impl Replica {
         self.release();
     }
 
+    /// The joiner is recorded. What was ordered and compared so far goes on; from the entry that
+    /// says so on, nothing is released without it (rule J6).
+    fn begin_joined(&mut self, record: Record) {
+        self.reign = record.epoch;
+        self.sequencer = record.sequencer();
+        self.unadmitted = true;
+        let peer = self.membership.peer();
+        if self.guest.as_ref().is_some_and(|guest| Some(guest.incarnation) != peer) {
+            self.drop_guest(FallBack::Replaced);
+        }
+        if self.guest.is_some() {
+            self.order_own(EntryKind::Membership { record });
+        }
+    }
+
+    /// Takes its leave in good order (rule E11): the other goes on alone from when that is
+    /// recorded, and until then both go on.
+    pub(super) fn leave(&mut self) {
+        if !self.is_duplex() || !self.witness_up {
+            return self.stop(StopCause::Asked);
+        }
+        if self.leaving.is_none() {
+            self.leaving = Some(self.now.mono);
+            self.event(Event::Leaving);
+            self.hand_over();
+            self.on_leaving_due();
+        }
+    }
+
+    /// Asks, once nothing else is open; leaves without a grant if none comes.
+    pub(super) fn on_leaving_due(&mut self) {
+        let Some(since) = self.leaving else { return };
+        if !self.is_duplex() || self.now.mono.since(since) >= LEAVE_PATIENCE {
+            return self.stop(StopCause::Asked);
+        }
+        if self.membership.open().is_none() && self.suspicion.is_none() {
+            let nonce = self.nonce();
+            let asked = self.membership.ask_to_leave(nonce);
+            self.on_asked(asked);
+        }
+    }
+
     /// A new epoch with other members: its asker orders from here on (rule O8), and what the
     /// other had taken is dropped (rule O7).
     fn begin_epoch(&mut self, record: Record) {
-        self.sequencer = record.asker;
+        self.sequencer = record.sequencer();
         self.reign = record.epoch;
-        self.agreement = Agreement::default();
+        self.unadmitted = false;
+        self.agreement = Agreement::from(self.released);
         self.progress = Progress::default();
         self.divergence = None;
         self.resend = Resend::default();
@@ -210,14 +265,16 @@ impl Replica {
     }
 
     fn present_standing(&self) -> Standing {
-        let Some(record) = self.membership.record() else { return Standing::Starting };
         if self.stopped {
             return Standing::Out;
         }
+        let Some(record) = self.membership.record().filter(|_| !self.is_joiner()) else {
+            return self.starting_standing();
+        };
         if self.holding.is_some() {
             return Standing::Holding;
         }
-        let (epoch, duplex) = (record.epoch, record.members.is_duplex());
+        let (epoch, duplex) = (record.epoch, self.is_duplex());
         Standing::Serving { epoch, duplex, sequencer: self.sequencer }
     }
 
@@ -227,7 +284,10 @@ impl Replica {
             return;
         }
         let epoch = self.membership.epoch();
-        if self.is_duplex() && !matches!(cause, StopCause::Removed { .. }) {
+        if let StopCause::Left { to: record } = cause {
+            // So that the other need not wait to hear it from the witness.
+            self.send_everywhere(PeerFrame::Epoch { record });
+        } else if self.is_duplex() && !matches!(cause, StopCause::Removed { .. }) {
             // The cause may quote names in any script: cut between characters.
             let whole = cause.to_string();
             let within = whole.char_indices().map(|(at, letter)| at + letter.len_utf8());

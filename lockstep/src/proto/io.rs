@@ -4,13 +4,18 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::event::{Event, StopCause};
-use crate::ids::{ConnId, DeviceId, Epoch, Incarnation, Index, LinkId, LogTime, PairId, Place};
+use crate::history::History;
+use crate::ids::{
+    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, PairId, Place,
+};
 use crate::output::{Executed, OutputKind};
 use crate::record::Record;
 use crate::wire::frames::{
-    ClientAnswer, ClientCall, Environment, PeerFrame, WitnessAnswer, WitnessCall,
+    CheckpointFile, ClientAnswer, ClientCall, Environment, PeerFrame, Point, WitnessAnswer,
+    WitnessCall,
 };
 
 /// What a replica is told.
@@ -80,6 +85,72 @@ pub enum Input {
     MembershipPersisted(u64),
     /// The operator asks for something.
     Command(Command),
+    /// The answer to [`Output::Recover`].
+    Recovered(Result<Box<Recovered>, String>),
+    /// The answer to [`Output::LookUp`].
+    LookedUp(LookedUp),
+    /// The answer to [`Output::ReadEntries`].
+    EntriesRead {
+        /// The entry before the first.
+        after: Index,
+        /// They follow one another; `None` if the journal does not have them any more.
+        entries: Option<Vec<Entry>>,
+    },
+    /// The answer to [`Output::ReadChunk`].
+    ChunkRead {
+        /// Which checkpoint.
+        checkpoint: Index,
+        /// Where in its file.
+        offset: u64,
+        /// At least one byte, unless the file ends there; `None` if it is not there any more.
+        bytes: Option<Bytes>,
+    },
+    /// How much of the checkpoint is there, after [`Output::BeginChunks`] and each
+    /// [`Output::WriteChunk`].
+    ChunksWritten {
+        /// Which checkpoint.
+        checkpoint: Index,
+        /// So many bytes from its start.
+        have: u64,
+    },
+    /// The answer to [`Output::Install`]: why it cannot be used, if it cannot.
+    Installed(Result<(), String>),
+    /// The answer to [`Output::WriteCheckpoint`].
+    CheckpointWritten {
+        /// The entry.
+        index: Index,
+        /// The file; or why there is none.
+        result: Result<CheckpointFile, String>,
+    },
+    /// The disk failed: what was to be written may not be there. Nothing more is persisted.
+    StorageFailed {
+        /// What happened, in words for the operator.
+        why: String,
+    },
+}
+
+/// The state at one entry, restored from disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The log up to there.
+    pub history: History,
+    /// The running digest of the outputs.
+    pub outputs: Digest,
+    /// When the next entry is needed at the latest.
+    pub wakeup: Option<LogTime>,
+    /// Entries after it on the disk, which are still to be executed; at most a window of them.
+    pub tail: Vec<Entry>,
+}
+
+/// What a journal has for a joiner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LookedUp {
+    /// The first of the joiner's points that this journal has too, with every entry after it.
+    pub common: Option<Point>,
+    /// Bytes of entries after it.
+    pub bytes: u64,
+    /// The newest checkpoint, if the journal has every entry after it.
+    pub checkpoint: Option<(CheckpointFile, Digest)>,
 }
 
 /// What an operator may ask of a replica.
@@ -149,6 +220,68 @@ pub enum Output {
     },
     /// The replica's standing in the pair changed; devices open and close by it.
     Standing(Standing),
+    /// Restore the newest checkpoint and replay the journal; answered by [`Input::Recovered`].
+    Recover {
+        /// To the last entry that was surely released, and hand over those after it.
+        /// `Some`: exactly to this entry, and drop from the journal what comes after it.
+        to: Option<Index>,
+    },
+    /// Drop from the journal what comes after this entry; nothing of it was executed.
+    Truncate {
+        /// The last entry to keep.
+        after: Index,
+    },
+    /// Which of these entries does the journal have? Answered by [`Input::LookedUp`].
+    LookUp {
+        /// The joiner's points, the last entry first.
+        points: Vec<Point>,
+    },
+    /// Read entries from the journal; answered by [`Input::EntriesRead`].
+    ReadEntries {
+        /// The entry before the first.
+        after: Index,
+    },
+    /// Read a piece of a checkpoint, at most [`limits::CHUNK_BYTES`](crate::limits::CHUNK_BYTES);
+    /// answered by [`Input::ChunkRead`].
+    ReadChunk {
+        /// Which.
+        checkpoint: Index,
+        /// From where.
+        offset: u64,
+    },
+    /// A checkpoint will come in pieces; what is there of it already is gone on with. Answered by
+    /// [`Input::ChunksWritten`].
+    BeginChunks(CheckpointFile),
+    /// The next piece of it; answered by [`Input::ChunksWritten`].
+    WriteChunk {
+        /// Which checkpoint.
+        checkpoint: Index,
+        /// Where in its file.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// The checkpoint is whole: check it, and let it take the place of the journal, whose next
+    /// entry is the one after it. Answered by [`Input::Installed`].
+    Install {
+        /// The file.
+        file: CheckpointFile,
+        /// The digest of the entries at it.
+        chain: Digest,
+    },
+    /// Keep the journal and the checkpoints from this entry on for a joiner, within the
+    /// configured limit; `None`: no longer.
+    Retain {
+        /// The entry.
+        from: Option<Index>,
+    },
+    /// Write the state as it was frozen when this entry was executed (rule K1); answered by
+    /// [`Input::CheckpointWritten`]. The driver freezes whenever it has executed an
+    /// [`EntryKind::Checkpoint`](crate::entry::EntryKind::Checkpoint) and keeps the newest.
+    WriteCheckpoint {
+        /// The log up to the entry.
+        history: History,
+    },
     /// Something worth recording happened.
     Event(Event),
     /// The replica is out: tell the clients, then end the process.
@@ -159,12 +292,27 @@ pub enum Output {
 }
 
 /// What a replica must remember of its membership over a restart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// The epoch that it is in, if any.
+    /// The epoch in which it was last a member, if its log is what a member's has to be.
     pub record: Option<Record>,
-    /// A request to the witness whose outcome is not known.
-    pub asked: Option<Record>,
+    /// Requests to the witness whose outcome is not known, the oldest first; at most
+    /// [`limits::OPEN_REQUESTS`](crate::limits::OPEN_REQUESTS).
+    pub asked: Vec<Record>,
+}
+
+/// What a process finds on its disk when it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Who its predecessor was.
+    pub membership: Membership,
+    /// The last epoch in its log.
+    pub lineage: Lineage,
+    /// The last entry that it has.
+    pub held: Index,
+    /// Entries of its log from which it can go on, the last first; at most
+    /// [`limits::POINTS`](crate::limits::POINTS).
+    pub points: Vec<Point>,
 }
 
 /// Whether a CoServer serves.
@@ -172,6 +320,8 @@ pub struct Membership {
 pub enum Standing {
     /// It has not met the other yet.
     Starting,
+    /// It is being brought up to date behind the other.
+    Joining,
     /// It is a member: inputs are taken, outputs flow.
     Serving {
         /// Its epoch.
@@ -252,6 +402,13 @@ pub struct Config {
     pub window_bytes: usize,
     /// Who goes on when the replicas computed different things.
     pub divergence: DivergencePolicy,
+    /// A process that starts with a journal tries for this long to meet the other before it
+    /// claims its predecessor's place (rule J2).
+    pub meeting: Duration,
+    /// Bytes of entries after which a checkpoint is taken (rule K1).
+    pub checkpoint_bytes: u64,
+    /// Most bytes a second that a joiner is sent of what it lacks.
+    pub join_rate: u64,
 }
 
 /// Who goes on when the replicas computed different things. A replica whose service panicked
@@ -267,13 +424,17 @@ pub enum DivergencePolicy {
 }
 
 /// What is new with every start of the process: from the entropy source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
     /// This process.
     pub incarnation: Incarnation,
     /// The seed of the service's randomness, should this replica begin a lineage, and of the
     /// marks on its requests.
     pub seed: [u8; 32],
+    /// What its disk holds; `None` if there is nothing, or nothing that can be used.
+    pub disk: Option<Disk>,
+    /// An operator wants it to begin a new lineage with that (rule J8).
+    pub adopt: bool,
 }
 
 /// A replica's state at a glance.

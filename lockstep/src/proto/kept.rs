@@ -1,32 +1,12 @@
 //! Inputs that this replica took: kept until the log has them (rules O5 to O7).
 
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::entry::{EntryKind, Origin};
-use crate::ids::{Incarnation, Mono, OriginNumber};
+use crate::entry::EntryKind;
+use crate::ids::{Mono, OriginNumber};
 use crate::limits;
 use crate::wire::frames::Forward;
-
-/// The highest number ordered of each origin; only the next one is ordered.
-#[derive(Debug, Default)]
-pub(super) struct Origins(BTreeMap<Incarnation, OriginNumber>);
-
-impl Origins {
-    pub(super) fn highest(&self, incarnation: Incarnation) -> OriginNumber {
-        self.0.get(&incarnation).copied().unwrap_or_default()
-    }
-
-    /// An entry of this origin was appended.
-    pub(super) fn ordered(&mut self, origin: &Origin) {
-        if origin.number == OriginNumber(0) {
-            return;
-        }
-        let highest = self.0.entry(origin.incarnation).or_default();
-        assert_eq!(origin.number, highest.next(), "inputs of an origin are ordered in turn");
-        *highest = origin.number;
-    }
-}
 
 /// One input and since when it waits.
 #[derive(Debug)]

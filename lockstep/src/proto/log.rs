@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use crate::digest::Digest;
 use crate::entry::Entry;
+use crate::history::History;
 use crate::ids::{Index, LogTime, Place};
 use crate::limits;
 use crate::output::{self, Executed, Output};
@@ -49,9 +50,11 @@ pub(super) struct Log {
     base: Index,
     at_base: Digests,
     slots: VecDeque<Slot>,
+    /// What the log says of itself at the entry it was restored at, and at the last one.
+    base_history: History,
+    history: History,
     executed: Index,
     wakeup: Option<LogTime>,
-    last_time: LogTime,
     output_weight: usize,
     panicked: bool,
     last_bulk: Index,
@@ -74,7 +77,28 @@ impl Log {
 
     /// Timestamp of the last entry.
     pub(super) fn last_time(&self) -> LogTime {
-        self.last_time
+        self.history.time
+    }
+
+    /// What the log says of itself at the last entry.
+    pub(super) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// A log that goes on from a restored state, everything before it executed and released.
+    pub(super) fn restored(history: History, outputs: Digest, wakeup: Option<LogTime>) -> Self {
+        Self {
+            base: history.index,
+            at_base: Digests { chain: history.chain, outputs, weight: 0 },
+            slots: VecDeque::new(),
+            executed: history.index,
+            base_history: history.clone(),
+            history,
+            wakeup,
+            output_weight: 0,
+            panicked: false,
+            last_bulk: Index(0),
+        }
     }
 
     /// When the service wants to be woken, as of the last entry executed.
@@ -127,7 +151,8 @@ impl Log {
         self.slot(index).map(|slot| slot.chain)
     }
 
-    fn outputs_at(&self, index: Index) -> Option<Digest> {
+    /// The running digest of the outputs at this index, if it is still known.
+    pub(super) fn outputs_at(&self, index: Index) -> Option<Digest> {
         if index == self.base {
             return Some(self.at_base.outputs);
         }
@@ -151,15 +176,24 @@ impl Log {
     /// Appends the next entry, made while this place had the sequencer.
     pub(super) fn append(&mut self, entry: Entry, sequencer: Place) {
         assert_eq!(entry.index, self.held().next(), "entries are appended in order");
-        assert!(entry.time > self.last_time, "log time goes forward");
-        let previous = self.chain_at(self.held()).expect("the last entry's digest is known");
+        assert!(entry.time > self.history.time, "log time goes forward");
         let weight = self.weight_at(self.held()) + entry.weight() as u64;
-        self.last_time = entry.time;
-        let chain = entry.chain(previous);
+        self.history.append(&entry);
+        let chain = self.history.chain;
         if entry.kind.payload_len() >= limits::BULK_BYTES {
             self.last_bulk = entry.index;
         }
         self.slots.push_back(Slot { entry, chain, weight, sequencer, done: None });
+    }
+
+    /// Drops what comes after this entry; nothing of it may have been executed.
+    pub(super) fn truncate(&mut self, after: Index) {
+        assert!(self.executed <= after && after >= self.base, "only what was not executed is cut");
+        let kept: Vec<_> = self.slots.drain(..).filter(|slot| slot.entry.index <= after).collect();
+        self.history = self.base_history.clone();
+        for slot in kept {
+            self.append(slot.entry, slot.sequencer);
+        }
     }
 
     /// Takes the result of the next entry.

@@ -4,6 +4,7 @@
 //! means for this replica and what may be asked next; when to ask is the hub's.
 
 use crate::ids::{Epoch, Incarnation, Lineage, Mono, Nonce, PairId, Place};
+use crate::limits;
 use crate::proto::io;
 use crate::record::{Members, Origin, Record, Request};
 
@@ -27,6 +28,12 @@ pub(super) enum Meaning {
     Same,
     /// Nobody is a member, and the pair may be formed on it.
     Vacant,
+    /// The pair is others, of which this process may be the successor of one.
+    Others,
+    /// This process is to be a member once the sole member says so (rule J6).
+    Joined,
+    /// What this replica asked for when it left is recorded (rule E11).
+    Left,
     /// This replica follows it from now on. Sequencer and log are kept if it renews the one
     /// before.
     Enter {
@@ -35,7 +42,7 @@ pub(super) enum Meaning {
     },
     /// The peer goes on without this replica.
     Removed,
-    /// The pair exists without this process.
+    /// What this replica was a member of is over.
     NotAMember,
     /// Older than what this replica knows: not the present one.
     Stale,
@@ -51,15 +58,77 @@ pub(super) struct Membership {
     /// A vacant record that the witness has, to form the pair on.
     vacant: Option<Record>,
     open: Option<Open>,
+    /// The record of others that the witness has, as far as this process knows.
+    present: Option<Record>,
+    /// The epoch in which a predecessor was a member, with everything that its log needs for
+    /// that; and what its predecessors asked for without an answer.
+    predecessor: Option<Record>,
+    inherited: Vec<Record>,
+    /// The record in which this joiner is to be a member.
+    joined: Option<Record>,
     /// The last membership handed out to be persisted, and the last known to be.
     written: u64,
     persisted: u64,
 }
 
 impl Membership {
-    pub(super) fn new(pair: PairId, place: Place, incarnation: Incarnation) -> Self {
-        let (record, vacant, open) = (None, None, None);
-        Self { pair, place, incarnation, record, vacant, open, written: 0, persisted: 0 }
+    pub(super) fn new(
+        pair: PairId,
+        place: Place,
+        incarnation: Incarnation,
+        disk: io::Membership,
+    ) -> Self {
+        Self {
+            pair,
+            place,
+            incarnation,
+            record: None,
+            vacant: None,
+            open: None,
+            present: None,
+            predecessor: disk.record,
+            inherited: disk.asked,
+            joined: None,
+            written: 0,
+            persisted: 0,
+        }
+    }
+
+    /// The record of others that the witness has.
+    pub(super) fn present(&self) -> Option<&Record> {
+        self.present.as_ref()
+    }
+
+    /// The vacant record that the witness has.
+    pub(super) fn vacant(&self) -> Option<&Record> {
+        self.vacant.as_ref()
+    }
+
+    /// The last epoch that the disk knows of, if this process may claim a place by it.
+    pub(super) fn last_known(&self) -> Option<(Lineage, Epoch)> {
+        let own = self.predecessor?;
+        let all = self.inherited.iter().chain([&own]);
+        all.map(|record| (record.lineage, record.epoch)).max()
+    }
+
+    /// Whether this process may claim its predecessor's place in that record (rule J1).
+    fn may_claim(&self, told: &Record) -> bool {
+        let Some(own) = self.predecessor else { return false };
+        let was_ours = |known: &Record| told == known || told.renews(known) || told.leaves(known);
+        told.members.at(self.place).is_some() && self.inherited.iter().chain([&own]).any(was_ours)
+    }
+
+    /// The record in which it may claim its predecessor's place, if that is the present one.
+    pub(super) fn claimable(&self) -> Option<Record> {
+        self.present.filter(|present| self.may_claim(present))
+    }
+
+    /// What it was is over: from here on it is a joiner, which its disk has to say.
+    pub(super) fn forget(&mut self) {
+        assert!(self.record.is_none(), "only a process that is no member becomes a joiner");
+        self.predecessor = None;
+        self.inherited.clear();
+        self.open = None;
     }
 
     pub(super) fn record(&self) -> Option<&Record> {
@@ -96,12 +165,27 @@ impl Membership {
         {
             open.persist = self.written;
         }
-        let asked = self.open.map(|open| open.request.next);
-        (self.written, io::Membership { record: self.record, asked })
+        let record = self.record.or(self.predecessor);
+        let own = self.open.into_iter().flat_map(|open| [open.doubt, Some(open.request.next)]);
+        let mut asked = self.inherited.clone();
+        asked.extend(own.flatten());
+        let surplus = asked.len().saturating_sub(limits::OPEN_REQUESTS);
+        asked.drain(..surplus);
+        (self.written, io::Membership { record, asked })
+    }
+
+    /// Whether this membership is on disk.
+    pub(super) fn is_persisted(&self, number: u64) -> bool {
+        self.persisted >= number
     }
 
     pub(super) fn persisted(&mut self, number: u64) {
         self.persisted = self.persisted.max(number);
+    }
+
+    /// Whether everything handed out to be persisted is.
+    pub(super) fn is_all_persisted(&self) -> bool {
+        self.persisted >= self.written
     }
 
     /// Whether the open request is not on disk yet, so must not be sent (rule E4).
@@ -143,6 +227,45 @@ impl Membership {
         }
         let members = Members::alone(self.place, self.incarnation);
         Some(self.ask(present, members, Origin::Alone, nonce, None))
+    }
+
+    /// Asks for the place of its predecessor (rule J1), once it has seen who is present.
+    pub(super) fn ask_restarted(&mut self, nonce: Nonce) -> Option<Record> {
+        let present = self.claimable().filter(|_| self.record.is_none() && self.open.is_none())?;
+        let members = Members::alone(self.place, self.incarnation);
+        Some(self.ask(present, members, Origin::Restarted, nonce, None))
+    }
+
+    /// Asks to begin a lineage alone, with what is on its disk (rule J8).
+    pub(super) fn ask_adopted(&mut self, nonce: Nonce) -> Option<Record> {
+        let present = self.vacant.filter(|_| self.record.is_none() && self.open.is_none())?;
+        let members = Members::alone(self.place, self.incarnation);
+        Some(self.ask(present, members, Origin::Adopted, nonce, None))
+    }
+
+    /// As sole member: asks that a process that has caught up be recorded (rule J5).
+    pub(super) fn ask_joined(&mut self, joiner: Incarnation, nonce: Nonce) -> Option<Record> {
+        let present = self.record.filter(|record| !record.members.is_duplex())?;
+        if self.open.is_some() {
+            return None;
+        }
+        let members = match self.place {
+            Place::A => Members::both(self.incarnation, joiner),
+            Place::B => Members::both(joiner, self.incarnation),
+        };
+        Some(self.ask(present, members, Origin::Joined, nonce, None))
+    }
+
+    /// Asks that the other member go on alone, since this one leaves (rule E11).
+    pub(super) fn ask_to_leave(&mut self, nonce: Nonce) -> Option<Record> {
+        let present = self.record.filter(|record| record.members.is_duplex())?;
+        if self.open.is_some() {
+            return None;
+        }
+        let other = self.place.other();
+        let members = Members::alone(other, present.members.at(other)?);
+        let origin = Origin::Left(present.digest());
+        Some(self.ask(present, members, origin, nonce, None))
     }
 
     /// The peer is back before a request to go on alone was answered: settles it by having both
@@ -203,29 +326,61 @@ impl Membership {
             // An operator has begun a new lineage: what this replica was a member of is over.
             return Meaning::NotAMember;
         }
-        let asked = self.open.is_some_and(|open| {
-            open.request.next == told || open.doubt.is_some_and(|doubt| doubt == told)
-        });
+        let asked = self.has_asked(&told);
+        if asked && !told.members.has(self.place, self.incarnation) {
+            return Meaning::Left;
+        }
         // Only a renewal made directly from our own epoch readmits us (rule E7): one further on
         // may have been made after we had been removed and another process had joined.
-        if asked || told.renews(record) {
+        if asked || told.renews(record) || self.stays_by(&told, record) {
             Meaning::Enter { record: told }
         } else {
             Meaning::Removed
         }
     }
 
+    fn has_asked(&self, told: &Record) -> bool {
+        self.open.is_some_and(|open| open.request.next == *told || open.doubt == Some(*told))
+    }
+
+    /// The other member left (rule E11), and this one stays.
+    fn stays_by(&self, told: &Record, record: &Record) -> bool {
+        told.leaves(record) && told.members.has(self.place, self.incarnation)
+    }
+
     fn meaning_for_newcomer(&mut self, told: Record) -> Meaning {
+        let known = [self.present, self.vacant, self.joined];
+        let newest = known.iter().flatten().map(|known| (known.lineage, known.epoch)).max();
+        if newest.is_some_and(|newest| (told.lineage, told.epoch) < newest) {
+            return Meaning::Stale;
+        }
         if told.origin == Origin::Vacant {
+            if self.joined.is_some() {
+                return Meaning::NotAMember;
+            }
             self.vacant = Some(told);
+            self.present = None;
             return Meaning::Vacant;
         }
+        let ours = told.members.has(self.place, self.incarnation);
         // Formed with us in it: whoever asked, nothing can have been released without us.
-        let formed = told.origin == Origin::Formed;
-        if formed && told.members.has(self.place, self.incarnation) {
+        if ours && (told.origin == Origin::Formed || self.has_asked(&told)) {
             return Meaning::Enter { record: told };
         }
-        Meaning::NotAMember
+        if self.open.is_some_and(|open| open.request.present != told.digest()) {
+            // It names a record that is gone.
+            self.open = None;
+        }
+        if ours && told.origin == Origin::Joined {
+            self.joined = Some(told);
+            return Meaning::Joined;
+        }
+        if self.joined.is_some() {
+            return Meaning::Removed;
+        }
+        self.present = Some(told);
+        self.vacant = None;
+        Meaning::Others
     }
 
     /// Follows this record from now on; whatever was asked before is answered or void.
@@ -233,6 +388,9 @@ impl Membership {
         assert!(record.members.has(self.place, self.incarnation), "only members follow a record");
         assert!(self.record.is_none_or(|old| old.epoch < record.epoch), "epochs only grow");
         self.record = Some(record);
+        self.predecessor = None;
+        self.inherited.clear();
+        self.joined = None;
         self.open = None;
     }
 }

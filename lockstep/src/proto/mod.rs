@@ -25,10 +25,13 @@
 
 pub mod io;
 
+mod checkpoints;
 mod clients;
 mod clock;
 mod epochs;
 mod gateway;
+mod host;
+mod join;
 mod kept;
 mod links;
 mod log;
@@ -38,10 +41,14 @@ mod peer;
 mod pump;
 mod release;
 mod replica;
+mod start;
 mod time;
 
 #[cfg(test)]
 mod tests;
 
-pub use io::{Boot, Command, Config, DivergencePolicy, Input, Output, Standing, Status};
+pub use io::{
+    Boot, Command, Config, Disk, DivergencePolicy, Input, LookedUp, Membership, Output, Recovered,
+    Standing, Status,
+};
 pub use replica::Replica;

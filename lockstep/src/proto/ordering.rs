@@ -5,7 +5,7 @@ use super::io::Output;
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::event::{Event, Ignored};
-use crate::ids::{Index, OriginNumber, Place};
+use crate::ids::{Incarnation, Index, OriginNumber, Place};
 use crate::limits;
 use crate::output::Executed;
 use crate::wire::frames::Forward;
@@ -14,7 +14,7 @@ impl Replica {
     /// Takes an input from outside: orders it, or keeps it for the sequencer (rule O5).
     pub(super) fn take(&mut self, kind: EntryKind) {
         debug_assert!(kind.payload_len() <= limits::INPUT_BYTES, "the driver bounds inputs");
-        if self.membership.record().is_none() {
+        if self.membership.record().is_none() || self.is_joiner() {
             return;
         }
         self.kept.keep(kind, self.now.mono);
@@ -54,12 +54,12 @@ impl Replica {
     }
 
     fn append(&mut self, entry: Entry) {
-        self.origins.ordered(&entry.origin);
         if entry.origin.incarnation == self.incarnation {
             self.kept.ordered(entry.origin.number);
         }
         self.gateway.appended(&entry);
-        if self.clock.anchor(entry.time, self.now) {
+        // What a joiner is brought up to date with is old.
+        if self.clock.anchor(entry.time, self.now) && !self.is_joiner() {
             self.event(Event::ClockStrays { wall: self.now.wall, log: entry.time });
         }
         self.outputs.push_back(Output::Append(entry.clone()));
@@ -67,10 +67,17 @@ impl Replica {
         let hand_over = match entry.kind {
             // One that a renewal has overtaken counts: the role is kept over renewals, and the
             // member that made it has acted on it.
-            EntryKind::HandOver { to } if epoch >= self.reign => Some(to),
+            EntryKind::HandOver { to } if epoch >= self.reign && !self.is_joiner() => Some(to),
             _ => None,
         };
+        let checkpoint = matches!(entry.kind, EntryKind::Checkpoint);
         self.log.append(entry, self.sequencer);
+        if self.is_joiner() {
+            self.sequencer = self.log.history().sequencer;
+        }
+        if checkpoint {
+            self.on_checkpoint_ordered();
+        }
         if let Some(to) = hand_over {
             self.on_handed_over(to, index);
         }
@@ -93,7 +100,7 @@ impl Replica {
         // What the follower forwarded it keeps, and now orders itself; should it not get round
         // to that before the role goes back, it forwards it again.
         self.clear_inbox();
-        self.progress.ordered = self.origins.highest(self.incarnation);
+        self.progress.ordered = self.ordered_of(self.config.place, self.incarnation);
         let first = self.kept.first();
         for link in &mut self.links {
             link.forward = first;
@@ -185,15 +192,16 @@ impl Replica {
     fn is_absurd(&self, entry: &Entry) -> bool {
         let Origin { place, incarnation, number } = entry.origin;
         let members = self.membership.record().map(|record| record.members);
+        let in_time = entry.time <= clock::LATEST;
+        let follows = self.log.history().check(entry).is_ok();
+        if self.is_joiner() {
+            // What it is brought up to date with is older than its own membership.
+            return !(follows && in_time && incarnation != self.incarnation);
+        }
         let of_member = members.is_some_and(|members| members.has(place, incarnation));
-        let in_turn =
-            number == OriginNumber(0) || number == self.origins.highest(incarnation).next();
         let taken = place != self.config.place || number <= self.kept.last();
-        let in_time = entry.time > self.log.last_time() && entry.time <= clock::LATEST;
-        let first = entry.index == Index(1);
-        let begins = matches!(entry.kind, EntryKind::Genesis { .. }) == first;
         let in_epoch = entry.epoch <= self.membership.epoch();
-        !(of_member && in_turn && taken && in_time && begins && in_epoch)
+        !(follows && of_member && taken && in_time && in_epoch)
     }
 
     /// Inputs from the follower; only the next one of its origin is taken (rule O5).
@@ -225,7 +233,8 @@ impl Replica {
 
     /// The highest of the peer's inputs that is in the log or waits for room in it.
     pub(super) fn taken_from_peer(&self) -> OriginNumber {
-        let peer = self.membership.peer().map(|peer| self.origins.highest(peer));
+        let there = self.config.place.other();
+        let peer = self.membership.peer().map(|peer| self.ordered_of(there, peer));
         let waiting = self.inbox.back().map(|forward| forward.number);
         peer.unwrap_or_default().max(waiting.unwrap_or_default())
     }
@@ -241,6 +250,11 @@ impl Replica {
     /// fewer reports, has not yet released.
     pub(super) fn window_limit(&self) -> usize {
         2 * (self.config.window_entries + limits::WINDOW_RESERVE)
+    }
+
+    /// The highest number ordered of this process's inputs.
+    pub(super) fn ordered_of(&self, place: Place, incarnation: Incarnation) -> OriginNumber {
+        self.log.history().ordered_of(place, incarnation)
     }
 
     pub(super) fn on_executed(&mut self, executed: Executed) {

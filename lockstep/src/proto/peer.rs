@@ -5,8 +5,8 @@ use super::links::Link;
 use super::release::Difference;
 use super::replica::{Divergence, Replica, Resend};
 use crate::digest::Digest;
-use crate::event::{Event, Ignored, StopCause};
-use crate::ids::{Epoch, Index, Lineage, LinkId};
+use crate::event::{Event, FallBack, Ignored, StopCause};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LinkId};
 use crate::wire::frames::{Environment, Hello, PeerFrame, Progress};
 
 impl Replica {
@@ -63,8 +63,9 @@ impl Replica {
             place: self.config.place,
             incarnation: self.incarnation,
             environment: self.config.environment.clone(),
-            record: self.membership.record().copied(),
+            record: self.membership.record().filter(|_| !self.is_joiner()).copied(),
             heard: self.link(link).greeted.is_some(),
+            claim: self.claim(),
         };
         self.send_on(link, PeerFrame::Hello(hello));
     }
@@ -97,6 +98,7 @@ impl Replica {
             return self.ignore(Ignored::BeforeHello);
         }
         self.link(link).heard = true;
+        let from = self.link(link).greeted.unwrap_or(self.incarnation);
         match frame {
             PeerFrame::Ping { sequence, lineage, epoch, progress } => {
                 self.send_on(link, PeerFrame::Pong { sequence });
@@ -112,7 +114,10 @@ impl Replica {
                     self.on_forwards(forwards);
                 }
             }
-            PeerFrame::Epoch { record } => self.on_told(record),
+            PeerFrame::Epoch { record } => {
+                self.on_presence_told(from, record);
+                self.on_told(record);
+            }
             PeerFrame::Asked { request } => self.event(Event::PeerAsked { next: request.next }),
             PeerFrame::Digests { lineage, epoch, from, outputs } => {
                 if self.is_of_our_epoch(link, lineage, epoch) {
@@ -127,7 +132,41 @@ impl Replica {
                     self.reported_dead = true;
                 }
             }
+            PeerFrame::Join { points } => self.on_join(from, points),
+            PeerFrame::Fetch(fetch) => self.on_fetch(from, fetch),
+            PeerFrame::Checkpoint { index, hash } => self.on_peers_checkpoint(index, hash),
+            PeerFrame::Admitted { epoch } => self.on_admitted(from, epoch),
             PeerFrame::Hello(_) | PeerFrame::Refuse { .. } => {}
+            from_host if self.join.as_ref().is_some_and(|join| join.host == from) => {
+                self.on_host(from_host);
+            }
+            PeerFrame::Admit { record, from } => self.on_admit(record, from),
+            _ => self.ignore(Ignored::NotOurRole),
+        }
+    }
+
+    /// What only the member says that brings this one up to date.
+    fn on_host(&mut self, frame: PeerFrame) {
+        match frame {
+            PeerFrame::Offer { record, from, checkpoint, held } => {
+                self.on_offer(record, from, checkpoint, held);
+            }
+            PeerFrame::Entries { after, entries, held } => self.on_fetched(after, entries, held),
+            PeerFrame::Chunk { checkpoint, offset, bytes } => {
+                self.on_chunk(checkpoint, offset, bytes);
+            }
+            PeerFrame::Gone => self.on_gone(),
+            PeerFrame::Admit { record, from } => self.on_admit(record, from),
+            _ => self.ignore(Ignored::NotOurRole),
+        }
+    }
+
+    /// The new member knows that it is one.
+    fn on_admitted(&mut self, from: Incarnation, epoch: Epoch) {
+        if self.membership.peer() == Some(from)
+            && self.admitting.is_some_and(|record| record.epoch == epoch)
+        {
+            self.admitting = None;
         }
     }
 
@@ -153,6 +192,8 @@ impl Replica {
         if !hello.heard {
             self.send_hello(link);
         }
+        self.on_presence(&hello);
+        self.check_host(incarnation);
         if let Some(record) = hello.record {
             self.on_told(record);
         }
@@ -160,7 +201,7 @@ impl Replica {
         if self.membership.peer().is_some_and(|peer| peer != incarnation) {
             self.reported_dead = true;
         }
-        self.form();
+        self.on_start_due();
     }
 
     fn on_incompatible(&mut self, link: LinkId, theirs: Hello, why: String) {
@@ -181,8 +222,22 @@ impl Replica {
     /// Whether a frame counts here (rule E8): it is of our epoch, from the process that is the
     /// member. Who is behind is told the record.
     fn is_of_our_epoch(&mut self, link: LinkId, lineage: Lineage, epoch: Epoch) -> bool {
+        let greeted = self.links[usize::from(link.0)].greeted;
+        if let Some(join) = &self.join {
+            // A sole member's log only grows, so what it sent in an earlier epoch is as good.
+            return greeted == Some(join.host) && lineage == join.record.lineage;
+        }
         let Some(&record) = self.membership.record() else { return false };
-        let from_member = self.links[usize::from(link.0)].greeted == self.membership.peer();
+        if let Some(guest) = self.guest.as_ref().filter(|guest| greeted == Some(guest.incarnation))
+        {
+            // A joiner learns of the present epoch by and by; its log is always this one's.
+            let attached = guest.attached;
+            if (lineage, epoch) < (record.lineage, record.epoch) {
+                self.send_on(link, PeerFrame::Epoch { record });
+            }
+            return attached && lineage == record.lineage && epoch <= record.epoch;
+        }
+        let from_member = greeted == self.membership.peer();
         if from_member && (lineage, epoch) == (record.lineage, record.epoch) {
             return true;
         }
@@ -215,12 +270,18 @@ impl Replica {
 
     /// The peer says how far it is (rule O3).
     fn on_progress(&mut self, told: Progress) {
+        if self.is_joiner() {
+            return self.on_host_progress(told);
+        }
         let most = self.log.held().0.saturating_add(self.window_limit() as u64);
         let contradicts = told.executed > told.held || told.persisted > told.held;
         if contradicts || told.held.0 > most || told.ordered > self.kept.last() {
             return self.ignore(Ignored::Absurd);
         }
         self.compare_entries(&told);
+        if self.stream_peer().is_none() {
+            return;
+        }
         let old = self.progress;
         self.agreement.report(told.executed, told.outputs);
         if told.held > old.held {
@@ -256,18 +317,25 @@ impl Replica {
         }
         let (index, theirs) = (told.held, told.entries);
         self.event(Event::EntriesDiffer { index, ours, theirs });
+        if !self.is_duplex() {
+            return self.drop_guest(FallBack::Diverged);
+        }
         let at = Difference { index, ours, theirs };
         self.divergence = Some(Divergence { at, reported: index, entries: true });
     }
 
     /// Compares the peer's results with our own as far as both are known (rule R2).
     pub(super) fn compare(&mut self) {
-        if self.divergence.is_some() || !self.is_duplex() {
+        if self.divergence.is_some() || self.is_joiner() || self.stream_peer().is_none() {
             return;
         }
-        if let Err(at) = self.agreement.compare(&self.log) {
-            self.on_divergence(at);
+        let Err(at) = self.agreement.compare(&self.log) else { return };
+        if self.is_duplex() {
+            return self.on_divergence(at);
         }
+        let Difference { index, ours, theirs } = at;
+        self.event(Event::Diverged { index, ours, theirs });
+        self.drop_guest(FallBack::Diverged);
     }
 
     /// The replicas differ (rule D1): nothing from there on is released by both.

@@ -5,7 +5,7 @@ use super::links::{Link, Told};
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
-use crate::ids::{Index, OriginNumber, Place};
+use crate::ids::{Epoch, Index, Lineage, OriginNumber, Place};
 use crate::limits;
 use crate::output::{Carrier, Output as ServiceOutput, OutputKind};
 use crate::wire::frames::{Forward, PeerFrame, Progress};
@@ -22,6 +22,10 @@ impl Replica {
     }
 
     fn hand_out(&mut self) {
+        // What a restarted process had not released is executed once it is known what it becomes.
+        if !self.is_following() {
+            return;
+        }
         while self.handed_out < self.log.held() && !self.log.panicked() {
             let next = self.handed_out.next();
             let entry = self.log.entry(next).expect("what is not executed is kept").clone();
@@ -47,10 +51,10 @@ impl Replica {
     /// Sends every link what it has not sent yet; links that are at the same point share a
     /// frame.
     fn send_batches(&mut self) {
-        if !self.is_duplex() {
+        let peer = self.stream_peer();
+        if peer.is_none() {
             return;
         }
-        let peer = self.membership.peer();
         let mut done = LinkSet::NONE;
         for at in 0..self.links.len() {
             let link = &self.links[at];
@@ -73,11 +77,19 @@ impl Replica {
         }
     }
 
+    /// The epoch that frames are of: for a joiner that of the member, as far as it knows.
+    pub(super) fn stream_epoch(&self) -> (Lineage, Epoch) {
+        match &self.join {
+            Some(join) => (join.record.lineage, join.record.epoch),
+            None => (self.membership.lineage(), self.membership.epoch()),
+        }
+    }
+
     /// Sends batches from a position until there is nothing more or the link is full.
     fn send_from(&mut self, position: &Position, links: LinkSet, members: &[usize]) {
         let (mut cursor, mut forward) = (position.cursor, position.forward);
         let mut tell = self.worth_telling(&position.told);
-        let (lineage, epoch) = (self.membership.lineage(), self.membership.epoch());
+        let (lineage, epoch) = self.stream_epoch();
         loop {
             let (entries, next) = self.batch_from(cursor, position);
             let (forwards, next_forward) = self.forwards_from(forward);
@@ -185,10 +197,17 @@ impl Replica {
 
     /// The last entry whose outputs may be released by the release rule (rules R1 to R3).
     pub(super) fn agreed(&self) -> Index {
+        let own = self.log.executed().min(self.persisted);
+        if self.is_joiner() {
+            return own.min(self.released_without_us()).max(self.released);
+        }
         if self.membership.record().is_none() {
             return self.released;
         }
-        let own = self.log.executed().min(self.persisted);
+        if self.unadmitted && self.guest.is_some() {
+            // From where the joiner is to be a member nothing leaves without it (rule J6).
+            return own.min(self.log.history().began.prev()).max(self.released);
+        }
         if self.is_duplex() {
             let both = self.agreement.compared().min(self.progress.persisted);
             own.min(both).max(self.released)
@@ -210,6 +229,9 @@ impl Replica {
                 return self.stop(StopCause::Corrupted);
             };
             self.released = index;
+            if self.is_joiner() {
+                continue;
+            }
             for output in outputs {
                 self.release_one(index, sequencer, output);
             }
@@ -220,9 +242,10 @@ impl Replica {
                 self.gateway.forget(session, token);
             }
         }
-        let needed_by_peer =
-            if self.is_duplex() { self.agreement.compared() } else { self.released };
-        self.log.drop_to(self.released.min(needed_by_peer));
+        let agreed = self.agreement.compared();
+        let guest = self.guest.as_ref().and_then(|guest| guest.needs_after(agreed));
+        let needed = if self.is_duplex() { agreed } else { guest.unwrap_or(self.released) };
+        self.log.drop_to(self.released.min(needed));
         self.order_waiting();
     }
 

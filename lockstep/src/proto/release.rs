@@ -29,6 +29,11 @@ pub(super) struct Difference {
 }
 
 impl Agreement {
+    /// Everything up to here is settled; what comes after is still to be compared.
+    pub(super) fn from(compared: Index) -> Self {
+        Self { compared, reports: VecDeque::new() }
+    }
+
     /// Both are known to agree up to here.
     pub(super) fn compared(&self) -> Index {
         self.compared

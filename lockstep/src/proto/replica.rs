@@ -2,7 +2,8 @@
 //!
 //! Its handlers are in the files beside it, by subject: [`ordering`](super::ordering) the log,
 //! [`peer`](super::peer) the links, [`epochs`](super::epochs) the witness and who is a member,
-//! [`clients`](super::clients) the gateway, [`pump`](super::pump) what is sent, executed and
+//! [`clients`](super::clients) the gateway, [`start`](super::start), [`join`](super::join) and
+//! [`host`](super::host) coming back, [`checkpoints`](super::checkpoints), [`pump`](super::pump) what is sent, executed and
 //! released, [`time`](super::time) what is due.
 
 use core::time::Duration;
@@ -11,18 +12,24 @@ use std::collections::{BTreeMap, VecDeque};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
 use super::gateway::Gateway;
+use super::host::Guest;
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
-use super::kept::{Kept, Origins};
+use super::join::Joining;
+use super::kept::Kept;
 use super::links::{Link, Silence};
 use super::log::Log;
 use super::membership::Membership;
 use super::release::{Agreement, Difference};
+use super::start::Start;
+use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Epoch, Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
 use crate::limits;
+use crate::record::Record;
 use crate::wire::frames::{Forward, Progress};
 
 /// A replica's protocol state; see the [module](super) for how it is driven.
@@ -50,7 +57,6 @@ pub struct Replica {
     pub(super) reign: Epoch,
     /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
     pub(super) handed_over: Index,
-    pub(super) origins: Origins,
     pub(super) kept: Kept,
     /// The follower's inputs that wait for room in the window.
     pub(super) inbox: VecDeque<Forward>,
@@ -74,6 +80,20 @@ pub struct Replica {
     /// When a report of the peer last told of progress.
     pub(super) progressed: Mono,
     pub(super) resend: Resend,
+
+    // Coming back.
+    pub(super) start: Start,
+    /// Set while this replica is brought up to date.
+    pub(super) join: Option<Joining>,
+    /// Set while this one brings the other up to date.
+    pub(super) guest: Option<Guest>,
+    /// The record names a joiner that has not been told that it is a member: this one alone is.
+    pub(super) unadmitted: bool,
+    /// The new member has not yet said that it knows.
+    pub(super) admitting: Option<Record>,
+    /// Since when this member means to leave.
+    pub(super) leaving: Option<Mono>,
+    pub(super) checkpoints: Checkpoints,
 
     // The pair.
     pub(super) membership: Membership,
@@ -121,9 +141,10 @@ impl Replica {
     /// its configuration before.
     pub fn new(config: Config, boot: Boot, now: Now) -> Self {
         assert!((1..=limits::LINKS).contains(&usize::from(config.links)), "one to eight links");
-        let membership = Membership::new(config.pair, config.place, boot.incarnation);
+        let disk = boot.disk.as_ref().map(|disk| disk.membership.clone()).unwrap_or_default();
+        let membership = Membership::new(config.pair, config.place, boot.incarnation, disk);
         let silence = Silence::new(config.silence_floor, config.silence, config.heartbeat);
-        Self {
+        let mut replica = Self {
             incarnation: boot.incarnation,
             seed: boot.seed,
             random: ChaCha8Rng::from_seed(boot.seed),
@@ -138,7 +159,6 @@ impl Replica {
             sequencer: Place::A,
             reign: Epoch(0),
             handed_over: Index(0),
-            origins: Origins::default(),
             kept: Kept::default(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
@@ -155,6 +175,13 @@ impl Replica {
             heard: false,
             progressed: now.mono,
             resend: Resend::default(),
+            start: Start::new(boot.disk, boot.adopt, now.mono),
+            join: None,
+            guest: None,
+            unadmitted: false,
+            admitting: None,
+            leaving: None,
+            checkpoints: Checkpoints::default(),
             membership,
             witness_up: false,
             witness_asked: None,
@@ -169,7 +196,9 @@ impl Replica {
             next_heartbeat: now.mono,
             last_handled: now.mono,
             config,
-        }
+        };
+        replica.recover();
+        replica
     }
 
     /// Something happened. Any number of inputs may be given before the outputs are drained;
@@ -196,6 +225,18 @@ impl Replica {
             Input::Persisted(index) => self.on_persisted(index),
             Input::MembershipPersisted(number) => self.on_membership_persisted(number),
             Input::Command(command) => self.on_command(command),
+            Input::Recovered(result) => self.on_recovered(result),
+            Input::LookedUp(found) => self.on_looked_up(found),
+            Input::EntriesRead { after, entries } => self.on_entries_read(after, entries),
+            Input::ChunkRead { checkpoint, offset, bytes } => {
+                self.on_chunk_read(checkpoint, offset, bytes);
+            }
+            Input::ChunksWritten { checkpoint, have } => self.on_chunks_written(checkpoint, have),
+            Input::Installed(result) => self.on_installed(result),
+            Input::CheckpointWritten { index, result } => {
+                self.on_checkpoint_written(index, result);
+            }
+            Input::StorageFailed { why } => self.stop(StopCause::Storage { why }),
         }
         self.on_time();
         self.check_invariants();
@@ -212,7 +253,7 @@ impl Replica {
     /// Whether an input of a client or device is taken now. While it is not, the driver leaves
     /// it where it is, so that its sender waits.
     pub fn takes_input(&self) -> bool {
-        if self.stopped || self.membership.record().is_none() {
+        if self.stopped || self.membership.record().is_none() || self.is_joiner() {
             return false;
         }
         let room = if self.is_sequencer() {
@@ -228,6 +269,13 @@ impl Replica {
     /// (rule C5).
     pub fn reads_clients(&self) -> bool {
         !matches!(self.standing, Standing::Serving { .. }) || self.takes_input()
+    }
+
+    /// How far this replica has released, with the running digest of the outputs there: what a
+    /// journal notes, so that a replay that comes to something else is noticed (rule R5).
+    pub fn mark(&self) -> (Index, Digest) {
+        let outputs = self.log.outputs_at(self.released);
+        (self.released, outputs.expect("what was released last is not dropped before"))
     }
 
     /// The last entry whose outputs were released here.
@@ -261,7 +309,7 @@ impl Replica {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::HandOver => self.hand_over(),
-            Command::Stop => self.stop(StopCause::Asked),
+            Command::Stop => self.leave(),
         }
     }
 
@@ -270,8 +318,9 @@ impl Replica {
         self.membership.record().is_some() && self.sequencer == self.config.place
     }
 
+    /// Whether both are members, and this one knows that the other is.
     pub(super) fn is_duplex(&self) -> bool {
-        self.membership.is_duplex()
+        self.membership.is_duplex() && !self.unadmitted && !self.is_joiner()
     }
 
     pub(super) fn event(&mut self, event: Event) {

@@ -76,8 +76,13 @@ impl Replica {
         self.on_slowness_due();
         self.judge_peer();
         self.on_hold_due();
+        self.on_start_due();
+        self.on_join_due();
+        self.on_host_due();
+        self.on_leaving_due();
         self.on_asking_due();
         self.on_tick_due();
+        self.on_checkpoint_due();
     }
 
     fn on_heartbeat_due(&mut self) {
@@ -86,7 +91,7 @@ impl Replica {
             return;
         }
         self.next_heartbeat = now.plus(self.heartbeat());
-        let (lineage, epoch) = (self.membership.lineage(), self.membership.epoch());
+        let (lineage, epoch) = self.stream_epoch();
         let progress = self.own_progress();
         for at in 0..self.links.len() {
             let link = &mut self.links[at];
@@ -102,6 +107,7 @@ impl Replica {
             }
         }
         self.send_digests();
+        self.send_admit();
     }
 
     /// A link whose heartbeats no longer come back is down (rule S1).
@@ -221,13 +227,13 @@ impl Replica {
 
     /// Whether the peer is not silent (rule S1): a link is up, or what it reports goes on, which
     /// proves both directions as well as a heartbeat that is stuck behind bulk would.
-    fn is_heard(&self) -> bool {
+    pub(super) fn is_heard(&self) -> bool {
         let goes_on = self.now.mono.since(self.progressed) < self.silence.timeout();
         self.links.iter().any(|link| link.up || (goes_on && link.connected))
     }
 
     /// Whether the peer has had the time to be heard since the epoch began.
-    fn was_heard(&self) -> bool {
+    pub(super) fn was_heard(&self) -> bool {
         let patience = self.config.silence;
         self.epoch_since.is_some_and(|since| self.now.mono.since(since) >= patience)
             || self.links.iter().all(|link| !link.connected)

@@ -26,7 +26,7 @@ fn number() -> Result<u64, NoEntropy> {
 pub fn boot() -> Result<Boot, NoEntropy> {
     let mut seed = [0; 32];
     fill(&mut seed)?;
-    Ok(Boot { incarnation: Incarnation(number()?), seed })
+    Ok(Boot { incarnation: Incarnation(number()?), seed, disk: None, adopt: false })
 }
 
 /// A mark that nobody guesses.

@@ -3,10 +3,12 @@
 //! | code | name | cause | to be restarted |
 //! | --- | --- | --- | --- |
 //! | 0 | [`Done`](Exit::Done) | it did what it was asked to; a CoServer or witness was told to stop | no |
-//! | 10 | [`Removed`](Exit::Removed) | the other CoServer goes on alone | no |
-//! | 11 | [`NotAMember`](Exit::NotAMember) | the pair runs, or has run, without this process | no |
+//! | 10 | [`Removed`](Exit::Removed) | the other CoServer goes on alone; started again, this one joins it | yes |
+//! | 11 | [`NotAMember`](Exit::NotAMember) | an operator has begun a new lineage | yes |
 //! | 12 | [`Incompatible`](Exit::Incompatible) | the CoServers cannot run together | no |
 //! | 13 | [`Corrupted`](Exit::Corrupted) | outputs changed in this machine's memory | no |
+//! | 14 | [`JoinEnded`](Exit::JoinEnded) | the member that brought it up to date is gone | yes |
+//! | 15 | [`LineageOver`](Exit::LineageOver) | the disk's lineage is over: an operator has to decide | no |
 //! | 64 | [`Usage`](Exit::Usage) | the command line is wrong | no |
 //! | 69 | [`Unavailable`](Exit::Unavailable) | an address is in use, or a process does not answer | later |
 //! | 70 | [`Software`](Exit::Software) | a defect, of the build or of the program | no |
@@ -17,7 +19,7 @@
 //! | 78 | [`Config`](Exit::Config) | the configuration is wrong | no |
 //! | 101 | | the process panicked; report it | yes |
 //!
-//! Codes from 64 on are those of `sysexits.h`; 10 to 13 are this project's own.
+//! Codes from 64 on are those of `sysexits.h`; 10 to 15 are this project's own.
 
 use std::process::ExitCode;
 
@@ -38,12 +40,16 @@ pub enum Exit {
     Done = 0,
     /// The other CoServer goes on alone.
     Removed = 10,
-    /// The pair runs, or has run, without this process.
+    /// An operator has begun a new lineage.
     NotAMember = 11,
     /// The CoServers cannot run together.
     Incompatible = 12,
     /// Memory here is not to be trusted.
     Corrupted = 13,
+    /// The member that brought it up to date is gone.
+    JoinEnded = 14,
+    /// What is on the disk is of a lineage that is over.
+    LineageOver = 15,
     /// `EX_USAGE`: the command line is wrong.
     Usage = 64,
     /// `EX_UNAVAILABLE`: an address is in use, or a process does not answer.
@@ -78,7 +84,10 @@ impl From<Exit> for ExitCode {
 impl From<&StopCause> for Exit {
     fn from(cause: &StopCause) -> Self {
         match cause {
-            StopCause::Asked => Exit::Done,
+            StopCause::Asked | StopCause::Left { .. } => Exit::Done,
+            StopCause::JoinEnded => Exit::JoinEnded,
+            StopCause::LineageOver { .. } => Exit::LineageOver,
+            StopCause::Storage { .. } => Exit::Storage,
             StopCause::Removed { .. } => Exit::Removed,
             StopCause::NotAMember { .. } => Exit::NotAMember,
             StopCause::Incompatible { .. } => Exit::Incompatible,

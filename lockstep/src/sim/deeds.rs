@@ -42,6 +42,16 @@ impl World {
         let Some(who) = self.servers[place.slot()].who() else { return };
         match output {
             Output::Peer { links, frame } => self.send_to_peer(who, links, &frame, answers),
+            Output::Recover { .. }
+            | Output::Truncate { .. }
+            | Output::LookUp { .. }
+            | Output::ReadEntries { .. }
+            | Output::ReadChunk { .. }
+            | Output::BeginChunks(_)
+            | Output::WriteChunk { .. }
+            | Output::Install { .. }
+            | Output::Retain { .. }
+            | Output::WriteCheckpoint { .. } => {}
             Output::CloseLink { link } => {
                 let wire = self.link_wire(link);
                 self.close(wire, place.slot());

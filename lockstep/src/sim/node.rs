@@ -148,6 +148,9 @@ fn config(options: &Options, place: Place) -> Config {
         window_entries: window,
         window_bytes: options.window_bytes,
         divergence: options.divergence,
+        meeting: core::time::Duration::from_secs(1),
+        checkpoint_bytes: 64 << 20,
+        join_rate: 64 << 20,
     }
 }
 
@@ -155,7 +158,7 @@ fn config(options: &Options, place: Place) -> Config {
 impl World {
     pub(super) fn start_server(&mut self, place: Place) {
         let incarnation = self.incarnation();
-        let boot = Boot { incarnation, seed: self.rng.seed() };
+        let boot = Boot { incarnation, seed: self.rng.seed(), disk: None, adopt: false };
         let who = Who { place, incarnation };
         let now = self.servers[place.slot()].clock.now(self.at);
         let flaw = match self.options.broken {

@@ -48,6 +48,23 @@ impl Checked for PeerFrame {
                 within("a list of digests", outputs.len(), limits::DIGESTS)?;
                 that(from.0 > 0, "digests from before the first entry")
             }
+            Self::Join { points } => within("a list of points", points.len(), limits::POINTS),
+            Self::Offer { record, from, checkpoint, .. } => {
+                check_record(record)?;
+                let same = checkpoint.is_none_or(|file| file.index == from.index);
+                that(same, "an offer begins elsewhere than its checkpoint")
+            }
+            Self::Entries { after, entries, .. } => {
+                check_entries(entries)?;
+                let expected = (1..).map(|step| after.0.checked_add(step));
+                let follow = entries.iter().zip(expected).all(|(e, at)| Some(e.index.0) == at);
+                that(follow, "entries that do not follow one another")
+            }
+            Self::Chunk { bytes, .. } => {
+                within("a piece of a checkpoint", bytes.len(), limits::CHUNK_BYTES)
+            }
+            Self::Admit { record, .. } => check_record(record),
+            Self::Fetch(_) | Self::Gone | Self::Admitted { .. } | Self::Checkpoint { .. } => Ok(()),
         }
     }
 
@@ -59,6 +76,9 @@ impl Checked for PeerFrame {
                 512 + entries + forwards
             }
             Self::Digests { outputs, .. } => 512 + 16 * outputs.len(),
+            Self::Join { points } => 512 + 24 * points.len(),
+            Self::Entries { entries, .. } => 512 + entries.iter().map(Entry::weight).sum::<usize>(),
+            Self::Chunk { bytes, .. } => 512 + bytes.len(),
             _ => 512 + limits::REASON_BYTES,
         }
     }

@@ -54,6 +54,59 @@ pub struct Hello {
     pub record: Option<Record>,
     /// Whether the sender has had the receiver's hello on this link.
     pub heard: bool,
+    /// What the sender may claim, if it is a process that was started anew with its
+    /// predecessor's journal (rule J2).
+    pub claim: Option<Claim>,
+}
+
+/// How far the log of a restarted process goes; the greater of two claims first (rule J2).
+#[derive(
+    Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default,
+)]
+pub struct Claim {
+    /// The lineage of its epoch.
+    pub lineage: Lineage,
+    /// The last epoch that its disk knows of.
+    pub epoch: Epoch,
+    /// The last entry on its disk.
+    pub held: Index,
+}
+
+/// An entry, named by the running digest of the entries there.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The entry.
+    pub index: Index,
+    /// The digest.
+    pub chain: Digest,
+}
+
+/// A checkpoint's file, the same on every CoServer that took it.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointFile {
+    /// The entry at which it was taken.
+    pub index: Index,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The digest of the state that it holds.
+    pub hash: Digest,
+}
+
+/// What a joiner asks for next (rule J4).
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fetch {
+    /// Entries from this one on.
+    Entries {
+        /// The first.
+        from: Index,
+    },
+    /// A piece of a checkpoint.
+    Chunk {
+        /// Which checkpoint.
+        checkpoint: Index,
+        /// Where in its file.
+        offset: u64,
+    },
 }
 
 /// How far a replica is, with both running digests (rule O3).
@@ -152,6 +205,63 @@ pub enum PeerFrame {
         epoch: Epoch,
         /// Why, in words for the operator.
         reason: String,
+    },
+    /// The sender wants to be brought up to date by the receiver, a sole member (rule J3).
+    Join {
+        /// What its disk has, the last entry first.
+        points: Vec<Point>,
+    },
+    /// Where the receiver, a joiner, is to begin.
+    Offer {
+        /// The record that the sender follows.
+        record: Record,
+        /// The last entry that both have, or that of the checkpoint.
+        from: Point,
+        /// Set if the joiner is to begin with a checkpoint.
+        checkpoint: Option<CheckpointFile>,
+        /// The last entry that the sender holds.
+        held: Index,
+    },
+    /// A joiner asks for a piece of what it lacks.
+    Fetch(Fetch),
+    /// Entries that were asked for.
+    Entries {
+        /// The entry before the first.
+        after: Index,
+        /// They follow one another; none if there is nothing more yet.
+        entries: Vec<Entry>,
+        /// The last entry that the sender holds.
+        held: Index,
+    },
+    /// A piece of a checkpoint that was asked for.
+    Chunk {
+        /// Which checkpoint.
+        checkpoint: Index,
+        /// Where in its file.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+    },
+    /// What was asked for is not kept any more: join anew.
+    Gone,
+    /// The receiver is a member (rule J6).
+    Admit {
+        /// The record with both.
+        record: Record,
+        /// From this entry on.
+        from: Index,
+    },
+    /// The sender knows on its disk that it is a member.
+    Admitted {
+        /// Of this epoch.
+        epoch: Epoch,
+    },
+    /// The sender has taken a checkpoint (rule K2).
+    Checkpoint {
+        /// The entry.
+        index: Index,
+        /// The digest of the state there.
+        hash: Digest,
     },
 }
 

@@ -102,6 +102,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
         },
         record: Some(renewed()),
         heard: true,
+        claim: Some(Claim { lineage: Lineage(3), epoch: Epoch(1), held: Index(77) }),
     };
     vec![
         ("peer hello", PeerFrame::Hello(hello)),
@@ -324,9 +325,20 @@ fn any_hello() -> impl Strategy<Value = PeerFrame> {
         any_versions(),
         option::of(any_record()),
         any::<bool>(),
+        option::of(any_claim()),
     )
         .prop_map(
-            |(place, incarnation, service, version, configuration, protocol, record, heard)| {
+            |(
+                place,
+                incarnation,
+                service,
+                version,
+                configuration,
+                protocol,
+                record,
+                heard,
+                claim,
+            )| {
                 let environment =
                     Environment { service, service_version: version, configuration, protocol };
                 PeerFrame::Hello(Hello {
@@ -336,9 +348,18 @@ fn any_hello() -> impl Strategy<Value = PeerFrame> {
                     environment,
                     record,
                     heard,
+                    claim,
                 })
             },
         )
+}
+
+fn any_claim() -> impl Strategy<Value = Claim> {
+    (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(lineage, epoch, held)| Claim {
+        lineage: Lineage(lineage),
+        epoch: Epoch(epoch),
+        held: Index(held),
+    })
 }
 
 /// Any frame between the CoServers that keeps to the limits.

@@ -75,12 +75,15 @@ fn config(place: Place) -> Config {
         window_entries: 16,
         window_bytes: limits::WINDOW_BYTES_MIN,
         divergence: DivergencePolicy::Sequencer,
+        meeting: Duration::from_secs(1),
+        checkpoint_bytes: 64 << 20,
+        join_rate: 64 << 20,
     }
 }
 
 pub(super) fn node(place: Place, generation: u64, now: Now) -> Node {
     let incarnation = incarnation(place, generation);
-    let boot = Boot { incarnation, seed: [incarnation.0 as u8; 32] };
+    let boot = Boot { incarnation, seed: [incarnation.0 as u8; 32], disk: None, adopt: false };
     Node::new(Replica::new(config(place), boot, now), incarnation)
 }
 

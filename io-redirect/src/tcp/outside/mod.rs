@@ -272,7 +272,9 @@ impl Device for Running {
     fn standing(&mut self, standing: Standing) {
         match standing {
             Standing::Serving { .. } => self.set_mode(Mode::Serving),
-            Standing::Starting | Standing::Holding => self.set_mode(Mode::Refusing),
+            Standing::Starting | Standing::Joining | Standing::Holding => {
+                self.set_mode(Mode::Refusing);
+            }
             Standing::Out => self.on_out(),
         }
     }

@@ -86,6 +86,7 @@ fn a_peer_with_our_own_incarnation_is_no_peer() {
         environment: config(B).environment,
         record: None,
         heard: true,
+        claim: None,
     };
     pair.forge(A, PeerFrame::Hello(hello));
     assert!(pair.node(A).saw(|event| matches!(event, Event::Ignored { why: Ignored::NotOurPeer })));

@@ -285,8 +285,24 @@ fn a_leaving_member_is_followed_by_the_other_without_a_timeout() {
     let mut pair = Pair::formed();
     pair.tell(A, Input::Command(Command::Stop));
     pair.run(MS * 2);
-    assert_eq!(pair.record.asker, B);
+    assert!(matches!(pair.record.origin, Origin::Left(_)));
+    assert!(matches!(pair.node(A).stopped, Some(StopCause::Left { .. })));
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::Suspected { .. })));
+    assert!(pair.node(B).replica.status().is_sequencer);
+    pair.device_input(B, "after");
+    pair.run(MS * 1);
+    assert_eq!(pair.node(B).texts(), ["after"]);
+}
+
+#[test]
+fn a_member_that_leaves_without_the_witness_says_farewell() {
+    let mut pair = Pair::formed();
+    pair.connect_witness(false);
+    pair.tell(A, Input::Command(Command::Stop));
     assert!(matches!(pair.node(A).stopped, Some(StopCause::Asked)));
+    pair.connect_witness(true);
+    pair.run(MS * 5);
+    assert_eq!(pair.record.asker, B);
 }
 
 #[test]

@@ -95,6 +95,9 @@ pub(super) fn config(place: Place) -> Config {
         window_entries: 64,
         window_bytes: crate::limits::WINDOW_BYTES_MIN,
         divergence: DivergencePolicy::Sequencer,
+        meeting: Duration::from_secs(1),
+        checkpoint_bytes: 64 << 20,
+        join_rate: 64 << 20,
     }
 }
 
@@ -107,7 +110,8 @@ impl Pair {
         let now = Duration::from_secs(1);
         let nodes = Place::BOTH.map(|place| {
             let incarnation = Incarnation(10 + place.slot() as u64);
-            let boot = Boot { incarnation, seed: [place.slot() as u8; 32] };
+            let boot =
+                Boot { incarnation, seed: [place.slot() as u8; 32], disk: None, adopt: false };
             Node {
                 replica: Replica::new(config(place), boot, time(now)),
                 alive: true,

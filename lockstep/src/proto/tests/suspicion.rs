@@ -98,6 +98,7 @@ fn a_farewell_that_a_renewal_overtakes_counts() {
     pair.witness_up = true;
     pair.run(MS * 60);
     assert!(pair.record.members.is_duplex());
+    pair.tell(B, Input::WitnessDown);
     pair.tell(B, Input::Command(Command::Stop));
     pair.run(MS * 5);
     assert!(!pair.record.members.is_duplex());

@@ -179,6 +179,7 @@ impl CoServerReport {
 fn mode(status: &Status) -> (&'static str, Option<Place>) {
     match status.standing {
         Standing::Starting => ("starting", None),
+        Standing::Joining => ("joining", None),
         Standing::Serving { duplex: true, sequencer, .. } => ("duplex", Some(sequencer)),
         Standing::Serving { sequencer, .. } => ("simplex", Some(sequencer)),
         Standing::Holding => ("holding", None),

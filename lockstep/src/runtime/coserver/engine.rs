@@ -234,6 +234,16 @@ impl<S: StateMachine> Engine<S> {
             }
             Output::Standing(standing) => self.tell_devices(standing),
             Output::Event(event) => super::events::log(&event),
+            Output::Recover { .. }
+            | Output::Truncate { .. }
+            | Output::LookUp { .. }
+            | Output::ReadEntries { .. }
+            | Output::ReadChunk { .. }
+            | Output::BeginChunks(_)
+            | Output::WriteChunk { .. }
+            | Output::Install { .. }
+            | Output::Retain { .. }
+            | Output::WriteCheckpoint { .. } => {}
             Output::Stop { cause } => self.stopped = Some(cause),
         }
     }

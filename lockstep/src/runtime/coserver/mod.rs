@@ -124,10 +124,11 @@ impl<S: StateMachine> CoServer<S> {
         settings.check()?;
         let clock = Clock::start();
         let boot = entropy::boot()?;
+        let incarnation = boot.incarnation;
         let config = core_config(&settings, &service, &devices.table);
         let wires = Wires::open(&settings, credentials)?;
         let (intake, inputs) = intake::intake()?;
-        let started = start_devices(&settings, boot.incarnation, devices, |device| {
+        let started = start_devices(&settings, incarnation, devices, |device| {
             crate::device::Inputs::new(device, intake.clone())
         })?;
         let (handle, requests) = handle::handle()?;
@@ -149,7 +150,7 @@ impl<S: StateMachine> CoServer<S> {
             stopped: None,
         };
         engine.tell_devices(Standing::Starting);
-        Ok(Self { engine, handle, incarnation: boot.incarnation, linger: settings.linger })
+        Ok(Self { engine, handle, incarnation, linger: settings.linger })
     }
 
     /// For questions and commands while it runs.
@@ -217,6 +218,9 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
         window_entries: settings.window_entries,
         window_bytes: settings.window_bytes,
         divergence: settings.divergence,
+        meeting: Duration::from_secs(1),
+        checkpoint_bytes: 64 << 20,
+        join_rate: 64 << 20,
     }
 }
 

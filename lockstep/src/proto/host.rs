@@ -1,0 +1,321 @@
+//! The sole member's side of a join (rules J3 to J7): what the joiner asks for is read from the
+//! journal and sent within a rate; once it is close behind it is recorded, and then admitted.
+
+use std::collections::VecDeque;
+
+use super::io::{LookedUp, Output};
+use super::release::Agreement;
+use super::replica::{Replica, Resend};
+use crate::entry::Entry;
+use crate::event::{Event, FallBack};
+use crate::ids::{Incarnation, Index, Mono};
+use crate::limits;
+use crate::wire::frames::{Fetch, PeerFrame, Point, Progress};
+
+use bytes::Bytes;
+use core::time::Duration;
+
+/// A joiner that asks for nothing for this long is forgotten; should it come back it asks anew.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a joiner may be sent at once after a pause, as a part of a second at the configured rate.
+const BURST: u64 = 20;
+
+/// The joiner, as the sole member sees it.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) incarnation: Incarnation,
+    /// It gets what is ordered, as it is ordered.
+    pub(super) attached: bool,
+    /// From this entry on nothing is dropped from the window while its last piece is read.
+    pin: Option<Index>,
+    points: Vec<Point>,
+    /// It needs a checkpoint, and one is being taken.
+    waits_for_checkpoint: bool,
+    queue: VecDeque<Fetch>,
+    /// Bytes that may be sent now.
+    credit: u64,
+    refilled: Mono,
+    heard: Mono,
+    since: Mono,
+    sent: u64,
+}
+
+impl Guest {
+    fn new(incarnation: Incarnation, points: Vec<Point>, now: Mono) -> Self {
+        Self {
+            incarnation,
+            attached: false,
+            pin: None,
+            points,
+            waits_for_checkpoint: false,
+            queue: VecDeque::new(),
+            credit: 0,
+            refilled: now,
+            heard: now,
+            since: now,
+            sent: 0,
+        }
+    }
+
+    /// Up to where the window may be dropped.
+    pub(super) fn needs_after(&self, agreed: Index) -> Option<Index> {
+        if self.attached { Some(agreed) } else { self.pin }
+    }
+}
+
+impl Replica {
+    /// A joiner says what it has.
+    pub(super) fn on_join(&mut self, from: Incarnation, points: Vec<Point>) {
+        let alone = self.membership.record().is_some_and(|record| !record.members.is_duplex());
+        if !alone || self.join.is_some() || self.leaving.is_some() {
+            return;
+        }
+        let again = self.guest.as_ref().is_some_and(|guest| guest.incarnation == from);
+        if !again {
+            self.event(Event::Hosting { joiner: from });
+        }
+        self.guest = Some(Guest::new(from, points.clone(), self.now.mono));
+        self.outputs.push_back(Output::LookUp { points });
+    }
+
+    /// Chooses what costs less: the entries since the last one that both have, or a checkpoint
+    /// and the entries since that.
+    pub(super) fn on_looked_up(&mut self, found: LookedUp) {
+        let (Some(guest), Some(&record)) = (&mut self.guest, self.membership.record()) else {
+            return;
+        };
+        let held = self.log.held();
+        let by_entries = found.common.filter(|_| {
+            found.checkpoint.is_none_or(|(file, _)| found.bytes <= file.len.max(SMALL))
+        });
+        let (from, checkpoint) = match (by_entries, found.checkpoint) {
+            (Some(common), _) => (common, None),
+            (None, Some((file, chain))) => (Point { index: file.index, chain }, Some(file)),
+            (None, None) => {
+                guest.waits_for_checkpoint = true;
+                return self.order_checkpoint();
+            }
+        };
+        let to = guest.incarnation;
+        self.outputs.push_back(Output::Retain { from: Some(from.index) });
+        self.send_to_guest(to, PeerFrame::Offer { record, from, checkpoint, held });
+    }
+
+    fn send_to_guest(&mut self, to: Incarnation, frame: PeerFrame) {
+        if let Some(link) = self.best_link(to) {
+            self.send_on(link, frame);
+        }
+    }
+
+    /// A checkpoint is on disk that a joiner may have waited for.
+    pub(super) fn on_checkpoint_for_guest(&mut self) {
+        if let Some(guest) = &mut self.guest
+            && core::mem::take(&mut guest.waits_for_checkpoint)
+        {
+            let points = guest.points.clone();
+            self.outputs.push_back(Output::LookUp { points });
+        }
+    }
+
+    /// The joiner asks for a piece.
+    pub(super) fn on_fetch(&mut self, from: Incarnation, fetch: Fetch) {
+        let now = self.now.mono;
+        let Some(guest) = self.guest.as_mut().filter(|guest| guest.incarnation == from) else {
+            return self.send_to_guest(from, PeerFrame::Gone);
+        };
+        guest.heard = now;
+        // It never has more under way; what it asks for too early it asks for again.
+        if guest.queue.len() < 2 * limits::CHUNKS_AHEAD {
+            guest.queue.push_back(fetch);
+        }
+        self.serve_guest();
+    }
+
+    /// Reads what the joiner asked for, as the rate permits.
+    fn serve_guest(&mut self) {
+        let (now, rate) = (self.now.mono, self.config.join_rate.max(1));
+        let pin = self.log.held();
+        let Some(guest) = &mut self.guest else { return };
+        let elapsed = now.since(guest.refilled).as_nanos();
+        let earned = u128::from(rate) * elapsed / 1_000_000_000;
+        if earned > 0 {
+            guest.refilled = now;
+        }
+        let most = (rate / BURST).max(limits::CHUNK_BYTES as u64);
+        guest.credit = u64::try_from(earned).unwrap_or(most).saturating_add(guest.credit).min(most);
+        while guest.credit > 0
+            && let Some(fetch) = guest.queue.pop_front()
+        {
+            guest.credit = guest.credit.saturating_sub(limits::CHUNK_BYTES as u64);
+            let output = match fetch {
+                Fetch::Entries { from } => {
+                    guest.pin = guest.pin.or(Some(pin)).filter(|_| !guest.attached);
+                    Output::ReadEntries { after: from.prev() }
+                }
+                Fetch::Chunk { checkpoint, offset } => Output::ReadChunk { checkpoint, offset },
+            };
+            self.outputs.push_back(output);
+        }
+    }
+
+    pub(super) fn on_entries_read(&mut self, after: Index, entries: Option<Vec<Entry>>) {
+        let held = self.log.held();
+        let Some(guest) = &mut self.guest else { return };
+        let (to, pin) = (guest.incarnation, guest.pin.take());
+        let Some(entries) = entries else {
+            self.guest = None;
+            return self.send_to_guest(to, PeerFrame::Gone);
+        };
+        let last = entries.last().map_or(after, |entry| entry.index);
+        guest.sent += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        // Read up to where nothing was dropped since: from here on it gets all as it is ordered.
+        let attaches = pin.filter(|pin| last >= *pin && after <= *pin && !guest.attached);
+        guest.attached |= attaches.is_some();
+        self.send_to_guest(to, PeerFrame::Entries { after, entries, held });
+        match attaches {
+            Some(pin) => self.attach(pin),
+            None => self.release(),
+        }
+    }
+
+    pub(super) fn on_chunk_read(&mut self, checkpoint: Index, offset: u64, bytes: Option<Bytes>) {
+        let Some(guest) = &mut self.guest else { return };
+        let to = guest.incarnation;
+        let Some(bytes) = bytes else {
+            self.guest = None;
+            return self.send_to_guest(to, PeerFrame::Gone);
+        };
+        guest.sent += bytes.len() as u64;
+        self.send_to_guest(to, PeerFrame::Chunk { checkpoint, offset, bytes });
+    }
+
+    /// The joiner has everything up to an entry that is still in the window, or it is on its way.
+    fn attach(&mut self, pin: Index) {
+        self.agreement = Agreement::from(pin);
+        self.progress = Progress { held: pin, ..Progress::default() };
+        self.peer_has = pin;
+        self.resend = Resend::default();
+        self.peer_advanced = self.now.mono;
+        let forward = self.forwards_lacking();
+        for link in &mut self.links {
+            link.cursor = pin.next();
+            link.forward = forward;
+            link.told = super::links::Told::default();
+        }
+        let joiner = self.guest.as_ref().map_or(Incarnation(0), |guest| guest.incarnation);
+        self.event(Event::Attached { joiner, at: pin });
+    }
+
+    /// The process that gets entries as they are ordered: the other member, or a joiner, or for
+    /// a joiner the member.
+    pub(super) fn stream_peer(&self) -> Option<Incarnation> {
+        if let Some(join) = &self.join {
+            return Some(join.host);
+        }
+        let guest = self.guest.as_ref().filter(|guest| guest.attached);
+        match guest {
+            Some(guest) => Some(guest.incarnation),
+            None if self.is_duplex() => self.membership.peer(),
+            None => None,
+        }
+    }
+
+    /// What is due for a join, on the member's side.
+    pub(super) fn on_host_due(&mut self) {
+        self.serve_guest();
+        self.judge_guest();
+        self.record_guest();
+        self.admit_guest();
+        // Recorded with one that is not admitted and will not be: alone again (rule J7).
+        if self.unadmitted && self.guest.is_none() && self.membership.open().is_none() {
+            let nonce = self.nonce();
+            let asked = self.membership.ask_alone(nonce);
+            self.on_asked(asked);
+        }
+    }
+
+    fn judge_guest(&mut self) {
+        let now = self.now.mono;
+        let Some(guest) = &self.guest else { return };
+        let to = guest.incarnation;
+        let gone = self.met != Some(to);
+        let why = if gone {
+            Some(FallBack::Replaced)
+        } else if !guest.attached {
+            (now.since(guest.heard) >= PATIENCE).then_some(FallBack::Silent)
+        } else if !self.is_heard() && self.was_heard() {
+            Some(FallBack::Silent)
+        } else if now.since(self.peer_advanced) >= self.config.slow_limit && !self.has_room() {
+            Some(FallBack::Slow)
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            self.drop_guest(why);
+        }
+    }
+
+    /// The member goes on as though nobody had come (rule J7).
+    pub(super) fn drop_guest(&mut self, why: FallBack) {
+        let Some(guest) = self.guest.take() else { return };
+        self.event(Event::FellBack { joiner: guest.incarnation, why });
+        self.outputs.push_back(Output::Retain { from: None });
+        self.progress = Progress::default();
+        self.peer_has = Index(0);
+        self.divergence = None;
+        self.send_to_guest(guest.incarnation, PeerFrame::Gone);
+        self.release();
+    }
+
+    /// It is close behind: the witness is asked to record it (rule J5).
+    fn record_guest(&mut self) {
+        let Some(guest) = self.guest.as_ref().filter(|guest| guest.attached) else { return };
+        let behind = self.log.held().0.saturating_sub(self.progress.persisted.0);
+        let close = behind <= (self.config.window_entries / 8) as u64
+            && self.progress.persisted >= self.progress.held.prev()
+            && self.progress.executed > Index(0);
+        let free = self.membership.open().is_none() && !self.unadmitted && self.leaving.is_none();
+        if close && free && self.divergence.is_none() && !self.log.panicked() {
+            let joiner = guest.incarnation;
+            let nonce = self.nonce();
+            let asked = self.membership.ask_joined(joiner, nonce);
+            self.on_asked(asked);
+        }
+    }
+
+    /// It has what this one cannot release alone any more, and computed the same (rule J6).
+    fn admit_guest(&mut self) {
+        let from = self.log.history().began;
+        let Some(&record) = self.membership.record() else { return };
+        let Some(guest) = self.guest.as_ref().filter(|_| self.unadmitted) else { return };
+        let level = self.agreement.compared() >= from && self.progress.persisted >= from;
+        let ready = level && self.released >= from.prev() && self.persisted >= from;
+        if !ready || !self.membership.is_all_persisted() {
+            return;
+        }
+        let (joiner, sent) = (guest.incarnation, guest.sent);
+        let took = self.now.mono.since(guest.since);
+        self.guest = None;
+        self.unadmitted = false;
+        self.admitting = Some(record);
+        self.reported_dead = self.met != Some(joiner);
+        self.epoch_since = Some(self.now.mono);
+        self.event(Event::Duplex { joiner, from, sent, took });
+        self.outputs.push_back(Output::Retain { from: None });
+        self.send_admit();
+        self.announce_standing();
+        self.release();
+    }
+
+    /// Until the new member says that it knows.
+    pub(super) fn send_admit(&mut self) {
+        if let Some(record) = self.admitting {
+            let from = self.log.history().began;
+            self.send_everywhere(PeerFrame::Admit { record, from });
+        }
+    }
+}
+
+/// Entries up to so many bytes are sent rather than a checkpoint that is smaller still.
+const SMALL: u64 = 16 << 20;

@@ -1,0 +1,381 @@
+//! A joiner: a process that a sole member brings up to date (rules J3 to J6).
+//!
+//! It pulls what it lacks, so the member keeps nothing for it but what is under way, and a
+//! transfer that breaks off goes on where it was.
+
+use super::io::{Output, Recovered};
+use super::links::Link;
+use super::release::Agreement;
+use super::replica::{Replica, Resend};
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::event::{Event, Ignored, StopCause};
+use crate::ids::{Incarnation, Index, Mono};
+use crate::limits;
+use crate::record::Record;
+use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
+
+use core::time::Duration;
+
+/// What was asked for and has not come is asked for again after this long: a few round trips of
+/// a distant site and a disk's delay.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// With nothing to fetch it asks this often, so that the member sees that it is there.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// One that joins.
+#[derive(Debug)]
+pub(super) struct Joining {
+    /// The sole member, and its record when the join began.
+    pub(super) host: Incarnation,
+    pub(super) record: Record,
+    stage: Stage,
+    /// When something was last asked for, or came.
+    asked: Mono,
+    /// The last entry that the member is known to hold.
+    host_held: Index,
+    /// The membership with which it is a member once that is on disk.
+    admission: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Has said what it has.
+    Asking,
+    /// Restores its own state up to the last entry that both have.
+    Recovering,
+    /// Gets a checkpoint: so much is on disk, so much has been asked for.
+    Chunks { file: CheckpointFile, chain: Digest, have: u64, written: u64, asked_to: u64 },
+    /// Checks it and makes it its own.
+    Installing { at: Index },
+    /// Gets entries.
+    Entries { fetching: bool },
+}
+
+impl Replica {
+    pub(super) fn is_joiner(&self) -> bool {
+        self.join.is_some()
+    }
+
+    /// Whether what is in the log is what the pair has, so that it is to be executed.
+    pub(super) fn is_following(&self) -> bool {
+        match &self.join {
+            Some(join) => matches!(join.stage, Stage::Entries { .. }),
+            None => self.membership.record().is_some(),
+        }
+    }
+
+    pub(super) fn begin_join(&mut self, host: Incarnation, record: Record) {
+        self.membership.forget();
+        self.persist_membership();
+        let host_held = Index(0);
+        let (stage, asked) = (Stage::Asking, self.now.mono);
+        self.join = Some(Joining { host, record, stage, asked, host_held, admission: None });
+        self.event(Event::Joining { host });
+        self.announce_standing();
+        self.ask_to_join();
+    }
+
+    fn ask_to_join(&mut self) {
+        let points = self.points();
+        if let Some(join) = &mut self.join {
+            join.stage = Stage::Asking;
+            join.asked = self.now.mono;
+        }
+        self.send_to_host(PeerFrame::Join { points });
+    }
+
+    /// On one link: what is asked for is answered there, and asked for again if it is lost.
+    fn send_to_host(&mut self, frame: PeerFrame) {
+        let Some(host) = self.join.as_ref().map(|join| join.host) else { return };
+        if let Some(link) = self.best_link(host) {
+            self.send_on(link, frame);
+        }
+    }
+
+    /// A link to that process that is up, or else one that carries frames.
+    pub(super) fn best_link(&self, to: Incarnation) -> Option<crate::ids::LinkId> {
+        let fits = |link: &&Link| link.carries() && link.greeted == Some(to);
+        let links = || self.links.iter().filter(fits);
+        links().find(|link| link.up).or_else(|| links().next()).map(|link| link.id)
+    }
+
+    /// A new process at the member's place: what it will go on from may lack entries that this
+    /// one has got, so this one starts over as well.
+    pub(super) fn check_host(&mut self, greeted: Incarnation) {
+        if self.join.as_ref().is_some_and(|join| join.host != greeted) {
+            self.stop(StopCause::JoinEnded);
+        }
+    }
+
+    pub(super) fn on_offer(
+        &mut self,
+        record: Record,
+        from: Point,
+        checkpoint: Option<CheckpointFile>,
+        held: Index,
+    ) {
+        let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
+        if !matches!(join.stage, Stage::Asking) {
+            return;
+        }
+        (join.record, join.host_held, join.asked) = (record, held, self.now.mono);
+        self.event(Event::Offered { from: from.index, checkpoint, held });
+        match checkpoint {
+            Some(file) => {
+                self.set_stage(Stage::Chunks {
+                    file,
+                    chain: from.chain,
+                    have: 0,
+                    written: 0,
+                    asked_to: 0,
+                });
+                self.outputs.push_back(Output::BeginChunks(file));
+            }
+            None => self.begin_from(from),
+        }
+    }
+
+    fn set_stage(&mut self, stage: Stage) {
+        if let Some(join) = &mut self.join {
+            join.stage = stage;
+            join.asked = self.now.mono;
+        }
+    }
+
+    /// Begins with the last entry that both have. What comes after it here was never released
+    /// (rule J4).
+    fn begin_from(&mut self, common: Point) {
+        if !self.points().contains(&common) {
+            return self.ignore(Ignored::Absurd);
+        }
+        let untouched = self.handed_out <= common.index;
+        if common.index >= self.log.base() && common.index <= self.log.held() && untouched {
+            if common.index < self.log.held() {
+                self.log.truncate(common.index);
+                self.persisted = common.index;
+                self.outputs.push_back(Output::Truncate { after: common.index });
+            }
+            return self.begin_entries();
+        }
+        self.set_stage(Stage::Recovering);
+        self.outputs.push_back(Output::Recover { to: Some(common.index) });
+    }
+
+    pub(super) fn on_recovered_to_join(&mut self, result: Result<Box<Recovered>, String>) {
+        match result {
+            Ok(recovered) => {
+                self.restore(*recovered);
+                self.begin_entries();
+            }
+            Err(why) => {
+                self.lose_disk(why);
+                self.ask_to_join();
+            }
+        }
+    }
+
+    fn begin_entries(&mut self) {
+        self.peer_has = self.log.held();
+        self.progress = Progress { held: self.log.held(), ..Progress::default() };
+        self.clear_ahead();
+        self.set_stage(Stage::Entries { fetching: false });
+        self.fetch_entries();
+    }
+
+    fn fetch_entries(&mut self) {
+        let room = self.log.len() < self.config.window_entries / 2
+            && self.log.bytes() < self.config.window_bytes / 2;
+        let after = self.log.held();
+        let Some(join) = &mut self.join else { return };
+        if !room {
+            return;
+        }
+        join.stage = Stage::Entries { fetching: true };
+        join.asked = self.now.mono;
+        self.send_to_host(PeerFrame::Fetch(Fetch::Entries { from: after.next() }));
+    }
+
+    pub(super) fn on_fetched(&mut self, after: Index, entries: Vec<Entry>, held: Index) {
+        let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
+        if !matches!(join.stage, Stage::Entries { .. }) {
+            return;
+        }
+        join.host_held = join.host_held.max(held);
+        join.stage = Stage::Entries { fetching: false };
+        join.asked = self.now.mono;
+        if after <= self.log.held() {
+            self.on_entries(entries);
+        }
+        if self.log.held() < held {
+            self.fetch_entries();
+        }
+    }
+
+    /// The member says how far it is.
+    pub(super) fn on_host_progress(&mut self, told: Progress) {
+        if let Some(join) = &mut self.join {
+            join.host_held = join.host_held.max(told.held);
+        }
+    }
+
+    pub(super) fn on_chunk(&mut self, checkpoint: Index, offset: u64, bytes: bytes::Bytes) {
+        let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
+        let Stage::Chunks { file, have, .. } = &mut join.stage else { return };
+        // One that comes before its time is asked for again.
+        if checkpoint != file.index || offset != *have || bytes.is_empty() {
+            return;
+        }
+        let end = have.saturating_add(bytes.len() as u64);
+        if end > file.len {
+            return self.ignore(Ignored::Absurd);
+        }
+        *have = end;
+        join.asked = self.now.mono;
+        self.outputs.push_back(Output::WriteChunk { checkpoint, offset, bytes });
+    }
+
+    pub(super) fn on_chunks_written(&mut self, checkpoint: Index, durable: u64) {
+        let Some(join) = &mut self.join else { return };
+        let Stage::Chunks { file, have, written, asked_to, chain } = &mut join.stage else {
+            return;
+        };
+        if checkpoint != file.index {
+            return;
+        }
+        *written = durable;
+        if *have < durable {
+            // What an earlier transfer brought.
+            (*have, *asked_to) = (durable, durable);
+        }
+        if durable >= file.len {
+            let (file, chain) = (*file, *chain);
+            self.set_stage(Stage::Installing { at: file.index });
+            self.outputs.push_back(Output::Install { file, chain });
+            return;
+        }
+        self.fetch_chunks();
+    }
+
+    fn fetch_chunks(&mut self) {
+        let chunk = limits::CHUNK_BYTES as u64;
+        let Some(join) = &mut self.join else { return };
+        let Stage::Chunks { file, written, asked_to, .. } = &mut join.stage else { return };
+        let end = file.len.min(*written + chunk * limits::CHUNKS_AHEAD as u64);
+        let (checkpoint, mut offset) = (file.index, *asked_to);
+        *asked_to = end.max(offset);
+        while offset < end {
+            self.send_to_host(PeerFrame::Fetch(Fetch::Chunk { checkpoint, offset }));
+            offset += chunk;
+        }
+    }
+
+    pub(super) fn on_installed(&mut self, result: Result<(), String>) {
+        let Some(join) = &self.join else { return };
+        let Stage::Installing { at } = join.stage else { return };
+        match result {
+            Ok(()) => {
+                self.set_stage(Stage::Recovering);
+                self.outputs.push_back(Output::Recover { to: Some(at) });
+            }
+            Err(why) => {
+                self.event(Event::Unrecovered { why });
+                self.ask_to_join();
+            }
+        }
+    }
+
+    /// What was asked for is not kept any more.
+    pub(super) fn on_gone(&mut self) {
+        let reads = self
+            .join
+            .as_ref()
+            .is_some_and(|join| matches!(join.stage, Stage::Chunks { .. } | Stage::Entries { .. }));
+        if reads {
+            self.ask_to_join();
+        }
+    }
+
+    /// The member says that this one is a member from an entry on (rule J6).
+    pub(super) fn on_admit(&mut self, record: Record, from: Index) {
+        if self.membership.record() == Some(&record) && self.join.is_none() {
+            // It did not hear that we know.
+            let epoch = record.epoch;
+            return self.send_everywhere(PeerFrame::Admitted { epoch });
+        }
+        let Some(join) = &self.join else { return self.ignore(Ignored::NotOurRole) };
+        let whole = self.persisted >= from && self.log.history().record == Some(record);
+        let ours = record.members.has(self.config.place, self.incarnation);
+        if !whole || !ours || join.admission.is_some() {
+            return;
+        }
+        self.membership.enter(record);
+        let number = self.persist_membership();
+        if let Some(join) = &mut self.join {
+            join.admission = Some(number);
+        }
+        self.check_admission();
+    }
+
+    /// It is a member once its disk says so.
+    pub(super) fn check_admission(&mut self) {
+        let admission = self.join.as_ref().and_then(|join| join.admission);
+        let known = admission.is_some_and(|number| self.membership.is_persisted(number));
+        let (Some(&record), true) = (self.membership.record(), known) else { return };
+        self.join = None;
+        self.sequencer = self.log.history().sequencer;
+        self.reign = record.epoch;
+        self.agreement = Agreement::from(self.released);
+        self.progress = Progress { held: self.log.held(), ..Progress::default() };
+        self.resend = Resend::default();
+        self.epoch_since = Some(self.now.mono);
+        self.peer_advanced = self.now.mono;
+        self.reported_dead = self.met != self.membership.peer();
+        let from = self.log.held();
+        self.event(Event::Admitted { record, from });
+        self.announce_standing();
+        self.rewind_links();
+        self.send_everywhere(PeerFrame::Admitted { epoch: record.epoch });
+    }
+
+    /// The last entry whose outputs the member releases without this one: all before that with
+    /// which its own membership begins.
+    pub(super) fn released_without_us(&self) -> Index {
+        let own = self
+            .log
+            .history()
+            .record
+            .filter(|record| record.members.has(self.config.place, self.incarnation));
+        match own {
+            Some(_) => self.log.history().began.prev(),
+            None => self.log.held(),
+        }
+    }
+
+    pub(super) fn on_join_due(&mut self) {
+        let Some(join) = &self.join else { return };
+        let waited = self.now.mono.since(join.asked);
+        match &join.stage {
+            Stage::Asking if waited >= ASK_AGAIN => self.ask_to_join(),
+            Stage::Chunks { .. } if waited >= ASK_AGAIN => {
+                if let Some(Joining { stage: Stage::Chunks { have, asked_to, .. }, .. }) =
+                    &mut self.join
+                {
+                    *asked_to = *have;
+                }
+                self.set_asked();
+                self.fetch_chunks();
+            }
+            Stage::Entries { fetching: true } if waited >= ASK_AGAIN => self.fetch_entries(),
+            Stage::Entries { fetching: false } if waited >= IDLE => self.fetch_entries(),
+            _ => {}
+        }
+    }
+
+    fn set_asked(&mut self) {
+        if let Some(join) = &mut self.join {
+            join.asked = self.now.mono;
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! A process that has started and is no member yet: whom it meets, what it claims (section J of
+//! `docs/protocol.md`).
+
+use super::io::{Disk, Output, Recovered, Standing};
+use super::log::Log;
+use super::replica::Replica;
+use crate::event::{Event, StopCause};
+use crate::ids::{Incarnation, Index, Mono, Place};
+use crate::record::{Members, Record};
+use crate::wire::frames::{Claim, Hello, Point};
+
+/// One that yields to the other's better claim tries for so many times as long as one that meets
+/// nobody, before it claims all the same.
+const YIELD: u32 = 5;
+
+/// What a process knows of itself and of the other before it is a member.
+#[derive(Debug)]
+pub(super) struct Start {
+    since: Mono,
+    /// What the disk holds, until it turns out not to be usable.
+    pub(super) disk: Option<Disk>,
+    /// The state is being restored from it.
+    recovering: bool,
+    pub(super) adopt: bool,
+    peer: Option<Presence>,
+    waits: bool,
+}
+
+/// What the other process said of itself.
+#[derive(Clone, Copy, Debug)]
+struct Presence {
+    incarnation: Incarnation,
+    /// The epoch in which it is a member.
+    record: Option<Record>,
+    claim: Option<Claim>,
+}
+
+impl Start {
+    pub(super) fn new(disk: Option<Disk>, adopt: bool, now: Mono) -> Self {
+        Self { since: now, disk, recovering: false, adopt, peer: None, waits: false }
+    }
+
+    /// Whether there is nothing here that could be lost.
+    fn is_fresh(&self) -> bool {
+        self.disk.is_none()
+    }
+}
+
+impl Replica {
+    /// The state is restored at once, whatever it will be good for.
+    pub(super) fn recover(&mut self) {
+        if self.start.disk.is_some() {
+            self.start.recovering = true;
+            self.outputs.push_back(Output::Recover { to: None });
+        }
+    }
+
+    pub(super) fn on_recovered(&mut self, result: Result<Box<Recovered>, String>) {
+        if self.join.is_some() {
+            return self.on_recovered_to_join(result);
+        }
+        self.start.recovering = false;
+        match result {
+            Ok(recovered) => self.restore(*recovered),
+            Err(why) => self.lose_disk(why),
+        }
+    }
+
+    /// The log cannot be used: whatever it was, this process is a joiner (rule J1).
+    pub(super) fn lose_disk(&mut self, why: String) {
+        self.event(Event::Unrecovered { why });
+        if self.membership.record().is_none() {
+            self.membership.forget();
+            self.persist_membership();
+        }
+        // Not fresh: what was lost here must not be taken for a new pair's empty state.
+        if let Some(disk) = &mut self.start.disk {
+            disk.points.clear();
+            disk.held = Index(0);
+        }
+        self.log = Log::default();
+        (self.persisted, self.handed_out, self.released) = (Index(0), Index(0), Index(0));
+    }
+
+    /// Goes on from a state that was restored.
+    pub(super) fn restore(&mut self, recovered: Recovered) {
+        let Recovered { history, outputs, wakeup, tail } = recovered;
+        let base = history.index;
+        self.clock.restored(history.time);
+        self.sequencer = history.sequencer;
+        self.log = Log::restored(history, outputs, wakeup);
+        self.restart_checkpoints();
+        (self.persisted, self.handed_out, self.released) = (base, base, base);
+        for entry in tail {
+            if let Err(misfit) = self.log.history().check(&entry) {
+                return self.lose_disk(format!("entry {}: {misfit}", entry.index));
+            }
+            self.clock.restored(entry.time);
+            self.log.append(entry, self.sequencer);
+            self.sequencer = self.log.history().sequencer;
+        }
+        self.persisted = self.log.held();
+        let (released, held) = (base, self.log.held());
+        self.event(Event::Recovered { released, held });
+    }
+
+    /// What may be claimed with what is on the disk, for the other to know.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let disk = self.start.disk.as_ref()?;
+        let (lineage, epoch) = self.membership.last_known()?;
+        Some(Claim { lineage, epoch, held: disk.held })
+    }
+
+    /// The other process introduced itself.
+    pub(super) fn on_presence(&mut self, hello: &Hello) {
+        let Hello { incarnation, record, claim, .. } = *hello;
+        let known = self.start.peer.filter(|peer| peer.incarnation == incarnation);
+        let record = record.or(known.and_then(|known| known.record));
+        self.start.peer = Some(Presence { incarnation, record, claim });
+    }
+
+    /// A record told on a link on which that process is the other.
+    pub(super) fn on_presence_told(&mut self, incarnation: Incarnation, record: Record) {
+        let there = self.config.place.other();
+        if let Some(peer) = &mut self.start.peer
+            && peer.incarnation == incarnation
+            && record.members.has(there, incarnation)
+        {
+            peer.record = Some(record);
+        }
+        if let Some(join) = &mut self.join
+            && join.host == incarnation
+            && (record.lineage, record.epoch) > (join.record.lineage, join.record.epoch)
+        {
+            join.record = record;
+        }
+    }
+
+    fn linked_peer(&self) -> Option<Presence> {
+        self.start.peer.filter(|peer| self.is_linked_to(peer.incarnation))
+    }
+
+    /// Whether both are fresh, so that a pair can be formed (rule E3).
+    pub(super) fn fresh_peer(&self) -> Option<Incarnation> {
+        let peer = self.linked_peer().filter(|peer| peer.claim.is_none())?;
+        (self.start.is_fresh() && self.met == Some(peer.incarnation)).then_some(peer.incarnation)
+    }
+
+    /// Nobody is a member. What a disk holds is of a lineage that is over, unless an operator
+    /// wants it to be the beginning of the next one (rule J8).
+    pub(super) fn on_vacant(&mut self) {
+        let Some(disk) = &self.start.disk else { return self.form() };
+        if !self.start.adopt {
+            let (lineage, held) = (disk.lineage, disk.held);
+            return self.stop(StopCause::LineageOver { lineage, held });
+        }
+        if self.start.recovering || self.membership.open().is_some() {
+            return;
+        }
+        let nonce = self.nonce();
+        let asked = self.membership.ask_adopted(nonce);
+        self.on_asked(asked);
+    }
+
+    /// As long as it is neither a member nor joining: finds out what it can become.
+    pub(super) fn on_start_due(&mut self) {
+        if self.membership.record().is_some() || self.join.is_some() || self.start.recovering {
+            return;
+        }
+        if let Some((host, record)) = self.host_to_join() {
+            return self.begin_join(host, record);
+        }
+        if self.membership.vacant().is_some() {
+            return self.on_vacant();
+        }
+        if self.membership.claimable().is_some() {
+            if self.may_claim_now() {
+                let nonce = self.nonce();
+                let asked = self.membership.ask_restarted(nonce);
+                self.on_asked(asked);
+            }
+            return;
+        }
+        self.say_that_it_waits();
+    }
+
+    /// A sole member at the other place (rule J3).
+    fn host_to_join(&self) -> Option<(Incarnation, Record)> {
+        let peer = self.linked_peer()?;
+        let record = peer.record?;
+        let alone = Members::alone(self.config.place.other(), peer.incarnation);
+        (record.members == alone).then_some((peer.incarnation, record))
+    }
+
+    /// Who of two claims first (rule J2). It is a preference: the witness decides.
+    fn may_claim_now(&self) -> bool {
+        let waited = self.now.mono.since(self.start.since);
+        let meeting = self.config.meeting;
+        let Some(peer) = self.linked_peer() else { return waited >= meeting };
+        if peer.record.is_some() {
+            // A member: it goes on alone first, and then this one joins it.
+            return false;
+        }
+        let (ours, theirs) = (self.claim(), peer.claim);
+        let first = ours > theirs || (ours == theirs && self.config.place == Place::A);
+        first || waited >= meeting * YIELD
+    }
+
+    fn say_that_it_waits(&mut self) {
+        let long = self.now.mono.since(self.start.since) >= self.config.meeting;
+        let Some(&record) = self.membership.present() else { return };
+        if long && !core::mem::replace(&mut self.start.waits, true) {
+            self.event(Event::Waiting { record });
+        }
+    }
+
+    /// What this process can show a sole member of its log.
+    pub(super) fn points(&self) -> Vec<Point> {
+        let tail = Point { index: self.log.held(), chain: self.log.history().chain };
+        let disk = self.start.disk.as_ref().map(|disk| disk.points.clone()).unwrap_or_default();
+        let mut points = vec![tail];
+        points.extend(disk.into_iter().filter(|point| point.index < tail.index));
+        points.push(Point { index: Index(0), chain: crate::digest::Digest::ZERO });
+        points.dedup();
+        points.truncate(crate::limits::POINTS);
+        points
+    }
+
+    pub(super) fn starting_standing(&self) -> Standing {
+        if self.join.is_some() { Standing::Joining } else { Standing::Starting }
+    }
+}
