@@ -76,7 +76,7 @@ impl QueueConfig {
 /// then all but the mail that does.
 pub(crate) type Mails = OrdMap<QueueId, Arc<QueuedMail>>;
 
-/// The queue. Frozen as its [`QueueHead`] and its mails; the rest follows from them.
+/// The queue. Frozen as its numbers and its mails; the rest follows from them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Queue {
     /// Every mail, oldest first.
