@@ -39,6 +39,7 @@ mod error;
 mod face;
 mod flow;
 mod inside;
+mod members;
 mod options;
 #[cfg(feature = "runtime")]
 mod outside;
