@@ -7,5 +7,6 @@
 pub mod checkpoint;
 mod fields;
 pub mod files;
+pub mod membership;
 #[cfg(test)]
 mod scratch;
