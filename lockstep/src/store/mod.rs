@@ -7,6 +7,7 @@
 pub mod checkpoint;
 mod fields;
 pub mod files;
+pub mod home;
 pub mod membership;
 #[cfg(test)]
 mod scratch;
