@@ -115,6 +115,11 @@ impl Scratch {
         (state.operations, state.fault) = (0, Some((operation, fault)));
     }
 
+    /// How many operations there were since the fault was set.
+    pub(super) fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
     /// Whether the fault has struck.
     pub(super) fn struck(&self) -> bool {
         let state = self.state();

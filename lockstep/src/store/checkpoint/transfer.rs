@@ -117,11 +117,20 @@ impl Incoming {
         self.received += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
         if self.unsynced >= CHECKPOINT_SYNC_BYTES {
-            self.file.sync().map_err(failed_to("sync", &self.part))?;
+            self.sync()?;
             self.unsynced = 0;
         }
         self.failed = false;
         Ok(self.received)
+    }
+
+    /// After a failure the system may go on giving what the disk does not have, and call the next
+    /// sync a success. So nothing of the file is to be resumed.
+    fn sync(&self) -> Result<(), CheckpointError> {
+        self.file.sync().map_err(|error| {
+            let _ = self.dir.remove(&self.part);
+            failed_to("sync", &self.part)(error)
+        })
     }
 
     fn check(&self, of: &Stamp, offset: u64, bytes: &[u8]) -> Result<(), IncomingError> {
@@ -145,8 +154,8 @@ impl Incoming {
     ///
     /// # Errors
     /// [`IncomingError::Unfinished`] and [`IncomingError::Failed`], after which what is there
-    /// stays for the next attempt. If it is not the checkpoint that was wanted, it is removed;
-    /// the next attempt begins from the start.
+    /// stays for the next attempt. If it is not the checkpoint that was wanted, or cannot be
+    /// synced, it is removed; the next attempt begins from the start.
     pub fn install(self) -> Result<Summary, IncomingError> {
         if self.failed {
             return Err(IncomingError::Failed);
@@ -161,14 +170,14 @@ impl Incoming {
                 let _ = self.dir.remove(&self.part);
             }
         })?;
-        self.file.sync().map_err(failed_to("sync", &self.part))?;
+        self.sync()?;
         let name = file_name(self.wanted.index);
         self.dir.rename(&self.part, &name).map_err(failed_to("rename", &self.part))?;
         self.dir.sync().map_err(failed_to("sync the directory of", &name))?;
         Ok(summary)
     }
 
-    fn verify(&self) -> Result<Summary, CheckpointError> {
+    pub(super) fn verify(&self) -> Result<Summary, CheckpointError> {
         let reader = Reader::open_as(&*self.dir, self.part.clone(), self.wanted.index)?;
         let summary = reader.finish()?;
         if summary.stamp == self.wanted {

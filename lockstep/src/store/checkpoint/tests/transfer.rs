@@ -222,6 +222,22 @@ fn after_a_failed_write_nothing_more_is_taken() {
 }
 
 #[test]
+fn what_a_failed_sync_covered_is_not_resumed() {
+    let (from, stamp) = source();
+    let to = Scratch::new();
+    let mut incoming = Incoming::open(&to, stamp).unwrap();
+    go_on(&from, &mut incoming, CHUNK_BYTES, usize::MAX).unwrap();
+    let reads = {
+        to.fail_at(u64::MAX, Fault::Crash);
+        incoming.verify().unwrap();
+        to.operations()
+    };
+    to.fail_at(reads + 1, Fault::Error(ErrorKind::Other));
+    incoming.install().unwrap_err();
+    assert_eq!(Incoming::open(&to, stamp).unwrap().received(), 0);
+}
+
+#[test]
 fn reading_past_the_end_gives_nothing() {
     let (from, stamp) = source();
     let outgoing = Outgoing::open(&from, AT).unwrap();
