@@ -9,5 +9,8 @@ mod fields;
 pub mod files;
 pub mod home;
 pub mod membership;
+pub mod memory;
+#[cfg(feature = "runtime")]
+pub mod os;
 #[cfg(test)]
 mod scratch;
