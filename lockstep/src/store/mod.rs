@@ -5,3 +5,6 @@
 //! bytes drawn by a fuzzer.
 
 pub mod files;
+pub mod memory;
+#[cfg(feature = "runtime")]
+pub mod os;
