@@ -1,6 +1,8 @@
 //! Journals in memory, of segments that hold a few batches.
 
+mod crashes;
 mod damage;
+mod model;
 mod stories;
 
 use bytes::Bytes;
