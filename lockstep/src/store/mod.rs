@@ -8,6 +8,7 @@ pub mod checkpoint;
 mod fields;
 pub mod files;
 pub mod home;
+pub mod journal;
 pub mod membership;
 pub mod memory;
 #[cfg(feature = "runtime")]
