@@ -253,7 +253,7 @@ impl World {
         assert!(self.todo.len() as u64 <= window);
         assert!(status.kept <= 2 * limits::KEPT_INPUTS);
         let starting = matches!(status.standing, Standing::Starting | Standing::Joining);
-        assert!(!status.record.is_none() || starting || self.stopped, "{status:?}");
+        assert!(status.record.is_some() || starting || self.stopped, "{status:?}");
     }
 
     fn step(&mut self, op: u8, source: &mut Source<'_>) {
