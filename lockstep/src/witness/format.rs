@@ -3,16 +3,17 @@
 //! ```text
 //! offset  bytes  field, integers little-endian
 //!      0      8  magic, "LKSTWREC"
-//!      8      2  version of this format: 1
+//!      8      2  version of this format: 2; 1 has the same layout and the origins up to 3
 //!     10      1  place of the asker: 0 for a, 1 for b
-//!     11      1  origin: 0 vacant, 1 formed, 2 alone, 3 renewal
+//!     11      1  origin: 0 vacant, 1 formed, 2 alone, 3 renewal, 4 restarted, 5 joined, 6 left,
+//!                7 adopted
 //!     12      4  lineage
 //!     16     16  pair
 //!     32      8  epoch
 //!     40      8  incarnation of the member at a, 0 for none
 //!     48      8  incarnation of the member at b, 0 for none
 //!     56      8  nonce
-//!     64     16  digest of the renewed record, zeros unless this is a renewal
+//!     64     16  digest of the renewed record, or of the one that the asker left, else zeros
 //!     80      4  1 if the record is not to be trusted, else 0
 //!     84      4  lineage that a member told of, 0 unless the record is not to be trusted
 //!     88      8  epoch that it told of, likewise
@@ -27,9 +28,12 @@ use crate::witness::store::{Held, Told};
 /// Length of a record's file in bytes.
 pub const FILE_BYTES: usize = 112;
 
-/// The version of this format. Version 1 has the same layout and fewer origins.
+/// The version of this format.
 pub const VERSION: u16 = 2;
+/// The oldest that is read.
 const OLDEST: u16 = 1;
+/// The last origin that version 1 knows.
+const LAST_ORIGIN_OF_1: u8 = 3;
 
 const MAGIC: [u8; 8] = *b"LKSTWREC";
 const CHECKED: usize = 96;
@@ -100,7 +104,9 @@ pub fn decode(bytes: &[u8]) -> Result<Held, Unreadable> {
     if Digest::of(&bytes[..CHECKED]).0 != bytes[CHECKED..] {
         return Err(Unreadable::Damaged("its checksum is wrong"));
     }
-    fields(bytes).ok_or(Unreadable::Damaged("its fields contradict each other"))
+    let known = version > 1 || bytes[11] <= LAST_ORIGIN_OF_1;
+    let held = fields(bytes).filter(|_| known);
+    held.ok_or(Unreadable::Damaged("its fields contradict each other"))
 }
 
 fn fields(bytes: &[u8]) -> Option<Held> {

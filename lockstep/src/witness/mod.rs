@@ -20,6 +20,10 @@ pub mod store;
 #[cfg(test)]
 mod directory_tests;
 #[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod rules_tests;
+#[cfg(test)]
 mod tests;
 
 pub use self::core::Witness;
