@@ -11,7 +11,7 @@ use lockstep::ids::{ConnId, Epoch, Incarnation, Lineage, Mono, Nonce, PairId, Pl
 use lockstep::limits;
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::wire::frames::{Versions, WitnessAnswer, WitnessCall};
-use lockstep::witness::format::{FILE_BYTES, decode, encode};
+use lockstep::witness::format::{FILE_BYTES, Kept, decode, encode};
 use lockstep::witness::{Config, Held, Input, Output, Told, Witness};
 
 use crate::source::Source;
@@ -33,17 +33,21 @@ pub fn explore(data: &[u8]) -> BTreeSet<&'static str> {
     World::new().run(&mut Source::new(rest))
 }
 
-/// A file that can be read is written as the same bytes but for what has no meaning.
+/// A file that can be read is written so that the same is read again.
 fn file(older: u8, bytes: &[u8]) {
     let _ = decode(bytes);
     let mut sealed = bytes.to_vec();
-    sealed.resize(FILE_BYTES, 0);
+    let len = FILE_BYTES - 16 * usize::from(older);
+    sealed.resize(len, 0);
     sealed[..10].copy_from_slice(b"LKSTWREC\x02\x00");
     sealed[8] -= older;
-    let checksum = Digest::of(&sealed[..FILE_BYTES - 16]);
-    sealed[FILE_BYTES - 16..].copy_from_slice(&checksum.0);
-    if let Ok(held) = decode(&sealed) {
-        assert_eq!(decode(&encode(&held)), Ok(held), "a record changes when it is written");
+    let checksum = Digest::of(&sealed[..len - 16]);
+    sealed[len - 16..].copy_from_slice(&checksum.0);
+    if let Ok(Kept { held, mark }) = decode(&sealed) {
+        assert_eq!(mark.is_none(), older == 1, "only version 1 does not know its file");
+        let mark = mark.unwrap_or_default();
+        let again = Kept { held, mark: Some(mark) };
+        assert_eq!(decode(&encode(&held, mark)), Ok(again), "a record changes when written");
     }
 }
 

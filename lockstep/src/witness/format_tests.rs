@@ -1,6 +1,6 @@
 //! A record's file, whatever has become of its bytes, and files of earlier versions.
 
-use super::format::{self, FILE_BYTES, Unreadable};
+use super::format::{self, FILE_BYTES, FileMark, Kept, Unreadable};
 use super::store::{Held, Told};
 use crate::digest::Digest;
 use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
@@ -9,6 +9,7 @@ use crate::record::{Members, Origin, Record};
 const PAIR: PairId = PairId([0x5a; 16]);
 const A: Incarnation = Incarnation(0x1111_2222_3333_4444);
 const B: Incarnation = Incarnation(0x5555_6666_7777_8888);
+const MARK: FileMark = FileMark { inode: 0x0102_0304_0506_0708, born: u64::MAX };
 
 fn record(epoch: u64, members: Members, asker: Place, origin: Origin) -> Record {
     let (epoch, nonce) = (Epoch(epoch), Nonce(0x0123_4567_89ab_cdef));
@@ -40,7 +41,10 @@ fn every_kind() -> Vec<Held> {
 #[test]
 fn every_kind_of_record_survives_its_file() {
     for held in every_kind() {
-        assert_eq!(format::decode(&format::encode(&held)), Ok(held));
+        assert_eq!(
+            format::decode(&format::encode(&held, MARK)),
+            Ok(Kept { held, mark: Some(MARK) })
+        );
     }
 }
 
@@ -48,7 +52,7 @@ fn every_kind_of_record_survives_its_file() {
 #[test]
 fn a_changed_byte_is_noticed_at_every_offset() {
     for held in every_kind() {
-        let good = format::encode(&held);
+        let good = format::encode(&held, MARK);
         for at in 0..FILE_BYTES {
             for value in 0..=u8::MAX {
                 let mut bytes = good;
@@ -63,7 +67,7 @@ fn a_changed_byte_is_noticed_at_every_offset() {
 #[test]
 fn a_missing_added_or_repeated_part_is_noticed_at_every_offset() {
     for held in every_kind() {
-        let good = format::encode(&held);
+        let good = format::encode(&held, MARK);
         for at in 0..FILE_BYTES {
             let without = [&good[..at], &good[at + 1..]].concat();
             let twice = [&good[..=at], &good[at..]].concat();
@@ -90,20 +94,24 @@ const OLD: [(&[u8], Origin); 4] = [
 #[test]
 fn records_of_version_1_are_read() {
     for (bytes, origin) in OLD {
-        let held = format::decode(bytes).unwrap();
+        let Kept { held, mark } = format::decode(bytes).unwrap();
+        assert_eq!(mark, None);
         assert_eq!((held.record.pair, held.record.origin), (PAIR, origin));
         let behind = Told { lineage: Lineage(4), epoch: Epoch(9) };
         let told = matches!(origin, Origin::Renewal(_)).then_some(behind);
         assert_eq!(held.behind, told);
         // Rewritten, it is of this version and says the same.
-        assert_eq!(format::decode(&format::encode(&held)), Ok(held));
+        assert_eq!(
+            format::decode(&format::encode(&held, MARK)),
+            Ok(Kept { held, mark: Some(MARK) })
+        );
     }
 }
 
 #[test]
 fn an_origin_that_version_1_does_not_know_is_damage_there() {
     for held in every_kind() {
-        let mut bytes = format::encode(&held);
+        let mut bytes = format::encode(&held, MARK)[..FILE_BYTES - 16].to_vec();
         bytes[8] = 1;
         seal(&mut bytes);
         let known = !matches!(
@@ -116,7 +124,7 @@ fn an_origin_that_version_1_does_not_know_is_damage_there() {
 
 #[test]
 fn a_version_that_is_not_known_is_refused_by_its_number() {
-    let good = format::encode(&every_kind()[0]);
+    let good = format::encode(&every_kind()[0], MARK);
     for version in [0, format::VERSION + 1, u16::MAX] {
         let mut bytes = good;
         bytes[8..10].copy_from_slice(&version.to_le_bytes());
@@ -128,8 +136,8 @@ fn a_version_that_is_not_known_is_refused_by_its_number() {
 /// Fields that nobody writes together, under a checksum that is right.
 #[test]
 fn contradictions_are_noticed() {
-    let good =
-        format::encode(&Held::trusted(record(1, Members::both(A, B), Place::A, Origin::Formed)));
+    let formed = record(1, Members::both(A, B), Place::A, Origin::Formed);
+    let good = format::encode(&Held::trusted(formed), MARK);
     for (at, value) in [(10, 2), (11, 0), (11, 2), (11, 4), (11, 6), (11, 7), (11, 8), (80, 2)] {
         let mut bytes = good;
         bytes[at] = value;
@@ -139,7 +147,8 @@ fn contradictions_are_noticed() {
     }
 }
 
-fn seal(bytes: &mut [u8; FILE_BYTES]) {
-    let checksum = Digest::of(&bytes[..FILE_BYTES - 16]);
-    bytes[FILE_BYTES - 16..].copy_from_slice(&checksum.0);
+fn seal(bytes: &mut [u8]) {
+    let checked = bytes.len() - 16;
+    let checksum = Digest::of(&bytes[..checked]);
+    bytes[checked..].copy_from_slice(&checksum.0);
 }
