@@ -8,6 +8,7 @@
 //! A connection speaks for the pair and the place whose key it has proved, whatever its frames
 //! say: the key of another pair's CoServer opens the connection and nothing else.
 
+mod object;
 mod report;
 mod serve;
 mod store;
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+#[cfg(feature = "object-witness")]
+pub use object::{ObjectClient, ObjectFailure};
+pub use object::{ObjectEvent, ObjectLink, ObjectStoreError};
 pub use report::{PairReport, RecordReport, WitnessControl, WitnessReport};
 
 use super::clock::Clock;
