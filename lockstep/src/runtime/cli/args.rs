@@ -6,7 +6,7 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::flags::{PartFlags, UsageError, parsed, value};
-use super::{Application, Failure, commands, help, parts, print};
+use super::{Application, Failure, commands, help, objects, parts, print};
 use crate::ids::PairId;
 use crate::runtime::config::parse_duration;
 use crate::runtime::exit::Exit;
@@ -45,6 +45,7 @@ pub(super) fn run<A: Application>(app: &A, mut parser: Parser) -> Result<Exit, F
             let flags = PartFlags::parse(&mut parser, &["listen"], false)?;
             parts::witness(flags)
         }
+        "enrol" => enrol(&mut parser),
         "new-lineage" => new_lineage(&mut parser),
         "status" | "metrics" | "hand-over" | "stop" => ask(&mut parser, &command),
         other => Err(UsageError::Command(other.into()).into()),
@@ -83,11 +84,25 @@ fn duration(parser: &mut Parser, flag: &str) -> Result<Duration, UsageError> {
     parsed(flag, text, |text| parse_duration(text).map_err(|error| error.to_string()))
 }
 
+fn enrol(parser: &mut Parser) -> Result<Exit, Failure> {
+    let mut config: Option<PathBuf> = None;
+    while let Some(arg) = parser.next().map_err(UsageError::from)? {
+        match arg {
+            Arg::Long("config") => config = Some(parser.value().map_err(UsageError::from)?.into()),
+            other => return Err(UsageError::from(other.unexpected()).into()),
+        }
+    }
+    objects::enrol(&config.ok_or(UsageError::Missing("--config FILE"))?)
+}
+
 fn new_lineage(parser: &mut Parser) -> Result<Exit, Failure> {
     let mut flags = LineageFlags::default();
     flags.take(parser)?;
     let config = flags.config.ok_or(UsageError::Missing("--config FILE"))?;
-    commands::new_lineage(&config, flags.pair, flags.yes)
+    match objects::store_of(&config)? {
+        Some(store) => objects::new_lineage(&store, flags.yes),
+        None => commands::new_lineage(&config, flags.pair, flags.yes),
+    }
 }
 
 #[derive(Default)]

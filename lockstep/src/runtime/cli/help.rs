@@ -10,6 +10,7 @@ const COMMANDS: &str = "\
   metrics      ask a CoServer for its counters and latencies; JSON
   hand-over    have the other CoServer order the inputs from now on
   stop         have a process end in good order, as SIGTERM does
+  enrol        make the first record of a pair whose witness is an object store
   new-lineage  give up what a pair held, after both CoServers lost it";
 
 const FLAGS: &str = "\
@@ -28,8 +29,10 @@ coserver and witness
     [--allow-core-dumps]                core dumps, with all secrets in them
 status, metrics, hand-over, stop  --config FILE | --dir DIR
     [--timeout TIME]                    how long to wait for the answer
+enrol --config FILE                     of a CoServer whose witness is an object store
 new-lineage --config FILE [--pair ID] --yes
-    the witness must not run; without --yes it only says what would be lost
+    the file of the witness, which must not run, or of a CoServer whose witness is an object
+    store; without --yes it only says what would be lost
 
 ADDR is an IP address with a port, TIME a number with its unit, as in 100ms or 2s.
 --help, --version

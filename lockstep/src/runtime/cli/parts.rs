@@ -13,7 +13,9 @@ use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, se
 use crate::runtime::coserver::{CoServer, Devices, StartupError};
 use crate::runtime::exit::Exit;
 use crate::runtime::logging;
-use crate::runtime::witness::{WitnessControl, WitnessError, WitnessServer, open_records};
+use crate::runtime::witness::{
+    ObjectStoreError, WitnessControl, WitnessError, WitnessServer, open_records,
+};
 
 /// A part could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +29,9 @@ pub enum PartError {
     /// The witness.
     #[error(transparent)]
     Witness(#[from] WitnessError),
+    /// The store that is the witness.
+    #[error(transparent)]
+    Store(#[from] ObjectStoreError),
     /// The data directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -43,6 +48,7 @@ impl From<&PartError> for Exit {
             PartError::Build(error) => error.into(),
             PartError::CoServer(error) => error.into(),
             PartError::Witness(error) => error.into(),
+            PartError::Store(error) => error.into(),
             PartError::Directory(error) => error.into(),
             PartError::System(_) => Exit::System,
         }

@@ -121,6 +121,11 @@ impl Section {
         Ok(self.inner(vec![name.into()], span, table))
     }
 
+    /// Whether the field is there, and a table.
+    pub fn is_table(&self, name: &str) -> bool {
+        self.left.get(name).is_some_and(|(_, value)| matches!(value.node, Node::Table(_)))
+    }
+
     /// Takes an array of tables, as in `[[links]]`; one that is not there is empty.
     ///
     /// # Errors

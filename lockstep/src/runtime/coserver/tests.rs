@@ -166,7 +166,11 @@ fn start_witness(cast: &Cast) -> SocketAddr {
 
 async fn start(execution: Execution) -> [Running; 2] {
     let cast = Arc::new(Cast::new());
-    let witness = start_witness(&cast);
+    let witness = start_witness(&cast).into();
+    start_with(&cast, witness, execution).await
+}
+
+async fn start_with(cast: &Cast, witness: WitnessAddress, execution: Execution) -> [Running; 2] {
     let links = ["127.0.0.1", "127.0.0.2"].map(|ip| (free_port(ip), free_port(ip)));
     let mut running = Vec::new();
     for place in Place::BOTH {
@@ -174,7 +178,7 @@ async fn start(execution: Execution) -> [Running; 2] {
             Place::A => LinkAddresses { local: a, remote: b },
             Place::B => LinkAddresses { local: b, remote: a },
         });
-        let mut settings = Settings::new(PAIR, place, links.to_vec(), witness, None);
+        let mut settings = Settings::new(PAIR, place, links.to_vec(), witness.clone(), None);
         settings.silence = Duration::from_secs(2);
         settings.silence_floor = Duration::from_secs(2);
         settings.linger = Duration::ZERO;
@@ -245,4 +249,21 @@ async fn the_sequencer_role_is_handed_over_on_command() {
     b.until(|status| status.is_sequencer).await;
     a.echo("from a").await;
     b.echo("from b").await;
+}
+
+/// No process of a witness's own: the CoServers reach the same folder.
+#[cfg(feature = "object-witness")]
+#[tokio::test]
+async fn a_pair_whose_witness_is_a_folder_forms_and_goes_on_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let mut operator = crate::runtime::witness::ObjectClient::open(&url, PAIR).unwrap();
+    operator.enrol().await.unwrap();
+    let witness = WitnessAddress::Objects(url);
+    let [a, mut b] = start_with(&Cast::new(), witness, Execution::Inline).await;
+    assert_eq!(operator.look().await.unwrap().origin, crate::record::Origin::Formed);
+    a.handle.command(Command::Stop).unwrap();
+    b.until(is_alone).await;
+    b.echo("alone").await;
+    assert!(!operator.look().await.unwrap().members.is_duplex());
 }

@@ -1,12 +1,14 @@
 //! The CoServer's connections: which is which, and frames to bytes and back.
 
 use std::collections::BTreeMap;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::StartupError;
 use super::metrics::Counters;
-use super::settings::{LinkAddresses, Settings};
+use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::ids::{ConnId, LinkId, Place};
 use crate::limits;
 use crate::proto::{Input, io::LinkSet};
@@ -14,6 +16,7 @@ use crate::runtime::link::{ConnectionId, DialConfig, Event, ListenConfig, Networ
 use crate::runtime::quic::{BindError, CloseCode, SendError};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
+use crate::runtime::witness::{ObjectEvent, ObjectLink};
 use crate::wire::codec::{self, Encoder};
 use crate::wire::error::FrameError;
 use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessCall};
@@ -44,6 +47,8 @@ pub(super) struct Wires {
     wires: BTreeMap<ConnectionId, Wire>,
     links: Vec<Option<ConnectionId>>,
     witness: Option<ConnectionId>,
+    /// In place of a connection to a witness.
+    objects: Option<ObjectLink>,
     clients: BTreeMap<ConnId, ConnectionId>,
     last_client: u64,
     reading_clients: bool,
@@ -53,13 +58,22 @@ pub(super) struct Wires {
 }
 
 impl Wires {
-    pub(super) fn open(settings: &Settings, credentials: Credentials) -> Result<Self, BindError> {
+    pub(super) fn open(
+        settings: &Settings,
+        credentials: Credentials,
+    ) -> Result<Self, StartupError> {
         let mut network = Network::new(credentials);
         let mut ports = BTreeMap::new();
         for (link, addresses) in (0..).map(LinkId).zip(&settings.links) {
             ports.insert(open_link(&mut network, settings.place, addresses)?, Wire::Link(link));
         }
-        ports.insert(network.dial(DialConfig::witness(settings.witness))?, Wire::Witness);
+        let mut objects = None;
+        match &settings.witness {
+            WitnessAddress::Process(address) => {
+                ports.insert(network.dial(DialConfig::witness(*address))?, Wire::Witness);
+            }
+            WitnessAddress::Objects(url) => objects = Some(ObjectLink::start(url, settings.pair)?),
+        }
         if let Some(address) = settings.clients {
             let config = ListenConfig::clients(address, limits::CLIENT_CONNECTIONS);
             ports.insert(network.listen(config)?, Wire::Client(ConnId(0)));
@@ -71,6 +85,7 @@ impl Wires {
             wires: BTreeMap::new(),
             links: vec![None; settings.links.len()],
             witness: None,
+            objects,
             clients: BTreeMap::new(),
             last_client: 0,
             reading_clients: true,
@@ -105,6 +120,18 @@ impl Wires {
                 None
             }
             Event::Frame { connection, frame, .. } => self.on_frame(connection, &frame, counters),
+        }
+    }
+
+    /// What a store that is the witness says next.
+    pub(super) fn poll_objects(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        match &mut self.objects {
+            Some(objects) => objects.poll_next(cx).map(|event| match event {
+                ObjectEvent::Up => Input::WitnessUp,
+                ObjectEvent::Answer(answer) => Input::Witness(answer),
+                ObjectEvent::Down => Input::WitnessDown,
+            }),
+            None => Poll::Pending,
         }
     }
 
@@ -205,6 +232,9 @@ impl Wires {
     }
 
     pub(super) fn send_witness(&mut self, call: &WitnessCall) {
+        if let Some(objects) = &self.objects {
+            return objects.call(call.clone());
+        }
         let Some(bytes) = self.encoded(|encoder| encoder.witness_call(call)) else { return };
         let Some(connection) = self.witness else { return };
         if let Err(error) = self.network.send(connection, bytes) {

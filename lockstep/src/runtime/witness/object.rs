@@ -119,9 +119,4 @@ impl ObjectLink {
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
-
-    /// The next event, if there is one already.
-    pub fn try_next(&mut self) -> Option<ObjectEvent> {
-        self.events.try_recv().ok()
-    }
 }
