@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Failure, UsageError, print};
+#[cfg(feature = "object-witness")]
+use super::print;
+use super::{Failure, UsageError};
 use crate::ids::PairId;
 use crate::runtime::config::{ConfigError, Document, Overrides, witness_address};
 use crate::runtime::coserver::WitnessAddress;

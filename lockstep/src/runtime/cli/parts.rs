@@ -9,12 +9,12 @@ use crate::event::StopCause;
 use crate::machine::StateMachine;
 use crate::proto::Command;
 use crate::runtime::config::{CoServerConfig, WitnessConfig};
-use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, serve};
+use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, PeerKeys, serve};
 use crate::runtime::coserver::{CoServer, Devices, StartupError};
 use crate::runtime::exit::Exit;
 use crate::runtime::logging;
 use crate::runtime::witness::{
-    ObjectStoreError, WitnessControl, WitnessError, WitnessServer, open_records,
+    ObjectStoreError, PairKeys, WitnessControl, WitnessError, WitnessServer, open_records,
 };
 
 /// A part could not be started.
@@ -82,10 +82,12 @@ pub fn run_coserver<S: StateMachine>(
     runtime.block_on(async {
         let name = service.identity().name;
         let place = config.settings.place;
+        let credentials = config.credentials.clone();
+        let keys = PeerKeys { file: config.file, credentials, place: place.other() };
         let coserver = CoServer::start(config.settings, config.credentials, service, devices)?;
         let listener = directory.listen()?;
         let handle = coserver.handle();
-        tokio::spawn(serve(listener, CoServerControl::new(handle.clone(), &name)));
+        tokio::spawn(serve(listener, CoServerControl::new(handle.clone(), &name).with_keys(keys)));
         tokio::spawn(async move {
             if let Err(error) = terminated().await {
                 tracing::error!(%error, "signals are not heard: stop the process by its socket");
@@ -120,10 +122,11 @@ pub fn run_witness(config: WitnessConfig) -> Result<(), PartError> {
     let records = open_records(&config.directory).map_err(WitnessError::from)?;
     runtime.block_on(async {
         let listen = config.listen;
+        let keys = PairKeys { file: config.file.clone(), credentials: config.credentials.clone() };
         let server = WitnessServer::start(config, records)?;
         let listener = directory.listen()?;
         let handle = server.handle();
-        tokio::spawn(serve(listener, WitnessControl::new(handle.clone())));
+        tokio::spawn(serve(listener, WitnessControl::new(handle.clone()).with_keys(keys)));
         tokio::spawn(async move {
             match terminated().await {
                 Ok(()) => drop(handle.stop()),

@@ -22,6 +22,8 @@ pub struct CoServerConfig {
     pub credentials: Credentials,
     /// Where its lock and its control socket are.
     pub directory: PathBuf,
+    /// The file.
+    pub file: PathBuf,
     /// The section `[service]`, for the program that embeds the library.
     pub service: Section,
 }
@@ -66,9 +68,10 @@ impl CoServerConfig {
         }
         let credentials = credentials(&mut root, place, &settings.witness)?;
         let service = root.section("service")?;
+        let file = root.file().to_owned();
         root.finish()?;
         settings.check().map_err(|error| sections.locate(&root, &error))?;
-        Ok(Self { settings, credentials, directory, service })
+        Ok(Self { settings, credentials, directory, file, service })
     }
 
     /// The pair.

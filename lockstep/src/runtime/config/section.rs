@@ -156,6 +156,13 @@ impl Section {
         self.source.fault(&span.unwrap_or(self.span.clone()), self.name_of(name), what, remedy)
     }
 
+    /// The file's text with this field's value replaced; `None` if the field is not in the text.
+    pub(super) fn spliced(&self, name: &str, value: &str) -> Option<String> {
+        let span = self.known.get(name)?.clone()?;
+        let text = self.source.text();
+        Some([text.get(..span.start)?, value, text.get(span.end..)?].concat())
+    }
+
     /// Ends reading.
     ///
     /// # Errors

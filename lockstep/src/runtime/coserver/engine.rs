@@ -144,6 +144,7 @@ impl<S: StateMachine> Engine<S> {
                 let _ = answer.send(Box::new(self.metrics.snapshot(self.wires.clients())));
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
+            Wake::Request(Request::Repinned) => self.wires.close_unpinned(),
         }
     }
 

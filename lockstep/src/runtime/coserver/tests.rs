@@ -251,6 +251,42 @@ async fn the_sequencer_role_is_handed_over_on_command() {
     b.echo("from b").await;
 }
 
+/// The old machine's process is shut out at once, and the survivor goes on.
+#[tokio::test]
+async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
+    use crate::runtime::control::{Answer, CoServerControl, PeerKeys};
+    use crate::runtime::keys::SecretKey;
+
+    let cast = Cast::new();
+    let witness = start_witness(&cast).into();
+    let [mut a, _b] = start_with(&cast, witness, Execution::Inline).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.toml");
+    let (old, of_witness) = (cast.key_of(Role::CoServer(Place::B)), cast.key_of(Role::Witness));
+    let text = format!("[peers]\ncoserver = \"{old}\" # the cellar\nwitness = \"{of_witness}\"\n");
+    std::fs::write(&file, &text).unwrap();
+    let credentials = cast.of(Role::CoServer(Place::A));
+    let keys = PeerKeys { file: file.clone(), credentials: credentials.clone(), place: Place::B };
+    let control = CoServerControl::new(a.handle.clone(), "echo").with_keys(keys);
+    let own = cast.key_of(Role::CoServer(Place::A));
+    for bad in [of_witness.to_string(), own.to_string(), "nonsense".into()] {
+        let refused = control.answer(&format!("replace-peer {bad}")).await.unwrap_err();
+        assert_eq!(refused.code, "not-done", "{refused}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+    assert!(is_duplex(&a.handle.status().await.unwrap()));
+
+    let key = SecretKey::generate().unwrap().public();
+    control.answer(&format!("replace-peer {key}")).await.unwrap();
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written, text.replace(&old.to_string(), &key.to_string()));
+    assert_eq!(credentials.roster().role_of(&old), None);
+    assert_eq!(credentials.roster().role_of(&key), Some(Role::CoServer(Place::B)));
+    let status = a.until(is_alone).await;
+    assert!(status.links.iter().all(|link| !link.connected), "{:?}", status.links);
+    a.echo("alone").await;
+}
+
 /// No process of a witness's own: the CoServers reach the same folder.
 #[cfg(feature = "object-witness")]
 #[tokio::test]

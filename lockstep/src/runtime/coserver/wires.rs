@@ -42,6 +42,7 @@ enum Wire {
 /// All connections of a CoServer.
 pub(super) struct Wires {
     network: Network,
+    credentials: Credentials,
     encoder: Encoder,
     ports: BTreeMap<PortId, Wire>,
     wires: BTreeMap<ConnectionId, Wire>,
@@ -62,7 +63,7 @@ impl Wires {
         settings: &Settings,
         credentials: Credentials,
     ) -> Result<Self, StartupError> {
-        let mut network = Network::new(credentials);
+        let mut network = Network::new(credentials.clone());
         let mut ports = BTreeMap::new();
         for (link, addresses) in (0..).map(LinkId).zip(&settings.links) {
             ports.insert(open_link(&mut network, settings.place, addresses)?, Wire::Link(link));
@@ -80,6 +81,7 @@ impl Wires {
         }
         Ok(Self {
             network,
+            credentials,
             encoder: Encoder::new(),
             ports,
             wires: BTreeMap::new(),
@@ -273,6 +275,17 @@ impl Wires {
     pub(super) fn close_client(&mut self, conn: ConnId) {
         if let Some(&connection) = self.clients.get(&conn) {
             self.network.finish(connection, TURNED_AWAY, "turned away", FAREWELL);
+        }
+    }
+
+    /// Closes links to a process whose key is not pinned any more.
+    pub(super) fn close_unpinned(&mut self) {
+        let roster = self.credentials.roster();
+        for connection in self.links.iter().flatten() {
+            let peer = self.network.peer(*connection);
+            if peer.is_some_and(|peer| roster.role_of(&peer.key) != Some(peer.role)) {
+                self.network.close(*connection, TURNED_AWAY, "the key was replaced");
+            }
         }
     }
 
