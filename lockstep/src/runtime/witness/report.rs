@@ -126,7 +126,8 @@ pub struct RecordReport {
     pub lineage: u32,
     /// Its number.
     pub epoch: u64,
-    /// How it came about: `vacant`, `formed`, `alone` or `renewal`.
+    /// How it came about: `vacant`, `formed`, `alone`, `restarted`, `joined`, `left`, `adopted` or
+    /// `renewal`.
     pub origin: &'static str,
     /// The member at place `a`, in hexadecimal, if there is one.
     pub a: Option<String>,
