@@ -96,3 +96,31 @@ impl Store {
         self.enrol()
     }
 }
+
+#[cfg(all(test, feature = "object-witness"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_enrolled_once_and_begins_a_new_lineage_when_told_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, folder) = (directory.path().join("a.toml"), directory.path().join("store"));
+        let text = |witness: &str| format!("pair = \"{}\"\n{witness}", PairId([5; 16]));
+        std::fs::write(&file, text("witness = \"127.0.0.1:7000\"")).unwrap();
+        assert!(store_of(&file).unwrap().is_none());
+        assert_eq!(enrol(&file).unwrap_err().exit, Exit::Usage);
+
+        let table = format!("[witness]\nkind = \"object\"\nurl = \"file://{}\"", folder.display());
+        std::fs::write(&file, text(&table)).unwrap();
+        assert_eq!(enrol(&file).unwrap_err().exit, Exit::Storage, "there is no such folder");
+        std::fs::create_dir(&folder).unwrap();
+        let store = store_of(&file).unwrap().unwrap();
+        assert_eq!(new_lineage(&store, true).unwrap_err().exit, Exit::Config, "not enrolled");
+        assert_eq!(enrol(&file).unwrap(), Exit::Done);
+        assert_eq!(enrol(&file).unwrap_err().exit, Exit::Config, "enrolled already");
+        assert_eq!(new_lineage(&store, false).unwrap_err().exit, Exit::Usage);
+        assert_eq!(new_lineage(&store, true).unwrap(), Exit::Done);
+        let record = store.with(async |client| Ok(client.look().await?)).unwrap();
+        assert_eq!((record.lineage.0, record.epoch.0), (2, 1));
+    }
+}
