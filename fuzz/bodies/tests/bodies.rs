@@ -121,3 +121,20 @@ fn the_inputs_of_core_reach_what_they_are_for() {
     }
     panic!("never reached: {missing:?}");
 }
+
+#[test]
+fn the_inputs_of_witness_reach_every_origin() {
+    let target = TARGETS.iter().find(|target| target.name == "witness").expect("a target");
+    let (seeds, mut random) = (corpus(target), ChaCha8Rng::seed_from_u64(3));
+    let mut missing: BTreeSet<_> =
+        ["adopted", "alone", "formed", "joined", "left", "renewal", "restarted"].into();
+    for _ in 0..target.draws {
+        for reached in fuzz_bodies::witness::explore(&draw(target, &seeds, &mut random)) {
+            missing.remove(reached);
+        }
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("never reached: {missing:?}");
+}
