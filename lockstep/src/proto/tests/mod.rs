@@ -1,11 +1,14 @@
 //! Stories of a pair.
 
 mod absurd;
+mod back;
+mod disk;
 mod forming;
 mod hostile;
 mod links;
 mod pair;
 mod roles;
+mod storm;
 mod suspicion;
 
 use super::io::{Command, Input, Standing};
