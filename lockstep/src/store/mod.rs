@@ -5,3 +5,7 @@
 //! bytes drawn by a fuzzer.
 
 pub mod files;
+pub mod journal;
+pub mod memory;
+#[cfg(feature = "runtime")]
+pub mod os;
