@@ -102,6 +102,12 @@ impl Disk {
         self.held()
     }
 
+    /// Gives up the log: its owner is brought up to date by the other.
+    pub(super) fn forget_log(&mut self) {
+        let membership = core::mem::take(&mut self.membership);
+        *self = Self { membership, is_used: true, ..Self::default() };
+    }
+
     pub(super) fn remember(&mut self, membership: Membership) {
         self.membership = membership;
         self.is_used = true;

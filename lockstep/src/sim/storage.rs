@@ -205,6 +205,8 @@ impl World {
                 Input::Recovered(Ok(Box::new(recovered)))
             }
             Err(why) => {
+                // Whatever was there, its owner begins with an empty log.
+                server.storage.disk.forget_log();
                 if let Some(process) = &mut server.process {
                     process.unit = Unit::new(fresh);
                 }

@@ -2,7 +2,7 @@
 
 use super::{Bounds, Ground, Seen, Who};
 use crate::limits;
-use crate::proto::io::Status;
+use crate::proto::io::{Standing, Status};
 
 /// Room for entries that the pair adds by itself although the window is full.
 const OWN: u64 = 16;
@@ -37,7 +37,9 @@ impl BoundsJudge {
             return Err(format!("{who} keeps {kept} inputs"));
         }
         // A follower may hold a window that its sequencer has dropped, and one beyond that.
-        let window = 2 * self.window + OWN;
+        // A joiner is sent pieces, up to what a follower's reserve holds besides.
+        let pieces = if status.standing == Standing::Joining { limits::WINDOW_RESERVE } else { 0 };
+        let window = 2 * self.window + OWN + pieces as u64;
         if status.held.0 - status.released.0 <= window {
             return Ok(());
         }
