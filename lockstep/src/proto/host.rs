@@ -192,7 +192,10 @@ impl Replica {
 
     /// The joiner has everything up to an entry that is still in the window, or it is on its way.
     fn attach(&mut self, pin: Index) {
-        self.agreement = Agreement::from(pin);
+        // What it was recorded with before it was attached is still to be compared (rule J6).
+        let recorded = self.log.history().began.prev();
+        let compared = if self.unadmitted { pin.min(recorded) } else { pin };
+        self.agreement = Agreement::from(compared);
         self.progress = Progress { held: pin, ..Progress::default() };
         self.peer_has = pin;
         self.resend = Resend::default();
