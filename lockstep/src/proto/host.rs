@@ -86,10 +86,14 @@ impl Replica {
             return;
         };
         let held = self.log.held();
-        let by_entries = found.common.filter(|_| {
-            found.checkpoint.is_none_or(|(file, _)| found.bytes <= file.len.max(SMALL))
+        // What a joiner computed otherwise it would compute otherwise again.
+        let differs = self.differed;
+        let checkpoint = found.checkpoint.filter(|(file, _)| file.index >= differs);
+        let by_entries = found.common.filter(|common| {
+            common.index >= differs
+                && checkpoint.is_none_or(|(file, _)| found.bytes <= file.len.max(SMALL))
         });
-        let (from, checkpoint) = match (by_entries, found.checkpoint) {
+        let (from, checkpoint) = match (by_entries, checkpoint) {
             (Some(common), _) => (common, None),
             (None, Some((file, chain))) => (Point { index: file.index, chain }, Some(file)),
             (None, None) => {
@@ -263,6 +267,9 @@ impl Replica {
     pub(super) fn drop_guest(&mut self, why: FallBack) {
         let Some(guest) = self.guest.take() else { return };
         self.event(Event::FellBack { joiner: guest.incarnation, why });
+        if why == FallBack::Diverged {
+            self.differed = self.log.held();
+        }
         self.outputs.push_back(Output::Retain { from: None });
         self.progress = Progress::default();
         self.peer_has = Index(0);
