@@ -37,8 +37,10 @@ impl BoundsJudge {
             return Err(format!("{who} keeps {kept} inputs"));
         }
         // A follower may hold a window that its sequencer has dropped, and one beyond that.
-        // A joiner is sent pieces, up to what a follower's reserve holds besides.
-        let pieces = if status.standing == Standing::Joining { limits::WINDOW_RESERVE } else { 0 };
+        // A joiner is sent pieces, up to what a follower's reserve holds besides; and who starts
+        // finds what its predecessor had not released.
+        let is_behind = matches!(status.standing, Standing::Joining | Standing::Starting);
+        let pieces = if is_behind { limits::WINDOW_RESERVE } else { 0 };
         let window = 2 * self.window + OWN + pieces as u64;
         if status.held.0 - status.released.0 <= window {
             return Ok(());
