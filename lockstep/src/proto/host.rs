@@ -251,7 +251,8 @@ impl Replica {
             Some(FallBack::Replaced)
         } else if !guest.attached {
             (now.since(guest.heard) >= PATIENCE).then_some(FallBack::Silent)
-        } else if !self.is_heard() && self.was_heard() {
+        } else if !self.is_heard() && now.since(guest.since) >= self.config.silence {
+            // Its links have had the time to come up.
             Some(FallBack::Silent)
         } else if now.since(self.peer_advanced) >= self.config.slow_limit && !self.has_room() {
             Some(FallBack::Slow)
