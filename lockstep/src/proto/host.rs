@@ -86,11 +86,11 @@ impl Replica {
             return;
         };
         let held = self.log.held();
-        // What a joiner computed otherwise it would compute otherwise again.
-        let differs = self.differed;
-        let checkpoint = found.checkpoint.filter(|(file, _)| file.index >= differs);
-        let by_entries = found.common.filter(|common| {
-            common.index >= differs
+        // What a joiner computed otherwise it has computed otherwise, however equal its entries.
+        let differed = self.differed;
+        let checkpoint = found.checkpoint.filter(|(file, _)| Some(file.index) >= differed);
+        let by_entries = found.common.filter(|_| {
+            differed.is_none()
                 && checkpoint.is_none_or(|(file, _)| found.bytes <= file.len.max(SMALL))
         });
         let (from, checkpoint) = match (by_entries, checkpoint) {
@@ -269,7 +269,7 @@ impl Replica {
         let Some(guest) = self.guest.take() else { return };
         self.event(Event::FellBack { joiner: guest.incarnation, why });
         if why == FallBack::Diverged {
-            self.differed = self.log.held();
+            self.differed = Some(self.log.held());
         }
         self.outputs.push_back(Output::Retain { from: None });
         self.progress = Progress::default();
@@ -308,6 +308,7 @@ impl Replica {
         let (joiner, sent) = (guest.incarnation, guest.sent);
         let took = self.now.mono.since(guest.since);
         self.guest = None;
+        self.differed = None;
         self.unadmitted = false;
         self.admitting = Some(record);
         self.reported_dead = self.met != Some(joiner);
