@@ -69,7 +69,8 @@ impl Disk {
         if self.is_damaged {
             return Some(io::Disk::default());
         }
-        if !self.is_used {
+        // Nothing that could be lost: as good as new.
+        if !self.is_used || (self.held() == Index(0) && self.membership.record.is_none()) {
             return None;
         }
         let (base, held) = (self.base.0.index, self.held());

@@ -2,7 +2,7 @@
 
 use super::{Bounds, Ground, Seen, Who};
 use crate::limits;
-use crate::proto::io::{Standing, Status};
+use crate::proto::io::Status;
 
 /// Room for entries that the pair adds by itself although the window is full.
 const OWN: u64 = 16;
@@ -37,11 +37,9 @@ impl BoundsJudge {
             return Err(format!("{who} keeps {kept} inputs"));
         }
         // A follower may hold a window that its sequencer has dropped, and one beyond that.
-        // A joiner is sent pieces, up to what a follower's reserve holds besides; and who starts
-        // finds what its predecessor had not released.
-        let is_behind = matches!(status.standing, Standing::Joining | Standing::Starting);
-        let pieces = if is_behind { limits::WINDOW_RESERVE } else { 0 };
-        let window = 2 * self.window + OWN + pieces as u64;
+        // So may one that has just joined, or was just started, and has a follower's reserve for
+        // what it is sent or finds.
+        let window = 2 * self.window + OWN + limits::WINDOW_RESERVE as u64;
         if status.held.0 - status.released.0 <= window {
             return Ok(());
         }
