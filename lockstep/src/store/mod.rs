@@ -4,4 +4,10 @@
 //! same code runs over the operating system's files, over the simulator's faulty disk and over
 //! bytes drawn by a fuzzer.
 
+pub mod checkpoint;
+mod fields;
 pub mod files;
+pub mod home;
+pub mod membership;
+#[cfg(test)]
+mod scratch;
