@@ -8,6 +8,10 @@ pub mod checkpoint;
 mod fields;
 pub mod files;
 pub mod home;
+pub mod journal;
 pub mod membership;
+pub mod memory;
+#[cfg(feature = "runtime")]
+pub mod os;
 #[cfg(test)]
 mod scratch;

@@ -188,10 +188,15 @@ fn check_entries(entries: &[Entry]) -> Checks {
     for entry in entries {
         that(entry.index > last, "entries out of order")?;
         last = entry.index;
-        that(entry.origin.incarnation.0 != 0, "an incarnation is zero")?;
-        check_kind(&entry.kind)?;
+        check_entry(entry)?;
     }
     Ok(())
+}
+
+/// What holds of every entry, on a connection and on disk.
+pub(crate) fn check_entry(entry: &Entry) -> Checks {
+    that(entry.origin.incarnation.0 != 0, "an incarnation is zero")?;
+    check_kind(&entry.kind)
 }
 
 fn check_forwards(forwards: &[Forward]) -> Checks {

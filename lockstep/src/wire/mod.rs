@@ -9,7 +9,7 @@ pub mod error;
 pub mod frames;
 pub mod header;
 
-mod check;
+pub(crate) mod check;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -1,0 +1,116 @@
+//! Which operation fails.
+
+use std::io;
+
+/// A kind of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// Listing names.
+    List,
+    /// Opening a file.
+    Open,
+    /// Making a file.
+    Create,
+    /// Renaming a file.
+    Rename,
+    /// Removing a file.
+    Remove,
+    /// Syncing names.
+    SyncNames,
+    /// Reading.
+    Read,
+    /// Writing.
+    Write,
+    /// Changing a file's length.
+    SetLen,
+    /// Syncing a file.
+    Sync,
+}
+
+impl Operation {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::List,
+        Self::Open,
+        Self::Create,
+        Self::Rename,
+        Self::Remove,
+        Self::SyncNames,
+        Self::Read,
+        Self::Write,
+        Self::SetLen,
+        Self::Sync,
+    ];
+
+    /// Whether it changes what a crash would leave.
+    fn changes(self) -> bool {
+        !matches!(self, Self::List | Self::Open | Self::Read)
+    }
+}
+
+/// An operation that is to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Of this kind; of any that changes something for `None`.
+    pub operation: Option<Operation>,
+    /// The how-manieth from now, from 1.
+    pub nth: u64,
+    /// The system's number of the error that it fails with.
+    pub error: i32,
+}
+
+/// What is counted, and what is to come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults {
+    counts: [u64; Operation::ALL.len()],
+    /// With the number among those of its kind at which each strikes.
+    waiting: Vec<(u64, Fault)>,
+    halt: Option<u64>,
+}
+
+impl Faults {
+    pub(super) fn count(&self, operation: Option<Operation>) -> u64 {
+        match operation {
+            Some(operation) => self.counts[operation as usize],
+            None => Operation::ALL
+                .iter()
+                .filter(|operation| operation.changes())
+                .map(|operation| self.counts[*operation as usize])
+                .sum(),
+        }
+    }
+
+    pub(super) fn inject(&mut self, fault: Fault) {
+        self.waiting.push((self.count(fault.operation).saturating_add(fault.nth), fault));
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.waiting.clear();
+    }
+
+    pub(super) fn halt_after(&mut self, operations: u64) {
+        self.halt = Some(self.count(None).saturating_add(operations));
+    }
+
+    /// Counts the operation.
+    ///
+    /// # Errors
+    /// What it is to fail with.
+    pub(super) fn pass(&mut self, operation: Operation) -> io::Result<()> {
+        if self.halt.is_some_and(|halt| self.count(None) >= halt) {
+            return Err(io::Error::other("the process that uses this directory is dead"));
+        }
+        self.counts[operation as usize] += 1;
+        let struck = self.waiting.iter().position(|(number, fault)| {
+            let counts = match fault.operation {
+                Some(kind) => kind == operation,
+                None => operation.changes(),
+            };
+            counts && *number == self.count(fault.operation)
+        });
+        match struck {
+            Some(at) => Err(io::Error::from_raw_os_error(self.waiting.swap_remove(at).1.error)),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The operating system's files.
+
+use std::fs::{self, File as SystemFile, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::store::files::{Directory, File};
+
+/// Only its owner may read what a service was told.
+const MODE: u32 = 0o600;
+
+/// A directory of the file system. It keeps the directory open, so that its names can be synced
+/// when no descriptor is to be had any more.
+#[derive(Clone, Debug)]
+pub struct OsDirectory(Arc<Opened>);
+
+#[derive(Debug)]
+struct Opened {
+    path: PathBuf,
+    handle: SystemFile,
+}
+
+impl OsDirectory {
+    /// An existing directory.
+    ///
+    /// # Errors
+    /// Those of the system; [`io::ErrorKind::NotADirectory`] if it is something else.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let handle = SystemFile::open(&path)?;
+        if !handle.metadata()?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(Self(Arc::new(Opened { path, handle })))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    fn options() -> OpenOptions {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(MODE);
+        options
+    }
+}
+
+impl Directory for OsDirectory {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for item in fs::read_dir(&self.0.path)? {
+            // A name that is no text is none of ours.
+            names.extend(item?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(OsFile(Self::options().open(self.0.path.join(name))?)))
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        Ok(Box::new(OsFile(Self::options().create_new(true).open(self.0.path.join(name))?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.path.join(from), self.0.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.handle.sync_all()
+    }
+
+    fn share(&self) -> Box<dyn Directory> {
+        Box::new(self.clone())
+    }
+}
+
+#[derive(Debug)]
+struct OsFile(SystemFile);
+
+impl File for OsFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    /// `fdatasync`: it leaves out the times, and nothing that reading needs.
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_made_read_changed_and_removed() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = OsDirectory::open(place.path()).unwrap();
+        let file = directory.create("one").unwrap();
+        assert_eq!(directory.create("one").err().unwrap().kind(), io::ErrorKind::AlreadyExists);
+        file.write_all_at(b"end", 5).unwrap();
+        file.sync().unwrap();
+        directory.share().rename("one", "two").unwrap();
+        directory.sync().unwrap();
+        assert_eq!(directory.list().unwrap(), ["two"]);
+        assert_eq!(directory.open("one").err().unwrap().kind(), io::ErrorKind::NotFound);
+
+        let file = directory.open("two").unwrap();
+        let mut bytes = [7; 8];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"\0\0\0\0\0end");
+        file.set_len(4).unwrap();
+        assert_eq!(file.len().unwrap(), 4);
+        let beyond = file.read_exact_at(&mut bytes, 0).unwrap_err();
+        assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
+        directory.remove("two").unwrap();
+        assert!(directory.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_file_is_no_directory() {
+        let place = tempfile::NamedTempFile::new().unwrap();
+        let error = OsDirectory::open(place.path()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory);
+    }
+}
