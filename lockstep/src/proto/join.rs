@@ -79,19 +79,22 @@ impl Replica {
 
     fn ask_to_join(&mut self) {
         let points = self.points();
+        let sent = self.send_to_host(PeerFrame::Join { points });
+        // While there is no link that carries it, it is tried again at every opportunity.
+        let asked = if sent { self.now.mono } else { Mono(0) };
         if let Some(join) = &mut self.join {
-            join.stage = Stage::Asking;
-            join.asked = self.now.mono;
+            (join.stage, join.asked) = (Stage::Asking, asked);
         }
-        self.send_to_host(PeerFrame::Join { points });
     }
 
     /// On one link: what is asked for is answered there, and asked for again if it is lost.
-    fn send_to_host(&mut self, frame: PeerFrame) {
-        let Some(host) = self.join.as_ref().map(|join| join.host) else { return };
-        if let Some(link) = self.best_link(host) {
+    fn send_to_host(&mut self, frame: PeerFrame) -> bool {
+        let host = self.join.as_ref().map(|join| join.host);
+        let link = host.and_then(|host| self.best_link(host));
+        if let Some(link) = link {
             self.send_on(link, frame);
         }
+        link.is_some()
     }
 
     /// A link to that process that is up, or else one that carries frames.

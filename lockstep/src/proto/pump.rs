@@ -80,7 +80,8 @@ impl Replica {
     /// The epoch that frames are of: for a joiner that of the member, as far as it knows.
     pub(super) fn stream_epoch(&self) -> (Lineage, Epoch) {
         match &self.join {
-            Some(join) => (join.record.lineage, join.record.epoch),
+            Some(join) if self.is_following() => (join.record.lineage, join.record.epoch),
+            Some(_) => (Lineage(0), Epoch(0)),
             None => (self.membership.lineage(), self.membership.epoch()),
         }
     }

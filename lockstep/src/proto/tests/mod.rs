@@ -1,6 +1,8 @@
 //! Stories of a pair.
 
 mod absurd;
+mod back;
+mod disk;
 mod forming;
 mod hostile;
 mod links;

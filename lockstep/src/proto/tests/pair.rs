@@ -1,10 +1,11 @@
 //! Two replicas and a witness in virtual time, for tests that read as stories.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
+use super::disk::{Disk, State};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
@@ -54,6 +55,12 @@ pub(super) struct Node {
     /// How often the witness was called.
     pub(super) calls: usize,
     waiting: VecDeque<Mail>,
+    /// Survives the process.
+    pub(super) disk: Disk,
+    /// Nothing is persisted any more.
+    pub(super) disk_stuck: bool,
+    /// The outputs' digest at each entry at which a checkpoint is taken.
+    frozen: BTreeMap<Index, Digest>,
 }
 
 /// The pair, its witness and what is under way between them.
@@ -73,6 +80,8 @@ pub(super) struct Pair {
     pub(super) heartbeats_lost: bool,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
+    started: u64,
+    configured: Box<dyn Fn(Place) -> Config>,
 }
 
 pub(super) fn config(place: Place) -> Config {
@@ -106,7 +115,7 @@ impl Pair {
         Self::with(config)
     }
 
-    pub(super) fn with(config: impl Fn(Place) -> Config) -> Self {
+    pub(super) fn with(config: impl Fn(Place) -> Config + 'static) -> Self {
         let now = Duration::from_secs(1);
         let nodes = Place::BOTH.map(|place| {
             let incarnation = Incarnation(10 + place.slot() as u64);
@@ -130,6 +139,9 @@ impl Pair {
                 batches: Vec::new(),
                 calls: 0,
                 waiting: VecDeque::new(),
+                disk: Disk::default(),
+                disk_stuck: false,
+                frozen: BTreeMap::new(),
             }
         });
         let mut pair = Self {
@@ -144,6 +156,8 @@ impl Pair {
             heartbeats_lost: false,
             mail: Vec::new(),
             sent: 0,
+            started: 0,
+            configured: Box::new(config),
         };
         for place in Place::BOTH {
             pair.tell(place, Input::WitnessUp);
@@ -197,6 +211,66 @@ impl Pair {
 
     pub(super) fn kill(&mut self, place: Place) {
         self.node(place).alive = false;
+    }
+
+    /// A new process at that place, with what the disk holds.
+    pub(super) fn restart(&mut self, place: Place) {
+        self.restart_with(place, false);
+    }
+
+    pub(super) fn restart_with(&mut self, place: Place, adopt: bool) {
+        self.started += 1;
+        let incarnation = Incarnation(100 + self.started);
+        let (now, configured) = (time(self.now), (self.configured)(place));
+        let node = self.node(place);
+        let disk = node.disk.found();
+        let boot = Boot { incarnation, seed: [place.slot() as u8; 32], disk, adopt };
+        node.replica = Replica::new(configured, boot, now);
+        (node.alive, node.paused, node.stopped) = (true, false, None);
+        node.digest = Digest::ZERO;
+        node.released.clear();
+        node.executed.clear();
+        node.unexecuted.clear();
+        node.waiting.clear();
+        node.events.clear();
+        self.drain(place);
+        self.mail.retain(|(_, _, mail)| match mail {
+            Mail::Peer { to, .. } | Mail::Answer { to, .. } => *to != place,
+            Mail::Ask { from, .. } => *from != place,
+        });
+        self.tell(place, Input::WitnessUp);
+        for link in [LinkId(0), LinkId(1)] {
+            for end in Place::BOTH {
+                self.tell(end, Input::LinkDown { link });
+                self.tell(end, Input::LinkUp { link });
+            }
+        }
+    }
+
+    /// The operator gives up what the pair held.
+    pub(super) fn begin_lineage(&mut self) {
+        let Record { pair, lineage, epoch, .. } = self.record;
+        self.record = Record::vacant(pair, Lineage(lineage.0 + 1), epoch.next());
+    }
+
+    /// A disk as it comes from the shop.
+    pub(super) fn wipe(&mut self, place: Place) {
+        self.node(place).disk = Disk::default();
+    }
+
+    /// Runs until the pair is redundant again.
+    pub(super) fn run_to_duplex(&mut self) {
+        for _ in 0..100 {
+            self.run(MS * 50);
+            let duplex = |node: &Node| {
+                matches!(node.replica.status().standing, Standing::Serving { duplex: true, .. })
+            };
+            if self.nodes.iter().all(|node| node.alive && duplex(node)) {
+                return;
+            }
+        }
+        let status = Place::BOTH.map(|place| self.node(place).replica.status());
+        panic!("the pair does not become redundant: {status:#?}");
     }
 
     pub(super) fn pause(&mut self, place: Place, paused: bool) {
@@ -325,10 +399,20 @@ impl Pair {
                 }
                 Output::Client { answer, .. } => self.node(place).answers.push(answer),
                 Output::Append(entry) => {
-                    self.node(place).replica.handle(now, Input::Persisted(entry.index));
+                    let node = self.node(place);
+                    if !node.disk_stuck {
+                        let index = entry.index;
+                        node.disk.append(entry);
+                        node.disk.mark = node.replica.mark().0;
+                        node.replica.handle(now, Input::Persisted(index));
+                    }
                 }
-                Output::PersistMembership { number, .. } => {
-                    self.node(place).replica.handle(now, Input::MembershipPersisted(number));
+                Output::PersistMembership { number, membership } => {
+                    let node = self.node(place);
+                    if !node.disk_stuck {
+                        node.disk.membership = membership;
+                        node.replica.handle(now, Input::MembershipPersisted(number));
+                    }
                 }
                 Output::Execute(entry) if self.node(place).executes => {
                     let executed = self.node(place).execute(&entry);
@@ -341,9 +425,46 @@ impl Pair {
                 Output::Event(event) => self.node(place).events.push(event),
                 Output::Stop { cause } => self.node(place).stopped = Some(cause),
                 Output::Standing(standing) => self.node(place).standings.push(standing),
-                _ => {}
+                other => self.storage(place, other),
             }
         }
+    }
+}
+
+/// The disks.
+impl Pair {
+    fn storage(&mut self, place: Place, output: Output) {
+        let sender = self.node(place.other()).disk.checkpoints.clone();
+        let node = self.node(place);
+        let answer = match output {
+            Output::Recover { to } => {
+                let mut disk = core::mem::take(&mut node.disk);
+                node.digest = Digest::ZERO;
+                node.executed.clear();
+                let (digest, answer) = disk.recover(to, |before, entry| {
+                    node.digest = before;
+                    node.execute(entry).digest
+                });
+                (node.disk, node.digest) = (disk, digest);
+                answer
+            }
+            Output::Truncate { after } => return node.disk.truncate(after),
+            Output::LookUp { points } => node.disk.look_up(&points),
+            Output::ReadEntries { after } => node.disk.read(after),
+            Output::ReadChunk { checkpoint, offset } => node.disk.read_chunk(checkpoint, offset),
+            Output::BeginChunks(file) => node.disk.begin_chunks(file),
+            Output::WriteChunk { checkpoint, offset, bytes } => {
+                node.disk.write_chunk(checkpoint, offset, &bytes)
+            }
+            Output::Install { file, .. } => node.disk.install(file, &sender[&file.index]),
+            Output::WriteCheckpoint { history } => {
+                let outputs = node.frozen[&history.index];
+                node.disk.checkpoint(State { history, outputs })
+            }
+            _ => return,
+        };
+        let now = time(self.now);
+        self.node(place).replica.handle(now, answer);
     }
 }
 
@@ -378,6 +499,9 @@ impl Node {
         let outputs: Vec<_> =
             kind.map(|kind| ServiceOutput { step: 0, ordinal: 0, kind }).into_iter().collect();
         self.digest = output::chain(self.digest, entry.index, &outputs, None, panic.is_some());
+        if matches!(entry.kind, EntryKind::Checkpoint) {
+            self.frozen.insert(entry.index, self.digest);
+        }
         Executed { index: entry.index, digest: self.digest, outputs, wakeup: None, panic }
     }
 

@@ -1,0 +1,415 @@
+//! Stories of coming back: restarting, claiming, joining, leaving (section J of
+//! `docs/protocol.md`).
+
+use super::pair::{MS, Pair, config};
+use crate::event::{Event, FallBack, StopCause};
+use crate::ids::{Index, Place};
+use crate::limits;
+use crate::proto::io::{Command, Input, Standing};
+use crate::record::Origin;
+
+use Place::{A, B};
+
+fn texts(pair: &mut Pair, place: Place, from: usize, count: usize) {
+    for number in from..from + count {
+        pair.device_input(place, &format!("{number}"));
+        pair.run(MS * 2);
+    }
+}
+
+/// Both have computed the same up to the same entry.
+fn check_level(pair: &mut Pair) {
+    pair.run(MS * 50);
+    let [a, b] = Place::BOTH.map(|place| pair.node(place).replica.status());
+    assert_eq!((a.held, a.executed, a.released), (b.held, b.executed, b.released));
+    let marks = Place::BOTH.map(|place| pair.node(place).replica.mark());
+    assert_eq!(marks[0], marks[1]);
+    let disks = Place::BOTH.map(|place| pair.node(place).disk.held());
+    assert_eq!(disks[0], disks[1]);
+}
+
+#[test]
+fn a_restarted_follower_joins_with_what_it_lacks_and_nothing_more() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.kill(B);
+    pair.run(MS * 200);
+    texts(&mut pair, A, 5, 30);
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert!(pair.node(B).saw(|event| matches!(event, Event::Offered { checkpoint: None, .. })));
+    assert_eq!(pair.record.origin, Origin::Joined);
+    texts(&mut pair, A, 35, 5);
+    texts(&mut pair, B, 0, 1);
+    check_level(&mut pair);
+    assert_eq!(pair.node(A).texts().len(), 40);
+    assert_eq!(pair.node(B).texts(), ["0"], "what was released while it was away is not again");
+}
+
+#[test]
+fn a_restarted_sequencer_joins_behind_the_one_that_went_on() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.kill(A);
+    pair.run(MS * 200);
+    texts(&mut pair, B, 5, 5);
+    pair.restart(A);
+    pair.run_to_duplex();
+    assert!(pair.node(B).replica.status().is_sequencer);
+    texts(&mut pair, A, 10, 5);
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_process_that_restarts_before_its_death_was_noticed_joins_as_well() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.kill(B);
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
+fn one_with_a_wiped_disk_gets_everything_from_the_journal_while_that_is_whole() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 20);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+    assert_eq!(pair.node(B).disk.entries.len(), pair.node(A).disk.entries.len());
+}
+
+fn with_checkpoints(place: Place) -> crate::proto::Config {
+    crate::proto::Config { checkpoint_bytes: 2_000, ..config(place) }
+}
+
+#[test]
+fn one_with_a_wiped_disk_gets_a_checkpoint_and_what_came_after_it() {
+    let mut pair = Pair::with(with_checkpoints);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 60);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 200);
+    pair.node(A).disk.drop_before_checkpoint();
+    texts(&mut pair, A, 60, 20);
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert!(pair.node(B).saw(|event| matches!(event, Event::Offered { checkpoint: Some(_), .. })));
+    check_level(&mut pair);
+    texts(&mut pair, B, 80, 5);
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_checkpoint_that_breaks_off_goes_on_where_it_was() {
+    let mut pair = Pair::with(|place| crate::proto::Config {
+        join_rate: limits::CHUNK_BYTES as u64,
+        ..with_checkpoints(place)
+    });
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 60);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 200);
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.restart(B);
+    while pair.node(B).disk.chunks == 0 {
+        pair.run(MS * 10);
+    }
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert_eq!(pair.node(B).disk.chunks, 3, "no piece came twice");
+    check_level(&mut pair);
+}
+
+#[test]
+fn both_take_their_checkpoints_at_one_entry_and_find_them_equal() {
+    let mut pair = Pair::with(with_checkpoints);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 60);
+    pair.run(MS * 50);
+    let [a, b] = Place::BOTH.map(|place| pair.node(place).disk.checkpoints.clone());
+    assert!(a.len() > 1);
+    assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::StatesDiffer { .. })));
+}
+
+#[test]
+fn after_the_loss_of_both_the_first_to_restart_goes_on_where_they_were() {
+    for (first, second) in [(A, B), (B, A)] {
+        let mut pair = Pair::formed();
+        texts(&mut pair, A, 0, 5);
+        pair.kill(A);
+        pair.kill(B);
+        pair.run(MS * 100);
+        pair.restart(first);
+        pair.run(MS * 1500);
+        assert_eq!(pair.record.origin, Origin::Restarted);
+        let status = pair.node(first).replica.status();
+        assert!(matches!(status.standing, Standing::Serving { duplex: false, .. }));
+        texts(&mut pair, first, 5, 5);
+        pair.restart(second);
+        pair.run_to_duplex();
+        check_level(&mut pair);
+        assert!(pair.node(first).executed.len() >= 12);
+    }
+}
+
+#[test]
+fn of_two_that_restart_together_one_claims_and_the_other_joins_it() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    // B has what A has not.
+    pair.node(A).disk_stuck = true;
+    pair.device_input(B, "only b has this on its disk");
+    pair.run(MS * 1);
+    pair.kill(A);
+    pair.kill(B);
+    pair.node(A).disk_stuck = false;
+    pair.restart(A);
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert_eq!(pair.node(B).replica.status().is_sequencer, true, "the longer history claims");
+    check_level(&mut pair);
+}
+
+#[test]
+fn what_may_not_have_been_released_before_the_loss_of_both_is_released_after_it() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.node(B).disk_stuck = true;
+    pair.device_input(A, "not released yet");
+    pair.run(MS * 1);
+    assert_eq!(pair.node(A).texts().len(), 5);
+    pair.kill(A);
+    pair.kill(B);
+    pair.node(B).disk_stuck = false;
+    pair.restart(A);
+    pair.run(MS * 1500);
+    assert!(pair.node(A).texts().contains(&"not released yet"));
+}
+
+#[test]
+fn an_unagreed_tail_gives_way_to_what_the_other_went_on_with() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    // A orders what B never gets.
+    pair.cut(0, false);
+    pair.cut(1, false);
+    pair.device_input(A, "nobody saw this");
+    pair.run(MS * 1);
+    pair.kill(A);
+    pair.cut(0, true);
+    pair.cut(1, true);
+    pair.run(MS * 300);
+    texts(&mut pair, B, 5, 3);
+    pair.restart(A);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+    assert!(!pair.node(A).texts().contains(&"nobody saw this"));
+}
+
+#[test]
+fn one_whose_predecessor_was_removed_does_not_claim() {
+    let mut pair = Pair::formed();
+    pair.kill(A);
+    pair.run(MS * 200);
+    texts(&mut pair, B, 0, 3);
+    pair.kill(B);
+    pair.restart(A);
+    pair.run(MS * 5000);
+    assert_eq!(pair.record.origin, Origin::Alone);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Waiting { .. })));
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_grant_that_its_asker_did_not_live_to_hear_is_its_successors() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.witness_mute = true;
+    pair.kill(B);
+    pair.run(MS * 200);
+    assert_eq!(pair.record.origin, Origin::Alone);
+    pair.kill(A);
+    pair.witness_mute = false;
+    pair.restart(A);
+    pair.run(MS * 1500);
+    assert_eq!(pair.record.origin, Origin::Restarted);
+}
+
+#[test]
+fn a_joiner_that_dies_leaves_the_member_as_it_was() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.kill(B);
+    pair.run(MS * 200);
+    texts(&mut pair, A, 3, 20);
+    for delay in 0..60 {
+        pair.restart(B);
+        pair.run(MS / 4 * delay);
+        pair.kill(B);
+        texts(&mut pair, A, 23 + delay as usize, 1);
+        pair.run(MS * 300);
+        let last = format!("{}", 23 + delay);
+        assert_eq!(pair.node(A).texts().last().copied(), Some(last.as_str()), "after {delay}");
+        assert!(!pair.node(A).replica.status().record.unwrap().members.is_duplex());
+    }
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_member_that_dies_while_another_joins_comes_back_with_all_it_had() {
+    for delay in 0..60 {
+        let mut pair = Pair::formed();
+        texts(&mut pair, A, 0, 3);
+        pair.kill(B);
+        pair.run(MS * 200);
+        texts(&mut pair, A, 3, 20);
+        pair.restart(B);
+        pair.run(MS / 4 * delay);
+        pair.kill(A);
+        pair.run(MS * 300);
+        pair.restart(A);
+        for _ in 0..20 {
+            pair.run(MS * 200);
+            for place in Place::BOTH {
+                if pair.node(place).stopped.is_some() {
+                    pair.restart(place);
+                }
+            }
+        }
+        pair.run_to_duplex();
+        check_level(&mut pair);
+        assert!(pair.node(A).disk.held() >= Index(25));
+    }
+}
+
+#[test]
+fn a_joiner_that_falls_silent_is_given_up_and_starts_over() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.witness_mute = true;
+    pair.restart(B);
+    pair.run(MS * 200);
+    assert_eq!(pair.record.origin, Origin::Joined);
+    pair.pause(B, true);
+    pair.witness_mute = false;
+    pair.run(MS * 500);
+    assert!(
+        pair.node(A)
+            .saw(|event| { matches!(event, Event::FellBack { why: FallBack::Silent, .. }) })
+    );
+    assert_eq!(pair.record.origin, Origin::Alone);
+    texts(&mut pair, A, 3, 3);
+    assert_eq!(pair.node(A).texts().len(), 6);
+    pair.pause(B, false);
+    pair.run(MS * 100);
+    assert!(matches!(pair.node(B).stopped, Some(StopCause::Removed { .. })));
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_member_that_left_comes_back_and_the_other_may_leave_then() {
+    let mut pair = Pair::formed();
+    for (leaves, stays) in [(A, B), (B, A), (A, B)] {
+        texts(&mut pair, leaves, 0, 3);
+        pair.tell(leaves, Input::Command(Command::Stop));
+        pair.run(MS * 5);
+        assert!(matches!(pair.node(leaves).stopped, Some(StopCause::Left { .. })));
+        texts(&mut pair, stays, 3, 3);
+        pair.restart(leaves);
+        pair.run_to_duplex();
+        check_level(&mut pair);
+    }
+}
+
+#[test]
+fn a_sole_member_told_to_stop_keeps_its_right() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 200);
+    texts(&mut pair, A, 0, 3);
+    pair.tell(A, Input::Command(Command::Stop));
+    assert!(matches!(pair.node(A).stopped, Some(StopCause::Asked)));
+    pair.restart(A);
+    pair.run(MS * 1500);
+    assert_eq!(pair.record.origin, Origin::Restarted);
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_disk_of_a_lineage_that_is_over_is_refused_unless_it_is_adopted() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.kill(A);
+    pair.kill(B);
+    pair.begin_lineage();
+    pair.restart(B);
+    pair.run(MS * 100);
+    assert!(matches!(pair.node(B).stopped, Some(StopCause::LineageOver { .. })));
+    pair.restart_with(B, true);
+    pair.run(MS * 100);
+    assert_eq!(pair.record.origin, Origin::Adopted);
+    assert_eq!(
+        pair.node(B)
+            .executed
+            .iter()
+            .filter(|kind| { matches!(kind, crate::entry::EntryKind::Device { .. }) })
+            .count(),
+        3
+    );
+    pair.wipe(A);
+    pair.restart(A);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_replica_whose_disk_fails_is_out_and_the_other_goes_on() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.tell(A, Input::StorageFailed { why: "no space left".into() });
+    assert!(matches!(pair.node(A).stopped, Some(StopCause::Storage { .. })));
+    pair.run(MS * 10);
+    assert_eq!(pair.record.asker, B);
+    texts(&mut pair, B, 3, 3);
+    assert_eq!(pair.node(B).texts().len(), 3);
+}
+
+#[test]
+fn the_member_keeps_serving_while_the_other_joins() {
+    let mut pair = Pair::with(with_checkpoints);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 40);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 200);
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.restart(B);
+    for number in 40..400 {
+        pair.device_input(A, &format!("{number}"));
+        pair.run(MS * 1);
+        let released = pair.node(A).texts().len();
+        assert!(released + 2 > number, "{number}: {released}");
+    }
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
