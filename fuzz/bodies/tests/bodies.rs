@@ -92,7 +92,7 @@ macro_rules! targets {
     };
 }
 
-targets!(frames core hostile_peer unit_restore witness smtp_server smtp_client sessions);
+targets!(frames core hostile_peer unit_restore witness smtp_server smtp_client sessions checkpoint);
 
 #[test]
 fn the_inputs_of_core_reach_what_they_are_for() {

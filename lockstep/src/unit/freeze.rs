@@ -5,24 +5,23 @@
 //! too large to stand in it; then the service's own records, up to the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::header::Header;
 use super::records::{Summer, Writer, expect, invalid};
 use super::session_records::{restore_sessions, write_session};
-use super::sessions::Session;
+use super::sessions::Table;
 use super::{Unit, UnitConfig, panic_message};
 use crate::digest::Digest;
-use crate::ids::{Index, SessionId};
+use crate::ids::Index;
 use crate::machine::{Freeze, RecordSink, RecordSource, RestoreError, SinkError, StateMachine};
 
 /// A consistent view of a unit. It may be written out on another thread while the unit goes on.
 #[derive(Debug)]
 pub struct FrozenUnit<F> {
     header: Header,
-    sessions: Vec<(SessionId, Arc<Session>)>,
+    sessions: Table,
     service: F,
 }
 
@@ -33,8 +32,7 @@ impl<S: StateMachine> Unit<S> {
     /// If a step has panicked: the service's state is nothing to go on from.
     pub fn freeze(&self) -> FrozenUnit<S::Frozen> {
         assert!(!self.panicked, "a unit whose service panicked is not frozen");
-        let sessions: Vec<_> =
-            self.sessions.iter().map(|(id, session)| (id, Arc::clone(session))).collect();
+        let sessions = self.sessions.freeze();
         let header = Header {
             index: self.index,
             now: self.now,
