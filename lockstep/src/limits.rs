@@ -28,9 +28,6 @@ pub const CHECKPOINT_BLOCK_BYTES: usize = 256 << 10;
 /// more, and then hold up the journal's syncs while it writes all of it at once.
 pub const CHECKPOINT_SYNC_BYTES: u64 = 8 << 20;
 
-/// Longest piece of a checkpoint in one frame. A longer one is neither given nor taken.
-pub const CHUNK_BYTES: usize = 256 << 10;
-
 /// Entries are put into one frame until it holds this many bytes; then the next frame begins.
 /// Large enough to amortise a frame, small enough that a late link is noticed between frames.
 pub const BATCH_BYTES: usize = 256 << 10;

@@ -10,7 +10,8 @@ use crate::record::{Members, Origin, Record};
 /// Length of what is sealed: the sector that disks write whole, where they do.
 pub(super) const SEALED_BYTES: usize = 512;
 
-const CHECKED: usize = SEALED_BYTES - 16;
+/// Length of the checksum at the end.
+const CHECKSUM_BYTES: usize = 16;
 
 /// A version stands after the magic, so that it can be told whatever else changed.
 const MAGIC_BYTES: usize = 8;
@@ -32,13 +33,19 @@ pub(super) fn begin(magic: &[u8; MAGIC_BYTES], version: u16) -> Vec<u8> {
     out
 }
 
-/// Fills up with zeros, and adds the XXH3-128 of it all.
+/// Fills up with zeros to [`SEALED_BYTES`], and adds the XXH3-128 of it all.
 ///
 /// # Panics
 /// If the fields are too long: they all have fixed lengths.
-pub(super) fn seal(mut fields: Vec<u8>) -> Vec<u8> {
-    assert!(fields.len() <= CHECKED, "the fields leave room for the checksum");
-    fields.resize(CHECKED, 0);
+pub(super) fn seal(fields: Vec<u8>) -> Vec<u8> {
+    seal_to(fields, SEALED_BYTES)
+}
+
+/// The same to another length.
+pub(super) fn seal_to(mut fields: Vec<u8>, len: usize) -> Vec<u8> {
+    let checked = len - CHECKSUM_BYTES;
+    assert!(fields.len() <= checked, "the fields leave room for the checksum");
+    fields.resize(checked, 0);
     let checksum = Digest::of(&fields);
     fields.extend_from_slice(&checksum.0);
     fields
@@ -50,6 +57,16 @@ pub(super) fn unseal<'a>(
     magic: &[u8; MAGIC_BYTES],
     version: u16,
 ) -> Result<Fields<'a>, Broken> {
+    unseal_from(bytes, magic, version, SEALED_BYTES)
+}
+
+/// The same of what was sealed to another length.
+pub(super) fn unseal_from<'a>(
+    bytes: &'a [u8],
+    magic: &[u8; MAGIC_BYTES],
+    version: u16,
+    len: usize,
+) -> Result<Fields<'a>, Broken> {
     let mut fields = Fields(bytes);
     if fields.array() != Some(*magic) {
         return Err(Broken::Damaged("it does not begin like one"));
@@ -59,10 +76,10 @@ pub(super) fn unseal<'a>(
         Some(found) if found != version => return Err(Broken::Version(found)),
         Some(_) => {}
     }
-    if bytes.len() != SEALED_BYTES {
+    if bytes.len() != len {
         return Err(Broken::Damaged("it is cut short, or something was added"));
     }
-    let (checked, checksum) = bytes.split_at(CHECKED);
+    let (checked, checksum) = bytes.split_at(len - CHECKSUM_BYTES);
     if Digest::of(checked).0 != checksum {
         return Err(Broken::Damaged("its checksum is wrong"));
     }

@@ -8,7 +8,7 @@
 //! Loading writes both anew: what counts from here on must not be lost with one of them later,
 //! nor with a power cut before the system has written what a killed process had given it.
 //!
-//! Each copy is 512 bytes, integers little-endian:
+//! Each copy is 1024 bytes, integers little-endian:
 //!
 //! ```text
 //! offset  bytes  field
@@ -18,9 +18,10 @@
 //!     11      5  0
 //!     16      8  number of the save, from 1
 //!     24     72  the record of the epoch that it is in, or zeros
-//!     96     72  the record that it has asked for, or zeros
-//!    168    328  0
-//!    496     16  XXH3-128 of everything before
+//!     96     72  the oldest record that was asked for without an answer, or zeros
+//!    168    504  seven more, those that are there first
+//!    672    336  0
+//!   1008     16  XXH3-128 of everything before
 //! ```
 //!
 //! A record's 72 bytes are laid out in `docs/checkpoint.md`. A field that is added goes where the
@@ -28,14 +29,18 @@
 
 use std::io;
 
+use crate::limits::OPEN_REQUESTS;
 use crate::proto::io::Membership;
-use crate::store::fields::{Broken, Fields, SEALED_BYTES, begin, put_record, seal, unseal};
+use crate::store::fields::{Broken, Fields, begin, put_record, seal_to, unseal_from};
 use crate::store::files::{Directory, File};
 
 const MAGIC: &[u8; 8] = b"LKSTMEMB";
 
 /// The version of the format.
 pub const VERSION: u16 = 1;
+
+/// Length of a copy: two sectors. One that a power cut tears is seen by its checksum.
+const COPY_BYTES: usize = 1024;
 
 /// The two copies.
 pub const NAMES: [&str; 2] = ["membership.0", "membership.1"];
@@ -188,8 +193,8 @@ fn open_both(dir: &dyn Directory) -> Result<[Box<dyn File>; 2], MembershipError>
     dir.sync().map_err(failed_to("sync the directory of", 0))?;
     for (slot, file) in files.iter().enumerate() {
         let len = file.len().map_err(failed_to("measure", slot))?;
-        if len > SEALED_BYTES as u64 {
-            file.set_len(SEALED_BYTES as u64).map_err(failed_to("cut", slot))?;
+        if len > COPY_BYTES as u64 {
+            file.set_len(COPY_BYTES as u64).map_err(failed_to("cut", slot))?;
         }
     }
     Ok(files)
@@ -206,7 +211,7 @@ fn read_copy(dir: &dyn Directory, slot: usize) -> Result<Copy, MembershipError> 
         return Ok(Copy::Absent);
     }
     // Enough to see that it is too long.
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(SEALED_BYTES + 1)];
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(COPY_BYTES + 1)];
     match file.read_exact_at(&mut bytes, 0) {
         Ok(()) => {}
         // The disk has it, and cannot give it: as good as damaged, as long as the other is right.
@@ -225,12 +230,15 @@ fn encode(slot: usize, number: u64, membership: &Membership) -> Vec<u8> {
     out.extend_from_slice(&number.to_le_bytes());
     let Membership { record, asked } = membership;
     put_record(&mut out, record.as_ref());
-    put_record(&mut out, asked.as_ref());
-    seal(out)
+    // The oldest go where there are too many: they have long arrived or been lost.
+    let surplus = asked.len().saturating_sub(OPEN_REQUESTS);
+    let mut asked = asked[surplus..].iter();
+    (0..OPEN_REQUESTS).for_each(|_| put_record(&mut out, asked.next()));
+    seal_to(out, COPY_BYTES)
 }
 
 fn decode(bytes: &[u8], slot: usize) -> Result<(u64, Membership), Broken> {
-    let fields = unseal(bytes, MAGIC, VERSION)?;
+    let fields = unseal_from(bytes, MAGIC, VERSION, COPY_BYTES)?;
     take(fields, slot).ok_or(Broken::Damaged("its fields contradict each other"))
 }
 
@@ -238,8 +246,17 @@ fn take(mut fields: Fields<'_>, slot: usize) -> Option<(u64, Membership)> {
     let own = usize::from(fields.u8()?) == slot;
     fields.zeros(5)?;
     let number = fields.u64().filter(|number| own && (1..u64::MAX).contains(number))?;
-    let membership = Membership { record: fields.record()?, asked: fields.record()? };
+    let record = fields.record()?;
+    let mut slots = Vec::with_capacity(OPEN_REQUESTS);
+    for _ in 0..OPEN_REQUESTS {
+        slots.push(fields.record()?);
+    }
     fields.end()?;
+    let asked: Vec<_> = slots.iter().flatten().copied().collect();
+    if slots.iter().take(asked.len()).any(Option::is_none) {
+        return None;
+    }
+    let membership = Membership { record, asked };
     Some((number, membership))
 }
 

@@ -70,6 +70,7 @@ fn put_history(out: &mut Vec<u8>, history: &History) {
     out.extend_from_slice(&history.chain.0);
     out.extend_from_slice(&history.time.0.to_le_bytes());
     out.extend_from_slice(&history.epoch.0.to_le_bytes());
+    out.extend_from_slice(&history.began.0.to_le_bytes());
     out.extend_from_slice(&(history.sequencer.slot() as u64).to_le_bytes());
     for number in history.ordered {
         out.extend_from_slice(&number.0.to_le_bytes());
@@ -83,7 +84,8 @@ fn take(mut fields: Fields<'_>) -> Option<Header> {
     let (pair, configuration) = (fields.pair()?, fields.digest()?);
     let history = take_history(&mut fields)?;
     let outputs = fields.digest()?;
-    if name > NAME_BYTES || history.index.0 == u64::MAX {
+    let sound = history.began <= history.index && history.index.0 < u64::MAX;
+    if name > NAME_BYTES || !sound {
         return None;
     }
     let name = str::from_utf8(fields.take(name)?).ok()?.to_owned();
@@ -97,6 +99,7 @@ fn take_history(fields: &mut Fields<'_>) -> Option<History> {
         chain: fields.digest()?,
         time: fields.time()?,
         epoch: Epoch(fields.u64()?),
+        began: fields.index()?,
         sequencer: {
             let place = fields.place()?;
             fields.zeros(7)?;

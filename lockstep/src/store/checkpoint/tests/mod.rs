@@ -35,6 +35,7 @@ fn header() -> Header {
         time: LogTime(1_000),
         epoch: Epoch(5),
         record: Some(record),
+        began: Index(1),
         sequencer: Place::B,
         ordered: [OriginNumber(3), OriginNumber(4)],
     };
