@@ -157,7 +157,7 @@ fn last_batch(newest: &Segment, name: &str, file: &dyn File) -> Result<Option<Sp
 
 impl Journal {
     /// Everything after this entry is kept.
-    pub(super) fn base(&self) -> (Index, Digest) {
+    pub fn base(&self) -> (Index, Digest) {
         let oldest = self.segments.iter().min_by_key(|segment| segment.first);
         oldest.map_or((Index(0), Digest::ZERO), |segment| (segment.first.prev(), segment.chain()))
     }
