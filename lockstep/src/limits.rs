@@ -19,6 +19,15 @@ pub const REPLY_BYTES: usize = 1 << 20;
 /// checkpoint should stay far below.
 pub const RECORD_BYTES: usize = 1 << 20;
 
+/// Records of a checkpoint are gathered into blocks of about this many bytes, compressed and
+/// checked one by one: large enough to compress well, small enough that a copy of one costs
+/// nothing. A longer record is a block of its own.
+pub const CHECKPOINT_BLOCK_BYTES: usize = 256 << 10;
+
+/// Bytes of a checkpoint that are written before they are synced. The system would gather far
+/// more, and then hold up the journal's syncs while it writes all of it at once.
+pub const CHECKPOINT_SYNC_BYTES: u64 = 8 << 20;
+
 /// Entries are put into one frame until it holds this many bytes; then the next frame begins.
 /// Large enough to amortise a frame, small enough that a late link is noticed between frames.
 pub const BATCH_BYTES: usize = 256 << 10;
@@ -92,6 +101,10 @@ pub const REASON_BYTES: usize = 1024;
 /// dropped; its sender asks again.
 pub const WITNESS_WAITING: usize = 32;
 
+/// Objects of a pair in an object store that serves as its witness. A pair makes a few for every
+/// fault: at one fault an hour these last for years. At one more the store refuses the pair.
+pub const WITNESS_OBJECTS: u64 = 100_000;
+
 /// Connections of one place to the witness: the running process's, and those of its predecessors
 /// that are not known to be dead yet. At one more the oldest is closed.
 pub const WITNESS_CONNECTIONS_PER_PLACE: usize = 4;
@@ -123,6 +136,8 @@ const _: () = {
     assert!(INPUT_BYTES + 4096 < FRAME_BYTES);
     assert!(REPLY_BYTES + 4096 < FRAME_BYTES);
     assert!(BATCH_BYTES + INPUT_BYTES + 4096 < FRAME_BYTES);
+    assert!(CHUNK_BYTES + 4096 < FRAME_BYTES);
+    assert!(CHECKPOINT_BLOCK_BYTES <= RECORD_BYTES);
     assert!(BULK_BYTES < BATCH_BYTES);
     assert!(LINK_FLIGHT_BYTES > BATCH_BYTES + INPUT_BYTES);
     assert!(WINDOW_BYTES_MIN >= INPUT_BYTES + REPLY_BYTES);

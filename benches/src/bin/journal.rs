@@ -4,10 +4,11 @@
 //! cargo run --release -p lockstep-benches --bin journal -- DIRECTORY [COMMITS]
 //! ```
 //!
-//! Three ways take turns, commit by commit, so that whatever else the disk does befalls all:
+//! Four ways take turns, commit by commit, so that whatever else the disk does befalls all:
 //! `journal` (zero-filled segments, turned over so that most are used for the second time or more),
 //! `overwrite` (one block of a zero-filled file, then `fdatasync`: what the disk costs) and
-//! `append` (the same bytes at the end of a growing file, then `fdatasync`).
+//! `append` (the same block at the end of a growing file, then `fdatasync`) and `append-small` (the
+//! same with no more bytes than the entry has, so that a block is filled by many commits).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -23,6 +24,8 @@ use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, 
 use lockstep::store::journal::{BLOCK_BYTES, Identity, Journal, Mark, Options};
 use lockstep::store::os::OsDirectory;
 
+const WAYS: [&str; 4] = ["journal", "overwrite", "append", "append-small"];
+
 const WRONG_USAGE: u8 = 2;
 const PAYLOAD_BYTES: usize = 64;
 /// Short, so that segments turn over many times in a run.
@@ -30,6 +33,9 @@ const SEGMENT_BYTES: u32 = 2 << 20;
 const COMMITS: u64 = 4_000;
 /// Commits before any is counted: until segments are used again.
 const WARM_UP: u64 = 1_500;
+
+/// Longer times count as this long.
+const LONGEST_NANOS: u64 = 60_000_000_000;
 
 type AnyError = Box<dyn std::error::Error>;
 
@@ -59,11 +65,11 @@ fn main() -> ExitCode {
 fn measure(directory: &Path, commits: u64) -> Result<String, AnyError> {
     let place = tempfile::Builder::new().prefix("lockstep-journal-").tempdir_in(directory)?;
     let mut ways = Ways::new(place.path())?;
-    let mut times = [(); 3].map(|()| empty());
+    let mut times = [(); WAYS.len()].map(|()| empty());
     for number in 0..WARM_UP + commits {
         // Each goes first as often as the others.
-        for turn in 0..3 {
-            let way = (number + turn) % 3;
+        for turn in 0..WAYS.len() as u64 {
+            let way = (number + turn) % WAYS.len() as u64;
             let took = ways.commit(way, number)?;
             if number >= WARM_UP {
                 times[way as usize].saturating_record(took.as_nanos() as u64);
@@ -75,13 +81,13 @@ fn measure(directory: &Path, commits: u64) -> Result<String, AnyError> {
 }
 
 fn empty() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits are within what a histogram can do")
+    Histogram::new_with_bounds(1, LONGEST_NANOS, 3).expect("bounds within what a histogram can do")
 }
 
 struct Ways {
     journal: Journal,
     overwritten: File,
-    appended: File,
+    appended: [File; 2],
     block: Vec<u8>,
     small: Vec<u8>,
 }
@@ -98,7 +104,8 @@ impl Ways {
         let make = |name: &str| {
             OpenOptions::new().create_new(true).read(true).write(true).open(place.join(name))
         };
-        let (overwritten, appended) = (make("overwritten")?, make("appended")?);
+        let overwritten = make("overwritten")?;
+        let appended = [make("appended")?, make("appended-small")?];
         overwritten.write_all_at(&vec![0; SEGMENT_BYTES as usize], 0)?;
         overwritten.sync_all()?;
         let (block, small) = (vec![7; BLOCK_BYTES as usize], vec![7; 2 * PAYLOAD_BYTES]);
@@ -120,8 +127,10 @@ impl Ways {
                 self.overwritten.sync_data()?;
             }
             _ => {
-                self.appended.write_all_at(&self.small, number * self.small.len() as u64)?;
-                self.appended.sync_data()?;
+                let bytes = if way == 2 { &self.block } else { &self.small };
+                let file = &self.appended[way as usize - 2];
+                file.write_all_at(bytes, number * bytes.len() as u64)?;
+                file.sync_data()?;
             }
         }
         Ok(began.elapsed())
@@ -129,7 +138,7 @@ impl Ways {
 
     /// What a CoServer does between commits, and is not counted.
     fn tidy(&mut self, number: u64) -> Result<(), AnyError> {
-        if number % 64 == 0 {
+        if number.is_multiple_of(64) {
             self.journal.release_before(Index(number.saturating_sub(64)))?;
             while !self.journal.prepare()? {}
         }
@@ -154,19 +163,19 @@ fn entry(index: u64) -> Entry {
     }
 }
 
-fn report(times: &[Histogram<u64>; 3], commits: u64) -> String {
+fn report(times: &[Histogram<u64>], commits: u64) -> String {
     let mut text = format!(
         "{commits} commits of one entry of {PAYLOAD_BYTES} bytes each, in turns; microseconds, and \
-         as a multiple of the journal's\n\n{:<10} {:>8} {:>6} {:>8} {:>6} {:>8}\n",
+         as a multiple of the journal's\n\n{:<12} {:>8} {:>6} {:>8} {:>6} {:>8}\n",
         "", "p50", "", "p99", "", "max"
     );
     let micros = |nanos: u64| nanos as f64 / 1e3;
     let at = |way: &Histogram<u64>, quantile| micros(way.value_at_quantile(quantile));
     let reference = (at(&times[0], 0.5), at(&times[0], 0.99));
-    for (name, way) in ["journal", "overwrite", "append"].into_iter().zip(times) {
+    for (name, way) in WAYS.into_iter().zip(times) {
         let (half, most) = (at(way, 0.5), at(way, 0.99));
         text += &format!(
-            "{name:<10} {half:>8.0} {:>6.2} {most:>8.0} {:>6.2} {:>8.0}\n",
+            "{name:<12} {half:>8.0} {:>6.2} {most:>8.0} {:>6.2} {:>8.0}\n",
             half / reference.0,
             most / reference.1,
             micros(way.max()),

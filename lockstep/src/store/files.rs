@@ -44,6 +44,17 @@ pub trait Directory: Send + 'static {
     /// Those of the system. Then nothing is known about any of them.
     fn sync(&self) -> io::Result<()>;
 
+    /// A number that stays with this file for as long as it exists, also when it is renamed,
+    /// written to or the machine restarted, and that a copy of it does not have. `None` where
+    /// there is no such number.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`], or others of the system.
+    fn mark(&self, name: &str) -> io::Result<Option<u64>> {
+        let _ = name;
+        Ok(None)
+    }
+
     /// Another handle on the same directory, for a thread of its own.
     fn share(&self) -> Box<dyn Directory>;
 }

@@ -64,6 +64,14 @@ impl MemoryDirectory {
         Self(Arc::new(Mutex::new(self.disk().crash(choose))))
     }
 
+    /// The same files in another directory, as a backup has them: their
+    /// [marks](Directory::mark) are other ones.
+    #[must_use]
+    #[expect(clippy::disallowed_types, reason = "a directory is shared between threads")]
+    pub fn copy(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.disk().copy())))
+    }
+
     /// Has an operation to come fail. Several may be set.
     pub fn inject(&self, fault: Fault) {
         self.disk().faults.inject(fault);
@@ -128,6 +136,10 @@ impl Directory for MemoryDirectory {
 
     fn sync(&self) -> io::Result<()> {
         self.disk().sync_names()
+    }
+
+    fn mark(&self, name: &str) -> io::Result<Option<u64>> {
+        self.disk().mark(name).map(Some)
     }
 
     fn share(&self) -> Box<dyn Directory> {

@@ -4,8 +4,14 @@
 //! same code runs over the operating system's files, over the simulator's faulty disk and over
 //! bytes drawn by a fuzzer.
 
+pub mod checkpoint;
+mod fields;
 pub mod files;
+pub mod home;
 pub mod journal;
+pub mod membership;
 pub mod memory;
 #[cfg(feature = "runtime")]
 pub mod os;
+#[cfg(test)]
+mod scratch;

@@ -2,10 +2,12 @@
 
 use std::fs::{self, File as SystemFile, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
+use crate::digest::{Digest, Hasher};
 use crate::store::files::{Directory, File};
 
 /// Only its owner may read what a service was told.
@@ -78,6 +80,22 @@ impl Directory for OsDirectory {
         self.0.handle.sync_all()
     }
 
+    /// From the inode's number and, where the file system keeps it, the time of its making: a
+    /// number is used again once its file is gone. Not from the device's number, which may be
+    /// another one after every start of the machine.
+    fn mark(&self, name: &str) -> io::Result<Option<u64>> {
+        let metadata = fs::symlink_metadata(self.0.path.join(name))?;
+        let made = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let mut hasher = Hasher::after(Digest::ZERO);
+        hasher.number(metadata.ino());
+        if let Some(made) = made {
+            hasher.number(made.as_secs()).number(made.subsec_nanos().into());
+        }
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&hasher.finish().0[..8]);
+        Ok(Some(u64::from_le_bytes(mark)))
+    }
+
     fn share(&self) -> Box<dyn Directory> {
         Box::new(self.clone())
     }
@@ -136,6 +154,25 @@ mod tests {
         assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
         directory.remove("two").unwrap();
         assert!(directory.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_mark_stays_with_its_file_and_not_with_a_copy_of_it() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = OsDirectory::open(place.path()).unwrap();
+        let file = directory.create("one").unwrap();
+        let mark = directory.mark("one").unwrap();
+        assert!(mark.is_some());
+        file.write_all_at(b"bytes", 0).unwrap();
+        directory.rename("one", "two").unwrap();
+        assert_eq!(directory.mark("two").unwrap(), mark);
+        fs::copy(place.path().join("two"), place.path().join("one")).unwrap();
+        assert_ne!(directory.mark("one").unwrap(), mark);
+        // As a restored backup has it: the same names, made anew.
+        directory.remove("two").unwrap();
+        directory.rename("one", "two").unwrap();
+        assert_ne!(directory.mark("two").unwrap(), mark);
+        assert_eq!(directory.mark("one").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -5,24 +5,23 @@
 //! too large to stand in it; then the service's own records, up to the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::header::Header;
 use super::records::{Summer, Writer, expect, invalid};
 use super::session_records::{restore_sessions, write_session};
-use super::sessions::Session;
+use super::sessions::Table;
 use super::{Unit, UnitConfig, panic_message};
 use crate::digest::Digest;
-use crate::ids::{Index, SessionId};
+use crate::ids::Index;
 use crate::machine::{Freeze, RecordSink, RecordSource, RestoreError, SinkError, StateMachine};
 
 /// A consistent view of a unit. It may be written out on another thread while the unit goes on.
 #[derive(Debug)]
 pub struct FrozenUnit<F> {
     header: Header,
-    sessions: Vec<(SessionId, Arc<Session>)>,
+    sessions: Table,
     service: F,
 }
 
@@ -33,8 +32,7 @@ impl<S: StateMachine> Unit<S> {
     /// If a step has panicked: the service's state is nothing to go on from.
     pub fn freeze(&self) -> FrozenUnit<S::Frozen> {
         assert!(!self.panicked, "a unit whose service panicked is not frozen");
-        let sessions: Vec<_> =
-            self.sessions.iter().map(|(id, session)| (id, Arc::clone(session))).collect();
+        let sessions = self.sessions.freeze();
         let header = Header {
             index: self.index,
             now: self.now,
@@ -48,19 +46,32 @@ impl<S: StateMachine> Unit<S> {
 
     /// A unit as a frozen view wrote it, around a fresh service.
     ///
+    /// # Errors
+    /// As for [`reload`](Self::reload).
+    pub fn restore(
+        service: S,
+        config: UnitConfig,
+        source: &mut dyn RecordSource,
+    ) -> Result<Self, RestoreError> {
+        let mut unit = Self::with_config(service, config);
+        unit.reload(source)?;
+        Ok(unit)
+    }
+
+    /// Takes the place of the unit's state, whatever that was, by one that a frozen view wrote.
+    ///
     /// Nothing in the records is taken on trust. A panic of the service over them is an error
     /// like any other.
     ///
     /// # Errors
-    /// If the records are no frozen unit within the bounds of `config`, or the service refuses
-    /// its part, or leaves some of it unread.
-    pub fn restore(
-        mut service: S,
-        config: UnitConfig,
-        source: &mut dyn RecordSource,
-    ) -> Result<Self, RestoreError> {
+    /// If the records are no frozen unit within the bounds of the unit's configuration, or the
+    /// service refuses its part, or leaves some of it unread. The unit then counts as one whose
+    /// service panicked, until it is reloaded from something else.
+    pub fn reload(&mut self, source: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        self.panicked = true;
         let header = Header::decode(&expect(source, "header")?)?;
-        let sessions = restore_sessions(&header, config, source)?;
+        self.sessions = restore_sessions(&header, self.sessions.config().clone(), source)?;
+        let service = &mut self.service;
         catch_unwind(AssertUnwindSafe(|| service.restore(source))).unwrap_or_else(|payload| {
             let why = format!("restoring it panicked: {}", panic_message(payload));
             Err(invalid("service", why))
@@ -68,16 +79,13 @@ impl<S: StateMachine> Unit<S> {
         if source.record()?.is_some() {
             return Err(invalid("service", "it left records of its own unread".into()));
         }
-        Ok(Self {
-            service,
-            sessions,
-            members: header.members,
-            index: header.index,
-            now: header.now,
-            wakeup: header.wakeup,
-            digest: header.digest,
-            panicked: false,
-        })
+        self.members = header.members;
+        self.index = header.index;
+        self.now = header.now;
+        self.wakeup = header.wakeup;
+        self.digest = header.digest;
+        self.panicked = false;
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imbl::OrdMap;
 
 use super::UnitConfig;
 use crate::ids::{LogTime, Nonce, RequestNumber, SessionId};
@@ -82,12 +83,16 @@ pub(super) enum Admission {
     Answer(Answer),
 }
 
-/// All open sessions. Each is behind an `Arc`, so that a frozen view costs a pointer per
-/// session, and one more copy of a session only when it is used while the view lives.
+/// The open sessions, as a persistent map: a frozen view shares it, which costs the same however
+/// many there are. A session, and the few nodes above it, are copied when it is used for the first
+/// time while the view lives.
+pub(super) type Table = OrdMap<SessionId, Arc<Session>>;
+
+/// All open sessions.
 #[derive(Debug)]
 pub(super) struct Sessions {
     config: UnitConfig,
-    open: BTreeMap<SessionId, Arc<Session>>,
+    open: Table,
     tokens: BTreeMap<Nonce, SessionId>,
     /// The sessions by their last entry: those to expire come first.
     idle: BTreeSet<(LogTime, SessionId)>,
@@ -99,7 +104,7 @@ impl Sessions {
     pub(super) fn new(config: UnitConfig) -> Self {
         Self {
             config,
-            open: BTreeMap::new(),
+            open: Table::new(),
             tokens: BTreeMap::new(),
             idle: BTreeSet::new(),
             bytes: 0,
@@ -119,15 +124,16 @@ impl Sessions {
         self.bytes
     }
 
-    /// Every session in the order of ids.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Arc<Session>)> {
-        self.open.iter().map(|(id, session)| (*id, session))
+    /// Every session, as it is now.
+    pub(super) fn freeze(&self) -> Table {
+        self.open.clone()
     }
 
     /// Opens session `id`, unless the token has one: a client that asks twice has one session.
     pub(super) fn open(&mut self, token: Nonce, id: SessionId, now: LogTime) -> Opening {
         if let Some(&known) = self.tokens.get(&token) {
-            self.touch(known, now);
+            let session = self.open.get_mut(&known).expect("a token's session is open");
+            touch(&mut self.idle, session, known, now);
             return Opening::Again(known);
         }
         if self.open.len() >= self.config.sessions {
@@ -167,10 +173,10 @@ impl Sessions {
         lowest: RequestNumber,
         now: LogTime,
     ) -> Admission {
-        if self.open.get(&id).is_none_or(|session| session.token != token) {
+        let Some(session) = self.open.get_mut(&id).filter(|session| session.token == token) else {
             return Admission::Answer(Err(Refusal::UnknownSession));
-        }
-        let session = self.touch(id, now);
+        };
+        let session = touch(&mut self.idle, session, id, now);
         // The request itself is unanswered, and so is whatever was never asked.
         let freed = session.drop_below(lowest.min(number));
         let verdict = judge(session, number);
@@ -225,15 +231,20 @@ impl Sessions {
             self.bytes -= session.bytes;
         }
     }
+}
 
-    fn touch(&mut self, id: SessionId, now: LogTime) -> &mut Session {
-        let session = self.open.get_mut(&id).expect("only an open session is touched");
-        let session = Arc::make_mut(session);
-        self.idle.remove(&(session.last, id));
-        self.idle.insert((now, id));
-        session.last = now;
-        session
-    }
+/// Notes that a session's client is alive.
+fn touch<'a>(
+    idle: &mut BTreeSet<(LogTime, SessionId)>,
+    session: &'a mut Arc<Session>,
+    id: SessionId,
+    now: LogTime,
+) -> &'a mut Session {
+    let session = Arc::make_mut(session);
+    idle.remove(&(session.last, id));
+    idle.insert((now, id));
+    session.last = now;
+    session
 }
 
 /// What a request comes to by its number alone.

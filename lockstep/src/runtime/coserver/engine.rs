@@ -50,6 +50,8 @@ pub(super) struct Engine<S: StateMachine> {
 
 /// What the loop waited for.
 enum Wake {
+    /// A store that is the witness.
+    Witness(Input),
     Network(NetworkEvent),
     Device(DeviceId, Bytes),
     Request(Request),
@@ -112,6 +114,9 @@ impl<S: StateMachine> Engine<S> {
             if let Poll::Ready(event) = self.wires.network().poll_next(cx) {
                 return Poll::Ready(Wake::Network(event));
             }
+            if let Poll::Ready(input) = self.wires.poll_objects(cx) {
+                return Poll::Ready(Wake::Witness(input));
+            }
             if self.sleep.as_mut().poll(cx).is_ready() {
                 self.sleep_until = None;
                 return Poll::Ready(Wake::Timer);
@@ -130,6 +135,7 @@ impl<S: StateMachine> Engine<S> {
             }
             Wake::Device(device, bytes) => self.handle(Input::Device { device, bytes }),
             Wake::Executed(executed) => self.handle(Input::Executed(executed)),
+            Wake::Witness(input) => self.handle(input),
             Wake::Timer => self.handle(Input::Timeout),
             Wake::Request(Request::Status(answer)) => {
                 let _ = answer.send(self.replica.status());
@@ -138,6 +144,7 @@ impl<S: StateMachine> Engine<S> {
                 let _ = answer.send(Box::new(self.metrics.snapshot(self.wires.clients())));
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
+            Wake::Request(Request::Repinned) => self.wires.close_unpinned(),
         }
     }
 

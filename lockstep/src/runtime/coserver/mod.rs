@@ -47,6 +47,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::entropy::{self, NoEntropy};
 use crate::runtime::quic::BindError;
 use crate::runtime::tls::Credentials;
+use crate::runtime::witness::ObjectStoreError;
 use crate::unit;
 use crate::wire::frames::{Environment, Versions};
 use crate::wire::header;
@@ -54,7 +55,7 @@ use crate::wire::header;
 pub use executor::ExecutorError;
 pub use handle::{Handle, Unanswered};
 pub use metrics::{Counters, MetricsSnapshot};
-pub use settings::{Execution, LinkAddresses, Settings, SettingsError};
+pub use settings::{Execution, LinkAddresses, Settings, SettingsError, WitnessAddress};
 
 use engine::Engine;
 use executor::Executor;
@@ -74,6 +75,9 @@ pub enum StartupError {
     /// A port.
     #[error("a port cannot be opened")]
     Bind(#[from] BindError),
+    /// The store that is its witness.
+    #[error(transparent)]
+    Store(#[from] ObjectStoreError),
     /// A device.
     #[error(transparent)]
     Device(#[from] StartError),

@@ -146,6 +146,8 @@ pub(super) struct Disk {
     name_changes: Vec<NameChange>,
     files: BTreeMap<FileId, Contents>,
     next: u64,
+    /// How often it was copied from another one.
+    copies: u64,
     pub(super) faults: Faults,
 }
 
@@ -295,8 +297,22 @@ impl Disk {
             name_changes: Vec::new(),
             files,
             next: self.next,
+            copies: self.copies,
             faults: Faults::default(),
         }
+    }
+
+    /// What reads see, as a backup has it.
+    pub(super) fn copy(&self) -> Self {
+        let mut copy = self.crash(&mut |bound| bound - 1);
+        copy.copies += 1;
+        copy
+    }
+
+    /// Differs from file to file, and from copy to copy.
+    pub(super) fn mark(&mut self, name: &str) -> io::Result<u64> {
+        self.faults.pass(Operation::Open)?;
+        Ok(self.find(name)?.0 ^ self.copies << 32)
     }
 }
 

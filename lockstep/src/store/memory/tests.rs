@@ -100,3 +100,19 @@ fn a_seed_gives_the_same_choices_every_time() {
     assert_eq!(draw(3), draw(3));
     assert_ne!(draw(3), draw(4));
 }
+
+#[test]
+fn a_copy_has_the_files_and_other_marks() {
+    let directory = MemoryDirectory::new();
+    let file = directory.create("one").unwrap();
+    file.write_all_at(b"not synced", 0).unwrap();
+    directory.put("two", b"bytes");
+    let marks = ["one", "two"].map(|name| directory.mark(name).unwrap());
+    assert_ne!(marks[0], marks[1]);
+    let copy = directory.copy();
+    for (name, mark) in ["one", "two"].into_iter().zip(marks) {
+        assert_eq!(copy.contents(name), directory.contents(name));
+        assert_ne!(copy.mark(name).unwrap(), mark);
+        assert_eq!(directory.crash(&mut |bound| bound - 1).mark(name).unwrap(), mark);
+    }
+}

@@ -1,0 +1,245 @@
+//! Whose a data directory is: the file `home`.
+//!
+//! A directory belongs to one place of one pair, and to the files that were made in it: one that
+//! was copied, or restored from a copy, holds an old state as if it were the present one, and
+//! would take part with it. Such a copy is told by the file's [mark](Directory::mark), which it
+//! lacks. A whole file system that is put back, or a virtual machine's disk, keeps its marks; that
+//! is for the witness to see, whose record is then later than the one on disk.
+//!
+//! The file is 512 bytes, integers little-endian:
+//!
+//! ```text
+//! offset  bytes  field
+//!      0      8  magic, "LKSTHOME"
+//!      8      2  version of the directory's format: 1
+//!     10      1  place: 0 for a, 1 for b
+//!     11      1  1 if the file has a mark, else 0
+//!     12      4  0
+//!     16     16  pair
+//!     32      8  the file's mark, 0 if it has none
+//!     40    456  0
+//!    496     16  XXH3-128 of everything before
+//! ```
+
+use std::io;
+
+use crate::ids::{PairId, Place};
+use crate::store::fields::{Broken, Fields, SEALED_BYTES, begin, seal, unseal};
+use crate::store::files::Directory;
+use crate::store::{checkpoint, membership};
+
+const MAGIC: &[u8; 8] = b"LKSTHOME";
+
+/// The version of the directory's format: which files there are, and what they mean together.
+pub const VERSION: u16 = 1;
+
+/// The file's name.
+pub const NAME: &str = "home";
+
+/// The file before it is whole.
+const UNFINISHED: &str = "home.new";
+
+/// How the names of a journal's files begin.
+const JOURNAL: &str = "journal-";
+
+/// What to do about a directory that cannot be used.
+const ANEW: &str = "To start anew, move its files away (`mkdir old && mv home membership.* \
+    journal-* checkpoint-* old/`) and start the CoServer again: it joins the other one and takes \
+    its state. Entries that only this directory holds are lost, so do it only while the other \
+    CoServer serves, or if nothing better is left";
+
+/// A directory that this CoServer may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home {
+    /// The pair.
+    pub pair: PairId,
+    /// The place in it.
+    pub place: Place,
+    /// The file's mark, where files have one.
+    mark: Option<u64>,
+}
+
+/// A directory that this CoServer must not use.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The disk failed.
+    #[error("failed to {action} `{name}`")]
+    Io {
+        /// At what.
+        action: &'static str,
+        /// On which file.
+        name: &'static str,
+        /// How.
+        source: io::Error,
+    },
+    /// It belongs to another pair.
+    #[error(
+        "the directory belongs to pair {found}, not to {}: correct `directory` or `pair` in the \
+         configuration", .ours
+    )]
+    OtherPair {
+        /// Whose it is.
+        found: PairId,
+        /// The configured one.
+        ours: PairId,
+    },
+    /// It belongs to the other place.
+    #[error(
+        "the directory belongs to place {found}, not to {ours}: correct `directory` or `place` in \
+         the configuration; if the machines' disks were swapped, swap them back"
+    )]
+    OtherPlace {
+        /// Whose it is.
+        found: Place,
+        /// The configured one.
+        ours: Place,
+    },
+    /// It was copied, or restored from a copy.
+    #[error(
+        "the directory is a copy of the one that this CoServer wrote to, so it may lack what was \
+         acknowledged since. {ANEW}"
+    )]
+    Copied,
+    /// It was written by another version.
+    #[error(
+        "the directory is of format {found}, this program uses format {VERSION}: start the \
+         version that wrote it. {ANEW}"
+    )]
+    Version {
+        /// Its version.
+        found: u16,
+    },
+    /// The file is damaged.
+    #[error("`home` is damaged: {what}. {ANEW}")]
+    Damaged {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// There are other files, and no `home`.
+    #[error("`home` is missing, and `{name}` is there. {ANEW}")]
+    Missing {
+        /// One of the other files.
+        name: String,
+    },
+    /// There is one already.
+    #[error("the directory has an owner already")]
+    Exists,
+}
+
+impl Home {
+    /// Checks whose the directory is; `None` if nobody's yet, and there is nothing in it that a
+    /// CoServer has written.
+    ///
+    /// # Errors
+    /// [`HomeError`]: it is not to be used, or the disk failed.
+    pub fn open(
+        dir: &dyn Directory,
+        pair: PairId,
+        place: Place,
+    ) -> Result<Option<Self>, HomeError> {
+        let file = match dir.open(NAME) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return no_home(dir).map(|()| None);
+            }
+            Err(error) => return Err(failed_to("open", NAME)(error)),
+        };
+        let len = file.len().map_err(failed_to("measure", NAME))?;
+        // Enough to see that it is too long.
+        let len = usize::try_from(len).unwrap_or(usize::MAX).min(SEALED_BYTES + 1);
+        let mut bytes = vec![0; len];
+        file.read_exact_at(&mut bytes, 0).map_err(failed_to("read", NAME))?;
+        let home = decode(&bytes).map_err(|broken| match broken {
+            Broken::Version(found) => HomeError::Version { found },
+            Broken::Damaged(what) => HomeError::Damaged { what },
+        })?;
+        home.check(pair, place)?;
+        if home.mark != dir.mark(NAME).map_err(failed_to("look at", NAME))? {
+            return Err(HomeError::Copied);
+        }
+        // A predecessor may have died between renaming and syncing.
+        dir.sync().map_err(failed_to("sync the directory of", NAME))?;
+        Ok(Some(home))
+    }
+
+    fn check(&self, pair: PairId, place: Place) -> Result<(), HomeError> {
+        if self.pair != pair {
+            return Err(HomeError::OtherPair { found: self.pair, ours: pair });
+        }
+        if self.place != place {
+            return Err(HomeError::OtherPlace { found: self.place, ours: place });
+        }
+        Ok(())
+    }
+
+    /// Makes a directory that is nobody's this one's. It is only once this returns.
+    ///
+    /// # Errors
+    /// [`HomeError::Exists`], [`HomeError::Missing`], [`HomeError::Io`].
+    pub fn create(dir: &dyn Directory, pair: PairId, place: Place) -> Result<Self, HomeError> {
+        match dir.open(NAME) {
+            Ok(_) => return Err(HomeError::Exists),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => no_home(dir)?,
+            Err(error) => return Err(failed_to("open", NAME)(error)),
+        }
+        match dir.remove(UNFINISHED) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed_to("remove", UNFINISHED)(error));
+            }
+            _ => {}
+        }
+        let file = dir.create(UNFINISHED).map_err(failed_to("create", UNFINISHED))?;
+        let mark = dir.mark(UNFINISHED).map_err(failed_to("look at", UNFINISHED))?;
+        let home = Self { pair, place, mark };
+        file.write_all_at(&encode(&home), 0).map_err(failed_to("write", UNFINISHED))?;
+        file.sync().map_err(failed_to("sync", UNFINISHED))?;
+        dir.rename(UNFINISHED, NAME).map_err(failed_to("rename", UNFINISHED))?;
+        dir.sync().map_err(failed_to("sync the directory of", NAME))?;
+        Ok(home)
+    }
+}
+
+/// Without `home` there must be nothing else either: it comes before everything.
+fn no_home(dir: &dyn Directory) -> Result<(), HomeError> {
+    let names = dir.list().map_err(failed_to("list the directory of", NAME))?;
+    let ours = |name: &String| {
+        membership::NAMES.contains(&name.as_str())
+            || checkpoint::is_name(name)
+            || name.starts_with(JOURNAL)
+    };
+    names.into_iter().find(ours).map_or(Ok(()), |name| Err(HomeError::Missing { name }))
+}
+
+fn encode(home: &Home) -> Vec<u8> {
+    let mut out = begin(MAGIC, VERSION);
+    out.extend_from_slice(&[home.place.slot() as u8, u8::from(home.mark.is_some()), 0, 0, 0, 0]);
+    out.extend_from_slice(&home.pair.0);
+    out.extend_from_slice(&home.mark.unwrap_or(0).to_le_bytes());
+    seal(out)
+}
+
+fn decode(bytes: &[u8]) -> Result<Home, Broken> {
+    let fields = unseal(bytes, MAGIC, VERSION)?;
+    take(fields).ok_or(Broken::Damaged("its fields contradict each other"))
+}
+
+fn take(mut fields: Fields<'_>) -> Option<Home> {
+    let (place, marked) = (fields.place()?, fields.u8()?);
+    fields.zeros(4)?;
+    let (pair, mark) = (fields.pair()?, fields.u64()?);
+    fields.end()?;
+    let mark = match (marked, mark) {
+        (0, 0) => None,
+        (1, mark) => Some(mark),
+        _ => return None,
+    };
+    Some(Home { pair, place, mark })
+}
+
+fn failed_to(action: &'static str, name: &'static str) -> impl FnOnce(io::Error) -> HomeError {
+    move |source| HomeError::Io { action, name, source }
+}
+
+#[cfg(test)]
+#[path = "home_tests.rs"]
+mod tests;

@@ -1,0 +1,144 @@
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use super::*;
+use crate::ids::Index;
+use crate::store::scratch::{Fault, Loss, Scratch, wrong};
+
+const PAIR: PairId = PairId([7; 16]);
+
+fn open(dir: &dyn Directory) -> Result<Option<Home>, HomeError> {
+    Home::open(dir, PAIR, Place::A)
+}
+
+fn made() -> Scratch {
+    let dir = Scratch::new();
+    Home::create(&dir, PAIR, Place::A).unwrap();
+    dir
+}
+
+#[test]
+fn an_empty_directory_is_nobodys_until_it_is_made_somebodys() {
+    let dir = Scratch::new();
+    assert_eq!(open(&dir).unwrap(), None);
+    dir.put("lock", b"");
+    dir.put("notes.txt", b"an operator's own");
+    assert_eq!(open(&dir).unwrap(), None);
+    let home = Home::create(&dir, PAIR, Place::A).unwrap();
+    assert_eq!(open(&dir).unwrap(), Some(home));
+    assert_eq!(open(&dir.after_crash(Loss::All)).unwrap(), Some(home));
+    assert!(matches!(Home::create(&dir, PAIR, Place::A), Err(HomeError::Exists)));
+}
+
+#[test]
+fn anothers_directory_is_refused() {
+    let dir = made();
+    let other = Home::open(&dir, PairId([8; 16]), Place::A).unwrap_err();
+    assert!(matches!(other, HomeError::OtherPair { found: PAIR, .. }), "{other}");
+    let other = Home::open(&dir, PAIR, Place::B).unwrap_err();
+    assert!(matches!(other, HomeError::OtherPlace { found: Place::A, .. }), "{other}");
+}
+
+#[test]
+fn a_copied_directory_is_refused_and_says_what_to_do() {
+    let error = open(&made().copy()).unwrap_err();
+    assert!(matches!(error, HomeError::Copied), "{error}");
+    assert!(error.to_string().contains("mv home"), "{error}");
+}
+
+#[test]
+fn a_home_that_had_no_mark_is_refused_where_there_are_marks() {
+    let dir = made();
+    dir.put(NAME, &encode(&Home { pair: PAIR, place: Place::A, mark: None }));
+    assert!(matches!(open(&dir), Err(HomeError::Copied)));
+}
+
+#[test]
+fn files_without_a_home_are_refused() {
+    for name in ["journal-1", "membership.1", &checkpoint::file_name(Index(3))] {
+        let dir = Scratch::new();
+        dir.put(name, b"x");
+        assert!(matches!(open(&dir), Err(HomeError::Missing { name: named }) if named == name));
+        let error = Home::create(&dir, PAIR, Place::A).unwrap_err();
+        assert!(matches!(error, HomeError::Missing { .. }), "{error}");
+    }
+}
+
+#[test]
+fn a_crash_anywhere_in_making_it_leaves_it_made_or_nobodys() {
+    for operation in 1.. {
+        let dir = Scratch::new();
+        dir.fail_at(operation, Fault::Crash);
+        let done = Home::create(&dir, PAIR, Place::A);
+        if !dir.struck() {
+            done.unwrap();
+            break;
+        }
+        for loss in Loss::all() {
+            let found = dir.after_crash(loss);
+            match open(&found).unwrap() {
+                Some(_) => {}
+                None => {
+                    assert!(done.is_err(), "{operation} {loss:?}");
+                    Home::create(&found, PAIR, Place::A).unwrap();
+                    open(&found).unwrap().unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_failing_operation_is_reported() {
+    for (kind, making) in [(ErrorKind::StorageFull, true), (ErrorKind::Other, false)] {
+        for operation in 1.. {
+            let dir = if making { Scratch::new() } else { made() };
+            dir.fail_at(operation, Fault::Error(kind));
+            let done =
+                if making { Home::create(&dir, PAIR, Place::A).map(Some) } else { open(&dir) };
+            if !dir.struck() {
+                done.unwrap();
+                break;
+            }
+            assert!(matches!(done, Err(HomeError::Io { .. })), "{operation}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_byte_anywhere_is_noticed() {
+    let bytes = made().bytes(NAME).unwrap();
+    for other in wrong(&bytes) {
+        let dir = made();
+        dir.put(NAME, &other);
+        let error = open(&dir).unwrap_err();
+        let named = matches!(error, HomeError::Damaged { .. } | HomeError::Version { .. });
+        assert!(named, "{error}");
+    }
+}
+
+#[test]
+fn another_version_is_named() {
+    let dir = made();
+    let mut bytes = dir.bytes(NAME).unwrap();
+    bytes[8] = 9;
+    dir.put(NAME, &bytes);
+    assert!(matches!(open(&dir), Err(HomeError::Version { found: 9 })));
+}
+
+#[test]
+fn the_fixture_of_this_version_is_read() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/home-v1").join(NAME);
+    let home = Home { pair: PAIR, place: Place::A, mark: Some(0x1122_3344_5566_7788) };
+    let kept = std::fs::read(&path).unwrap_or_else(|_| {
+        // Only where there is none: a file that was released is never replaced.
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, encode(&home)).unwrap();
+        panic!("{} was missing and has been written: commit it", path.display())
+    });
+    assert_eq!(kept, encode(&home), "it is written otherwise: raise the version");
+    assert_eq!(decode(&kept), Ok(home));
+    let dir = Scratch::new();
+    dir.put(NAME, &kept);
+    assert!(matches!(open(&dir), Err(HomeError::Copied)), "its mark is another file's");
+}
