@@ -254,7 +254,12 @@ impl Replica {
         } else if !self.is_heard() && now.since(guest.since) >= self.config.silence {
             // Its links have had the time to come up.
             Some(FallBack::Silent)
-        } else if now.since(self.peer_advanced) >= self.config.slow_limit && !self.has_room() {
+        } else if self.progress.halted && !self.log.panicked() {
+            Some(FallBack::Diverged)
+        } else if now.since(self.peer_advanced) >= self.config.slow_limit
+            && (self.unadmitted || !self.has_room())
+        {
+            // Once it is recorded, what is released waits for it.
             Some(FallBack::Slow)
         } else {
             None
