@@ -156,6 +156,7 @@ impl World {
             record,
             heard,
             claim: None,
+            enrolled: None,
         }
     }
 

@@ -74,6 +74,8 @@ impl World {
                 self.close(wire, place.slot());
                 answers.push(Input::LinkDown { link });
             }
+            // There is one witness here.
+            Output::UseWitness { .. } => {}
             Output::Witness(call) => {
                 let wire = self.witness_wire(place);
                 match self.encoder.witness_call(&call) {

@@ -160,6 +160,8 @@ fn config(options: &Options, place: Place) -> Config {
         hold_limit: options.hold_limit,
         window_entries: window,
         window_bytes: options.window_bytes,
+        witnesses: 1,
+        witness_patience: core::time::Duration::from_secs(1),
         divergence: options.divergence,
         meeting: options.meeting,
         checkpoint_bytes: options.checkpoint_bytes,
