@@ -54,6 +54,7 @@ mod flags;
 mod help;
 mod parts;
 mod process;
+mod returning;
 
 use std::error::Error;
 use std::ffi::OsString;
