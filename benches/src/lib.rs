@@ -15,14 +15,17 @@
 //! | `rows` | the rows; a new one is added there |
 //! | `report` | medians over the rounds, as text and as JSON |
 //! | `cli` | the command line |
+//! | `bigstate` | a service with a large state, for what checkpoints and rejoining cost |
 //!
-//! The last four need the feature `rows` (on by default).
+//! The last five need the feature `rows` (on by default).
 
 pub mod part;
 pub mod placement;
 pub mod talk;
 pub mod trips;
 
+#[cfg(feature = "rows")]
+pub mod bigstate;
 #[cfg(feature = "rows")]
 pub mod cli;
 #[cfg(feature = "rows")]

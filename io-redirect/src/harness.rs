@@ -43,6 +43,7 @@
 //! ```
 
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
@@ -50,7 +51,8 @@ use lockstep::digest::{Digest, Hasher};
 use lockstep::ids::{DeviceId, Index, LogTime, Place, RequestNumber, SessionId};
 use lockstep::machine::{Freeze, RestoreError, SinkError, StateMachine, Step};
 use lockstep::output::Carrier;
-use lockstep::testing::{Input, Script};
+use lockstep::record;
+use lockstep::testing::{Input, Script, process};
 
 use crate::service::Service;
 use crate::tcp::{Client, ConnectFailure, Dial, Fate, NotListening, Simulated};
@@ -62,6 +64,9 @@ pub use records::Records;
 
 /// Steps after which a service that keeps itself busy is taken for one that never rests.
 const RESTLESS: u32 = 1 << 20;
+
+/// Outputs of before a restart that a harness releases once more after it, as the engine may.
+const RELEASED_AGAIN: usize = 64;
 
 /// When the story begins: an arbitrary moment, in nanoseconds since 1970.
 const BEGIN: LogTime = LogTime(1_700_000_000_000_000_000);
@@ -75,7 +80,10 @@ pub struct Harness<S: Service> {
     wakeup: Option<LogTime>,
     nets: [Option<Simulated>; 2],
     sequencer: Place,
-    boots: u64,
+    /// How often a process was started at each place, after the first one.
+    starts: [u64; 2],
+    /// The last outputs for the TCP device, at most [`RELEASED_AGAIN`].
+    recent: VecDeque<(Carrier, Bytes)>,
     clients: u16,
     sessions: Vec<(SessionId, RequestNumber)>,
     printed: Vec<(DeviceId, Carrier, Bytes)>,
@@ -91,7 +99,7 @@ impl<S: Service> Harness<S> {
 
     /// The same with random numbers from another seed.
     pub fn with_seed(wrapper: Wrapper<S>, seed: [u8; 32]) -> Self {
-        let nets = [Some(Simulated::new(Place::A, 1)), Some(Simulated::new(Place::B, 2))];
+        let nets = Place::BOTH.map(|place| Some(Simulated::new(place, process(place, 0))));
         let mut harness = Self {
             wrapper,
             index: Index(0),
@@ -99,7 +107,8 @@ impl<S: Service> Harness<S> {
             wakeup: None,
             nets,
             sequencer: Place::A,
-            boots: 2,
+            starts: [0; 2],
+            recent: VecDeque::new(),
             clients: 0,
             sessions: Vec::new(),
             printed: Vec::new(),
@@ -229,8 +238,12 @@ impl<S: Service> Harness<S> {
         self.at(dial.place, |net| net.fail(dial, failure));
     }
 
-    /// A CoServer is lost, with everything that it carried. The other is the sequencer.
+    /// A CoServer is lost, with everything that it carried. The other is the sequencer; if it is
+    /// not there it comes back before.
     pub fn lose(&mut self, place: Place) {
+        if self.nets[place.other().slot()].is_none() {
+            self.join(place.other());
+        }
         self.nets[place.slot()] = None;
         self.sequencer = place.other();
         self.told.push(Input::Alone(self.sequencer));
@@ -239,10 +252,47 @@ impl<S: Service> Harness<S> {
 
     /// A CoServer that was lost is back, as a new process.
     pub fn join(&mut self, place: Place) {
-        self.boots += 1;
-        self.nets[place.slot()] = Some(Simulated::new(place, self.boots));
+        if self.nets[place.slot()].is_none() {
+            self.start(place);
+        }
         self.told.push(Input::Duplex { sequencer: self.sequencer });
         self.members();
+    }
+
+    /// Every process ends, and the CoServer at this place is started again: a fresh instance of
+    /// the service takes over the state of before, through its records, and goes on alone. If the
+    /// CoServer is not there it comes back before.
+    ///
+    /// The engine may not know what the old process has released and release the last outputs
+    /// again, so that is what happens here.
+    ///
+    /// # Errors
+    /// If the state cannot be written or read back.
+    pub fn restart(&mut self, place: Place, fresh: Wrapper<S>) -> Result<(), RestoreError> {
+        if self.nets[place.slot()].is_none() {
+            self.join(place);
+        }
+        self.replace(fresh)?;
+        self.nets = [None, None];
+        self.start(place);
+        let again: Vec<_> = self.recent.iter().cloned().collect();
+        again.iter().for_each(|(carrier, bytes)| self.carry(*carrier, bytes));
+        self.sequencer = place;
+        self.told.push(Input::Restarted(place));
+        self.members();
+        Ok(())
+    }
+
+    /// Outputs that reached another process of a CoServer than they were for, and were passed
+    /// over there: those that were released again after a restart.
+    pub fn strays(&self) -> u64 {
+        self.nets.iter().flatten().map(Simulated::strays).sum()
+    }
+
+    fn start(&mut self, place: Place) {
+        self.starts[place.slot()] += 1;
+        let process = process(place, self.starts[place.slot()]);
+        self.nets[place.slot()] = Some(Simulated::new(place, process));
     }
 
     /// The other CoServer becomes the sequencer.
@@ -321,9 +371,12 @@ impl<S: Service> Harness<S> {
     }
 
     fn members(&mut self) {
-        let present = [self.nets[0].is_some(), self.nets[1].is_some()];
-        let sequencer = self.sequencer;
-        self.entry(Step::Members { present, sequencer });
+        let [a, b] = Place::BOTH.map(|place| {
+            let there = self.nets[place.slot()].is_some();
+            there.then(|| process(place, self.starts[place.slot()]))
+        });
+        let members = record::Members { a, b };
+        self.entry(Step::Members { members, sequencer: self.sequencer });
     }
 
     /// Everything that follows by itself happens.
@@ -374,7 +427,11 @@ impl<S: Service> Harness<S> {
         for output in staged {
             hasher.number(output.device.0.into()).bytes(&output.bytes);
             if Some(output.device) == tcp {
-                self.release(output.carrier, &output.bytes);
+                self.carry(output.carrier, &output.bytes);
+                self.recent.push_back((output.carrier, output.bytes));
+                if self.recent.len() > RELEASED_AGAIN {
+                    self.recent.pop_front();
+                }
             } else {
                 self.printed.push((output.device, output.carrier, output.bytes));
             }
@@ -383,7 +440,7 @@ impl<S: Service> Harness<S> {
         reply
     }
 
-    fn release(&mut self, carrier: Carrier, bytes: &Bytes) {
+    fn carry(&mut self, carrier: Carrier, bytes: &Bytes) {
         for place in Place::BOTH {
             let carries = match carrier {
                 Carrier::Place(at) => at == place,

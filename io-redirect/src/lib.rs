@@ -63,6 +63,19 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # What survives what
+//!
+//! The service's state, its sessions, timers, random numbers and listeners are replicated: they
+//! are as they were when a CoServer dies, when it is back, and when both had ended and one is
+//! started again with its disk. What belongs to a process ends with it:
+//!
+//! | | its CoServer is removed or dies | the CoServer is back, as another process | both ended, one was started again |
+//! | --- | --- | --- | --- |
+//! | connections | [`Reset`](tcp::TcpEvent::Reset) with [`CarrierLost`](tcp::ResetCause::CarrierLost); those of the other stay | those of the other stay | all reset, with `CarrierLost` |
+//! | connections being made | made by the other | | made by the one that is there |
+//! | listeners | those of the other go on | ordered anew there | ordered anew |
+//! | outputs under way on a device of one's own | as its class says; [`Members::left`] tells | [`Members::came`] tells | both; and what was released last may be released again |
+//!
 //! # Where things are
 //!
 //! - [`service`]: the trait to implement; [`wrapper`]: what makes a state machine of it;

@@ -1,8 +1,9 @@
 //! The trait of a service that uses redirected devices.
 
 use bytes::Bytes;
-use lockstep::ids::{DeviceId, Place, SessionId};
+use lockstep::ids::{DeviceId, Incarnation, Place, SessionId};
 use lockstep::machine::{Freeze, Identity, RecordSource, RestoreError};
+use lockstep::record;
 
 use crate::io::Io;
 use crate::requests::Request;
@@ -60,8 +61,8 @@ pub trait Service: Send + 'static {
         let _ = (io, event);
     }
 
-    /// The members or the sequencer changed. Comes before what follows from it, such as
-    /// connections that are lost.
+    /// The members or the sequencer changed: a process left, came, or took another one's place.
+    /// Comes before what follows from it, such as connections that are lost.
     fn on_members(&mut self, io: &mut Io<'_>, members: Members) {
         let _ = (io, members);
     }
@@ -88,11 +89,36 @@ pub struct DeviceEvent<'a> {
     pub bytes: &'a Bytes,
 }
 
-/// Who runs the service.
+/// Which processes run the service, before and after a change of members or sequencer.
+///
+/// The service itself goes on through every such change with its whole state. What does not is
+/// whatever was tied to a process: its sockets, its files, what was said to a device there. And a
+/// place may have a member before and after, yet another process: a CoServer that was removed and
+/// is back, or one that was started again with its disk after both had ended. So a service asks
+/// which *processes* came and left, not which places are taken:
+///
+/// ```
+/// use io_redirect::{Io, Members};
+/// use lockstep::ids::Place;
+///
+/// fn on_members(io: &mut Io<'_>, members: Members) {
+///     for place in Place::BOTH {
+///         if members.left(place).is_some() {
+///             // What only that process could still do is done no more: do it elsewhere, or count
+///             // it as lost. Connections need nothing: each is reset by an event of its own.
+///         }
+///         if members.came(place).is_some() {
+///             // A process that knows nothing: tell it again what it has to know.
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Members {
-    /// Who is a member, by place.
-    pub present: [bool; 2],
+    /// The process that was a member at each place until now.
+    pub before: record::Members,
+    /// The process that is one from here on.
+    pub now: record::Members,
     /// Who orders the inputs from here on.
     pub sequencer: Place,
 }
@@ -100,6 +126,17 @@ pub struct Members {
 impl Members {
     /// Whether the CoServer at this place is a member.
     pub fn has(&self, place: Place) -> bool {
-        self.present[place.slot()]
+        self.now.at(place).is_some()
+    }
+
+    /// The process at this place that is a member only now.
+    pub fn came(&self, place: Place) -> Option<Incarnation> {
+        self.now.at(place).filter(|process| !self.before.has(place, *process))
+    }
+
+    /// The process at this place that is no member any more. Nothing of it comes back: if the
+    /// CoServer does, it is as another process.
+    pub fn left(&self, place: Place) -> Option<Incarnation> {
+        self.before.at(place).filter(|process| !self.now.has(place, *process))
     }
 }

@@ -95,8 +95,8 @@ pub struct FrozenWrapper<F> {
 /// Tells the header of the wrapper's records from anything else.
 const MAGIC: &[u8; 8] = b"lockstIO";
 /// The version of what follows; raised with every change of it.
-const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 8;
+const VERSION: u16 = 2;
+const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 8 + 8;
 
 impl<F> FrozenWrapper<F> {
     pub(crate) fn new(inside: &Inside, service: F) -> Self {
@@ -115,6 +115,7 @@ impl<F> FrozenWrapper<F> {
         header.extend_from_slice(&VERSION.to_le_bytes());
         header.extend_from_slice(&self.timers_set.to_le_bytes());
         header.extend_from_slice(&(self.timers.len() as u64).to_le_bytes());
+        header.extend_from_slice(&(self.tcp.dialling.len() as u64).to_le_bytes());
         header.extend_from_slice(&(self.tcp.conns.len() as u64).to_le_bytes());
         header
     }
@@ -126,6 +127,7 @@ impl<F: Freeze> Freeze for FrozenWrapper<F> {
         sink.record(&to_bytes(&self.rng)?)?;
         sink.record(&to_bytes(&self.tcp)?)?;
         write_rows(sink, &self.timers)?;
+        write_rows(sink, &self.tcp.dialling)?;
         write_rows(sink, &self.tcp.conns)?;
         self.service.write(sink)
     }
@@ -146,10 +148,11 @@ pub(crate) fn thaw(
         return Err(invalid("devices' header", &format!("its version is {version}")));
     }
     let timers_set = header.get_u64_le();
-    let (timers, conns) = (header.get_u64_le(), header.get_u64_le());
+    let [timers, dialling, conns] = core::array::from_fn(|_| header.get_u64_le());
     let rng: RngState = from_bytes(&next(records, "random state")?, "random state")?;
     let mut frozen: tcp::Frozen = from_bytes(&next(records, "listeners")?, "listeners")?;
     let timers = read_rows(records, timers, "timers")?;
+    frozen.dialling = read_rows(records, dialling, "connections being made")?;
     frozen.conns = read_rows(records, conns, "connections")?;
     inside.rng = ServiceRng::from_state(rng);
     inside.timers = TimerTable::from_rows(timers_set, timers)

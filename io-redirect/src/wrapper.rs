@@ -107,6 +107,11 @@ impl<S: Service> Wrapper<S> {
         &self.service
     }
 
+    #[cfg(test)]
+    pub(crate) fn inside(&self) -> &Inside {
+        &self.inside
+    }
+
     /// One step; its outputs are in the outbox afterwards.
     pub(crate) fn run(&mut self, index: Index, now: LogTime, step: Step<'_>) -> Bytes {
         let Self { service, inside } = self;
@@ -138,9 +143,9 @@ impl<S: Service> Wrapper<S> {
                     service.on_device(&mut Io { now, index, inside }, event);
                 }
             }
-            Step::Members { present, sequencer } => {
-                inside.tcp.on_members(present, sequencer, &mut inside.outbox);
-                let members = Members { present, sequencer };
+            Step::Members { members: processes, sequencer } => {
+                let members = Members { before: inside.tcp.members(), now: processes, sequencer };
+                inside.tcp.on_members(processes, sequencer, &mut inside.outbox);
                 service.on_members(&mut Io { now, index, inside }, members);
                 self.tell_lost(index, now);
             }

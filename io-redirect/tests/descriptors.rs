@@ -12,10 +12,10 @@ use io_redirect::tcp::{ListenOptions, TcpLimits, TcpOptions, TcpOutside};
 use io_redirect::{Io, Service, Wrapper};
 use lockstep::device::{Device, InputQueue, Inputs, Outside, Released, Setup, Standing};
 use lockstep::digest::Digest;
-use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, Place};
+use lockstep::ids::{DeviceId, Epoch, Index, Place};
 use lockstep::machine::{Identity, RecordSource, RestoreError};
 use lockstep::output::{Carrier, OutputKind};
-use lockstep::testing::Solo;
+use lockstep::testing::{Solo, process};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::net::TcpStream;
@@ -56,7 +56,7 @@ fn start(queue: &std::sync::Arc<InputQueue>) -> (SocketAddr, Box<dyn Device>) {
     let setup = Setup {
         device: DeviceId(0),
         place: Place::A,
-        incarnation: Incarnation(1),
+        incarnation: process(Place::A, 0),
         inputs: Inputs::new(DeviceId(0), queue.clone()),
     };
     let mut device = Box::new(outside).start(setup).unwrap();

@@ -101,6 +101,10 @@ pub const REASON_BYTES: usize = 1024;
 /// dropped; its sender asks again.
 pub const WITNESS_WAITING: usize = 32;
 
+/// Objects of a pair in an object store that serves as its witness. A pair makes a few for every
+/// fault: at one fault an hour these last for years. At one more the store refuses the pair.
+pub const WITNESS_OBJECTS: u64 = 100_000;
+
 /// Connections of one place to the witness: the running process's, and those of its predecessors
 /// that are not known to be dead yet. At one more the oldest is closed.
 pub const WITNESS_CONNECTIONS_PER_PLACE: usize = 4;

@@ -201,6 +201,7 @@ use bytes::Bytes;
 use crate::digest::Digest;
 use crate::ids::{DeviceId, Index, LogTime, Place, RequestNumber, SessionId};
 use crate::output::{Carrier, Output, OutputKind};
+use crate::record::Members;
 
 /// A service that runs in lockstep: everything it is told and asked, in order.
 ///
@@ -348,11 +349,17 @@ pub enum Step<'a> {
         /// What.
         bytes: &'a Bytes,
     },
-    /// The members or the sequencer changed: what only a CoServer that left could carry out is
+    /// The members or the sequencer changed: what only a process that left could carry out is
     /// lost, and what the sequencer carries is now elsewhere.
+    ///
+    /// A place may have a member before and after and yet another process: one that was removed
+    /// and is back, or was started again with everything that it had on disk. What was tied to
+    /// the process before (its sockets, its handles, what it had been told) is gone all the
+    /// same, so a service that ties anything to a CoServer compares incarnations, not places.
+    /// The service itself goes on with its whole state, however many processes ended.
     Members {
-        /// Who is a member, by place.
-        present: [bool; 2],
+        /// The process that is a member at each place, if any is.
+        members: Members,
         /// Who orders the inputs from here on.
         sequencer: Place,
     },

@@ -183,7 +183,7 @@ fn a_client_that_does_not_belong_here_is_told_why() {
         assert_eq!(both, [true; 2], "{troubles}");
     };
 
-    let roster = good.credentials.roster().clone();
+    let roster = good.credentials.roster().as_ref().clone();
     let unknown = Credentials::new(Role::Client, SecretKey::generate().unwrap(), roster).unwrap();
     let troubles = refused(Settings { credentials: unknown, ..good.clone() });
     each(&troubles, &|trouble| matches!(trouble, Trouble::Setup(SetupError::OwnKey { .. })));

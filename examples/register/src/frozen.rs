@@ -1,7 +1,5 @@
 //! The state as records: a header, then registers, queues and reminders in chunks.
 
-use std::sync::Arc;
-
 use lockstep::ids::LogTime;
 use lockstep::machine::{Freeze, RecordSink, RecordSource, RestoreError, SinkError};
 use rand_chacha::ChaCha8Rng;
@@ -20,11 +18,16 @@ const REMINDERS: u8 = 3;
 
 /// A consistent view of the service's state.
 #[derive(Debug)]
-pub struct Frozen(Arc<State>);
+pub struct Frozen(State);
 
 impl Frozen {
-    pub(crate) fn new(state: Arc<State>) -> Self {
+    pub(crate) fn new(state: State) -> Self {
         Self(state)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn state(&self) -> &State {
+        &self.0
     }
 
     /// Reads what [`Freeze::write`] wrote.
@@ -48,7 +51,7 @@ fn invalid(record: &'static str, why: Malformed) -> RestoreError {
 
 impl Freeze for Frozen {
     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
-        let State { registers, queues, reminders, next, missed, items, random } = &*self.0;
+        let State { registers, queues, reminders, next, missed, items, random } = &self.0;
         let counts = [registers.len(), *items, reminders.len()];
         let mut header = Writer::new();
         header.u8(VERSION).raw(&random.get_seed()).raw(&random.get_word_pos().to_le_bytes());

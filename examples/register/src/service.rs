@@ -1,10 +1,9 @@
 //! The state machine.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use imbl::{OrdMap, Vector};
 use lockstep::digest::Digest;
 use lockstep::ids::LogTime;
 use lockstep::machine::{Context, Identity, RecordSource, RestoreError, StateMachine, Step};
@@ -17,21 +16,21 @@ use crate::ops::{Answer, Info, Op, Refusal};
 
 /// The service.
 ///
-/// The state is behind an `Arc`: a frozen view costs a pointer, and one copy of the state at the
-/// first change while the view lives.
+/// A frozen view costs a few pointers: the state shares its parts with it, and copies a part (a
+/// few dozen entries) when that first changes while the view lives.
 #[derive(Debug, Default)]
 pub struct Register {
-    state: Arc<State>,
+    state: State,
 }
 
-/// All of the state.
+/// All of the state, in maps that are cheap to copy.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct State {
-    pub(crate) registers: BTreeMap<String, i64>,
+    pub(crate) registers: OrdMap<String, i64>,
     /// None of them empty.
-    pub(crate) queues: BTreeMap<String, VecDeque<String>>,
+    pub(crate) queues: OrdMap<String, Vector<String>>,
     /// By due time, then in the order in which they were set.
-    pub(crate) reminders: BTreeMap<(LogTime, u64), Reminder>,
+    pub(crate) reminders: OrdMap<(LogTime, u64), Reminder>,
     /// The next reminder's number.
     pub(crate) next: u64,
     /// Reminders dropped because there was no room for another queue.
@@ -51,9 +50,9 @@ pub(crate) struct Reminder {
 impl Default for State {
     fn default() -> Self {
         Self {
-            registers: BTreeMap::new(),
-            queues: BTreeMap::new(),
-            reminders: BTreeMap::new(),
+            registers: OrdMap::new(),
+            queues: OrdMap::new(),
+            reminders: OrdMap::new(),
             next: 0,
             missed: 0,
             items: 0,
@@ -79,11 +78,11 @@ impl StateMachine for Register {
     fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {
         let answer = match step {
             Step::Start { seed } => {
-                Arc::make_mut(&mut self.state).random = ChaCha8Rng::from_seed(*seed);
+                self.state.random = ChaCha8Rng::from_seed(*seed);
                 return Bytes::new();
             }
             Step::Wake => {
-                Arc::make_mut(&mut self.state).remind(context.now());
+                self.state.remind(context.now());
                 None
             }
             Step::Request { body, .. } => Some(match Op::decode(body) {
@@ -92,16 +91,16 @@ impl StateMachine for Register {
             }),
             _ => None,
         };
-        context.set_wakeup(self.state.reminders.keys().next().map(|(due, _)| *due));
+        context.set_wakeup(self.state.next_due());
         answer.map_or_else(Bytes::new, |answer| answer.encode())
     }
 
     fn freeze(&self) -> Frozen {
-        Frozen::new(Arc::clone(&self.state))
+        Frozen::new(self.state.clone())
     }
 
     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
-        self.state = Arc::new(Frozen::read(records)?);
+        self.state = Frozen::read(records)?;
         Ok(())
     }
 }
@@ -117,7 +116,7 @@ impl Register {
             Op::Len { queue } => Ok(Answer::Length(self.state.length(&queue))),
             Op::Now => Ok(Answer::Time(now.0)),
             Op::Info => Ok(Answer::Info(self.state.info())),
-            op => Arc::make_mut(&mut self.state).change(op, now),
+            op => self.state.change(op, now),
         };
         answer.unwrap_or_else(Answer::Refused)
     }
@@ -207,12 +206,18 @@ impl State {
         self.queues.get(queue).map_or(0, |items| items.len() as u64)
     }
 
+    fn next_due(&self) -> Option<LogTime> {
+        self.reminders.get_min().map(|((due, _), _)| *due)
+    }
+
     /// Carries out what is due.
     fn remind(&mut self, now: LogTime) {
-        while let Some(first) = self.reminders.first_entry()
-            && first.key().0 <= now
+        while let Some(((due, _), _)) = self.reminders.get_min()
+            && *due <= now
         {
-            let Reminder { queue, item } = first.remove();
+            let (first, rest) = self.reminders.without_min();
+            self.reminders = rest;
+            let Some(Reminder { queue, item }) = first else { return };
             if self.push(queue, item).is_err() {
                 self.missed += 1;
             }

@@ -14,15 +14,18 @@ use lockstep::ids::{
 };
 use lockstep::limits;
 use lockstep::proto::{
-    Boot, Command, Config, DivergencePolicy, Input, Output, Replica, Standing, Status,
+    Boot, Command, Config, DivergencePolicy, Input, LookedUp, Output, Recovered, Replica, Standing,
+    Status,
 };
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::unit::Unit;
 use lockstep::wire::codec;
 use lockstep::wire::frames::{
-    ClientCall, Environment, Forward, Hello, PeerFrame, Progress, Versions, WitnessAnswer,
-    WitnessRefusal,
+    CheckpointFile, ClientCall, Environment, Fetch, Forward, Hello, PeerFrame, Point, Progress,
+    Versions, WitnessAnswer, WitnessRefusal,
 };
+
+mod disk;
 
 use crate::source::Source;
 use crate::tally::Tally;
@@ -38,8 +41,8 @@ pub fn run(data: &[u8]) {
     let mut source = Source::new(data);
     let how = source.byte();
     let place = if how & 1 == 0 { Place::A } else { Place::B };
-    let mut world = World::new(place);
-    if how & 2 == 0 {
+    let mut world = World::new(place, how >> 3 & 3);
+    if how & 2 == 0 && how >> 3 & 3 == 0 {
         world.form(if how & 4 == 0 { place } else { place.other() });
     }
     while let Some(op) = source.choice() {
@@ -58,6 +61,8 @@ struct World {
     /// Its own requests to the witness, to be granted or not.
     asked: Option<Request>,
     stopped: bool,
+    /// What its disk gives when asked to recover; nothing the second time.
+    recovered: Option<Recovered>,
 }
 
 fn environment() -> Environment {
@@ -91,9 +96,12 @@ fn config(place: Place) -> Config {
 }
 
 impl World {
-    fn new(place: Place) -> Self {
+    /// `disk`: 0 for a process with none, else with that of a member, of a joiner, or one that is
+    /// to be adopted.
+    fn new(place: Place, disk: u8) -> Self {
         let now = 1_000_000_000;
-        let boot = Boot { incarnation: US, seed: [1; 32], disk: None, adopt: false };
+        let (found, recovered) = disk::found(place, disk);
+        let boot = Boot { incarnation: US, seed: [1; 32], disk: found, adopt: disk == 3 };
         let mut world = Self {
             place,
             replica: Replica::new(config(place), boot, time(now)),
@@ -103,6 +111,7 @@ impl World {
             now,
             asked: None,
             stopped: false,
+            recovered,
         };
         world.tell(Input::WitnessUp);
         world.tell(Input::LinkUp { link: LinkId(0) });
@@ -192,16 +201,40 @@ impl World {
                 }
                 Output::Stop { .. } => self.stopped = true,
                 Output::Release { .. } => assert!(!self.stopped, "released after the end"),
-                Output::Recover { .. }
-                | Output::Truncate { .. }
-                | Output::LookUp { .. }
-                | Output::ReadEntries { .. }
-                | Output::ReadChunk { .. }
-                | Output::BeginChunks(_)
-                | Output::WriteChunk { .. }
-                | Output::Install { .. }
-                | Output::Retain { .. }
-                | Output::WriteCheckpoint { .. } => {}
+                Output::Recover { .. } => self.recover(now),
+                Output::Truncate { .. } => {}
+                Output::LookUp { points } => {
+                    assert!(points.len() <= limits::POINTS);
+                    self.looked_up(now, &points);
+                }
+                Output::ReadEntries { after } => {
+                    let entries = Some(Vec::new()).filter(|_| after.0 % 5 != 4);
+                    self.replica.handle(now, Input::EntriesRead { after, entries });
+                }
+                Output::ReadChunk { checkpoint, offset } => {
+                    let bytes = Some(Bytes::from(vec![1; 100])).filter(|_| offset % 5 != 4);
+                    let read = Input::ChunkRead { checkpoint, offset, bytes };
+                    self.replica.handle(now, read);
+                }
+                Output::BeginChunks(file) => {
+                    let (checkpoint, have) = (file.index, 0);
+                    self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
+                }
+                Output::WriteChunk { checkpoint, offset, bytes } => {
+                    let have = offset + bytes.len() as u64;
+                    self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
+                }
+                Output::Install { file, .. } => {
+                    let result = if file.len & 1 == 0 { Ok(()) } else { Err("damaged".into()) };
+                    self.replica.handle(now, Input::Installed(result));
+                }
+                Output::WriteCheckpoint { history } => {
+                    let index = history.index;
+                    let file = CheckpointFile { index, len: 1000, hash: Digest::ZERO };
+                    let result = if index.0 & 1 == 0 { Ok(file) } else { Err("full".into()) };
+                    self.replica.handle(now, Input::CheckpointWritten { index, result });
+                }
+                Output::Retain { .. } => {}
                 Output::CloseLink { .. }
                 | Output::CloseClient { .. }
                 | Output::Standing(_)
@@ -219,8 +252,8 @@ impl World {
         assert!(status.held.0 - status.released.0 <= window, "too much is held: {status:?}");
         assert!(self.todo.len() as u64 <= window);
         assert!(status.kept <= 2 * limits::KEPT_INPUTS);
-        let starting = status.standing == Standing::Starting;
-        assert!(starting == status.record.is_none() || self.stopped, "{status:?}");
+        let starting = matches!(status.standing, Standing::Starting | Standing::Joining);
+        assert!(status.record.is_some() || starting || self.stopped, "{status:?}");
     }
 
     fn step(&mut self, op: u8, source: &mut Source<'_>) {
@@ -243,6 +276,7 @@ impl World {
             27 => self.tell(Input::WitnessDown),
             28 => self.tell(Input::WitnessUp),
             29 => self.on_asked(link, source),
+            30 => self.on_joining(link, source),
             _ => self.execute(usize::MAX),
         }
     }
@@ -439,6 +473,76 @@ impl World {
     fn on_record(&mut self, link: LinkId, source: &mut Source<'_>) {
         let record = self.any_record(source);
         self.hear(link, PeerFrame::Epoch { record });
+    }
+
+    /// What is said while one brings the other up to date.
+    fn on_joining(&mut self, link: LinkId, source: &mut Source<'_>) {
+        let held = self.replica.status().held;
+        let near = source_near(source, held);
+        let frame = match source.byte() % 11 {
+            0 => PeerFrame::Join { points: vec![Point { index: near, chain: Digest::ZERO }] },
+            1 => {
+                let from = Point { index: near, chain: Digest([source.byte(); 16]) };
+                PeerFrame::Offer { record: self.any_record(source), from, checkpoint: None, held }
+            }
+            2 => {
+                let len = source.number(600_000);
+                let file = CheckpointFile { index: near, len, hash: Digest::ZERO };
+                let from = Point { index: near, chain: Digest::ZERO };
+                let (record, checkpoint) = (self.any_record(source), Some(file));
+                PeerFrame::Offer { record, from, checkpoint, held }
+            }
+            3 => PeerFrame::Fetch(Fetch::Entries { from: near }),
+            4 => PeerFrame::Fetch(Fetch::Chunk { checkpoint: near, offset: source.number(1) }),
+            5 => {
+                let status = self.replica.status();
+                let after = near;
+                let entries = (1..=source.below(5) as u64)
+                    .map_while(|step| after.0.checked_add(step))
+                    .map(|at| self.any_entry(Index(at), &status, source))
+                    .collect();
+                PeerFrame::Entries { after, entries, held: Index(source.number(held.0)) }
+            }
+            6 => {
+                let bytes = Bytes::from(vec![0; source.below(300)]);
+                let offset = source.number(0);
+                PeerFrame::Chunk { checkpoint: near, offset, bytes }
+            }
+            7 => PeerFrame::Gone,
+            8 => PeerFrame::Admit { record: self.any_record(source), from: near },
+            9 => PeerFrame::Admitted { epoch: self.epoch(source).1 },
+            _ => PeerFrame::Checkpoint { index: near, hash: Digest::ZERO },
+        };
+        self.hear(link, frame);
+    }
+
+    fn recover(&mut self, now: Now) {
+        let result = match self.recovered.take() {
+            Some(recovered) => {
+                self.unit = Unit::new(Tally::default());
+                self.todo.clear();
+                for entry in disk::log(self.place, US.0 - 1) {
+                    if entry.index <= recovered.history.index {
+                        self.unit.execute(&entry);
+                    }
+                }
+                Ok(Box::new(recovered))
+            }
+            None => {
+                self.unit = Unit::new(Tally::default());
+                self.todo.clear();
+                Err("damaged".into())
+            }
+        };
+        self.replica.handle(now, Input::Recovered(result));
+    }
+
+    fn looked_up(&mut self, now: Now, points: &[Point]) {
+        let file = CheckpointFile { index: Index(2), len: 700, hash: Digest::ZERO };
+        let common = points.first().copied().filter(|point| point.index.0 & 1 == 0);
+        let checkpoint = Some((file, Digest::ZERO)).filter(|_| points.len() & 1 == 0);
+        let found = LookedUp { common, bytes: 100, checkpoint };
+        self.replica.handle(now, Input::LookedUp(found));
     }
 
     fn on_asked(&mut self, link: LinkId, source: &mut Source<'_>) {

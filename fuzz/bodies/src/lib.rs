@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod core;
 pub mod frames;
 pub mod hostile;
+pub mod journal;
 pub mod sessions;
 pub mod smtp;
 pub mod source;
@@ -30,7 +31,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     Target { name: "frames", body: frames::run, draws: 20_000, longest: 400 },
     Target { name: "core", body: core::run, draws: 300, longest: 600 },
     Target { name: "hostile_peer", body: hostile::run, draws: 2_000, longest: 300 },
@@ -40,6 +41,7 @@ pub const TARGETS: [Target; 9] = [
     Target { name: "smtp_client", body: smtp::client, draws: 5_000, longest: 600 },
     Target { name: "sessions", body: sessions::run, draws: 3_000, longest: 300 },
     Target { name: "checkpoint", body: checkpoint::run, draws: 20_000, longest: 300 },
+    Target { name: "journal", body: journal::run, draws: 1_500, longest: 300 },
 ];
 
 /// Runs the target of this name.

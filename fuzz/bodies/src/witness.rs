@@ -1,16 +1,17 @@
 //! The witness by operations, and any bytes as its file.
 //!
-//! The first byte says whether the rest is a record's file (even), or what askers and a disk do.
+//! The first byte says whether the rest is a record's file (even; its second bit of which version),
+//! or what askers and a disk do.
 
 use ::core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep::digest::Digest;
 use lockstep::ids::{ConnId, Epoch, Incarnation, Lineage, Mono, Nonce, PairId, Place};
 use lockstep::limits;
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::wire::frames::{Versions, WitnessAnswer, WitnessCall};
-use lockstep::witness::format::{FILE_BYTES, decode, encode};
+use lockstep::witness::format::{FILE_BYTES, Kept, decode, encode};
 use lockstep::witness::{Config, Held, Input, Output, Told, Witness};
 
 use crate::source::Source;
@@ -19,20 +20,34 @@ const PAIR: PairId = PairId([7; 16]);
 
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    let Some((how, rest)) = data.split_first() else { return };
-    if how & 1 == 0 { file(rest) } else { World::new().run(&mut Source::new(rest)) }
+    explore(data);
 }
 
-/// A file that can be read is written as the same bytes but for what has no meaning.
-fn file(bytes: &[u8]) {
+/// Runs one input. Returns how the records came about that were written.
+pub fn explore(data: &[u8]) -> BTreeSet<&'static str> {
+    let Some((how, rest)) = data.split_first() else { return BTreeSet::new() };
+    if how & 1 == 0 {
+        file(how >> 1 & 1, rest);
+        return BTreeSet::new();
+    }
+    World::new().run(&mut Source::new(rest))
+}
+
+/// A file that can be read is written so that the same is read again.
+fn file(older: u8, bytes: &[u8]) {
     let _ = decode(bytes);
     let mut sealed = bytes.to_vec();
-    sealed.resize(FILE_BYTES, 0);
-    sealed[..10].copy_from_slice(b"LKSTWREC\x01\x00");
-    let checksum = Digest::of(&sealed[..FILE_BYTES - 16]);
-    sealed[FILE_BYTES - 16..].copy_from_slice(&checksum.0);
-    if let Ok(held) = decode(&sealed) {
-        assert_eq!(decode(&encode(&held)), Ok(held), "a record changes when it is written");
+    let len = FILE_BYTES - 16 * usize::from(older);
+    sealed.resize(len, 0);
+    sealed[..10].copy_from_slice(b"LKSTWREC\x02\x00");
+    sealed[8] -= older;
+    let checksum = Digest::of(&sealed[..len - 16]);
+    sealed[len - 16..].copy_from_slice(&checksum.0);
+    if let Ok(Kept { held, mark }) = decode(&sealed) {
+        assert_eq!(mark.is_none(), older == 1, "only version 1 does not know its file");
+        let mark = mark.unwrap_or_default();
+        let again = Kept { held, mark: Some(mark) };
+        assert_eq!(decode(&encode(&held, mark)), Ok(again), "a record changes when written");
     }
 }
 
@@ -72,7 +87,7 @@ impl World {
         }
     }
 
-    fn run(mut self, source: &mut Source<'_>) {
+    fn run(mut self, source: &mut Source<'_>) -> BTreeSet<&'static str> {
         while let Some(op) = source.choice() {
             self.now = Mono(self.now.0 + 1_000_000);
             match op % 8 {
@@ -85,6 +100,7 @@ impl World {
             }
             self.drain();
         }
+        self.ever.iter().map(|record| name(record.origin)).collect()
     }
 
     fn conn(&self, source: &mut Source<'_>) -> Option<(ConnId, Place)> {
@@ -118,14 +134,15 @@ impl World {
         let known = match source.byte() {
             0..128 => None,
             byte @ 128..250 => Some(self.ever[usize::from(byte) % self.ever.len()]),
-            _ => Some(self.record(source)),
+            _ => Some(self.record(place, source)),
         };
         self.call(conn, place, WitnessCall::Query { known });
     }
 
     fn ask(&mut self, source: &mut Source<'_>) {
         let Some((conn, place)) = self.conn(source) else { return };
-        let next = self.record(source);
+        let asker = if source.byte() < 240 { place } else { place.other() };
+        let next = self.record(asker, source);
         let from = if source.byte() < 224 {
             self.present
         } else {
@@ -136,23 +153,23 @@ impl World {
     }
 
     /// Mostly what could be granted next.
-    fn record(&self, source: &mut Source<'_>) -> Record {
-        let asker = place(source);
+    fn record(&self, asker: Place, source: &mut Source<'_>) -> Record {
         let present = self.present;
-        let members = match present.members {
-            Members::NONE => {
-                Members::both(incarnation(Place::A, source), incarnation(Place::B, source))
-            }
-            members => members,
-        };
-        let (origin, members) = match source.below(4) {
-            0 => (Origin::Formed, members),
-            1 => {
-                let own = members.at(asker).unwrap_or_else(|| incarnation(asker, source));
-                (Origin::Alone, Members::alone(asker, own))
-            }
-            2 => (Origin::Renewal(present.digest()), members),
-            _ => (Origin::Formed, members),
+        let own = present.members.at(asker).unwrap_or_else(|| incarnation(asker, source));
+        let other = asker.other();
+        let theirs = present.members.at(other).unwrap_or_else(|| incarnation(other, source));
+        let (alone, both) = (Members::alone(asker, own), both(asker, own, theirs));
+        let named = present.digest();
+        let (origin, members) = match source.below(8) {
+            0 => (Origin::Formed, both),
+            1 => (Origin::Alone, alone),
+            2 => (Origin::Renewal(named), present.members),
+            3 => (Origin::Restarted, Members::alone(asker, incarnation(asker, source))),
+            4 => (Origin::Joined, both),
+            5 => (Origin::Left(named), Members::alone(other, theirs)),
+            6 => (Origin::Adopted, alone),
+            // Whatever comes: most of it is nothing that anybody may ask for.
+            _ => (Origin::Renewal(Digest::of(&[source.byte()])), Members::both(own, own)),
         };
         let near = if source.byte() < 224 { 1 } else { source.number(1) };
         Record {
@@ -220,22 +237,65 @@ impl World {
         assert_eq!(self.storing, None, "two writes at a time");
         assert_eq!(present, self.present.digest(), "another record is replaced than the present");
         assert!(record.epoch > self.present.epoch, "numbers only grow");
-        assert!(
-            self.present.members == Members::NONE || self.present.members.is_duplex(),
-            "one that went on alone is replaced"
-        );
-        let alone = !record.members.is_duplex();
-        assert!(
-            !alone || self.present.members.has(record.asker, own(&record)),
-            "one goes on alone that was no member"
-        );
+        judge(&self.present, &record);
         self.storing = Some(record);
     }
 }
 
-/// The asker's process.
-fn own(record: &Record) -> Incarnation {
-    record.members.at(record.asker).expect("who asks is a member of what it asks for")
+/// What must hold between a record and the next, told from the members alone: who acts alone
+/// stays a member until its own successor, or an operator, takes its place.
+fn judge(before: &Record, after: &Record) {
+    let [was, is] = [before.members, after.members];
+    assert!(is != Members::NONE && is.a != is.b, "an epoch has members, and they are two");
+    assert!(is.a != Some(Incarnation(0)) && is.b != Some(Incarnation(0)), "a nameless member");
+    if was == Members::NONE {
+        let begins = matches!(after.origin, Origin::Formed | Origin::Adopted);
+        assert!(begins, "a vacant record became {after:?}");
+        return;
+    }
+    let (asker, other) = (after.asker, after.asker.other());
+    let (mine, theirs) = (is.at(asker), is.at(other));
+    match after.origin {
+        Origin::Restarted => {
+            assert!(was.at(asker).is_some(), "a successor of nobody");
+            assert!(mine.is_some() && theirs.is_none(), "a successor brings somebody along");
+        }
+        Origin::Left(from) => {
+            assert_eq!(from, before.digest(), "who left did not leave this epoch");
+            assert!(was.is_duplex() && mine.is_none(), "who leaves leaves the other alone");
+            assert_eq!(theirs, was.at(other), "who stays is another process");
+        }
+        _ => {
+            assert_eq!(mine, was.at(asker), "the asker is not the member that it was");
+            let kept = theirs == was.at(other);
+            match after.origin {
+                Origin::Alone => assert!(was.is_duplex() && theirs.is_none(), "not alone"),
+                Origin::Joined => assert!(was.at(other).is_none() && theirs.is_some(), "no join"),
+                Origin::Renewal(of) => assert!(kept && of == before.digest(), "no renewal"),
+                origin => panic!("{origin:?} of a pair that has members"),
+            }
+        }
+    }
+}
+
+fn both(place: Place, own: Incarnation, other: Incarnation) -> Members {
+    match place {
+        Place::A => Members::both(own, other),
+        Place::B => Members::both(other, own),
+    }
+}
+
+fn name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Vacant => "vacant",
+        Origin::Formed => "formed",
+        Origin::Alone => "alone",
+        Origin::Restarted => "restarted",
+        Origin::Joined => "joined",
+        Origin::Left(_) => "left",
+        Origin::Adopted => "adopted",
+        Origin::Renewal(_) => "renewal",
+    }
 }
 
 fn place(source: &mut Source<'_>) -> Place {

@@ -92,7 +92,8 @@ macro_rules! targets {
     };
 }
 
-targets!(frames core hostile_peer unit_restore witness smtp_server smtp_client sessions checkpoint);
+targets!(frames core hostile_peer unit_restore witness smtp_server smtp_client sessions checkpoint
+    journal);
 
 #[test]
 fn the_inputs_of_core_reach_what_they_are_for() {
@@ -112,6 +113,23 @@ fn the_inputs_of_core_reach_what_they_are_for() {
     for _ in 0..target.draws {
         let input = draw(target, &seeds, &mut random);
         for reached in fuzz_bodies::core::explore(&input) {
+            missing.remove(reached);
+        }
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("never reached: {missing:?}");
+}
+
+#[test]
+fn the_inputs_of_witness_reach_every_origin() {
+    let target = TARGETS.iter().find(|target| target.name == "witness").expect("a target");
+    let (seeds, mut random) = (corpus(target), ChaCha8Rng::seed_from_u64(3));
+    let mut missing: BTreeSet<_> =
+        ["adopted", "alone", "formed", "joined", "left", "renewal", "restarted"].into();
+    for _ in 0..target.draws {
+        for reached in fuzz_bodies::witness::explore(&draw(target, &seeds, &mut random)) {
             missing.remove(reached);
         }
         if missing.is_empty() {

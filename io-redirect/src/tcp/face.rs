@@ -53,7 +53,8 @@ impl Tcp<'_> {
         self.table.unlisten(listener, self.outbox)
     }
 
-    /// Makes a connection from whichever CoServer is the sequencer now;
+    /// Makes a connection from whichever CoServer is the sequencer now, or, should that go before
+    /// it is made, from whichever is then;
     /// [`TcpEvent::Connected`](super::TcpEvent::Connected) or
     /// [`TcpEvent::ConnectFailed`](super::TcpEvent::ConnectFailed) follows, within
     /// [`TcpLimits::connect_timeout`](super::TcpLimits::connect_timeout).
@@ -65,7 +66,7 @@ impl Tcp<'_> {
     }
 
     /// The same, with a time limit of its own (in whole milliseconds) and from a chosen
-    /// CoServer.
+    /// CoServer and no other.
     ///
     /// # Errors
     /// As [`connect`](Self::connect), and if the chosen CoServer is not a member.

@@ -4,14 +4,14 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lockstep::ids::{DeviceId, Place};
+use lockstep::ids::{DeviceId, Incarnation, Place};
 use lockstep::output::Carrier;
+use lockstep::record::Members;
 
-use super::rows::{Conn, Deferred, Head, Phase};
+use super::rows::{Conn, Dialling, Head, Phase};
 use super::words::{Handle, ListenOrder, Order, Report};
 use super::{
-    ConnId, ConnectError, ConnectFailure, ListenError, ListenerId, ResetCause, Target, TcpEvent,
-    TcpLimits,
+    ConnId, ConnectError, ConnectFailure, ListenError, ListenerId, Target, TcpEvent, TcpLimits,
 };
 use crate::io::Outbox;
 use crate::limits;
@@ -29,9 +29,10 @@ pub(crate) struct TcpTable {
     pub(super) head: Head,
     pub(super) listeners: BTreeMap<ListenerId, ListenOrder>,
     pub(super) conns: BTreeMap<ConnId, Conn>,
-    pub(super) deferred: BTreeMap<ConnId, Deferred>,
+    /// The rows of `conns` that are being made, or wait for somebody who makes them.
+    pub(super) dialling: BTreeMap<ConnId, Dialling>,
     /// Finds accepted connections by the outside half's name.
-    pub(super) accepted: BTreeMap<(Place, Handle), ConnId>,
+    pub(super) accepted: BTreeMap<Handle, ConnId>,
     /// The rows of `conns` that are lost.
     pub(super) lost: BTreeSet<ConnId>,
 }
@@ -44,7 +45,7 @@ impl TcpTable {
             head: Head::default(),
             listeners: BTreeMap::new(),
             conns: BTreeMap::new(),
-            deferred: BTreeMap::new(),
+            dialling: BTreeMap::new(),
             accepted: BTreeMap::new(),
             lost: BTreeSet::new(),
         }
@@ -69,9 +70,14 @@ impl TcpTable {
         }
     }
 
-    fn present(&self) -> impl Iterator<Item = Place> + use<> {
-        let present = self.head.present;
-        Place::BOTH.into_iter().filter(move |place| present[place.slot()])
+    /// Who the members are, as far as the device was told.
+    pub(crate) fn members(&self) -> Members {
+        self.head.members
+    }
+
+    fn processes(&self) -> impl Iterator<Item = (Place, Incarnation)> + use<> {
+        let members = self.head.members;
+        Place::BOTH.into_iter().filter_map(move |place| Some((place, members.at(place)?)))
     }
 
     pub(crate) fn listen(
@@ -88,17 +94,18 @@ impl TcpTable {
         let last = self.head.last_listener.checked_add(1).ok_or(ListenError::TooMany)?;
         self.head.last_listener = last;
         let listener = ListenerId(last);
-        let order = Order::Listen { listener, options: options.clone() };
-        self.present().for_each(|place| self.order(Some(place), &order, outbox));
+        for (place, process) in self.processes() {
+            let order = Order::Listen { process, listener, options: options.clone() };
+            self.order(Some(place), &order, outbox);
+        }
         self.listeners.insert(listener, options);
         Ok(listener)
     }
 
     pub(crate) fn unlisten(&mut self, listener: ListenerId, outbox: &mut Outbox) -> bool {
         let known = self.listeners.remove(&listener).is_some();
-        if known {
-            let order = Order::Unlisten { listener };
-            self.present().for_each(|place| self.order(Some(place), &order, outbox));
+        for (place, process) in self.processes().filter(|_| known) {
+            self.order(Some(place), &Order::Unlisten { process, listener }, outbox);
         }
         known
     }
@@ -122,7 +129,7 @@ impl TcpTable {
             return Err(ConnectError::TooMany);
         }
         if let Some(place) = from
-            && !self.head.present[place.slot()]
+            && self.head.members.at(place).is_none()
         {
             return Err(ConnectError::NotAMember(place));
         }
@@ -130,22 +137,24 @@ impl TcpTable {
         let timeout_ms = u32::try_from(timeout).unwrap_or(u32::MAX).max(1);
         let conn = self.next_conn();
         let windows = self.limits.windows();
-        let row = Conn::new(None, Handle::made(conn), Phase::Connecting, windows);
-        self.conns.insert(conn, row);
-        self.deferred.insert(conn, Deferred { target, timeout_ms });
-        self.send_connect(conn, from.or(self.head.sequencer), outbox);
+        let handle = Handle::made(Incarnation(0), conn);
+        self.conns.insert(conn, Conn::new(None, handle, Phase::Connecting, windows));
+        self.dialling.insert(conn, Dialling { target, timeout_ms, from });
+        self.dial(conn, outbox);
         Ok(conn)
     }
 
     /// Hands a connection that is to be made to its carrier, as soon as there is one.
-    fn send_connect(&mut self, conn: ConnId, place: Option<Place>, outbox: &mut Outbox) {
-        let Some(place) = place else { return };
-        let (Some(row), Some(deferred)) = (self.conns.get_mut(&conn), self.deferred.remove(&conn))
+    pub(super) fn dial(&mut self, conn: ConnId, outbox: &mut Outbox) {
+        let (Some(row), Some(dialling)) = (self.conns.get_mut(&conn), self.dialling.get(&conn))
         else {
             return;
         };
+        let Some(place) = dialling.from.or(self.head.sequencer) else { return };
+        let Some(process) = self.head.members.at(place) else { return };
         row.place = Some(place);
-        let Deferred { target, timeout_ms } = deferred;
+        row.handle = Handle::made(process, conn);
+        let Dialling { target, timeout_ms, .. } = dialling.clone();
         let windows = self.limits.windows();
         let order = Order::Connect { handle: row.handle, target, timeout_ms, windows };
         self.order(Some(place), &order, outbox);
@@ -164,16 +173,15 @@ impl TcpTable {
             return None;
         };
         row.phase = Phase::LetGo;
-        Some((place, row.handle))
+        let handle = row.handle;
+        self.dialling.remove(&conn);
+        Some((place, handle))
     }
 
-    fn remove(&mut self, conn: ConnId) {
-        self.deferred.remove(&conn);
-        if let Some(row) = self.conns.remove(&conn)
-            && let Some(place) = row.place
-            && row.handle.boot != 0
-        {
-            self.accepted.remove(&(place, row.handle));
+    pub(super) fn remove(&mut self, conn: ConnId) {
+        self.dialling.remove(&conn);
+        if let Some(row) = self.conns.remove(&conn) {
+            self.accepted.remove(&row.handle);
         }
     }
 
@@ -186,21 +194,29 @@ impl TcpTable {
         }
     }
 
-    /// The outside half of `place` says something.
+    /// The outside half of `place` says something. What another process than the present member
+    /// says, there or elsewhere, says nothing about what is there now.
     pub(crate) fn on_report(&mut self, place: Place, bytes: &Bytes, outbox: &mut Outbox) -> Events {
         match Report::decode(bytes) {
-            Ok(report) if self.head.present[place.slot()] => {
+            Ok(report) if self.head.members.has(place, report.handle().process) => {
                 self.on_sound_report(place, report, outbox)
             }
             _ => self.ignore(),
         }
     }
 
-    /// Reports of connections that the service let go, or of another incarnation of the
-    /// CoServer, come late; others can only come from a defect outside, and change nothing.
+    /// Reports of another process of the CoServer come late; others can only come from a defect
+    /// outside, and change nothing.
     fn ignore(&mut self) -> Events {
         self.head.ignored += 1;
         NOTHING
+    }
+
+    /// A member reports of a connection that is not in the table: it was lost with the place and
+    /// the process is a member again. Nobody here will ever end it, so it is broken off.
+    fn disown(&mut self, place: Place, handle: Handle, outbox: &mut Outbox) -> Events {
+        self.order(Some(place), &Order::Reset { handle }, outbox);
+        self.ignore()
     }
 
     fn on_sound_report(&mut self, place: Place, report: Report, outbox: &mut Outbox) -> Events {
@@ -214,9 +230,11 @@ impl TcpTable {
             Report::Connected { handle, peer, local } => match self.find(place, handle) {
                 Some((conn, row)) if row.phase == Phase::Connecting => {
                     row.phase = Phase::Open;
+                    self.dialling.remove(&conn);
                     [Some(TcpEvent::Connected { conn, peer, local }), None]
                 }
-                _ => self.ignore(),
+                Some(_) => self.ignore(),
+                None => self.disown(place, handle, outbox),
             },
             Report::ConnectFailed { handle, why, text } => {
                 let why = ConnectFailure::from_parts(why, &text);
@@ -227,13 +245,14 @@ impl TcpTable {
             }
             Report::Written { handle, written } => match self.find(place, handle) {
                 Some((conn, row)) => [on_written(conn, row, written, window), None],
-                None => self.ignore(),
+                None => self.disown(place, handle, outbox),
             },
             Report::PeerClosed { handle } => match self.find(place, handle) {
                 Some((conn, row)) if row.phase == Phase::Open => {
                     [Some(TcpEvent::PeerClosed { conn }), None]
                 }
-                _ => self.ignore(),
+                Some(_) => self.ignore(),
+                None => self.disown(place, handle, outbox),
             },
             Report::Ended { handle } => self.on_end(place, handle, |conn| TcpEvent::Ended { conn }),
             Report::Reset { handle, cause } => {
@@ -243,9 +262,9 @@ impl TcpTable {
     }
 
     fn find(&mut self, place: Place, handle: Handle) -> Option<(ConnId, &mut Conn)> {
-        let conn = match handle.boot {
-            0 => ConnId(handle.number),
-            _ => *self.accepted.get(&(place, handle))?,
+        let conn = match handle.made_by_service() {
+            Some(conn) => conn,
+            None => *self.accepted.get(&handle)?,
         };
         let row = self.conns.get_mut(&conn)?;
         (row.place == Some(place) && row.handle == handle).then_some((conn, row))
@@ -258,7 +277,7 @@ impl TcpTable {
         listener: ListenerId,
         outbox: &mut Outbox,
     ) -> Option<ConnId> {
-        if handle.boot == 0 || self.accepted.contains_key(&(place, handle)) {
+        if handle.made_by_service().is_some() || self.accepted.contains_key(&handle) {
             self.ignore();
             return None;
         }
@@ -273,7 +292,7 @@ impl TcpTable {
         let conn = self.next_conn();
         let row = Conn::new(Some(place), handle, Phase::Open, self.limits.windows());
         self.conns.insert(conn, row);
-        self.accepted.insert((place, handle), conn);
+        self.accepted.insert(handle, conn);
         Some(conn)
     }
 
@@ -286,7 +305,9 @@ impl TcpTable {
         outbox: &mut Outbox,
     ) -> Events {
         let window = self.limits.send_window;
-        let Some((conn, row)) = self.find(place, handle) else { return self.ignore() };
+        let Some((conn, row)) = self.find(place, handle) else {
+            return self.disown(place, handle, outbox);
+        };
         let writable = on_written(conn, row, written, window);
         if row.phase != Phase::Open || bytes.is_empty() {
             return [writable, None];
@@ -311,61 +332,6 @@ impl TcpTable {
         let told = matches!(row.phase, Phase::Open | Phase::Connecting);
         self.remove(conn);
         [told.then(|| event(conn)), None]
-    }
-
-    /// The members changed: new ones are told of the listeners, and the connections of those
-    /// who left are lost.
-    pub(crate) fn on_members(&mut self, present: [bool; 2], sequencer: Place, outbox: &mut Outbox) {
-        let before = core::mem::replace(&mut self.head.present, present);
-        self.head.sequencer = Some(sequencer);
-        for place in Place::BOTH {
-            match (before[place.slot()], present[place.slot()]) {
-                (false, true) => self.on_joined(place, outbox),
-                (true, false) => self.on_left(place),
-                _ => {}
-            }
-        }
-        let waiting: Vec<ConnId> = self.deferred.keys().copied().collect();
-        waiting.into_iter().for_each(|conn| self.send_connect(conn, Some(sequencer), outbox));
-    }
-
-    fn on_joined(&self, place: Place, outbox: &mut Outbox) {
-        for (listener, options) in &self.listeners {
-            let order = Order::Listen { listener: *listener, options: options.clone() };
-            self.order(Some(place), &order, outbox);
-        }
-    }
-
-    fn on_left(&mut self, place: Place) {
-        let mut over = Vec::new();
-        for (conn, row) in self.conns.iter_mut().filter(|(_, row)| row.place == Some(place)) {
-            match row.phase {
-                Phase::Open | Phase::Connecting => {
-                    row.phase = Phase::Lost { made: row.phase == Phase::Open };
-                    self.lost.insert(*conn);
-                }
-                Phase::LetGo => over.push(*conn),
-                Phase::Lost { .. } => {}
-            }
-        }
-        over.into_iter().for_each(|conn| self.remove(conn));
-    }
-
-    /// Whether the service is still to be told of lost connections.
-    pub(crate) fn has_lost(&self) -> bool {
-        !self.lost.is_empty()
-    }
-
-    /// The next lost connection, in the order of their ids.
-    pub(crate) fn take_lost(&mut self) -> Option<TcpEvent> {
-        let conn = self.lost.pop_first()?;
-        let made = self.conns.get(&conn)?.phase == Phase::Lost { made: true };
-        self.remove(conn);
-        Some(if made {
-            TcpEvent::Reset { conn, cause: ResetCause::CarrierLost }
-        } else {
-            TcpEvent::ConnectFailed { conn, why: ConnectFailure::CarrierLost }
-        })
     }
 }
 

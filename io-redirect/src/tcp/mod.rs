@@ -4,7 +4,15 @@
 //! addresses. The service knows listeners by name and connections by [`ConnId`], and does not
 //! notice on which CoServer one is, except when that CoServer goes: its connections end with
 //! it, and the service hears [`TcpEvent::Reset`] with [`ResetCause::CarrierLost`] for each.
-//! Clients connect again, to the other CoServer.
+//! Clients connect again, to the other CoServer. A connection that the service asked for and that
+//! is not made yet has carried nothing: the other CoServer makes it, with its whole time limit
+//! again. A CoServer that is back, or started again, is told of the listeners anew.
+//!
+//! What counts is the process, not the place: one that took another's place at once loses its
+//! predecessor's connections all the same. Every name that the two halves have for a connection
+//! begins with its process, so neither takes what is said of one for another, however late and
+//! however often it comes; the outside half passes over what is for another process, the inside
+//! half what comes from one.
 //!
 //! Nothing that the service sends leaves before both CoServers computed it. Which of the bytes
 //! under way reached the far end when a CoServer dies nobody can know; so the device's outputs
@@ -31,6 +39,7 @@ mod error;
 mod face;
 mod flow;
 mod inside;
+mod members;
 mod options;
 #[cfg(feature = "runtime")]
 mod outside;
@@ -136,7 +145,8 @@ pub enum ResetCause {
     TimedOut,
     /// The network or the kernel gave it up.
     Network,
-    /// The CoServer that carried it is no longer a member of the pair.
+    /// The CoServer's process that carried it is no longer a member of the pair; the CoServer may
+    /// be, with another one.
     CarrierLost,
 }
 
@@ -172,7 +182,7 @@ pub enum ConnectFailure {
     /// There is no way there, or the CoServer's own system refused.
     #[error("{0}")]
     Unreachable(String),
-    /// The CoServer that was to make it is no longer a member of the pair.
+    /// The service had chosen the CoServer that was to make it, and that has left the pair.
     #[error("the CoServer that was connecting left the pair")]
     CarrierLost,
 }

@@ -1,6 +1,7 @@
 //! The rows of the inside half's table, and the table as it is frozen.
 
 use lockstep::ids::{DeviceId, Place};
+use lockstep::record::Members;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::flow::Tally;
@@ -11,7 +12,7 @@ use super::{ConnId, ListenerId, Target, TcpLimits};
 /// One connection.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conn {
-    /// Who carries it; `None` while it waits for the first members.
+    /// Who carries it; `None` while it waits for somebody who can make it.
     pub(crate) place: Option<Place>,
     pub(crate) handle: Handle,
     pub(crate) phase: Phase,
@@ -65,17 +66,20 @@ impl Conn {
     }
 }
 
-/// A connection asked for before anybody was known to be a member.
+/// What is to be known to make a connection, kept until it is made: should its carrier go
+/// before, another one makes it.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Deferred {
+pub(crate) struct Dialling {
     pub(super) target: Target,
     pub(super) timeout_ms: u32,
+    /// The place that the service chose, if it did; else whoever is the sequencer.
+    pub(super) from: Option<Place>,
 }
 
 /// The numbers of the table, as they are frozen.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
-    pub(super) present: [bool; 2],
+    pub(super) members: Members,
     pub(super) sequencer: Option<Place>,
     pub(super) last_conn: u64,
     pub(super) last_listener: u16,
@@ -88,7 +92,8 @@ pub(super) struct Head {
 pub(crate) struct Frozen {
     head: Head,
     listeners: Vec<(ListenerId, ListenOrder)>,
-    deferred: Vec<(ConnId, Deferred)>,
+    #[rkyv(with = rkyv::with::Skip)]
+    pub(crate) dialling: Vec<(ConnId, Dialling)>,
     #[rkyv(with = rkyv::with::Skip)]
     pub(crate) conns: Vec<(ConnId, Conn)>,
 }
@@ -98,7 +103,7 @@ impl TcpTable {
         Frozen {
             head: self.head,
             listeners: self.listeners.iter().map(|(id, row)| (*id, row.clone())).collect(),
-            deferred: self.deferred.iter().map(|(id, row)| (*id, row.clone())).collect(),
+            dialling: self.dialling.iter().map(|(id, row)| (*id, row.clone())).collect(),
             conns: self.conns.iter().map(|(id, row)| (*id, row.clone())).collect(),
         }
     }
@@ -110,23 +115,35 @@ impl TcpTable {
         frozen: Frozen,
     ) -> Option<Self> {
         let mut table = Self::new(device, limits);
-        let rows = frozen.conns.len();
+        let rows = [frozen.conns.len(), frozen.dialling.len()];
         table.head = frozen.head;
         table.listeners = frozen.listeners.into_iter().collect();
-        table.deferred = frozen.deferred.into_iter().collect();
+        table.dialling = frozen.dialling.into_iter().collect();
         table.conns = frozen.conns.into_iter().collect();
         for (conn, row) in &table.conns {
             if matches!(row.phase, Phase::Lost { .. }) {
                 table.lost.insert(*conn);
             }
-            if let Some(place) = row.place
-                && row.handle.boot != 0
-                && table.accepted.insert((place, row.handle), *conn).is_some()
+            if row.handle.made_by_service().is_none()
+                && table.accepted.insert(row.handle, *conn).is_some()
             {
                 return None;
             }
         }
-        let known = table.conns.keys().all(|conn| conn.0 <= table.head.last_conn);
-        (known && table.conns.len() == rows).then_some(table)
+        let sound = table.conns.iter().all(|(conn, row)| table.is_sound(*conn, row));
+        (sound && rows == [table.conns.len(), table.dialling.len()]).then_some(table)
+    }
+
+    /// Whether a row can be one of this table. One whose carrier is no member would never end.
+    fn is_sound(&self, conn: ConnId, row: &Conn) -> bool {
+        let carried =
+            row.place.is_some_and(|place| self.head.members.has(place, row.handle.process));
+        let dialling = self.dialling.contains_key(&conn);
+        let sound = match row.phase {
+            Phase::Open | Phase::LetGo => carried && !dialling,
+            Phase::Connecting => dialling && (carried || row.place.is_none()),
+            Phase::Lost { .. } => !dialling,
+        };
+        sound && conn.0 <= self.head.last_conn
     }
 }

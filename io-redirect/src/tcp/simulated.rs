@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
-use lockstep::ids::Place;
+use lockstep::ids::{Incarnation, Place};
 
 use super::flow::Tally;
 use super::words::{Handle, ListenOrder, Order, Report, Windows};
@@ -53,8 +53,9 @@ pub struct NotListening(pub String);
 #[derive(Debug)]
 pub struct Simulated {
     place: Place,
-    boot: u64,
+    process: Incarnation,
     accepted: u64,
+    strays: u64,
     chunk: usize,
     listeners: BTreeMap<ListenerId, ListenOrder>,
     dials: BTreeMap<Handle, (Target, Windows)>,
@@ -157,12 +158,13 @@ impl End {
 }
 
 impl Simulated {
-    /// The outside half at this place; `boot` is its incarnation, not 0.
-    pub fn new(place: Place, boot: u64) -> Self {
+    /// The outside half of this process at this place.
+    pub fn new(place: Place, process: Incarnation) -> Self {
         Self {
             place,
-            boot: boot.max(1),
+            process,
             accepted: 0,
+            strays: 0,
             chunk: limits::CHUNK_BYTES,
             listeners: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -187,7 +189,7 @@ impl Simulated {
             .find(|(_, options)| options.name == name)
             .ok_or_else(|| NotListening(name.into()))?;
         self.accepted += 1;
-        let handle = Handle { boot: self.boot, number: self.accepted };
+        let handle = Handle::accepted(self.process, self.accepted);
         self.ends.insert(handle, End::new(options.windows));
         let local = address(25);
         let report = Report::Accepted { handle, listener: *listener, peer, local };
@@ -275,6 +277,11 @@ impl Simulated {
         self.listeners.values().map(|options| options.name.as_str()).collect()
     }
 
+    /// Outputs that were for another process of this CoServer, and were passed over.
+    pub fn strays(&self) -> u64 {
+        self.strays
+    }
+
     /// What is to go into the log next.
     pub fn next_input(&mut self) -> Option<Bytes> {
         self.reports.pop_front()
@@ -287,17 +294,18 @@ impl Simulated {
     #[expect(clippy::panic, reason = "a defect in this crate; a test must not go on")]
     pub fn release(&mut self, bytes: &Bytes) {
         match Order::decode(bytes) {
-            Ok(order) => self.on_order(order),
+            Ok(order) if order.process() == self.process => self.on_order(order),
+            Ok(_) => self.strays += 1,
             Err(garbled) => panic!("the inside half said {garbled:?}: {bytes:?}"),
         }
     }
 
     fn on_order(&mut self, order: Order) {
         match order {
-            Order::Listen { listener, options } => {
+            Order::Listen { listener, options, .. } => {
                 self.listeners.insert(listener, options);
             }
-            Order::Unlisten { listener } => {
+            Order::Unlisten { listener, .. } => {
                 self.listeners.remove(&listener);
             }
             Order::Connect { handle, target, windows, .. } => {

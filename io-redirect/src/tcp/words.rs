@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use lockstep::ids::Incarnation;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{ConnId, ListenerId, ResetCause, Target};
@@ -15,28 +16,43 @@ use crate::limits;
 mod fields;
 
 use fields::{
-    get_address, get_handle, get_string, get_target, get_text, get_windows, put_address, put_head,
-    put_target, put_text, put_windows,
+    get_address, get_handle, get_process, get_string, get_target, get_text, get_windows,
+    put_address, put_head, put_target, put_text, put_windows,
 };
 
 /// The version of the layout.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
-/// A connection by the name that both halves know.
+/// A connection by the name that both halves know. It begins with the process that carries the
+/// connection: so a name from before a restart is never taken for one from after it, whichever
+/// half says it, and however late.
 #[derive(
     Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
 pub(crate) struct Handle {
-    /// The incarnation that accepted it; 0 if the service made it.
-    pub(crate) boot: u64,
-    /// Accepted: counts up in that incarnation. Made by the service: its [`ConnId`].
-    pub(crate) number: u64,
+    /// Zero, which no process is called, while a connection that is to be made waits for one.
+    pub(crate) process: Incarnation,
+    /// Accepted: counts up from 1 in that process. Made by the service: its [`ConnId`], marked.
+    number: u64,
 }
 
+/// Marks the number of a connection that the service makes.
+const MADE: u64 = 1 << 63;
+
 impl Handle {
-    /// A connection that the service makes. Its ids are never reused, so neither is this.
-    pub(crate) fn made(conn: ConnId) -> Self {
-        Self { boot: 0, number: conn.0 }
+    /// The nth connection that this process accepts.
+    pub(crate) fn accepted(process: Incarnation, nth: u64) -> Self {
+        Self { process, number: nth & !MADE }
+    }
+
+    /// A connection that the service has this process make.
+    pub(crate) fn made(process: Incarnation, conn: ConnId) -> Self {
+        Self { process, number: conn.0 | MADE }
+    }
+
+    /// The id of a connection that the service makes.
+    pub(crate) fn made_by_service(self) -> Option<ConnId> {
+        (self.number & MADE != 0).then_some(ConnId(self.number & !MADE))
     }
 }
 
@@ -85,8 +101,8 @@ pub(crate) enum Report {
 /// To the outside half: an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    Listen { listener: ListenerId, options: ListenOrder },
-    Unlisten { listener: ListenerId },
+    Listen { process: Incarnation, listener: ListenerId, options: ListenOrder },
+    Unlisten { process: Incarnation, listener: ListenerId },
     Connect { handle: Handle, target: Target, timeout_ms: u32, windows: Windows },
     Send { handle: Handle, bytes: Bytes },
     Shutdown { handle: Handle },
@@ -147,6 +163,20 @@ pub(crate) fn put_send_header(out: &mut BytesMut, handle: Handle) {
 }
 
 impl Report {
+    /// Which connection it is about, and so which process says it.
+    pub(crate) fn handle(&self) -> Handle {
+        match self {
+            Self::Accepted { handle, .. }
+            | Self::Connected { handle, .. }
+            | Self::ConnectFailed { handle, .. }
+            | Self::Data { handle, .. }
+            | Self::Written { handle, .. }
+            | Self::PeerClosed { handle }
+            | Self::Ended { handle }
+            | Self::Reset { handle, .. } => *handle,
+        }
+    }
+
     #[cfg_attr(not(feature = "runtime"), allow(dead_code, reason = "for the outside half"))]
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(DATA_HEADER + 40);
@@ -224,19 +254,34 @@ impl Report {
 }
 
 impl Order {
+    /// Which process it is for. Another one at the same place has nothing that it could mean.
+    pub(crate) fn process(&self) -> Incarnation {
+        match self {
+            Self::Listen { process, .. } | Self::Unlisten { process, .. } => *process,
+            Self::Connect { handle, .. }
+            | Self::Send { handle, .. }
+            | Self::Shutdown { handle }
+            | Self::Close { handle }
+            | Self::Reset { handle }
+            | Self::Credit { handle, .. } => handle.process,
+        }
+    }
+
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = BytesMut::with_capacity(64);
         match self {
-            Self::Listen { listener, options } => {
+            Self::Listen { process, listener, options } => {
                 out.put_u8(LISTEN);
+                out.put_u64_le(process.0);
                 out.put_u16_le(listener.0);
                 put_text(&mut out, options.name.as_bytes());
                 put_text(&mut out, &options.refusal);
                 out.put_u32_le(options.connections);
                 put_windows(&mut out, options.windows);
             }
-            Self::Unlisten { listener } => {
+            Self::Unlisten { process, listener } => {
                 out.put_u8(UNLISTEN);
+                out.put_u64_le(process.0);
                 out.put_u16_le(listener.0);
             }
             Self::Connect { handle, target, timeout_ms, windows } => {
@@ -264,6 +309,7 @@ impl Order {
         let mut rest = bytes.clone();
         let order = match rest.try_get_u8().or(Err(Garbled))? {
             LISTEN => Self::Listen {
+                process: get_process(&mut rest)?,
                 listener: ListenerId(rest.try_get_u16_le().or(Err(Garbled))?),
                 options: ListenOrder {
                     name: get_string(&mut rest, limits::LISTENER_NAME_BYTES)?,
@@ -272,9 +318,10 @@ impl Order {
                     windows: get_windows(&mut rest)?,
                 },
             },
-            UNLISTEN => {
-                Self::Unlisten { listener: ListenerId(rest.try_get_u16_le().or(Err(Garbled))?) }
-            }
+            UNLISTEN => Self::Unlisten {
+                process: get_process(&mut rest)?,
+                listener: ListenerId(rest.try_get_u16_le().or(Err(Garbled))?),
+            },
             CONNECT => Self::Connect {
                 handle: get_handle(&mut rest)?,
                 target: get_target(&mut rest)?,

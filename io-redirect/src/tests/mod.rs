@@ -2,6 +2,7 @@
 
 mod cuts;
 mod engine;
+mod returns;
 mod stories;
 mod streams;
 
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::machine::{Identity, RecordSource, RestoreError};
+use lockstep::record;
 use rand_core::Rng;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -119,6 +121,15 @@ impl Service for Probe {
                     Err(error) => return error.to_string().into(),
                 }
             }
+            ["connect-from", place, host, port] => {
+                let target = Target::host(host, port.parse().unwrap());
+                let from = Some(place.parse().unwrap());
+                let timeout = core::time::Duration::from_secs(30);
+                match io.tcp().connect_with(target, timeout, from) {
+                    Ok(conn) => self.dialled.push(conn.0),
+                    Err(error) => return error.to_string().into(),
+                }
+            }
             ["send", conn, len] => {
                 let conn = ConnId(conn.parse().unwrap());
                 let bytes = vec![b'x'; len.parse().unwrap()];
@@ -206,7 +217,11 @@ impl Service for Probe {
     }
 
     fn on_members(&mut self, _: &mut Io<'_>, members: Members) {
-        self.note(format!("members {:?} {}", members.present, members.sequencer));
+        let note = |processes: record::Members| {
+            [processes.a, processes.b].map(|process| process.map_or(0, |process| process.0))
+        };
+        let (before, now) = (note(members.before), note(members.now));
+        self.note(format!("members {before:x?} {now:x?} {}", members.sequencer));
     }
 
     fn freeze(&self) -> Snapshot<Self> {

@@ -85,6 +85,8 @@ impl Replica {
             Meaning::Others | Meaning::Joined => {}
             Meaning::Left => self.stop(StopCause::Left { to: record }),
             Meaning::Stale => self.ignore(Ignored::StaleAnswer),
+            // A record from before it began to join: what it had then is given up already.
+            Meaning::Enter { .. } if self.is_joiner() => self.stop(StopCause::JoinEnded),
             Meaning::Enter { record } => self.enter(record),
             Meaning::Removed => self.stop(StopCause::Removed { by: record }),
             Meaning::NotAMember => self.stop(StopCause::NotAMember { record }),

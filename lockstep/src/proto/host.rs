@@ -86,10 +86,14 @@ impl Replica {
             return;
         };
         let held = self.log.held();
+        // What a joiner computed otherwise it has computed otherwise, however equal its entries.
+        let differed = self.differed;
+        let checkpoint = found.checkpoint.filter(|(file, _)| Some(file.index) >= differed);
         let by_entries = found.common.filter(|_| {
-            found.checkpoint.is_none_or(|(file, _)| found.bytes <= file.len.max(SMALL))
+            differed.is_none()
+                && checkpoint.is_none_or(|(file, _)| found.bytes <= file.len.max(SMALL))
         });
-        let (from, checkpoint) = match (by_entries, found.checkpoint) {
+        let (from, checkpoint) = match (by_entries, checkpoint) {
             (Some(common), _) => (common, None),
             (None, Some((file, chain))) => (Point { index: file.index, chain }, Some(file)),
             (None, None) => {
@@ -192,7 +196,10 @@ impl Replica {
 
     /// The joiner has everything up to an entry that is still in the window, or it is on its way.
     fn attach(&mut self, pin: Index) {
-        self.agreement = Agreement::from(pin);
+        // What it was recorded with before it was attached is still to be compared (rule J6).
+        let recorded = self.log.history().began.prev();
+        let compared = if self.unadmitted { pin.min(recorded) } else { pin };
+        self.agreement = Agreement::from(compared);
         self.progress = Progress { held: pin, ..Progress::default() };
         self.peer_has = pin;
         self.resend = Resend::default();
@@ -244,9 +251,15 @@ impl Replica {
             Some(FallBack::Replaced)
         } else if !guest.attached {
             (now.since(guest.heard) >= PATIENCE).then_some(FallBack::Silent)
-        } else if !self.is_heard() && self.was_heard() {
+        } else if !self.is_heard() && now.since(guest.since) >= self.config.silence {
+            // Its links have had the time to come up.
             Some(FallBack::Silent)
-        } else if now.since(self.peer_advanced) >= self.config.slow_limit && !self.has_room() {
+        } else if self.progress.halted && !self.log.panicked() {
+            Some(FallBack::Diverged)
+        } else if now.since(self.peer_advanced) >= self.config.slow_limit
+            && (self.unadmitted || !self.has_room())
+        {
+            // Once it is recorded, what is released waits for it.
             Some(FallBack::Slow)
         } else {
             None
@@ -260,6 +273,9 @@ impl Replica {
     pub(super) fn drop_guest(&mut self, why: FallBack) {
         let Some(guest) = self.guest.take() else { return };
         self.event(Event::FellBack { joiner: guest.incarnation, why });
+        if why == FallBack::Diverged {
+            self.differed = Some(self.log.held());
+        }
         self.outputs.push_back(Output::Retain { from: None });
         self.progress = Progress::default();
         self.peer_has = Index(0);
@@ -297,6 +313,7 @@ impl Replica {
         let (joiner, sent) = (guest.incarnation, guest.sent);
         let took = self.now.mono.since(guest.since);
         self.guest = None;
+        self.differed = None;
         self.unadmitted = false;
         self.admitting = Some(record);
         self.reported_dead = self.met != Some(joiner);

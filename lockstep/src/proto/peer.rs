@@ -300,6 +300,7 @@ impl Replica {
         }
         if self.progress.held > old.held
             || self.progress.executed > old.executed
+            || self.progress.persisted > old.persisted
             || self.progress.ordered > old.ordered
         {
             self.peer_advanced = self.now.mono;

@@ -191,8 +191,11 @@ impl Replica {
     fn worth_telling(&self, told: &Told) -> bool {
         let held = self.log.weight_at(self.log.held());
         let unsaid = held.saturating_sub(self.log.weight_at(told.held));
-        self.log.executed() > told.executed
-            || self.persisted > told.persisted.max(self.log.executed())
+        let executed = self.log.executed();
+        // What is executed first and persisted then can be released only now (rule R3).
+        let whole = executed.min(self.persisted);
+        executed > told.executed
+            || whole > told.executed.min(told.persisted)
             || (unsaid > limits::BATCH_BYTES as u64 && self.peer_has > told.held)
     }
 

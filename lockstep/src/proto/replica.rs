@@ -87,6 +87,9 @@ pub struct Replica {
     pub(super) join: Option<Joining>,
     /// Set while this one brings the other up to date.
     pub(super) guest: Option<Guest>,
+    /// A joiner came to other results somewhere up to this entry: until one has joined, each is
+    /// sent a checkpoint from after it.
+    pub(super) differed: Option<Index>,
     /// The record names a joiner that has not been told that it is a member: this one alone is.
     pub(super) unadmitted: bool,
     /// The new member has not yet said that it knows.
@@ -178,6 +181,7 @@ impl Replica {
             start: Start::new(boot.disk, boot.adopt, now.mono),
             join: None,
             guest: None,
+            differed: None,
             unadmitted: false,
             admitting: None,
             leaving: None,

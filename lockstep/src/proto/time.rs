@@ -173,8 +173,9 @@ impl Replica {
             }
             _ => {}
         }
-        // The peer owes the results of what we executed.
-        if self.log.executed() <= self.progress.executed {
+        // The peer owes the results of what we executed, and that it has persisted them.
+        let theirs = self.progress.executed.min(self.progress.persisted);
+        if self.log.executed() <= theirs {
             self.peer_advanced = now;
         }
     }

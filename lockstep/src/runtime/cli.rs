@@ -1,7 +1,7 @@
 //! The command line of every program that embeds the library.
 //!
 //! A program implements [`Application`] and calls [`main`]; it then has the subcommands `init`,
-//! `coserver`, `witness`, `new-lineage`, `status`, `metrics`, `hand-over` and `stop`. Commands of
+//! `coserver`, `witness`, `enrol`, `new-lineage`, `status`, `metrics`, `hand-over` and `stop`. Commands of
 //! its own it looks for before, and the rest it hands to [`run`].
 //!
 //! ```no_run
@@ -52,6 +52,7 @@ mod args;
 mod commands;
 mod flags;
 mod help;
+mod objects;
 mod parts;
 mod process;
 mod returning;

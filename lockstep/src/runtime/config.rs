@@ -15,6 +15,7 @@ mod client;
 mod coserver;
 mod document;
 mod error;
+mod rekey;
 mod section;
 mod tree;
 mod value;
@@ -22,8 +23,10 @@ mod witness;
 
 pub use client::ClientConfig;
 pub use coserver::CoServerConfig;
+pub(in crate::runtime) use coserver::witness as witness_address;
 pub use document::{Document, Overrides};
 pub use error::{ConfigError, Fault, Position};
+pub use rekey::{replace_pair_key, replace_peer};
 pub use section::Section;
 pub use value::{Keys, Mismatch, Setting, duration_text, parse_duration};
 pub use witness::{EnrolledPair, WitnessConfig};

@@ -13,7 +13,9 @@ mod serve;
 
 pub use ask::{AskError, ask};
 pub use directory::{DataDirectory, DirectoryError};
-pub use report::{CoServerControl, CoServerReport, LinkReport, MetricsReport, Percentiles};
+pub use report::{
+    CoServerControl, CoServerReport, LinkReport, MetricsReport, PeerKeys, Percentiles,
+};
 pub use serve::{Answer, Refusal, serve};
 
 /// The socket's name in its directory.

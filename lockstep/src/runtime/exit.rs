@@ -29,7 +29,7 @@ use super::coserver::StartupError;
 use super::init::InitError;
 use super::quic::BindError;
 use super::storage::StorageError;
-use super::witness::WitnessError;
+use super::witness::{ObjectStoreError, WitnessError};
 use crate::event::StopCause;
 use crate::store::home::HomeError;
 use crate::witness::StoreError;
@@ -119,6 +119,7 @@ impl From<&StartupError> for Exit {
         match error {
             StartupError::Settings(_) => Exit::Config,
             StartupError::Bind(error) => error.into(),
+            StartupError::Store(error) => error.into(),
             StartupError::Storage(error) => error.into(),
             StartupError::Device(_) => Exit::Unavailable,
             StartupError::Executor(_) | StartupError::Entropy(_) => Exit::System,
@@ -160,6 +161,34 @@ impl From<&StoreError> for Exit {
             StoreError::Locked { .. } => Exit::Locked,
             StoreError::Unknown { .. } | StoreError::Enrolled { .. } => Exit::Config,
             _ => Exit::Storage,
+        }
+    }
+}
+
+impl From<&ObjectStoreError> for Exit {
+    fn from(error: &ObjectStoreError) -> Self {
+        match error {
+            ObjectStoreError::Url { .. } | ObjectStoreError::NotBuilt { .. } => Exit::Config,
+            ObjectStoreError::Open { .. } => Exit::Storage,
+        }
+    }
+}
+
+#[cfg(feature = "object-witness")]
+impl From<&super::witness::ObjectFailure> for Exit {
+    fn from(error: &super::witness::ObjectFailure) -> Self {
+        use super::witness::ObjectFailure;
+        use crate::witness::object::ObjectError;
+
+        match error {
+            ObjectFailure::Store(error) => error.into(),
+            ObjectFailure::Objects(ObjectError::Unreached | ObjectError::Raced { .. }) => {
+                Exit::Unavailable
+            }
+            ObjectFailure::Objects(
+                ObjectError::Unenrolled { .. } | ObjectError::Enrolled { .. },
+            ) => Exit::Config,
+            ObjectFailure::Objects(_) => Exit::Storage,
         }
     }
 }

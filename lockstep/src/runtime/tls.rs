@@ -7,7 +7,7 @@
 //! (RFC 7301), so a connection meant for one port is of no use on another.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{AlwaysResolvesClientRawPublicKeys, Resumption};
@@ -61,7 +61,9 @@ impl fmt::Display for Purpose {
 #[derive(Debug, Clone)]
 pub struct Credentials {
     secret: Arc<SecretKey>,
-    roster: Arc<Roster>,
+    /// One for all clones, so that a key that is replaced counts for every port at once. A
+    /// handshake takes what it finds when it begins.
+    roster: Arc<RwLock<Arc<Roster>>>,
 }
 
 impl Credentials {
@@ -71,7 +73,42 @@ impl Credentials {
     /// If the roster contradicts that the key holds the role.
     pub fn new(role: Role, secret: SecretKey, roster: Roster) -> Result<Self, RosterError> {
         roster.check_own(role, &secret.public())?;
-        Ok(Credentials { secret: Arc::new(secret), roster: Arc::new(roster) })
+        Ok(Credentials {
+            secret: Arc::new(secret),
+            roster: Arc::new(RwLock::new(Arc::new(roster))),
+        })
+    }
+
+    /// Takes `key` in the place of `old` for `role`, in all clones: `old` is refused by every
+    /// handshake that begins from now on. Connections that are up are the caller's to close.
+    ///
+    /// # Errors
+    /// If the key has another role, or is one's own.
+    pub fn replace(
+        &self,
+        role: Role,
+        old: &[PublicKey],
+        key: PublicKey,
+    ) -> Result<(), RosterError> {
+        let roster = self.check_replacement(role, old, key)?;
+        *self.roster.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
+        Ok(())
+    }
+
+    /// What the roster would be with that replacement.
+    ///
+    /// # Errors
+    /// As for [`replace`](Self::replace).
+    pub fn check_replacement(
+        &self,
+        role: Role,
+        old: &[PublicKey],
+        key: PublicKey,
+    ) -> Result<Roster, RosterError> {
+        if key == self.secret.public() {
+            return Err(RosterError::Own { key });
+        }
+        self.roster().replaced(role, old, key)
     }
 
     /// One's own key.
@@ -80,8 +117,8 @@ impl Credentials {
     }
 
     /// The roster.
-    pub fn roster(&self) -> &Roster {
-        &self.roster
+    pub fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn certified(&self) -> Arc<CertifiedKey> {
@@ -133,7 +170,7 @@ pub(super) type Refusal = Arc<OnceLock<KeyRefusal>>;
 impl Pinned {
     fn new(credentials: &Credentials, wanted: &[Role], provider: &CryptoProvider) -> Self {
         Pinned {
-            roster: Arc::clone(&credentials.roster),
+            roster: credentials.roster(),
             wanted: wanted.to_vec(),
             refusal: Refusal::default(),
             algorithms: provider.signature_verification_algorithms,

@@ -8,6 +8,7 @@
 //! A connection speaks for the pair and the place whose key it has proved, whatever its frames
 //! say: the key of another pair's CoServer opens the connection and nothing else.
 
+mod object;
 mod report;
 mod serve;
 mod store;
@@ -19,7 +20,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use report::{PairReport, RecordReport, WitnessControl, WitnessReport};
+#[cfg(feature = "object-witness")]
+pub use object::{ObjectClient, ObjectFailure};
+pub use object::{ObjectEvent, ObjectLink, ObjectStoreError};
+pub use report::{PairKeys, PairReport, RecordReport, WitnessControl, WitnessReport};
 
 use super::clock::Clock;
 use super::config::WitnessConfig;
@@ -96,6 +100,10 @@ pub struct WitnessHandle {
 #[derive(Debug)]
 enum Request {
     Status(oneshot::Sender<WitnessReport>),
+    /// The keys of a place, if the pair is served here.
+    Keys(PairId, Place, oneshot::Sender<Option<Vec<PublicKey>>>),
+    /// A place has this key from now on, and no other.
+    Replaced(PairId, Place, PublicKey),
     Stop,
 }
 
@@ -105,6 +113,16 @@ impl WitnessHandle {
         let (answer, status) = oneshot::channel();
         self.requests.try_send(Request::Status(answer)).ok()?;
         status.await.ok()
+    }
+
+    async fn keys(&self, pair: PairId, place: Place) -> Option<Option<Vec<PublicKey>>> {
+        let (answer, keys) = oneshot::channel();
+        self.requests.try_send(Request::Keys(pair, place, answer)).ok()?;
+        keys.await.ok()
+    }
+
+    async fn replaced(&self, pair: PairId, place: Place, key: PublicKey) -> Option<()> {
+        self.requests.send(Request::Replaced(pair, place, key)).await.ok()
     }
 
     /// Has it end. `false` if it is ending already, or too many wait for it.

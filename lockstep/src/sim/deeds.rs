@@ -5,6 +5,8 @@ use bytes::BytesMut;
 use super::broken::Broken;
 use super::judges::{OutputName, Seen, Who};
 use super::node::GRACE;
+use super::options::Durability;
+use super::storage::Job;
 use super::world::{Due, World};
 use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
@@ -42,16 +44,31 @@ impl World {
         let Some(who) = self.servers[place.slot()].who() else { return };
         match output {
             Output::Peer { links, frame } => self.send_to_peer(who, links, &frame, answers),
-            Output::Recover { .. }
-            | Output::Truncate { .. }
-            | Output::LookUp { .. }
-            | Output::ReadEntries { .. }
-            | Output::ReadChunk { .. }
-            | Output::BeginChunks(_)
-            | Output::WriteChunk { .. }
-            | Output::Install { .. }
-            | Output::Retain { .. }
-            | Output::WriteCheckpoint { .. } => {}
+            Output::Recover { to } => {
+                answers.retain(|answer| !matches!(answer, Input::Executed(_)));
+                self.abandon_state(place);
+                self.cut_log(place);
+                self.store(place, Job::Recover { to });
+            }
+            Output::Truncate { after } => {
+                self.see(Seen::Truncated { who, after });
+                self.cut_log(place);
+                self.store(place, Job::Truncate { after });
+            }
+            Output::LookUp { points } => self.store(place, Job::LookUp { points }),
+            Output::ReadEntries { after } => self.store(place, Job::ReadEntries { after }),
+            Output::ReadChunk { checkpoint, offset } => {
+                self.store(place, Job::ReadChunk { checkpoint, offset });
+            }
+            Output::BeginChunks(file) => self.store(place, Job::BeginChunks(file)),
+            Output::WriteChunk { checkpoint, offset, bytes } => {
+                self.store(place, Job::WriteChunk { checkpoint, offset, bytes });
+            }
+            Output::Install { file, chain } => self.store(place, Job::Install { file, chain }),
+            Output::Retain { from } => self.store(place, Job::Retain { from }),
+            Output::WriteCheckpoint { history } => {
+                answers.extend(self.write_checkpoint(place, history));
+            }
             Output::CloseLink { link } => {
                 let wire = self.link_wire(link);
                 self.close(wire, place.slot());
@@ -77,12 +94,15 @@ impl World {
                 }
             }
             Output::Append(entry) => {
-                answers.push(Input::Persisted(entry.index));
+                if self.options.durability == Durability::Memory {
+                    answers.push(Input::Persisted(entry.index));
+                }
+                self.store_entry(place, entry.clone());
                 self.appended(who, entry);
             }
             Output::Execute(entry) => self.execute(place, entry, answers),
-            Output::PersistMembership { number, .. } => {
-                answers.push(Input::MembershipPersisted(number));
+            Output::PersistMembership { number, membership } => {
+                self.store(place, Job::Membership { number, membership });
             }
             Output::Release { index, step, ordinal, epoch, kind } => {
                 let name = OutputName { index, step, ordinal };

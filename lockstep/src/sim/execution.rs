@@ -5,14 +5,25 @@ use std::collections::BTreeSet;
 
 use super::broken::Broken;
 use super::judges::{OutputName, Seen, Who};
-use super::node::Arrival;
+use super::node::{Arrival, Process};
 use super::service::LEDGER;
 use super::world::{Due, World};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::ids::{ConnId, Place, SessionId};
 use crate::output::{Carrier, Executed, OutputKind};
 use crate::proto::{Command, Input};
 use crate::wire::frames::ClientAnswer;
+
+impl Process {
+    /// Executes an entry, and keeps a view of the state where both take a checkpoint.
+    fn execute(&mut self, entry: &Entry) -> Executed {
+        let executed = self.unit.execute(entry);
+        if matches!(entry.kind, EntryKind::Checkpoint) && executed.panic.is_none() {
+            self.frozen = Some(self.unit.freeze());
+        }
+        executed
+    }
+}
 
 /// The service: inline, or on a thread of its own.
 impl World {
@@ -34,7 +45,7 @@ impl World {
         let Some(process) = &mut server.process else { return };
         // What was handed out before a panic was known is not executed any more.
         if !process.unit.has_panicked() {
-            answers.push(Input::Executed(process.unit.execute(&entry)));
+            answers.push(Input::Executed(process.execute(&entry)));
         }
     }
 
@@ -47,15 +58,17 @@ impl World {
             return;
         }
         let Some(entry) = process.executing.front() else { return };
-        let executed = Box::new(process.unit.execute(entry));
+        let entry = entry.clone();
+        let (executed, state) = (Box::new(process.execute(&entry)), process.state);
         let at = self.at + self.rng.from(time / 2, time) + slowness;
         let at = at.max(self.servers[place.slot()].paused_until);
-        self.queue.put(at, Due::Executed { place, life, executed });
+        self.queue.put(at, Due::Executed { place, life, state, executed });
     }
 
-    pub(super) fn on_executed(&mut self, place: Place, life: u32, executed: Executed) {
+    pub(super) fn on_executed(&mut self, place: Place, life: u32, state: u32, executed: Executed) {
         let server = self.server(place);
-        if server.life != life || server.process.is_none() {
+        let current = server.process.as_ref().is_some_and(|process| process.state == state);
+        if server.life != life || !current {
             return;
         }
         if let Some(process) = &mut server.process {
@@ -63,6 +76,17 @@ impl World {
         }
         self.arrive(place, Arrival::Executed(executed));
         self.begin_step(place);
+    }
+
+    /// Another state is to be restored: what the present one still comes to is void.
+    pub(super) fn abandon_state(&mut self, place: Place) {
+        let server = self.server(place);
+        server.inbox.retain(|arrival| !matches!(arrival, Arrival::Executed(_)));
+        if let Some(process) = &mut server.process {
+            process.executing.clear();
+            process.frozen = None;
+            process.state += 1;
+        }
     }
 
     /// A result goes to the core.

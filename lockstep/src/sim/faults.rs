@@ -31,10 +31,22 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A CoServer is killed and loses its memory; it may start again as a new process.
+    /// A CoServer is killed and loses its memory; it starts again as a new process.
     Crash = "crash", 350;
+    /// Both are, within a moment.
+    CrashBoth = "crash-both", 150;
+    /// Either is, again and again.
+    Storm = "restart-storm", 60;
+    /// A CoServer is killed and its disk replaced by an empty one.
+    DiskLost = "disk-lost", 100;
+    /// A CoServer is killed and what is on its disk damaged.
+    DiskDamaged = "disk-damaged", 80;
+    /// A disk takes long.
+    SlowDisk = "slow-disk", 120;
     /// The operator stops a member.
-    Leave = "leave", 70;
+    Leave = "leave", 150;
+    /// The operator stops both.
+    LeaveBoth = "leave-both", 40;
     /// The operator asks for a hand-over.
     HandOver = "hand-over", 300;
     /// A CoServer stands still for a while.
@@ -130,11 +142,10 @@ pub fn draw(weather: Weather, only: Option<&[FaultKind]>, rng: &mut Rng) -> Vec<
         let permille = if only.is_some() { 900 } else { kind.enabled() * weather.scale / 100 };
         let wanted = only.is_none_or(|only| only.contains(kind));
         if wanted && own.chance(permille) {
-            let count = if kind.is_single() { 1 } else { own.spread(1, 6) };
+            let count = if kind.is_single() { 1 } else { own.spread(1, kind.most()) };
             faults.extend((0..count).map(|_| one(*kind, weather, &mut own)));
         }
     }
-    keep_one_alive(&mut faults, rng);
     faults.sort_by_key(|fault| fault.at);
     faults
 }
@@ -149,7 +160,10 @@ fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
     let degree = match kind {
         FaultKind::LinkSlow | FaultKind::WitnessLate => rng.spread(1_000_000, 150_000_000),
         FaultKind::ClockJump => rng.spread(1_000_000, 4_000_000_000_000),
-        FaultKind::SlowService => rng.spread(100_000, 30_000_000),
+        FaultKind::SlowService | FaultKind::SlowDisk => rng.spread(100_000, 30_000_000),
+        FaultKind::Crash | FaultKind::CrashBoth | FaultKind::DiskLost | FaultKind::DiskDamaged => {
+            rng.spread(2_000_000, 400_000_000)
+        }
         FaultKind::LinkFull => rng.spread(300, 20_000),
         FaultKind::WitnessTwice => rng.spread(1_000, 300_000_000),
         FaultKind::LinkCorrupt => rng.from(1, 30),
@@ -161,26 +175,17 @@ fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
 impl FaultKind {
     /// Whether it strikes at most once in a run.
     fn is_single(self) -> bool {
-        matches!(self, Self::Crash | Self::Leave | Self::PanicOne | Self::PanicBoth | Self::Flip)
+        matches!(self, Self::PanicOne | Self::PanicBoth | Self::Flip | Self::Storm)
     }
 
-    /// Whether it costs the pair a replica for good.
-    fn is_fatal(self) -> bool {
-        matches!(self, Self::Crash | Self::Leave | Self::PanicOne | Self::PanicBoth)
+    /// How often at most it strikes in a run.
+    fn most(self) -> u64 {
+        match self {
+            Self::DiskLost | Self::DiskDamaged | Self::Leave | Self::LeaveBoth => 2,
+            Self::Crash | Self::CrashBoth => 4,
+            _ => 6,
+        }
     }
-}
-
-/// Until there is a journal, two fatal faults end the service. So mostly at most one is kept;
-/// now and then both stay, to see that nothing wrong is said to a client even then. At most one
-/// CoServer loses its memory in any case.
-fn keep_one_alive(faults: &mut Vec<Fault>, rng: &mut Rng) {
-    let fatal: Vec<FaultKind> =
-        faults.iter().map(|fault| fault.kind).filter(|kind| kind.is_fatal()).collect();
-    if fatal.len() < 2 || rng.chance(100) {
-        return;
-    }
-    let kept = rng.pick(&fatal);
-    faults.retain(|fault| !fault.kind.is_fatal() || fault.kind == kept);
 }
 
 #[cfg(test)]
@@ -197,8 +202,8 @@ mod tests {
             let faults = draw(WEATHER, None, &mut Rng::new(seed));
             assert!(faults.is_sorted_by_key(|fault| fault.at));
             seen.extend(faults.iter().map(|fault| fault.kind));
-            let crashes = faults.iter().filter(|fault| fault.kind == FaultKind::Crash);
-            assert!(crashes.count() <= 1);
+            let flips = faults.iter().filter(|fault| fault.kind == FaultKind::Flip);
+            assert!(flips.count() <= 1);
         }
         assert_eq!(seen.len(), FaultKind::ALL.len());
     }

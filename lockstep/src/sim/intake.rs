@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::broken::Broken;
+use super::judges::Seen;
 use super::marks::Mark;
 use super::net::WireId;
 use super::node::{Arrival, DEVICE_QUEUE};
@@ -26,6 +27,7 @@ impl World {
             Arrival::ClientUp(wire) => self.on_conn_up(place, wire),
             Arrival::ClientDown(wire) => self.on_conn_down(place, wire),
             Arrival::Executed(executed) => self.give_result(place, executed),
+            Arrival::Disk(input) => self.on_stored_answer(place, input),
             Arrival::Command(command) => self.tell(place, Input::Command(command)),
             Arrival::Poke => {}
             Arrival::Frame { wire, generation, role, bytes } => {
@@ -41,6 +43,18 @@ impl World {
                 }
             }
         }
+    }
+
+    fn on_stored_answer(&mut self, place: Place, input: Input) {
+        let Some(who) = self.servers[place.slot()].who() else { return };
+        self.trace.say(self.at, || format!("{who} <- disk  {}", in_brief(&input)));
+        if let Input::Recovered(Ok(recovered)) = &input {
+            self.see(Seen::Restored { who, recovered });
+            for entry in &recovered.tail {
+                self.see(Seen::Appended { who, entry });
+            }
+        }
+        self.tell(place, input);
     }
 
     pub(super) fn end_at(&self, place: Place, role: Role) -> usize {
@@ -163,6 +177,22 @@ impl World {
             process.device.push_back(id);
             self.arrive(place, Arrival::Poke);
         }
+    }
+}
+
+fn in_brief(input: &Input) -> String {
+    match input {
+        Input::Recovered(Ok(recovered)) => {
+            let (at, tail) = (recovered.history.index, recovered.tail.len());
+            format!("recovered at {at}, {tail} entries after it")
+        }
+        Input::EntriesRead { after, entries: Some(entries) } => {
+            format!("{} entries after {after}", entries.len())
+        }
+        Input::ChunkRead { checkpoint, offset, bytes: Some(bytes) } => {
+            format!("{} bytes of checkpoint {checkpoint} at {offset}", bytes.len())
+        }
+        input => format!("{input:?}"),
     }
 }
 

@@ -92,6 +92,46 @@ marks! {
     WitnessRestarted = "witness-restarted", true;
     /// A request reached the witness twice.
     WitnessDuplicate = "witness-duplicate", true;
+    /// An operator stopped a member that could not go on.
+    Operator = "operator", true;
+    /// A member died and a new process took its place, by its disk.
+    Restarted = "restarted", true;
+    /// The pair became duplex again.
+    DuplexAgain = "duplex-again", true;
+    /// A joiner began with the entries that it had.
+    JoinedByEntries = "joined-by-entries", true;
+    /// A joiner was sent a checkpoint.
+    JoinedByCheckpoint = "joined-by-checkpoint", true;
+    /// A joiner went back to a checkpoint of its own.
+    JoinedByOwnCheckpoint = "joined-by-own-checkpoint", true;
+    /// A transfer that broke off was gone on with.
+    TransferResumed = "transfer-resumed", true;
+    /// The sole member took a checkpoint while it brought a joiner up to date.
+    CheckpointInJoin = "checkpoint-in-join", true;
+    /// The sole member went on without its joiner.
+    FellBack = "fell-back", true;
+    /// It had recorded the joiner by then.
+    FellBackRecorded = "fell-back-recorded", true;
+    /// Both were down, and A claimed first.
+    BothDownAFirst = "both-down-a-first", true;
+    /// Both were down, and B claimed first.
+    BothDownBFirst = "both-down-b-first", true;
+    /// The one that claimed had the longer log.
+    ClaimByBetter = "claim-by-better", true;
+    /// The one that claimed had the shorter log.
+    ClaimByLesser = "claim-by-lesser", true;
+    /// A member left in good order, without a pause.
+    Left = "left", true;
+    /// A restarted process executed and released what its predecessor had not.
+    ReleasedAgain = "released-again", true;
+    /// A disk was found damaged.
+    DamagedDisk = "damaged-disk", true;
+    /// A process came back with an empty disk.
+    EmptyDisk = "empty-disk", true;
+    /// The replicas compared their checkpoints.
+    Checkpoint = "checkpoint", true;
+    /// A process waited because it could neither claim nor join.
+    Waited = "waited", true;
 }
 
 impl fmt::Display for Mark {
@@ -102,17 +142,17 @@ impl fmt::Display for Mark {
 
 /// The marks reached in one run or in a campaign.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks(u64);
+pub struct Marks(u128);
 
 impl Marks {
     /// Reaches one.
     pub fn reach(&mut self, mark: Mark) {
-        self.0 |= 1 << mark as u64;
+        self.0 |= 1 << mark as u128;
     }
 
     /// Whether it was reached.
     pub fn has(self, mark: Mark) -> bool {
-        self.0 & (1 << mark as u64) != 0
+        self.0 & (1 << mark as u128) != 0
     }
 
     /// Those that were reached, in order.
@@ -121,7 +161,7 @@ impl Marks {
     }
 }
 
-const _: () = assert!(Mark::ALL.len() <= 64);
+const _: () = assert!(Mark::ALL.len() <= 128);
 
 #[cfg(test)]
 mod tests {

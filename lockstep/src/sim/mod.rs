@@ -24,6 +24,7 @@ pub mod options;
 
 mod clock;
 mod deeds;
+mod disk;
 mod execution;
 mod intake;
 mod net;
@@ -32,6 +33,7 @@ mod ops;
 mod queue;
 mod rng;
 mod service;
+mod storage;
 mod strike;
 mod trace;
 mod watch;

@@ -7,10 +7,12 @@ use bytes::Bytes;
 
 use super::broken::Broken;
 use super::clock::Clock;
+use super::disk::Disk;
 use super::judges::{Seen, Who};
 use super::net::WireId;
-use super::options::Options;
-use super::service::{Flaw, Knob, Shelf};
+use super::options::{Durability, Options};
+use super::service::{Flaw, FrozenShelf, Knob, Shelf};
+use super::storage::Storage;
 use super::wiring::Role;
 use super::world::{Due, PAIR, World};
 use crate::digest::Digest;
@@ -18,7 +20,7 @@ use crate::entry::Entry;
 use crate::ids::{ConnId, Index, LinkId, Now, Place, SessionId};
 use crate::output::Executed;
 use crate::proto::{Boot, Command, Config, Input, Replica, Standing};
-use crate::unit::Unit;
+use crate::unit::{FrozenUnit, Unit};
 use crate::wire::frames::{ClientCall, Environment, Versions};
 
 /// Most inputs that a device of the world keeps for a CoServer that takes none.
@@ -39,6 +41,9 @@ pub(super) struct CoServer {
     pub(super) knob: Knob,
     /// Steps of its service take this much longer (ns).
     pub(super) slowness: u64,
+    /// So does whatever its disk is to do.
+    pub(super) disk_slowness: u64,
+    pub(super) storage: Storage,
     pub(super) next_input: u64,
 }
 
@@ -63,6 +68,8 @@ pub(super) enum Arrival {
     Frame { wire: WireId, generation: u32, role: Role, bytes: Bytes },
     /// A result of the service thread.
     Executed(Executed),
+    /// The storage thread has an answer.
+    Disk(Input),
     /// The operator wants something.
     Command(Command),
     /// A device has an input.
@@ -81,6 +88,10 @@ pub(super) struct Process {
     pub(super) armed: Option<u64>,
     /// Entries for the service thread, the first of which it is at.
     pub(super) executing: VecDeque<Entry>,
+    /// Counts the states that were restored: results of an earlier one are void.
+    pub(super) state: u32,
+    /// The state as it was at the newest checkpoint's entry.
+    pub(super) frozen: Option<FrozenUnit<FrozenShelf>>,
     pub(super) device: VecDeque<u64>,
     pub(super) taken: BTreeSet<u64>,
     pub(super) held: Index,
@@ -106,6 +117,8 @@ impl CoServer {
             paused_until: 0,
             knob: Knob::default(),
             slowness: 0,
+            disk_slowness: 0,
+            storage: Storage::default(),
             next_input: 0,
         }
     }
@@ -148,38 +161,40 @@ fn config(options: &Options, place: Place) -> Config {
         window_entries: window,
         window_bytes: options.window_bytes,
         divergence: options.divergence,
-        meeting: core::time::Duration::from_secs(1),
-        checkpoint_bytes: 64 << 20,
-        join_rate: 64 << 20,
+        meeting: options.meeting,
+        checkpoint_bytes: options.checkpoint_bytes,
+        join_rate: options.join_rate,
     }
 }
 
 /// Life of a process: starting, running in rounds, ending.
 impl World {
     pub(super) fn start_server(&mut self, place: Place) {
-        let incarnation = self.incarnation();
-        let boot = Boot { incarnation, seed: self.rng.seed(), disk: None, adopt: false };
-        let who = Who { place, incarnation };
-        let now = self.servers[place.slot()].clock.now(self.at);
-        let flaw = match self.options.broken {
-            Some(Broken::Twice) => Flaw::Twice,
-            Some(Broken::LostWakeUps) => Flaw::Sleepy,
-            Some(Broken::StaleRead) => Flaw::StaleRead,
-            _ => Flaw::None,
-        };
-        let replica = Replica::new(config(&self.options, place), boot, now);
-        let server = self.server(place);
-        if server.process.is_some() {
+        if self.servers[place.slot()].is_running() {
             return;
         }
-        server.knob.clear();
+        let incarnation = self.incarnation();
+        if self.options.durability == Durability::Memory {
+            // Nothing of it was ever synced.
+            self.lose_disk(place);
+        }
+        let disk = self.server(place).storage.disk.open();
+        let boot = Boot { incarnation, seed: self.rng.seed(), disk, adopt: false };
+        let who = Who { place, incarnation };
+        let now = self.servers[place.slot()].clock.now(self.at);
+        let replica = Replica::new(config(&self.options, place), boot, now);
+        self.server(place).knob.clear();
+        let fresh = self.fresh_shelf(place);
+        let server = self.server(place);
         server.life += 1;
         server.inbox.clear();
         server.runs_at = None;
         server.process = Some(Process {
             who,
             replica,
-            unit: Unit::new(Shelf::new(server.knob.clone(), flaw)),
+            unit: Unit::new(fresh),
+            state: 0,
+            frozen: None,
             conns: BTreeMap::new(),
             wires: BTreeMap::new(),
             next_conn: 0,
@@ -207,6 +222,23 @@ impl World {
         self.wake(place);
     }
 
+    /// A service that has done nothing yet.
+    pub(super) fn fresh_shelf(&self, place: Place) -> Shelf {
+        let flaw = match self.options.broken {
+            Some(Broken::Twice) => Flaw::Twice,
+            Some(Broken::LostWakeUps) => Flaw::Sleepy,
+            Some(Broken::StaleRead) => Flaw::StaleRead,
+            _ => Flaw::None,
+        };
+        Shelf::new(self.servers[place.slot()].knob.clone(), flaw)
+    }
+
+    /// A new, empty disk takes the place of the old one.
+    pub(super) fn lose_disk(&mut self, place: Place) {
+        self.server(place).storage.disk = Disk::default();
+        self.see(Seen::Wiped { place });
+    }
+
     /// The wires that end at a CoServer, and which end it is.
     fn wires_of(&self, place: Place) -> Vec<(WireId, usize)> {
         let links = (0..self.options.links.len()).map(|link| (WireId(link), place.slot()));
@@ -224,13 +256,22 @@ impl World {
         for (wire, end) in self.wires_of(place) {
             self.abandon(wire, end);
         }
+        self.break_storage(who);
         self.see(Seen::Ended { who });
         true
     }
 
     pub(super) fn on_exit(&mut self, place: Place, life: u32) {
-        if self.servers[place.slot()].life == life {
+        if self.servers[place.slot()].life == life && self.kill_server(place) {
+            // Whoever looks after the processes starts it again.
+            self.restart_later(place, 150_000_000);
+        }
+    }
+
+    pub(super) fn on_kill(&mut self, place: Place, life: u32) {
+        if self.servers[place.slot()].life == life && self.healed.is_none() {
             self.kill_server(place);
+            self.restart_later(place, 300_000_000);
         }
     }
 

@@ -12,6 +12,25 @@ use crate::proto::io::DivergencePolicy;
 const MICRO: u64 = 1_000;
 const MILLI: u64 = 1_000_000;
 
+/// What survives a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Entries are on both disks before anything of them goes out.
+    #[default]
+    Journal,
+    /// Nothing: a process that starts again has to be brought up to date.
+    Memory,
+}
+
+/// How long a disk takes at most (ns).
+#[derive(Clone, Copy, Debug)]
+pub struct DiskPace {
+    /// To read a piece.
+    pub read: u64,
+    /// To write and sync one.
+    pub sync: u64,
+}
+
 /// From which distribution the options of a seed are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Profile {
@@ -28,17 +47,23 @@ pub enum Profile {
     Witness,
     /// Divergence and panics.
     Divergence,
+    /// Faults of the disks, and of the processes that have to live with what is on them.
+    Storage,
+    /// Processes that come and go, with faults of the links and of the witness meanwhile.
+    Rejoin,
 }
 
 impl Profile {
     /// Every profile, with its name.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Default, "default"),
         (Self::Calm, "calm"),
         (Self::Storm, "storm"),
         (Self::Links, "links"),
         (Self::Witness, "witness"),
         (Self::Divergence, "divergence"),
+        (Self::Storage, "storage"),
+        (Self::Rejoin, "rejoin"),
     ];
 
     /// Its name.
@@ -77,6 +102,28 @@ impl Profile {
                 F::WitnessTwice,
             ]),
             // A panic on both ends the service, so only the default profile has it.
+            Self::Storage => Some(&[
+                F::Crash,
+                F::CrashBoth,
+                F::Storm,
+                F::DiskLost,
+                F::DiskDamaged,
+                F::SlowDisk,
+                F::LinkSlow,
+            ]),
+            Self::Rejoin => Some(&[
+                F::Crash,
+                F::CrashBoth,
+                F::Leave,
+                F::LeaveBoth,
+                F::AllCut,
+                F::LinkCut,
+                F::LinkLoss,
+                F::SlowDisk,
+                F::WitnessCrash,
+                F::WitnessTwice,
+                F::WitnessLate,
+            ]),
             Self::Divergence => Some(&[F::Flip, F::PanicOne, F::HandOver, F::AllCut, F::Pause]),
         }
     }
@@ -139,6 +186,16 @@ pub struct Options {
     pub wall_drift_ppm: [i64; 2],
     /// How far the wall clocks are off in the beginning (ns).
     pub wall_offset: [i64; 2],
+    /// What survives a process.
+    pub durability: Durability,
+    /// How fast the CoServers' disks are.
+    pub disk: [DiskPace; 2],
+    /// How long a process that starts tries to meet the other.
+    pub meeting: Duration,
+    /// Bytes of entries after which a checkpoint is taken.
+    pub checkpoint_bytes: u64,
+    /// Bytes a second that a joiner is sent at most.
+    pub join_rate: u64,
     /// What is broken on purpose.
     pub broken: Option<Broken>,
 }
@@ -207,6 +264,11 @@ impl Options {
             drift_ppm: [ppm(rng), ppm(rng)],
             wall_drift_ppm: [ppm(rng), ppm(rng)],
             wall_offset: [wall(rng), wall(rng)],
+            durability: if rng.chance(850) { Durability::Journal } else { Durability::Memory },
+            disk: [disk(rng), disk(rng)],
+            meeting: Duration::from_nanos(rng.spread(20 * MILLI, 300 * MILLI)),
+            checkpoint_bytes: rng.spread(8 << 10, 1 << 20),
+            join_rate: rng.spread(4 << 20, 1 << 30),
             broken,
         };
         if let Some(broken) = broken {
@@ -224,6 +286,11 @@ fn link(rng: &mut Rng) -> LinkOptions {
         jitter: rng.spread(MICRO, latency),
         capacity: rng.spread(256 << 10, 8 << 20) as usize,
     }
+}
+
+fn disk(rng: &mut Rng) -> DiskPace {
+    let sync = rng.spread(20 * MICRO, 8 * MILLI);
+    DiskPace { read: rng.spread(2 * MICRO, 500 * MICRO), sync }
 }
 
 fn device(rng: &mut Rng) -> Option<u64> {

@@ -1,6 +1,7 @@
 //! The faults strike, and end.
 
 use super::faults::{Fault, FaultKind};
+use super::marks::Mark;
 use super::net::{Trouble, WireId};
 use super::node::Arrival;
 use super::service::Mishap;
@@ -25,6 +26,22 @@ impl World {
         let Fault { kind, place, degree, .. } = fault;
         match kind {
             FaultKind::Crash => return self.crash(fault),
+            FaultKind::CrashBoth => return self.crash_both(fault),
+            FaultKind::Storm => {
+                for _ in 0..8 {
+                    let place = self.rng.pick(&Place::BOTH);
+                    let at = self.rng.from(self.at, fault.until);
+                    let life = self.servers[place.slot()].life;
+                    self.queue.put(at, Due::Kill { place, life });
+                    self.queue.put(at + 1_000_000, Due::Restart { place });
+                }
+            }
+            FaultKind::DiskLost => return self.lose(fault, false),
+            FaultKind::DiskDamaged => return self.lose(fault, true),
+            FaultKind::SlowDisk => self.server(place).disk_slowness = degree,
+            FaultKind::LeaveBoth => {
+                Place::BOTH.into_iter().for_each(|place| self.command(place, Command::Stop));
+            }
             FaultKind::Leave => self.arrive(place, Arrival::Command(Command::Stop)),
             FaultKind::HandOver => {
                 Place::BOTH.into_iter().for_each(|place| self.command(place, Command::HandOver));
@@ -64,12 +81,39 @@ impl World {
 
     fn crash(&mut self, fault: Fault) -> bool {
         let killed = self.kill_server(fault.place);
-        // Most come back, and have to find that they are no members.
-        if killed && !fault.which.is_multiple_of(3) {
-            let at = self.at + self.rng.spread(1_000_000, 400_000_000);
-            self.queue.put(at, Due::Restart { place: fault.place });
-        }
+        self.restart_later(fault.place, fault.degree);
         killed
+    }
+
+    /// Both end within a moment, and come back in either order.
+    fn crash_both(&mut self, fault: Fault) -> bool {
+        let killed = self.kill_server(fault.place);
+        let other = fault.place.other();
+        let life = self.servers[other.slot()].life;
+        let at = self.at + self.rng.spread(1, fault.degree);
+        self.queue.put(at, Due::Kill { place: other, life });
+        self.restart_later(fault.place, 4 * fault.degree);
+        killed
+    }
+
+    /// It starts again, sooner or later.
+    pub(super) fn restart_later(&mut self, place: Place, within: u64) {
+        let at = self.at + self.rng.spread(1_000_000, within.max(1_000_001));
+        self.queue.put(at, Due::Restart { place });
+    }
+
+    /// The machine gets an empty disk, or finds what is on it damaged, while nothing runs there.
+    fn lose(&mut self, fault: Fault, damaged: bool) -> bool {
+        self.kill_server(fault.place);
+        if damaged {
+            self.server(fault.place).storage.disk.damage();
+            self.see(Seen::Wiped { place: fault.place });
+        } else {
+            self.lose_disk(fault.place);
+            self.reach(Mark::EmptyDisk);
+        }
+        self.restart_later(fault.place, fault.degree);
+        true
     }
 
     fn spoil(&mut self, place: Place, places: &[Place], mishap: Mishap) -> bool {
@@ -157,6 +201,7 @@ impl World {
         self.trace.say(self.at, || format!("fault {} ends", fault.kind));
         match fault.kind {
             FaultKind::SlowService => self.server(fault.place).slowness = 0,
+            FaultKind::SlowDisk => self.server(fault.place).disk_slowness = 0,
             FaultKind::WitnessCrash => self.start_witness(),
             _ => {
                 for wire in 0..self.wires.len() {
@@ -179,11 +224,13 @@ impl World {
         }
         for server in &mut self.servers {
             server.slowness = 0;
+            server.disk_slowness = 0;
             server.paused_until = server.paused_until.min(self.at);
             server.knob.clear();
         }
         Place::BOTH.into_iter().for_each(|place| self.wake_anew(place));
         self.start_witness();
+        Place::BOTH.into_iter().for_each(|place| self.start_server(place));
     }
 }
 

@@ -94,6 +94,8 @@ impl Watch {
                         }
                     }
                     (Origin::Renewal(_), _) => self.marks.reach(Mark::RenewalVoidsRequest),
+                    (Origin::Restarted, _) => self.marks.reach(Mark::Restarted),
+                    (Origin::Left(_), _) => self.marks.reach(Mark::Left),
                     _ => {}
                 }
             }
@@ -157,6 +159,15 @@ impl Watch {
                 self.held.insert(who);
                 self.marks.reach(Mark::Held);
             }
+            Event::Duplex { .. } => self.marks.reach(Mark::DuplexAgain),
+            Event::Offered { checkpoint, .. } => self.marks.reach(match checkpoint {
+                Some(_) => Mark::JoinedByCheckpoint,
+                None => Mark::JoinedByEntries,
+            }),
+            Event::FellBack { .. } => self.marks.reach(Mark::FellBack),
+            Event::Unrecovered { .. } => self.marks.reach(Mark::DamagedDisk),
+            Event::Checkpoint { .. } => self.marks.reach(Mark::Checkpoint),
+            Event::Waiting { .. } => self.marks.reach(Mark::Waited),
             Event::Resumed { .. } => self.marks.reach(Mark::Resumed),
             Event::HandedOver { .. } => self.marks.reach(Mark::HandedOver),
             Event::Diverged { .. } => self.marks.reach(Mark::Diverged),

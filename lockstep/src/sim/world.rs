@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::clock::Clock;
 use super::faults::FaultKind;
-use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, at_odds, impossible};
+use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, at_odds, impossible, stuck};
 use super::marks::{Mark, Marks};
 use super::net::{Item, Lane, Wire, WireId};
 use super::node::CoServer;
@@ -34,7 +34,7 @@ const WATCH: u64 = 20_000_000;
 
 /// How long service may take to resume after the faults have ended (ns): several times the
 /// longest silence, hold, slowness and reconnection delays that options draw.
-const RESUME: u64 = 5_000_000_000;
+const RESUME: u64 = 10_000_000_000;
 
 /// After this long a run that cannot resume is given up (ns).
 const HOPELESS: u64 = 1_200_000_000;
@@ -55,9 +55,15 @@ pub(super) enum Due {
     /// Its core's timeout.
     Timer { place: Place, life: u32 },
     /// Its service thread has executed an entry.
-    Executed { place: Place, life: u32, executed: Box<Executed> },
+    Executed { place: Place, life: u32, state: u32, executed: Box<Executed> },
+    /// Its storage thread has done something.
+    Disk { place: Place, life: u32 },
+    /// It has written a checkpoint.
+    Checkpoint { place: Place, life: u32 },
     /// It has told its clients that it is out, and ends.
     Exit { place: Place, life: u32 },
+    /// A CoServer is killed, unless it was before.
+    Kill { place: Place, life: u32 },
     /// A CoServer that was killed starts again.
     Restart { place: Place },
     /// Somebody dials.
@@ -237,8 +243,13 @@ impl World {
             }
             Due::Run { place, life } => self.on_run(place, life),
             Due::Timer { place, life } => self.on_timer(place, life),
-            Due::Executed { place, life, executed } => self.on_executed(place, life, *executed),
+            Due::Executed { place, life, state, executed } => {
+                self.on_executed(place, life, state, *executed);
+            }
+            Due::Disk { place, life } => self.on_disk(place, life),
+            Due::Checkpoint { place, life } => self.on_checkpoint(place, life),
             Due::Exit { place, life } => self.on_exit(place, life),
+            Due::Kill { place, life } => self.on_kill(place, life),
             Due::Restart { place } => self.start_server(place),
             Due::Dial { wire } => self.on_dial(wire),
             Due::Idle { wire, generation } => self.on_idle(wire, generation),
@@ -294,16 +305,21 @@ impl World {
 
     /// Where a divergence is left to operators, one stops the replica that panicked, or either.
     fn look_after(&mut self) {
-        if self.operator_acted || self.options.divergence != DivergencePolicy::Hold {
+        if self.operator_acted {
             return;
         }
-        let Some([(one, first), (two, second)]) = at_odds(self.judges.ground()) else { return };
-        let stopped = match [first, second] {
-            [true, _] => one,
-            [_, true] => two,
-            _ => self.rng.pick(&[one, two]),
+        let stopped = match at_odds(self.judges.ground()) {
+            Some(_) if self.options.divergence != DivergencePolicy::Hold => return,
+            Some([(one, true), _]) => one,
+            Some([_, (two, true)]) => two,
+            Some([(one, _), (two, _)]) => self.rng.pick(&[one, two]),
+            None => match stuck(self.judges.ground()) {
+                Some(stuck) => stuck,
+                None => return,
+            },
         };
         self.operator_acted = true;
+        self.reach(Mark::Operator);
         self.trace.say(self.at, || format!("the operator stops {stopped}"));
         self.command(stopped.place, Command::Stop);
     }
@@ -323,7 +339,8 @@ impl World {
 
     /// Whether everything that was asked is answered, and the pair has idled for a while.
     fn is_quiet(&mut self) -> bool {
-        let quiet = self.watch.quiet_since(self.at, self.clients.iter().all(SimClient::is_done));
+        let done = self.clients.iter().all(SimClient::is_done) && self.judges.ground().is_duplex();
+        let quiet = self.watch.quiet_since(self.at, done);
         quiet.is_some_and(|since| self.at - since > IDLE)
     }
 

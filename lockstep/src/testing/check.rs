@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use super::difference::{Difference, Mismatch, Run, Spot, compare, first_byte};
 use super::script::Script;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::ids::Index;
 use crate::machine::{Freeze, RecordSource, StateMachine};
 use crate::output::Executed;
+use crate::record::Origin;
 use crate::unit::{FrozenUnit, Unit, UnitConfig, panic_message, records::Reader};
 
 /// Batches of a run, unless [`Check::batches`] says otherwise: each costs a thread, and in some
@@ -20,7 +21,10 @@ const BATCHES: usize = 64;
 ///
 /// The first run goes straight through. The others are cut into batches, each on a thread of
 /// its own, so that stacks, heap addresses and hash seeds differ; some take views on the way,
-/// some are frozen and restored into fresh instances. [`Check`] has more to set.
+/// some are frozen and restored into fresh instances: between batches, and whenever the script
+/// has a process come back ([`Input::Duplex`](super::Input::Duplex)) or start again
+/// ([`Input::Restarted`](super::Input::Restarted)), since that is what such a process does before
+/// it goes on. [`Check`] has more to set.
 ///
 /// # Errors
 /// The first [`Difference`], or a panic, or a state that could not be restored.
@@ -145,7 +149,7 @@ impl<S: StateMachine, M: Fn() -> S + Sync> Cut<'_, M> {
         let config = self.config.clone();
         let mut unit = elsewhere(0, || Unit::with_config(make(), config));
         let mut view = None;
-        for (number, batch) in entries.chunks(len).enumerate() {
+        for (number, batch) in batches(entries, len, self.run).into_iter().enumerate() {
             unit = elsewhere(number, || self.batch(unit, batch))?;
             let last = batch.last();
             match self.run {
@@ -211,6 +215,32 @@ impl<S: StateMachine, M: Fn() -> S + Sync> Cut<'_, M> {
     fn fail<T>(&self, input: Option<&Entry>, what: Mismatch) -> Result<T, Difference> {
         let input = input.cloned().map(Box::new);
         Err(Difference { run: self.run, restored: self.restored, input, what: Box::new(what) })
+    }
+}
+
+/// Batches of about this length. Where states are restored, one also ends before each entry at
+/// which a process has come to run the service, with a state that another one froze.
+fn batches(entries: &[Entry], len: usize, run: Run) -> Vec<&[Entry]> {
+    if run != Run::Restores {
+        return entries.chunks(len).collect();
+    }
+    let mut batches = Vec::new();
+    let mut from = 0;
+    for at in 1..=entries.len() {
+        if at == entries.len() || at - from == len || begins_a_process(&entries[at]) {
+            batches.push(&entries[from..at]);
+            from = at;
+        }
+    }
+    batches
+}
+
+fn begins_a_process(entry: &Entry) -> bool {
+    match &entry.kind {
+        EntryKind::Membership { record } => {
+            matches!(record.origin, Origin::Restarted | Origin::Joined)
+        }
+        _ => false,
     }
 }
 

@@ -4,7 +4,8 @@
 //! - [`Script`] is a sequence of inputs: written down, made from [`Input`]s that a property test
 //!   generates, or drawn from a seed.
 //! - [`check_determinism`] runs a service over a script several times, straight and with its
-//!   state frozen and restored in between, and names the first thing that differs.
+//!   state frozen and restored in between, wherever the script has a process start again and
+//!   elsewhere, and names the first thing that differs.
 //!
 //! ```
 //! use lockstep::testing::{Script, check_determinism};
@@ -58,5 +59,6 @@ mod tests;
 pub use check::{Check, check_determinism};
 pub use dice::Dice;
 pub use difference::{Difference, Mismatch, Run, Spot};
+pub use scribe::process;
 pub use script::{Input, Script};
 pub use solo::Solo;

@@ -41,6 +41,19 @@ pub(super) struct Scribe {
     inputs: OriginNumber,
     tokens: u64,
     clients: BTreeMap<u32, Client>,
+    members: Members,
+    /// How often a process was started at each place, after the first one.
+    starts: [u64; 2],
+}
+
+/// Which process a script has at this place after so many starts, the first one not counted:
+/// for whoever makes inputs that name their process, as the devices of a CoServer do.
+pub fn process(place: Place, starts: u64) -> Incarnation {
+    let first = match place {
+        Place::A => 0xA,
+        Place::B => 0xB,
+    };
+    Incarnation(starts << 8 | first)
 }
 
 impl Scribe {
@@ -52,13 +65,16 @@ impl Scribe {
             inputs: OriginNumber(0),
             tokens: 0,
             clients: BTreeMap::new(),
+            members: Members::NONE,
+            starts: [0; 2],
         }
     }
 
     /// The entries with which every log begins.
     pub(super) fn begin(&mut self) -> Vec<Entry> {
         let genesis = self.own(EntryKind::Genesis { seed: [7; 32] });
-        let members = self.membership(both(), Place::A);
+        let [a, b] = Place::BOTH.map(|place| process(place, 0));
+        let members = self.membership(Members::both(a, b), Place::A, RecordOrigin::Formed);
         vec![genesis, members]
     }
 
@@ -73,7 +89,7 @@ impl Scribe {
     }
 
     /// The entries for an input: one, none if it makes no sense, two if a client has to open a
-    /// session first.
+    /// session first or a CoServer has to come back first.
     pub(super) fn write(&mut self, input: Input) -> Vec<Entry> {
         match input {
             Input::Open { client } => vec![self.open(client)],
@@ -89,9 +105,15 @@ impl Scribe {
             }
             Input::Pass(span) => vec![self.tick(self.time.plus(span))],
             Input::Alone(place) => {
-                vec![self.membership(Members::alone(place, incarnation(place)), place)]
+                let back = self.members.at(place).is_none().then(|| self.duplex(place.other()));
+                back.into_iter().chain([self.alone(place, RecordOrigin::Alone)]).collect()
             }
-            Input::Duplex { sequencer } => vec![self.membership(both(), sequencer)],
+            Input::Duplex { sequencer } => vec![self.duplex(sequencer)],
+            Input::Restarted(place) => {
+                let back = self.members.at(place).is_none().then(|| self.duplex(place.other()));
+                self.starts[place.slot()] += 1;
+                back.into_iter().chain([self.alone(place, RecordOrigin::Restarted)]).collect()
+            }
             Input::HandOver(to) => vec![self.own(EntryKind::HandOver { to })],
         }
     }
@@ -136,8 +158,28 @@ impl Scribe {
         Some(self.outside(Place::A, EntryKind::SessionClose { session, token }))
     }
 
-    fn membership(&mut self, members: Members, asker: Place) -> Entry {
+    fn alone(&mut self, place: Place, origin: RecordOrigin) -> Entry {
+        let members = Members::alone(place, self.process(place));
+        self.membership(members, place, origin)
+    }
+
+    /// Both are members; whoever is missing comes back as a new process.
+    fn duplex(&mut self, sequencer: Place) -> Entry {
+        let missing = Place::BOTH.into_iter().filter(|place| self.members.at(*place).is_none());
+        let missing: Vec<Place> = missing.collect();
+        missing.iter().for_each(|place| self.starts[place.slot()] += 1);
+        let [a, b] = Place::BOTH.map(|place| self.process(place));
+        let origin = if missing.is_empty() { RecordOrigin::Formed } else { RecordOrigin::Joined };
+        self.membership(Members::both(a, b), sequencer, origin)
+    }
+
+    fn process(&self, place: Place) -> Incarnation {
+        process(place, self.starts[place.slot()])
+    }
+
+    fn membership(&mut self, members: Members, asker: Place, origin: RecordOrigin) -> Entry {
         self.epoch = self.epoch.next();
+        self.members = members;
         let record = Record {
             pair: PairId([1; 16]),
             lineage: Lineage(1),
@@ -145,7 +187,7 @@ impl Scribe {
             members,
             asker,
             nonce: Nonce(self.epoch.0),
-            origin: if members.is_duplex() { RecordOrigin::Formed } else { RecordOrigin::Alone },
+            origin,
         };
         self.own(EntryKind::Membership { record })
     }
@@ -163,7 +205,7 @@ impl Scribe {
     fn entry(&mut self, place: Place, number: OriginNumber, kind: EntryKind) -> Entry {
         self.index = self.index.next();
         self.time = self.time.plus(SPACING);
-        let origin = Origin { place, incarnation: incarnation(place), number };
+        let origin = Origin { place, incarnation: self.process(place), number };
         Entry { index: self.index, epoch: self.epoch, time: self.time, origin, kind }
     }
 }
@@ -180,15 +222,4 @@ impl Client {
             body: self.asked[nth].clone(),
         }
     }
-}
-
-fn incarnation(place: Place) -> Incarnation {
-    match place {
-        Place::A => Incarnation(0xA),
-        Place::B => Incarnation(0xB),
-    }
-}
-
-fn both() -> Members {
-    Members::both(incarnation(Place::A), incarnation(Place::B))
 }

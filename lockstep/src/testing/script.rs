@@ -50,13 +50,17 @@ pub enum Input {
     },
     /// This much time passes, and nothing else.
     Pass(Duration),
-    /// The CoServer at this place goes on alone.
+    /// The CoServer at this place goes on alone. If it is no member it comes back first.
     Alone(Place),
-    /// Both CoServers are members.
+    /// Both CoServers are members. One that was none comes back as a new process, behind the
+    /// running one and with its state.
     Duplex {
         /// Which one orders the inputs.
         sequencer: Place,
     },
+    /// Every process ends, and the CoServer at this place is started again and goes on alone with
+    /// what it had on disk. If it is no member it comes back first.
+    Restarted(Place),
     /// The sequencer role goes to this place. Without effect if its CoServer is no member.
     HandOver(Place),
 }
@@ -155,10 +159,17 @@ impl Script {
         self.then(Input::Alone(place))
     }
 
-    /// Then both are members.
+    /// Then both are members; one that was none is back, as a new process.
     #[must_use]
     pub fn duplex(self, sequencer: Place) -> Self {
         self.then(Input::Duplex { sequencer })
+    }
+
+    /// Then every process ends, and the CoServer at this place, started again with its disk,
+    /// goes on alone.
+    #[must_use]
+    pub fn restarted(self, place: Place) -> Self {
+        self.then(Input::Restarted(place))
     }
 
     /// A random script of about `length` inputs: requests with the bodies that `body` draws,
@@ -199,7 +210,7 @@ fn draw_client(dice: &mut Dice) -> u32 {
 fn ordinary(dice: &mut Dice) -> Input {
     let client = draw_client(dice);
     let place = *dice.pick(&Place::BOTH);
-    match dice.below(12) {
+    match dice.below(13) {
         0..=1 => Input::Open { client },
         2..=4 => {
             let back = usize::try_from(dice.below(UNANSWERED as u64)).unwrap_or(0);
@@ -213,6 +224,7 @@ fn ordinary(dice: &mut Dice) -> Input {
         }
         9 => Input::Alone(place),
         10 => Input::Duplex { sequencer: place },
+        11 => Input::Restarted(place),
         _ => Input::HandOver(place),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Check, Difference, Input, Mismatch, Run, Script, Solo, check_determinism};
+use super::{Check, Difference, Input, Mismatch, Run, Script, Solo, check_determinism, process};
 use crate::digest::Digest;
 use crate::ids::{DeviceId, Index, Place};
 use crate::machine::{
@@ -16,6 +16,7 @@ use crate::machine::{
     Step,
 };
 use crate::output::{Carrier, OutputKind, Refusal};
+use crate::record::Members;
 
 /// A service with one flaw of choice: it keeps words, and tells how many it has and all of them.
 #[derive(Clone)]
@@ -251,6 +252,96 @@ fn a_random_script_is_the_same_for_the_same_seed_and_reaches_everything() {
     check_determinism(Words::with(Flaw::None), &script).unwrap();
     let devices = Script::random_inputs(3, 100, |dice| Input::device(2, dice.bytes(8)));
     check_determinism(Words::with(Flaw::None), &devices).unwrap();
+}
+
+/// Counts the processes that it was run by, in a field that it forgets to freeze.
+#[derive(Clone, Default)]
+struct Forgetful {
+    seen: Vec<Members>,
+    changes: u64,
+}
+
+impl Freeze for Forgetful {
+    fn write(&self, _: &mut dyn RecordSink) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+impl StateMachine for Forgetful {
+    type Frozen = Self;
+
+    fn identity(&self) -> Identity {
+        Words::with(Flaw::None)().identity()
+    }
+
+    fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {
+        if let Step::Members { members, .. } = step {
+            self.seen.push(members);
+            self.changes += 1;
+            context.send(DeviceId(0), Carrier::Both, self.changes.to_string().into());
+        }
+        Bytes::new()
+    }
+
+    fn freeze(&self) -> Self {
+        self.clone()
+    }
+
+    fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn every_return_is_a_new_process_at_the_same_place() {
+    let (a, b) = (|starts| process(Place::A, starts), |starts| process(Place::B, starts));
+    let mut solo = Solo::new(Forgetful::default());
+    let inputs = [
+        Input::Alone(Place::A),
+        Input::Duplex { sequencer: Place::A },
+        Input::Duplex { sequencer: Place::B },
+        Input::Restarted(Place::A),
+        Input::Restarted(Place::A),
+        Input::Alone(Place::B),
+    ];
+    for input in inputs {
+        solo.feed(input);
+    }
+    let expected = [
+        Members::both(a(0), b(0)),
+        Members::alone(Place::A, a(0)),
+        Members::both(a(0), b(1)),
+        Members::both(a(0), b(1)),
+        Members::alone(Place::A, a(1)),
+        Members::alone(Place::A, a(2)),
+        Members::both(a(2), b(2)),
+        Members::alone(Place::B, b(2)),
+    ];
+    assert_eq!(solo.service().seen, expected);
+    let told: std::collections::BTreeSet<u64> = expected
+        .iter()
+        .flat_map(|members| [members.a, members.b])
+        .flatten()
+        .map(|it| it.0)
+        .collect();
+    assert_eq!(told.len(), 6, "no two processes have one name");
+}
+
+#[test]
+fn a_process_that_starts_again_has_only_what_was_frozen() {
+    for script in [
+        Script::new().restarted(Place::B),
+        Script::new().alone(Place::A).duplex(Place::A),
+        Script::new().restarted(Place::A).duplex(Place::A).restarted(Place::B),
+    ] {
+        let difference = Check::new()
+            .batches(1)
+            .run(Forgetful::default, &script)
+            .expect_err("one batch, and yet it was restored");
+        assert_eq!(difference.run, Run::Restores);
+        assert!(matches!(*difference.what, Mismatch::Output { .. }), "{difference}");
+    }
+    Check::new().batches(1).run(Forgetful::default, &Script::new().alone(Place::A)).unwrap();
 }
 
 fn kind_name(kind: &crate::entry::EntryKind) -> String {

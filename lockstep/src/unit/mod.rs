@@ -76,8 +76,7 @@ struct MembersView {
 
 impl MembersView {
     fn step(&self) -> Step<'static> {
-        let present = Place::BOTH.map(|place| self.members.at(place).is_some());
-        Step::Members { present, sequencer: self.sequencer }
+        Step::Members { members: self.members, sequencer: self.sequencer }
     }
 }
 
@@ -236,8 +235,8 @@ impl<S: StateMachine> Unit<S> {
     }
 
     fn on_membership(&mut self, record: &Record, stage: &mut Stage) -> Result<(), Panicked> {
-        self.members =
-            MembersView { epoch: record.epoch, members: record.members, sequencer: record.asker };
+        let Record { epoch, members, .. } = *record;
+        self.members = MembersView { epoch, members, sequencer: record.sequencer() };
         self.call(stage, self.members.step()).map(drop)
     }
 

@@ -274,7 +274,7 @@ impl Pair {
 }
 
 /// Whether the call speaks of another pair than its asker's.
-fn foreign(pair: PairId, call: &WitnessCall) -> bool {
+pub(super) fn foreign(pair: PairId, call: &WitnessCall) -> bool {
     match call {
         WitnessCall::Query { known: Some(record) } => record.pair != pair,
         WitnessCall::Ask { request } => request.next.pair != pair,
@@ -284,7 +284,7 @@ fn foreign(pair: PairId, call: &WitnessCall) -> bool {
 
 /// The epoch of which this call tells, if the present record cannot explain it: a later one, or
 /// another record of the same number, both of which only this witness could have granted.
-fn unexplained(present: &Record, call: &WitnessCall) -> Option<Told> {
+pub(super) fn unexplained(present: &Record, call: &WitnessCall) -> Option<Told> {
     let ours = Told::from(present);
     let (told, contradicts) = match call {
         WitnessCall::Query { known: Some(known) } => {

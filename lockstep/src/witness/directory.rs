@@ -3,21 +3,45 @@
 //! A record is written to a file of its own beside the old one, synced, renamed over it, and the
 //! directory synced. So at every moment there is either the old record or the new one, whole; a
 //! file that is neither was damaged by something else, and is refused rather than passed over.
+//!
+//! A record's file says which file it is ([`FileMark`]). What was copied here, or copied back over
+//! a later record, says something else, and counts as not to be trusted: the pair is refused until
+//! its operator begins a new lineage, as if the directory had been wiped. Records of version 1 do
+//! not say it. They are taken once, while the directory has no file [`MARK`] yet.
+//!
+//! That needs a file system whose inodes keep their numbers, as those of Linux for local disks do.
+//! What it cannot notice is that the file system itself, below the files, was set back.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use crate::digest::Digest;
 use crate::ids::{Epoch, Lineage, PairId};
 use crate::record::Record;
-use crate::witness::format::{self, FILE_BYTES, Unreadable};
+use crate::witness::format::{self, FILE_BYTES, FileMark, Kept, Unreadable};
 use crate::witness::store::{Held, Loaded, RecordStore, StoreError, Told};
 
 const LOCK: &str = "lock";
 const RECORD: &str = "record";
 const UNFINISHED: &str = "new";
+
+/// This file says that all records here know their own file.
+const MARK: &str = "mark";
+
+/// Where a record was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    /// To the file that it is in.
+    Here,
+    /// To another file.
+    Elsewhere,
+    /// It does not say, and the directory takes such records still.
+    Unknown,
+}
 
 /// A directory of records, locked against other processes for as long as this lives.
 #[derive(Debug)]
@@ -26,6 +50,8 @@ pub struct Directory {
     handle: File,
     /// Pairs of which nobody knows what is on disk, since a write failed midway.
     failed: BTreeSet<PairId>,
+    /// Whether records that do not know their own file are still taken.
+    unmarked: bool,
     /// Held for its lock; the system releases it however the process ends.
     lock: File,
 }
@@ -61,15 +87,73 @@ impl Directory {
         // A predecessor may have died between renaming and syncing. What is read from here on
         // will be told to askers, so it must not be lost with the machine's power later.
         handle.sync_all().map_err(failed_to("sync", &path))?;
-        Ok(Self { path, handle, failed: BTreeSet::new(), lock })
+        let unmarked = match fs::exists(path.join(MARK)) {
+            Ok(there) => !there,
+            Err(source) => return Err(failed_to("look for", &path.join(MARK))(source)),
+        };
+        let mut directory = Self { path, handle, failed: BTreeSet::new(), unmarked, lock };
+        if unmarked {
+            directory.adopt()?;
+        }
+        Ok(directory)
+    }
+
+    /// Writes the records anew that do not know their own file, and then the mark. Until that is
+    /// there, the next process begins again.
+    fn adopt(&mut self) -> Result<(), StoreError> {
+        for pair in self.pairs()? {
+            match self.read_file(pair) {
+                Ok(Some((held, Seat::Unknown))) => {
+                    self.write(&held)?;
+                    tracing::warn!(event = "record_adopted", %pair);
+                }
+                // What cannot be read is for whoever asks for it.
+                Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Version { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mark = self.path.join(MARK);
+        let made = File::create(&mark).and_then(|file| file.sync_all());
+        made.map_err(failed_to("create", &mark))?;
+        self.handle.sync_all().map_err(failed_to("sync", &self.path))?;
+        self.unmarked = false;
+        Ok(())
+    }
+
+    /// The pairs of which there is a file.
+    fn pairs(&self) -> Result<BTreeSet<PairId>, StoreError> {
+        let mut pairs = BTreeSet::new();
+        for item in fs::read_dir(&self.path).map_err(failed_to("list", &self.path))? {
+            let path = item.map_err(failed_to("list", &self.path))?.path();
+            if path.extension().is_some_and(|kind| kind == RECORD) {
+                let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+                let pair = name.parse().map_err(|_| StoreError::Damaged {
+                    path: path.clone(),
+                    why: "its name is no pair's id",
+                })?;
+                pairs.insert(pair);
+            }
+        }
+        Ok(pairs)
     }
 
     fn file(&self, pair: PairId, kind: &str) -> PathBuf {
         self.path.join(format!("{pair}.{kind}"))
     }
 
-    /// Reads a record's file, and makes sure that what was read is on disk.
+    /// The pair's record; one that was copied here is not to be trusted.
     fn read(&self, pair: PairId) -> Result<Option<Held>, StoreError> {
+        let Some((held, seat)) = self.read_file(pair)? else { return Ok(None) };
+        if seat != Seat::Elsewhere {
+            return Ok(Some(held));
+        }
+        tracing::error!(event = "record_restored", %pair, path = %self.file(pair, RECORD).display());
+        let behind = held.behind.or(Some(Told::from(&held.record)));
+        Ok(Some(Held { behind, ..held }))
+    }
+
+    /// Reads a record's file, and makes sure that what was read is on disk.
+    fn read_file(&self, pair: PairId) -> Result<Option<(Held, Seat)>, StoreError> {
         if self.failed.contains(&pair) {
             return Err(StoreError::Failed { pair });
         }
@@ -82,17 +166,24 @@ impl Directory {
         let mut bytes = Vec::with_capacity(FILE_BYTES + 1);
         let most = FILE_BYTES as u64 + 1;
         (&file).take(most).read_to_end(&mut bytes).map_err(failed_to("read", &path))?;
-        let held = format::decode(&bytes).map_err(|error| match error {
+        let kept = format::decode(&bytes).map_err(|error| match error {
             Unreadable::Version(version) => {
                 StoreError::Version { path: path.clone(), version, ours: format::VERSION }
             }
             Unreadable::Damaged(why) => StoreError::Damaged { path: path.clone(), why },
         })?;
+        let Kept { held, mark } = kept;
         if held.record.pair != pair {
             return Err(StoreError::Damaged { path, why: "it is another pair's record" });
         }
         file.sync_all().map_err(failed_to("sync", &path))?;
-        Ok(Some(held))
+        let own = mark_of(&file).map_err(failed_to("read", &path))?;
+        let seat = match mark {
+            None if self.unmarked => Seat::Unknown,
+            Some(mark) if mark == own => Seat::Here,
+            _ => Seat::Elsewhere,
+        };
+        Ok(Some((held, seat)))
     }
 
     fn known(&self, pair: PairId) -> Result<Held, StoreError> {
@@ -114,7 +205,8 @@ impl Directory {
         let new = self.file(held.record.pair, UNFINISHED);
         let path = self.file(held.record.pair, RECORD);
         let mut file = File::create(&new).map_err(failed_to("create", &new))?;
-        file.write_all(&format::encode(held)).map_err(failed_to("write", &new))?;
+        let mark = mark_of(&file).map_err(failed_to("read", &new))?;
+        file.write_all(&format::encode(held, mark)).map_err(failed_to("write", &new))?;
         file.sync_all().map_err(failed_to("sync", &new))?;
         fs::rename(&new, &path).map_err(failed_to("replace", &path))?;
         self.handle.sync_all().map_err(failed_to("sync", &self.path))
@@ -123,18 +215,7 @@ impl Directory {
 
 impl RecordStore for Directory {
     fn load(&mut self) -> Result<Vec<Loaded>, StoreError> {
-        let mut pairs = BTreeSet::new();
-        for item in fs::read_dir(&self.path).map_err(failed_to("list", &self.path))? {
-            let path = item.map_err(failed_to("list", &self.path))?.path();
-            if path.extension().is_some_and(|kind| kind == RECORD) {
-                let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
-                let pair = name.parse().map_err(|_| StoreError::Damaged {
-                    path: path.clone(),
-                    why: "its name is no pair's id",
-                })?;
-                pairs.insert(pair);
-            }
-        }
+        let pairs = self.pairs()?;
         let known = |pair| (pair, self.known(pair));
         Ok(pairs.into_iter().map(known).collect())
     }
@@ -187,6 +268,14 @@ fn make_directory(path: &Path) -> Result<(), StoreError> {
     };
     let sync = File::open(parent).and_then(|parent| parent.sync_all());
     sync.map_err(failed_to("sync", parent))
+}
+
+fn mark_of(file: &File) -> io::Result<FileMark> {
+    let meta = file.metadata()?;
+    let since = meta.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    // Lasts until the year 2554.
+    let born = since.and_then(|since| u64::try_from(since.as_nanos()).ok());
+    Ok(FileMark { inode: meta.ino(), born: born.unwrap_or(0) })
 }
 
 fn failed_to(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {

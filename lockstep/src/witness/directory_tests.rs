@@ -5,10 +5,10 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::format::{self, FILE_BYTES};
+use super::format::{self, FILE_BYTES, FileMark};
 use super::*;
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId};
 use crate::record::{Members, Origin, Record};
 
 const PAIR: PairId = PairId([0x5a; 16]);
@@ -61,21 +61,6 @@ fn records_survive_reopening() {
     let loaded = store.load().unwrap();
     let pairs: Vec<_> = loaded.iter().map(|(pair, held)| (*pair, held.is_ok())).collect();
     assert_eq!(pairs, [(PAIR, true), (OTHER, true)]);
-}
-
-#[test]
-fn every_field_survives_the_file() {
-    let vacant = Record::vacant(PAIR, Lineage(7), Epoch(3));
-    let formed = after(&vacant);
-    let mut alone = Record { asker: Place::B, origin: Origin::Alone, ..after(&formed) };
-    alone.members = Members::alone(Place::B, Incarnation(u64::MAX));
-    for record in [vacant, formed, after(&formed), alone] {
-        let told = Told { lineage: Lineage(8), epoch: Epoch(99) };
-        for behind in [None, Some(told)] {
-            let held = Held { record, behind };
-            assert_eq!(format::decode(&format::encode(&held)), Ok(held));
-        }
-    }
 }
 
 #[test]
@@ -132,7 +117,7 @@ fn a_directory_has_one_witness_at_a_time() {
 #[test]
 fn a_write_cut_anywhere_leaves_the_old_record() {
     let (dir, _, new) = used();
-    let next = format::encode(&Held::trusted(after(&new.record)));
+    let next = format::encode(&Held::trusted(after(&new.record)), FileMark::default());
     for len in 0..=FILE_BYTES {
         std::fs::write(dir.path().join(format!("{PAIR}.new")), &next[..len]).unwrap();
         assert_eq!(reopened(&dir).unwrap(), new, "cut at {len}");
@@ -166,6 +151,103 @@ fn a_damaged_record_is_an_error_that_names_its_file() {
     refused("one byte more");
     std::fs::write(&file, &good).unwrap();
     reopened(&dir).unwrap();
+}
+
+/// Copies all files as a backup would, each to a new file.
+fn copied(from: &std::path::Path, to: &std::path::Path) {
+    for item in std::fs::read_dir(from).unwrap() {
+        let item = item.unwrap();
+        std::fs::copy(item.path(), to.join(item.file_name())).unwrap();
+    }
+}
+
+/// Grants nothing, survives a restart as such, and goes on with a new lineage above what it is
+/// told.
+fn comes_up_as_a_wiped_one(path: &std::path::Path, restored: Record) {
+    let Record { lineage, .. } = restored;
+    let told = Told { lineage, epoch: Epoch(9) };
+    for _ in 0..2 {
+        let mut store = Directory::open(path).unwrap();
+        let held = store.present(PAIR).unwrap();
+        assert_eq!(held, Held { record: restored, behind: Some(Told::from(&restored)) });
+        assert_eq!(store.load().unwrap()[0].1.as_ref().unwrap(), &held);
+        let refused = store.replace(restored.digest(), &after(&restored)).unwrap_err();
+        assert!(matches!(refused, StoreError::Conflict { .. }), "{refused}");
+        assert!(matches!(store.enrol(PAIR), Err(StoreError::Enrolled { .. })));
+    }
+    let mut store = Directory::open(path).unwrap();
+    store.distrust(PAIR, told).unwrap();
+    drop(store);
+    // It knows its own file now, and is not to be trusted all the same.
+    let mut store = Directory::open(path).unwrap();
+    assert_eq!(store.present(PAIR).unwrap().behind, Some(told));
+    let begun = store.new_lineage(PAIR).unwrap();
+    assert_eq!(begun, Held::trusted(Record::vacant(PAIR, Lineage(lineage.0 + 1), Epoch(10))));
+    drop(store);
+    assert_eq!(Directory::open(path).unwrap().present(PAIR).unwrap(), begun);
+}
+
+#[test]
+fn a_directory_restored_from_a_copy_comes_up_as_a_wiped_one() {
+    let (dir, _, new) = used();
+    let other = tempfile::tempdir().unwrap();
+    copied(dir.path(), other.path());
+    comes_up_as_a_wiped_one(other.path(), new.record);
+    assert_eq!(reopened(&dir).unwrap(), new, "the original is not touched");
+}
+
+#[test]
+fn an_old_record_copied_back_into_its_place_is_not_trusted() {
+    let (dir, ..) = used();
+    let backup = tempfile::tempdir().unwrap();
+    copied(dir.path(), backup.path());
+    let old = reopened(&dir).unwrap();
+    advance(&mut Directory::open(dir.path()).unwrap());
+    // Into the same file, as `cp` does.
+    copied(backup.path(), dir.path());
+    comes_up_as_a_wiped_one(dir.path(), old.record);
+}
+
+#[test]
+fn an_old_record_moved_back_into_its_place_is_not_trusted() {
+    let (dir, ..) = used();
+    let aside = dir.path().join("aside");
+    std::fs::copy(record_file(&dir), &aside).unwrap();
+    let old = reopened(&dir).unwrap();
+    advance(&mut Directory::open(dir.path()).unwrap());
+    // As another file in its place, as `rsync` and `tar` do.
+    std::fs::rename(&aside, record_file(&dir)).unwrap();
+    comes_up_as_a_wiped_one(dir.path(), old.record);
+}
+
+#[test]
+fn a_directory_without_a_mark_is_adopted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = include_bytes!("fixtures/v1-formed.record");
+    std::fs::write(record_file(&dir), old).unwrap();
+    let formed = reopened(&dir).unwrap();
+    assert_eq!((formed.record.origin, formed.behind), (Origin::Formed, None));
+    assert_eq!(reopened(&dir).unwrap(), formed);
+    advance(&mut Directory::open(dir.path()).unwrap());
+    // From now on such a record is one that was copied back.
+    std::fs::write(record_file(&dir), old).unwrap();
+    comes_up_as_a_wiped_one(dir.path(), formed.record);
+}
+
+#[test]
+fn an_adoption_that_was_cut_short_is_taken_up_again() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(record_file(&dir), include_bytes!("fixtures/v1-formed.record")).unwrap();
+    let formed = reopened(&dir).unwrap();
+    // All is written but the mark; another file is damaged, which is no reason to stop.
+    std::fs::remove_file(dir.path().join("mark")).unwrap();
+    std::fs::write(dir.path().join(format!("{OTHER}.record")), b"nonsense").unwrap();
+    assert_eq!(reopened(&dir).unwrap(), formed);
+    assert!(dir.path().join("mark").exists());
+    // Nor is a copy taken for a record that does not know better.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(record_file(&dir), record_file(&copy)).unwrap();
+    comes_up_as_a_wiped_one(copy.path(), formed.record);
 }
 
 #[test]

@@ -3,21 +3,26 @@
 //! ```text
 //! offset  bytes  field, integers little-endian
 //!      0      8  magic, "LKSTWREC"
-//!      8      2  version of this format: 1
+//!      8      2  version of this format: 2
 //!     10      1  place of the asker: 0 for a, 1 for b
-//!     11      1  origin: 0 vacant, 1 formed, 2 alone, 3 renewal
+//!     11      1  origin: 0 vacant, 1 formed, 2 alone, 3 renewal, 4 restarted, 5 joined, 6 left,
+//!                7 adopted
 //!     12      4  lineage
 //!     16     16  pair
 //!     32      8  epoch
 //!     40      8  incarnation of the member at a, 0 for none
 //!     48      8  incarnation of the member at b, 0 for none
 //!     56      8  nonce
-//!     64     16  digest of the renewed record, zeros unless this is a renewal
+//!     64     16  digest of the renewed record, or of the one that the asker left, else zeros
 //!     80      4  1 if the record is not to be trusted, else 0
 //!     84      4  lineage that a member told of, 0 unless the record is not to be trusted
 //!     88      8  epoch that it told of, likewise
-//!     96     16  XXH3-128 of everything before
+//!     96      8  inode of the file that this was written to
+//!    104      8  when that file was made, nanoseconds since the Unix epoch, 0 if it does not say
+//!    112     16  XXH3-128 of everything before
 //! ```
+//!
+//! Version 1 has the origins up to 3, and the checksum at 96: its files do not know their own.
 
 use crate::digest::Digest;
 use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
@@ -25,14 +30,41 @@ use crate::record::{Members, Origin, Record};
 use crate::witness::store::{Held, Told};
 
 /// Length of a record's file in bytes.
-pub const FILE_BYTES: usize = 112;
+pub const FILE_BYTES: usize = 128;
 
-/// The version of this format. Version 1 has the same layout and fewer origins.
+/// The version of this format.
 pub const VERSION: u16 = 2;
+/// The oldest that is read.
 const OLDEST: u16 = 1;
+/// The last origin that version 1 knows.
+const LAST_ORIGIN_OF_1: u8 = 3;
 
 const MAGIC: [u8; 8] = *b"LKSTWREC";
-const CHECKED: usize = 96;
+const CHECKED: usize = 112;
+/// The same for version 1.
+const CHECKED_1: usize = 96;
+const CHECKSUM: usize = 16;
+
+/// Which file it is: its content copied to another file, or back over a later one, does not fit.
+///
+/// The device is left out: disks are numbered anew whenever the machine starts, while a copy on
+/// another disk is made at another time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileMark {
+    /// Its inode.
+    pub inode: u64,
+    /// When it was made, in nanoseconds since the Unix epoch; 0 if the file system does not say.
+    pub born: u64,
+}
+
+/// What a file's bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The record.
+    pub held: Held,
+    /// The file that it was written to; `None` from version 1, which does not say.
+    pub mark: Option<FileMark>,
+}
 
 /// Why a file's bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +75,8 @@ pub enum Unreadable {
     Damaged(&'static str),
 }
 
-/// The bytes of a record's file.
-pub fn encode(held: &Held) -> [u8; FILE_BYTES] {
+/// The bytes of a record for the file with this mark.
+pub fn encode(held: &Held, mark: FileMark) -> [u8; FILE_BYTES] {
     let Held { record, behind } = held;
     let (origin, renewed) = match record.origin {
         Origin::Vacant => (0, Digest::ZERO),
@@ -74,6 +106,8 @@ pub fn encode(held: &Held) -> [u8; FILE_BYTES] {
     bytes[80..84].copy_from_slice(&u32::from(behind.is_some()).to_le_bytes());
     bytes[84..88].copy_from_slice(&told.lineage.0.to_le_bytes());
     bytes[88..96].copy_from_slice(&told.epoch.0.to_le_bytes());
+    bytes[96..104].copy_from_slice(&mark.inode.to_le_bytes());
+    bytes[104..112].copy_from_slice(&mark.born.to_le_bytes());
     let checksum = Digest::of(&bytes[..CHECKED]);
     bytes[CHECKED..].copy_from_slice(&checksum.0);
     bytes
@@ -83,7 +117,7 @@ pub fn encode(held: &Held) -> [u8; FILE_BYTES] {
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn decode(bytes: &[u8]) -> Result<Held, Unreadable> {
+pub fn decode(bytes: &[u8]) -> Result<Kept, Unreadable> {
     if bytes.len() < 10 {
         return Err(Unreadable::Damaged("it is too short"));
     }
@@ -94,13 +128,19 @@ pub fn decode(bytes: &[u8]) -> Result<Held, Unreadable> {
     if !(OLDEST..=VERSION).contains(&version) {
         return Err(Unreadable::Version(version));
     }
-    if bytes.len() != FILE_BYTES {
+    let checked = if version == 1 { CHECKED_1 } else { CHECKED };
+    if bytes.len() != checked + CHECKSUM {
         return Err(Unreadable::Damaged("it is cut short, or something was added"));
     }
-    if Digest::of(&bytes[..CHECKED]).0 != bytes[CHECKED..] {
+    if Digest::of(&bytes[..checked]).0 != bytes[checked..] {
         return Err(Unreadable::Damaged("its checksum is wrong"));
     }
-    fields(bytes).ok_or(Unreadable::Damaged("its fields contradict each other"))
+    let known = version > 1 || bytes[11] <= LAST_ORIGIN_OF_1;
+    let held = fields(bytes).filter(|_| known);
+    let held = held.ok_or(Unreadable::Damaged("its fields contradict each other"))?;
+    let number = |at| u64::from_le_bytes(array(bytes, at));
+    let mark = (version > 1).then(|| FileMark { inode: number(96), born: number(104) });
+    Ok(Kept { held, mark })
 }
 
 fn fields(bytes: &[u8]) -> Option<Held> {

@@ -2,6 +2,7 @@
 //!
 //! [`rules`] says which record may replace which, [`core`] serves many pairs by these rules
 //! without doing any I/O ([`io`] is its boundary), [`store`] and [`directory`] keep the records.
+//! [`object`] is the same without a process of its own, over an object store.
 //!
 //! Driving it: take the [`Directory`], give what it loads to [`Witness::new`], then carry out
 //! every [`Output::Store`] by [`RecordStore::replace`] and every [`Output::Distrust`] by
@@ -14,11 +15,16 @@ pub mod core;
 pub mod directory;
 pub mod format;
 pub mod io;
+pub mod object;
 pub mod rules;
 pub mod store;
 
 #[cfg(test)]
 mod directory_tests;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;
 

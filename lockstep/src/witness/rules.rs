@@ -80,7 +80,8 @@ fn judge_members(present: &Record, asker: Asker, next: &Record) -> Result<(), De
         _ => vacant || member,
     };
     deny_unless(may_ask, Denial::NotAMember)?;
-    let real = next.members.a != Some(Incarnation(0)) && next.members.b != Some(Incarnation(0));
+    let Members { a, b } = next.members;
+    let real = a != Some(Incarnation(0)) && b != Some(Incarnation(0)) && a != b;
     let duplex = present.members.is_duplex();
     let alone = next.members == Members::alone(place, incarnation);
     let both = next.members.is_duplex() && next.members.has(place, incarnation);
@@ -90,7 +91,7 @@ fn judge_members(present: &Record, asker: Asker, next: &Record) -> Result<(), De
         Origin::Adopted => vacant && alone,
         Origin::Alone => duplex && alone,
         Origin::Restarted => alone,
-        Origin::Joined => !vacant && !duplex && both && next.members.a != next.members.b,
+        Origin::Joined => !vacant && !duplex && both,
         Origin::Left(_) => next.leaves(present),
         Origin::Renewal(_) => !vacant && next.renews(present),
     };

@@ -7,7 +7,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::digest::Digest;
 use crate::ids::{ConnId, Epoch, Incarnation, Lineage, Mono, Nonce, PairId, Place};
 use crate::limits;
 use crate::record::{Members, Origin, Record, Request};
@@ -47,11 +46,6 @@ fn next_of(present: &Record, asker: Place, members: Members, origin: Origin) -> 
 
 fn ask(present: &Record, next: Record) -> WitnessCall {
     WitnessCall::Ask { request: Request { present: present.digest(), next } }
-}
-
-fn asker(place: Place) -> Asker {
-    let incarnation = if place == Place::A { A } else { B };
-    Asker { pair: PAIR, place, incarnation }
 }
 
 /// A witness with both CoServers connected, past its grace.
@@ -113,74 +107,6 @@ fn store(present: &Record, record: Record) -> Output {
 }
 
 const QUERY: WitnessCall = WitnessCall::Query { known: None };
-
-/// Every transition between the shapes that a record can have, asked for by every asker that
-/// makes a difference; `*` is granted.
-#[test]
-fn transitions_allowed_and_refused() {
-    let stranger = Asker { incarnation: Incarnation(99), ..asker(Place::A) };
-    let askers = [("a", asker(Place::A)), ("b", asker(Place::B)), ("stranger at a", stranger)];
-    let presents = [("vacant", vacant()), ("{A,B}", formed()), ("{A}", alone(Place::A))];
-    let mut granted = Vec::new();
-    for (from, present) in presents {
-        let renewal = Origin::Renewal(present.digest());
-        let nexts = [
-            ("vacant", Members::NONE, Origin::Vacant),
-            ("{A,B} formed", Members::both(A, B), Origin::Formed),
-            ("{A} formed", Members::alone(Place::A, A), Origin::Formed),
-            ("{A} alone", Members::alone(Place::A, A), Origin::Alone),
-            ("{B} alone", Members::alone(Place::B, B), Origin::Alone),
-            ("{A,B} alone", Members::both(A, B), Origin::Alone),
-            ("{A,B} renewal", Members::both(A, B), renewal),
-            ("{A,B} renewal of another", Members::both(A, B), Origin::Renewal(Digest::ZERO)),
-            ("{A} renewal", Members::alone(Place::A, A), renewal),
-            ("{A,C} renewal", Members::both(A, Incarnation(30)), renewal),
-            ("{A,0} formed", Members::both(A, Incarnation(0)), Origin::Formed),
-        ];
-        for (to, members, origin) in nexts {
-            for (name, asker) in askers {
-                let next = next_of(&present, asker.place, members, origin);
-                let request = Request { present: present.digest(), next };
-                if rules::judge(&present, asker, &request).is_ok() {
-                    granted.push(format!("{from} -> {to} by {name}"));
-                }
-            }
-        }
-    }
-    assert_eq!(
-        granted,
-        [
-            "vacant -> {A,B} formed by a",
-            "vacant -> {A,B} formed by b",
-            "{A,B} -> {A} alone by a",
-            "{A,B} -> {B} alone by b",
-            "{A,B} -> {A,B} renewal by a",
-            "{A,B} -> {A,B} renewal by b",
-            "{A} -> {A} renewal by a",
-        ]
-    );
-}
-
-#[test]
-fn a_request_is_denied_for_what_is_wrong_with_it() {
-    let (present, good) = (formed(), alone(Place::A));
-    let judged = |named: Digest, next: Record| {
-        rules::judge(&present, asker(Place::A), &Request { present: named, next })
-    };
-    let named = present.digest();
-    assert_eq!(judged(named, good), Ok(()));
-    assert_eq!(judged(vacant().digest(), good), Err(Denial::Stale));
-    let other = PairId([9; 16]);
-    assert_eq!(judged(named, Record { pair: other, ..good }), Err(Denial::Foreign));
-    assert_eq!(judged(named, Record { lineage: Lineage(2), ..good }), Err(Denial::Foreign));
-    assert_eq!(judged(named, Record { asker: Place::B, ..good }), Err(Denial::Foreign));
-    assert_eq!(judged(named, Record { epoch: Epoch(1), ..good }), Err(Denial::Number));
-    assert_eq!(judged(named, Record { epoch: Epoch(3), ..good }), Err(Denial::Number));
-    assert_eq!(judged(named, Record { nonce: Nonce(0), ..good }), Err(Denial::Unmarked));
-    let last = Record { epoch: Epoch(u64::MAX), ..present };
-    let wrapped = Request { present: last.digest(), next: Record { epoch: Epoch(0), ..good } };
-    assert_eq!(rules::judge(&last, asker(Place::A), &wrapped), Err(Denial::Number));
-}
 
 #[test]
 fn a_grant_is_told_only_once_it_is_on_disk() {

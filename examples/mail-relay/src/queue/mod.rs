@@ -25,7 +25,9 @@ pub use entry::{Failure, MailState, QueueId, QueuedMail, Recipient};
 pub use retry::HopState;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::limits;
@@ -70,11 +72,15 @@ impl QueueConfig {
     }
 }
 
-/// The queue. Plain data, so that it can be frozen at any moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
+/// Mails by name: a copy shares everything with the original until one of them changes, and
+/// then all but the mail that does.
+pub(crate) type Mails = OrdMap<QueueId, Arc<QueuedMail>>;
+
+/// The queue. Frozen as its numbers and its mails; the rest follows from them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Queue {
     /// Every mail, oldest first.
-    mails: BTreeMap<QueueId, QueuedMail>,
+    mails: Mails,
     /// Waiting mails by the time of their next attempt.
     due: BTreeSet<(u64, QueueId)>,
     /// Mails under delivery, by token.
@@ -164,7 +170,7 @@ impl Queue {
             return None;
         }
         self.due.remove(&(time, id));
-        let mail = self.mails.get_mut(&id)?;
+        let mail = Arc::make_mut(self.mails.get_mut(&id)?);
         mail.state = MailState::Running;
         self.running.insert(id.number, id);
         Some(Job { id, delivery: mail.delivery(id) })
@@ -198,7 +204,7 @@ impl Queue {
             Some(SessionFailure::Unreachable(_)) => self.hop.on_unreachable(now, random),
             _ => self.hop.on_reached(),
         }
-        let Some(mail) = self.mails.get_mut(&id) else { return events };
+        let Some(mail) = self.mails.get_mut(&id).map(Arc::make_mut) else { return events };
         mail.apply(id, now, &report, &mut events);
         if mail.is_pending() && mail.expiry(config) > now.saturating_add(1) {
             let time = mail.next_attempt(config, now, random, &report, self.hop.not_before());
@@ -219,7 +225,7 @@ impl Queue {
         let old = self.waiting().take_while(|(_, mail)| mail.expiry(config) <= now);
         let old: Vec<QueueId> = old.map(|(id, _)| *id).collect();
         for id in old {
-            let Some(mail) = self.mails.get_mut(&id) else { continue };
+            let Some(mail) = self.mails.get_mut(&id).map(Arc::make_mut) else { continue };
             if let MailState::Waiting(time) = mail.state {
                 self.due.remove(&(time, id));
             }
@@ -251,22 +257,28 @@ impl Queue {
 
     /// One mail.
     pub fn get(&self, id: QueueId) -> Option<&QueuedMail> {
-        self.mails.get(&id)
+        self.mails.get(&id).map(Arc::as_ref)
     }
 
     /// Every mail, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (&QueueId, &QueuedMail)> {
-        self.mails.iter()
+        self.mails.iter().map(|(id, mail)| (id, &**mail))
+    }
+
+    /// Every mail, as it is now and stays in what is returned, at no cost.
+    #[cfg_attr(not(feature = "processes"), allow(dead_code, reason = "the service freezes"))]
+    pub(crate) fn mails(&self) -> Mails {
+        self.mails.clone()
     }
 
     /// What a frozen queue keeps beside its mails.
-    #[cfg_attr(not(feature = "processes"), expect(dead_code, reason = "the service freezes"))]
+    #[cfg_attr(not(feature = "processes"), allow(dead_code, reason = "the service freezes"))]
     pub(crate) fn head(&self) -> QueueHead {
         QueueHead { last_number: self.last_number, hop: self.hop.clone() }
     }
 
     /// The queue with this head and these mails; everything else follows from them.
-    #[cfg_attr(not(feature = "processes"), expect(dead_code, reason = "the service freezes"))]
+    #[cfg_attr(not(feature = "processes"), allow(dead_code, reason = "the service freezes"))]
     pub(crate) fn from_parts(
         head: QueueHead,
         mails: impl IntoIterator<Item = (QueueId, QueuedMail)>,
@@ -284,7 +296,7 @@ impl Queue {
 
     /// Mails not under delivery, oldest first and so in order of expiry.
     fn waiting(&self) -> impl Iterator<Item = (&QueueId, &QueuedMail)> {
-        self.mails.iter().filter(|(_, mail)| mail.state != MailState::Running)
+        self.iter().filter(|(_, mail)| mail.state != MailState::Running)
     }
 
     fn insert(&mut self, id: QueueId, mail: QueuedMail) {
@@ -293,7 +305,7 @@ impl Queue {
         if let MailState::Waiting(time) = mail.state {
             self.due.insert((time, id));
         }
-        self.mails.insert(id, mail);
+        self.mails.insert(id, Arc::new(mail));
     }
 
     /// Reports failures of a mail and removes it once nobody is left.
@@ -311,7 +323,7 @@ impl Queue {
         events: &mut Vec<QueueEvent>,
     ) {
         let room = self.room(config);
-        let Some(mail) = self.mails.get_mut(&id) else { return };
+        let Some(mail) = self.mails.get_mut(&id).map(Arc::make_mut) else { return };
         let leaves = !mail.is_pending();
         let bounce_id = QueueId { number: self.last_number + 1, accepted: now };
         let bounce = match &mail.from {

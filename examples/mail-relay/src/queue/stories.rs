@@ -378,8 +378,13 @@ fn live(steps: &[Step], freeze: bool) -> (Queue, Vec<QueueEvent>) {
                 events.extend(post.queue.expire(&post.config, post.now));
             }
             Step::Freeze if freeze => {
-                let frozen = rkyv::to_bytes::<Error>(&post.queue).unwrap();
-                post.queue = rkyv::from_bytes::<Queue, Error>(&frozen).unwrap();
+                let mails: Vec<_> =
+                    post.queue.iter().map(|(id, mail)| (*id, mail.clone())).collect();
+                let frozen = rkyv::to_bytes::<Error>(&(post.queue.head(), mails)).unwrap();
+                let (head, mails) =
+                    rkyv::from_bytes::<(QueueHead, Vec<(QueueId, QueuedMail)>), Error>(&frozen)
+                        .unwrap();
+                post.queue = Queue::from_parts(head, mails);
             }
             Step::Freeze => {}
         }

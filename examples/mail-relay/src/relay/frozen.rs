@@ -1,6 +1,9 @@
 //! The relay's whole state as records: one for its numbers, then a few for each mail and each
 //! connection, so that none grows with the queue.
 
+use std::sync::Arc;
+
+use imbl::OrdMap;
 use io_redirect::TimerId;
 use io_redirect::snapshot::{Readable, Snapshot, Writable};
 use io_redirect::tcp::ConnId;
@@ -12,16 +15,21 @@ use super::alarms::Alarms;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::post::{Counters, Post};
-use crate::queue::{Queue, QueueHead, QueueId, QueuedMail};
+use crate::queue::{Mails, Queue, QueueHead, QueueId, QueuedMail};
 
-/// A consistent view of a relay. Texts of mails are shared with the live one, not copied.
+/// A consistent view of a relay. Taking it copies a few numbers: mails and sessions are shared
+/// with the live relay, which copies one of them when it first changes it afterwards. The dearest
+/// such copy is that of a mail that is half received.
 #[derive(Debug)]
 pub struct Frozen {
     head: Snapshot<Head>,
-    mails: Vec<Snapshot<(QueueId, QueuedMail)>>,
-    inbound: Vec<Snapshot<(ConnId, Inbound)>>,
-    outbound: Vec<Snapshot<(ConnId, Outbound)>>,
+    mails: Mails,
+    inbound: Rows<Inbound>,
+    outbound: Rows<Outbound>,
 }
+
+/// What belongs to connections, as cheap to copy as the mails.
+pub(super) type Rows<T> = OrdMap<ConnId, Arc<T>>;
 
 #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
 struct Head {
@@ -45,19 +53,11 @@ impl Frozen {
                 counters: relay.post.counters,
                 timer: relay.alarms.armed(),
             }),
-            mails: rows(queue.iter()),
-            inbound: rows(&relay.inbound),
-            outbound: rows(&relay.outbound),
+            mails: queue.mails(),
+            inbound: relay.inbound.clone(),
+            outbound: relay.outbound.clone(),
         }
     }
-}
-
-fn rows<'a, K, V>(rows: impl IntoIterator<Item = (&'a K, &'a V)>) -> Vec<Snapshot<(K, V)>>
-where
-    K: Copy + 'a,
-    V: Clone + 'a,
-{
-    rows.into_iter().map(|(key, value)| Snapshot((*key, value.clone()))).collect()
 }
 
 impl Freeze for Frozen {
@@ -69,11 +69,14 @@ impl Freeze for Frozen {
     }
 }
 
-fn write_all<T>(rows: &[Snapshot<T>], sink: &mut dyn RecordSink) -> Result<(), SinkError>
+/// One row at a time, so that writing takes the memory of one.
+fn write_all<K, V>(rows: &OrdMap<K, Arc<V>>, sink: &mut dyn RecordSink) -> Result<(), SinkError>
 where
-    T: Writable + Send + 'static,
+    K: Ord + Copy + Send + 'static,
+    V: Clone + Send + 'static,
+    (K, V): Writable,
 {
-    rows.iter().try_for_each(|row| row.write(sink))
+    rows.iter().try_for_each(|(key, row)| Snapshot((*key, V::clone(row))).write(sink))
 }
 
 fn read_all<T: Readable>(
@@ -83,12 +86,16 @@ fn read_all<T: Readable>(
     (0..count).map(|_| Snapshot::read(records)).collect()
 }
 
+fn shared<T>(rows: Vec<(ConnId, T)>) -> Rows<T> {
+    rows.into_iter().map(|(conn, row)| (conn, Arc::new(row))).collect()
+}
+
 impl Relay {
     pub(super) fn thaw(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
         let head: Head = Snapshot::read(records)?;
         let mails: Vec<(QueueId, QueuedMail)> = read_all(head.mails, records)?;
-        self.inbound = read_all(head.inbound, records)?.into_iter().collect();
-        self.outbound = read_all(head.outbound, records)?.into_iter().collect();
+        self.inbound = shared(read_all(head.inbound, records)?);
+        self.outbound = shared(read_all(head.outbound, records)?);
         let queue = Queue::from_parts(head.queue, mails);
         let held = self.inbound.values().map(|row| row.counted).sum();
         self.post = Post { queue, held, counters: head.counters };

@@ -12,6 +12,7 @@ use super::backlog::Backlog;
 use super::post::Post;
 use super::settings::RelaySettings;
 use crate::limits;
+use crate::queue::QueueId;
 use crate::smtp::server::{Action, Input, ServerSession, Surroundings, Verdict};
 
 /// A session, and what waits on either side of it.
@@ -26,6 +27,9 @@ pub(super) struct Inbound {
     peer_closed: bool,
     /// The session is over, and until then the last replies may be taken.
     closing_until: Option<u64>,
+    /// The mail last taken over here, while nothing shows that the client knows: it shows by
+    /// bringing the next one to its end.
+    unconfirmed: Option<QueueId>,
     /// What of this is in [`Post::held`].
     pub(super) counted: u64,
     /// What is entered for it in the alarms.
@@ -61,6 +65,7 @@ impl Inbound {
             input: VecDeque::new(),
             peer_closed: false,
             closing_until: None,
+            unconfirmed: None,
             counted: 0,
             alarm: None,
         };
@@ -82,6 +87,7 @@ impl Inbound {
             Event::PeerClosed => self.peer_closed = true,
             Event::Deadline if self.closing_until.is_some_and(|until| until <= io.now().0) => {
                 io.tcp().reset(conn);
+                self.on_broken_off(post);
                 return true;
             }
             Event::Deadline => self.give(io, settings, post, Input::Deadline),
@@ -110,6 +116,15 @@ impl Inbound {
     /// When to give [`Event::Deadline`].
     pub(super) fn deadline(&self) -> Option<u64> {
         self.closing_until.into_iter().chain(self.session.deadline()).min()
+    }
+
+    /// The connection broke off. If the client does not have the answer for its last mail, it
+    /// sends it again (RFC 1047), and as another mail it will be delivered too.
+    pub(super) fn on_broken_off(&self, post: &mut Post) {
+        if let Some(id) = self.unconfirmed {
+            post.counters.answers_in_doubt += 1;
+            tracing::info!(%id, "a client was lost before it is known to have its answer");
+        }
     }
 
     /// Looks at what has come, as long as the client takes its replies.
@@ -144,7 +159,9 @@ impl Inbound {
             match action {
                 Action::Reply(bytes) => self.backlog.push(bytes),
                 Action::Accepted(mail) => {
-                    let id = post.submit(settings, now, *mail).map(|id| id.to_string());
+                    let id = post.submit(settings, now, *mail);
+                    self.unconfirmed = id.ok();
+                    let id = id.map(|id| id.to_string());
                     let verdict = match &id {
                         Ok(id) => Verdict::Queued(id),
                         Err(refusal) => Verdict::Refused(*refusal),

@@ -5,7 +5,10 @@
 //! released only when both CoServers hold the mail. A connection ends with the CoServer that
 //! carries it: a client of a dead CoServer connects to the other one and sends again what was
 //! not acknowledged, and a delivery that was under way there is made again from the other one,
-//! where the next hop may get that mail twice (RFC 1047).
+//! where the next hop may get that mail twice (RFC 1047). The same holds for a CoServer that was
+//! started again, also where both had ended: queue, back-off and counters are as they were, all
+//! sessions and deliveries begin anew. Both kinds of possible copies are counted
+//! ([`Counters::in_doubt`], [`Counters::answers_in_doubt`]).
 //!
 //! # Memory
 //! All that sessions hold is added up ([`RelaySettings::session_bytes`]), the queue counts for
@@ -23,11 +26,13 @@ mod post;
 mod settings;
 
 #[cfg(test)]
+mod large;
+#[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use io_redirect::tcp::{ConnId, ListenOptions, TcpEvent};
@@ -37,6 +42,7 @@ use lockstep::machine::{Identity, RecordSource, RestoreError};
 use crate::limits;
 use crate::smtp::client;
 use alarms::Alarms;
+use frozen::Rows;
 use inbound::Inbound;
 use outbound::Outbound;
 use post::Post;
@@ -56,8 +62,8 @@ const VERSION: u32 = 1;
 pub struct Relay {
     settings: RelaySettings,
     post: Post,
-    inbound: BTreeMap<ConnId, Inbound>,
-    outbound: BTreeMap<ConnId, Outbound>,
+    inbound: Rows<Inbound>,
+    outbound: Rows<Outbound>,
     alarms: Alarms,
 }
 
@@ -67,8 +73,8 @@ impl Relay {
         Relay {
             settings,
             post: Post::default(),
-            inbound: BTreeMap::new(),
-            outbound: BTreeMap::new(),
+            inbound: Rows::new(),
+            outbound: Rows::new(),
             alarms: Alarms::default(),
         }
     }
@@ -99,7 +105,7 @@ impl Relay {
     }
 
     fn on_inbound(&mut self, io: &mut Io<'_>, conn: ConnId, event: inbound::Event) {
-        let Some(row) = self.inbound.get_mut(&conn) else { return };
+        let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) else { return };
         let over = row.on_event(io, conn, &self.settings, &mut self.post, event);
         if over {
             self.drop_inbound(conn);
@@ -117,13 +123,13 @@ impl Relay {
     }
 
     fn on_outbound(&mut self, io: &mut Io<'_>, conn: ConnId, input: client::Input<'_>) {
-        let Some(row) = self.outbound.get_mut(&conn) else { return };
+        let Some(row) = self.outbound.get_mut(&conn).map(Arc::make_mut) else { return };
         let over = row.handle(io, conn, &self.settings, &mut self.post, input);
         self.after_outbound(conn, over);
     }
 
     fn after_outbound(&mut self, conn: ConnId, over: bool) {
-        let Some(row) = self.outbound.get_mut(&conn) else { return };
+        let Some(row) = self.outbound.get_mut(&conn).map(Arc::make_mut) else { return };
         if over {
             self.alarms.forget(conn, row.alarm);
             self.outbound.remove(&conn);
@@ -155,20 +161,20 @@ impl Relay {
     fn connect(&mut self, io: &mut Io<'_>) -> Result<ConnId, String> {
         let target = self.settings.next_hop.target();
         let conn = io.tcp().connect(target).map_err(|error| error.to_string())?;
-        self.outbound.insert(conn, Outbound::new(io.now().0));
+        self.outbound.insert(conn, Arc::new(Outbound::new(io.now().0)));
         Ok(conn)
     }
 
     fn on_accepted(&mut self, io: &mut Io<'_>, conn: ConnId, peer: std::net::IpAddr) {
         io.tcp().hold(conn);
         let row = Inbound::open(io, &self.settings, &mut self.post, peer);
-        self.inbound.insert(conn, row);
+        self.inbound.insert(conn, Arc::new(row));
         self.on_inbound(io, conn, inbound::Event::GoOn);
     }
 
     fn on_writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
         self.on_inbound(io, conn, inbound::Event::GoOn);
-        if let Some(row) = self.outbound.get_mut(&conn) {
+        if let Some(row) = self.outbound.get_mut(&conn).map(Arc::make_mut) {
             row.backlog.flush(io, conn);
         }
     }
@@ -228,7 +234,12 @@ impl Service for Relay {
             TcpEvent::Writable { conn } => self.on_writable(io, conn),
             TcpEvent::PeerClosed { conn } => self.on_peer_closed(io, conn),
             TcpEvent::Ended { conn } => self.on_end(io, conn, "the connection ended"),
-            TcpEvent::Reset { conn, cause } => self.on_end(io, conn, outbound::reason(cause)),
+            TcpEvent::Reset { conn, cause } => {
+                if let Some(row) = self.inbound.get(&conn) {
+                    row.on_broken_off(&mut self.post);
+                }
+                self.on_end(io, conn, outbound::reason(cause));
+            }
         }
         self.dispatch(io);
     }
@@ -237,10 +248,10 @@ impl Service for Relay {
         self.alarms.on_timer(timer);
         for _ in 0..limits::ALARMS_PER_STEP {
             let Some(conn) = self.alarms.take_due(io.now().0) else { break };
-            if let Some(row) = self.inbound.get_mut(&conn) {
+            if let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) {
                 row.alarm = None;
                 self.on_inbound(io, conn, inbound::Event::Deadline);
-            } else if let Some(row) = self.outbound.get_mut(&conn) {
+            } else if let Some(row) = self.outbound.get_mut(&conn).map(Arc::make_mut) {
                 row.alarm = None;
                 let input = row.on_deadline(io.now().0);
                 self.on_outbound(io, conn, input);

@@ -104,6 +104,6 @@ pub(super) fn reason(cause: ResetCause) -> &'static str {
         ResetCause::Peer => "the far end reset it",
         ResetCause::TimedOut => "the far end stopped answering",
         ResetCause::Network => "the network gave it up",
-        ResetCause::CarrierLost => "the server that carried it left the pair",
+        ResetCause::CarrierLost => "the server that carried it left the pair or was started again",
     }
 }

@@ -36,8 +36,12 @@ pub struct Counters {
     /// Notices of failure put in the queue.
     pub bounced: u64,
     /// Deliveries whose connection was lost under them: the next hop may have taken the mail,
-    /// and gets it again.
+    /// and gets it again. No mail reaches it more often than once and once for each of these.
     pub in_doubt: u64,
+    /// Clients whose connection broke off after a mail of theirs was taken over and before they
+    /// brought another: they may not have the answer, and send that mail again as a new one.
+    /// A client that the relay had let go already, after its QUIT, is not among them.
+    pub answers_in_doubt: u64,
     /// Sessions ended because no memory was left.
     pub out_of_memory: u64,
 }
@@ -79,7 +83,8 @@ impl Post {
         if let Some(failure) = &report.failure {
             let in_doubt = !matches!(failure, SessionFailure::Unreachable(_));
             self.counters.in_doubt += u64::from(in_doubt);
-            tracing::info!(%failure, "a delivery was not completed");
+            let mail = report.token;
+            tracing::info!(mail, in_doubt, %failure, "a delivery was not completed");
         }
         let random = io.rng().next_u64();
         let events = self.queue.finish(&settings.queue, io.now().0, random, report);
@@ -138,6 +143,7 @@ impl Post {
             "{{\"clients_now\":{clients},\"hops_now\":{hops},\"queued\":{},\"queued_bytes\":{},\
              \"delivering\":{},\"held_bytes\":{},\"clients\":{},\"accepted\":{},\"refused\":{},\
              \"delivered\":{},\"deferred\":{},\"failed\":{},\"bounced\":{},\"in_doubt\":{},\
+             \"answers_in_doubt\":{},\
              \"out_of_memory\":{}}}",
             self.queue.len(),
             self.queue.bytes(),
@@ -151,6 +157,7 @@ impl Post {
             c.failed,
             c.bounced,
             c.in_doubt,
+            c.answers_in_doubt,
             c.out_of_memory,
         )
     }

@@ -10,7 +10,7 @@ use lockstep::testing::check_determinism;
 use super::{LISTENER, Relay, RelaySettings};
 use crate::smtp::Domain;
 
-fn settings() -> RelaySettings {
+pub(super) fn settings() -> RelaySettings {
     let mut settings =
         RelaySettings::new(Domain::parse("relay.example").unwrap(), "hop.example:25").unwrap();
     settings.server.policy.allow_domain("example.org").unwrap();
@@ -114,6 +114,13 @@ impl Story {
         if let Some(place) = self.lost.take() {
             self.pair.join(place);
         }
+    }
+
+    /// Both end, and this one is started again.
+    pub(super) fn restart(&mut self, place: Place) {
+        let fresh = self.settings.clone().wrapped().unwrap();
+        self.pair.restart(place, fresh).unwrap();
+        self.lost = Some(place.other());
     }
 
     pub(super) fn freeze(&mut self) {
@@ -281,6 +288,81 @@ fn a_delivery_under_way_on_a_lost_coserver_is_made_again_from_the_other() {
     assert!(story.mail(other.unwrap(), "a@b.org", "two").starts_with("250"));
     story.hop();
     assert_eq!(story.received.len(), 2);
+    story.check();
+}
+
+#[test]
+fn mails_survive_the_end_of_both_coservers_and_what_was_under_way_is_done_again() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    for number in 0..5 {
+        story.mail(client, "a@b.org", &format!("mail {number}"));
+    }
+    let dial = story.pair.dials().remove(0);
+    story.answer(&dial);
+    while !story.hops[0].heard.contains("mail 0") {
+        assert!(story.hop_round(""), "the delivery comes to its data");
+    }
+    story.restart(Place::B);
+    let relay = story.pair.service();
+    assert_eq!(
+        (relay.queue().len(), relay.queue().running()),
+        (5, 3),
+        "two are connecting, a third begins"
+    );
+    assert_eq!((relay.clients(), relay.counters().clients), (0, 1));
+    assert_eq!((relay.counters().in_doubt, relay.counters().answers_in_doubt), (1, 1));
+    story.pair.join(Place::A);
+    story.lost = None;
+    story.hop();
+    story.advance(2);
+    story.hop();
+    assert_eq!(story.received.len(), 5);
+    let counters = story.pair.service().counters();
+    assert_eq!((counters.delivered, counters.deferred, counters.in_doubt), (5, 1, 1));
+    let again = story.client();
+    assert!(story.mail(again, "a@b.org", "after").starts_with("250"));
+    story.hop();
+    assert_eq!(story.received.len(), 6);
+    story.check();
+}
+
+#[test]
+fn a_restart_is_not_held_against_the_hop_nor_against_the_mail() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    story.mail(client, "a@b.org", "one");
+    for place in [Place::A, Place::A, Place::B, Place::A] {
+        story.restart(place);
+        assert_eq!(story.pair.dials().len(), 1, "connecting again at once");
+    }
+    story.hop();
+    assert_eq!(story.received.len(), 1);
+    assert_eq!(story.pair.service().counters().deferred, 0);
+    story.check();
+}
+
+#[test]
+fn a_client_that_may_send_its_mail_again_is_counted() {
+    let doubts = |story: &mut Story| {
+        story.restart(Place::A);
+        story.pair.service().counters().answers_in_doubt
+    };
+    let mut story = Story::new(settings());
+    let silent = story.client();
+    story.say(silent, "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf");
+    assert_eq!(doubts(&mut story), 0, "no mail was taken over");
+    let (one, two) = (story.client(), story.client());
+    story.mail(one, "", "one");
+    story.mail(two, "", "two");
+    story.mail(two, "", "three");
+    assert!(story.say(one, "QUIT\r\n").starts_with("221"));
+    assert_eq!(doubts(&mut story), 1, "the last mail of one client");
+    let settled = story.client();
+    story.mail(settled, "", "four");
+    let loops = "Received: by x\r\n".repeat(crate::limits::RECEIVED_FIELDS + 1);
+    assert!(story.mail(settled, "", &loops).starts_with("554"));
+    assert_eq!(doubts(&mut story), 1, "the answer to the refused one came after the other");
     story.check();
 }
 

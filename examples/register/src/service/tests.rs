@@ -1,6 +1,7 @@
 //! The service without a pair.
 
-use lockstep::testing::{Script, Solo, check_determinism};
+use lockstep::ids::Place;
+use lockstep::testing::{Input, Script, Solo, check_determinism};
 
 use super::*;
 
@@ -119,9 +120,44 @@ fn the_state_survives_a_restart() {
         ask(&mut solo, Op::Remind { queue: text("r"), item, after: 1_000_000_000_000 });
     }
     ask(&mut solo, Op::Random { below: 7 });
-    let before = Arc::clone(&solo.service().state);
+    let before = solo.service().state.clone();
     solo.restart(Register::new()).unwrap();
-    assert_eq!(*solo.service().state, *before);
+    assert_eq!(solo.service().state, before);
+}
+
+#[test]
+fn nothing_is_lost_when_processes_end_and_come_back() {
+    let mut solo = Solo::new(Register::new());
+    ask(&mut solo, Op::Set { name: text("r"), value: 7 });
+    ask(&mut solo, Op::Push { queue: text("q"), item: text("one") });
+    ask(&mut solo, Op::Remind { queue: text("q"), item: text("two"), after: 5_000_000_000 });
+    let before = solo.service().state.clone();
+    for input in [
+        Input::Alone(Place::A),
+        Input::Duplex { sequencer: Place::A },
+        Input::Restarted(Place::B),
+        Input::Duplex { sequencer: Place::B },
+    ] {
+        solo.restart(Register::new()).unwrap();
+        solo.feed(input);
+        assert_eq!(solo.service().state, before);
+    }
+    solo.pass(Duration::from_secs(6));
+    assert_eq!(ask(&mut solo, Op::Len { queue: text("q") }), Answer::Length(2));
+}
+
+#[test]
+fn a_view_shares_what_does_not_change() {
+    let mut state = State::default();
+    for n in 0..limits::REGISTERS {
+        state.set(format!("{n:06}"), 1).unwrap();
+    }
+    let view = Register { state: state.clone() }.freeze();
+    assert!(view.state().registers.ptr_eq(&state.registers), "no copy is made");
+    state.set(text("000000"), 2).unwrap();
+    assert_eq!(view.state().registers.get("000000"), Some(&1), "the view stays as it was");
+    state.registers.insert(text("000000"), 1);
+    assert_eq!(view.state().registers, state.registers);
 }
 
 #[test]
@@ -146,6 +182,7 @@ fn it_is_deterministic() {
             };
             op.encode()
         });
+        let script = script.restarted(Place::A).duplex(Place::A).request(1, Op::Info.encode());
         check_determinism(Register::new, &script).unwrap();
     }
 }

@@ -93,7 +93,7 @@ impl Listener {
         // A connection that was reset meanwhile has no address; nobody has heard of it yet.
         let Ok(local) = stream.local_addr() else { return };
         let handle = self.shared.next_handle();
-        let commands = self.shared.conns.add(handle);
+        let Some(commands) = self.shared.conns.add(handle) else { return };
         let first = Report::Accepted { handle, listener: self.id, peer, local };
         let shared = Arc::clone(&self.shared);
         let mut conn = Conn::new(shared, handle, stream, self.options.windows, commands, &first);

@@ -7,6 +7,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
@@ -16,6 +17,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use lockstep::device::{Device, Inputs, Outside, Released, Setup, Standing, StartError};
+use lockstep::ids::Incarnation;
 use tokio::net::TcpSocket;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -163,7 +165,7 @@ impl Outside for TcpOutside {
         }
         let (mode, _) = watch::channel(Mode::Refusing);
         let shared = Shared {
-            boot: setup.incarnation.0,
+            process: setup.incarnation,
             accepted: AtomicU64::new(0),
             inputs: setup.inputs,
             conns: Conns::default(),
@@ -192,7 +194,7 @@ enum Mode {
 
 /// What all tasks share.
 struct Shared {
-    boot: u64,
+    process: Incarnation,
     accepted: AtomicU64,
     inputs: Inputs,
     conns: Conns,
@@ -203,7 +205,7 @@ struct Shared {
 impl Shared {
     fn next_handle(&self) -> Handle {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
-        Handle { boot: self.boot, number }
+        Handle::accepted(self.process, number)
     }
 }
 
@@ -230,10 +232,16 @@ impl Conns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, handle: Handle) -> mpsc::UnboundedReceiver<Command> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.lock().insert(handle, sender);
-        receiver
+    /// None if there is one of that name: an order that came twice changes nothing.
+    fn add(&self, handle: Handle) -> Option<mpsc::UnboundedReceiver<Command>> {
+        match self.lock().entry(handle) {
+            Entry::Vacant(vacant) => {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                vacant.insert(sender);
+                Some(receiver)
+            }
+            Entry::Occupied(_) => None,
+        }
     }
 
     fn remove(&self, handle: Handle) {
@@ -260,7 +268,14 @@ struct Running {
 impl Device for Running {
     fn release(&mut self, released: Released) {
         match Order::decode(&released.bytes) {
-            Ok(order) => self.on_order(order),
+            Ok(order) if order.process() == self.shared.process => self.on_order(order),
+            // After a restart the engine may release again what the process before this one may
+            // have released already. What that one carried is over, and the inside half knows it.
+            Ok(order) => tracing::debug!(
+                index = released.index.0,
+                process = order.process().0,
+                "an output for another process of this CoServer is passed over"
+            ),
             Err(_) => tracing::error!(
                 index = released.index.0,
                 "an output for the TCP device makes no sense here and is dropped: do both \
@@ -299,14 +314,14 @@ impl Running {
     fn on_order(&mut self, order: Order) {
         let conns = &self.shared.conns;
         match order {
-            Order::Listen { listener, options } => self.on_listen(listener, options),
-            Order::Unlisten { listener } => {
+            Order::Listen { listener, options, .. } => self.on_listen(listener, options),
+            Order::Unlisten { listener, .. } => {
                 let tasks = self.listeners.remove(&listener);
                 tasks.into_iter().flatten().for_each(|task| task.abort());
             }
             Order::Connect { handle, target, timeout_ms, windows } => {
                 let timeout = Duration::from_millis(timeout_ms.into());
-                let commands = conns.add(handle);
+                let Some(commands) = conns.add(handle) else { return };
                 let shared = Arc::clone(&self.shared);
                 tokio::spawn(dial::run(shared, handle, target, timeout, windows, commands));
             }

@@ -10,6 +10,7 @@ use lockstep::ids::{
 };
 use lockstep::machine::Step;
 use lockstep::output::Carrier;
+use lockstep::record::Members;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -18,8 +19,11 @@ use super::*;
 use crate::Wrapper;
 use crate::tests::{PROBE_CONNECTIONS, Probe, REFUSAL};
 
+mod returns;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_millis(300);
+const PROCESS: Incarnation = Incarnation(7);
 const SERVING: Standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
 
 enum Ask {
@@ -27,6 +31,9 @@ enum Ask {
     Request(String, oneshot::Sender<String>),
     /// Whether inputs are taken.
     Take(bool),
+    Members(Members),
+    /// The process ends, and this one is started in its place, alone.
+    Restart(Box<dyn Device>, Incarnation),
 }
 
 struct Engine {
@@ -36,6 +43,9 @@ struct Engine {
     asks: mpsc::UnboundedReceiver<Ask>,
     index: Index,
     takes: bool,
+    members: Members,
+    /// Everything that was released.
+    released: Vec<Released>,
 }
 
 /// What a test holds of it.
@@ -56,21 +66,39 @@ impl Engine {
         for (ordinal, output) in (0..).zip(outputs) {
             if output.device == DeviceId(0) && output.carrier == Carrier::Place(Place::A) {
                 let bytes = output.bytes;
-                self.device.release(Released { epoch: Epoch(1), index, step: 0, ordinal, bytes });
+                let released = Released { epoch: Epoch(1), index, step: 0, ordinal, bytes };
+                self.released.push(released.clone());
+                self.device.release(released);
             }
         }
         reply
     }
 
+    fn members(&mut self, members: Members) {
+        self.run(Step::Members { members, sequencer: Place::A });
+    }
+
+    fn restart(&mut self, device: Box<dyn Device>, process: Incarnation) {
+        self.device.stop();
+        self.device = device;
+        for released in self.released.clone() {
+            self.device.release(released);
+        }
+        self.members(Members::alone(Place::A, process));
+        self.device.standing(SERVING);
+    }
+
     async fn go(mut self) {
         self.run(Step::Start { seed: &[1; 32] });
-        self.run(Step::Members { present: [true, true], sequencer: Place::A });
+        self.members(self.members);
         loop {
             tokio::select! {
                 ask = self.asks.recv() => match ask {
                     None => return,
                     Some(Ask::Standing(standing)) => self.device.standing(standing),
                     Some(Ask::Take(takes)) => self.takes = takes,
+                    Some(Ask::Members(members)) => self.members(members),
+                    Some(Ask::Restart(device, process)) => self.restart(device, process),
                     Some(Ask::Request(body, answer)) => {
                         let (session, number) = (SessionId(1), RequestNumber(1));
                         let body = body.as_bytes();
@@ -96,19 +124,22 @@ fn bound(address: SocketAddr) -> Result<TcpOutside, BindError> {
     TcpOutside::bind(TcpOptions { listen, linger: LINGER })
 }
 
+fn setup(incarnation: Incarnation, queue: &Arc<InputQueue>) -> Setup {
+    let intake = Arc::clone(queue) as Arc<dyn Intake>;
+    let (device, place) = (DeviceId(0), Place::A);
+    Setup { device, place, incarnation, inputs: Inputs::new(device, intake) }
+}
+
 fn start() -> Pair {
+    start_as(SERVING, Members::both(PROCESS, Incarnation(9)))
+}
+
+fn start_as(standing: Standing, members: Members) -> Pair {
     let outside = bound(localhost(0)).unwrap();
     let address = outside.addresses("echo")[0];
     let queue = InputQueue::new(QUEUE);
-    let intake = Arc::clone(&queue) as Arc<dyn Intake>;
-    let setup = Setup {
-        device: DeviceId(0),
-        place: Place::A,
-        incarnation: Incarnation(7),
-        inputs: Inputs::new(DeviceId(0), intake),
-    };
-    let mut device = Box::new(outside).start(setup).unwrap();
-    device.standing(SERVING);
+    let mut device = Box::new(outside).start(setup(PROCESS, &queue)).unwrap();
+    device.standing(standing);
     let (asks, receiver) = mpsc::unbounded_channel();
     let engine = Engine {
         wrapper: Probe::wrapped_for(100),
@@ -117,6 +148,8 @@ fn start() -> Pair {
         asks: receiver,
         index: Index(0),
         takes: true,
+        members,
+        released: Vec::new(),
     };
     tokio::spawn(engine.go());
     Pair { address, asks, queue }
@@ -168,6 +201,10 @@ async fn read_all(mut stream: TcpStream) -> Vec<u8> {
 }
 
 fn test(story: impl AsyncFnOnce(Pair)) {
+    test_with(start, story);
+}
+
+fn test_with(start: impl FnOnce() -> Pair, story: impl AsyncFnOnce(Pair)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let pair = start();
@@ -384,29 +421,17 @@ fn an_address_in_use_is_named_with_the_remedy() {
 #[test]
 fn without_a_runtime_the_device_does_not_start() {
     let queue = InputQueue::new(1);
-    let setup = Setup {
-        device: DeviceId(0),
-        place: Place::A,
-        incarnation: Incarnation(7),
-        inputs: Inputs::new(DeviceId(0), queue),
-    };
     let outside = TcpOutside::bind(TcpOptions::default()).unwrap();
-    assert!(Box::new(outside).start(setup).is_err());
+    assert!(Box::new(outside).start(setup(PROCESS, &queue)).is_err());
 }
 
 #[test]
 fn garbled_outputs_and_unknown_connections_are_passed_over() {
     test(async |pair| {
-        let handle = Handle { boot: 9, number: 9 };
+        let handle = Handle::accepted(PROCESS, 9);
         let send = Order::Send { handle, bytes: Bytes::from_static(b"x") };
         let outside = bound(localhost(0)).unwrap();
-        let setup = Setup {
-            device: DeviceId(0),
-            place: Place::A,
-            incarnation: Incarnation(7),
-            inputs: Inputs::new(DeviceId(0), Arc::clone(&pair.queue) as Arc<dyn Intake>),
-        };
-        let mut device = Box::new(outside).start(setup).unwrap();
+        let mut device = Box::new(outside).start(setup(PROCESS, &pair.queue)).unwrap();
         for bytes in [Bytes::new(), Bytes::from_static(b"\xffnonsense"), send.encode()] {
             let index = Index(1);
             device.release(Released { epoch: Epoch(1), index, step: 0, ordinal: 0, bytes });

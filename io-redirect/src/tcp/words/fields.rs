@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use lockstep::ids::Incarnation;
 
 use super::{Garbled, Handle, Windows};
 use crate::limits;
@@ -10,14 +11,18 @@ use crate::tcp::Target;
 
 pub(super) fn put_head(out: &mut BytesMut, tag: u8, handle: Handle) {
     out.put_u8(tag);
-    out.put_u64_le(handle.boot);
+    out.put_u64_le(handle.process.0);
     out.put_u64_le(handle.number);
 }
 
 pub(super) fn get_handle(rest: &mut Bytes) -> Result<Handle, Garbled> {
-    let boot = rest.try_get_u64_le().or(Err(Garbled))?;
+    let process = get_process(rest)?;
     let number = rest.try_get_u64_le().or(Err(Garbled))?;
-    Ok(Handle { boot, number })
+    Ok(Handle { process, number })
+}
+
+pub(super) fn get_process(rest: &mut Bytes) -> Result<Incarnation, Garbled> {
+    Ok(Incarnation(rest.try_get_u64_le().or(Err(Garbled))?))
 }
 
 /// An address as sixteen bytes of IPv6 (IPv4 mapped, RFC 4291 section 2.5.5.2) and a port. Flow

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HANDLE: Handle = Handle { boot: 7, number: 1 << 40 };
+const PROCESS: Incarnation = Incarnation(7);
+const HANDLE: Handle = Handle { process: PROCESS, number: 1 << 40 };
 
 fn reports() -> Vec<Report> {
     let handle = HANDLE;
@@ -32,8 +33,8 @@ fn orders() -> Vec<Order> {
     };
     let connect = |target| Order::Connect { handle, target, timeout_ms: 6, windows };
     vec![
-        Order::Listen { listener: ListenerId(1), options },
-        Order::Unlisten { listener: ListenerId(1) },
+        Order::Listen { process: PROCESS, listener: ListenerId(1), options },
+        Order::Unlisten { process: PROCESS, listener: ListenerId(1) },
         connect(Target::Address("[::1]:25".parse().unwrap())),
         connect(Target::Name { host: "mx.example".into(), port: 25 }),
         Order::Send { handle, bytes: Bytes::from_static(b"bytes") },
@@ -52,6 +53,29 @@ fn every_word_comes_back_as_it_was_said() {
     for order in orders() {
         assert_eq!(Order::decode(&order.encode()), Ok(order));
     }
+}
+
+#[test]
+fn every_word_names_the_process_that_it_is_of_or_for() {
+    assert!(reports().iter().all(|report| report.handle().process == PROCESS));
+    assert!(orders().iter().all(|order| order.process() == PROCESS));
+}
+
+#[test]
+fn no_two_connections_have_one_name() {
+    let names = [
+        Handle::accepted(Incarnation(1), 1),
+        Handle::accepted(Incarnation(2), 1),
+        Handle::accepted(Incarnation(2), 2),
+        Handle::made(Incarnation(1), ConnId(1)),
+        Handle::made(Incarnation(2), ConnId(1)),
+        Handle::made(Incarnation(2), ConnId(2)),
+    ];
+    let different: std::collections::BTreeSet<Handle> = names.into_iter().collect();
+    assert_eq!(different.len(), names.len());
+    let made: Vec<_> = names.iter().map(|handle| handle.made_by_service()).collect();
+    let [one, two] = [ConnId(1), ConnId(2)].map(Some);
+    assert_eq!(made, [None, None, None, one, one, two]);
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn of_two_that_restart_together_one_claims_and_the_other_joins_it() {
     pair.restart(A);
     pair.restart(B);
     pair.run_to_duplex();
-    assert_eq!(pair.node(B).replica.status().is_sequencer, true, "the longer history claims");
+    assert!(pair.node(B).replica.status().is_sequencer, "the longer history claims");
     check_level(&mut pair);
 }
 

@@ -8,6 +8,7 @@ mod hostile;
 mod links;
 mod pair;
 mod roles;
+mod storm;
 mod suspicion;
 
 use super::io::{Command, Input, Standing};

@@ -6,11 +6,12 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::flags::{PartFlags, UsageError, parsed, value};
-use super::{Application, Failure, commands, help, parts, print};
-use crate::ids::PairId;
+use super::{Application, Failure, commands, help, objects, parts, print};
+use crate::ids::{PairId, Place};
 use crate::runtime::config::parse_duration;
 use crate::runtime::exit::Exit;
 use crate::runtime::init::Plan;
+use crate::runtime::keys::PublicKey;
 
 /// How long a question to a running process waits for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -45,6 +46,8 @@ pub(super) fn run<A: Application>(app: &A, mut parser: Parser) -> Result<Exit, F
             let flags = PartFlags::parse(&mut parser, &["listen"], false)?;
             parts::witness(flags)
         }
+        "replace-peer" | "replace-key" => replace_key(&mut parser, &command),
+        "enrol" => enrol(&mut parser),
         "new-lineage" => new_lineage(&mut parser),
         "status" | "metrics" | "hand-over" | "stop" => ask(&mut parser, &command),
         other => Err(UsageError::Command(other.into()).into()),
@@ -83,11 +86,60 @@ fn duration(parser: &mut Parser, flag: &str) -> Result<Duration, UsageError> {
     parsed(flag, text, |text| parse_duration(text).map_err(|error| error.to_string()))
 }
 
+fn at(parser: &mut Parser) -> Result<Place, UsageError> {
+    parsed("--place", parser.value()?.string()?, |text| {
+        let place = Place::BOTH.into_iter().find(|place| place.to_string() == text);
+        place.ok_or_else(|| "write a or b".into())
+    })
+}
+
+fn replace_key(parser: &mut Parser, command: &str) -> Result<Exit, Failure> {
+    let mut flags = AskFlags { config: None, directory: None, within: ANSWER_WITHIN };
+    let (mut pair, mut place, mut key) = (None, None, None);
+    while let Some(arg) = parser.next().map_err(UsageError::from)? {
+        match arg {
+            Arg::Long("pair") => pair = Some(value::<PairId>(parser, "--pair")?),
+            Arg::Long("place") => place = Some(at(parser)?),
+            Arg::Long("key") => key = Some(value::<PublicKey>(parser, "--key")?),
+            Arg::Long("config") => {
+                flags.config = Some(parser.value().map_err(UsageError::from)?.into());
+            }
+            Arg::Long("timeout") => flags.within = duration(parser, "--timeout")?,
+            other => return Err(UsageError::from(other.unexpected()).into()),
+        }
+    }
+    let config = flags.config.ok_or(UsageError::Missing("--config FILE"))?;
+    let key = key.ok_or(UsageError::Missing("--key KEY"))?;
+    let line = match command {
+        "replace-peer" => format!("replace-peer {key}"),
+        _ => {
+            let pair = pair.ok_or(UsageError::Missing("--pair ID"))?;
+            let place = place.ok_or(UsageError::Missing("--place a|b"))?;
+            format!("replace-key {pair} {place} {key}")
+        }
+    };
+    commands::ask(&commands::directory_of(&config)?, &line, flags.within)
+}
+
+fn enrol(parser: &mut Parser) -> Result<Exit, Failure> {
+    let mut config: Option<PathBuf> = None;
+    while let Some(arg) = parser.next().map_err(UsageError::from)? {
+        match arg {
+            Arg::Long("config") => config = Some(parser.value().map_err(UsageError::from)?.into()),
+            other => return Err(UsageError::from(other.unexpected()).into()),
+        }
+    }
+    objects::enrol(&config.ok_or(UsageError::Missing("--config FILE"))?)
+}
+
 fn new_lineage(parser: &mut Parser) -> Result<Exit, Failure> {
     let mut flags = LineageFlags::default();
     flags.take(parser)?;
     let config = flags.config.ok_or(UsageError::Missing("--config FILE"))?;
-    commands::new_lineage(&config, flags.pair, flags.yes)
+    match objects::store_of(&config)? {
+        Some(store) => objects::new_lineage(&store, flags.yes),
+        None => commands::new_lineage(&config, flags.pair, flags.yes),
+    }
 }
 
 #[derive(Default)]

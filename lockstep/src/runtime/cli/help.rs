@@ -10,6 +10,9 @@ const COMMANDS: &str = "\
   metrics      ask a CoServer for its counters and latencies; JSON
   hand-over    have the other CoServer order the inputs from now on
   stop         have a process end in good order, as SIGTERM does
+  replace-peer have a running CoServer know the other one by a new key
+  replace-key  have a running witness know a CoServer by a new key
+  enrol        make the first record of a pair whose witness is an object store
   new-lineage  give up what a pair held, after both CoServers lost it";
 
 const FLAGS: &str = "\
@@ -32,8 +35,12 @@ coserver and witness
     [--allow-core-dumps]                core dumps, with all secrets in them
 status, metrics, hand-over, stop  --config FILE | --dir DIR
     [--timeout TIME]                    how long to wait for the answer
+replace-peer --config FILE --key KEY    of the CoServer that stays
+replace-key --config FILE --pair ID --place a|b --key KEY   of the witness
+enrol --config FILE                     of a CoServer whose witness is an object store
 new-lineage --config FILE [--pair ID] --yes
-    the witness must not run; without --yes it only says what would be lost
+    the file of the witness, which must not run, or of a CoServer whose witness is an object
+    store; without --yes it only says what would be lost
 
 ADDR is an IP address with a port, TIME a number with its unit, as in 100ms or 2s.
 --help, --version

@@ -10,12 +10,14 @@ use crate::event::StopCause;
 use crate::machine::StateMachine;
 use crate::proto::Command;
 use crate::runtime::config::{CoServerConfig, WitnessConfig};
-use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, serve};
+use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, PeerKeys, serve};
 use crate::runtime::coserver::{CoServer, Devices, StartupError};
 use crate::runtime::exit::Exit;
 use crate::runtime::logging;
 use crate::runtime::storage;
-use crate::runtime::witness::{WitnessControl, WitnessError, WitnessServer, open_records};
+use crate::runtime::witness::{
+    ObjectStoreError, PairKeys, WitnessControl, WitnessError, WitnessServer, open_records,
+};
 
 /// A part could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,9 @@ pub enum PartError {
     /// The witness.
     #[error(transparent)]
     Witness(#[from] WitnessError),
+    /// The store that is the witness.
+    #[error(transparent)]
+    Store(#[from] ObjectStoreError),
     /// The data directory.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -45,6 +50,7 @@ impl From<&PartError> for Exit {
             PartError::Build(error) => error.into(),
             PartError::CoServer(error) => error.into(),
             PartError::Witness(error) => error.into(),
+            PartError::Store(error) => error.into(),
             PartError::Directory(error) => error.into(),
             PartError::System(_) => Exit::System,
         }
@@ -113,10 +119,12 @@ pub fn run_coserver<S: StateMachine>(
     runtime.block_on(async {
         let name = service.identity().name;
         let place = config.settings.place;
+        let credentials = config.credentials.clone();
+        let keys = PeerKeys { file: config.file, credentials, place: place.other() };
         let coserver = CoServer::start(config.settings, config.credentials, service, devices)?;
         let listener = directory.listen()?;
         let handle = coserver.handle();
-        tokio::spawn(serve(listener, CoServerControl::new(handle.clone(), &name)));
+        tokio::spawn(serve(listener, CoServerControl::new(handle.clone(), &name).with_keys(keys)));
         tokio::spawn(async move {
             if let Err(error) = terminated().await {
                 tracing::error!(%error, "signals are not heard: stop the process by its socket");
@@ -151,10 +159,11 @@ pub fn run_witness(config: WitnessConfig) -> Result<(), PartError> {
     let records = open_records(&config.directory).map_err(WitnessError::from)?;
     runtime.block_on(async {
         let listen = config.listen;
+        let keys = PairKeys { file: config.file.clone(), credentials: config.credentials.clone() };
         let server = WitnessServer::start(config, records)?;
         let listener = directory.listen()?;
         let handle = server.handle();
-        tokio::spawn(serve(listener, WitnessControl::new(handle.clone())));
+        tokio::spawn(serve(listener, WitnessControl::new(handle.clone()).with_keys(keys)));
         tokio::spawn(async move {
             match terminated().await {
                 Ok(()) => drop(handle.stop()),

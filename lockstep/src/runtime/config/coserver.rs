@@ -9,7 +9,7 @@ use super::error::ConfigError;
 use super::section::Section;
 use super::value::Keys;
 use crate::ids::{PairId, Place};
-use crate::runtime::coserver::{LinkAddresses, Settings, SettingsError};
+use crate::runtime::coserver::{LinkAddresses, Settings, SettingsError, WitnessAddress};
 use crate::runtime::keys::{Role, Roster, SecretKey};
 use crate::runtime::tls::Credentials;
 
@@ -25,6 +25,8 @@ pub struct CoServerConfig {
     pub credentials: Credentials,
     /// Where its lock and its control socket are.
     pub directory: PathBuf,
+    /// The file.
+    pub file: PathBuf,
     /// The section `[service]`, for the program that embeds the library.
     pub service: Section,
 }
@@ -47,7 +49,7 @@ impl CoServerConfig {
         let place = root.required("place", "which of the two CoServers this is")?;
         let pair = root.required("pair", "the pair's id, the same in all of its files")?;
         let directory = root.path("directory", "the directory for this CoServer's own files")?;
-        let witness = address(&mut root, "witness", "the witness's address")?;
+        let witness = witness(&mut root)?;
         let clients = root.optional("clients", "where clients are served; left out, nowhere")?;
         if clients.is_some_and(|address: SocketAddr| address.port() == 0) {
             return Err(root.fault("clients", "port 0 is no port", "write a port from 1 to 65535"));
@@ -69,11 +71,12 @@ impl CoServerConfig {
         if let Some(execution) = root.optional("execution", "where the service is executed")? {
             settings.execution = execution;
         }
-        let credentials = credentials(&mut root, place)?;
+        let credentials = credentials(&mut root, place, &settings.witness)?;
         let service = root.section("service")?;
+        let file = root.file().to_owned();
         root.finish()?;
         settings.check().map_err(|error| sections.locate(&root, &error))?;
-        Ok(Self { settings, credentials, directory, service })
+        Ok(Self { settings, credentials, directory, file, service })
     }
 
     /// The pair.
@@ -209,6 +212,33 @@ fn limits(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
     Ok(limits)
 }
 
+/// Where the witness is: an address, or a table that says what kind it is of.
+pub(in crate::runtime) fn witness(root: &mut Section) -> Result<WitnessAddress, ConfigError> {
+    if !root.is_table("witness") {
+        return address(root, "witness", "the witness's address").map(Into::into);
+    }
+    let mut section = root.section("witness")?;
+    let kind: String =
+        section.required("kind", "\"quic\" for a process, \"object\" for a store")?;
+    let witness = match kind.as_str() {
+        "quic" => address(&mut section, "address", "the witness's address")?.into(),
+        "object" => {
+            let meaning = "the store, as file:///PATH or s3://BUCKET/PREFIX";
+            let url: String = section.required("url", meaning)?;
+            if !["file:///", "s3://"].iter().any(|scheme| url.starts_with(scheme)) {
+                return Err(section.fault("url", "is no store", format!("write {meaning}")));
+            }
+            WitnessAddress::Objects(url)
+        }
+        _ => {
+            let remedy = "write \"quic\" for a process, or \"object\" for a store";
+            return Err(section.fault("kind", "there is no such kind of witness", remedy));
+        }
+    };
+    section.finish()?;
+    Ok(witness)
+}
+
 fn storage(root: &mut Section, settings: &mut Settings) -> Result<Section, ConfigError> {
     let mut section = root.section("storage")?;
     let meaning = "what has to be on the disk before an output is released";
@@ -255,13 +285,20 @@ fn storage(root: &mut Section, settings: &mut Settings) -> Result<Section, Confi
     Ok(section)
 }
 
-fn credentials(root: &mut Section, place: Place) -> Result<Credentials, ConfigError> {
+fn credentials(
+    root: &mut Section,
+    place: Place,
+    witness: &WitnessAddress,
+) -> Result<Credentials, ConfigError> {
     let secret = secret(root)?;
     let mut peers = root.section("peers")?;
     let mut roster = Roster::new();
     let other = Role::CoServer(place.other());
     pin(&mut peers, &mut roster, "coserver", other, "the other CoServer's public key")?;
-    pin(&mut peers, &mut roster, "witness", Role::Witness, "the witness's public key")?;
+    // A store has no key; what it may be told is a matter of its own credentials.
+    if matches!(witness, WitnessAddress::Process(_)) {
+        pin(&mut peers, &mut roster, "witness", Role::Witness, "the witness's public key")?;
+    }
     if let Some(Keys(keys)) = peers.optional("clients", "the public keys of the clients")? {
         pin_all(&peers, &mut roster, "clients", Role::Client, &keys)?;
     }

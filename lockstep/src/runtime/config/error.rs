@@ -23,6 +23,14 @@ pub enum ConfigError {
         /// The most that is read.
         limit: u64,
     },
+    /// The file cannot be changed.
+    #[error("{}: {source}; nothing is changed: check that this user may write there, and the free space", file.display())]
+    Write {
+        /// The file.
+        file: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// Something in it is wrong.
     #[error(transparent)]
     Fault(#[from] Box<Fault>),

@@ -143,6 +143,11 @@ impl Section {
         Ok(self.inner(vec![name.into()], span, table))
     }
 
+    /// Whether the field is there, and a table.
+    pub fn is_table(&self, name: &str) -> bool {
+        self.left.get(name).is_some_and(|(_, value)| matches!(value.node, Node::Table(_)))
+    }
+
     /// Takes an array of tables, as in `[[links]]`; one that is not there is empty.
     ///
     /// # Errors
@@ -171,6 +176,13 @@ impl Section {
     ) -> ConfigError {
         let span = self.known.get(name).cloned().flatten();
         self.source.fault(&span.unwrap_or(self.span.clone()), self.name_of(name), what, remedy)
+    }
+
+    /// The file's text with this field's value replaced; `None` if the field is not in the text.
+    pub(super) fn spliced(&self, name: &str, value: &str) -> Option<String> {
+        let span = self.known.get(name)?.clone()?;
+        let text = self.source.text();
+        Some([text.get(..span.start)?, value, text.get(span.end..)?].concat())
     }
 
     /// Ends reading.

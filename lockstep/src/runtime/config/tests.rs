@@ -434,6 +434,36 @@ fn what_is_no_toml_or_no_file_is_refused() {
 }
 
 #[test]
+fn a_witness_is_a_process_or_a_store() {
+    let bench = Bench::new();
+    let with = |table: &str| {
+        let text = bench.coserver().replace("witness = \"127.0.0.1:7000\"\n", "");
+        let (before, after) = text.split_once("[peers]").unwrap();
+        let mut text = format!("{before}[witness]\n{table}\n[peers]{after}");
+        if table.contains("object") {
+            // A store has no key.
+            text = text.replace(&format!("witness = \"{}\"\n", bench.key("witness")), "");
+        }
+        Document::parse(&bench.file(), text, &Overrides::new()).and_then(CoServerConfig::check)
+    };
+    let process = with("kind = \"quic\"\naddress = \"127.0.0.1:7000\"").unwrap();
+    assert_eq!(process.settings.witness, at("127.0.0.1:7000").into());
+    let store = with("kind = \"object\"\nurl = \"file:///srv/pairs\"").unwrap();
+    let url = "file:///srv/pairs".to_owned();
+    assert_eq!(store.settings.witness, crate::runtime::coserver::WitnessAddress::Objects(url));
+    for (table, field) in [
+        ("kind = \"paper\"", "witness.kind"),
+        ("url = \"file:///x\"", "witness.kind"),
+        ("kind = \"object\"", "witness.url"),
+        ("kind = \"object\"\nurl = \"/plain\"", "witness.url"),
+        ("kind = \"object\"\nurl = \"s3://b/p\"\naddress = \"127.0.0.1:1\"", "witness.address"),
+        ("kind = \"quic\"\naddress = \"127.0.0.1:0\"", "witness.address"),
+    ] {
+        assert_eq!(fault(with(table)).field, field, "{table}");
+    }
+}
+
+#[test]
 fn flags_take_the_place_of_fields() {
     let bench = Bench::new();
     let mut overrides = Overrides::new();
@@ -444,7 +474,7 @@ fn flags_take_the_place_of_fields() {
         Document::parse(&bench.file(), bench.coserver(), overrides).and_then(CoServerConfig::check)
     };
     let config = read(&overrides).unwrap();
-    assert_eq!(config.settings.witness, at("127.0.0.1:7099"));
+    assert_eq!(config.settings.witness, at("127.0.0.1:7099").into());
     assert_eq!(config.settings.links[1].local, at("127.0.0.3:7002"));
     assert_eq!(config.directory, Path::new("/elsewhere"));
 

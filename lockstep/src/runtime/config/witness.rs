@@ -39,6 +39,8 @@ pub struct WitnessConfig {
     pub grace: Duration,
     /// Its key, and those of the CoServers of all pairs.
     pub credentials: Credentials,
+    /// The file.
+    pub file: PathBuf,
     /// The pairs.
     pub pairs: Vec<EnrolledPair>,
 }
@@ -71,7 +73,8 @@ impl WitnessConfig {
         let pairs = pairs(&mut root, &mut roster)?;
         let credentials = own(&root, Role::Witness, secret, roster)?;
         root.finish()?;
-        Ok(Self { listen, directory, grace, credentials, pairs })
+        let file = root.file().to_owned();
+        Ok(Self { listen, directory, grace, credentials, file, pairs })
     }
 
     /// Whose key is whose: what a connection may speak for.

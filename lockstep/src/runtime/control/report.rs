@@ -1,5 +1,6 @@
 //! What a CoServer says about itself. Field names are stable; fields may be added.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -9,22 +10,66 @@ use super::{Answer, Refusal};
 use crate::ids::{Epoch, Place};
 use crate::proto::io::LinkStatus;
 use crate::proto::{Command, Standing, Status};
+use crate::runtime::config::replace_peer;
 use crate::runtime::coserver::{Counters, Handle, MetricsSnapshot, StorageMetrics};
+use crate::runtime::keys::{PublicKey, Role};
 use crate::runtime::storage::Durability;
+use crate::runtime::tls::Credentials;
 
-const COMMANDS: &str = "status, metrics, hand-over, stop";
+const COMMANDS: &str = "status, metrics, hand-over, replace-peer KEY, stop";
 
 /// Answers at a CoServer's control socket.
 #[derive(Debug, Clone)]
 pub struct CoServerControl {
     handle: Handle,
     service: String,
+    /// What a new key of the other CoServer goes into.
+    keys: Option<PeerKeys>,
+}
+
+/// Where a CoServer keeps the other one's key.
+#[derive(Debug, Clone)]
+pub struct PeerKeys {
+    /// Its configuration file.
+    pub file: PathBuf,
+    /// The credentials of its ports.
+    pub credentials: Credentials,
+    /// The other's place.
+    pub place: Place,
+}
+
+impl PeerKeys {
+    /// First the file, so that what counts from now on does so after a restart too.
+    fn replace(&self, key: &str) -> Result<(), Refusal> {
+        let key: PublicKey = key.parse().map_err(|error| Refusal::not_done(&error))?;
+        let role = Role::CoServer(self.place);
+        let old: Vec<_> = self.credentials.roster().keys_of(role).copied().collect();
+        let refused = |error| Refusal::not_done(&error);
+        self.credentials.check_replacement(role, &old, key).map_err(refused)?;
+        replace_peer(&self.file, key).map_err(|error| Refusal::not_done(&error))?;
+        self.credentials.replace(role, &old, key).map_err(refused)?;
+        tracing::warn!(event = "key_replaced", place = %self.place, %key);
+        Ok(())
+    }
 }
 
 impl CoServerControl {
     /// For this CoServer, which runs the service of this name.
     pub fn new(handle: Handle, service: impl Into<String>) -> Self {
-        Self { handle, service: service.into() }
+        Self { handle, service: service.into(), keys: None }
+    }
+
+    /// The same, and it replaces the other's key when it is told to.
+    #[must_use]
+    pub fn with_keys(self, keys: PeerKeys) -> Self {
+        Self { keys: Some(keys), ..self }
+    }
+
+    fn replace_peer(&self, key: &str) -> Result<serde_json::Value, Refusal> {
+        let keys = self.keys.as_ref().ok_or_else(|| Refusal::unknown("replace-peer", COMMANDS))?;
+        keys.replace(key)?;
+        self.handle.repinned().map_err(|_| Refusal::ending())?;
+        Ok(serde_json::json!({ "replaced": key.trim() }))
     }
 
     async fn status(&self) -> Result<serde_json::Value, Refusal> {
@@ -51,7 +96,10 @@ impl Answer for CoServerControl {
             "metrics" => self.metrics().await,
             "hand-over" => self.command(Command::HandOver, command),
             "stop" => self.command(Command::Stop, command),
-            other => Err(Refusal::unknown(other, COMMANDS)),
+            other => match other.strip_prefix("replace-peer ") {
+                Some(key) => self.replace_peer(key),
+                None => Err(Refusal::unknown(other, COMMANDS)),
+            },
         }
     }
 }

@@ -26,7 +26,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Stable, for programs: `unknown-command`, `too-long`, `busy`, `ending`.
+    /// Stable, for programs: `unknown-command`, `not-done`, `too-long`, `busy`,
+    /// `ending`.
     pub code: &'static str,
     /// For people: what to do.
     pub message: String,
@@ -38,6 +39,11 @@ impl Refusal {
         let command: String = command.chars().take(40).collect();
         let message = format!("there is no command {command:?} here; known: {known}");
         Self { code: "unknown-command", message }
+    }
+
+    /// It was tried, and this is why it was not done.
+    pub fn not_done(error: &dyn std::error::Error) -> Self {
+        Self { code: "not-done", message: error.to_string() }
     }
 
     /// The process is about to end.

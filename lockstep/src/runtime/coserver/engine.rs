@@ -54,6 +54,8 @@ pub(super) struct Engine<S: StateMachine> {
 
 /// What the loop waited for.
 enum Wake {
+    /// A store that is the witness.
+    Witness(Input),
     Network(NetworkEvent),
     Device(DeviceId, Bytes),
     Request(Request),
@@ -120,6 +122,9 @@ impl<S: StateMachine> Engine<S> {
             if let Poll::Ready(event) = self.wires.network().poll_next(cx) {
                 return Poll::Ready(Wake::Network(event));
             }
+            if let Poll::Ready(input) = self.wires.poll_objects(cx) {
+                return Poll::Ready(Wake::Witness(input));
+            }
             if self.sleep.as_mut().poll(cx).is_ready() {
                 self.sleep_until = None;
                 return Poll::Ready(Wake::Timer);
@@ -137,6 +142,7 @@ impl<S: StateMachine> Engine<S> {
                 }
             }
             Wake::Device(device, bytes) => self.handle(Input::Device { device, bytes }),
+            Wake::Witness(input) => self.handle(input),
             Wake::Service(done) => self.on_service(done),
             Wake::Storage(answer) => self.on_storage(answer),
             Wake::Timer => self.handle(Input::Timeout),
@@ -147,6 +153,7 @@ impl<S: StateMachine> Engine<S> {
                 let _ = answer.send(Box::new(self.snapshot()));
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
+            Wake::Request(Request::Repinned) => self.wires.close_unpinned(),
         }
     }
 

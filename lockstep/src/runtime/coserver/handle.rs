@@ -25,6 +25,8 @@ pub(super) enum Request {
     Status(oneshot::Sender<Status>),
     Metrics(oneshot::Sender<Box<MetricsSnapshot>>),
     Command(Command),
+    /// Keys were replaced.
+    Repinned,
 }
 
 pub(super) fn handle() -> Result<(Handle, Receiver<Request>), CapacityError> {
@@ -59,6 +61,14 @@ impl Handle {
     /// If there is nobody to take it.
     pub fn command(&self, command: Command) -> Result<(), Unanswered> {
         self.push(Request::Command(command))
+    }
+
+    /// Has connections closed whose key is not pinned any more.
+    ///
+    /// # Errors
+    /// If there is nobody to take it.
+    pub fn repinned(&self) -> Result<(), Unanswered> {
+        self.push(Request::Repinned)
     }
 
     fn push(&self, request: Request) -> Result<(), Unanswered> {

@@ -50,6 +50,7 @@ use crate::runtime::entropy::{self, NoEntropy};
 use crate::runtime::quic::BindError;
 use crate::runtime::storage::{Durability, Locked, Opened, Storage, StorageError, Who};
 use crate::runtime::tls::Credentials;
+use crate::runtime::witness::ObjectStoreError;
 use crate::unit;
 use crate::wire::frames::{Environment, Versions};
 use crate::wire::header;
@@ -57,7 +58,7 @@ use crate::wire::header;
 pub use executor::ExecutorError;
 pub use handle::{Handle, Unanswered};
 pub use metrics::{Counters, Joining, MetricsSnapshot, StorageMetrics};
-pub use settings::{Execution, LinkAddresses, Settings, SettingsError};
+pub use settings::{Execution, LinkAddresses, Settings, SettingsError, WitnessAddress};
 
 use engine::Engine;
 use executor::Executor;
@@ -81,6 +82,9 @@ pub enum StartupError {
     /// A port.
     #[error("a port cannot be opened")]
     Bind(#[from] BindError),
+    /// The store that is its witness.
+    #[error(transparent)]
+    Store(#[from] ObjectStoreError),
     /// A device.
     #[error(transparent)]
     Device(#[from] StartError),

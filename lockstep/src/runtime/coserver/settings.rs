@@ -18,6 +18,21 @@ pub struct LinkAddresses {
     pub remote: SocketAddr,
 }
 
+/// Where the pair's witness is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WitnessAddress {
+    /// A process, reached over QUIC.
+    Process(SocketAddr),
+    /// A store that both CoServers reach, by its URL; see [`crate::witness::object`].
+    Objects(String),
+}
+
+impl From<SocketAddr> for WitnessAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Process(address)
+    }
+}
+
 /// Where the service is executed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Execution {
@@ -40,7 +55,7 @@ pub struct Settings {
     /// The links, in the same order on both CoServers.
     pub links: Vec<LinkAddresses>,
     /// The witness.
-    pub witness: SocketAddr,
+    pub witness: WitnessAddress,
     /// Where clients of the client library are served; `None` if there are none.
     pub clients: Option<SocketAddr>,
     /// Upper bound of the adaptive silence timeout.
@@ -138,7 +153,7 @@ impl Settings {
         pair: PairId,
         place: Place,
         links: Vec<LinkAddresses>,
-        witness: SocketAddr,
+        witness: impl Into<WitnessAddress>,
         clients: Option<SocketAddr>,
         directory: impl Into<PathBuf>,
     ) -> Self {
@@ -146,7 +161,7 @@ impl Settings {
             pair,
             place,
             links,
-            witness,
+            witness: witness.into(),
             clients,
             silence: MS * 100,
             silence_floor: MS * 50,

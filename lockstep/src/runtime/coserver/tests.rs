@@ -169,7 +169,7 @@ fn start_witness(cast: &Cast) -> SocketAddr {
 /// A pair's addresses, keys, witness and directories, which outlive its processes.
 struct Stage {
     cast: Arc<Cast>,
-    witness: SocketAddr,
+    witness: WitnessAddress,
     links: [(SocketAddr, SocketAddr); 2],
     directories: [tempfile::TempDir; 2],
 }
@@ -178,7 +178,7 @@ impl Stage {
     fn new() -> Self {
         let cast = Arc::new(Cast::new());
         Self {
-            witness: start_witness(&cast),
+            witness: start_witness(&cast).into(),
             cast,
             links: ["127.0.0.1", "127.0.0.2"].map(|ip| (free_port(ip), free_port(ip))),
             directories: [(); 2].map(|()| tempfile::tempdir().unwrap()),
@@ -196,7 +196,7 @@ impl Stage {
         });
         let directory = self.directory(place);
         let mut settings =
-            Settings::new(PAIR, place, links.to_vec(), self.witness, None, directory);
+            Settings::new(PAIR, place, links.to_vec(), self.witness.clone(), None, directory);
         settings.silence = Duration::from_secs(2);
         settings.silence_floor = Duration::from_secs(2);
         settings.linger = Duration::ZERO;
@@ -236,7 +236,10 @@ impl Stage {
 }
 
 async fn start(execution: Execution) -> ([Running; 2], Stage) {
-    let stage = Stage::new();
+    start_on(Stage::new(), execution).await
+}
+
+async fn start_on(stage: Stage, execution: Execution) -> ([Running; 2], Stage) {
     let pair = Place::BOTH.map(|place| {
         let mut settings = stage.settings(place);
         settings.execution = execution;
@@ -295,4 +298,57 @@ async fn the_sequencer_role_is_handed_over_on_command() {
     b.until(|status| status.is_sequencer).await;
     a.echo("from a").await;
     b.echo("from b").await;
+}
+
+/// The old machine's process is shut out at once, and the survivor goes on.
+#[tokio::test]
+async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
+    use crate::runtime::control::{Answer, CoServerControl, PeerKeys};
+    use crate::runtime::keys::SecretKey;
+
+    let stage = Stage::new();
+    let cast = Arc::clone(&stage.cast);
+    let ([mut a, _b], _stage) = start_on(stage, Execution::Inline).await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("a.toml");
+    let (old, of_witness) = (cast.key_of(Role::CoServer(Place::B)), cast.key_of(Role::Witness));
+    let text = format!("[peers]\ncoserver = \"{old}\" # the cellar\nwitness = \"{of_witness}\"\n");
+    std::fs::write(&file, &text).unwrap();
+    let credentials = cast.of(Role::CoServer(Place::A));
+    let keys = PeerKeys { file: file.clone(), credentials: credentials.clone(), place: Place::B };
+    let control = CoServerControl::new(a.handle.clone(), "echo").with_keys(keys);
+    let own = cast.key_of(Role::CoServer(Place::A));
+    for bad in [of_witness.to_string(), own.to_string(), "nonsense".into()] {
+        let refused = control.answer(&format!("replace-peer {bad}")).await.unwrap_err();
+        assert_eq!(refused.code, "not-done", "{refused}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+    assert!(is_duplex(&a.handle.status().await.unwrap()));
+
+    let key = SecretKey::generate().unwrap().public();
+    control.answer(&format!("replace-peer {key}")).await.unwrap();
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written, text.replace(&old.to_string(), &key.to_string()));
+    assert_eq!(credentials.roster().role_of(&old), None);
+    assert_eq!(credentials.roster().role_of(&key), Some(Role::CoServer(Place::B)));
+    let status = a.until(is_alone).await;
+    assert!(status.links.iter().all(|link| !link.connected), "{:?}", status.links);
+    a.echo("alone").await;
+}
+
+/// No process of a witness's own: the CoServers reach the same folder.
+#[cfg(feature = "object-witness")]
+#[tokio::test]
+async fn a_pair_whose_witness_is_a_folder_forms_and_goes_on_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("file://{}", folder.path().display());
+    let mut operator = crate::runtime::witness::ObjectClient::open(&url, PAIR).unwrap();
+    operator.enrol().await.unwrap();
+    let stage = Stage { witness: WitnessAddress::Objects(url), ..Stage::new() };
+    let ([a, mut b], _stage) = start_on(stage, Execution::Inline).await;
+    assert_eq!(operator.look().await.unwrap().origin, crate::record::Origin::Formed);
+    a.handle.command(Command::Stop).unwrap();
+    b.until(is_alone).await;
+    b.echo("alone").await;
+    assert!(!operator.look().await.unwrap().members.is_duplex());
 }

@@ -1,12 +1,14 @@
 //! The CoServer's connections: which is which, and frames to bytes and back.
 
 use std::collections::BTreeMap;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::StartupError;
 use super::metrics::Counters;
-use super::settings::{LinkAddresses, Settings};
+use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::ids::{ConnId, LinkId, Place};
 use crate::limits;
 use crate::proto::{Input, io::LinkSet};
@@ -14,6 +16,7 @@ use crate::runtime::link::{ConnectionId, DialConfig, Event, ListenConfig, Networ
 use crate::runtime::quic::{BindError, CloseCode, SendError};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
+use crate::runtime::witness::{ObjectEvent, ObjectLink};
 use crate::wire::codec::{self, Encoder};
 use crate::wire::error::FrameError;
 use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessCall};
@@ -39,11 +42,14 @@ enum Wire {
 /// All connections of a CoServer.
 pub(super) struct Wires {
     network: Network,
+    credentials: Credentials,
     encoder: Encoder,
     ports: BTreeMap<PortId, Wire>,
     wires: BTreeMap<ConnectionId, Wire>,
     links: Vec<Option<ConnectionId>>,
     witness: Option<ConnectionId>,
+    /// In place of a connection to a witness.
+    objects: Option<ObjectLink>,
     clients: BTreeMap<ConnId, ConnectionId>,
     last_client: u64,
     reading_clients: bool,
@@ -53,24 +59,35 @@ pub(super) struct Wires {
 }
 
 impl Wires {
-    pub(super) fn open(settings: &Settings, credentials: Credentials) -> Result<Self, BindError> {
-        let mut network = Network::new(credentials);
+    pub(super) fn open(
+        settings: &Settings,
+        credentials: Credentials,
+    ) -> Result<Self, StartupError> {
+        let mut network = Network::new(credentials.clone());
         let mut ports = BTreeMap::new();
         for (link, addresses) in (0..).map(LinkId).zip(&settings.links) {
             ports.insert(open_link(&mut network, settings.place, addresses)?, Wire::Link(link));
         }
-        ports.insert(network.dial(DialConfig::witness(settings.witness))?, Wire::Witness);
+        let mut objects = None;
+        match &settings.witness {
+            WitnessAddress::Process(address) => {
+                ports.insert(network.dial(DialConfig::witness(*address))?, Wire::Witness);
+            }
+            WitnessAddress::Objects(url) => objects = Some(ObjectLink::start(url, settings.pair)?),
+        }
         if let Some(address) = settings.clients {
             let config = ListenConfig::clients(address, limits::CLIENT_CONNECTIONS);
             ports.insert(network.listen(config)?, Wire::Client(ConnId(0)));
         }
         Ok(Self {
             network,
+            credentials,
             encoder: Encoder::new(),
             ports,
             wires: BTreeMap::new(),
             links: vec![None; settings.links.len()],
             witness: None,
+            objects,
             clients: BTreeMap::new(),
             last_client: 0,
             reading_clients: true,
@@ -105,6 +122,18 @@ impl Wires {
                 None
             }
             Event::Frame { connection, frame, .. } => self.on_frame(connection, &frame, counters),
+        }
+    }
+
+    /// What a store that is the witness says next.
+    pub(super) fn poll_objects(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
+        match &mut self.objects {
+            Some(objects) => objects.poll_next(cx).map(|event| match event {
+                ObjectEvent::Up => Input::WitnessUp,
+                ObjectEvent::Answer(answer) => Input::Witness(answer),
+                ObjectEvent::Down => Input::WitnessDown,
+            }),
+            None => Poll::Pending,
         }
     }
 
@@ -205,6 +234,9 @@ impl Wires {
     }
 
     pub(super) fn send_witness(&mut self, call: &WitnessCall) {
+        if let Some(objects) = &self.objects {
+            return objects.call(call.clone());
+        }
         let Some(bytes) = self.encoded(|encoder| encoder.witness_call(call)) else { return };
         let Some(connection) = self.witness else { return };
         if let Err(error) = self.network.send(connection, bytes) {
@@ -243,6 +275,17 @@ impl Wires {
     pub(super) fn close_client(&mut self, conn: ConnId) {
         if let Some(&connection) = self.clients.get(&conn) {
             self.network.finish(connection, TURNED_AWAY, "turned away", FAREWELL);
+        }
+    }
+
+    /// Closes links to a process whose key is not pinned any more.
+    pub(super) fn close_unpinned(&mut self) {
+        let roster = self.credentials.roster();
+        for connection in self.links.iter().flatten() {
+            let peer = self.network.peer(*connection);
+            if peer.is_some_and(|peer| roster.role_of(&peer.key) != Some(peer.role)) {
+                self.network.close(*connection, TURNED_AWAY, "the key was replaced");
+            }
         }
     }
 

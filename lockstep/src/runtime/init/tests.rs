@@ -31,7 +31,7 @@ fn what_init_writes_can_be_used() {
     for (ours, theirs) in a.settings.links.iter().zip(&b.settings.links) {
         assert_eq!((ours.local, ours.remote), (theirs.remote, theirs.local));
     }
-    assert_eq!(a.settings.witness, witness.listen);
+    assert_eq!(a.settings.witness, witness.listen.into());
     assert_eq!(Some(client.coservers[1]), b.settings.clients);
     let mut service = b.service;
     assert!(service.required::<u16>("port", "").unwrap() >= 10_000);

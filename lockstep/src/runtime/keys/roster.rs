@@ -64,6 +64,23 @@ impl Roster {
         Ok(())
     }
 
+    /// The same with `key` in the place of `old` for `role`.
+    ///
+    /// # Errors
+    /// As for [`pin`](Self::pin).
+    pub fn replaced(
+        &self,
+        role: Role,
+        old: &[PublicKey],
+        key: PublicKey,
+    ) -> Result<Self, RosterError> {
+        let mut roles = self.roles.clone();
+        roles.retain(|known, held| *held != role || !old.contains(known));
+        let mut roster = Self { roles };
+        roster.pin(role, key)?;
+        Ok(roster)
+    }
+
     /// The role that `key` holds, if it is known.
     pub fn role_of(&self, key: &PublicKey) -> Option<Role> {
         self.roles.get(key).copied()
@@ -114,6 +131,12 @@ pub enum RosterError {
         /// One's own role.
         role: Role,
         /// The key from the key file.
+        key: PublicKey,
+    },
+    /// One's own key for somebody else.
+    #[error("{key} is this process's own key; the other one has a key of its own")]
+    Own {
+        /// The key.
         key: PublicKey,
     },
     /// Too many keys.

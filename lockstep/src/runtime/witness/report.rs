@@ -2,26 +2,75 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::WitnessHandle;
 use crate::ids::{PairId, Place};
 use crate::record::{Origin, Record};
+use crate::runtime::config::replace_pair_key;
 use crate::runtime::control::{Answer, Refusal};
-use crate::witness::Witness;
+use crate::runtime::keys::{PublicKey, Role, RosterError};
+use crate::runtime::tls::Credentials;
+use crate::witness::{StoreError, Witness};
 
-const COMMANDS: &str = "status, stop";
+const COMMANDS: &str = "status, replace-key PAIR PLACE KEY, stop";
 
 /// Answers at a witness's control socket.
 #[derive(Debug, Clone)]
 pub struct WitnessControl {
     handle: WitnessHandle,
+    keys: Option<PairKeys>,
+}
+
+/// Where a witness keeps the CoServers' keys.
+#[derive(Debug, Clone)]
+pub struct PairKeys {
+    /// Its configuration file.
+    pub file: PathBuf,
+    /// The credentials of its port.
+    pub credentials: Credentials,
+}
+
+impl PairKeys {
+    /// First the file, so that what counts from now on does so after a restart too.
+    async fn replace(&self, handle: &WitnessHandle, arguments: &str) -> Result<(), Refusal> {
+        let form = || Refusal::unknown("replace-key", COMMANDS);
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let [pair, place, key] = words[..] else { return Err(form()) };
+        let pair: PairId = pair.parse().map_err(|_| form())?;
+        let place = Place::BOTH.into_iter().find(|at| at.to_string() == place).ok_or_else(form)?;
+        let key: PublicKey = key.parse().map_err(|error| Refusal::not_done(&error))?;
+        let old = handle.keys(pair, place).await.ok_or_else(Refusal::ending)?;
+        let old = old.ok_or_else(|| Refusal::not_done(&StoreError::Unknown { pair }))?;
+        let role = Role::CoServer(place);
+        let known = self.credentials.roster().role_of(&key).is_some() && !old.contains(&key);
+        if known {
+            // A key speaks for one place of one pair.
+            let held = self.credentials.roster().role_of(&key).unwrap_or(role);
+            let error = RosterError::TwoRoles { key, held, wanted: role };
+            return Err(Refusal::not_done(&error));
+        }
+        let refused = |error| Refusal::not_done(&error);
+        self.credentials.check_replacement(role, &old, key).map_err(refused)?;
+        replace_pair_key(&self.file, pair, place, key).map_err(|e| Refusal::not_done(&e))?;
+        self.credentials.replace(role, &old, key).map_err(refused)?;
+        tracing::warn!(event = "key_replaced", %pair, %place, %key);
+        handle.replaced(pair, place, key).await.ok_or_else(Refusal::ending)
+    }
 }
 
 impl WitnessControl {
     /// For this witness.
     pub fn new(handle: WitnessHandle) -> Self {
-        Self { handle }
+        Self { handle, keys: None }
+    }
+
+    /// The same, and it replaces a CoServer's key when it is told to.
+    #[must_use]
+    pub fn with_keys(self, keys: PairKeys) -> Self {
+        Self { keys: Some(keys), ..self }
     }
 }
 
@@ -34,7 +83,13 @@ impl Answer for WitnessControl {
             }
             "stop" if self.handle.stop() => Ok(serde_json::json!({ "taken": command })),
             "stop" => Err(Refusal::ending()),
-            other => Err(Refusal::unknown(other, COMMANDS)),
+            other => match (other.strip_prefix("replace-key "), &self.keys) {
+                (Some(arguments), Some(keys)) => {
+                    keys.replace(&self.handle, arguments).await?;
+                    Ok(serde_json::json!({ "replaced": arguments.trim() }))
+                }
+                _ => Err(Refusal::unknown(other, COMMANDS)),
+            },
         }
     }
 }
@@ -71,7 +126,8 @@ pub struct RecordReport {
     pub lineage: u32,
     /// Its number.
     pub epoch: u64,
-    /// How it came about: `vacant`, `formed`, `alone` or `renewal`.
+    /// How it came about: `vacant`, `formed`, `alone`, `restarted`, `joined`, `left`, `adopted` or
+    /// `renewal`.
     pub origin: &'static str,
     /// The member at place `a`, in hexadecimal, if there is one.
     pub a: Option<String>,

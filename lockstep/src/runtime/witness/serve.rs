@@ -88,6 +88,10 @@ impl Loop {
                     Some(Request::Status(answer)) => {
                         let _ = answer.send(self.report());
                     }
+                    Some(Request::Keys(pair, place, answer)) => {
+                        let _ = answer.send(self.keys_of(pair, place));
+                    }
+                    Some(Request::Replaced(pair, place, key)) => self.replace(pair, place, key),
                     Some(Request::Stop) | None => return,
                 },
             }
@@ -105,6 +109,23 @@ impl Loop {
         }
         self.network.shutdown(CloseCode::SHUTDOWN, "the witness is stopped", within).await;
         self.store.end().await;
+    }
+
+    fn keys_of(&self, pair: PairId, place: Place) -> Option<Vec<PublicKey>> {
+        let of = |(key, holder): (&PublicKey, &_)| (*holder == (pair, place)).then_some(*key);
+        self.pairs.contains(&pair).then(|| self.holders.iter().filter_map(of).collect())
+    }
+
+    fn replace(&mut self, pair: PairId, place: Place, key: PublicKey) {
+        self.holders.retain(|_, holder| *holder != (pair, place));
+        self.holders.insert(key, (pair, place));
+        for asker in self.askers.values().filter(|asker| (asker.pair, asker.place) == (pair, place))
+        {
+            let peer = self.network.peer(asker.connection);
+            if peer.is_some_and(|peer| peer.key != key) {
+                self.network.close(asker.connection, TURNED_AWAY, "the key was replaced");
+            }
+        }
     }
 
     fn report(&self) -> WitnessReport {

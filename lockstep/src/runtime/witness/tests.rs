@@ -181,3 +181,86 @@ fn a_pair_whose_record_is_damaged_is_refused_and_the_others_are_served() {
         assert!(matches!(asked[..], [WitnessAnswer::Present { .. }]), "{asked:?}");
     });
 }
+
+impl Bench {
+    /// Whether the witness lets this key in.
+    async fn admits(&self, place: Place, file: &std::path::Path) -> bool {
+        let mut roster = Roster::new();
+        roster.pin(Role::Witness, self.witness).unwrap();
+        let secret = SecretKey::load(file).unwrap();
+        let credentials = Credentials::new(Role::CoServer(place), secret, roster).unwrap();
+        let mut network = Network::new(credentials);
+        network.dial(DialConfig::witness(self.address)).unwrap();
+        loop {
+            match tokio::time::timeout(WITHIN, network.next()).await.expect("an event in time") {
+                Event::Up { connection, .. } => {
+                    let frame = Encoder::new().witness_call(&hello(PAIRS[0], place)).unwrap();
+                    network.send(connection, frame).unwrap();
+                    let frame = Encoder::new().witness_call(&QUERY).unwrap();
+                    network.send(connection, frame).unwrap();
+                }
+                Event::Frame { frame, .. } => {
+                    let answer = decode_witness_answer(&frame).unwrap();
+                    return matches!(answer, WitnessAnswer::Present { .. });
+                }
+                Event::Failed { .. } | Event::Down { .. } => return false,
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_replaced_key_counts_at_once_and_after_a_restart() {
+    use crate::runtime::control::Answer;
+
+    let mut bench = Bench::new();
+    let file = bench.directory.path().join("witness.toml");
+    std::fs::write(&file, &bench.text).unwrap();
+    let (new, new_file) = (SecretKey::generate().unwrap(), bench.directory.path().join("new.key"));
+    new.save_new(&new_file).unwrap();
+    let (pair, key) = (PAIRS[0], new.public());
+    let old_file = bench.keys[1].clone();
+    let old = SecretKey::load(&old_file).unwrap().public();
+    block_on(async {
+        let config = WitnessConfig::read(&file, &Overrides::new()).unwrap();
+        std::fs::create_dir_all(&config.directory).unwrap();
+        let keys = PairKeys { file: config.file.clone(), credentials: config.credentials.clone() };
+        let records = open_records(&config.directory).unwrap();
+        let server = WitnessServer::start(config, records).unwrap();
+        let handle = server.handle();
+        let control = WitnessControl::new(handle.clone()).with_keys(keys);
+        let running = tokio::spawn(server.run());
+        assert!(bench.admits(Place::B, &old_file).await);
+        assert!(!bench.admits(Place::B, &new_file).await);
+
+        let other = SecretKey::load(&bench.keys[2]).unwrap().public();
+        let unknown = PairId([9; 16]);
+        for (line, code) in [
+            (format!("replace-key {pair} b {other}"), "not-done"),
+            (format!("replace-key {unknown} b {key}"), "not-done"),
+            (format!("replace-key {pair} b {}", bench.witness), "not-done"),
+            (format!("replace-key {pair} b ed25519:12"), "not-done"),
+            (format!("replace-key {pair} c {key}"), "unknown-command"),
+            (format!("replace-key {pair} b"), "unknown-command"),
+        ] {
+            assert_eq!(control.answer(&line).await.unwrap_err().code, code, "{line}");
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), bench.text);
+
+        control.answer(&format!("replace-key {pair} b {key}")).await.unwrap();
+        assert!(bench.admits(Place::B, &new_file).await);
+        assert!(!bench.admits(Place::B, &old_file).await);
+        assert!(bench.admits(Place::A, &bench.keys[0]).await, "the survivor is not disturbed");
+        assert!(handle.stop());
+        running.await.unwrap();
+    });
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(written, bench.text.replace(&old.to_string(), &key.to_string()));
+    bench.text = written;
+    block_on(async {
+        tokio::spawn(bench.server().run());
+        assert!(bench.admits(Place::B, &new_file).await);
+        assert!(!bench.admits(Place::B, &old_file).await);
+    });
+}

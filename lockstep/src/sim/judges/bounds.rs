@@ -37,7 +37,9 @@ impl BoundsJudge {
             return Err(format!("{who} keeps {kept} inputs"));
         }
         // A follower may hold a window that its sequencer has dropped, and one beyond that.
-        let window = 2 * self.window + OWN;
+        // So may one that has just joined, or was just started, and has a follower's reserve for
+        // what it is sent or finds.
+        let window = 2 * self.window + OWN + limits::WINDOW_RESERVE as u64;
         if status.held.0 - status.released.0 <= window {
             return Ok(());
         }

@@ -1,13 +1,15 @@
-//! No two replicas release in disjoint epochs.
+//! No two replicas release in epochs of which neither follows from the other.
+
+use std::collections::BTreeSet;
 
 use super::{Bounds, Ground, Seen, Who};
 use crate::ids::{Epoch, Place};
-use crate::record::{Members, Record};
+use crate::record::{Origin, Record};
 
 /// The epochs in which something was released.
 #[derive(Debug)]
 pub(super) struct Epochs {
-    released: Vec<(Epoch, Members, Who)>,
+    released: Vec<(Record, Who)>,
 }
 
 impl Epochs {
@@ -24,27 +26,48 @@ impl Epochs {
             _ => return Ok(()),
         };
         let Some(record) = ground.view(who).and_then(|view| view.record) else { return Ok(()) };
-        self.releases(who, &record)
-    }
-
-    fn releases(&mut self, who: Who, record: &Record) -> Result<(), String> {
-        let Record { epoch, members, .. } = *record;
-        if self.released.contains(&(epoch, members, who)) {
+        if self.released.contains(&(record, who)) {
             return Ok(());
         }
-        if let Some((other, _, by)) =
-            self.released.iter().find(|(_, theirs, _)| are_disjoint(theirs, &members))
-        {
+        let apart = |other: &Record| {
+            let (early, late) =
+                if other.epoch <= record.epoch { (other, &record) } else { (&record, other) };
+            !leads_to(ground, early, late)
+        };
+        if let Some((other, by)) = self.released.iter().find(|(other, _)| apart(other)) {
+            let (epoch, earlier): (Epoch, Epoch) = (record.epoch, other.epoch);
             return Err(format!(
-                "{who} releases in epoch {epoch}, and {by} has released in epoch {other}: they \
-                 have no member in common"
+                "{who} releases in epoch {epoch}, and {by} has released in epoch {earlier}: \
+                 neither follows from the other"
             ));
         }
-        self.released.push((epoch, members, who));
+        self.released.push((record, who));
         Ok(())
     }
 }
 
-fn are_disjoint(one: &Members, two: &Members) -> bool {
-    !Place::BOTH.iter().any(|place| one.at(*place).is_some() && one.at(*place) == two.at(*place))
+/// Whether recorded epochs lead from the one to the other, each with a member of the one before,
+/// or with the process that was started in such a one's place.
+fn leads_to(ground: &Ground, from: &Record, to: &Record) -> bool {
+    if from == to {
+        return true;
+    }
+    let mut reached = BTreeSet::from([from.digest()]);
+    let mut level = vec![*from];
+    for record in ground.records().filter(|r| from.epoch < r.epoch && r.epoch <= to.epoch) {
+        if level.iter().any(|before| before.epoch.next() == record.epoch && goes_on(before, record))
+        {
+            reached.insert(record.digest());
+            level.push(*record);
+        }
+    }
+    reached.contains(&to.digest())
+}
+
+fn goes_on(before: &Record, next: &Record) -> bool {
+    let stays = |place: Place| {
+        before.members.at(place).is_some() && before.members.at(place) == next.members.at(place)
+    };
+    let restarted = next.origin == Origin::Restarted && before.members.at(next.asker).is_some();
+    restarted || Place::BOTH.into_iter().any(stays)
 }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::model::{Effect, Model};
 use super::{OutputName, Seen};
 use crate::digest::{Digest, Hasher};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
 use crate::ids::{Epoch, Incarnation, Index, LogTime, Nonce, Place, RequestNumber, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
-use crate::proto::io::{DivergencePolicy, Standing};
+use crate::proto::io::{DivergencePolicy, Membership, Recovered, Standing};
+use crate::record::Origin::Joined;
 use crate::record::Record;
 use crate::sim::ops::Fired;
+use crate::sim::options::Durability;
 use crate::sim::service::TIMER;
 use crate::wire::frames::ClientAnswer;
 
@@ -38,6 +40,8 @@ pub struct Ground {
     latest: Option<Record>,
     healed: Option<u64>,
     spoiled: [bool; 2],
+    disks: [Membership; 2],
+    journals: bool,
     holds: bool,
     was_stopped: bool,
 }
@@ -71,11 +75,22 @@ pub struct View {
     pub is_out: bool,
     /// Whether it stopped without having been told to.
     pub gave_up: bool,
+    /// What is surely on its disk.
+    pub persisted: Index,
+    /// The timers that fired, and at which entries.
+    fired: Vec<(Index, (LogTime, u64))>,
+    /// The joiner that it brings up to date.
+    guest: Option<Incarnation>,
+    /// Whether its record began with a joiner, and that one was told that it is a member; for the
+    /// joiner itself, whether it was told.
+    pub is_admitted: bool,
 }
 
 /// An entry that a replica holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
+    /// The entry itself.
+    pub entry: Entry,
     /// The epoch in which it was ordered.
     pub epoch: Epoch,
     /// Its timestamp.
@@ -115,7 +130,78 @@ impl View {
             diverged: false,
             is_out: false,
             gave_up: false,
+            persisted: Index(0),
+            fired: Vec::new(),
+            guest: None,
+            is_admitted: false,
         }
+    }
+
+    /// What it held and had computed up to an entry.
+    fn prefix(&self, to: Index) -> Self {
+        let mut view = Self::new();
+        let len = usize::try_from(to.0).unwrap_or(usize::MAX);
+        self.log.iter().take(len).for_each(|held| view.append(&held.entry, held.at));
+        view.executed = self.executed.iter().take(len).copied().collect();
+        let early = |index: Index| index <= to;
+        view.outputs =
+            self.outputs.iter().filter(|(n, _)| early(n.index)).map(|(n, d)| (*n, *d)).collect();
+        for (name, given) in &self.answers {
+            let given: Vec<_> = given.iter().copied().filter(|(index, _)| early(*index)).collect();
+            if !given.is_empty() {
+                view.answers.insert(*name, given);
+            }
+        }
+        view.fired = self.fired.iter().copied().filter(|(index, _)| early(*index)).collect();
+        view.timers = view.log.iter().take(view.executed.len()).filter_map(|h| h.timer).collect();
+        view.fired.iter().for_each(|(_, timer)| {
+            view.timers.remove(timer);
+        });
+        view.panicked = self.panicked.filter(|index| early(*index));
+        view
+    }
+
+    /// Takes over what another view holds and has computed, and stays what it is otherwise.
+    fn take_over(&mut self, other: Self) {
+        let View { log, executed, outputs, answers, model, timers, fired, panicked, .. } = other;
+        *self = Self {
+            is_alive: self.is_alive,
+            standing: self.standing,
+            record: self.record,
+            log,
+            executed,
+            outputs,
+            answers,
+            model,
+            timers,
+            panicked,
+            diverged: self.diverged,
+            is_out: self.is_out,
+            gave_up: self.gave_up,
+            persisted: self.persisted,
+            fired,
+            guest: self.guest,
+            is_admitted: self.is_admitted,
+        };
+    }
+
+    /// Whether it has all of these entries, computed.
+    fn has_executed(&self, index: Index, chain: Digest) -> bool {
+        index == Index(0) || (self.chain(index) == Some(chain) && self.outputs_at(index).is_some())
+    }
+
+    /// The entry with which this record begins in its log.
+    fn began(&self, record: &Record) -> Option<Index> {
+        let begins = |held: &&Held| matches!(&held.entry.kind, EntryKind::Membership { record: own } if own == record);
+        self.log.iter().rev().find(begins).map(|held| held.entry.index)
+    }
+
+    /// Whether it is a member together with the other, rather than alone with a joiner.
+    fn is_together(&self, who: Who, record: &Record) -> bool {
+        if !record.members.is_duplex() {
+            return false;
+        }
+        record.origin != Joined || self.is_admitted || record.asker != who.place
     }
 
     /// The running digest of the entries at this one.
@@ -141,6 +227,7 @@ impl View {
     fn append(&mut self, entry: &Entry, now: u64) {
         let previous = self.log.last().map_or(Digest::ZERO, |held| held.chain);
         self.log.push(Held {
+            entry: entry.clone(),
             epoch: entry.epoch,
             time: entry.time,
             at: now,
@@ -164,6 +251,7 @@ impl View {
                 && let Ok(Fired { id, due }) = Fired::decode(bytes)
             {
                 self.timers.remove(&(due, id));
+                self.fired.push((executed.index, (due, id)));
             }
             if let Some(name) = answer_name(&output.kind) {
                 self.answers.entry(name).or_default().push((executed.index, digest));
@@ -180,8 +268,9 @@ fn at(index: Index) -> Option<usize> {
 
 impl Ground {
     /// The books of a pair with this policy, before anything was seen.
-    pub fn new(policy: DivergencePolicy) -> Self {
-        Self { holds: policy == DivergencePolicy::Hold, ..Self::default() }
+    pub fn new(policy: DivergencePolicy, durability: Durability) -> Self {
+        let journals = durability == Durability::Journal;
+        Self { holds: policy == DivergencePolicy::Hold, journals, ..Self::default() }
     }
 
     /// Whether a divergence is left to operators.
@@ -213,8 +302,36 @@ impl Ground {
                     view.gave_up = *cause != StopCause::Asked;
                 });
             }
+            Seen::Persisted { who, index } => {
+                self.with(who, |view| view.persisted = view.persisted.max(index));
+            }
+            Seen::Remembered { who, membership } => {
+                self.disks[who.place.slot()] = membership.clone();
+            }
+            Seen::Wiped { place } => self.disks[place.slot()] = Membership::default(),
+            Seen::Restored { who, recovered } => self.restore(who, recovered),
+            Seen::Truncated { who, after } => {
+                let shorter = self.views.get(&who).map(|view| view.prefix(after));
+                self.with(who, |view| {
+                    view.persisted = view.persisted.min(after);
+                    shorter.into_iter().for_each(|shorter| view.take_over(shorter));
+                });
+            }
             Seen::Event { who, event } => self.with(who, |view| match event {
-                Event::Epoch { record, .. } => view.record = Some(*record),
+                Event::Epoch { record, .. } => {
+                    view.record = Some(*record);
+                    view.is_admitted = false;
+                }
+                Event::Hosting { joiner } => view.guest = Some(*joiner),
+                Event::FellBack { .. } => view.guest = None,
+                Event::Duplex { .. } => {
+                    view.guest = None;
+                    view.is_admitted = true;
+                }
+                Event::Admitted { record, .. } => {
+                    view.record = Some(*record);
+                    view.is_admitted = true;
+                }
                 Event::Diverged { .. } | Event::EntriesDiffer { .. } => view.diverged = true,
                 _ => {}
             }),
@@ -229,6 +346,39 @@ impl Ground {
             Seen::Healed => self.healed = Some(now),
             _ => {}
         }
+    }
+
+    fn restore(&mut self, who: Who, recovered: &Recovered) {
+        let (index, chain) = (recovered.history.index, recovered.history.chain);
+        let source = self.views.values().find(|view| view.has_executed(index, chain));
+        let Some(restored) = source.map(|view| view.prefix(index)) else { return };
+        self.with(who, |view| {
+            view.take_over(restored);
+            view.persisted = Index(index.0 + recovered.tail.len() as u64);
+        });
+    }
+
+    /// Whether somebody had this log, and computed this from it.
+    pub fn is_known(&self, index: Index, chain: Digest, outputs: Digest) -> bool {
+        index == Index(0)
+            || self.views.values().any(|view| {
+                view.chain(index) == Some(chain) && view.outputs_at(index) == Some(outputs)
+            })
+    }
+
+    /// What the disk at this place says of its owner's membership.
+    pub fn remembered(&self, place: Place) -> &Membership {
+        &self.disks[place.slot()]
+    }
+
+    /// The record before this one.
+    pub fn before(&self, record: &Record) -> Option<&Record> {
+        self.records.range(..record.epoch).next_back().and_then(|(_, of_epoch)| of_epoch.last())
+    }
+
+    /// Every record, in order of their numbers.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values().flatten()
     }
 
     fn with(&mut self, who: Who, change: impl FnOnce(&mut View)) {
@@ -267,10 +417,14 @@ impl Ground {
         self.spoiled[place.slot()]
     }
 
-    /// The replicas that run and are members by the witness's present record.
+    /// The replicas that run and are members by the witness's present record; one that has joined
+    /// once it was told.
     pub fn members(&self) -> impl Iterator<Item = (Who, &View)> {
         self.views().filter(|(who, view)| {
-            let member = |record: &Record| record.members.has(who.place, who.incarnation);
+            let member = |record: &Record| {
+                let joins = record.origin == Joined && record.asker != who.place;
+                record.members.has(who.place, who.incarnation) && (!joins || view.is_admitted)
+            };
             view.is_alive && !view.is_out && self.latest.as_ref().is_some_and(member)
         })
     }
@@ -289,8 +443,11 @@ impl Ground {
         let own = self.view(who).ok_or("it never started")?;
         let chain = own.chain(index).ok_or("it does not hold the entry")?;
         let digest = own.outputs_at(index).ok_or("it has not executed the entry")?;
-        if !record.members.is_duplex() {
-            return Ok(());
+        if self.journals && own.persisted < index {
+            return Err("it has not persisted the entry".into());
+        }
+        if !own.is_together(who, record) {
+            return self.may_release_alone(who, own, record, index);
         }
         let place = who.place.other();
         let incarnation = record.members.at(place).ok_or("the other place is empty")?;
@@ -300,8 +457,39 @@ impl Ground {
             (Some(theirs), _) if theirs != chain => Err("its peer holds other entries".into()),
             (_, None) => Err("its peer has not executed the entry".into()),
             (_, Some(theirs)) if theirs != digest => Err("its peer computed otherwise".into()),
+            _ if self.journals && peer.persisted < index => {
+                Err("its peer has not persisted the entry".into())
+            }
             _ => Ok(()),
         }
+    }
+
+    fn may_release_alone(
+        &self,
+        who: Who,
+        own: &View,
+        record: &Record,
+        index: Index,
+    ) -> Result<(), String> {
+        let hosts = own.guest.is_some() && own.guest == record.members.at(who.place.other());
+        match own.began(record) {
+            Some(began) if hosts && index >= began => {
+                Err(format!("from entry {began} on the joiner is to be a member"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this replica is a member alone, or with one that has not been told yet.
+    pub fn is_alone(&self, who: Who) -> bool {
+        let view = self.views.get(&who);
+        view.is_some_and(|view| view.record.is_some_and(|record| !view.is_together(who, &record)))
+    }
+
+    /// Whether two members serve together.
+    pub fn is_duplex(&self) -> bool {
+        let serves = |view: &View| matches!(view.standing, Standing::Serving { duplex: true, .. });
+        self.members().filter(|(_, view)| serves(view)).count() == 2
     }
 }
 

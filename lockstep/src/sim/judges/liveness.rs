@@ -1,4 +1,4 @@
-//! After the faults end, service resumes within a bounded time, wherever that is possible.
+//! After the faults end, service resumes within a bounded time, by two members together.
 
 use super::{Bounds, End, Ground, Seen, View, Who};
 use crate::event::StopCause;
@@ -12,26 +12,18 @@ pub(super) struct Liveness;
 /// Why nobody can go on: not a failure, but counted, so that it shows how many runs end so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Impossible {
-    /// Every member by the witness's record has ended: with durability `memory` the state is
-    /// gone.
-    MembersGone,
-    /// The service of every member left has panicked, and no other side may decide.
+    /// No disk has what the last members had: only an operator can begin anew.
+    StateLost,
+    /// The service has panicked on both sides.
     Panicked,
-    /// The policy leaves a divergence to operators, and one side ended without an operator's
-    /// word.
-    Undecided,
-    /// A member ended before the pair had been formed, and did not start again.
-    NeverFormed,
 }
 
 impl Impossible {
     /// Its name in reports.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::MembersGone => "members-gone",
+            Self::StateLost => "state-lost",
             Self::Panicked => "panicked",
-            Self::Undecided => "undecided",
-            Self::NeverFormed => "never-formed",
         }
     }
 }
@@ -48,11 +40,6 @@ impl Liveness {
             return has_reason(who, cause);
         }
         let Seen::Over { end } = *seen else { return Ok(()) };
-        let record = ground.latest();
-        let member = |who: &Who| record.is_some_and(|r| r.members.has(who.place, who.incarnation));
-        if let Some((who, _)) = ground.views().find(|(who, view)| view.gave_up && member(who)) {
-            return Err(format!("{who} has stopped by itself, although it is a member"));
-        }
         if impossible(ground).is_some() {
             return Ok(());
         }
@@ -62,6 +49,9 @@ impl Liveness {
                 "service has not resumed: {answered} requests were answered since the faults \
                  ended, {waiting} wait"
             ));
+        }
+        if !ground.is_duplex() {
+            return Err("the pair is not duplex again".into());
         }
         if devices_lost != 0 {
             return Err(format!("{devices_lost} inputs of devices were taken and never executed"));
@@ -84,20 +74,31 @@ fn has_reason(who: Who, cause: &StopCause) -> Result<(), String> {
 pub fn impossible(ground: &Ground) -> Option<Impossible> {
     let record = ground.latest()?;
     if record.origin == Origin::Vacant {
-        let fresh = |place: Place| {
-            ground.views().any(|(who, view)| who.place == place && view.is_alive && !view.is_out)
-        };
-        return (!Place::BOTH.into_iter().all(fresh)).then_some(Impossible::NeverFormed);
+        return None;
     }
-    let members: Vec<(Who, &View)> = ground.members().collect();
-    if members.is_empty() {
-        return Some(Impossible::MembersGone);
-    }
-    if members.iter().all(|(_, view)| view.panicked.is_some()) {
+    if ground.views().any(|(_, view)| view.panicked.is_some() && is_agreed_panic(ground, view)) {
         return Some(Impossible::Panicked);
     }
-    let left = members.len() == 1 && record.members.is_duplex() && members[0].1.diverged;
-    (left && ground.holds_when_diverged() && !ground.was_stopped()).then_some(Impossible::Undecided)
+    if ground.members().next().is_some() {
+        return None;
+    }
+    // A process that was started anew can take a place only by what its disk says.
+    let keeps = |place: Place| {
+        record.members.at(place).is_some() && ground.remembered(place).record.is_some()
+    };
+    (!Place::BOTH.into_iter().any(keeps)).then_some(Impossible::StateLost)
+}
+
+/// Both panicked at this entry: nobody can get past it.
+fn is_agreed_panic(ground: &Ground, view: &View) -> bool {
+    let at = view.panicked.and_then(|index| Some((index, view.chain(index)?)));
+    let both = |place: Place| {
+        ground.views().any(|(who, other)| {
+            who.place == place
+                && other.panicked.and_then(|index| Some((index, other.chain(index)?))) == at
+        })
+    };
+    Place::BOTH.into_iter().all(both)
 }
 
 /// The members that hold because they computed different things, if there are two of them: an
@@ -108,4 +109,13 @@ pub fn at_odds(ground: &Ground) -> Option<[(Who, bool); 2]> {
     let panicked = [first, second].map(|view| view.panicked.is_some());
     let differ = first.diverged || second.diverged || panicked[0] != panicked[1];
     (differ && panicked != [true, true]).then_some([(one, panicked[0]), (two, panicked[1])])
+}
+
+/// A member that cannot go on, and is left alone with that: it panicked or diverged, and the
+/// other is gone. An operator has to stop it.
+pub fn stuck(ground: &Ground) -> Option<Who> {
+    let mut members = ground.members();
+    let (who, view) = members.next()?;
+    let is_hindered = view.panicked.is_some() || view.diverged;
+    (members.next().is_none() && is_hindered).then_some(who)
 }

@@ -6,7 +6,9 @@
 
 mod acknowledged;
 mod agreement;
+mod alone;
 mod bounds;
+mod claims;
 mod epochs;
 mod ground;
 mod history;
@@ -15,6 +17,8 @@ mod model;
 mod once;
 mod outputs;
 mod release;
+mod restored;
+mod serving;
 mod time;
 mod wgl;
 
@@ -24,7 +28,7 @@ mod tests;
 use core::fmt;
 
 pub use ground::{Ground, View, Who};
-pub use liveness::{Impossible, at_odds, impossible};
+pub use liveness::{Impossible, at_odds, impossible, stuck};
 
 use super::ops::{Answer, Request};
 use super::options::Options;
@@ -33,7 +37,7 @@ use crate::entry::Entry;
 use crate::event::{Event, StopCause};
 use crate::ids::{Epoch, Index, Place};
 use crate::output::{Executed, OutputKind};
-use crate::proto::io::{Standing, Status};
+use crate::proto::io::{Membership, Recovered, Standing, Status};
 use crate::record::Record;
 use crate::wire::frames::ClientAnswer;
 
@@ -68,7 +72,7 @@ macro_rules! judges {
             pub fn new(options: &Options, only: Option<JudgeName>) -> Self {
                 let bounds = Bounds::of(options);
                 Self {
-                    ground: Ground::new(options.divergence),
+                    ground: Ground::new(options.divergence, options.durability),
                     only,
                     $($field: <$judge>::new(&bounds),)*
                 }
@@ -116,6 +120,14 @@ judges! {
     Bounds = "bounds", bounds: bounds::BoundsJudge;
     /// Logs, outputs and states agree where both replicas have them.
     Agreement = "agreement", agreement: agreement::Agreement;
+    /// Whoever serves has everything that was ever acknowledged.
+    Serving = "serving", serving: serving::Serving;
+    /// Nobody takes a predecessor's place without everything that it had.
+    Claims = "claims", claims: claims::Claims;
+    /// Nobody releases alone without the witness's grant.
+    Alone = "alone", alone: alone::Alone;
+    /// What is restored is what there was.
+    Restored = "restored", restored: restored::Restored;
 }
 
 impl Judges {
@@ -236,6 +248,39 @@ pub enum Seen<'a> {
         who: Who,
         /// The answer.
         answer: &'a ClientAnswer,
+    },
+    /// Entries up to here are on a replica's disk for good.
+    Persisted {
+        /// Whose.
+        who: Who,
+        /// The last.
+        index: Index,
+    },
+    /// A membership is on a replica's disk for good.
+    Remembered {
+        /// Whose.
+        who: Who,
+        /// The membership.
+        membership: &'a Membership,
+    },
+    /// The disk at this place was replaced by an empty one.
+    Wiped {
+        /// Where.
+        place: Place,
+    },
+    /// A replica restored a state from its disk.
+    Restored {
+        /// Which.
+        who: Who,
+        /// What.
+        recovered: &'a Recovered,
+    },
+    /// A replica dropped the end of its log.
+    Truncated {
+        /// Which.
+        who: Who,
+        /// The last entry that it keeps.
+        after: Index,
     },
     /// The witness has this record on its disk.
     Recorded {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bounds, Ground, Seen, Who};
+use super::{Bounds, Ground, Seen, View, Who};
+use crate::digest::Digest;
+use crate::ids::Index;
 use crate::output::OutputKind;
 use crate::sim::judges::OutputName;
 use crate::sim::service::LEDGER;
@@ -20,7 +22,11 @@ impl Once {
     }
 
     /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, _: &Ground) -> Result<(), String> {
+    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        if let Seen::Restored { who, recovered } = *seen {
+            let (index, chain) = (recovered.history.index, recovered.history.chain);
+            self.restore(who, ground, index, chain);
+        }
         let Seen::Executed { who, executed } = *seen else { return Ok(()) };
         for output in &executed.outputs {
             let OutputKind::Device { device: LEDGER, bytes, .. } = &output.kind else { continue };
@@ -32,5 +38,22 @@ impl Once {
             }
         }
         Ok(())
+    }
+
+    /// The effects up to an entry are part of the state that was restored.
+    fn restore(&mut self, who: Who, ground: &Ground, index: Index, chain: Digest) {
+        let same = |(_, view): &(Who, &View)| {
+            view.chain(index) == Some(chain) && view.outputs_at(index).is_some()
+        };
+        let sources = ground.views().filter(|(source, _)| *source != who);
+        let source = sources.into_iter().find(same).map_or(who, |(source, _)| source);
+        let early: Vec<(u64, OutputName)> = self
+            .notes
+            .range((source, 0)..=(source, u64::MAX))
+            .filter(|(_, name)| name.index <= index)
+            .map(|((_, id), name)| (*id, *name))
+            .collect();
+        self.notes.retain(|(owner, _), _| *owner != who);
+        self.notes.extend(early.into_iter().map(|(id, name)| ((who, id), name)));
     }
 }

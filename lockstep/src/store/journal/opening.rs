@@ -6,7 +6,7 @@ use crate::store::files::{Directory, File};
 use crate::store::journal::batch::{self, Found};
 use crate::store::journal::error::{JournalError, attempt};
 use crate::store::journal::pending::Pending;
-use crate::store::journal::recovery::{Survey, survey};
+use crate::store::journal::recovery::{Survey, base_of, survey};
 use crate::store::journal::segment::{PART, Segment, Spot, segment_number, spare_number};
 use crate::store::journal::{Health, Identity, Journal, Mark, Options, Recovery, State};
 
@@ -158,8 +158,7 @@ fn last_batch(newest: &Segment, name: &str, file: &dyn File) -> Result<Option<Sp
 impl Journal {
     /// Everything after this entry is kept.
     pub fn base(&self) -> (Index, Digest) {
-        let oldest = self.segments.iter().min_by_key(|segment| segment.first);
-        oldest.map_or((Index(0), Digest::ZERO), |segment| (segment.first.prev(), segment.chain()))
+        base_of(&self.segments).unwrap_or((Index(0), Digest::ZERO))
     }
 
     /// The last entry that was committed.

@@ -93,6 +93,12 @@ pub(super) fn survey(
     Ok(survey)
 }
 
+/// Where what these segments hold begins.
+pub(super) fn base_of(segments: &[Segment]) -> Option<(Index, Digest)> {
+    let oldest = segments.iter().min_by_key(|segment| segment.first)?;
+    Some((oldest.first.prev(), oldest.chain()))
+}
+
 fn missing(number: u64) -> Damage {
     let why = "the file is missing, and later entries were written".into();
     Damage { file: segment_name(number), offset: 0, why }
@@ -210,10 +216,10 @@ impl Survey {
                 return damaged(format!("it begins after entry {before}, others go to {held}"));
             }
             _ if before == held => Some(chain),
-            _ => match self.segments.iter().find(|segment| segment.first.prev() == before) {
-                Some(segment) => Some(segment.chain()),
-                // `None` if it is before the oldest that is kept: nothing to compare it with.
-                None => Cursor::default().chain_at(directory, &self.segments, before)?,
+            // `None` if it is before the oldest that is kept: nothing to compare it with.
+            _ => match base_of(&self.segments) {
+                Some((base, chain)) if base == before => Some(chain),
+                _ => Cursor::default().chain_at(directory, &self.segments, before)?,
             },
         };
         if expected.is_some_and(|expected| expected != header.chain) {

@@ -8,7 +8,7 @@ use crate::entry::EntryKind;
 use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, PairId, Place};
 use crate::machine::Step;
 use crate::output::{OutputKind, chain};
-use crate::record::{Members, Record};
+use crate::record::{Members, Origin as RecordOrigin, Record};
 use crate::unit::{UnitConfig, check_unwinding};
 
 fn rig() -> Rig {
@@ -106,28 +106,48 @@ fn members_and_sequencer_are_told_and_only_a_hand_over_of_the_present_epoch_coun
             .map(|line| line.split_once(": ").unwrap().1.to_owned())
             .collect::<Vec<_>>()
     };
-    let expect = |present, sequencer| vec![format!("{:?}", Step::Members { present, sequencer })];
+    let expect = |members, sequencer| vec![format!("{:?}", Step::Members { members, sequencer })];
 
     let members =
         |epoch, members, asker| EntryKind::Membership { record: record(epoch, members, asker) };
     rig.epoch = 2;
-    assert_eq!(told(&mut rig, members(2, both, Place::B)), expect([true, true], Place::B));
-    assert_eq!(
-        told(&mut rig, EntryKind::HandOver { to: Place::A }),
-        expect([true, true], Place::A)
-    );
+    assert_eq!(told(&mut rig, members(2, both, Place::B)), expect(both, Place::B));
+    assert_eq!(told(&mut rig, EntryKind::HandOver { to: Place::A }), expect(both, Place::A));
     rig.epoch = 1;
     assert!(told(&mut rig, EntryKind::HandOver { to: Place::B }).is_empty(), "an earlier epoch");
     // A renewal raises the epoch without an entry of its own.
     rig.epoch = 3;
-    assert_eq!(
-        told(&mut rig, EntryKind::HandOver { to: Place::B }),
-        expect([true, true], Place::B)
-    );
+    assert_eq!(told(&mut rig, EntryKind::HandOver { to: Place::B }), expect(both, Place::B));
     rig.epoch = 4;
     let alone = Members::alone(Place::A, Incarnation(1));
-    assert_eq!(told(&mut rig, members(4, alone, Place::A)), expect([true, false], Place::A));
+    assert_eq!(told(&mut rig, members(4, alone, Place::A)), expect(alone, Place::A));
     assert!(told(&mut rig, EntryKind::HandOver { to: Place::B }).is_empty(), "no member");
+}
+
+#[test]
+fn another_process_at_a_place_is_told_and_whoever_stays_orders() {
+    let mut rig = rig();
+    let mut told = |record: Record| {
+        rig.epoch = record.epoch.0;
+        rig.run(EntryKind::Membership { record });
+        rig.seen().last().unwrap().split_once(": ").unwrap().1.to_owned()
+    };
+    let expect = |members, sequencer| format!("{:?}", Step::Members { members, sequencer });
+    let both = Members::both(Incarnation(1), Incarnation(2));
+    let formed = record(1, both, Place::A);
+    told(formed);
+    // Both ended; A is started again with its disk, then B behind it.
+    let alone = Members::alone(Place::A, Incarnation(3));
+    let restarted = Record { origin: RecordOrigin::Restarted, ..record(2, alone, Place::A) };
+    assert_eq!(told(restarted), expect(alone, Place::A));
+    let both = Members::both(Incarnation(3), Incarnation(4));
+    let joined = Record { origin: RecordOrigin::Joined, ..record(3, both, Place::A) };
+    assert_eq!(told(joined), expect(both, Place::A));
+    // A leaves in good order: it is the asker, and B orders from there on.
+    let stays = Members::alone(Place::B, Incarnation(4));
+    let left = RecordOrigin::Left(joined.digest());
+    let left = Record { origin: left, ..record(4, stays, Place::A) };
+    assert_eq!(told(left), expect(stays, Place::B));
 }
 
 #[test]

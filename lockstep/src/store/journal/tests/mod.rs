@@ -2,6 +2,7 @@
 
 mod crashes;
 mod damage;
+mod fixture;
 mod model;
 mod stories;
 

@@ -197,6 +197,25 @@ fn a_conflicting_end_is_dropped_for_good() {
     assert!(matches!(error, JournalError::NotKept { asked: Index(1), base: Index(2) }));
 }
 
+/// The second segment begins where the last one does, and holds another entry before that.
+#[test]
+fn an_end_may_be_dropped_twice_at_the_same_place() {
+    let directory = MemoryDirectory::new();
+    let (mut journal, _) = open(&directory);
+    commit_each(&mut journal, 1..=6);
+    assert_eq!(journal.segments[1].first, Index(4));
+    journal.truncate_after(Index(2)).unwrap();
+    for index in 3..=5 {
+        journal.append(&entry(index, 1, 64)).unwrap();
+    }
+    journal.commit(mark(2)).unwrap();
+    journal.truncate_after(Index(3)).unwrap();
+    let held = journal.held();
+    let mut again = whole(&directory.crash(&mut nothing));
+    assert_eq!(again.held(), held);
+    assert_eq!(all(&mut again)[2], entry(3, 1, 64));
+}
+
 #[test]
 fn a_journal_begins_anew_after_a_checkpoint() {
     let directory = MemoryDirectory::new();

@@ -1,0 +1,349 @@
+//! What survives when processes come and go: everything but what was tied to one of them.
+
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use lockstep::ids::{DeviceId, Incarnation, Index, LogTime, Place};
+use lockstep::machine::Step;
+use lockstep::record::Members;
+use lockstep::testing::{Check, process};
+use lockstep::unit::Unit;
+use proptest::prelude::*;
+
+use super::streams::{Act, Oracle, acts};
+use super::{Probe, Story};
+use crate::tcp::words::{Handle, Order, Report};
+use crate::tcp::{ConnId, Fate, ListenerId, ResetCause};
+use crate::{Harness, Wrapper};
+
+fn peer() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 9], 9))
+}
+
+impl Story {
+    fn restart(&mut self, place: Place) {
+        self.pair.restart(place, Probe::wrapped()).unwrap();
+    }
+
+    /// A client of this CoServer is served.
+    fn is_served_at(&mut self, place: Place) {
+        let client = self.pair.connect_from(place, "echo", peer()).unwrap();
+        self.pair.send(client, b"anew");
+        assert_eq!(self.pair.take(client), b"anew");
+        self.pair.half_close(client);
+        assert_eq!(self.pair.fate(client), Fate::Ended);
+    }
+}
+
+#[test]
+fn both_down_the_first_one_back_goes_on_and_the_other_joins_it() {
+    let mut story = Story::new();
+    story.ask("timer 50 7");
+    let random = story.ask("random");
+    let at_a = story.pair.connect("echo").unwrap();
+    let at_b = story.pair.connect_from(Place::B, "echo", peer()).unwrap();
+    story.restart(Place::A);
+    assert_eq!(story.diary(), ["1 reset: CarrierLost", "2 reset: CarrierLost"]);
+    assert_eq!([story.pair.fate(at_a), story.pair.fate(at_b)], [Fate::Reset; 2]);
+    assert!(story.pair.strays() > 0, "what had been released is released again, in vain");
+    story.is_served_at(Place::A);
+    assert!(story.pair.connect_from(Place::B, "echo", peer()).is_err());
+    story.pair.join(Place::B);
+    story.is_served_at(Place::B);
+    story.pair.advance(Duration::from_secs(1));
+    assert_eq!(story.diary().last(), Some(&"timer 7 late by 0"), "timers go on");
+    assert_ne!(story.ask("random"), random, "and the random numbers where they were");
+    let members: Vec<&str> = story
+        .pair
+        .service()
+        .diary
+        .iter()
+        .filter_map(|line| line.strip_prefix("members "))
+        .collect();
+    assert_eq!(members, ["[0, 0] [a, b] a", "[a, b] [10a, 0] a", "[10a, 0] [10a, 10b] a",]);
+}
+
+#[test]
+fn a_sole_coserver_that_is_started_again_listens_and_connects_anew() {
+    let mut story = Story::new();
+    story.pair.lose(Place::B);
+    story.pair.connect("echo").unwrap();
+    story.ask("connect mx.example 25");
+    let before = story.pair.dials();
+    story.restart(Place::A);
+    assert_eq!(story.diary(), ["1 reset: CarrierLost"]);
+    let dials = story.pair.dials();
+    assert_eq!(dials.len(), 1, "asked for once, although the old order came again");
+    assert_ne!(dials, before, "by another name");
+    let hop = story.pair.answer(&dials[0]).unwrap();
+    assert_eq!(story.pair.take(hop), b"hello\n");
+    story.is_served_at(Place::A);
+    assert_eq!(story.diary()[1], "2 connected");
+}
+
+#[test]
+fn what_was_being_made_is_made_by_the_survivor_unless_the_service_chose_the_place() {
+    let mut story = Story::new();
+    story.ask("connect mx.example 25");
+    story.ask("connect-from a mx.example 26");
+    story.ask("connect-from b mx.example 27");
+    story.pair.lose(Place::A);
+    assert_eq!(story.diary(), ["2 failed: the CoServer that was connecting left the pair"]);
+    let dials = story.pair.dials();
+    assert_eq!(dials.iter().map(|dial| dial.place).collect::<Vec<_>>(), [Place::B; 2]);
+    // One that the service gives up while nobody could make it is just gone.
+    story.restart(Place::B);
+    assert_eq!(story.pair.dials().len(), 2, "of a chosen place, by its next process");
+    story.ask("close 1");
+    assert_eq!(story.pair.dials().len(), 1);
+    let hop = story.pair.dials();
+    story.pair.answer(&hop[0]).unwrap();
+    assert_eq!(story.diary().last(), Some(&"3 connected"));
+}
+
+#[test]
+fn a_connection_that_was_let_go_is_forgotten_with_its_process() {
+    let mut story = Story::new();
+    let client = story.pair.connect("echo").unwrap();
+    story.pair.stall(client, true);
+    story.ask("send 1 30000");
+    story.ask("close 1");
+    story.restart(Place::A);
+    assert!(story.diary().is_empty(), "the service is done with it");
+    for _ in 0..3 {
+        story.is_served_at(Place::A);
+    }
+}
+
+#[test]
+fn a_script_tells_what_the_story_told() {
+    let mut story = Story::new();
+    story.pair.connect("echo").unwrap();
+    story.ask("connect mx.example 25");
+    story.pair.lose(Place::A);
+    let dial = story.pair.dials().remove(0);
+    story.pair.answer(&dial).unwrap();
+    story.pair.join(Place::A);
+    story.is_served_at(Place::A);
+    story.restart(Place::B);
+    story.is_served_at(Place::B);
+    let script = story.pair.script();
+    let mut unit = Unit::new(Probe::wrapped());
+    for entry in script.entries() {
+        assert_eq!(unit.execute(entry).panic, None);
+    }
+    assert_eq!(unit.service().service().diary, story.pair.service().diary);
+    assert_eq!(story.diary().len(), 5, "{:?}", story.diary());
+    Check::new().batches(script.entries().len()).run(Probe::wrapped, &script).unwrap();
+}
+
+/// A wrapper whose steps a test gives by hand.
+struct Bare {
+    wrapper: Wrapper<Probe>,
+    index: Index,
+}
+
+impl Bare {
+    fn new(members: Members) -> Self {
+        let mut bare = Self { wrapper: Probe::wrapped(), index: Index(0) };
+        bare.run(Step::Start { seed: &[0; 32] });
+        bare.members(members);
+        bare
+    }
+
+    fn run(&mut self, step: Step<'_>) -> Vec<Order> {
+        self.index = self.index.next();
+        self.wrapper.run(self.index, LogTime(self.index.0), step);
+        let orders = self.wrapper.outbox().drain();
+        orders.map(|output| Order::decode(&output.bytes).unwrap()).collect()
+    }
+
+    fn members(&mut self, members: Members) -> Vec<Order> {
+        self.run(Step::Members { members, sequencer: Place::A })
+    }
+
+    fn report(&mut self, place: Place, report: &Report) -> Vec<Order> {
+        let bytes = report.encode();
+        self.run(Step::Device { device: DeviceId(0), place, bytes: &bytes })
+    }
+
+    fn accepted(&mut self, handle: Handle) {
+        let (peer, local) = (peer(), peer());
+        let report = Report::Accepted { handle, listener: ListenerId(1), peer, local };
+        self.report(Place::A, &report);
+    }
+
+    fn open(&self) -> Vec<u64> {
+        self.wrapper.service().echoes.keys().copied().collect()
+    }
+}
+
+#[test]
+fn another_process_in_the_place_of_a_member_is_told_everything_and_heard_alone() {
+    let [old, new] = [0, 1].map(|starts| process(Place::A, starts));
+    let b = process(Place::B, 0);
+    let mut bare = Bare::new(Members::both(old, b));
+    bare.accepted(Handle::accepted(old, 1));
+    bare.accepted(Handle::accepted(old, 2));
+    assert_eq!(bare.open(), [1, 2]);
+    let orders = bare.members(Members::both(new, b));
+    assert!(
+        matches!(&orders[..], [Order::Listen { process, .. }] if *process == new),
+        "B has not changed and is told nothing: {orders:?}"
+    );
+    assert!(bare.open().is_empty());
+    // The same numbers again: the new process begins to count at 1 too.
+    bare.accepted(Handle::accepted(new, 1));
+    assert_eq!(bare.open(), [3]);
+    let handle = Handle::accepted(old, 1);
+    for late in [
+        Report::Data { handle, written: 9, bytes: Bytes::from_static(b"late") },
+        Report::PeerClosed { handle },
+        Report::Reset { handle, cause: ResetCause::Peer },
+        Report::Ended { handle },
+    ] {
+        assert!(bare.report(Place::A, &late).is_empty());
+    }
+    bare.accepted(Handle::accepted(old, 3));
+    assert_eq!(bare.open(), [3], "nothing of the old process reaches a connection of the new one");
+    let handle = Handle::accepted(new, 1);
+    bare.report(Place::B, &Report::Ended { handle });
+    assert_eq!(bare.open(), [3], "nor what comes from another place");
+    bare.report(Place::A, &Report::Ended { handle });
+    assert!(bare.open().is_empty());
+}
+
+#[test]
+fn a_made_connection_is_another_one_for_each_process_that_makes_it() {
+    let [old, new] = [0, 1].map(|starts| process(Place::A, starts));
+    let mut bare = Bare::new(Members::alone(Place::A, old));
+    let body = b"connect mx.example 25";
+    let (session, number) = (lockstep::ids::SessionId(1), lockstep::ids::RequestNumber(1));
+    bare.run(Step::Request { session, number, body });
+    let orders = bare.members(Members::alone(Place::A, new));
+    let made = |process| Handle::made(process, ConnId(1));
+    assert!(
+        orders
+            .iter()
+            .any(|order| matches!(order, Order::Connect { handle, .. } if *handle == made(new))),
+        "{orders:?}"
+    );
+    let connected =
+        |process| Report::Connected { handle: made(process), peer: peer(), local: peer() };
+    bare.report(Place::A, &connected(old));
+    let has = |bare: &Bare, line: &str| bare.wrapper.service().diary.iter().any(|it| it == line);
+    assert!(!has(&bare, "1 connected"), "of the process before");
+    bare.report(Place::A, &connected(new));
+    assert!(has(&bare, "1 connected"));
+}
+
+#[test]
+fn a_process_that_is_a_member_again_is_told_to_drop_what_was_lost_meanwhile() {
+    let (a, b) = (process(Place::A, 0), process(Place::B, 0));
+    let mut bare = Bare::new(Members::both(a, b));
+    let handle = Handle::accepted(a, 1);
+    bare.accepted(handle);
+    bare.members(Members::alone(Place::B, b));
+    bare.members(Members::both(a, b));
+    let bytes = Bytes::from_static(b"still here");
+    let orders = bare.report(Place::A, &Report::Data { handle, written: 0, bytes });
+    assert_eq!(orders, [Order::Reset { handle }]);
+    assert!(bare.report(Place::A, &Report::Ended { handle }).is_empty(), "said once");
+}
+
+#[test]
+fn a_frozen_connection_of_nobody_is_refused() {
+    let mut bare = Bare::new(Members::both(Incarnation(1), Incarnation(2)));
+    bare.accepted(Handle::accepted(Incarnation(1), 1));
+    let table = &bare.wrapper.inside().tcp;
+    let again = |change: &dyn Fn(&mut crate::tcp::Frozen)| {
+        let mut frozen = table.freeze();
+        change(&mut frozen);
+        crate::tcp::TcpTable::thaw(table.device, table.limits, frozen).is_some()
+    };
+    assert!(again(&|_| {}));
+    assert!(!again(&|frozen| frozen.conns[0].1.handle.process = Incarnation(3)));
+    assert!(!again(&|frozen| frozen.conns[0].1.place = Some(Place::B)));
+    assert!(!again(&|frozen| frozen.conns[0].1.place = None));
+    assert!(!again(&|frozen| frozen.conns[0].0 = ConnId(2)));
+}
+
+/// What may happen to the pair between two things that its clients do.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Nothing,
+    Lose(Place),
+    Join(Place),
+    HandOver(Place),
+    Restart(Place),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
+    let place = prop_oneof![Just(Place::A), Just(Place::B)];
+    let turn = prop_oneof![
+        8 => Just(Turn::Nothing),
+        1 => place.clone().prop_map(Turn::Lose),
+        2 => place.clone().prop_map(Turn::Join),
+        1 => place.clone().prop_map(Turn::HandOver),
+        2 => place.prop_map(Turn::Restart),
+    ];
+    proptest::collection::vec(turn, 60)
+}
+
+fn take(pair: &mut Harness<Probe>, turn: Turn) {
+    match turn {
+        Turn::Nothing => {}
+        Turn::Lose(place) => pair.lose(place),
+        Turn::Join(place) => pair.join(place),
+        Turn::HandOver(place) => pair.hand_over(place),
+        Turn::Restart(place) => pair.restart(place, Probe::wrapped()).unwrap(),
+    }
+}
+
+fn play(pair: &mut Harness<Probe>, acts: &[Act], turns: &[Turn], cut: bool) {
+    let session = pair.open_session();
+    let mut oracle = Oracle::connect(pair);
+    for (act, turn) in acts.iter().zip(turns) {
+        pair.request(session, b"connect mx.example 25");
+        oracle.act(pair, act);
+        take(pair, *turn);
+        if cut {
+            pair.replace(Probe::wrapped()).unwrap();
+        }
+        if let Some(dial) = pair.dials().first() {
+            pair.answer(dial);
+        }
+        for place in Place::BOTH {
+            if let Ok(client) = pair.connect_from(place, "echo", peer()) {
+                pair.send(client, b"ping");
+                pair.half_close(client);
+                let answer = pair.take(client);
+                assert!(answer == b"ping" || answer == super::REFUSAL, "{}", answer.escape_ascii());
+            }
+        }
+    }
+    oracle.finish(pair);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_comes_and_goes_a_cut_changes_nothing(acts in acts(), turns in turns()) {
+        let mut whole = Harness::new(Probe::wrapped());
+        let mut cut = Harness::new(Probe::wrapped());
+        play(&mut whole, &acts, &turns, false);
+        play(&mut cut, &acts, &turns, true);
+        prop_assert_eq!(whole.digest(), cut.digest());
+        prop_assert_eq!(whole.freeze().unwrap(), cut.freeze().unwrap());
+    }
+
+    #[test]
+    fn whatever_comes_and_goes_the_engines_own_check_finds_nothing(acts in acts(), turns in turns()) {
+        let mut pair = Harness::new(Probe::wrapped());
+        play(&mut pair, &acts, &turns, false);
+        let script = pair.script();
+        Check::new().batches(8).run(Probe::wrapped, &script).unwrap();
+    }
+}
