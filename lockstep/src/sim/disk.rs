@@ -132,28 +132,35 @@ impl Disk {
         }
         let target = to.unwrap_or(self.mark.0.min(self.held()));
         let saved = self.checkpoints.range(..=target).next_back().map(|(_, saved)| saved.clone());
-        let (mut unit, mut history) = match saved {
-            Some(saved) => (thaw(&saved.bytes, fresh)?, saved.history),
-            None if self.base.0.index == Index(0) => (Unit::new(fresh), History::default()),
-            None => return Err(format!("no checkpoint is left at or before entry {target}")),
+        let start = saved.as_ref().map_or(Index(0), |saved| saved.history.index);
+        let from = |fresh: Shelf| match &saved {
+            Some(saved) => Ok((thaw(&saved.bytes, fresh)?, saved.history.clone())),
+            None if self.base.0.index == Index(0) => Ok((Unit::new(fresh), History::default())),
+            None => Err(format!("no checkpoint is left at or before entry {target}")),
         };
-        let mut tail = Vec::new();
-        for (entry, chain) in &self.entries {
-            if entry.index <= history.index {
-                continue;
-            }
-            if entry.index > target {
-                tail.push(entry.clone());
-                continue;
-            }
+        let (mut unit, mut history) = from(fresh.clone())?;
+        let after = |index: Index| self.entries.iter().filter(move |(e, _)| e.index > index);
+        let mut panicked = None;
+        for (entry, chain) in after(start).take_while(|(entry, _)| entry.index <= target) {
             history.check(entry).map_err(|misfit| format!("entry {}: {misfit}", entry.index))?;
-            let executed = unit.execute(entry);
-            if let Some(panic) = executed.panic {
-                return Err(format!("entry {} panicked in the replay: {panic}", entry.index));
+            if unit.execute(entry).panic.is_some() {
+                panicked = Some(entry.index);
+                break;
             }
             history.append(entry);
             assert_eq!(history.chain, *chain, "the journal is what was appended");
         }
+        let mut target = target;
+        if let Some(index) = panicked {
+            // It panics again where it is executed again: nothing comes after it.
+            target = index.prev();
+            (unit, history) = from(fresh)?;
+            for (entry, _) in after(start).take_while(|(entry, _)| entry.index <= target) {
+                unit.execute(entry);
+                history.append(entry);
+            }
+        }
+        let mut tail: Vec<Entry> = after(target).map(|(entry, _)| entry.clone()).collect();
         if history.index != target {
             return Err(format!("the journal ends before entry {target}"));
         }

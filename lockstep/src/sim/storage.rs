@@ -27,6 +27,8 @@ pub(super) struct Storage {
     busy: usize,
     /// Appends from before the last time that the log was cut are not answered.
     fence: u32,
+    /// The log could not be restored: once its owner's membership says so, it begins anew.
+    is_void: bool,
     writing: Option<(History, FrozenUnit<FrozenShelf>)>,
 }
 
@@ -139,6 +141,9 @@ impl World {
         let mark = process.replica.mark();
         let fence = server.storage.fence;
         let mut is_current = false;
+        if core::mem::take(&mut server.storage.is_void) {
+            server.storage.disk.forget_log();
+        }
         for job in jobs {
             let Job::Append { entry, fence: own } = job else { continue };
             server.storage.disk.append(&entry);
@@ -185,6 +190,8 @@ impl World {
                 Some(Input::ChunksWritten { checkpoint, have })
             }
             Job::Install { file, chain } => {
+                self.server(place).storage.is_void = false;
+                let disk = &mut self.server(place).storage.disk;
                 Some(Input::Installed(disk.install(file, chain, fresh)))
             }
             Job::Retain { from } => {
@@ -205,8 +212,7 @@ impl World {
                 Input::Recovered(Ok(Box::new(recovered)))
             }
             Err(why) => {
-                // Whatever was there, its owner begins with an empty log.
-                server.storage.disk.forget_log();
+                server.storage.is_void = true;
                 if let Some(process) = &mut server.process {
                     process.unit = Unit::new(fresh);
                 }
@@ -259,7 +265,10 @@ impl World {
                 _ => None,
             })
             .collect();
-        storage.disk.torn(&entries, rng);
+        if !storage.is_void {
+            storage.disk.torn(&entries, rng);
+        }
+        storage.is_void = false;
         let mut remembered = None;
         for job in jobs {
             if rng.chance(500) {
