@@ -448,6 +448,23 @@ pub enum StopCause {
     Corrupted,
 }
 
+impl StopCause {
+    /// Whether a new process at this place comes back by itself: the other CoServer goes on, and
+    /// brings it up to date. Otherwise somebody has to decide or to mend something first, or
+    /// wanted it so.
+    pub fn comes_back(&self) -> bool {
+        match self {
+            Self::Removed { .. } | Self::JoinEnded | Self::NotAMember { .. } => true,
+            Self::Asked
+            | Self::Left { .. }
+            | Self::LineageOver { .. }
+            | Self::Storage { .. }
+            | Self::Incompatible { .. }
+            | Self::Corrupted => false,
+        }
+    }
+}
+
 impl fmt::Display for Suspicion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

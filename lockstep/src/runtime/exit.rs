@@ -28,8 +28,10 @@ use super::control::{AskError, DirectoryError};
 use super::coserver::StartupError;
 use super::init::InitError;
 use super::quic::BindError;
+use super::storage::StorageError;
 use super::witness::{ObjectStoreError, WitnessError};
 use crate::event::StopCause;
+use crate::store::home::HomeError;
 use crate::witness::StoreError;
 
 /// How a process ends. The numbers are stable.
@@ -118,9 +120,27 @@ impl From<&StartupError> for Exit {
             StartupError::Settings(_) => Exit::Config,
             StartupError::Bind(error) => error.into(),
             StartupError::Store(error) => error.into(),
+            StartupError::Storage(error) => error.into(),
             StartupError::Device(_) => Exit::Unavailable,
             StartupError::Executor(_) | StartupError::Entropy(_) => Exit::System,
             StartupError::Queue(_) | StartupError::Panics(_) => Exit::Software,
+        }
+    }
+}
+
+impl From<&StorageError> for Exit {
+    fn from(error: &StorageError) -> Self {
+        match error {
+            StorageError::Directory(error) => error.into(),
+            StorageError::Home(HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })
+            | StorageError::OtherService { .. } => Exit::Config,
+            StorageError::Home(_)
+            | StorageError::Membership(_)
+            | StorageError::Journal(_)
+            | StorageError::Checkpoint(_)
+            | StorageError::Io(_) => Exit::Storage,
+            StorageError::Thread(_) => Exit::System,
+            StorageError::Queue(_) => Exit::Software,
         }
     }
 }

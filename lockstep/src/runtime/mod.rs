@@ -19,5 +19,6 @@ pub mod link;
 pub mod logging;
 pub mod quic;
 mod refusals;
+pub mod storage;
 pub mod tls;
 pub mod witness;

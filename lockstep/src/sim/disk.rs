@@ -180,9 +180,8 @@ impl Disk {
         let has = |point: &&Point| self.chain_at(point.index) == Some(point.chain);
         let common = points.iter().find(has).copied();
         let after = |index: Index| self.entries.iter().filter(move |(e, _)| e.index > index);
-        let bytes = common.map_or(0, |common| {
-            after(common.index).map(|(entry, _)| entry.weight() as u64).sum()
-        });
+        let bytes = common
+            .map_or(0, |common| after(common.index).map(|(entry, _)| entry.weight() as u64).sum());
         let newest = self.checkpoints.values().next_back();
         let newest = newest.filter(|saved| saved.file.index >= self.base.0.index);
         let checkpoint = newest.map(|saved| (saved.file, saved.history.chain));

@@ -65,13 +65,7 @@ impl World {
         self.queue.put(at, Due::Executed { place, life, state, executed });
     }
 
-    pub(super) fn on_executed(
-        &mut self,
-        place: Place,
-        life: u32,
-        state: u32,
-        executed: Executed,
-    ) {
+    pub(super) fn on_executed(&mut self, place: Place, life: u32, state: u32, executed: Executed) {
         let server = self.server(place);
         let current = server.process.as_ref().is_some_and(|process| process.state == state);
         if server.life != life || !current {

@@ -161,10 +161,9 @@ fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
         FaultKind::LinkSlow | FaultKind::WitnessLate => rng.spread(1_000_000, 150_000_000),
         FaultKind::ClockJump => rng.spread(1_000_000, 4_000_000_000_000),
         FaultKind::SlowService | FaultKind::SlowDisk => rng.spread(100_000, 30_000_000),
-        FaultKind::Crash
-        | FaultKind::CrashBoth
-        | FaultKind::DiskLost
-        | FaultKind::DiskDamaged => rng.spread(2_000_000, 400_000_000),
+        FaultKind::Crash | FaultKind::CrashBoth | FaultKind::DiskLost | FaultKind::DiskDamaged => {
+            rng.spread(2_000_000, 400_000_000)
+        }
         FaultKind::LinkFull => rng.spread(300, 20_000),
         FaultKind::WitnessTwice => rng.spread(1_000, 300_000_000),
         FaultKind::LinkCorrupt => rng.from(1, 30),

@@ -66,8 +66,11 @@ impl Job {
     fn writes(&self) -> bool {
         !matches!(
             self,
-            Self::LookUp { .. } | Self::ReadEntries { .. } | Self::ReadChunk { .. }
-                | Self::Retain { .. } | Self::BeginChunks(_)
+            Self::LookUp { .. }
+                | Self::ReadEntries { .. }
+                | Self::ReadChunk { .. }
+                | Self::Retain { .. }
+                | Self::BeginChunks(_)
         )
     }
 }
@@ -207,7 +210,8 @@ impl World {
             Ok((recovered, unit)) => {
                 if let Some(process) = &mut server.process {
                     process.unit = unit;
-                    process.held = recovered.tail.last().map_or(recovered.history.index, |e| e.index);
+                    process.held =
+                        recovered.tail.last().map_or(recovered.history.index, |e| e.index);
                 }
                 Input::Recovered(Ok(Box::new(recovered)))
             }

@@ -13,6 +13,9 @@ use crate::runtime::coserver::{LinkAddresses, Settings, SettingsError, WitnessAd
 use crate::runtime::keys::{Role, Roster, SecretKey};
 use crate::runtime::tls::Credentials;
 
+/// Where the journal is, unless told otherwise: within the CoServer's own directory.
+const STORE: &str = "store";
+
 /// Everything that a CoServer's file says.
 #[derive(Debug)]
 pub struct CoServerConfig {
@@ -52,10 +55,12 @@ impl CoServerConfig {
             return Err(root.fault("clients", "port 0 is no port", "write a port from 1 to 65535"));
         }
         let links = links(&mut root)?;
-        let mut settings = Settings::new(pair, place, links.addresses(), witness, clients);
+        let mut settings =
+            Settings::new(pair, place, links.addresses(), witness, clients, directory.join(STORE));
         let sections = Sections {
             timing: timing(&mut root, &mut settings)?,
             limits: limits(&mut root, &mut settings)?,
+            storage: storage(&mut root, &mut settings)?,
             links,
         };
         if let Some(policy) =
@@ -84,6 +89,7 @@ impl CoServerConfig {
 struct Sections {
     timing: Section,
     limits: Section,
+    storage: Section,
     links: Links,
 }
 
@@ -115,8 +121,12 @@ impl Sections {
         let text = error.to_string();
         let (what, remedy) = text.split_once(": ").unwrap_or((&text, ""));
         match error {
+            SettingsError::Time { name: name @ "meeting", .. } => {
+                self.storage.fault(name, what, remedy)
+            }
             SettingsError::Time { name, .. } => self.timing.fault(name, what, remedy),
             SettingsError::Window { name, .. } => self.limits.fault(name, what, remedy),
+            SettingsError::Storage { name, .. } => self.storage.fault(name, what, remedy),
             SettingsError::Links(_) => root.fault("links", what, remedy),
             SettingsError::Families(local, _) => match self.links.last_at(*local) {
                 Some((section, _)) => section.fault("local", what, remedy),
@@ -227,6 +237,52 @@ pub(in crate::runtime) fn witness(root: &mut Section) -> Result<WitnessAddress, 
     };
     section.finish()?;
     Ok(witness)
+}
+
+fn storage(root: &mut Section, settings: &mut Settings) -> Result<Section, ConfigError> {
+    let mut section = root.section("storage")?;
+    let meaning = "what has to be on the disk before an output is released";
+    let storage = &mut settings.storage;
+    if let Some(durability) = section.optional("durability", meaning)? {
+        storage.durability = durability;
+    }
+    let meaning = "the directory for the journal and the checkpoints";
+    if let Some(directory) = section.optional_path("directory", meaning)? {
+        storage.directory = directory;
+    }
+    let fields: [(&'static str, &str, &mut u64); 5] = [
+        ("segment_bytes", "bytes of a file of the journal", &mut storage.segment_bytes),
+        (
+            "checkpoint_bytes",
+            "bytes of entries after which a checkpoint is taken",
+            &mut storage.checkpoint_bytes,
+        ),
+        (
+            "journal_keep_bytes",
+            "bytes of the journal that are kept in any case",
+            &mut storage.journal_keep_bytes,
+        ),
+        (
+            "retain_limit_bytes",
+            "most bytes of the journal that are kept for a joiner",
+            &mut storage.retain_limit_bytes,
+        ),
+        ("join_rate", "most bytes a second that a joiner is sent", &mut storage.join_rate),
+    ];
+    for (name, meaning, value) in fields {
+        if let Some(given) = section.optional(name, meaning)? {
+            *value = given;
+        }
+    }
+    if let Some(kept) = section.optional("checkpoints_kept", "how many checkpoints are kept")? {
+        storage.checkpoints_kept = kept;
+    }
+    let meaning = "how long to look for the other CoServer before claiming";
+    if let Some(meeting) = section.optional("meeting", meaning)? {
+        settings.meeting = meeting;
+    }
+    section.finish()?;
+    Ok(section)
 }
 
 fn credentials(

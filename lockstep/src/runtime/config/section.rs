@@ -102,6 +102,28 @@ impl Section {
     /// If it is not there, or empty, or no string.
     pub fn path(&mut self, name: &'static str, meaning: &str) -> Result<PathBuf, ConfigError> {
         let text: String = self.required(name, meaning)?;
+        self.located(name, meaning, text)
+    }
+
+    /// Takes a path that may be there.
+    ///
+    /// # Errors
+    /// If it is empty, or no string.
+    pub fn optional_path(
+        &mut self,
+        name: &'static str,
+        meaning: &str,
+    ) -> Result<Option<PathBuf>, ConfigError> {
+        let Some(text) = self.optional::<String>(name, meaning)? else { return Ok(None) };
+        self.located(name, meaning, text).map(Some)
+    }
+
+    fn located(
+        &self,
+        name: &'static str,
+        meaning: &str,
+        text: String,
+    ) -> Result<PathBuf, ConfigError> {
         if text.is_empty() || text.contains('\0') {
             return Err(self.fault(name, "is no path", format!("write {meaning}")));
         }

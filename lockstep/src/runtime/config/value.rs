@@ -9,6 +9,7 @@ use crate::ids::{PairId, Place};
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
 use crate::runtime::keys::PublicKey;
+use crate::runtime::storage::Durability;
 
 /// A value that is not what the field takes: what it is instead.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +134,20 @@ impl Setting for Execution {
             "inline" => Ok(Self::Inline),
             "thread" => Ok(Self::Thread),
             _ => Err("there is no such way of execution".into()),
+        })
+    }
+}
+
+impl Setting for Durability {
+    fn form() -> String {
+        "\"journal\" or \"memory\"".into()
+    }
+
+    fn read(value: &Value) -> Result<Self, Mismatch> {
+        parsed(value, |text| match text {
+            "journal" => Ok(Self::Journal),
+            "memory" => Ok(Self::Memory),
+            _ => Err("there is no such durability".into()),
         })
     }
 }

@@ -11,8 +11,9 @@ use crate::ids::{Epoch, Place};
 use crate::proto::io::LinkStatus;
 use crate::proto::{Command, Standing, Status};
 use crate::runtime::config::replace_peer;
-use crate::runtime::coserver::{Counters, Handle, MetricsSnapshot};
+use crate::runtime::coserver::{Counters, Handle, MetricsSnapshot, StorageMetrics};
 use crate::runtime::keys::{PublicKey, Role};
+use crate::runtime::storage::Durability;
 use crate::runtime::tls::Credentials;
 
 const COMMANDS: &str = "status, metrics, hand-over, replace-peer KEY, stop";
@@ -123,7 +124,7 @@ pub struct CoServerReport {
     pub place: String,
     /// `sequencer`, `follower`, or `none` while it is no member.
     pub role: &'static str,
-    /// `starting`, `duplex`, `simplex`, `holding` or `out`.
+    /// `starting`, `joining`, `duplex`, `simplex`, `holding` or `out`.
     pub mode: &'static str,
     /// The epoch; 0 while it is no member.
     pub epoch: u64,
@@ -155,8 +156,68 @@ pub struct CoServerReport {
     pub silence_us: u64,
     /// Log time at the last entry, in nanoseconds since the Unix epoch.
     pub log_time_ns: u64,
+    /// The disk.
+    pub storage: StorageReport,
     /// Counters and latencies.
     pub metrics: MetricsReport,
+}
+
+/// The disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct StorageReport {
+    /// `journal` or `memory`.
+    pub durability: &'static str,
+    /// Whether the disk has failed, so that nothing more is done on it.
+    pub failed: bool,
+    /// The last entry written, and synced unless `durability` is `memory`.
+    pub persisted: u64,
+    /// Everything after this entry is in the journal.
+    pub journal_base: u64,
+    /// Bytes of the journal's files, spare ones aside.
+    pub journal_bytes: u64,
+    /// The entry of the newest checkpoint.
+    pub checkpoint: Option<u64>,
+    /// Bytes of its file.
+    pub checkpoint_bytes: Option<u64>,
+    /// The last entry replayed, while the state is being restored.
+    pub replayed: Option<u64>,
+    /// The checkpoint that is being received.
+    pub joining: Option<JoiningReport>,
+}
+
+/// A checkpoint on its way here.
+#[derive(Debug, Clone, Serialize)]
+pub struct JoiningReport {
+    /// Its entry.
+    pub checkpoint: u64,
+    /// Bytes that are on the disk.
+    pub have: u64,
+    /// Of so many.
+    pub of: u64,
+}
+
+impl StorageReport {
+    fn new(storage: &StorageMetrics) -> Self {
+        let gauges = &storage.gauges;
+        Self {
+            durability: match storage.durability {
+                Durability::Journal => "journal",
+                Durability::Memory => "memory",
+            },
+            failed: storage.failed,
+            persisted: gauges.persisted.0,
+            journal_base: gauges.journal_base.0,
+            journal_bytes: gauges.journal_bytes,
+            checkpoint: gauges.checkpoint.map(|newest| newest.index.0),
+            checkpoint_bytes: gauges.checkpoint.map(|newest| newest.len),
+            replayed: storage.replayed.map(|index| index.0),
+            joining: storage.joining.map(|joining| JoiningReport {
+                checkpoint: joining.checkpoint.0,
+                have: joining.have,
+                of: joining.of,
+            }),
+        }
+    }
 }
 
 /// What is known of the other CoServer.
@@ -195,7 +256,7 @@ impl CoServerReport {
             pid: std::process::id(),
             place: status.place.to_string(),
             role: match (mode, status.is_sequencer) {
-                ("starting" | "out", _) => "none",
+                ("starting" | "joining" | "out", _) => "none",
                 (_, true) => "sequencer",
                 (_, false) => "follower",
             },
@@ -219,6 +280,7 @@ impl CoServerReport {
             clients: metrics.clients,
             silence_us: micros(status.silence),
             log_time_ns: status.time.0,
+            storage: StorageReport::new(&metrics.storage),
             metrics: MetricsReport::new(metrics),
         }
     }
@@ -277,6 +339,10 @@ pub struct MetricsReport {
     pub commit: Percentiles,
     /// A step of the service; empty where it has its own thread.
     pub step: Percentiles,
+    /// Writing a batch of entries to the journal and syncing it.
+    pub sync: Percentiles,
+    /// Freezing the state for a checkpoint; empty where the service has its own thread.
+    pub freeze: Percentiles,
 }
 
 impl MetricsReport {
@@ -307,6 +373,8 @@ impl MetricsReport {
             clients_refused,
             commit: Percentiles::of(&metrics.commit),
             step: Percentiles::of(&metrics.step),
+            sync: Percentiles::of(&metrics.storage.commit),
+            freeze: Percentiles::of(&metrics.storage.freeze),
         }
     }
 }

@@ -7,20 +7,22 @@ use std::task::Poll;
 use bytes::Bytes;
 use tokio::time::Sleep;
 
-use super::executor::Executor;
+use super::executor::{Executor, Outgoing};
 use super::handle::{Handle, Request};
 use super::intake::DeviceInputs;
+use super::keeping::Recovery;
 use super::metrics::Metrics;
 use super::wires::Wires;
 use crate::device::{Device, Released};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Mono};
 use crate::machine::StateMachine;
-use crate::output::{Executed, OutputKind};
+use crate::output::OutputKind;
 use crate::proto::{Input, Output, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::link::Event as NetworkEvent;
+use crate::runtime::storage::{Answer, Storage};
 use crate::sync::Receiver;
 
 /// Inputs taken in one round before anything is done about them: enough to share a frame, few
@@ -35,6 +37,8 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) replica: Replica,
     pub(super) wires: Wires,
     pub(super) executor: Executor<S>,
+    pub(super) storage: Storage<S>,
+    pub(super) recovery: Recovery,
     pub(super) devices: Vec<Box<dyn Device>>,
     pub(super) inputs: DeviceInputs,
     pub(super) requests: Receiver<Request>,
@@ -55,7 +59,8 @@ enum Wake {
     Network(NetworkEvent),
     Device(DeviceId, Bytes),
     Request(Request),
-    Executed(Executed),
+    Service(Outgoing),
+    Storage(Answer),
     Timer,
 }
 
@@ -102,8 +107,11 @@ impl<S: StateMachine> Engine<S> {
         let takes_input = self.replica.takes_input();
         self.wires.read_clients(self.replica.reads_clients());
         poll_fn(|cx| {
-            if let Poll::Ready(executed) = self.executor.poll(cx) {
-                return Poll::Ready(Wake::Executed(executed));
+            if let Poll::Ready(done) = self.executor.poll(cx) {
+                return Poll::Ready(Wake::Service(done));
+            }
+            if let Poll::Ready(answer) = self.storage.poll(cx) {
+                return Poll::Ready(Wake::Storage(answer));
             }
             if let Poll::Ready(Some(request)) = self.requests.poll_pop(cx) {
                 return Poll::Ready(Wake::Request(request));
@@ -134,14 +142,15 @@ impl<S: StateMachine> Engine<S> {
                 }
             }
             Wake::Device(device, bytes) => self.handle(Input::Device { device, bytes }),
-            Wake::Executed(executed) => self.handle(Input::Executed(executed)),
             Wake::Witness(input) => self.handle(input),
+            Wake::Service(done) => self.on_service(done),
+            Wake::Storage(answer) => self.on_storage(answer),
             Wake::Timer => self.handle(Input::Timeout),
             Wake::Request(Request::Status(answer)) => {
                 let _ = answer.send(self.replica.status());
             }
             Wake::Request(Request::Metrics(answer)) => {
-                let _ = answer.send(Box::new(self.metrics.snapshot(self.wires.clients())));
+                let _ = answer.send(Box::new(self.snapshot()));
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
             Wake::Request(Request::Repinned) => self.wires.close_unpinned(),
@@ -153,8 +162,10 @@ impl<S: StateMachine> Engine<S> {
         for _ in 0..ROUND {
             let takes_input = self.replica.takes_input();
             self.wires.read_clients(self.replica.reads_clients());
-            let wake = if let Some(executed) = self.executor.try_next() {
-                Wake::Executed(executed)
+            let wake = if let Some(done) = self.executor.try_next() {
+                Wake::Service(done)
+            } else if let Some(answer) = self.storage.try_next() {
+                Wake::Storage(answer)
             } else if let Some(event) = self.wires.network().try_next() {
                 Wake::Network(event)
             } else if takes_input && let Some((device, bytes)) = self.inputs.pop() {
@@ -183,8 +194,13 @@ impl<S: StateMachine> Engine<S> {
 
     fn execute(&mut self, entry: Entry) {
         let before = self.clock.mono();
+        let freezes = matches!(entry.kind, EntryKind::Checkpoint);
         if let Some(executed) = self.executor.execute(entry) {
-            self.metrics.stepped(self.clock.mono().since(before));
+            let took = self.clock.mono().since(before);
+            self.metrics.stepped(took);
+            if freezes {
+                self.metrics.froze(took);
+            }
             let panicked = executed.panic.is_some();
             self.handle(Input::Executed(executed));
             if panicked {
@@ -193,7 +209,7 @@ impl<S: StateMachine> Engine<S> {
         }
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         self.replica.handle(self.clock.now(), input);
     }
 
@@ -202,6 +218,7 @@ impl<S: StateMachine> Engine<S> {
         while let Some(output) = self.replica.poll() {
             self.carry_out(output);
         }
+        self.storage.flush(self.replica.mark());
         let released = self.replica.released();
         self.metrics.released(released, self.clock.mono());
     }
@@ -224,14 +241,9 @@ impl<S: StateMachine> Engine<S> {
                 self.metrics.counters.clients_refused += 1;
                 self.wires.close_client(conn);
             }
-            // Durability is `memory`: two copies in two machines' memory, so what is held
-            // counts as persisted at once.
-            Output::Append(entry) => {
-                self.metrics.appended(entry.index, self.clock.mono());
-                self.handle(Input::Persisted(entry.index));
-            }
-            Output::PersistMembership { number, .. } => {
-                self.handle(Input::MembershipPersisted(number));
+            Output::Append(entry) => self.append(entry),
+            Output::PersistMembership { number, membership } => {
+                self.persist_membership(number, membership);
             }
             Output::Execute(entry) => self.to_execute.push_back(entry),
             Output::Release { index, step, ordinal, epoch, kind } => {
@@ -241,16 +253,22 @@ impl<S: StateMachine> Engine<S> {
             }
             Output::Standing(standing) => self.tell_devices(standing),
             Output::Event(event) => super::events::log(&event),
-            Output::Recover { .. }
-            | Output::Truncate { .. }
-            | Output::LookUp { .. }
-            | Output::ReadEntries { .. }
-            | Output::ReadChunk { .. }
-            | Output::BeginChunks(_)
-            | Output::WriteChunk { .. }
-            | Output::Install { .. }
-            | Output::Retain { .. }
-            | Output::WriteCheckpoint { .. } => {}
+            Output::Recover { to } => self.recover(to),
+            Output::Truncate { after } => self.storage.truncate(after, self.replica.mark()),
+            Output::LookUp { points } => self.storage.look_up(points),
+            Output::ReadEntries { after } => self.storage.read_entries(after),
+            Output::ReadChunk { checkpoint, offset } => {
+                self.storage.read_chunk(checkpoint, offset);
+            }
+            Output::BeginChunks(file) => self.begin_chunks(file),
+            Output::WriteChunk { checkpoint, offset, bytes } => {
+                self.storage.write_chunk(checkpoint, offset, bytes);
+            }
+            Output::Install { file, chain } => {
+                self.storage.install(file, chain, self.replica.mark());
+            }
+            Output::Retain { from } => self.storage.retain(from),
+            Output::WriteCheckpoint { history } => self.write_checkpoint(history),
             Output::Stop { cause } => self.stopped = Some(cause),
         }
     }

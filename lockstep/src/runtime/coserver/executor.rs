@@ -1,28 +1,72 @@
 //! Where the service is executed: in the loop, or on a thread of its own.
+//!
+//! A replay takes long, so it is never made in the loop: where the service is executed there, a
+//! thread borrows it for the replay and gives it back.
 
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
-use crossbeam::channel::{self, Receiver as Entries, Sender as ToThread};
+use crossbeam::channel::{self, Receiver as Jobs, Sender as ToThread};
 
 use super::settings::Execution;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
+use crate::ids::Index;
 use crate::machine::StateMachine;
 use crate::output::Executed;
-use crate::sync::{Capacity, PushError, Receiver, mailbox};
-use crate::unit::Unit;
+use crate::runtime::storage::{Outcome, Plan, recover};
+use crate::sync::{Capacity, PushError, Receiver, Sender, mailbox};
+use crate::unit::{FrozenUnit, Unit};
 
-/// Executes entries in order.
-pub(super) enum Executor<S: StateMachine> {
-    Inline(Box<Unit<S>>),
+/// Executes entries in order, freezes the state, and restores it.
+pub(super) struct Executor<S: StateMachine> {
+    seat: Seat<S>,
+    outbox: Sender<Done<S>>,
+    results: Receiver<Done<S>>,
+    /// The newest state frozen at a checkpoint's entry, until it is written.
+    frozen: Option<FrozenUnit<S::Frozen>>,
+}
+
+/// Where the service is.
+enum Seat<S: StateMachine> {
+    Inline(Box<Seated<S>>),
     Thread(ThreadExecutor),
+    /// With the thread that replays.
+    Away,
+}
+
+/// The service, and its state before the first entry, to which it can always be set back.
+struct Seated<S: StateMachine> {
+    unit: Unit<S>,
+    pristine: FrozenUnit<S::Frozen>,
 }
 
 /// The service on its own thread. The queues are as long as the window that the core keeps.
-pub(super) struct ThreadExecutor {
-    entries: ToThread<Entry>,
-    results: Receiver<Executed>,
+struct ThreadExecutor {
+    jobs: ToThread<Job>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the service's thread does.
+enum Job {
+    Execute(Entry),
+    Recover(Plan),
+}
+
+/// What comes back from a thread.
+enum Done<S: StateMachine> {
+    Executed(Executed),
+    Frozen(FrozenUnit<S::Frozen>),
+    Replayed(Index),
+    /// With the service, where it was borrowed.
+    Recovered(Outcome, Option<Box<Seated<S>>>),
+}
+
+/// What the loop is told.
+pub(super) enum Outgoing {
+    Executed(Executed),
+    /// A replay got to this entry.
+    Replayed(Index),
+    Recovered(Outcome),
 }
 
 /// The service's thread could not be started, or its queues would be too long.
@@ -43,84 +87,164 @@ impl<S: StateMachine> Executor<S> {
         window: usize,
     ) -> Result<Self, ExecutorError> {
         let unit = Unit::new(service);
-        match execution {
-            Execution::Inline => Ok(Self::Inline(Box::new(unit))),
-            Execution::Thread => ThreadExecutor::start(unit, window).map(Self::Thread),
-        }
+        let seated = Box::new(Seated { pristine: unit.freeze(), unit });
+        // Results are bounded by the entries under way; their bytes by the core's window.
+        let slots = if execution == Execution::Inline { SLOTS } else { window + SLOTS };
+        let (outbox, results) = mailbox(Capacity::new(slots, 1 << 39)?, |_: &Done<S>| 1);
+        let seat = match execution {
+            Execution::Inline => Seat::Inline(seated),
+            Execution::Thread => {
+                let (jobs, inbox) = channel::bounded(window);
+                let outbox = outbox.clone();
+                let thread = std::thread::Builder::new()
+                    .name("lockstep-service".into())
+                    .spawn(move || run(seated, &inbox, &outbox))?;
+                Seat::Thread(ThreadExecutor { jobs, thread: Some(thread) })
+            }
+        };
+        Ok(Self { seat, outbox, results, frozen: None })
     }
 
     /// Executes the entry, now or on the thread. `None` if the result comes later.
     pub(super) fn execute(&mut self, entry: Entry) -> Option<Executed> {
-        match self {
-            Self::Inline(unit) => Some(unit.execute(&entry)),
-            Self::Thread(thread) => {
+        match &mut self.seat {
+            Seat::Inline(seated) => {
+                let unit = &mut seated.unit;
+                let executed = unit.execute(&entry);
+                if let Some(view) = frozen_after(unit, &entry) {
+                    self.frozen = Some(view);
+                }
+                Some(executed)
+            }
+            Seat::Thread(thread) => {
                 // A thread that is gone panicked outside the service's steps; the results
                 // that no longer come make the peer find this replica too slow.
-                let _ = thread.entries.send(entry);
+                let _ = thread.jobs.send(Job::Execute(entry));
                 None
             }
+            Seat::Away => unreachable!("nothing is executed during a replay"),
         }
     }
 
-    /// The next result of the thread.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Executed> {
-        match self {
-            Self::Inline(_) => Poll::Pending,
-            Self::Thread(thread) => match thread.results.poll_pop(cx) {
-                Poll::Ready(Some(executed)) => Poll::Ready(executed),
-                _ => Poll::Pending,
-            },
+    /// Restores the state elsewhere. Answered by [`Outgoing::Recovered`].
+    ///
+    /// # Errors
+    /// If there is no thread to be had for it.
+    pub(super) fn recover(&mut self, plan: Plan) -> std::io::Result<()> {
+        self.frozen = None;
+        let mut seated = match core::mem::replace(&mut self.seat, Seat::Away) {
+            Seat::Inline(seated) => seated,
+            Seat::Thread(thread) => {
+                let _ = thread.jobs.send(Job::Recover(plan));
+                self.seat = Seat::Thread(thread);
+                return Ok(());
+            }
+            Seat::Away => unreachable!("one replay at a time"),
+        };
+        let outbox = self.outbox.clone();
+        let replay = move || {
+            let outcome = replay(&mut seated, plan, &outbox);
+            let _ = outbox.push_blocking(Done::Recovered(outcome, Some(seated)), None);
+        };
+        std::thread::Builder::new().name("lockstep-replay".into()).spawn(replay).map(drop)
+    }
+
+    /// The state as it was frozen at this entry.
+    pub(super) fn take_frozen(&mut self, index: Index) -> Option<FrozenUnit<S::Frozen>> {
+        self.frozen.take_if(|view| view.index() == index)
+    }
+
+    /// The next result of a thread.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outgoing> {
+        while let Poll::Ready(Some(done)) = self.results.poll_pop(cx) {
+            if let Some(result) = self.take(done) {
+                return Poll::Ready(result);
+            }
         }
+        Poll::Pending
     }
 
     /// A result that is there already.
-    pub(super) fn try_next(&mut self) -> Option<Executed> {
-        match self {
-            Self::Inline(_) => None,
-            Self::Thread(thread) => thread.results.pop().ok(),
+    pub(super) fn try_next(&mut self) -> Option<Outgoing> {
+        while let Ok(done) = self.results.pop() {
+            if let Some(result) = self.take(done) {
+                return Some(result);
+            }
+        }
+        None
+    }
+
+    fn take(&mut self, done: Done<S>) -> Option<Outgoing> {
+        match done {
+            Done::Executed(executed) => Some(Outgoing::Executed(executed)),
+            Done::Frozen(view) => {
+                self.frozen = Some(view);
+                None
+            }
+            Done::Replayed(index) => Some(Outgoing::Replayed(index)),
+            Done::Recovered(outcome, seated) => {
+                if let Some(seated) = seated {
+                    self.seat = Seat::Inline(seated);
+                }
+                Some(Outgoing::Recovered(outcome))
+            }
         }
     }
 }
 
-impl ThreadExecutor {
-    fn start<S: StateMachine>(unit: Unit<S>, window: usize) -> Result<Self, ExecutorError> {
-        let (entries, inbox) = channel::bounded(window);
-        // Results are bounded by the entries under way; their bytes by the core's window.
-        let capacity = Capacity::new(window, 1 << 39)?;
-        let (outbox, results) = mailbox(capacity, |_: &Executed| 1);
-        let thread = std::thread::Builder::new()
-            .name("lockstep-service".into())
-            .spawn(move || run(unit, &inbox, |executed| outbox.push_blocking(executed, None)))?;
-        Ok(Self { entries, results, thread: Some(thread) })
-    }
+/// Results of a replay under way to the loop. One report of progress more is dropped.
+const SLOTS: usize = 16;
+
+/// Right after a checkpoint's entry the state is frozen, on both CoServers alike (rule K1).
+fn frozen_after<S: StateMachine>(unit: &Unit<S>, entry: &Entry) -> Option<FrozenUnit<S::Frozen>> {
+    let wanted = matches!(entry.kind, EntryKind::Checkpoint) && !unit.has_panicked();
+    wanted.then(|| unit.freeze())
 }
 
-fn run<S: StateMachine>(
-    mut unit: Unit<S>,
-    entries: &Entries<Entry>,
-    give: impl Fn(Executed) -> Result<(), PushError<Executed>>,
-) {
-    while let Ok(entry) = entries.recv() {
-        if unit.has_panicked() {
+fn replay<S: StateMachine>(
+    seated: &mut Seated<S>,
+    plan: Plan,
+    outbox: &Sender<Done<S>>,
+) -> Outcome {
+    let Seated { unit, pristine } = seated;
+    recover(unit, pristine, plan, |index| drop(outbox.try_push(Done::Replayed(index))))
+}
+
+fn run<S: StateMachine>(mut seated: Box<Seated<S>>, jobs: &Jobs<Job>, outbox: &Sender<Done<S>>) {
+    let give = |done| -> Result<(), PushError<Done<S>>> { outbox.push_blocking(done, None) };
+    while let Ok(job) = jobs.recv() {
+        let given = match job {
             // Handed out before the panic was known; nothing after it is executed.
-            continue;
-        }
-        if give(unit.execute(&entry)).is_err() {
+            Job::Execute(_) if seated.unit.has_panicked() => Ok(()),
+            Job::Execute(entry) => {
+                let executed = seated.unit.execute(&entry);
+                let frozen = frozen_after(&seated.unit, &entry)
+                    .map_or(Ok(()), |view| give(Done::Frozen(view)));
+                frozen.and_then(|()| give(Done::Executed(executed)))
+            }
+            Job::Recover(plan) => {
+                let outcome = replay(&mut seated, plan, outbox);
+                give(Done::Recovered(outcome, None))
+            }
+        };
+        if given.is_err() {
             return;
         }
     }
 }
 
-impl Drop for ThreadExecutor {
+impl<S: StateMachine> Drop for Executor<S> {
     fn drop(&mut self) {
-        let (closed, _) = channel::bounded(0);
-        self.entries = closed;
         self.results.close();
-        if let Some(thread) = self.thread.take()
-            && thread.is_finished()
-        {
-            // One that is inside a step is left behind: the process is about to end.
-            let _ = thread.join();
+        if let Seat::Thread(thread) = &mut self.seat {
+            let (closed, _) = channel::bounded(0);
+            thread.jobs = closed;
+            if let Some(thread) = thread.thread.take()
+                && thread.is_finished()
+            {
+                // One that is inside a step is left behind: the process is about to end.
+                let _ = thread.join();
+            }
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::ids::{Index, Mono};
+use crate::proto::Input;
+use crate::runtime::storage::{Durability, Gauges};
 
 /// Longest latency that is told apart, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;
@@ -50,6 +52,40 @@ pub struct MetricsSnapshot {
     pub step: Histogram<u64>,
     /// Clients connected at present.
     pub clients: usize,
+    /// The disk.
+    pub storage: StorageMetrics,
+}
+
+/// What is on the disk, and what the disk costs.
+#[derive(Clone, Debug)]
+pub struct StorageMetrics {
+    /// When an entry counts as held.
+    pub durability: Durability,
+    /// How the disk stands.
+    pub gauges: Gauges,
+    /// Whether the disk has failed, so that nothing more is done on it.
+    pub failed: bool,
+    /// The last entry replayed, while the state is being restored.
+    pub replayed: Option<Index>,
+    /// The checkpoint that is being received.
+    pub joining: Option<Joining>,
+    /// Writing a batch of entries and syncing it, in nanoseconds.
+    pub commit: Histogram<u64>,
+    /// Executing a checkpoint's entry, that is freezing the state, inside the loop, in
+    /// nanoseconds: how long a checkpoint holds everything up. Empty where the service has its
+    /// own thread.
+    pub freeze: Histogram<u64>,
+}
+
+/// How much of a checkpoint has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joining {
+    /// The checkpoint's entry.
+    pub checkpoint: Index,
+    /// Bytes that are on the disk.
+    pub have: u64,
+    /// Of so many.
+    pub of: u64,
 }
 
 /// The loop's own book.
@@ -57,6 +93,7 @@ pub(super) struct Metrics {
     pub(super) counters: Counters,
     commit: Histogram<u64>,
     step: Histogram<u64>,
+    pub(super) storage: StorageMetrics,
     appended: VecDeque<(Index, Mono)>,
 }
 
@@ -66,6 +103,15 @@ impl Metrics {
             counters: Counters::default(),
             commit: histogram(),
             step: histogram(),
+            storage: StorageMetrics {
+                durability: Durability::default(),
+                gauges: Gauges::default(),
+                failed: false,
+                replayed: None,
+                joining: None,
+                commit: histogram(),
+                freeze: histogram(),
+            },
             appended: VecDeque::new(),
         }
     }
@@ -90,12 +136,35 @@ impl Metrics {
         self.step.saturating_record(nanos(took));
     }
 
-    pub(super) fn snapshot(&self, clients: usize) -> MetricsSnapshot {
+    pub(super) fn froze(&mut self, took: Duration) {
+        self.storage.freeze.saturating_record(nanos(took));
+    }
+
+    /// The journal wrote a batch.
+    pub(super) fn committed(&mut self, took: Duration) {
+        self.storage.commit.saturating_record(nanos(took));
+    }
+
+    /// Notes how far a checkpoint has come.
+    pub(super) fn on_transfer(&mut self, input: &Input) {
+        match input {
+            Input::ChunksWritten { have, .. } => {
+                if let Some(joining) = &mut self.storage.joining {
+                    joining.have = *have;
+                }
+            }
+            Input::Installed(_) => self.storage.joining = None,
+            _ => {}
+        }
+    }
+
+    pub(super) fn snapshot(&self, clients: usize, storage: StorageMetrics) -> MetricsSnapshot {
         MetricsSnapshot {
             counters: self.counters,
             commit: self.commit.clone(),
             step: self.step.clone(),
             clients,
+            storage,
         }
     }
 }

@@ -27,6 +27,7 @@ mod events;
 mod executor;
 mod handle;
 mod intake;
+mod keeping;
 mod metrics;
 mod settings;
 mod wires;
@@ -41,11 +42,13 @@ use crate::device::{Device, DeviceTable, Outside, Setup, StartError};
 use crate::digest::{Digest, Hasher};
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Incarnation};
+use crate::limits;
 use crate::machine::StateMachine;
 use crate::proto::{Config, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::entropy::{self, NoEntropy};
 use crate::runtime::quic::BindError;
+use crate::runtime::storage::{Durability, Locked, Opened, Storage, StorageError, Who};
 use crate::runtime::tls::Credentials;
 use crate::runtime::witness::ObjectStoreError;
 use crate::unit;
@@ -54,17 +57,21 @@ use crate::wire::header;
 
 pub use executor::ExecutorError;
 pub use handle::{Handle, Unanswered};
-pub use metrics::{Counters, MetricsSnapshot};
+pub use metrics::{Counters, Joining, MetricsSnapshot, StorageMetrics};
 pub use settings::{Execution, LinkAddresses, Settings, SettingsError, WitnessAddress};
 
 use engine::Engine;
 use executor::Executor;
+use keeping::Recovery;
 use metrics::Metrics;
 use wires::Wires;
 
 /// A CoServer told to stop waits this long for its farewell to reach the peer and its devices to
 /// say theirs.
 const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// A CoServer that ends waits this long for its disk; one that hangs must not hang the process.
+const DISK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a CoServer could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +91,9 @@ pub enum StartupError {
     /// The service's thread.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// The disk.
+    #[error("the disk cannot be used")]
+    Storage(#[from] StorageError),
     /// A queue.
     #[error("a queue cannot be made")]
     Queue(#[from] crate::sync::CapacityError),
@@ -113,8 +123,10 @@ pub struct CoServer<S: StateMachine> {
 }
 
 impl<S: StateMachine> CoServer<S> {
-    /// Opens the ports and starts the devices. To be called within a tokio runtime; a
-    /// current-thread one is fastest.
+    /// Opens the disk and the ports and starts the devices. To be called within a tokio runtime;
+    /// a current-thread one is fastest.
+    ///
+    /// It waits for the disk, and reads the journal once: before this the process serves nobody.
     ///
     /// # Errors
     /// What keeps it from starting. Nothing is left open.
@@ -126,22 +138,42 @@ impl<S: StateMachine> CoServer<S> {
     ) -> Result<Self, StartupError> {
         unit::check_unwinding()?;
         settings.check()?;
+        let locked = Locked::take(&settings.storage.directory)?;
+        Self::start_on(locked, settings, credentials, service, devices)
+    }
+
+    /// The same on a directory that is had already.
+    fn start_on(
+        locked: Locked,
+        settings: Settings,
+        credentials: Credentials,
+        service: S,
+        devices: Devices,
+    ) -> Result<Self, StartupError> {
         let clock = Clock::start();
-        let boot = entropy::boot()?;
+        let mut boot = entropy::boot()?;
         let incarnation = boot.incarnation;
         let config = core_config(&settings, &service, &devices.table);
+        // What a replica may hold and not have released; the core's own bound of its window.
+        let window = 2 * (settings.window_entries + limits::WINDOW_RESERVE);
+        let (pair, place) = (settings.pair, settings.place);
+        let who = Who { pair, place, service: service.identity() };
+        let salt = entropy::nonce()?.0;
+        let opened = Storage::open(locked, who, &settings.storage, salt, window, clock)?;
+        let Opened { storage, disk, damage } = opened;
+        (boot.disk, boot.adopt) = (disk, settings.adopt);
         let wires = Wires::open(&settings, credentials)?;
         let (intake, inputs) = intake::intake()?;
         let started = start_devices(&settings, incarnation, devices, |device| {
             crate::device::Inputs::new(device, intake.clone())
         })?;
         let (handle, requests) = handle::handle()?;
-        // The follower's window may be twice as long as the sequencer's.
-        let window = 2 * settings.window_entries + 1024;
         let mut engine = Engine {
             replica: Replica::new(config, boot, clock.now()),
             wires,
             executor: Executor::start(service, settings.execution, window)?,
+            storage,
+            recovery: damage.map_or(Recovery::None, |why| Recovery::Lost { why }),
             devices: started,
             inputs,
             requests,
@@ -169,6 +201,11 @@ impl<S: StateMachine> CoServer<S> {
 
     /// Runs until the CoServer is told to stop, or is out of the pair. A CoServer that is out
     /// first refuses its clients for the configured time.
+    ///
+    /// Where [`StopCause::comes_back`] is true a new process, or another [`start`](Self::start)
+    /// with a new service, comes back into the pair; the command line does so by itself
+    /// ([`cli`](crate::runtime::cli)). When this returns the ports and the directory are free,
+    /// unless the disk hangs.
     pub async fn run(mut self) -> StopCause {
         let cause = self.engine.run().await;
         let linger = match cause {
@@ -177,10 +214,11 @@ impl<S: StateMachine> CoServer<S> {
         };
         let until = self.engine.clock.mono().plus(linger);
         self.engine.linger(until).await;
-        let Engine { mut devices, mut inputs, wires, .. } = self.engine;
+        let Engine { mut devices, mut inputs, wires, storage, replica, .. } = self.engine;
         inputs.close();
         devices.iter_mut().for_each(|device| device.stop());
         wires.shutdown(&cause.to_string()).await;
+        storage.close(replica.mark(), DISK_WITHIN).await;
         cause
     }
 }
@@ -222,9 +260,9 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
         window_entries: settings.window_entries,
         window_bytes: settings.window_bytes,
         divergence: settings.divergence,
-        meeting: Duration::from_secs(1),
-        checkpoint_bytes: 64 << 20,
-        join_rate: 64 << 20,
+        meeting: settings.meeting,
+        checkpoint_bytes: settings.storage.checkpoint_bytes,
+        join_rate: settings.storage.join_rate,
     }
 }
 
@@ -239,6 +277,11 @@ fn shared_digest(settings: &Settings, service: Digest, table: &DeviceTable) -> D
         .number(settings.links.len() as u64)
         .number(settings.window_entries as u64)
         .number(settings.window_bytes as u64)
+        .number(settings.storage.checkpoint_bytes)
+        .byte(match settings.storage.durability {
+            Durability::Journal => 0,
+            Durability::Memory => 1,
+        })
         .byte(match settings.divergence {
             Sequencer => 0,
             Prefer(place) => 1 + place.slot() as u8,

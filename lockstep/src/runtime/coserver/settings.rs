@@ -1,11 +1,13 @@
 //! What a CoServer process needs to know, checked.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ids::{PairId, Place};
 use crate::limits;
 use crate::proto::DivergencePolicy;
+use crate::runtime::storage::StorageSettings;
 
 /// One link between the CoServers: the address on this side and on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,14 @@ pub struct Settings {
     pub divergence: DivergencePolicy,
     /// Where the service is executed.
     pub execution: Execution,
+    /// A process that finds state on its disk tries for this long to meet the other CoServer
+    /// before it claims its predecessor's place.
+    pub meeting: Duration,
+    /// The disk.
+    pub storage: StorageSettings,
+    /// An operator wants the state on the disk to begin the new lineage. For one start, after
+    /// `new-lineage`; without a new lineage it has no effect.
+    pub adopt: bool,
 }
 
 /// The settings cannot be used.
@@ -116,19 +126,36 @@ pub enum SettingsError {
         /// The most it may be.
         most: usize,
     },
+    /// A number about the disk is out of its bounds.
+    #[error("{name} is {value}: choose between {least} and {most}{}", whole(name))]
+    Storage {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// The least it may be.
+        least: u64,
+        /// The most it may be.
+        most: u64,
+    },
+}
+
+fn whole(name: &str) -> &'static str {
+    if name == "segment_bytes" { ", a multiple of 4096" } else { "" }
 }
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Settings {
-    /// Settings with every choice at its default.
+    /// Settings with every choice at its default, and files in this directory.
     pub fn new(
         pair: PairId,
         place: Place,
         links: Vec<LinkAddresses>,
         witness: impl Into<WitnessAddress>,
         clients: Option<SocketAddr>,
+        directory: impl Into<PathBuf>,
     ) -> Self {
         Self {
             pair,
@@ -147,6 +174,9 @@ impl Settings {
             window_bytes: limits::WINDOW_BYTES,
             divergence: DivergencePolicy::Sequencer,
             execution: Execution::Inline,
+            meeting: MS * 1000,
+            storage: StorageSettings::new(directory),
+            adopt: false,
         }
     }
 
@@ -167,6 +197,7 @@ impl Settings {
             ("forward_delay", self.forward_delay, MS, HOUR),
             ("hold_limit", self.hold_limit, self.silence, HOUR),
             ("linger", self.linger, Duration::ZERO, HOUR),
+            ("meeting", self.meeting, Duration::ZERO, HOUR),
         ] {
             if value < least || value > most {
                 return Err(SettingsError::Time { name, value, least, most });
@@ -179,6 +210,9 @@ impl Settings {
             if value < least || value > most {
                 return Err(SettingsError::Window { name, value, least, most });
             }
+        }
+        if let Some((name, value, least, most)) = self.storage.misfit() {
+            return Err(SettingsError::Storage { name, value, least, most });
         }
         Ok(())
     }

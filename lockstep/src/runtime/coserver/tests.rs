@@ -1,4 +1,6 @@
-//! A pair in one process, over real QUIC on loopback.
+//! A pair in one process, over real QUIC on loopback and real files.
+
+mod back;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -164,48 +166,95 @@ fn start_witness(cast: &Cast) -> SocketAddr {
     address
 }
 
-async fn start(execution: Execution) -> [Running; 2] {
-    let cast = Arc::new(Cast::new());
-    let witness = start_witness(&cast).into();
-    start_with(&cast, witness, execution).await
+/// A pair's addresses, keys, witness and directories, which outlive its processes.
+struct Stage {
+    cast: Arc<Cast>,
+    witness: WitnessAddress,
+    links: [(SocketAddr, SocketAddr); 2],
+    directories: [tempfile::TempDir; 2],
 }
 
-async fn start_with(cast: &Cast, witness: WitnessAddress, execution: Execution) -> [Running; 2] {
-    let links = ["127.0.0.1", "127.0.0.2"].map(|ip| (free_port(ip), free_port(ip)));
-    let mut running = Vec::new();
-    for place in Place::BOTH {
-        let links = links.map(|(a, b)| match place {
+impl Stage {
+    fn new() -> Self {
+        let cast = Arc::new(Cast::new());
+        Self {
+            witness: start_witness(&cast).into(),
+            cast,
+            links: ["127.0.0.1", "127.0.0.2"].map(|ip| (free_port(ip), free_port(ip))),
+            directories: [(); 2].map(|()| tempfile::tempdir().unwrap()),
+        }
+    }
+
+    fn directory(&self, place: Place) -> std::path::PathBuf {
+        self.directories[place.slot()].path().join("store")
+    }
+
+    fn settings(&self, place: Place) -> Settings {
+        let links = self.links.map(|(a, b)| match place {
             Place::A => LinkAddresses { local: a, remote: b },
             Place::B => LinkAddresses { local: b, remote: a },
         });
-        let mut settings = Settings::new(PAIR, place, links.to_vec(), witness.clone(), None);
+        let directory = self.directory(place);
+        let mut settings =
+            Settings::new(PAIR, place, links.to_vec(), self.witness.clone(), None, directory);
         settings.silence = Duration::from_secs(2);
         settings.silence_floor = Duration::from_secs(2);
         settings.linger = Duration::ZERO;
-        settings.execution = execution;
+        settings.storage.segment_bytes = 4 << 20;
+        settings
+    }
+
+    /// Waits until a process that was killed has let go of its ports.
+    async fn ports(&self, settings: &Settings) {
+        let bound = |link: &LinkAddresses| UdpSocket::bind(link.local).is_ok();
+        soon(async {
+            while !settings.links.iter().all(bound) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+
+    fn start<S: StateMachine>(&self, settings: Settings, service: S) -> Running {
+        let locked = Locked::take(&settings.storage.directory).unwrap();
+        self.start_on(locked, settings, service)
+    }
+
+    fn start_on<S: StateMachine>(&self, locked: Locked, settings: Settings, service: S) -> Running {
         let (setup, mut started) = mpsc::unbounded_channel();
         let (outputs, released) = mpsc::unbounded_channel();
         let mut devices = Devices::default();
         assert_eq!(devices.table.add("line", OutputClass::Repeatable), Ok(DEVICE));
         devices.outsides.push(Box::new(Line { setup, released: outputs }));
-        let credentials = cast.of(Role::CoServer(place));
-        let coserver = CoServer::start(settings, credentials, Echo, devices).unwrap();
+        let credentials = self.cast.of(Role::CoServer(settings.place));
+        let coserver = CoServer::start_on(locked, settings, credentials, service, devices).unwrap();
         let handle = coserver.handle();
         let inputs = started.try_recv().unwrap();
         let ended = tokio::spawn(coserver.run());
-        running.push(Running { handle, inputs, released, ended });
+        Running { handle, inputs, released, ended }
     }
-    let pair: [Running; 2] = running.try_into().ok().unwrap();
+}
+
+async fn start(execution: Execution) -> ([Running; 2], Stage) {
+    start_on(Stage::new(), execution).await
+}
+
+async fn start_on(stage: Stage, execution: Execution) -> ([Running; 2], Stage) {
+    let pair = Place::BOTH.map(|place| {
+        let mut settings = stage.settings(place);
+        settings.execution = execution;
+        stage.start(settings, Echo)
+    });
     for side in &pair {
         side.until(is_duplex).await;
     }
-    pair
+    (pair, stage)
 }
 
 #[tokio::test]
 async fn inputs_of_both_sides_come_out_where_they_came_in() {
     for execution in [Execution::Inline, Execution::Thread] {
-        let [mut a, mut b] = start(execution).await;
+        let ([mut a, mut b], _stage) = start(execution).await;
         for _ in 0..20 {
             a.echo("from a").await;
             b.echo("from b").await;
@@ -218,7 +267,7 @@ async fn inputs_of_both_sides_come_out_where_they_came_in() {
 
 #[tokio::test]
 async fn many_inputs_at_once_all_come_out_in_order() {
-    let [a, mut b] = start(Execution::Inline).await;
+    let ([a, mut b], _stage) = start(Execution::Inline).await;
     let inputs = b.inputs.clone();
     let count = 20_000u32;
     tokio::spawn(async move {
@@ -235,16 +284,16 @@ async fn many_inputs_at_once_all_come_out_in_order() {
 
 #[tokio::test]
 async fn a_member_that_is_told_to_stop_leaves_the_other_alone() {
-    let [a, mut b] = start(Execution::Inline).await;
+    let ([a, mut b], _stage) = start(Execution::Inline).await;
     a.handle.command(Command::Stop).unwrap();
     b.until(is_alone).await;
     b.echo("alone").await;
-    assert_eq!(soon(a.ended).await.unwrap(), StopCause::Asked);
+    assert!(matches!(soon(a.ended).await.unwrap(), StopCause::Left { .. }));
 }
 
 #[tokio::test]
 async fn the_sequencer_role_is_handed_over_on_command() {
-    let [mut a, mut b] = start(Execution::Inline).await;
+    let ([mut a, mut b], _stage) = start(Execution::Inline).await;
     a.handle.command(Command::HandOver).unwrap();
     b.until(|status| status.is_sequencer).await;
     a.echo("from a").await;
@@ -257,9 +306,9 @@ async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
     use crate::runtime::control::{Answer, CoServerControl, PeerKeys};
     use crate::runtime::keys::SecretKey;
 
-    let cast = Cast::new();
-    let witness = start_witness(&cast).into();
-    let [mut a, _b] = start_with(&cast, witness, Execution::Inline).await;
+    let stage = Stage::new();
+    let cast = Arc::clone(&stage.cast);
+    let ([mut a, _b], _stage) = start_on(stage, Execution::Inline).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.toml");
     let (old, of_witness) = (cast.key_of(Role::CoServer(Place::B)), cast.key_of(Role::Witness));
@@ -295,8 +344,8 @@ async fn a_pair_whose_witness_is_a_folder_forms_and_goes_on_alone() {
     let url = format!("file://{}", folder.path().display());
     let mut operator = crate::runtime::witness::ObjectClient::open(&url, PAIR).unwrap();
     operator.enrol().await.unwrap();
-    let witness = WitnessAddress::Objects(url);
-    let [a, mut b] = start_with(&Cast::new(), witness, Execution::Inline).await;
+    let stage = Stage { witness: WitnessAddress::Objects(url), ..Stage::new() };
+    let ([a, mut b], _stage) = start_on(stage, Execution::Inline).await;
     assert_eq!(operator.look().await.unwrap().origin, crate::record::Origin::Formed);
     a.handle.command(Command::Stop).unwrap();
     b.until(is_alone).await;

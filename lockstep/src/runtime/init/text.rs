@@ -24,7 +24,7 @@ pub(super) fn coserver(
          place = \"{place}\"\n\
          # The same in all files of the pair.\n\
          pair = \"{pair}\"\n\
-         # For its lock and its control socket.\n\
+         # For its lock, its control socket and, in `store`, its journal.\n\
          directory = \"{place}\"\n\
          key = \"keys/{place}.key\"\n\
          witness = \"{witness}\"\n\
@@ -46,6 +46,23 @@ pub(super) fn coserver(
          [timing]\n\
          # The other's silence on every link that is taken for its death.\n\
          {silence}\n\
+         \n\
+         # The disk. What is said as a comment is the default.\n\
+         [storage]\n\
+         # \"journal\": nothing is released before both have it on disk. \"memory\": before both\n\
+         # have it in memory; a loss of both is a loss. The same on both.\n\
+         # durability = \"journal\"\n\
+         # directory = \"{place}/store\"\n\
+         # segment_bytes = 67108864\n\
+         # Bytes of entries between two checkpoints. The same on both.\n\
+         # checkpoint_bytes = 67108864\n\
+         # checkpoints_kept = 2\n\
+         # journal_keep_bytes = 268435456\n\
+         # retain_limit_bytes = 4294967296\n\
+         # Bytes a second that a joiner is sent of what it lacks.\n\
+         # join_rate = 67108864\n\
+         # How long to look for the other before going on alone with what is on the disk.\n\
+         # meeting = \"1s\"\n\
          \n\
          # The service's own settings.\n\
          [service]\n\

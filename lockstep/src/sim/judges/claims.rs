@@ -34,7 +34,8 @@ impl Claims {
         let remembered = ground.remembered(place);
         let Some(before) = ground.before(record) else { return Ok(()) };
         let known = remembered.record.iter().chain(&remembered.asked);
-        let is_ours = |known: &Record| before == known || before.renews(known) || before.leaves(known);
+        let is_ours =
+            |known: &Record| before == known || before.renews(known) || before.leaves(known);
         if remembered.record.is_none() || !known.into_iter().any(is_ours) {
             return Err(format!(
                 "{who} takes a place in epoch {}, of which its disk does not say that it had it",

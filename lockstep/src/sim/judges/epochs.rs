@@ -68,7 +68,6 @@ fn goes_on(before: &Record, next: &Record) -> bool {
     let stays = |place: Place| {
         before.members.at(place).is_some() && before.members.at(place) == next.members.at(place)
     };
-    let restarted =
-        next.origin == Origin::Restarted && before.members.at(next.asker).is_some();
+    let restarted = next.origin == Origin::Restarted && before.members.at(next.asker).is_some();
     restarted || Place::BOTH.into_iter().any(stays)
 }

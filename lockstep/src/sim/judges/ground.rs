@@ -192,9 +192,7 @@ impl View {
 
     /// The entry with which this record begins in its log.
     fn began(&self, record: &Record) -> Option<Index> {
-        let begins = |held: &&Held| {
-            matches!(&held.entry.kind, EntryKind::Membership { record: own } if own == record)
-        };
+        let begins = |held: &&Held| matches!(&held.entry.kind, EntryKind::Membership { record: own } if own == record);
         self.log.iter().rev().find(begins).map(|held| held.entry.index)
     }
 

@@ -17,9 +17,7 @@ impl Restored {
         let Seen::Restored { who, recovered } = *seen else { return Ok(()) };
         let index = recovered.history.index;
         if !ground.is_known(index, recovered.history.chain, recovered.outputs) {
-            return Err(format!(
-                "{who} restores a state at entry {index} that nobody ever had"
-            ));
+            return Err(format!("{who} restores a state at entry {index} that nobody ever had"));
         }
         Ok(())
     }

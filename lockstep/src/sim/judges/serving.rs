@@ -34,7 +34,9 @@ impl Serving {
             return Ok(());
         }
         match self.ids.iter().find(|id| view.effect(**id).is_none()) {
-            Some(id) => Err(format!("{who} serves without request {id:#x}, which was acknowledged")),
+            Some(id) => {
+                Err(format!("{who} serves without request {id:#x}, which was acknowledged"))
+            }
             None => Ok(()),
         }
     }

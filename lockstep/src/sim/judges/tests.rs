@@ -313,11 +313,6 @@ fn a_service_that_does_not_resume_is_objected_to_where_it_could() {
     let mut story = Story::new(JudgeName::Liveness).duplex();
     let end = End { answered: 0, waiting: 3, devices_lost: 0 };
     assert!(story.see(Seen::Over { end: &end }).is_err());
-    for who in [A, B] {
-        story.ok(Seen::Ended { who });
-    }
-    assert_eq!(impossible(story.judges.ground()), Some(Impossible::MembersGone));
-    story.ok(Seen::Over { end: &end });
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! What the loop does with its disk.
+
+use super::engine::Engine;
+use super::executor::Outgoing;
+use super::metrics::{Joining, MetricsSnapshot, StorageMetrics};
+use crate::entry::Entry;
+use crate::history::History;
+use crate::ids::Index;
+use crate::machine::StateMachine;
+use crate::proto::Input;
+use crate::proto::io::Membership;
+use crate::runtime::storage::{Answer, Durability, Noted, Outcome, Unrecovered};
+use crate::wire::frames::CheckpointFile;
+
+/// How the state is being restored.
+#[derive(Debug, Default)]
+pub(super) enum Recovery {
+    /// It is not.
+    #[default]
+    None,
+    /// Since then results of the service are of a state that is given up.
+    UnderWay {
+        /// The last entry replayed.
+        at: Index,
+    },
+    /// The log could not be used; it is being set aside.
+    SettingAside {
+        /// Why.
+        why: String,
+    },
+    /// What was found at the start could not be used, and is set aside already.
+    Lost {
+        /// Why.
+        why: String,
+    },
+}
+
+impl<S: StateMachine> Engine<S> {
+    pub(super) fn append(&mut self, entry: Entry) {
+        let index = entry.index;
+        self.metrics.appended(index, self.clock.mono());
+        if !self.storage.has_failed() {
+            self.storage.append(entry);
+        }
+        if self.storage.persists_at_once() {
+            self.handle(Input::Persisted(index));
+        }
+    }
+
+    pub(super) fn persist_membership(&mut self, number: u64, membership: Membership) {
+        self.storage.persist(number, membership, self.replica.mark());
+        if self.storage.durability() == Durability::Memory {
+            self.handle(Input::MembershipPersisted(number));
+        }
+    }
+
+    pub(super) fn recover(&mut self, to: Option<Index>) {
+        // What was handed out is of the state that is given up.
+        self.to_execute.clear();
+        if let Recovery::Lost { why } = core::mem::take(&mut self.recovery) {
+            return self.handle(Input::Recovered(Err(why)));
+        }
+        self.recovery = Recovery::UnderWay { at: Index(0) };
+        self.storage.recover(to, self.replica.mark());
+    }
+
+    pub(super) fn begin_chunks(&mut self, file: CheckpointFile) {
+        self.metrics.storage.joining =
+            Some(Joining { checkpoint: file.index, have: 0, of: file.len });
+        self.storage.begin_chunks(file);
+    }
+
+    pub(super) fn write_checkpoint(&mut self, history: History) {
+        let index = history.index;
+        let view = self.executor.take_frozen(index).ok_or("the state at it is not kept".into());
+        let sent = view.and_then(|view| self.storage.write_checkpoint(history, view));
+        if let Err(why) = sent {
+            self.handle(Input::CheckpointWritten { index, result: Err(why) });
+        }
+    }
+
+    pub(super) fn on_service(&mut self, done: Outgoing) {
+        match (done, &mut self.recovery) {
+            (Outgoing::Executed(_), Recovery::UnderWay { .. }) => {}
+            (Outgoing::Executed(executed), _) => self.handle(Input::Executed(executed)),
+            (Outgoing::Replayed(index), Recovery::UnderWay { at }) => *at = index,
+            (Outgoing::Replayed(_), _) => {}
+            (Outgoing::Recovered(outcome), _) => self.on_recovered(outcome),
+        }
+    }
+
+    fn on_recovered(&mut self, outcome: Outcome) {
+        for (index, why) in outcome.damaged {
+            tracing::error!(event = "checkpoint_damaged", index = index.0, why);
+            self.storage.set_checkpoint_aside(index);
+        }
+        self.recovery = Recovery::None;
+        match outcome.result {
+            Ok(recovered) => self.handle(Input::Recovered(Ok(recovered))),
+            Err(Unrecovered::Failed(why)) => self.handle(Input::StorageFailed { why }),
+            Err(Unrecovered::Unusable(why)) => {
+                tracing::error!(event = "log_set_aside", why);
+                self.recovery = Recovery::SettingAside { why };
+                self.storage.set_aside();
+            }
+        }
+    }
+
+    pub(super) fn on_storage(&mut self, answer: Answer) {
+        if let Answer::Persisted { took, .. } = &answer {
+            self.metrics.committed(*took);
+        }
+        if let Answer::Input(input) = &answer {
+            self.metrics.on_transfer(input);
+        }
+        match self.storage.note(&answer) {
+            Noted::Tell(input) => self.handle(input),
+            Noted::Failed(why) => self.on_storage_failed(why),
+            Noted::Nothing => {}
+        }
+        match answer {
+            Answer::Plan(plan) => {
+                if let Err(error) = self.executor.recover(plan) {
+                    let why = format!("no thread for the replay can be started: {error}");
+                    self.handle(Input::StorageFailed { why });
+                }
+            }
+            Answer::SetAside => {
+                if let Recovery::SettingAside { why } = core::mem::take(&mut self.recovery) {
+                    self.handle(Input::Recovered(Err(why)));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Under `journal` nothing can be acknowledged any more. Under `memory` the disk is only
+    /// there for joiners; a member does without, but one that has no state yet cannot.
+    fn on_storage_failed(&mut self, why: String) {
+        let restoring = !matches!(self.recovery, Recovery::None);
+        let member = self.replica.status().record.is_some();
+        if self.storage.durability() == Durability::Journal || restoring || !member {
+            return self.handle(Input::StorageFailed { why });
+        }
+        tracing::error!(
+            event = "storage_lost",
+            why,
+            "nobody can join this CoServer any more; the pair goes on"
+        );
+        let held = self.replica.status().held;
+        self.handle(Input::Persisted(held));
+    }
+
+    pub(super) fn snapshot(&self) -> MetricsSnapshot {
+        let replayed = match self.recovery {
+            Recovery::UnderWay { at } => Some(at),
+            _ => None,
+        };
+        let storage = StorageMetrics {
+            durability: self.storage.durability(),
+            gauges: self.storage.gauges,
+            failed: self.storage.has_failed(),
+            replayed,
+            ..self.metrics.storage.clone()
+        };
+        self.metrics.snapshot(self.wires.clients(), storage)
+    }
+}

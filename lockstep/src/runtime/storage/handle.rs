@@ -1,0 +1,426 @@
+//! The loop's end of the disk.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{self, TrySendError};
+
+use super::checkpoints::{self, Job};
+use super::journal::{Command, JournalThread, Spares};
+use super::keeper::file;
+use super::opening::{self, StorageError};
+use super::recovery::Plan;
+use super::settings::{Durability, StorageSettings};
+use super::{Locked, Who};
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::history::History;
+use crate::ids::Index;
+use crate::limits;
+use crate::machine::StateMachine;
+use crate::proto::io::Membership;
+use crate::proto::{Disk, Input};
+use crate::runtime::clock::Clock;
+use crate::store::checkpoint::{Header, Stamp};
+use crate::store::journal::Mark;
+use crate::sync::{Capacity, PopError, Receiver, Sender, mailbox};
+use crate::unit::FrozenUnit;
+use crate::wire::frames::{CheckpointFile, Point};
+
+/// Commands under way to the journal's thread; more wait in the loop. Each takes at least one
+/// operation on the disk, except that appends share one.
+const COMMANDS: usize = 1024;
+
+/// Answers under way to the loop. At one more the thread waits.
+const ANSWERS: usize = 1024;
+
+/// What a joiner may have under way on the disk here; what it asks for beyond it asks for again.
+const READS: usize = 4 * limits::CHUNKS_AHEAD;
+
+/// What the threads say.
+pub(crate) enum Answer {
+    /// For the core as it is.
+    Input(Input),
+    /// Everything up to here is on the disk.
+    Persisted {
+        /// The last entry.
+        index: Index,
+        /// As of which cut of the log.
+        generation: u64,
+        /// How long write and sync took.
+        took: Duration,
+        /// How it stands.
+        gauges: Gauges,
+    },
+    /// How to restore the state.
+    Plan(Plan),
+    /// The log was set aside.
+    SetAside,
+    /// A checkpoint was written, or not.
+    Checkpoint {
+        /// Of which entry.
+        index: Index,
+        /// Its name, or why there is none.
+        result: Result<Stamp, String>,
+    },
+    /// How it stands.
+    Gauges(Gauges),
+    /// The disk failed. The last answer of the journal's thread.
+    Failed {
+        /// For the operator.
+        why: String,
+    },
+}
+
+/// How the disk stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// The newest checkpoint.
+    pub checkpoint: Option<Stamp>,
+    /// Bytes of the journal's files, spare ones aside.
+    pub journal_bytes: u64,
+    /// Everything after this entry is in the journal.
+    pub journal_base: Index,
+    /// The last entry that was written, and synced unless durability is `memory`.
+    pub persisted: Index,
+}
+
+/// The disk.
+pub(crate) struct Storage<S: StateMachine> {
+    who: Who,
+    durability: Durability,
+    commands: channel::Sender<Command>,
+    /// What the queue had no room for, in order.
+    backlog: VecDeque<Command>,
+    jobs: channel::Sender<Job<S::Frozen>>,
+    /// Dropped to break off a checkpoint.
+    stop: Option<channel::Sender<()>>,
+    answers: Receiver<Answer>,
+    /// Entries of this round, which are sent together.
+    gathered: Vec<Entry>,
+    /// Cuts of the log: what was said of an entry before one does not count after it.
+    generation: u64,
+    /// The last entry handed to the thread; and the last that it wrote.
+    sent: Index,
+    written: Index,
+    reads: usize,
+    failed: bool,
+    journal_thread: Option<JoinHandle<()>>,
+    tail: usize,
+    /// How it stood last.
+    pub(crate) gauges: Gauges,
+}
+
+/// A disk, and what was found on it.
+pub(crate) struct Opened<S: StateMachine> {
+    pub(crate) storage: Storage<S>,
+    pub(crate) disk: Option<Disk>,
+    /// Why the log that was there cannot be used.
+    pub(crate) damage: Option<String>,
+}
+
+impl<S: StateMachine> Storage<S> {
+    /// Opens the directory and starts the threads.
+    pub(crate) fn open(
+        locked: Locked,
+        who: Who,
+        settings: &StorageSettings,
+        seed: u64,
+        window: usize,
+        clock: Clock,
+    ) -> Result<Opened<S>, StorageError> {
+        let Locked { directory, lock } = locked;
+        let for_checkpoints = directory.share();
+        let (keeper, found) = opening::open(directory, who.clone(), settings, seed)?;
+        let (commands, inbox) = channel::bounded(COMMANDS);
+        let (jobs, queue) = channel::bounded(1);
+        let (stop, stopped) = channel::bounded(0);
+        let (outbox, answers) = answers()?;
+        let held = keeper.journal.held().0;
+        let thread = JournalThread {
+            keeper,
+            commands: inbox,
+            answers: outbox.clone(),
+            clock,
+            _lock: lock,
+            reads: VecDeque::new(),
+            newest: None,
+            spares: Spares::Wanting,
+        };
+        let last_words = outbox.clone();
+        let journal_thread = spawn("lockstep-journal", move || {
+            if catch_unwind(AssertUnwindSafe(|| thread.run())).is_err() {
+                let _ = last_words.push_blocking(gone(), None);
+            }
+        })?;
+        spawn("lockstep-checkpoint", move || {
+            checkpoints::run(&*for_checkpoints, &queue, &stopped, &outbox);
+        })?;
+        let storage = Self {
+            who,
+            durability: settings.durability,
+            commands,
+            backlog: VecDeque::new(),
+            jobs,
+            stop: Some(stop),
+            answers,
+            gathered: Vec::new(),
+            generation: 0,
+            sent: held,
+            written: held,
+            reads: 0,
+            failed: false,
+            journal_thread: Some(journal_thread),
+            tail: window,
+            gauges: Gauges::default(),
+        };
+        Ok(Opened { storage, disk: found.disk, damage: found.damage })
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    /// Whether what is held counts as persisted without the disk. Under `memory`, unless the
+    /// disk is behind by as much as the window: then the pair waits for it, since what waits
+    /// here must be bounded.
+    pub(crate) fn persists_at_once(&self) -> bool {
+        let behind = self.sent.0.saturating_sub(self.written.0);
+        self.durability == Durability::Memory && (self.failed || behind < self.tail as u64 / 4)
+    }
+
+    /// Whether the disk has failed: nothing more is done on it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    pub(crate) fn append(&mut self, entry: Entry) {
+        self.sent = entry.index;
+        self.gathered.push(entry);
+    }
+
+    /// Sends the entries of this round, with what is agreed by now.
+    pub(crate) fn flush(&mut self, mark: (Index, Digest)) {
+        if !self.gathered.is_empty() {
+            let entries = core::mem::take(&mut self.gathered);
+            let (index, outputs) = mark;
+            let generation = self.generation;
+            let mark = Mark { index, outputs };
+            self.push(Command::Append { entries, mark, generation });
+        }
+        self.send_backlog();
+    }
+
+    fn push(&mut self, command: Command) {
+        if !self.failed {
+            self.backlog.push_back(command);
+            self.send_backlog();
+        }
+    }
+
+    fn send_backlog(&mut self) {
+        while let Some(command) = self.backlog.pop_front() {
+            match self.commands.try_send(command) {
+                Ok(()) => {}
+                Err(TrySendError::Full(command)) => return self.backlog.push_front(command),
+                // It has ended; its last answer says why.
+                Err(TrySendError::Disconnected(_)) => self.backlog.clear(),
+            }
+        }
+    }
+
+    pub(crate) fn persist(&mut self, number: u64, membership: Membership, mark: (Index, Digest)) {
+        self.flush(mark);
+        self.push(Command::Persist { number, membership });
+    }
+
+    /// The log is cut: what is said of later entries from here on is of new ones.
+    fn cut(&mut self, mark: (Index, Digest), command: Command) {
+        self.flush(mark);
+        self.generation += 1;
+        (self.sent, self.written) = (Index(0), Index(0));
+        self.push(command);
+    }
+
+    pub(crate) fn truncate(&mut self, after: Index, mark: (Index, Digest)) {
+        self.cut(mark, Command::Truncate { after });
+    }
+
+    pub(crate) fn recover(&mut self, to: Option<Index>, mark: (Index, Digest)) {
+        let tail = self.tail;
+        self.cut(mark, Command::Recover { to, tail });
+    }
+
+    pub(crate) fn install(&mut self, file: CheckpointFile, chain: Digest, mark: (Index, Digest)) {
+        self.cut(mark, Command::Install { file, chain });
+    }
+
+    /// The log cannot be used; answered by [`Answer::SetAside`].
+    pub(crate) fn set_aside(&mut self) {
+        self.push(Command::SetAside);
+    }
+
+    pub(crate) fn set_checkpoint_aside(&mut self, index: Index) {
+        self.push(Command::SetCheckpointAside(index));
+    }
+
+    pub(crate) fn look_up(&mut self, points: Vec<Point>) {
+        self.read(Command::LookUp { points });
+    }
+
+    pub(crate) fn read_entries(&mut self, after: Index) {
+        self.read(Command::ReadEntries { after });
+    }
+
+    pub(crate) fn read_chunk(&mut self, checkpoint: Index, offset: u64) {
+        self.read(Command::ReadChunk { checkpoint, offset });
+    }
+
+    fn read(&mut self, command: Command) {
+        if self.reads < READS && !self.failed {
+            self.reads += 1;
+            self.push(command);
+        }
+    }
+
+    pub(crate) fn begin_chunks(&mut self, file: CheckpointFile) {
+        self.push(Command::BeginChunks(file));
+    }
+
+    pub(crate) fn write_chunk(&mut self, checkpoint: Index, offset: u64, bytes: bytes::Bytes) {
+        self.push(Command::WriteChunk { checkpoint, offset, bytes });
+    }
+
+    pub(crate) fn retain(&mut self, from: Option<Index>) {
+        self.push(Command::Retain { from });
+    }
+
+    /// Has a frozen view written. Answered by [`Answer::Checkpoint`].
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub(crate) fn write_checkpoint(
+        &mut self,
+        history: History,
+        view: FrozenUnit<S::Frozen>,
+    ) -> Result<(), String> {
+        if self.failed {
+            return Err("the disk has failed".into());
+        }
+        let outputs = view.outputs();
+        let Who { pair, service, .. } = self.who.clone();
+        let header = Header { pair, service, history, outputs };
+        let sent = self.jobs.try_send(Job { header, view });
+        sent.map_err(|_| "the thread that writes checkpoints has ended, or is busy".into())
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        if self.failed {
+            return Poll::Pending;
+        }
+        match self.answers.poll_pop(cx) {
+            Poll::Ready(Some(answer)) => Poll::Ready(answer),
+            Poll::Ready(None) => Poll::Ready(gone()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    pub(crate) fn try_next(&mut self) -> Option<Answer> {
+        if self.failed {
+            return None;
+        }
+        match self.answers.pop() {
+            Ok(answer) => Some(answer),
+            Err(PopError::Closed) => Some(gone()),
+            Err(_) => None,
+        }
+    }
+
+    /// Takes note of an answer; what of it the core is to be told.
+    pub(crate) fn note(&mut self, answer: &Answer) -> Noted {
+        self.send_backlog();
+        match answer {
+            Answer::Persisted { index, generation, gauges, .. } => {
+                self.gauges = *gauges;
+                if *generation != self.generation {
+                    return Noted::Nothing;
+                }
+                self.written = *index;
+                Noted::Tell(Input::Persisted(*index))
+            }
+            Answer::Gauges(gauges) => {
+                self.gauges = *gauges;
+                Noted::Nothing
+            }
+            Answer::Input(input) => {
+                let read = matches!(
+                    input,
+                    Input::LookedUp(_) | Input::EntriesRead { .. } | Input::ChunkRead { .. }
+                );
+                self.reads -= usize::from(read && self.reads > 0);
+                Noted::Tell(input.clone())
+            }
+            Answer::Checkpoint { index, result } => {
+                if result.is_ok() {
+                    self.push(Command::CheckpointWritten);
+                }
+                let result = result.as_ref().map(file).map_err(Clone::clone);
+                Noted::Tell(Input::CheckpointWritten { index: *index, result })
+            }
+            Answer::Failed { why } => {
+                self.failed = true;
+                self.backlog.clear();
+                self.gathered.clear();
+                Noted::Failed(why.clone())
+            }
+            Answer::Plan(_) | Answer::SetAside => Noted::Nothing,
+        }
+    }
+
+    /// Commits what is left and lets go of the directory, or gives up waiting for it.
+    pub(crate) async fn close(mut self, mark: (Index, Digest), within: Duration) {
+        self.flush(mark);
+        self.stop = None;
+        self.push(Command::Close);
+        // The mailbox closes when both threads have ended.
+        let (dead, _) = channel::bounded(0);
+        drop(core::mem::replace(&mut self.jobs, dead));
+        let ended = async {
+            while self.answers.recv().await.is_some() {
+                self.send_backlog();
+            }
+        };
+        if tokio::time::timeout(within, ended).await.is_ok()
+            && let Some(thread) = self.journal_thread.take()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What an answer means for the core.
+pub(crate) enum Noted {
+    /// Nothing.
+    Nothing,
+    /// This.
+    Tell(Input),
+    /// The disk has failed.
+    Failed(String),
+}
+
+fn answers() -> Result<(Sender<Answer>, Receiver<Answer>), crate::sync::CapacityError> {
+    Ok(mailbox(Capacity::new(ANSWERS, ANSWERS as u64)?, |_: &Answer| 1))
+}
+
+/// A thread that panicked.
+fn gone() -> Answer {
+    let why = "the thread that writes the journal has ended: report this, with the log".into();
+    Answer::Failed { why }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {
+    std::thread::Builder::new().name(name.into()).spawn(run).map_err(StorageError::Thread)
+}

@@ -1,0 +1,330 @@
+//! The journal's thread.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use super::handle::{Answer, Gauges};
+use super::keeper::{Failure, Keeper, unread};
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::ids::Index;
+use crate::proto::io::Membership;
+use crate::proto::{Input, LookedUp};
+use crate::runtime::clock::Clock;
+use crate::runtime::control::DataDirectory;
+use crate::store::journal::Mark;
+use crate::sync::Sender;
+use crate::wire::frames::{CheckpointFile, Point};
+
+/// With nothing to do for so long, the next step towards a spare segment is made: long enough
+/// that it does not come between two commits of a busy journal.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// After a spare could not be made: a full disk may have room again.
+const PREPARE_AGAIN: Duration = Duration::from_secs(10);
+
+/// What the loop asks for.
+pub(super) enum Command {
+    /// `generation` counts the times that the log was cut; the answer carries it.
+    Append {
+        entries: Vec<Entry>,
+        mark: Mark,
+        generation: u64,
+    },
+    Persist {
+        number: u64,
+        membership: Membership,
+    },
+    Truncate {
+        after: Index,
+    },
+    LookUp {
+        points: Vec<Point>,
+    },
+    ReadEntries {
+        after: Index,
+    },
+    ReadChunk {
+        checkpoint: Index,
+        offset: u64,
+    },
+    BeginChunks(CheckpointFile),
+    WriteChunk {
+        checkpoint: Index,
+        offset: u64,
+        bytes: Bytes,
+    },
+    Install {
+        file: CheckpointFile,
+        chain: Digest,
+    },
+    Retain {
+        from: Option<Index>,
+    },
+    Recover {
+        to: Option<Index>,
+        tail: usize,
+    },
+    SetAside,
+    SetCheckpointAside(Index),
+    CheckpointWritten,
+    /// Commits what is left, and ends.
+    Close,
+}
+
+/// The thread's own state.
+pub(super) struct JournalThread {
+    pub(super) keeper: Keeper,
+    pub(super) commands: Receiver<Command>,
+    pub(super) answers: Sender<Answer>,
+    pub(super) clock: Clock,
+    /// Let go of when the thread ends, not before: nobody else may write until then.
+    pub(super) _lock: Option<DataDirectory>,
+    /// What a joiner reads; one piece between two commits.
+    pub(super) reads: VecDeque<Command>,
+    /// The newest append that is not committed.
+    pub(super) newest: Option<(Mark, u64)>,
+    pub(super) spares: Spares,
+}
+
+/// Whether spare segments are still to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spares {
+    Wanting,
+    Ready,
+    /// It failed; not before this span is over.
+    Failed,
+}
+
+/// The loop is gone, or told the thread to end.
+struct Ended;
+
+/// Why the thread stops.
+enum Halt {
+    Ended,
+    Failed(Failure),
+}
+
+impl From<Failure> for Halt {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Ended> for Halt {
+    fn from(_: Ended) -> Self {
+        Self::Ended
+    }
+}
+
+impl JournalThread {
+    /// Until the loop is gone or the disk has failed.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.round() {
+                Ok(()) => {}
+                Err(Halt::Ended) => return,
+                Err(Halt::Failed(Failure(why))) => {
+                    let _ = self.say(Answer::Failed { why });
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes everything that waits, commits it once, and does one piece of a joiner's.
+    fn round(&mut self) -> Result<(), Halt> {
+        if let Some(command) = self.wait()? {
+            self.take(command)?;
+            // What came meanwhile shares the commit.
+            while let Some(command) = self.next()? {
+                self.take(command)?;
+            }
+        }
+        self.commit()?;
+        if let Some(command) = self.reads.pop_front() {
+            self.read(command)?;
+        }
+        Ok(())
+    }
+
+    /// The next command; `None` if there is something else to do.
+    fn wait(&mut self) -> Result<Option<Command>, Halt> {
+        if !self.reads.is_empty() {
+            return self.next();
+        }
+        let idle = match self.spares {
+            Spares::Wanting => IDLE,
+            Spares::Failed => PREPARE_AGAIN,
+            Spares::Ready => return self.commands.recv().map(Some).map_err(|_| Halt::Ended),
+        };
+        match self.commands.recv_timeout(idle) {
+            Ok(command) => Ok(Some(command)),
+            Err(RecvTimeoutError::Disconnected) => Err(Halt::Ended),
+            Err(RecvTimeoutError::Timeout) => {
+                self.prepare();
+                Ok(None)
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Command>, Halt> {
+        match self.commands.try_recv() {
+            Ok(command) => Ok(Some(command)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) if self.newest.is_some() => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Halt::Ended),
+        }
+    }
+
+    fn prepare(&mut self) {
+        self.spares = match self.keeper.journal.prepare() {
+            Ok(true) => Spares::Ready,
+            Ok(false) => Spares::Wanting,
+            Err(error) => {
+                if self.spares != Spares::Failed {
+                    tracing::warn!(event = "journal_not_prepared", why = %error);
+                }
+                Spares::Failed
+            }
+        };
+    }
+
+    /// Commits what was appended, and says so.
+    fn commit(&mut self) -> Result<(), Halt> {
+        let Some((mark, generation)) = self.newest.take() else { return Ok(()) };
+        let before = self.clock.mono();
+        let index = self.keeper.commit(mark)?;
+        let took = self.clock.mono().since(before);
+        if self.spares == Spares::Ready {
+            self.spares = Spares::Wanting;
+        }
+        let gauges = self.gauges();
+        Ok(self.say(Answer::Persisted { index, generation, took, gauges })?)
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges {
+            checkpoint: self.keeper.checkpoints.last().map(|newest| newest.stamp),
+            journal_bytes: self.keeper.journal.size(),
+            journal_base: self.keeper.journal.base().0,
+            persisted: self.keeper.journal.committed(),
+        }
+    }
+
+    fn say(&self, answer: Answer) -> Result<(), Ended> {
+        self.answers.push_blocking(answer, None).map_err(|_| Ended)
+    }
+
+    fn tell(&self, input: Input) -> Result<(), Halt> {
+        Ok(self.say(Answer::Input(input))?)
+    }
+
+    fn tell_gauges(&self) -> Result<(), Halt> {
+        Ok(self.say(Answer::Gauges(self.gauges()))?)
+    }
+
+    fn take(&mut self, command: Command) -> Result<(), Halt> {
+        match command {
+            Command::Append { entries, mark, generation } => {
+                self.newest = Some((mark, generation));
+                Ok(self.keeper.append(&entries, mark)?)
+            }
+            Command::LookUp { .. } | Command::ReadEntries { .. } | Command::ReadChunk { .. } => {
+                self.reads.push_back(command);
+                Ok(())
+            }
+            // Everything else comes after the entries that were appended before it.
+            command => {
+                self.commit()?;
+                self.write(command)
+            }
+        }
+    }
+
+    fn write(&mut self, command: Command) -> Result<(), Halt> {
+        let keeper = &mut self.keeper;
+        match command {
+            Command::Persist { number, membership } => {
+                keeper.save(&membership)?;
+                self.tell(Input::MembershipPersisted(number))
+            }
+            Command::Truncate { after } => Ok(keeper.truncate(after)?),
+            Command::Retain { from } => {
+                keeper.retain = from;
+                if from.is_none() {
+                    keeper.outgoing = None;
+                }
+                Ok(())
+            }
+            Command::BeginChunks(file) => {
+                let begun = keeper.begin_chunks(file)?;
+                self.tell(begun)
+            }
+            Command::WriteChunk { checkpoint, offset, bytes } => {
+                match keeper.write_chunk(checkpoint, offset, &bytes)? {
+                    Some(written) => self.tell(written),
+                    None => Ok(()),
+                }
+            }
+            Command::Install { file, chain } => {
+                let installed = keeper.install(file, chain)?;
+                self.tell_gauges()?;
+                self.tell(Input::Installed(installed))
+            }
+            Command::Recover { to, tail } => {
+                let plan = keeper.plan(to, tail)?;
+                Ok(self.say(Answer::Plan(plan))?)
+            }
+            Command::SetAside => {
+                keeper.set_aside()?;
+                self.tell_gauges()?;
+                Ok(self.say(Answer::SetAside)?)
+            }
+            Command::SetCheckpointAside(index) => Ok(keeper.set_checkpoint_aside(index)?),
+            Command::CheckpointWritten => {
+                // What cannot be tidied now is tidied after the next one; a journal that
+                // failed over it says so with the next commit.
+                if let Err(Failure(why)) = keeper.checkpoint_written() {
+                    tracing::warn!(event = "retention_failed", why);
+                }
+                self.tell_gauges()
+            }
+            Command::Close => Err(Halt::Ended),
+            Command::Append { .. }
+            | Command::LookUp { .. }
+            | Command::ReadEntries { .. }
+            | Command::ReadChunk { .. } => unreachable!("taken before"),
+        }
+    }
+
+    /// What is read for a joiner. That it cannot be read is no reason to stop serving.
+    fn read(&mut self, command: Command) -> Result<(), Halt> {
+        let keeper = &mut self.keeper;
+        let none = LookedUp { common: None, bytes: 0, checkpoint: None };
+        let answer = match command {
+            Command::LookUp { points } => {
+                Input::LookedUp(keeper.look_up(&points).unwrap_or_else(|Failure(why)| {
+                    unread(&why);
+                    none
+                }))
+            }
+            Command::ReadEntries { after } => {
+                let entries = keeper.read(after).unwrap_or_else(|Failure(why)| {
+                    unread(&why);
+                    None
+                });
+                Input::EntriesRead { after, entries }
+            }
+            Command::ReadChunk { checkpoint, offset } => {
+                let bytes = keeper.read_chunk(checkpoint, offset);
+                Input::ChunkRead { checkpoint, offset, bytes }
+            }
+            _ => return Ok(()),
+        };
+        self.tell(answer)
+    }
+}

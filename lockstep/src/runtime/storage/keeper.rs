@@ -1,0 +1,323 @@
+//! What is done on the disk, step by step, by the one thread that may wait for it.
+
+use bytes::Bytes;
+
+use super::recovery::{Plan, Start};
+use super::settings::StorageSettings;
+use super::{Who, aside};
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::ids::Index;
+use crate::limits;
+use crate::proto::io::Membership;
+use crate::proto::{Input, LookedUp};
+use crate::runtime::cli::chain;
+use crate::store::checkpoint::{
+    self, CheckpointError, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
+};
+use crate::store::files::Directory;
+use crate::store::journal::{Journal, JournalError, Mark};
+use crate::store::membership::MembershipStore;
+use crate::wire::frames::{CheckpointFile, Point};
+
+/// The disk failed: what happened, on which file, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Failure(pub(super) String);
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        Self(format!("{}; {LOOK}", chain(&error)))
+    }
+}
+
+/// What to do about a disk.
+pub(super) const LOOK: &str = "see the disk, its free space and its permissions";
+
+/// Journal, checkpoints and membership of one CoServer.
+pub(super) struct Keeper {
+    pub(super) directory: Box<dyn Directory>,
+    pub(super) who: Who,
+    pub(super) settings: StorageSettings,
+    pub(super) seed: u64,
+    pub(super) journal: Journal,
+    pub(super) membership: MembershipStore,
+    /// Those that a replay may begin with, the oldest first.
+    pub(super) checkpoints: Vec<Summary>,
+    pub(super) outgoing: Option<Outgoing>,
+    pub(super) incoming: Option<Incoming>,
+    /// What a joiner needs is kept from here on.
+    pub(super) retain: Option<Index>,
+}
+
+impl Keeper {
+    /// Adds entries to the batch. If it is full in between, that part of it is committed.
+    pub(super) fn append(&mut self, entries: &[Entry], mark: Mark) -> Result<(), Failure> {
+        for entry in entries {
+            match self.journal.append(entry) {
+                Err(JournalError::BatchFull) => {
+                    self.commit(mark)?;
+                    self.journal.append(entry)?;
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes durable what was appended; the last entry that is.
+    pub(super) fn commit(&mut self, mark: Mark) -> Result<Index, Failure> {
+        Ok(self.journal.commit(mark)?)
+    }
+
+    pub(super) fn save(&mut self, membership: &Membership) -> Result<(), Failure> {
+        let saved = self.membership.save(membership);
+        saved.map_err(|error| Failure(format!("{}; {LOOK}", chain(&error))))
+    }
+
+    /// Drops what comes after this entry.
+    pub(super) fn truncate(&mut self, after: Index) -> Result<(), Failure> {
+        if after == Index(0) && self.journal.base().0 > Index(0) {
+            self.journal.restart_at(Index(0), Digest::ZERO, Mark::default())?;
+        } else {
+            self.journal.truncate_after(after)?;
+        }
+        self.remove_checkpoints(|index| index > after)
+    }
+
+    fn remove_checkpoints(&mut self, which: impl Fn(Index) -> bool) -> Result<(), Failure> {
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            self.checkpoints.drain(..).partition(|summary| which(summary.stamp.index));
+        self.checkpoints = kept;
+        for summary in &gone {
+            let name = file_name(summary.stamp.index);
+            let removed = self.directory.remove(&name);
+            removed.map_err(|error| Failure(format!("cannot remove {name}: {error}; {LOOK}")))?;
+        }
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let synced = self.directory.sync();
+        synced.map_err(|error| Failure(format!("cannot sync the directory: {error}; {LOOK}")))
+    }
+
+    /// The oldest entry at which a state can be had, if there is one.
+    pub(super) fn oldest_start(&self) -> Option<Index> {
+        let base = self.journal.base().0;
+        match self.checkpoints.first() {
+            _ if base == Index(0) => Some(Index(0)),
+            first => first.map(|summary| summary.stamp.index),
+        }
+    }
+
+    /// How to get to the state at an entry, or at the last one that was surely released.
+    pub(super) fn plan(&mut self, to: Option<Index>, tail: usize) -> Result<Plan, Failure> {
+        if let Some(to) = to {
+            self.truncate(to)?;
+        }
+        let mark = self.journal.mark();
+        let held = self.journal.held().0;
+        let oldest = self.oldest_start().unwrap_or(held);
+        let target = to.unwrap_or(mark.index.clamp(oldest, held));
+        let base = self.journal.base().0;
+        let newest_first = self.checkpoints.iter().rev().map(|summary| summary.stamp.index);
+        let fitting = newest_first.filter(|index| (base..=target).contains(index)).map(Some);
+        let first = (base == Index(0)).then_some(None);
+        let mut starts = Vec::new();
+        for checkpoint in fitting.chain(first) {
+            let replay = self.journal.replay(checkpoint.unwrap_or(Index(0)).next())?;
+            starts.push(Start { checkpoint, replay });
+        }
+        Ok(Plan { directory: self.directory.share(), starts, target, mark, tail })
+    }
+
+    /// The log is not to be used any more: its files are kept aside, and there is none.
+    pub(super) fn set_aside(&mut self) -> Result<(), Failure> {
+        (self.outgoing, self.incoming) = (None, None);
+        let moved = aside::log(&*self.directory);
+        moved.map_err(|error| Failure(format!("the log cannot be set aside: {error}; {LOOK}")))?;
+        self.checkpoints.clear();
+        let options = self.settings.journal_options(self.seed);
+        let identity = self.who.journal_identity();
+        self.journal = Journal::open(self.directory.share(), identity, options)?.0;
+        Ok(())
+    }
+
+    /// A checkpoint is not what was written.
+    pub(super) fn set_checkpoint_aside(&mut self, index: Index) -> Result<(), Failure> {
+        self.checkpoints.retain(|summary| summary.stamp.index != index);
+        let moved = aside::one(&*self.directory, &file_name(index));
+        moved.map_err(|error| {
+            Failure(format!("checkpoint {index} cannot be set aside: {error}; {LOOK}"))
+        })
+    }
+
+    pub(super) fn look_up(&mut self, points: &[Point]) -> Result<LookedUp, Failure> {
+        let mut common = None;
+        for point in points {
+            if self.journal.chain_at(point.index)? == Some(point.chain) {
+                common = Some(*point);
+                break;
+            }
+        }
+        let base = self.journal.base().0;
+        let newest = self.checkpoints.last().filter(|summary| summary.stamp.index >= base);
+        Ok(LookedUp {
+            common,
+            bytes: common.map_or(0, |point| self.journal.bytes_since(point.index)),
+            checkpoint: newest.map(|summary| (file(&summary.stamp), summary.header.history.chain)),
+        })
+    }
+
+    /// Entries after this one; `None` if they are not kept.
+    pub(super) fn read(&mut self, after: Index) -> Result<Option<Vec<Entry>>, Failure> {
+        let read = self.journal.read(after.next(), limits::CHUNK_BYTES)?;
+        Ok(read.map(|mut entries| {
+            entries.truncate(limits::BATCH_ENTRIES);
+            entries
+        }))
+    }
+
+    /// A piece of a checkpoint; `None` if it is not there any more.
+    pub(super) fn read_chunk(&mut self, index: Index, offset: u64) -> Option<Bytes> {
+        let open = self.outgoing.as_ref().is_some_and(|out| out.stamp().index == index);
+        if !open {
+            self.outgoing = None;
+            if !self.checkpoints.iter().any(|summary| summary.stamp.index == index) {
+                return None;
+            }
+            let opened = Outgoing::open(&*self.directory, index);
+            self.outgoing = opened.inspect_err(|error| unread(&chain(error))).ok();
+        }
+        let read = self.outgoing.as_ref()?.read(offset, limits::CHUNK_BYTES);
+        read.inspect_err(|error| unread(&chain(error))).ok().map(Bytes::from)
+    }
+
+    pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Result<Input, Failure> {
+        self.incoming = None;
+        checkpoint::tidy(&*self.directory, Some(file.index))?;
+        let incoming = Incoming::open(&*self.directory, stamp(&file))?;
+        let have = incoming.received();
+        self.incoming = Some(incoming);
+        Ok(Input::ChunksWritten { checkpoint: file.index, have })
+    }
+
+    pub(super) fn write_chunk(
+        &mut self,
+        checkpoint: Index,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<Option<Input>, Failure> {
+        let Some(incoming) = &mut self.incoming else { return Ok(None) };
+        let wanted = incoming.wanted();
+        if wanted.index != checkpoint {
+            return Ok(None);
+        }
+        match incoming.chunk(&wanted, offset, bytes) {
+            // One that does not belong here is answered with where the next one does.
+            Ok(_)
+            | Err(
+                IncomingError::Foreign { .. }
+                | IncomingError::Offset { .. }
+                | IncomingError::Length { .. },
+            ) => {}
+            Err(error) => return Err(Failure(format!("{}; {LOOK}", chain(&error)))),
+        }
+        Ok(Some(Input::ChunksWritten { checkpoint, have: incoming.received() }))
+    }
+
+    /// Checks what has come; the log begins with it. The inner error is for the other CoServer's
+    /// file, the outer one for this disk.
+    pub(super) fn install(
+        &mut self,
+        file: CheckpointFile,
+        chained: Digest,
+    ) -> Result<Result<(), String>, Failure> {
+        let Some(incoming) = self.incoming.take() else {
+            return Ok(Err("no checkpoint was being received".into()));
+        };
+        let summary = match incoming.install() {
+            Ok(summary) => summary,
+            Err(IncomingError::Checkpoint(error)) if !error.is_damage() => return Err(error.into()),
+            Err(error) => return Ok(Err(chain(&error))),
+        };
+        let header = &summary.header;
+        let ours = header.pair == self.who.pair && header.service.name == self.who.service.name;
+        if !ours || header.history.chain != chained || summary.stamp != stamp(&file) {
+            return Ok(Err(format!("checkpoint {} is not the one that was offered", file.index)));
+        }
+        let mark = Mark { index: file.index, outputs: header.outputs };
+        self.remove_checkpoints(|_| true)?;
+        self.journal.restart_at(file.index, chained, mark)?;
+        self.checkpoints = vec![summary];
+        Ok(Ok(()))
+    }
+
+    /// A checkpoint was written: it is one to begin with, and older ones may go.
+    pub(super) fn checkpoint_written(&mut self) -> Result<(), Failure> {
+        let held = self.journal.held().0;
+        let listing = checkpoint::list(&*self.directory)?;
+        self.checkpoints = listing.whole;
+        self.checkpoints.retain(|summary| summary.stamp.index <= held);
+        self.drop_old()
+    }
+
+    /// Keeps what the settings say, and what a joiner needs.
+    fn drop_old(&mut self) -> Result<(), Failure> {
+        let sending = self.outgoing.as_ref().filter(|_| self.retain.is_some());
+        let pinned: Vec<Index> = sending.map(|out| out.stamp().index).into_iter().collect();
+        let kept =
+            checkpoint::keep(&*self.directory, self.settings.checkpoints_kept, &pinned)?.kept;
+        self.checkpoints.retain(|summary| kept.contains(&summary.stamp.index));
+        let Some(oldest) = self.checkpoints.first().map(|summary| summary.stamp.index) else {
+            return Ok(());
+        };
+        let mut from = oldest.min(self.with_bytes_after(self.settings.journal_keep_bytes));
+        if let Some(needed) = self.retain {
+            if self.journal.bytes_since(needed) <= self.settings.retain_limit_bytes {
+                from = from.min(needed);
+            } else {
+                tracing::warn!(
+                    event = "retain_limit",
+                    from = needed.0,
+                    limit = self.settings.retain_limit_bytes,
+                    "a joiner is so far behind that what it needs is no longer kept"
+                );
+            }
+        }
+        Ok(self.journal.release_before(from.next())?)
+    }
+
+    /// The last entry after which at least so many bytes are there; the base if there are fewer.
+    fn with_bytes_after(&self, bytes: u64) -> Index {
+        let (mut low, mut high) = (self.journal.base().0, self.journal.held().0);
+        while low < high {
+            let middle = Index(low.0 + (high.0 - low.0).div_ceil(2));
+            if self.journal.bytes_since(middle) >= bytes {
+                low = middle;
+            } else {
+                high = middle.prev();
+            }
+        }
+        low
+    }
+}
+
+/// A joiner asks again, and is served otherwise.
+pub(super) fn unread(why: &str) {
+    tracing::warn!(event = "storage_unreadable", why, "what a joiner asked for cannot be read");
+}
+
+pub(super) fn file(stamp: &Stamp) -> CheckpointFile {
+    CheckpointFile { index: stamp.index, len: stamp.len, hash: stamp.hash }
+}
+
+fn stamp(file: &CheckpointFile) -> Stamp {
+    Stamp { index: file.index, len: file.len, hash: file.hash }
+}

@@ -1,0 +1,109 @@
+//! The disk of a running CoServer, behind threads that wait for it so that the loop never does.
+//!
+//! | thread | does |
+//! | --- | --- |
+//! | `lockstep-journal` | everything on journal and membership, in the order in which it was asked for; what a joiner reads and writes |
+//! | `lockstep-checkpoint` | writes frozen views, one at a time, at a low priority |
+//!
+//! The loop asks through one bounded queue for each, and hears from both through one mailbox,
+//! which wakes it. What the queue to the journal has no room for stays with the loop; how much
+//! that can be is bounded by the core: entries by its window, memberships by its requests to the
+//! witness, pieces for and of a joiner by what it has under way. The mailbox holds one answer for
+//! each of these.
+//!
+//! After the disk has failed nothing more is done on it: [`Answer::Failed`] is the last answer of
+//! the journal's thread.
+
+mod aside;
+mod checkpoints;
+mod handle;
+mod journal;
+mod keeper;
+mod opening;
+mod recovery;
+mod settings;
+
+pub use opening::StorageError;
+pub use settings::{Durability, StorageSettings};
+
+pub use handle::Gauges;
+pub(crate) use handle::{Answer, Noted, Opened, Storage};
+pub(crate) use recovery::{Outcome, Plan, Unrecovered, recover};
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::ids::{PairId, Place};
+use crate::machine::Identity as Service;
+use crate::runtime::control::{DataDirectory, DirectoryError};
+use crate::store::files::Directory;
+use crate::store::journal::Identity;
+use crate::store::os::OsDirectory;
+
+/// How long a start waits for its predecessor to let go of the directory: a process that was
+/// killed holds it until the kernel has freed its memory.
+const LOCK_WITHIN: Duration = Duration::from_secs(2);
+
+/// Between two looks at the lock.
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Whose disk it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Who {
+    pub(crate) pair: PairId,
+    pub(crate) place: Place,
+    pub(crate) service: Service,
+}
+
+impl Who {
+    fn journal_identity(&self) -> Identity {
+        Identity { pair: self.pair, place: self.place }
+    }
+}
+
+/// A directory that this process has for itself.
+pub(crate) struct Locked {
+    pub(crate) directory: Box<dyn Directory>,
+    /// Held for its lock. A directory that is no file system's has none.
+    pub(crate) lock: Option<DataDirectory>,
+}
+
+impl Locked {
+    /// Takes the directory, and makes it if its parent is there.
+    ///
+    /// # Errors
+    /// If another process has it and keeps it, or it cannot be made or opened.
+    pub(crate) fn take(path: &Path) -> Result<Self, StorageError> {
+        let lock = lock(path)?;
+        Ok(Self { directory: Box::new(OsDirectory::open(path)?), lock: Some(lock) })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a start waits for its predecessor's end")]
+fn lock(path: &Path) -> Result<DataDirectory, DirectoryError> {
+    let until = Instant::now() + LOCK_WITHIN;
+    loop {
+        match DataDirectory::open(path) {
+            Err(DirectoryError::Locked { .. }) if Instant::now() < until => {
+                std::thread::sleep(LOCK_AGAIN);
+            }
+            taken => return taken,
+        }
+    }
+}
+
+/// Throws away everything that a CoServer has in this directory, so that it starts as a new one.
+///
+/// # Errors
+/// [`StorageError::Home`] if the directory is another CoServer's; others if it cannot be done.
+pub fn discard(path: &Path, pair: PairId, place: Place) -> Result<(), StorageError> {
+    use crate::store::home::{Home, HomeError};
+    let locked = Locked::take(path)?;
+    match Home::open(&*locked.directory, pair, place) {
+        Err(error @ (HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })) => {
+            Err(error.into())
+        }
+        // Whatever else is wrong with it is what it is thrown away for.
+        _ => Ok(opening::discard(&*locked.directory)?),
+    }
+}

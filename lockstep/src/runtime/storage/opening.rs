@@ -1,0 +1,253 @@
+//! What a start finds on the disk, put in order.
+
+use std::io;
+
+use super::keeper::Keeper;
+use super::settings::{Durability, StorageSettings};
+use super::{Who, aside};
+use crate::ids::{Index, Lineage};
+use crate::proto::Disk;
+use crate::proto::io::Membership;
+use crate::runtime::control::DirectoryError;
+use crate::store::checkpoint::{self, CheckpointError, Summary};
+use crate::store::files::Directory;
+use crate::store::home::{Home, HomeError};
+use crate::store::journal::{Journal, JournalError, State};
+use crate::store::membership::{MembershipError, MembershipStore, NAMES};
+use crate::wire::frames::Point;
+
+/// The disk cannot be used, and nothing on it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The directory cannot be had.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// It is another one's, a copy, or of another version.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The membership is of another version, or cannot be read.
+    #[error(transparent)]
+    Membership(#[from] MembershipError),
+    /// The journal is of another version or another CoServer, or cannot be read.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A checkpoint is of another version, or cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The system.
+    #[error("the data directory cannot be used; see the disk, its free space and its permissions")]
+    Io(#[from] io::Error),
+    /// The files are of another service.
+    #[error(
+        "the data directory holds the state of the service `{found}`, this program runs `{ours}`: \
+         start the right program, or give this one a directory of its own"
+    )]
+    OtherService {
+        /// Whose state it is.
+        found: String,
+        /// What this program runs.
+        ours: String,
+    },
+    /// A thread.
+    #[error("a thread for the disk cannot be started")]
+    Thread(#[source] io::Error),
+    /// A queue.
+    #[error("a queue for the disk cannot be made")]
+    Queue(#[from] crate::sync::CapacityError),
+}
+
+/// What was found.
+pub(super) struct Found {
+    /// For the core; `None` if the directory was new.
+    pub(super) disk: Option<Disk>,
+    /// Why the log that was there cannot be used.
+    pub(super) damage: Option<String>,
+}
+
+/// Opens a directory, which is locked.
+pub(super) fn open(
+    directory: Box<dyn Directory>,
+    who: Who,
+    settings: &StorageSettings,
+    seed: u64,
+) -> Result<(Keeper, Found), StorageError> {
+    if Home::open(&*directory, who.pair, who.place)?.is_none() {
+        Home::create(&*directory, who.pair, who.place)?;
+    }
+    if settings.durability == Durability::Memory {
+        discard_log(&*directory)?;
+    }
+    checkpoint::tidy(&*directory, newest_unfinished(&*directory)?)?;
+    let (membership, remembered) = open_membership(&*directory)?;
+    let options = settings.journal_options(seed);
+    let (journal, recovery) = Journal::open(directory.share(), who.journal_identity(), options)?;
+    let mut keeper = Keeper {
+        directory,
+        who,
+        settings: settings.clone(),
+        seed,
+        journal,
+        membership,
+        checkpoints: Vec::new(),
+        outgoing: None,
+        incoming: None,
+        retain: None,
+    };
+    if recovery.torn > 0 {
+        tracing::info!(event = "torn_batch_dropped", bytes = recovery.torn);
+    }
+    let mut damage = match recovery.state {
+        State::Damaged(damage) => Some(format!(
+            "the journal's file {} is damaged at byte {}: {}",
+            damage.file, damage.offset, damage.why
+        )),
+        State::Empty | State::Whole => None,
+    };
+    if damage.is_none() {
+        keeper.find_checkpoints()?;
+        if keeper.oldest_start().is_none() {
+            damage = Some("there is no checkpoint from which the journal goes on".into());
+        }
+    }
+    let found = found(&mut keeper, remembered, damage)?;
+    Ok((keeper, found))
+}
+
+fn found(
+    keeper: &mut Keeper,
+    remembered: Remembered,
+    damage: Option<String>,
+) -> Result<Found, StorageError> {
+    let aside = damage.is_some() || aside::is_any(&*keeper.directory)?;
+    let (held, _) = keeper.journal.held();
+    let Remembered { membership, is_damaged } = remembered;
+    let known = is_damaged || membership != Membership::default();
+    let lineage = match membership.record.or(membership.asked.last().copied()) {
+        Some(record) => record.lineage,
+        None if damage.is_none() => keeper.last_lineage()?,
+        None => Lineage(0),
+    };
+    let points = match &damage {
+        Some(why) => {
+            tracing::error!(event = "log_set_aside", why);
+            keeper.set_aside().map_err(|failure| io::Error::other(failure.0))?;
+            Vec::new()
+        }
+        None => keeper.points()?,
+    };
+    // One whose membership was damaged has an empty one, and is not new either.
+    let used = aside || held > Index(0) || known;
+    let disk = used.then_some(Disk { membership, lineage, held, points });
+    Ok(Found { disk, damage })
+}
+
+/// Removes what a CoServer remembers, so that it is a new one; its identity stays.
+fn discard_log(directory: &dyn Directory) -> io::Result<()> {
+    aside::wipe(directory)?;
+    for name in NAMES {
+        match directory.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    directory.sync()
+}
+
+/// Makes a directory that of a CoServer that has never run, whatever is in it.
+pub(super) fn discard(directory: &dyn Directory) -> io::Result<()> {
+    discard_log(directory)?;
+    match directory.remove(crate::store::home::NAME) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => directory.sync(),
+    }
+}
+
+/// The membership on the disk; an empty one if it is damaged.
+struct Remembered {
+    membership: Membership,
+    is_damaged: bool,
+}
+
+fn open_membership(
+    directory: &dyn Directory,
+) -> Result<(MembershipStore, Remembered), StorageError> {
+    match MembershipStore::load(directory) {
+        Err(error @ MembershipError::Damaged { .. }) => {
+            tracing::error!(event = "membership_damaged", why = %error);
+            let remembered = Remembered { membership: Membership::default(), is_damaged: true };
+            Ok((MembershipStore::start_anew(directory), remembered))
+        }
+        loaded => {
+            let (store, membership) = loaded?;
+            let membership = membership.unwrap_or_default();
+            Ok((store, Remembered { membership, is_damaged: false }))
+        }
+    }
+}
+
+/// A checkpoint that was being received last is gone on with.
+fn newest_unfinished(directory: &dyn Directory) -> io::Result<Option<Index>> {
+    let names = directory.list()?;
+    let indices = names.iter().filter_map(|name| {
+        name.strip_prefix("checkpoint-")?.strip_suffix(".part")?.parse().ok().map(Index)
+    });
+    Ok(indices.max())
+}
+
+impl Keeper {
+    /// Takes stock of the checkpoints. Those that the journal does not go on from are removed:
+    /// they hold entries that never became durable, or ones that were dropped.
+    fn find_checkpoints(&mut self) -> Result<(), StorageError> {
+        let listing = checkpoint::list(&*self.directory)?;
+        for (index, error) in listing.unusable {
+            if matches!(error, CheckpointError::Version { .. }) || !error.is_damage() {
+                return Err(error.into());
+            }
+            tracing::error!(event = "checkpoint_damaged", index = index.0, why = %error);
+            aside::one(&*self.directory, &checkpoint::file_name(index))?;
+        }
+        for summary in listing.whole {
+            self.take_stock(summary)?;
+        }
+        Ok(())
+    }
+
+    fn take_stock(&mut self, summary: Summary) -> Result<(), StorageError> {
+        let found = &summary.header.service.name;
+        if *found != self.who.service.name {
+            let ours = self.who.service.name.clone();
+            return Err(StorageError::OtherService { found: found.clone(), ours });
+        }
+        let history = &summary.header.history;
+        if self.journal.chain_at(history.index)? == Some(history.chain) {
+            self.checkpoints.push(summary);
+            return Ok(());
+        }
+        tracing::warn!(event = "checkpoint_dropped", index = history.index.0);
+        self.directory.remove(&checkpoint::file_name(history.index))?;
+        Ok(self.directory.sync()?)
+    }
+
+    /// Entries from which this disk can go on, the last first.
+    fn points(&mut self) -> Result<Vec<Point>, StorageError> {
+        let oldest = self.oldest_start().unwrap_or(Index(u64::MAX));
+        let points = self.journal.points()?.into_iter().filter(|(index, _)| *index >= oldest);
+        let points = points.map(|(index, chain)| Point { index, chain });
+        Ok(points.take(crate::limits::POINTS).collect())
+    }
+
+    /// The lineage of the last entry, as far as the files say.
+    fn last_lineage(&mut self) -> Result<Lineage, StorageError> {
+        let newest = self.checkpoints.last().map(|summary| &summary.header.history);
+        let (from, mut lineage) =
+            newest.map_or((Index(0), Lineage(0)), |history| (history.index, history.lineage()));
+        if self.journal.held().0 > from {
+            for item in self.journal.replay(from.next())? {
+                if let crate::entry::EntryKind::Membership { record } = item?.0.kind {
+                    lineage = record.lineage;
+                }
+            }
+        }
+        Ok(lineage)
+    }
+}

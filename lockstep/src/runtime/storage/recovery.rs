@@ -1,0 +1,261 @@
+//! From files to a state: the newest checkpoint that will do, then the journal.
+
+use std::collections::VecDeque;
+
+use crate::digest::Digest;
+use crate::entry::Entry;
+use crate::history::History;
+use crate::ids::Index;
+use crate::machine::{RestoreError, StateMachine};
+use crate::proto::Recovered;
+use crate::store::checkpoint::{CheckpointError, Reader};
+use crate::store::files::Directory;
+use crate::store::journal::{JournalError, Mark, Replay};
+use crate::unit::{FrozenUnit, Unit, records};
+
+/// Entries between two reports of how far a replay is.
+const STRIDE: u64 = 1024;
+
+/// How to get to a state.
+pub(crate) struct Plan {
+    pub(super) directory: Box<dyn Directory>,
+    /// Where a replay may begin, the best first.
+    pub(super) starts: Vec<Start>,
+    /// The entry to get to.
+    pub(super) target: Index,
+    /// What was agreed when the journal was last written.
+    pub(super) mark: Mark,
+    /// Most entries that may come after the target.
+    pub(super) tail: usize,
+}
+
+/// Where a replay begins.
+pub(super) struct Start {
+    /// With this checkpoint; `None`: before the first entry.
+    pub(super) checkpoint: Option<Index>,
+    /// The entries after it.
+    pub(super) replay: Replay,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Box<Recovered>, Unrecovered>,
+    /// Checkpoints that are not what was written.
+    pub(crate) damaged: Vec<(Index, String)>,
+}
+
+/// Why there is no state. The unit is as before the first entry then.
+#[derive(Debug)]
+pub(crate) enum Unrecovered {
+    /// What is on the disk is not what this service computed, or not what was written.
+    Unusable(String),
+    /// It cannot be read now, or not with these settings; it is left as it is.
+    Failed(String),
+}
+
+/// Restores a unit. `progress` is called now and then with the entry that was executed last.
+pub(crate) fn recover<S: StateMachine>(
+    unit: &mut Unit<S>,
+    pristine: &FrozenUnit<S::Frozen>,
+    plan: Plan,
+    progress: impl FnMut(Index),
+) -> Outcome {
+    let mut damaged = Vec::new();
+    let result = run(unit, pristine, plan, &mut damaged, progress);
+    let result = match result {
+        Ok(recovered) => Ok(Box::new(recovered)),
+        // What was half-way restored is nothing to begin with.
+        Err(why) => Err(reload_pristine(unit, pristine).err().unwrap_or(why)),
+    };
+    Outcome { result, damaged }
+}
+
+fn run<S: StateMachine>(
+    unit: &mut Unit<S>,
+    pristine: &FrozenUnit<S::Frozen>,
+    plan: Plan,
+    damaged: &mut Vec<(Index, String)>,
+    progress: impl FnMut(Index),
+) -> Result<Recovered, Unrecovered> {
+    let Plan { directory, starts, target, mark, tail } = plan;
+    for Start { checkpoint, replay } in starts {
+        let history = match checkpoint {
+            None => reload_pristine(unit, pristine).map(|()| History::default())?,
+            Some(index) => match load(unit, &*directory, index)? {
+                Ok(history) => history,
+                Err(why) => {
+                    damaged.push((index, why));
+                    continue;
+                }
+            },
+        };
+        return Replaying { unit, history, target, tail: Vec::new(), most: tail }
+            .run(replay, mark, progress);
+    }
+    Err(Unrecovered::Unusable("there is no checkpoint that can be used".into()))
+}
+
+fn reload_pristine<S: StateMachine>(
+    unit: &mut Unit<S>,
+    pristine: &FrozenUnit<S::Frozen>,
+) -> Result<(), Unrecovered> {
+    let mut reload = || {
+        let bytes = pristine.to_bytes().map_err(|error| error.to_string())?;
+        let mut reader = records::Reader::open(bytes).map_err(|error| error.to_string())?;
+        unit.reload(&mut reader).map_err(|error| error.to_string())
+    };
+    reload().map_err(|why| {
+        Unrecovered::Failed(format!("the service does not restore its own first state: {why}"))
+    })
+}
+
+/// The state in a checkpoint; or what is wrong with the file.
+fn load<S: StateMachine>(
+    unit: &mut Unit<S>,
+    directory: &dyn Directory,
+    index: Index,
+) -> Result<Result<History, String>, Unrecovered> {
+    let unread = |error: CheckpointError| match error.is_damage() {
+        true => Ok(Err(error.to_string())),
+        false => Err(Unrecovered::Failed(crate::runtime::cli::chain(&error))),
+    };
+    let mut reader = match Reader::open(directory, index) {
+        Ok(reader) => reader,
+        Err(error) => return unread(error),
+    };
+    let restored: Result<(), RestoreError> = unit.reload(&mut reader);
+    // Whatever the service made of it: first of all, is the file what was written?
+    let header = match reader.finish() {
+        Ok(summary) => summary.header,
+        Err(error) => return unread(error),
+    };
+    restored.map_err(|error| {
+        let why = crate::runtime::cli::chain(&error);
+        Unrecovered::Failed(format!("checkpoint {index} is whole, but not restored: {why}"))
+    })?;
+    if (unit.index(), unit.digest()) != (header.history.index, header.outputs) {
+        return Ok(Err(format!("checkpoint {index} holds the state of another entry")));
+    }
+    Ok(Ok(header.history))
+}
+
+/// A replay under way.
+struct Replaying<'a, S> {
+    unit: &'a mut Unit<S>,
+    history: History,
+    target: Index,
+    tail: Vec<Entry>,
+    most: usize,
+}
+
+impl<S: StateMachine> Replaying<'_, S> {
+    fn run(
+        mut self,
+        replay: Replay,
+        newest: Mark,
+        mut progress: impl FnMut(Index),
+    ) -> Result<Recovered, Unrecovered> {
+        let mut marks = Marks::new(self.most, self.unit.index(), self.unit.digest());
+        // What the log says after the tail, to check that it is a log.
+        let mut end = self.history.clone();
+        for item in replay {
+            let (entry, mark) = item.map_err(unreadable)?;
+            if let Some(mark) = mark {
+                marks.check(mark)?;
+            }
+            end.check(&entry)
+                .map_err(|misfit| unusable(format!("entry {}: {misfit}", entry.index)))?;
+            end.append(&entry);
+            if entry.index > self.target {
+                self.keep(entry)?;
+                continue;
+            }
+            self.execute(&entry)?;
+            marks.executed(entry.index, self.unit.digest());
+            self.history = end.clone();
+            if entry.index.0.is_multiple_of(STRIDE) {
+                progress(entry.index);
+            }
+        }
+        if self.unit.index() != self.target {
+            let (last, target) = (self.unit.index(), self.target);
+            return Err(unusable(format!("the journal ends at entry {last}, before {target}")));
+        }
+        marks.check(newest)?;
+        Ok(Recovered {
+            outputs: self.unit.digest(),
+            wakeup: self.unit.wakeup(),
+            history: self.history,
+            tail: self.tail,
+        })
+    }
+
+    fn execute(&mut self, entry: &Entry) -> Result<(), Unrecovered> {
+        match self.unit.execute(entry).panic {
+            None => Ok(()),
+            Some(message) => Err(unusable(format!(
+                "the replay of entry {} panicked, which its first execution did not: {message}",
+                entry.index
+            ))),
+        }
+    }
+
+    /// An entry that is executed once it is known what this replica becomes.
+    fn keep(&mut self, entry: Entry) -> Result<(), Unrecovered> {
+        if self.tail.len() >= self.most {
+            return Err(Unrecovered::Failed(format!(
+                "more than {} entries on the disk were not released: start with `window_entries` \
+                 as it was when they were taken",
+                self.most
+            )));
+        }
+        self.tail.push(entry);
+        Ok(())
+    }
+}
+
+/// The outputs' digests at the entries executed last, against what was agreed there once.
+struct Marks {
+    digests: VecDeque<(Index, Digest)>,
+    most: usize,
+}
+
+impl Marks {
+    fn new(most: usize, index: Index, digest: Digest) -> Self {
+        Self { digests: VecDeque::from([(index, digest)]), most: most.max(1) }
+    }
+
+    fn executed(&mut self, index: Index, digest: Digest) {
+        if self.digests.len() >= self.most {
+            self.digests.pop_front();
+        }
+        self.digests.push_back((index, digest));
+    }
+
+    /// Whether the replay came to what was released (rule R5).
+    fn check(&self, mark: Mark) -> Result<(), Unrecovered> {
+        let Some((first, _)) = self.digests.front() else { return Ok(()) };
+        let Some(at) = mark.index.0.checked_sub(first.0) else { return Ok(()) };
+        let found = usize::try_from(at).ok().and_then(|at| self.digests.get(at));
+        match found {
+            Some((index, digest)) if *digest != mark.outputs => Err(unusable(format!(
+                "the replay contradicts what was released: at entry {index} the outputs' digest \
+                 is {digest}, and was {}; the service is not deterministic, or is another one, or \
+                 this machine computes wrongly",
+                mark.outputs
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn unusable(why: String) -> Unrecovered {
+    Unrecovered::Unusable(why)
+}
+
+fn unreadable(error: JournalError) -> Unrecovered {
+    match error {
+        JournalError::Damaged { .. } => unusable(error.to_string()),
+        other => Unrecovered::Failed(other.to_string()),
+    }
+}
