@@ -41,6 +41,14 @@ kinds! {
     DiskLost = "disk-lost", 100;
     /// A CoServer is killed and what is on its disk damaged.
     DiskDamaged = "disk-damaged", 80;
+    /// An operation on a disk fails.
+    DiskError = "disk-error", 150;
+    /// A CoServer is killed and its disk replaced by a backup of it.
+    CopiedBack = "copied-back", 60;
+    /// Both are killed and their disks swapped.
+    Swapped = "swapped", 40;
+    /// A disk says of nothing written since that it is not synced, and loses it.
+    Lying = "lying-sync", 60;
     /// A disk takes long.
     SlowDisk = "slow-disk", 120;
     /// The operator stops a member.
@@ -175,13 +183,13 @@ fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
 impl FaultKind {
     /// Whether it strikes at most once in a run.
     fn is_single(self) -> bool {
-        matches!(self, Self::PanicOne | Self::PanicBoth | Self::Flip | Self::Storm)
+        matches!(self, Self::PanicOne | Self::PanicBoth | Self::Flip | Self::Storm | Self::Lying)
     }
 
     /// How often at most it strikes in a run.
     fn most(self) -> u64 {
         match self {
-            Self::DiskLost | Self::DiskDamaged | Self::Leave | Self::LeaveBoth => 2,
+            Self::DiskLost | Self::DiskDamaged | Self::CopiedBack | Self::Swapped | Self::Leave | Self::LeaveBoth => 2,
             Self::Crash | Self::CrashBoth => 4,
             _ => 6,
         }

@@ -339,7 +339,9 @@ impl World {
 
     /// Whether everything that was asked is answered, and the pair has idled for a while.
     fn is_quiet(&mut self) -> bool {
-        let done = self.clients.iter().all(SimClient::is_done) && self.judges.ground().is_duplex();
+        let done = self.clients.iter().all(SimClient::is_done)
+            && self.judges.ground().is_duplex()
+            && self.devices_lost() == 0;
         let quiet = self.watch.quiet_since(self.at, done);
         quiet.is_some_and(|since| self.at - since > IDLE)
     }
