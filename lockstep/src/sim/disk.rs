@@ -27,8 +27,8 @@ use crate::wire::frames::{CheckpointFile, Point};
 /// How many checkpoints are kept.
 const KEPT: usize = 2;
 
-/// The shortest segments that there can be, many times over in a run.
-const SEGMENT_BYTES: u32 = 48 << 10;
+/// Segments that hold the longest entry of a run, and are begun several times in most.
+const SEGMENT_BYTES: u32 = 192 << 10;
 
 /// A disk, and what a running process has open on it.
 #[derive(Default)]
@@ -76,8 +76,7 @@ impl Disk {
         let identity = Identity { pair: PAIR, place };
         let options = Options { segment_bytes: SEGMENT_BYTES, spares: 1, sync, seed };
         let opened = Journal::open(self.directory.share(), identity, options);
-        let (Ok((mut journal, found)), Ok(())) =
-            (opened, checkpoint::tidy(&self.directory, None))
+        let (Ok((mut journal, found)), Ok(())) = (opened, checkpoint::tidy(&self.directory, None))
         else {
             return Found::Failed;
         };
@@ -90,7 +89,8 @@ impl Disk {
             Err(_) => return Found::Failed,
         };
         // A journal that is not there any more is not one that never was.
-        let lost = found.state == State::Empty && remembered.as_ref().is_some_and(|m| m.record.is_some());
+        let lost =
+            found.state == State::Empty && remembered.as_ref().is_some_and(|m| m.record.is_some());
         let damaged = matches!(found.state, State::Damaged(_)) || lost;
         let points = if damaged { Vec::new() } else { journal.points().unwrap_or_default() };
         self.open = Some(Open { journal, membership, incoming: None, retained: None });
@@ -210,7 +210,9 @@ impl Disk {
                 continue;
             }
             let config = UnitConfig::default();
-            if let Ok((summary, unit)) = checkpoint::load(&self.directory, index, fresh.clone(), config) {
+            if let Ok((summary, unit)) =
+                checkpoint::load(&self.directory, index, fresh.clone(), config)
+            {
                 return Ok((unit, summary.header.history));
             }
         }
@@ -231,7 +233,8 @@ impl Disk {
         let journal = &mut self.opened()?.journal;
         let mut common = None;
         for point in points {
-            if common.is_none() && journal.chain_at(point.index).map_err(said)? == Some(point.chain) {
+            if common.is_none() && journal.chain_at(point.index).map_err(said)? == Some(point.chain)
+            {
                 common = Some(*point);
             }
         }
@@ -313,7 +316,8 @@ impl Disk {
         let open = self.opened()?;
         let (mark, retained) = (open.journal.mark().index, open.retained);
         let indexes = listing.whole.iter().map(|summary| summary.stamp.index);
-        let mut pinned: Vec<Index> = indexes.clone().filter(|i| *i <= mark).next_back().into_iter().collect();
+        let mut pinned: Vec<Index> =
+            indexes.clone().filter(|i| *i <= mark).next_back().into_iter().collect();
         pinned.extend(retained);
         let kept = checkpoint::keep(&self.directory, KEPT, &pinned).map_err(said)?;
         let goes_on = kept.kept.iter().any(|index| *index <= mark);

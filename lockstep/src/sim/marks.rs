@@ -73,7 +73,7 @@ marks! {
     /// Both asked to go on alone, from the same record.
     BothAsked = "both-asked", true;
     /// A CoServer that lost its memory was told that it is no member.
-    NotAMember = "not-a-member", true;
+    NotAMember = "not-a-member", false;
     /// A replica noticed that it had not been scheduled.
     Stalled = "stalled", true;
     /// A replica's clock and log time strayed apart.

@@ -20,8 +20,9 @@ use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::{ConnId, Index, LinkId, Now, Place, SessionId};
 use crate::output::Executed;
-use crate::store::home::HomeError;
+use crate::proto::io;
 use crate::proto::{Boot, Command, Config, Input, Replica, Standing};
+use crate::store::home::HomeError;
 use crate::unit::{FrozenUnit, Unit};
 use crate::wire::frames::{ClientCall, Environment, Versions};
 
@@ -187,6 +188,7 @@ impl World {
         let Some(disk) = self.open_disk(place) else {
             return self.restart_later(place, 100_000_000);
         };
+        let disk = self.forged(disk);
         let boot = Boot { incarnation, seed: self.rng.seed(), disk, adopt: false };
         let who = Who { place, incarnation };
         let now = self.servers[place.slot()].clock.now(self.at);
@@ -241,9 +243,21 @@ impl World {
         Shelf::new(self.servers[place.slot()].knob.clone(), flaw)
     }
 
+    /// Broken on purpose: whatever the disk says, it was a member of what there is.
+    fn forged(&self, disk: Option<io::Disk>) -> Option<io::Disk> {
+        if self.options.broken != Some(Broken::BlindClaim) {
+            return disk;
+        }
+        let record = self.judges.ground().latest().copied();
+        let Some(record) = record.filter(|record| record.members.is_duplex()) else { return disk };
+        let mut disk = disk.unwrap_or_default();
+        disk.membership.record = Some(record);
+        Some(disk)
+    }
+
     /// What a process finds on its disk. An operator sees to one that is refused: swaps disks
     /// back, or begins with an empty one.
-    fn open_disk(&mut self, place: Place) -> Option<Option<crate::proto::io::Disk>> {
+    fn open_disk(&mut self, place: Place) -> Option<Option<io::Disk>> {
         let sync = self.options.durability == Durability::Journal;
         let seed = self.rng.bits();
         match self.server(place).storage.disk.open(place, seed, sync) {
@@ -251,11 +265,18 @@ impl World {
             Found::Damaged => {
                 self.see(Seen::Wiped { place });
                 self.reach(Mark::DamagedDisk);
-                Some(Some(crate::proto::io::Disk::default()))
+                Some(Some(io::Disk::default()))
             }
             Found::Refused(HomeError::OtherPlace { .. }) => {
                 self.reach(Mark::SwappedRefused);
-                self.swap_disks();
+                if self.servers[place.other().slot()].is_running() {
+                    // It found an empty disk, and made it its own.
+                    self.see(Seen::Wiped { place: place.other() });
+                    self.lose_disk(place);
+                } else {
+                    self.swap_disks();
+                }
+                self.are_swapped = false;
                 None
             }
             Found::Refused(why) => {

@@ -144,8 +144,9 @@ impl World {
         let Some(process) = &server.process else { return };
         let mark = process.replica.mark();
         let fence = server.storage.fence;
-        let is_current =
-            jobs.last().is_some_and(|job| matches!(job, Job::Append { fence: own, .. } if *own == fence));
+        let is_current = jobs
+            .last()
+            .is_some_and(|job| matches!(job, Job::Append { fence: own, .. } if *own == fence));
         match server.storage.write_entries(&jobs, mark) {
             Ok(index) => {
                 self.see(Seen::Persisted { who, index });

@@ -49,6 +49,16 @@ impl World {
                 let nth = self.rng.spread(1, 30);
                 self.server(place).storage.disk.inject(operation, nth, error);
             }
+            // Whose disk it would be is not known while they are swapped.
+            FaultKind::CopiedBack
+            | FaultKind::Swapped
+            | FaultKind::Lying
+            | FaultKind::DiskLost
+            | FaultKind::DiskDamaged
+                if self.are_swapped =>
+            {
+                return false;
+            }
             FaultKind::CopiedBack => {
                 let copy = self.server(place).storage.disk.backup();
                 self.kill_server(place);
@@ -60,6 +70,7 @@ impl World {
                     self.kill_server(place);
                     self.restart_later(place, degree);
                 });
+                self.are_swapped = true;
                 self.swap_disks();
             }
             FaultKind::Lying => {

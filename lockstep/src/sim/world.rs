@@ -108,6 +108,8 @@ pub(super) struct World {
     pub(super) operations: u64,
     pub(super) device_inputs: u64,
     operator_acted: bool,
+    /// Each of the machines has the other's disk.
+    pub(super) are_swapped: bool,
 }
 
 /// What a run came to.
@@ -169,6 +171,7 @@ impl World {
             operations: 0,
             device_inputs: 0,
             operator_acted: false,
+            are_swapped: false,
             rng,
             options,
         };
