@@ -55,6 +55,7 @@ mod help;
 mod objects;
 mod parts;
 mod process;
+mod returning;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -3,7 +3,7 @@
 //! | code | name | cause | to be restarted |
 //! | --- | --- | --- | --- |
 //! | 0 | [`Done`](Exit::Done) | it did what it was asked to; a CoServer or witness was told to stop | no |
-//! | 10 | [`Removed`](Exit::Removed) | the other CoServer goes on alone; started again, this one joins it | yes |
+//! | 10 | [`Removed`](Exit::Removed) | the other CoServer goes on alone; started again, this one joins it. With `--no-return` only, as 11 and 14 | yes |
 //! | 11 | [`NotAMember`](Exit::NotAMember) | an operator has begun a new lineage | yes |
 //! | 12 | [`Incompatible`](Exit::Incompatible) | the CoServers cannot run together | no |
 //! | 13 | [`Corrupted`](Exit::Corrupted) | outputs changed in this machine's memory | no |

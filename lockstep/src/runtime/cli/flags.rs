@@ -7,6 +7,7 @@ use std::str::FromStr;
 use lexopt::{Arg, Parser, ValueExt};
 
 use super::process::Guards;
+use crate::ids::PairId;
 use crate::runtime::config::Overrides;
 use crate::runtime::exit::Exit;
 use crate::runtime::logging::LogFormat;
@@ -70,7 +71,20 @@ pub(super) struct PartFlags {
     pub(super) overrides: Overrides,
     pub(super) guards: Guards,
     pub(super) logging: Logging,
+    /// What is asked of a CoServer beside running.
+    pub(super) disk: DiskFlags,
+    /// One that is out ends, instead of coming back.
+    pub(super) no_return: bool,
     links: usize,
+}
+
+/// What is to become of what is on a CoServer's disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct DiskFlags {
+    pub(super) adopt: bool,
+    pub(super) discard: bool,
+    pub(super) yes: bool,
+    pub(super) pair: Option<PairId>,
 }
 
 impl PartFlags {
@@ -88,6 +102,11 @@ impl PartFlags {
                     flags.path("directory", "--directory", parser.value()?)?
                 }
                 Arg::Long("key") => flags.path("key", "--key", parser.value()?)?,
+                Arg::Long("adopt") if links => flags.disk.adopt = true,
+                Arg::Long("discard") if links => flags.disk.discard = true,
+                Arg::Long("yes") if links => flags.disk.yes = true,
+                Arg::Long("pair") if links => flags.disk.pair = Some(value(parser, "--pair")?),
+                Arg::Long("no-return") if links => flags.no_return = true,
                 Arg::Long("link") if links => flags.link(parser.value()?.string()?)?,
                 Arg::Long("log") => flags.logging.filter = parser.value()?.string()?,
                 Arg::Long("log-format") => {
@@ -107,6 +126,7 @@ impl PartFlags {
                 other => return Err(other.unexpected().into()),
             }
         }
+        flags.disk.check()?;
         Ok(flags)
     }
 
@@ -141,6 +161,18 @@ impl PartFlags {
         self.overrides.set_item(("links", self.links, "local"), "--link", local);
         self.overrides.set_item(("links", self.links, "remote"), "--link", remote);
         self.links += 1;
+        Ok(())
+    }
+}
+
+impl DiskFlags {
+    fn check(self) -> Result<(), UsageError> {
+        if self.adopt && self.discard {
+            return Err(UsageError::Either("--adopt or --discard"));
+        }
+        if (self.yes || self.pair.is_some()) && !self.discard {
+            return Err(UsageError::Missing("--discard, to which --yes and --pair belong,"));
+        }
         Ok(())
     }
 }

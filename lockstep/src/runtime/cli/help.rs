@@ -23,6 +23,10 @@ init --dir DIR
 coserver --config FILE
     [--directory DIR] [--key FILE] [--witness ADDR] [--clients ADDR]
     [--link LOCAL,REMOTE]...            in the order of the file's links
+    [--no-return]                       end when removed, instead of coming back
+    [--adopt]                           begin the new lineage with what is on this disk
+    [--discard [--pair ID | --yes]]     begin with an empty disk; without --pair or --yes it only
+                                        says what would be lost
 witness --config FILE
     [--directory DIR] [--key FILE] [--listen ADDR]
 coserver and witness
@@ -42,7 +46,7 @@ ADDR is an IP address with a port, TIME a number with its unit, as in 100ms or 2
 --help, --version
 
 Exit codes: 0 done, 10 removed, 11 not a member, 12 incompatible, 13 memory corrupted,
-64 usage, 69 unavailable, 70 defect, 71 system, 73 exists, 74 storage, 75 locked, 78 configuration.";
+14 join ended, 15 lineage over, 64 usage, 69 unavailable, 70 defect, 71 system, 73 exists, 74 storage, 75 locked, 78 configuration.";
 
 pub(super) fn text<A: Application>(app: &A) -> String {
     let program = app.program();

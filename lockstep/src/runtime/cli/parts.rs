@@ -2,9 +2,10 @@
 
 use std::io;
 
-use super::flags::PartFlags;
+use super::flags::{DiskFlags, PartFlags};
 use super::process::terminated;
-use super::{Application, BuildError, Failure, chain};
+use super::returning::Returns;
+use super::{Application, BuildError, Failure, UsageError, chain, print};
 use crate::event::StopCause;
 use crate::machine::StateMachine;
 use crate::proto::Command;
@@ -13,6 +14,7 @@ use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, Pe
 use crate::runtime::coserver::{CoServer, Devices, StartupError};
 use crate::runtime::exit::Exit;
 use crate::runtime::logging;
+use crate::runtime::storage;
 use crate::runtime::witness::{
     ObjectStoreError, PairKeys, WitnessControl, WitnessError, WitnessServer, open_records,
 };
@@ -57,10 +59,22 @@ impl From<&PartError> for Exit {
 
 pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit, Failure> {
     flags.guards.apply().map_err(PartError::from)?;
-    let config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
+    let returns = Returns::begin();
+    let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
     logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
+    // A process that came back is not to do again what was to be done once.
+    if returns.is_first() {
+        config.settings.adopt = flags.disk.adopt;
+        if flags.disk.discard {
+            discard(&config, flags.disk)?;
+        }
+    }
     let (service, devices) = app.build(config.settings.place, config.service.clone())?;
     let cause = run_coserver(config, service, devices)?;
+    if cause.comes_back() && !flags.no_return {
+        returns.again(&cause).map_err(PartError::from)?;
+        return Ok(Exit::Done);
+    }
     let exit = Exit::from(&cause);
     match exit {
         Exit::Done => Ok(exit),
@@ -68,7 +82,30 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     }
 }
 
+/// Throws away what is on the disk, if whoever asks for it means this pair's.
+fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), Failure> {
+    let (pair, place) = (config.pair(), config.settings.place);
+    let directory = &config.settings.storage.directory;
+    if !flags.yes && flags.pair != Some(pair) {
+        print(&format!(
+            "{} is the disk of CoServer {place} of pair {pair}.\nTo discard it gives up the \
+             journal, the checkpoints and the membership in it: every entry that only this disk \
+             holds is lost. Nothing is lost while the other CoServer serves: this one joins it \
+             and takes its state. To go ahead, say --pair {pair}, or --yes.",
+            directory.display()
+        ));
+        return Err(UsageError::Missing("--yes, or --pair with the pair's id,").into());
+    }
+    if directory.exists() {
+        storage::discard(directory, pair, place)?;
+        tracing::warn!(event = "discarded", directory = %directory.display());
+    }
+    Ok(())
+}
+
 /// Runs a CoServer with its control socket until it is told to stop, by a signal too, or is out.
+/// Where [`StopCause::comes_back`] is true of what it returns, a new process comes back into the
+/// pair.
 ///
 /// # Errors
 /// What keeps it from starting.

@@ -8,6 +8,7 @@ use crate::ids::Place;
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
 use crate::runtime::keys::SecretKey;
+use crate::runtime::storage::{Durability, StorageSettings};
 
 /// A directory with keys, and texts of files in it.
 struct Bench {
@@ -155,6 +156,46 @@ fn fault<T>(result: Result<T, ConfigError>) -> Fault {
     match result.err().expect("it is refused") {
         ConfigError::Fault(fault) => *fault,
         other => panic!("another error: {other}"),
+    }
+}
+
+#[test]
+fn a_coservers_disk_is_described_in_a_section_of_its_own() {
+    let bench = Bench::new();
+    let plain = bench.read_coserver(bench.coserver()).unwrap().settings;
+    let own = bench.directory.path();
+    assert_eq!(plain.storage, StorageSettings::new(own.join("data/store")));
+
+    let said = "\n[storage]\ndurability = \"memory\"\ndirectory = \"disk\"\n\
+                segment_bytes = 8388608\ncheckpoint_bytes = 100000\ncheckpoints_kept = 3\n\
+                journal_keep_bytes = 0\nretain_limit_bytes = 2000000\njoin_rate = 70000\n\
+                meeting = \"250ms\"\n";
+    let settings = bench.read_coserver(bench.coserver() + said).unwrap().settings;
+    assert_eq!(settings.meeting, Duration::from_millis(250));
+    let wanted = StorageSettings {
+        durability: Durability::Memory,
+        directory: own.join("disk"),
+        segment_bytes: 8 << 20,
+        checkpoint_bytes: 100_000,
+        checkpoints_kept: 3,
+        journal_keep_bytes: 0,
+        retain_limit_bytes: 2_000_000,
+        join_rate: 70_000,
+    };
+    assert_eq!(settings.storage, wanted);
+
+    for (field, value, remedy) in [
+        ("segment_bytes", "5000000", "a multiple of 4096"),
+        ("checkpoints_kept", "0", "between 1 and 64"),
+        ("durability", "\"disk\"", "\"journal\" or \"memory\""),
+        ("meeting", "\"2h\"", "3600s"),
+    ] {
+        let text = format!("{}\n[storage]\n{field} = {value}\n", bench.coserver());
+        let line = text.lines().count();
+        let fault = fault(bench.read_coserver(text));
+        assert_eq!(fault.field, format!("storage.{field}"), "{fault:?}");
+        assert!(matches!(fault.position, Position::Line { line: at, .. } if at == line), "{fault}");
+        assert!(fault.to_string().contains(remedy), "{fault}");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::ids::Index;
 use crate::machine::StateMachine;
 use crate::output::Executed;
 use crate::runtime::storage::{Outcome, Plan, recover};
-use crate::sync::{Capacity, PushError, Receiver, Sender, mailbox};
+use crate::sync::{Capacity, Receiver, Sender, mailbox};
 use crate::unit::{FrozenUnit, Unit};
 
 /// Executes entries in order, freezes the state, and restores it.
@@ -211,23 +211,24 @@ fn replay<S: StateMachine>(
 }
 
 fn run<S: StateMachine>(mut seated: Box<Seated<S>>, jobs: &Jobs<Job>, outbox: &Sender<Done<S>>) {
-    let give = |done| -> Result<(), PushError<Done<S>>> { outbox.push_blocking(done, None) };
+    // The loop is gone if it is closed.
+    let give = |done| outbox.push_blocking(done, None).is_ok();
     while let Ok(job) = jobs.recv() {
         let given = match job {
             // Handed out before the panic was known; nothing after it is executed.
-            Job::Execute(_) if seated.unit.has_panicked() => Ok(()),
+            Job::Execute(_) if seated.unit.has_panicked() => true,
             Job::Execute(entry) => {
                 let executed = seated.unit.execute(&entry);
-                let frozen = frozen_after(&seated.unit, &entry)
-                    .map_or(Ok(()), |view| give(Done::Frozen(view)));
-                frozen.and_then(|()| give(Done::Executed(executed)))
+                let frozen =
+                    frozen_after(&seated.unit, &entry).is_none_or(|view| give(Done::Frozen(view)));
+                frozen && give(Done::Executed(executed))
             }
             Job::Recover(plan) => {
                 let outcome = replay(&mut seated, plan, outbox);
                 give(Done::Recovered(outcome, None))
             }
         };
-        if given.is_err() {
+        if !given {
             return;
         }
     }

@@ -113,24 +113,21 @@ impl<S: StateMachine> Engine<S> {
         if let Answer::Input(input) = &answer {
             self.metrics.on_transfer(input);
         }
-        match self.storage.note(&answer) {
+        match self.storage.note(answer) {
+            Noted::Nothing => {}
             Noted::Tell(input) => self.handle(input),
             Noted::Failed(why) => self.on_storage_failed(why),
-            Noted::Nothing => {}
-        }
-        match answer {
-            Answer::Plan(plan) => {
+            Noted::Plan(plan) => {
                 if let Err(error) = self.executor.recover(plan) {
                     let why = format!("no thread for the replay can be started: {error}");
                     self.handle(Input::StorageFailed { why });
                 }
             }
-            Answer::SetAside => {
+            Noted::SetAside => {
                 if let Recovery::SettingAside { why } = core::mem::take(&mut self.recovery) {
                     self.handle(Input::Recovered(Err(why)));
                 }
             }
-            _ => {}
         }
     }
 

@@ -139,7 +139,7 @@ impl<S: StateMachine> Storage<S> {
         let (jobs, queue) = channel::bounded(1);
         let (stop, stopped) = channel::bounded(0);
         let (outbox, answers) = answers()?;
-        let held = keeper.journal.held().0;
+        let (held, gauges) = (keeper.journal.held().0, keeper.gauges());
         let thread = JournalThread {
             keeper,
             commands: inbox,
@@ -175,7 +175,7 @@ impl<S: StateMachine> Storage<S> {
             failed: false,
             journal_thread: Some(journal_thread),
             tail: window,
-            gauges: Gauges::default(),
+            gauges,
         };
         Ok(Opened { storage, disk: found.disk, damage: found.damage })
     }
@@ -339,20 +339,20 @@ impl<S: StateMachine> Storage<S> {
         }
     }
 
-    /// Takes note of an answer; what of it the core is to be told.
-    pub(crate) fn note(&mut self, answer: &Answer) -> Noted {
+    /// Takes note of an answer.
+    pub(crate) fn note(&mut self, answer: Answer) -> Noted {
         self.send_backlog();
         match answer {
             Answer::Persisted { index, generation, gauges, .. } => {
-                self.gauges = *gauges;
-                if *generation != self.generation {
+                self.gauges = gauges;
+                if generation != self.generation {
                     return Noted::Nothing;
                 }
-                self.written = *index;
-                Noted::Tell(Input::Persisted(*index))
+                self.written = index;
+                Noted::Tell(Input::Persisted(index))
             }
             Answer::Gauges(gauges) => {
-                self.gauges = *gauges;
+                self.gauges = gauges;
                 Noted::Nothing
             }
             Answer::Input(input) => {
@@ -361,22 +361,23 @@ impl<S: StateMachine> Storage<S> {
                     Input::LookedUp(_) | Input::EntriesRead { .. } | Input::ChunkRead { .. }
                 );
                 self.reads -= usize::from(read && self.reads > 0);
-                Noted::Tell(input.clone())
+                Noted::Tell(input)
             }
             Answer::Checkpoint { index, result } => {
                 if result.is_ok() {
                     self.push(Command::CheckpointWritten);
                 }
-                let result = result.as_ref().map(file).map_err(Clone::clone);
-                Noted::Tell(Input::CheckpointWritten { index: *index, result })
+                let result = result.map(|stamp| file(&stamp));
+                Noted::Tell(Input::CheckpointWritten { index, result })
             }
             Answer::Failed { why } => {
                 self.failed = true;
                 self.backlog.clear();
                 self.gathered.clear();
-                Noted::Failed(why.clone())
+                Noted::Failed(why)
             }
-            Answer::Plan(_) | Answer::SetAside => Noted::Nothing,
+            Answer::Plan(plan) => Noted::Plan(plan),
+            Answer::SetAside => Noted::SetAside,
         }
     }
 
@@ -401,12 +402,16 @@ impl<S: StateMachine> Storage<S> {
     }
 }
 
-/// What an answer means for the core.
+/// What an answer means for the loop.
 pub(crate) enum Noted {
     /// Nothing.
     Nothing,
-    /// This.
+    /// The core is to be told this.
     Tell(Input),
+    /// The state can be restored so.
+    Plan(Plan),
+    /// The log is out of the way.
+    SetAside,
     /// The disk has failed.
     Failed(String),
 }

@@ -157,7 +157,7 @@ fn discard_log(directory: &dyn Directory) -> io::Result<()> {
 pub(super) fn discard(directory: &dyn Directory) -> io::Result<()> {
     discard_log(directory)?;
     match directory.remove(crate::store::home::NAME) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => directory.sync(),
     }
 }

@@ -23,11 +23,10 @@ mod format;
 mod opening;
 mod options;
 mod pending;
+mod reading;
 mod recovery;
 mod segment;
 mod writer;
-
-use std::collections::VecDeque;
 
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -171,111 +170,6 @@ impl Journal {
         self.pending.restart(last, chain);
         self.mark = mark;
         Ok(last)
-    }
-
-    /// The running digest at an entry; `None` before the base and after what is held.
-    ///
-    /// # Errors
-    /// If the entry cannot be read, or is not what was written.
-    pub fn chain_at(&mut self, index: Index) -> Result<Option<Digest>, JournalError> {
-        self.check()?;
-        let (base, chain) = self.base();
-        if index == base {
-            return Ok(Some(chain));
-        }
-        if index >= self.committed() {
-            return Ok(self.pending.chain_at(index));
-        }
-        self.cursor.chain_at(&*self.directory, &self.segments, index)
-    }
-
-    /// Entries with the running digest at each, by which another journal is compared with this
-    /// one: the last one held first, then ever further back, down to the base. At most [`POINTS`].
-    ///
-    /// # Errors
-    /// As for [`chain_at`](Self::chain_at).
-    pub fn points(&mut self) -> Result<Vec<(Index, Digest)>, JournalError> {
-        self.check()?;
-        let (base, held) = (self.base().0, self.held().0);
-        let mut indexes = vec![base];
-        // Forwards, since reading goes on best where it was.
-        indexes.extend((0..POINTS - 2).rev().filter_map(|power| {
-            let back = 1u64.checked_shl(power as u32)?;
-            held.0.checked_sub(back).map(Index).filter(|index| *index > base)
-        }));
-        if held > base {
-            indexes.push(held);
-        }
-        let mut points = Vec::with_capacity(indexes.len());
-        for index in indexes {
-            points.extend(self.chain_at(index)?.map(|chain| (index, chain)));
-        }
-        points.reverse();
-        Ok(points)
-    }
-
-    /// Entries from this one on, appended ones included, until they weigh this many bytes; one at
-    /// least if there is one. `None` if it is no longer kept. Cheap when it goes on where the last
-    /// call ended.
-    ///
-    /// # Errors
-    /// If they cannot be read, or are not what was written.
-    pub fn read(
-        &mut self,
-        from: Index,
-        max_bytes: usize,
-    ) -> Result<Option<Vec<Entry>>, JournalError> {
-        self.check()?;
-        if from <= self.base().0 {
-            return Ok(None);
-        }
-        let (mut entries, mut bytes) = (Vec::new(), 0);
-        let mut take = |entry: Entry| {
-            let enough = bytes >= max_bytes && !entries.is_empty();
-            if !enough && entry.index >= from {
-                bytes += entry.weight();
-                entries.push(entry);
-            }
-            !enough
-        };
-        if self.cursor.seek(&self.segments, from) {
-            loop {
-                let before = self.cursor.place();
-                let Some(loaded) = self.cursor.next(&*self.directory, &self.segments)? else {
-                    break;
-                };
-                if !loaded.entries.into_iter().all(|(entry, _)| take(entry)) {
-                    self.cursor.back(before);
-                    return Ok(Some(entries));
-                }
-            }
-        }
-        if self.pending.end().0 >= from && !self.pending.is_empty() {
-            self.pending.entries().into_iter().all(|(entry, _)| take(entry));
-        }
-        Ok(Some(entries))
-    }
-
-    /// The committed entries from this one on, one after the other, in bounded memory: one batch.
-    /// With the first of each batch comes what was agreed when it was written.
-    ///
-    /// # Errors
-    /// [`JournalError::NotKept`].
-    pub fn replay(&self, from: Index) -> Result<Replay, JournalError> {
-        self.check()?;
-        let base = self.base().0;
-        if from <= base {
-            return Err(JournalError::NotKept { asked: from, base });
-        }
-        let mut cursor = cursor::Cursor::default();
-        cursor.seek(&self.segments, from);
-        Ok(Replay {
-            directory: self.directory.share(),
-            segments: self.segments.clone(),
-            cursor,
-            next: from,
-            ready: VecDeque::new(),
-        })
     }
 
     /// Drops the entries after this one, so that they never come back. What was agreed about any

@@ -6,9 +6,9 @@ use crate::store::files::{Directory, File};
 use crate::store::journal::batch::{self, Found};
 use crate::store::journal::error::{JournalError, attempt};
 use crate::store::journal::pending::Pending;
-use crate::store::journal::recovery::{Survey, base_of, survey};
+use crate::store::journal::recovery::{Survey, survey};
 use crate::store::journal::segment::{PART, Segment, Spot, segment_number, spare_number};
-use crate::store::journal::{Health, Identity, Journal, Mark, Options, Recovery, State};
+use crate::store::journal::{Health, Identity, Journal, Options, Recovery, State};
 
 /// Zeros are written over a torn batch in pieces of this many bytes.
 const PIECE_BYTES: u32 = 256 << 10;
@@ -152,25 +152,5 @@ fn last_batch(newest: &Segment, name: &str, file: &dyn File) -> Result<Option<Sp
             return Ok(Some(spot));
         }
         spot = after;
-    }
-}
-
-impl Journal {
-    /// Everything after this entry is kept.
-    pub fn base(&self) -> (Index, Digest) {
-        base_of(&self.segments).unwrap_or((Index(0), Digest::ZERO))
-    }
-
-    /// The last entry that was committed.
-    pub(super) fn end(&self) -> (Index, Digest) {
-        let newest = self.segments.last();
-        newest.map_or((Index(0), Digest::ZERO), |segment| {
-            (segment.end.next.prev(), segment.end.chain)
-        })
-    }
-
-    /// What was agreed when the last batch was committed.
-    pub fn mark(&self) -> Mark {
-        self.mark
     }
 }

@@ -145,7 +145,7 @@ async fn one_that_was_killed_comes_back_with_the_entries_that_it_missed() {
         duplex(&pair).await;
         let storage = pair[1].storage().await;
         assert_eq!(storage.gauges.checkpoint, None, "entries were enough");
-        assert!(storage.commit.len() > 0, "what it got was synced");
+        assert!(!storage.commit.is_empty(), "what it got was synced");
         assert_eq!(pair[1].count(100).await, 41);
 
         // What came back is good for going on alone.

@@ -343,6 +343,47 @@ fn a_torn_last_batch_is_dropped_and_harms_nothing_later() {
     }
 }
 
+#[cfg(feature = "runtime")]
+#[test]
+fn it_works_over_the_system_s_files() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = crate::store::os::OsDirectory::open(place.path()).unwrap();
+    let open = || Journal::open(directory.share(), IDENTITY, options(1)).unwrap();
+    let (mut journal, _) = open();
+    commit_each(&mut journal, 1..=8);
+    journal.truncate_after(Index(7)).unwrap();
+    journal.release_before(Index(5)).unwrap();
+    while !journal.prepare().unwrap() {}
+    drop(journal);
+    let (mut journal, recovery) = open();
+    assert_eq!((recovery.state, recovery.held), (State::Whole, Index(7)));
+    commit_each(&mut journal, 8..=20);
+    assert_eq!(indexes(&all(&mut journal)), Vec::from_iter(4..=20));
+    Journal::wipe(&directory).unwrap();
+    assert_eq!(place.path().read_dir().unwrap().count(), 0);
+}
+
+/// Sectors of two attempts at the same batch, each right in itself, must not be taken together
+/// for one batch that has changed.
+#[test]
+fn what_is_left_of_two_torn_batches_does_not_look_like_damage() {
+    for seed in 0..200 {
+        let mut directory = MemoryDirectory::new();
+        let (mut journal, _) = open(&directory);
+        commit_each(&mut journal, 1..=1);
+        for variant in 1..=3 {
+            if journal.held().0 == Index(2) {
+                break;
+            }
+            directory.halt_after(1);
+            journal.append(&entry(2, variant, 1_500)).unwrap();
+            journal.commit(mark(1)).unwrap_err();
+            directory = directory.crash(&mut seeded(seed * 3 + u64::from(variant)));
+            journal = whole(&directory);
+        }
+    }
+}
+
 #[test]
 fn a_journal_may_be_moved_to_another_thread() {
     fn sendable<T: Send>() {}

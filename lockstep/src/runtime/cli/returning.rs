@@ -1,0 +1,105 @@
+//! A CoServer that is out comes back by itself: its process makes a new one of itself.
+//!
+//! A new process, not a second life of the old one: whatever was wrong with its memory is gone,
+//! and it is a new incarnation as any restarted one.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+use super::process::terminated;
+use crate::event::StopCause;
+use crate::ids::Mono;
+use crate::runtime::clock::Clock;
+
+/// How often in a row this process has ended soon after it began; set by its predecessor.
+const MARK: &str = "LOCKSTEP_RETURNS";
+
+/// The running program, also when its file has been replaced since it was started.
+const ITSELF: &str = "/proc/self/exe";
+
+/// One that lived for less is not to come back at once.
+const SOON: Duration = Duration::from_secs(10);
+
+/// The first wait; each further one is twice as long.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// The longest wait.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// What is known of this process's predecessors.
+pub(super) struct Returns {
+    /// `None` for a process that somebody else has started.
+    short: Option<u32>,
+    clock: Clock,
+}
+
+impl Returns {
+    pub(super) fn begin() -> Self {
+        let mark = std::env::var_os(MARK).and_then(|mark| mark.to_str()?.parse().ok());
+        Self { short: mark, clock: Clock::start() }
+    }
+
+    /// Whether somebody else has started this process: what its flags ask for to be done once is
+    /// to be done now.
+    pub(super) fn is_first(&self) -> bool {
+        self.short.is_none()
+    }
+
+    /// Comes back after a while. Returns only if it does not: because it was told to stop in the
+    /// meantime, or the system refuses.
+    pub(super) fn again(&self, cause: &StopCause) -> io::Result<()> {
+        let lived = self.clock.mono().since(Mono(0));
+        let (short, after) = wait(self.short.unwrap_or(0), lived);
+        tracing::info!(event = "returning", %cause, after_ms = after.as_millis() as u64);
+        if stopped_within(after)? {
+            return Ok(());
+        }
+        let mut args = std::env::args_os();
+        let name: OsString = args.next().unwrap_or_else(|| ITSELF.into());
+        Err(Command::new(ITSELF).arg0(name).args(args).env(MARK, short.to_string()).exec())
+    }
+}
+
+/// How often in a row a process has ended soon now, and how long to wait.
+fn wait(before: u32, lived: Duration) -> (u32, Duration) {
+    if lived >= SOON {
+        return (0, Duration::ZERO);
+    }
+    let doubled = FIRST.saturating_mul(1 << before.min(16));
+    (before.saturating_add(1), doubled.min(LONGEST))
+}
+
+/// Whether a signal to stop came within that time.
+fn stopped_within(span: Duration) -> io::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            told = terminated() => told.map(|()| true),
+            () = tokio::time::sleep(span) => Ok(false),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_lives_in_a_row_wait_longer_and_a_long_one_ends_the_row() {
+        let soon = Duration::from_millis(300);
+        let mut row = 0;
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            let (next, after) = wait(row, soon);
+            row = next;
+            waits.push(after.as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(wait(row, SOON), (0, Duration::ZERO));
+        assert_eq!(wait(u32::MAX, soon), (u32::MAX, LONGEST));
+    }
+}
