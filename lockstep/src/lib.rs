@@ -5,8 +5,12 @@
 //! shipped to both over redundant QUIC links. Nothing leaves the pair before both hold what
 //! caused it and both computed the same thing. A CoServer that dies, hangs, loses its links or
 //! computes something else is removed, and the other goes on after the silence timeout and one
-//! question to the witness: it already has the state and the pending output. A *witness* on a third machine sees to it that at most
-//! one side ever goes on alone.
+//! question to the witness: it already has the state and the pending output. When it is back, it is
+//! brought up to date behind the other, which serves on. A *witness* on a third machine sees to it
+//! that at most one side ever goes on alone.
+//!
+//! With durability `journal`, the default, an output leaves only when both have what caused it on
+//! disk: a loss of both servers' power loses nothing that was acknowledged.
 //!
 //! # A service
 //!
@@ -67,17 +71,19 @@
 //! | [`mod@unit`] | what is replicated: the service, its sessions, its wake-ups |
 //! | [`witness`] | the witness: rules, core, directory |
 //! | [`client`] | the client's core, and its async and blocking faces |
+//! | [`store`] | what a CoServer has on disk: journal, checkpoints, membership |
 //! | [`wire`] | the frames, and how they become bytes |
 //! | `runtime` | the processes: CoServer, witness, configuration, keys, links over QUIC |
 //! | `sync` | the concurrent primitives |
 //! | `sim` | the simulator |
-//! | [`ids`], [`entry`], [`output`], [`record`], [`event`], [`digest`], [`limits`] | the nouns and the bounds |
+//! | [`ids`], [`entry`], [`history`], [`output`], [`record`], [`event`], [`digest`], [`limits`] | the nouns and the bounds |
 //!
 //! # Features
 //!
 //! - `runtime` (default): the processes, with quinn and tokio. Without it only the cores are
 //!   built.
 //! - `sim`: the deterministic simulator and its command.
+//! - `object-witness`, `object-witness-s3`: a folder, or also S3, in place of a witness process.
 
 pub mod client;
 pub mod device;

@@ -116,9 +116,12 @@ impl Membership {
 
     /// Whether this process may claim its predecessor's place in that record (rule J1).
     fn may_claim(&self, told: &Record) -> bool {
-        let Some(own) = self.predecessor else { return false };
         let was_ours = |known: &Record| told == known || told.renews(known) || told.leaves(known);
-        told.members.at(self.place).is_some() && self.inherited.iter().chain([&own]).any(was_ours)
+        // Who only asked for the pair to be formed lacks nothing: it has whatever the first epoch
+        // came to at its place.
+        let counts = |known: &&Record| self.predecessor.is_some() || known.origin == Origin::Formed;
+        let known = self.inherited.iter().filter(counts).chain(&self.predecessor);
+        told.members.at(self.place).is_some() && known.into_iter().any(was_ours)
     }
 
     /// The record in which it may claim its predecessor's place, if that is the present one.

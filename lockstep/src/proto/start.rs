@@ -1,12 +1,12 @@
 //! A process that has started and is no member yet: whom it meets, what it claims (section J of
 //! `docs/protocol.md`).
 
-use super::io::{Disk, Output, Recovered, Standing};
+use super::io::{Disk, Membership, Output, Recovered, Standing};
 use super::log::Log;
 use super::replica::Replica;
 use crate::event::{Event, StopCause};
 use crate::ids::{Incarnation, Index, Mono, Place};
-use crate::record::{Members, Record};
+use crate::record::{Members, Origin, Record};
 use crate::wire::frames::{Claim, Hello, Point};
 
 /// One that yields to the other's better claim tries for so many times as long as one that meets
@@ -37,6 +37,7 @@ struct Presence {
 
 impl Start {
     pub(super) fn new(disk: Option<Disk>, adopt: bool, now: Mono) -> Self {
+        let disk = disk.filter(|disk| !never_began(disk));
         Self { since: now, disk, recovering: false, adopt, peer: None, waits: false }
     }
 
@@ -44,6 +45,14 @@ impl Start {
     fn is_fresh(&self) -> bool {
         self.disk.is_none()
     }
+}
+
+/// A predecessor asked for the pair to be formed and got no further: there is nothing to lose, and
+/// nothing to restore. What it asked for counts all the same.
+fn never_began(disk: &Disk) -> bool {
+    let Membership { record, asked, witness: _ } = &disk.membership;
+    let formed = asked.iter().all(|asked| asked.origin == Origin::Formed);
+    disk.held == Index(0) && record.is_none() && formed && !asked.is_empty()
 }
 
 impl Replica {

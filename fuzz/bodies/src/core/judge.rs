@@ -1,17 +1,16 @@
 //! What the replicas want done, and whether they may.
 
 use lockstep::event::Event;
-use lockstep::ids::{Epoch, Index, LinkId, Place};
+use lockstep::ids::{Epoch, Incarnation, Index, LinkId, Place};
 use lockstep::output::OutputKind;
-use lockstep::proto::{Input, Output, Standing, Status};
-use lockstep::record::Origin;
+use lockstep::proto::{Output, Standing, Status};
+use lockstep::record::{Origin, Record};
 use lockstep::wire::frames::ClientAnswer;
 
-use super::world::{Name, PAIR, World, time};
+use super::world::{Name, PAIR, World};
 
 impl World {
     pub(super) fn drain(&mut self, place: Place) {
-        let now = time(self.now);
         while let Some(output) = self.node(place).replica.poll() {
             match output {
                 Output::Peer { links, frame } => {
@@ -21,12 +20,6 @@ impl World {
                 }
                 Output::CloseLink { link } => self.disconnect(link),
                 Output::Witness(call) => self.ask(place, &call),
-                Output::Append(entry) => {
-                    self.node(place).replica.handle(now, Input::Persisted(entry.index));
-                }
-                Output::PersistMembership { number, .. } => {
-                    self.node(place).replica.handle(now, Input::MembershipPersisted(number));
-                }
                 Output::Execute(entry) => self.node(place).todo.push_back(entry),
                 Output::Release { index, step, ordinal, epoch, kind } => {
                     self.on_release(place, (index, step, ordinal), epoch, kind);
@@ -34,8 +27,7 @@ impl World {
                 Output::Client { answer, .. } => self.on_answer(answer),
                 Output::Stop { .. } => self.node(place).stopped = true,
                 Output::Event(event) => self.on_event(&event),
-                // Its replicas have no disk and no peer that comes back.
-                _ => {}
+                other => self.store(place, other),
             }
         }
         self.check(place);
@@ -46,6 +38,12 @@ impl World {
             Event::HandedOver { .. } => "hand-over",
             Event::Diverged { .. } => "divergence",
             Event::Cleared { .. } => "suspicion that passed",
+            Event::FellBack { .. } => "fallback",
+            Event::Duplex { .. } => "duplex again",
+            Event::StatesDiffer { .. } => {
+                assert!(self.wrong, "sound services have different states");
+                "different states"
+            }
             Event::Epoch { record, .. } => match record.origin {
                 Origin::Formed => "formation",
                 Origin::Alone => "going on alone",
@@ -68,8 +66,62 @@ impl World {
         assert!(node.epoch <= epoch, "released in an epoch that is over");
         (node.last, node.epoch) = (Some(name), epoch);
         self.reached.insert("release");
+        self.check_right(place, name.0);
         let first = self.released.entry(name).or_insert_with(|| kind.clone());
-        assert_eq!(*first, kind, "{name:?} released with different content");
+        assert!(self.doubtful || *first == kind, "{name:?} released with different content");
+    }
+
+    /// Whether it may release this entry: by what was recorded, and by what is on which disk.
+    fn check_right(&mut self, place: Place, index: Index) {
+        let [node, other] = [place, place.other()].map(|at| &self.nodes[at.slot()]);
+        assert!(self.members.contains(&node.incarnation), "released by one that is no member");
+        let Some(chain) = node.disk.chain_at(index) else {
+            panic!("{index} was released before it was on disk");
+        };
+        let record = node.replica.status().record.expect("only members release");
+        let is_admitted = self.members.contains(&other.incarnation);
+        if !record.members.has(place.other(), other.incarnation) {
+            let replaced = record.members.is_duplex();
+            assert!(replaced || self.is_recorded(place), "released alone without the grant");
+        } else if is_admitted {
+            assert!(other.disk.has(index, chain), "{index} was released and is on one disk only");
+        } else {
+            assert!(self.is_recorded(place), "released alone without the grant");
+        }
+        let before = *self.acknowledged.entry(index).or_insert(chain);
+        assert!(self.doubtful || before == chain, "{index} is another entry now");
+    }
+
+    /// By the witness's present record it is a member.
+    fn is_recorded(&self, place: Place) -> bool {
+        let record = self.witness.present(PAIR).expect("the witness works");
+        record.members.has(place, self.nodes[place.slot()].incarnation)
+    }
+
+    /// Whoever is recorded as anything but a joiner may release.
+    pub(super) fn on_recorded(&mut self, record: &Record) {
+        let joins = |place| record.origin == Origin::Joined && place != record.asker;
+        for place in Place::BOTH.into_iter().filter(|place| !joins(*place)) {
+            self.members.extend(record.members.at(place));
+        }
+    }
+
+    /// A member tells a joiner that it is one.
+    pub(super) fn on_admit(&mut self, from: Place, joiner: Incarnation) {
+        if self.members.insert(joiner) {
+            let other = &self.nodes[from.other().slot()];
+            let last = self.acknowledged.iter().next_back();
+            let has = last.is_none_or(|(index, chain)| other.disk.has(*index, *chain));
+            assert!(self.doubtful || other.incarnation != joiner || has, "admitted too early");
+        }
+    }
+
+    /// It serves, by the witness's present record too.
+    pub(super) fn has_all(&self, place: Place) -> bool {
+        let node = &self.nodes[place.slot()];
+        let serves = matches!(node.replica.status().standing, Standing::Serving { .. });
+        let member = self.members.contains(&node.incarnation) && self.is_recorded(place);
+        node.runs() && !node.stopped && serves && member
     }
 
     pub(super) fn on_answer(&mut self, answer: ClientAnswer) {
@@ -86,53 +138,57 @@ impl World {
         }
     }
 
+    /// Whoever serves has everything that was ever released.
     pub(super) fn check(&mut self, place: Place) {
-        let node = &self.nodes[place.slot()];
-        if node.replica.released() > Index(0) && node.is_alone() {
-            self.alone.insert(node.incarnation);
-        }
-        assert!(self.alone.len() <= 1, "both went on alone");
+        let Some((index, chain)) = self.acknowledged.iter().next_back() else { return };
+        let has = self.nodes[place.slot()].disk.has(*index, *chain);
+        assert!(self.doubtful || has || !self.has_all(place), "it serves without {index}");
     }
 
-    /// Makes everything whole that can be, and sees whether the pair, or who is left of it,
-    /// comes to serve and to have done everything.
+    /// Makes everything whole that can be, and sees whether the pair becomes redundant, and has
+    /// done everything; unless a service went wrong, of which both may hold.
     pub(super) fn heal(&mut self) {
         self.witness_up = true;
         self.hear_again();
         self.cut = [false; 2];
         for place in Place::BOTH {
             self.node(place).paused = false;
+            self.set_lazy(place, false);
             for link in [LinkId(0), LinkId(1)] {
                 self.block(place, link, false);
             }
         }
         for round in 0..40 {
+            for place in Place::BOTH {
+                if !self.wrong {
+                    self.restart(place);
+                }
+                self.reach_witness(place);
+            }
             for link in [LinkId(0), LinkId(1)] {
                 self.connect(link);
             }
-            for place in Place::BOTH {
-                self.reach_witness(place);
-            }
             self.settle(10 + round * 10);
-            let unserved = self.unserved();
-            if unserved.is_none() || self.wrong {
+            if self.is_whole() || self.wrong {
                 return;
             }
-            assert!(round < 39, "a member does not come to serve: {unserved:?}");
         }
+        let record = self.witness.present(PAIR);
+        let nodes = self.nodes.each_ref().map(|node| {
+            let Status { incarnation, standing, released, held, kept, .. } = node.replica.status();
+            (incarnation, standing, released, held, kept, node.disk.found())
+        });
+        panic!("the pair does not become redundant: {record:#?}, {nodes:#?}");
     }
 
-    /// A member that does not serve yet, or has not done everything.
-    pub(super) fn unserved(&self) -> Option<Status> {
-        let record = self.witness.present(PAIR).expect("the witness works");
-        let members = Place::BOTH.map(|place| {
-            let node = &self.nodes[place.slot()];
-            let member = record.members.has(place, node.incarnation);
-            (member && node.alive && !node.stopped).then(|| node.replica.status())
-        });
-        members.into_iter().flatten().find(|status| {
-            let serves = matches!(status.standing, Standing::Serving { .. });
-            !serves || status.released != status.held || status.kept != 0
-        })
+    /// Both are members, and nothing is left to be done.
+    fn is_whole(&self) -> bool {
+        let whole = |status: Status| {
+            matches!(status.standing, Standing::Serving { duplex: true, .. })
+                && status.released == status.held
+                && status.kept == 0
+        };
+        let has_all = Place::BOTH.into_iter().all(|place| self.has_all(place));
+        has_all && self.nodes.iter().all(|node| whole(node.replica.status()))
     }
 }

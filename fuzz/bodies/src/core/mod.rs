@@ -1,13 +1,16 @@
-//! Two replicas and their witness by operations: what arrives, in which order, what is lost,
-//! what takes how long, who dies.
+//! Two replicas, their disks and their witness by operations: what arrives, in which order, what
+//! is lost, what takes how long, who dies, what its disk has then, who comes back.
 //!
-//! Whatever happens, no output is released twice, or differently by the two; no two go on alone;
-//! a request is answered in one way only. When it ends and nothing is broken any more, whoever
-//! is a member serves.
+//! Whatever happens, no output is released differently, by anybody who may not, or before it is
+//! on the disks that have to have it; whoever serves has everything that was ever released; a
+//! request is answered in one way only. When it ends and nothing is broken any more, the pair is
+//! redundant again.
 
+mod disk;
 mod judge;
 mod node;
 mod outside;
+mod storage;
 mod wires;
 mod world;
 
@@ -69,6 +72,7 @@ fn step(world: &mut World, op: u8, source: &mut Source<'_>) {
         27 => world.rare(place, source.byte()),
         28 => world.witness(source.byte()),
         29 => world.pause(place),
+        31 => world.disk(place, source.byte()),
         _ => world.burst(place, source.byte()),
     }
 }

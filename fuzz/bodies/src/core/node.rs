@@ -8,6 +8,8 @@ use lockstep::output::Executed;
 use lockstep::proto::Replica;
 use lockstep::unit::Unit;
 
+use super::disk::Disk;
+use super::storage::Storage;
 use crate::tally::Tally;
 
 pub(super) struct Node {
@@ -29,6 +31,9 @@ pub(super) struct Node {
     pub(super) epoch: Epoch,
     /// The last output that it released: they come in order.
     pub(super) last: Option<(Index, u32, u32)>,
+    /// Survives the process.
+    pub(super) disk: Disk,
+    pub(super) storage: Storage,
 }
 
 /// Something on its way to a node.
@@ -41,7 +46,7 @@ pub(super) enum Mail {
 }
 
 impl Node {
-    pub(super) fn new(replica: Replica, incarnation: Incarnation) -> Self {
+    pub(super) fn new(replica: Replica, incarnation: Incarnation, disk: Disk) -> Self {
         Self {
             replica,
             incarnation,
@@ -54,6 +59,8 @@ impl Node {
             inbox: VecDeque::new(),
             epoch: Epoch(0),
             last: None,
+            disk,
+            storage: Storage::default(),
         }
     }
 
@@ -68,13 +75,9 @@ impl Node {
             return None;
         }
         let entry = self.todo.pop_front()?;
-        Some(self.unit.execute(&entry))
-    }
-
-    /// Whether it goes on without the other.
-    pub(super) fn is_alone(&self) -> bool {
-        let record = self.replica.status().record;
-        self.alive && !self.stopped && record.is_some_and(|record| !record.members.is_duplex())
+        let executed = self.unit.execute(&entry);
+        self.freeze(&entry);
+        Some(executed)
     }
 }
 

@@ -7,6 +7,7 @@ use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
 use lockstep::wire::frames::ClientCall;
 
+use super::disk::Disk;
 use super::world::{PAIR, PROTOCOL, World, node, time};
 use crate::source::Source;
 use crate::tally::Tally;
@@ -69,9 +70,59 @@ impl World {
                 self.wrong = true;
                 self.device_bytes(place, 0xFF);
             }
-            72..76 => self.tell(place, Input::Command(Command::Stop)),
+            72..84 => self.tell(place, Input::Command(Command::Stop)),
+            84..108 => self.restart(place),
+            108..120 => self.crash(place, usize::from(choice & 3)),
+            120..132 => {
+                self.crash(place, usize::from(choice & 1));
+                self.crash(place.other(), usize::from(choice >> 1 & 1));
+            }
+            132..144 => {
+                self.restart(place);
+                self.restart(place.other());
+            }
+            144..156 => self.replace_disk(place, choice & 1 == 0),
+            156..168 => self.settle(300),
             _ => {}
         }
+    }
+
+    /// What happens to a disk.
+    pub(super) fn disk(&mut self, place: Place, choice: u8) {
+        match choice {
+            0..128 => {
+                self.work(place, 1 + usize::from(choice & 7));
+                self.drain(place);
+            }
+            128..176 => self.set_lazy(place, true),
+            176..208 => self.set_lazy(place, false),
+            208..232 => self.node(place).disk.drop_old(),
+            232..240 => self.fail_disk(place, usize::from(choice & 3)),
+            _ => self.crash(place, usize::from(choice & 7)),
+        }
+    }
+
+    /// The process dies, and of what waited for its disk only the first so much is there.
+    fn crash(&mut self, place: Place, kept: usize) {
+        if self.node(place).alive {
+            self.tear(place, kept);
+            self.kill(place);
+        }
+    }
+
+    /// A machine comes with another disk, or its own cannot be read, while the other has all.
+    fn replace_disk(&mut self, place: Place, wiped: bool) {
+        if !self.has_all(place.other()) {
+            return;
+        }
+        self.crash(place, 0);
+        if wiped {
+            self.node(place).disk = Disk::new();
+        } else {
+            self.node(place).disk.unreadable = true;
+        }
+        self.reached.insert(if wiped { "wiped disk" } else { "unreadable disk" });
+        self.restart(place);
     }
 
     /// From here on the service of one node counts wrongly.
@@ -87,20 +138,31 @@ impl World {
         self.wrong = true;
     }
 
+    /// What was not written is lost.
     pub(super) fn kill(&mut self, place: Place) {
         self.leave_witness(place);
+        self.tear(place, 0);
         self.node(place).alive = false;
         self.node(place).inbox.clear();
         self.disconnect(LinkId(0));
         self.disconnect(LinkId(1));
     }
 
-    /// Another process takes a dead one's place.
+    /// Another process takes a dead one's place, with what its disk has.
     pub(super) fn restart(&mut self, place: Place) {
         let generation = self.number();
-        if !self.node(place).alive {
-            *self.node(place) = node(place, 1 + generation * 100, time(self.now));
+        if self.node(place).alive && !self.node(place).stopped {
+            return;
         }
+        self.kill(place);
+        self.doubtful |= self.wrong;
+        let disk = ::core::mem::replace(&mut self.node(place).disk, Disk::new());
+        *self.node(place) = node(place, 1 + generation * 100, disk, time(self.now));
+        self.drain(place);
+        for link in [LinkId(0), LinkId(1)] {
+            self.connect(link);
+        }
+        self.reach_witness(place);
     }
 
     /// A process is not scheduled for a while, or is again.

@@ -52,6 +52,11 @@ impl World {
             }
             return;
         }
+        if let PeerFrame::Admit { record, .. } = frame
+            && let Some(joiner) = record.members.at(from.other())
+        {
+            self.on_admit(from, joiner);
+        }
         let bytes = codec::encode_peer(frame).expect("a replica makes frames within the limits");
         if let Some(connection) = self.connections[usize::from(link.0)] {
             self.post(from.other(), Mail::Peer { link, connection, bytes });
@@ -117,6 +122,10 @@ impl World {
         let Some(conn) = self.witness_conns[from.slot()].filter(|_| !self.witness_deaf) else {
             return;
         };
+        if let WitnessCall::Ask { request } = call {
+            let asked = &self.node(from).disk.membership.asked;
+            assert!(asked.contains(&request.next), "asked for what is not on its disk");
+        }
         let bytes = codec::encode_witness_call(call).expect("a call within the limits");
         let call = codec::decode_witness_call(&bytes).expect("as it was written");
         let input = witness::Input::Call { conn, pair: PAIR, place: from, call };
@@ -132,6 +141,7 @@ impl World {
                     }
                 }
                 witness::Output::Store { record, .. } | witness::Output::Adopt { record } => {
+                    self.on_recorded(&record);
                     let stored = witness::Input::Stored { pair: record.pair, durable: true };
                     self.witness.handle(Mono(self.now), stored);
                 }

@@ -17,6 +17,7 @@ use lockstep::wire::codec;
 use lockstep::wire::frames::{Environment, Versions};
 use lockstep::witness::{self, Held, Witness};
 
+use super::disk::{Disk, State};
 use super::node::{Mail, Node, incarnation};
 
 pub(super) const PAIR: PairId = PairId([7; 16]);
@@ -47,10 +48,17 @@ pub(super) struct World {
     /// What anybody was ever told of a request.
     pub(super) replies: BTreeMap<(SessionId, RequestNumber), Bytes>,
     pub(super) opened: BTreeMap<Nonce, SessionId>,
-    /// Who ever went on alone.
-    pub(super) alone: BTreeSet<Incarnation>,
+    /// By entry at which something was released: the log's digest there.
+    pub(super) acknowledged: BTreeMap<Index, Digest>,
+    /// Every process that may release, by a record or by what a member told it.
+    pub(super) members: BTreeSet<Incarnation>,
+    /// Every checkpoint that was ever taken.
+    pub(super) taken: Vec<State>,
     /// A service computed something else, or panicked.
     pub(super) wrong: bool,
+    /// One with a wrong service was started again, with a sound one: what it had released while
+    /// it was alone may be contradicted.
+    pub(super) doubtful: bool,
     /// What has been seen, by name.
     pub(super) reached: BTreeSet<&'static str>,
 }
@@ -77,16 +85,17 @@ fn config(place: Place) -> Config {
         witnesses: 1,
         witness_patience: Duration::from_secs(1),
         divergence: DivergencePolicy::Sequencer,
-        meeting: Duration::from_secs(1),
-        checkpoint_bytes: 64 << 20,
+        meeting: Duration::from_millis(100),
+        checkpoint_bytes: 3_000,
         join_rate: 64 << 20,
     }
 }
 
-pub(super) fn node(place: Place, generation: u64, now: Now) -> Node {
+pub(super) fn node(place: Place, generation: u64, disk: Disk, now: Now) -> Node {
     let incarnation = incarnation(place, generation);
-    let boot = Boot { incarnation, seed: [incarnation.0 as u8; 32], disk: None, adopt: false };
-    Node::new(Replica::new(config(place), boot, now), incarnation)
+    let seed = [incarnation.0 as u8; 32];
+    let boot = Boot { incarnation, seed, disk: disk.found(), adopt: false };
+    Node::new(Replica::new(config(place), boot, now), incarnation, disk)
 }
 
 pub(super) fn time(now: u64) -> Now {
@@ -100,7 +109,7 @@ impl World {
         let grace = witness::Config { grace: Duration::ZERO };
         let mut world = Self {
             now,
-            nodes: Place::BOTH.map(|place| node(place, 0, time(now))),
+            nodes: Place::BOTH.map(|place| node(place, 0, Disk::new(), time(now))),
             connections: [None; 2],
             cut: [false; 2],
             witness: Witness::new(Mono(now), grace, [(PAIR, Some(Held::trusted(vacant)))]),
@@ -111,8 +120,11 @@ impl World {
             released: BTreeMap::new(),
             replies: BTreeMap::new(),
             opened: BTreeMap::new(),
-            alone: BTreeSet::new(),
+            acknowledged: BTreeMap::new(),
+            members: BTreeSet::new(),
+            taken: Vec::new(),
             wrong: false,
+            doubtful: false,
             reached: BTreeSet::new(),
         };
         world.connect(LinkId(0));
@@ -217,6 +229,9 @@ impl World {
             for place in Place::BOTH {
                 self.deliver_all(place);
                 self.execute(place, usize::MAX);
+                if !self.node(place).storage.lazy {
+                    self.catch_up(place);
+                }
             }
             self.fire();
         }

@@ -33,3 +33,33 @@ fn a_follower_whose_sequencer_dies_before_the_first_entry_begins_the_log_itself(
     assert_eq!(pair.node(B).texts(), ["one"]);
     assert!(matches!(pair.node(B).executed[0], EntryKind::Genesis { .. }));
 }
+
+#[test]
+fn a_pair_whose_forming_nobody_heard_of_comes_to_serve_all_the_same() {
+    let mut pair = Pair::new();
+    pair.witness_mute = true;
+    while pair.record.origin != Origin::Formed {
+        // The witness tells them what is vacant, and not that it is no more.
+        pair.witness_mute = pair.node(A).saw(|event| matches!(event, Event::Asked { .. }));
+        pair.run(MS / 10);
+    }
+    pair.kill(A);
+    pair.kill(B);
+    pair.witness_mute = false;
+    pair.restart(A);
+    pair.restart(B);
+    pair.run_to_duplex();
+}
+
+#[test]
+fn a_process_that_died_before_its_request_to_form_counted_asks_anew() {
+    let mut pair = Pair::new();
+    while !pair.node(A).saw(|event| matches!(event, Event::Asked { .. })) {
+        pair.run(MS / 10);
+    }
+    let Record { pair: id, lineage, epoch, .. } = pair.record;
+    pair.record = Record::vacant(id, lineage, epoch.next());
+    pair.kill(A);
+    pair.restart(A);
+    pair.run_to_duplex();
+}

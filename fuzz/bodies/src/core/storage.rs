@@ -1,0 +1,248 @@
+//! What drives the disks: work in order, answers, and what a crash leaves of both.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use lockstep::digest::Digest;
+use lockstep::entry::{Entry, EntryKind};
+use lockstep::history::History;
+use lockstep::ids::{Index, Place};
+use lockstep::proto::{Input, Membership, Output};
+use lockstep::unit::Unit;
+use lockstep::wire::frames::{CheckpointFile, Point};
+
+use super::disk::State;
+use super::node::Node;
+use super::world::{World, time};
+use crate::tally::Tally;
+
+/// One thing to do for the disk's thread.
+pub(super) enum Job {
+    /// Answered unless the log was cut after it was handed out.
+    Append {
+        entry: Entry,
+        cuts: u32,
+    },
+    Membership {
+        number: u64,
+        membership: Membership,
+    },
+    Recover {
+        to: Option<Index>,
+    },
+    Truncate {
+        after: Index,
+    },
+    LookUp {
+        points: Vec<Point>,
+    },
+    Read {
+        after: Index,
+    },
+    ReadChunk {
+        checkpoint: Index,
+        offset: u64,
+    },
+    Begin(CheckpointFile),
+    WriteChunk {
+        checkpoint: Index,
+        offset: u64,
+        bytes: Bytes,
+    },
+    Install {
+        file: CheckpointFile,
+        chain: Digest,
+    },
+    Checkpoint {
+        history: History,
+    },
+}
+
+/// The thread, gone with its process.
+#[derive(Default)]
+pub(super) struct Storage {
+    jobs: VecDeque<Job>,
+    /// It does something only when it is told to; else at once.
+    pub(super) lazy: bool,
+    /// It has failed, and does nothing more.
+    failed: bool,
+    /// How often the log was cut, or taken for another.
+    cuts: u32,
+    /// The state at the newest entry that asks for a checkpoint.
+    frozen: Option<(Index, Digest, Bytes)>,
+}
+
+impl Node {
+    /// The state is frozen where an entry wants it to be.
+    pub(super) fn freeze(&mut self, entry: &Entry) {
+        if matches!(entry.kind, EntryKind::Checkpoint) && !self.unit.has_panicked() {
+            let bytes = self.unit.freeze().to_bytes().expect("a small state");
+            self.storage.frozen = Some((entry.index, self.unit.digest(), bytes));
+        }
+    }
+
+    /// What was handed out before is of a log that is no more.
+    fn cut(&mut self, after: Option<Index>) {
+        self.storage.cuts += 1;
+        self.todo.retain(|entry| after.is_some_and(|after| entry.index <= after));
+    }
+}
+
+impl World {
+    /// Something for the disk; what is nothing for it is passed over.
+    pub(super) fn store(&mut self, place: Place, output: Output) {
+        let node = self.node(place);
+        let cuts = node.storage.cuts;
+        let job = match output {
+            Output::Append(entry) => Job::Append { entry, cuts },
+            Output::PersistMembership { number, membership } => {
+                Job::Membership { number, membership }
+            }
+            Output::Recover { to } => {
+                node.cut(None);
+                Job::Recover { to }
+            }
+            Output::Truncate { after } => {
+                node.cut(Some(after));
+                Job::Truncate { after }
+            }
+            Output::LookUp { points } => Job::LookUp { points },
+            Output::ReadEntries { after } => Job::Read { after },
+            Output::ReadChunk { checkpoint, offset } => Job::ReadChunk { checkpoint, offset },
+            Output::BeginChunks(file) => Job::Begin(file),
+            Output::WriteChunk { checkpoint, offset, bytes } => {
+                Job::WriteChunk { checkpoint, offset, bytes }
+            }
+            Output::Install { file, chain } => Job::Install { file, chain },
+            Output::WriteCheckpoint { history } => Job::Checkpoint { history },
+            _ => return,
+        };
+        node.storage.jobs.push_back(job);
+        if !node.storage.lazy {
+            self.work(place, usize::MAX);
+        }
+    }
+
+    /// The disk's thread does so much of what waits for it.
+    pub(super) fn work(&mut self, place: Place, most: usize) {
+        for _ in 0..most {
+            let node = self.node(place);
+            if !node.alive || node.storage.failed {
+                return;
+            }
+            let Some(job) = node.storage.jobs.pop_front() else { return };
+            if let Some(answer) = self.do_job(place, job) {
+                let now = time(self.now);
+                self.node(place).replica.handle(now, answer);
+            }
+        }
+    }
+
+    /// It does everything from now on as soon as it can, or nothing by itself.
+    pub(super) fn set_lazy(&mut self, place: Place, lazy: bool) {
+        self.node(place).storage.lazy = lazy;
+        if !lazy {
+            self.catch_up(place);
+        }
+    }
+
+    /// It does what waits, and the replica hears of it.
+    pub(super) fn catch_up(&mut self, place: Place) {
+        self.work(place, usize::MAX);
+        self.drain(place);
+    }
+
+    /// The disk fails; of what waited some may be there.
+    pub(super) fn fail_disk(&mut self, place: Place, kept: usize) {
+        if self.node(place).runs() && !self.node(place).storage.failed {
+            self.tear(place, kept);
+            self.node(place).storage.failed = true;
+            self.tell(place, Input::StorageFailed { why: "told to".into() });
+            self.reached.insert("failed disk");
+        }
+    }
+
+    /// What waited is lost, but for the first so many.
+    pub(super) fn tear(&mut self, place: Place, kept: usize) {
+        let jobs: Vec<_> = self.node(place).storage.jobs.drain(..).collect();
+        if kept < jobs.len() {
+            self.reached.insert("torn");
+        }
+        for job in jobs.into_iter().take(kept) {
+            self.do_job(place, job);
+        }
+    }
+
+    fn do_job(&mut self, place: Place, job: Job) -> Option<Input> {
+        let node = &mut self.nodes[place.slot()];
+        let disk = &mut node.disk;
+        Some(match job {
+            Job::Append { entry, cuts } => {
+                let index = entry.index;
+                disk.append(entry, node.replica.mark());
+                return (cuts == node.storage.cuts).then_some(Input::Persisted(index));
+            }
+            Job::Membership { number, membership } => {
+                disk.membership = membership;
+                Input::MembershipPersisted(number)
+            }
+            Job::Recover { to } => return Some(self.recover(place, to)),
+            Job::Truncate { after } => {
+                disk.truncate(after);
+                return None;
+            }
+            Job::LookUp { points } => Input::LookedUp(disk.look_up(&points)),
+            Job::Read { after } => Input::EntriesRead { after, entries: disk.read(after) },
+            Job::ReadChunk { checkpoint, offset } => {
+                let bytes = disk.read_chunk(checkpoint, offset);
+                Input::ChunkRead { checkpoint, offset, bytes }
+            }
+            Job::Begin(file) => {
+                let have = disk.begin_chunks(file);
+                Input::ChunksWritten { checkpoint: file.index, have }
+            }
+            Job::WriteChunk { checkpoint, offset, bytes } => {
+                let have = disk.write_chunk(offset, &bytes);
+                Input::ChunksWritten { checkpoint, have }
+            }
+            Job::Install { file, chain } => {
+                let result = disk.install(file, chain, &self.taken);
+                self.reached.insert("installed checkpoint");
+                Input::Installed(result)
+            }
+            Job::Checkpoint { history } => return Some(self.checkpoint(place, history)),
+        })
+    }
+
+    fn recover(&mut self, place: Place, to: Option<Index>) -> Input {
+        let node = &mut self.nodes[place.slot()];
+        Input::Recovered(match node.disk.recover(to) {
+            Ok((recovered, unit)) => {
+                node.unit = unit;
+                self.reached.insert("recovery");
+                Ok(Box::new(recovered))
+            }
+            Err(why) => {
+                node.disk.unreadable = true;
+                node.unit = Unit::new(Tally::default());
+                self.reached.insert("refused recovery");
+                Err(why)
+            }
+        })
+    }
+
+    fn checkpoint(&mut self, place: Place, history: History) -> Input {
+        let (node, index) = (&mut self.nodes[place.slot()], history.index);
+        let frozen = node.storage.frozen.take().filter(|(at, ..)| *at == index);
+        let result = match frozen {
+            None => Err("another state was frozen meanwhile".into()),
+            Some((_, outputs, bytes)) => {
+                let state = State { history, outputs, unit: Some(bytes) };
+                self.taken.push(state.clone());
+                self.reached.insert("checkpoint");
+                node.disk.keep_checkpoint(state)
+            }
+        };
+        Input::CheckpointWritten { index, result }
+    }
+}
