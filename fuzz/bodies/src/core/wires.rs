@@ -140,7 +140,7 @@ impl World {
                         }
                     }
                 }
-                witness::Output::Store { record, .. } => {
+                witness::Output::Store { record, .. } | witness::Output::Adopt { record } => {
                     self.on_recorded(&record);
                     let stored = witness::Input::Stored { pair: record.pair, durable: true };
                     self.witness.handle(Mono(self.now), stored);
