@@ -7,7 +7,7 @@
 //! A record's file says which file it is ([`FileMark`]). What was copied here, or copied back over
 //! a later record, says something else, and counts as not to be trusted: the pair is refused until
 //! its operator begins a new lineage, as if the directory had been wiped. Records of version 1 do
-//! not say it. They are taken once, while the directory has no file [`MARK`] yet.
+//! not say it. They are taken once, while the directory has no file `MARK` yet.
 //!
 //! That needs a file system whose inodes keep their numbers, as those of Linux for local disks do.
 //! What it cannot notice is that the file system itself, below the files, was set back.

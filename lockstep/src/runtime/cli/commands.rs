@@ -39,8 +39,9 @@ pub(super) fn new_lineage(config: &Path, pair: Option<PairId>, yes: bool) -> Res
         let held = open_records(&config.directory)?.present(pair)?;
         print(&format!(
             "pair {pair} is in {}.\nA new lineage gives up everything that the pair held: the \
-             service's state, the clients' sessions, replies not yet given. A CoServer that still \
-             runs is out for good. Stop both first. To go ahead, say --yes.",
+             service's state, the clients' sessions, replies not yet given; unless one of the \
+             CoServers is then started with --adopt, which begins it with what its disk has. Stop \
+             both first. To go ahead, say --yes.",
             describe(&held.record)
         ));
         return Err(UsageError::Missing("--yes").into());

@@ -11,7 +11,7 @@
 //! witness, pieces for and of a joiner by what it has under way. The mailbox holds one answer for
 //! each of these.
 //!
-//! After the disk has failed nothing more is done on it: [`Answer::Failed`] is the last answer of
+//! After the disk has failed nothing more is done on it: `Answer::Failed` is the last answer of
 //! the journal's thread.
 
 mod aside;
