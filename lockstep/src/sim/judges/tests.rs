@@ -71,7 +71,7 @@ impl Story {
     }
 
     fn remember(&mut self, who: Who, record: Record) {
-        let membership = Membership { record: Some(record), asked: Vec::new() };
+        let membership = Membership { record: Some(record), asked: Vec::new(), witness: 0 };
         self.ok(Seen::Remembered { who, membership: &membership });
     }
 
