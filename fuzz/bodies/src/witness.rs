@@ -131,7 +131,7 @@ impl World {
     fn query(&mut self, source: &mut Source<'_>) {
         let Some((conn, place)) = self.conn(source) else { return };
         if source.byte() > 240 {
-            let record = self.record(source);
+            let record = self.record(place, source);
             return self.call(conn, place, WitnessCall::Enrol { record });
         }
         // A member tells of the truth, or at times of what the witness has lost.

@@ -50,7 +50,7 @@ impl Start {
 /// A predecessor asked for the pair to be formed and got no further: there is nothing to lose, and
 /// nothing to restore. What it asked for counts all the same.
 fn never_began(disk: &Disk) -> bool {
-    let Membership { record, asked, .. } = &disk.membership;
+    let Membership { record, asked, witness: _ } = &disk.membership;
     let formed = asked.iter().all(|asked| asked.origin == Origin::Formed);
     disk.held == Index(0) && record.is_none() && formed && !asked.is_empty()
 }

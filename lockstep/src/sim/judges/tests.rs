@@ -6,6 +6,7 @@ use super::ground::Held;
 use super::wgl::{Call, is_linearizable};
 use super::*;
 use crate::entry::{EntryKind, Origin};
+use crate::history::History;
 use crate::ids::{
     Incarnation, Lineage, LogTime, Nonce, OriginNumber, PairId, RequestNumber, SessionId,
 };
@@ -65,7 +66,13 @@ impl Story {
     }
 
     fn append(&mut self, who: Who, entry: &Entry) -> Result<(), Verdict> {
-        self.see(Seen::Appended { who, entry })
+        self.see(Seen::Appended { who, entry })?;
+        self.see(Seen::Persisted { who, index: entry.index })
+    }
+
+    fn remember(&mut self, who: Who, record: Record) {
+        let membership = Membership { record: Some(record), asked: Vec::new() };
+        self.ok(Seen::Remembered { who, membership: &membership });
     }
 
     fn execute(&mut self, who: Who, index: u64, kinds: &[OutputKind]) -> Result<(), Verdict> {
@@ -316,12 +323,106 @@ fn a_service_that_does_not_resume_is_objected_to_where_it_could() {
 }
 
 #[test]
-fn a_member_that_stops_by_itself_is_objected_to() {
+fn a_replica_that_stops_without_a_reason_is_objected_to() {
     let mut story = Story::new(JudgeName::Liveness).duplex();
     assert!(story.see(Seen::Stopped { who: A, cause: &StopCause::Corrupted }).is_err());
     let cause = StopCause::NotAMember { record: record(1, Members::NONE) };
     story.ok(Seen::Stopped { who: B, cause: &cause });
-    assert!(story.see(Seen::Over { end: &End::default() }).is_err());
+}
+
+#[test]
+fn a_pair_that_could_come_back_and_does_not_is_objected_to() {
+    let end = End { answered: 5, waiting: 0, devices_lost: 0 };
+    let mut story = Story::new(JudgeName::Liveness).duplex();
+    assert!(story.see(Seen::Over { end: &end }).is_err(), "nobody serves");
+    let both = record(1, Members::both(A.incarnation, B.incarnation));
+    story.remember(A, both);
+    for who in [A, B] {
+        story.ok(Seen::Ended { who });
+    }
+    assert!(story.see(Seen::Over { end: &end }).is_err(), "one has a disk");
+    story.ok(Seen::Wiped { place: Place::A });
+    assert_eq!(impossible(story.judges.ground()), Some(Impossible::StateLost));
+    story.ok(Seen::Over { end: &end });
+}
+
+#[test]
+fn a_release_of_what_is_not_persisted_is_objected_to() {
+    let mut story = Story::new(JudgeName::Release).duplex();
+    story.append(A, &tick(1, 10)).expect("fine");
+    story.ok(Seen::Appended { who: B, entry: &tick(1, 10) });
+    for who in [A, B] {
+        story.execute(who, 1, &[note(1)]).expect("the same");
+    }
+    let refused = story.release(A, 1, &note(1)).unwrap_err().what;
+    assert!(refused.contains("persisted"), "{refused}");
+    story.ok(Seen::Persisted { who: B, index: Index(1) });
+    story.release(A, 1, &note(1)).expect("now it may");
+}
+
+/// A process that was started anew at A's place, with what the predecessor's disk had.
+fn restarted(story: &mut Story) -> (Who, Record) {
+    let who = Who { place: Place::A, incarnation: Incarnation(0xaa) };
+    story.ok(Seen::Ended { who: A });
+    story.ok(Seen::Started { who });
+    let next =
+        Record { origin: How::Restarted, ..record(2, Members::alone(who.place, who.incarnation)) };
+    (who, next)
+}
+
+#[test]
+fn a_claim_that_the_disk_does_not_bear_out_is_objected_to() {
+    let both = record(1, Members::both(A.incarnation, B.incarnation));
+    let mut story = Story::new(JudgeName::Claims).duplex();
+    let (_, next) = restarted(&mut story);
+    assert!(story.see(Seen::Recorded { record: &next }).is_err(), "an empty disk");
+    let mut story = Story::new(JudgeName::Claims).duplex();
+    story.remember(A, both);
+    let (_, next) = restarted(&mut story);
+    story.ok(Seen::Recorded { record: &next });
+    let mut story = Story::new(JudgeName::Claims).duplex();
+    story.remember(A, both);
+    story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Done(true) });
+    let (_, next) = restarted(&mut story);
+    assert!(story.see(Seen::Recorded { record: &next }).is_err(), "a request is missing");
+}
+
+#[test]
+fn one_that_serves_without_an_acknowledged_request_is_objected_to() {
+    let mut story = Story::new(JudgeName::Serving).duplex();
+    let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
+    story.ok(Seen::Standing { who: A, standing });
+    story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Done(true) });
+    assert!(story.see(Seen::Standing { who: B, standing }).is_err());
+}
+
+#[test]
+fn one_that_releases_alone_against_the_present_record_is_objected_to() {
+    let mut story = Story::new(JudgeName::Alone).duplex();
+    story.alone(A, 2);
+    story.release(A, 2, &note(1)).expect("it was granted");
+    let other = Record { asker: Place::B, ..record(3, Members::alone(Place::B, B.incarnation)) };
+    story.ok(Seen::Recorded { record: &other });
+    assert!(story.release(A, 2, &note(1)).is_err());
+}
+
+#[test]
+fn a_state_that_nobody_had_is_objected_to() {
+    let mut story = Story::new(JudgeName::Restored).duplex();
+    story.append(A, &tick(1, 10)).expect("fine");
+    story.execute(A, 1, &[note(1)]).expect("fine");
+    let chain = story.judges.ground().view(A).and_then(|view| view.chain(Index(1)));
+    let history = History {
+        index: Index(1),
+        chain: chain.expect("it holds the entry"),
+        ..History::default()
+    };
+    let outputs = story.digests[0];
+    let mut recovered = Recovered { history, outputs, wakeup: None, tail: Vec::new() };
+    story.ok(Seen::Restored { who: B, recovered: &recovered });
+    assert_eq!(story.judges.ground().view(B).map(View::held), Some(Index(1)));
+    recovered.outputs = Digest([9; 16]);
+    assert!(story.see(Seen::Restored { who: B, recovered: &recovered }).is_err());
 }
 
 #[test]
@@ -337,10 +438,10 @@ fn a_window_that_overflows_is_objected_to() {
     story.judges.bounds =
         bounds::BoundsJudge::new(&Bounds { window: 2, link_bytes: 100, wake_late: 0 });
     let mut status = crate::sim::testing::status(A);
-    for index in 1..=40 {
+    for index in 1..=100 {
         story.append(A, &tick(index, index)).expect("fine");
     }
-    status.held = Index(40);
+    status.held = Index(100);
     status.released = Index(35);
     story.ok(Seen::Measured { who: A, status: &status });
     status.released = Index(0);
