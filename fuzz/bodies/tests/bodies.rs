@@ -100,14 +100,27 @@ fn the_inputs_of_core_reach_what_they_are_for() {
     let target = TARGETS.iter().find(|target| target.name == "core").expect("a target");
     let (seeds, mut random) = (corpus(target), ChaCha8Rng::seed_from_u64(2));
     let mut missing: BTreeSet<_> = [
+        "checkpoint",
         "divergence",
+        "duplex again",
+        "failed disk",
+        "fallback",
         "formation",
         "going on alone",
         "hand-over",
+        "installed checkpoint",
+        "joined",
+        "left",
+        "recovery",
+        "refused recovery",
         "release",
         "renewal",
         "reply",
+        "restarted",
         "suspicion that passed",
+        "torn",
+        "unreadable disk",
+        "wiped disk",
     ]
     .into();
     for _ in 0..target.draws {

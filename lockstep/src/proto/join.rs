@@ -12,7 +12,7 @@ use crate::entry::Entry;
 use crate::event::{Event, Ignored, StopCause};
 use crate::ids::{Incarnation, Index, Mono};
 use crate::limits;
-use crate::record::Record;
+use crate::record::{Origin, Record};
 use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
 
 use core::time::Duration;
@@ -351,7 +351,9 @@ impl Replica {
             .log
             .history()
             .record
-            .filter(|record| record.members.has(self.config.place, self.incarnation));
+            .filter(|record| record.members.has(self.config.place, self.incarnation))
+            // An earlier one of which it never heard is the member's alone by now.
+            .filter(|record| record.origin == Origin::Joined);
         match own {
             Some(_) => self.log.history().began.prev(),
             None => self.log.held(),

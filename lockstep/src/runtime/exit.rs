@@ -213,6 +213,7 @@ impl From<&InitError> for Exit {
             InitError::Entropy(_) => Exit::System,
             InitError::NoPort { .. } => Exit::Unavailable,
             InitError::Links { .. } | InitError::Port { .. } => Exit::Usage,
+            InitError::Configuration(_) => Exit::Usage,
             InitError::Service(_) => Exit::Software,
         }
     }

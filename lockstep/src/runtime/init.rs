@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 pub use plan::{Addresses, Plan};
 pub use ports::Ports;
 
+use super::config::{ClientConfig, CoServerConfig, ConfigError, Overrides, WitnessConfig};
 use super::entropy::{self, NoEntropy};
 use super::keys::{KeyFileError, SecretKey, SecretKeyError};
 use crate::ids::{PairId, Place};
@@ -76,6 +77,9 @@ pub enum InitError {
         /// The base port.
         base: u16,
     },
+    /// What was asked for is no configuration that a process would start with.
+    #[error("nothing is made, since no process would start with it: {0}")]
+    Configuration(#[from] ConfigError),
     /// The service's own part.
     #[error("the service's own section cannot be made")]
     Service(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -180,8 +184,21 @@ impl Plan {
         for (name, text) in files {
             made.file(&self.directory.join(name), &text)?;
         }
+        self.check()?;
         let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
         synced.map_err(|source| InitError::Io { path: self.directory.clone(), source })
+    }
+}
+
+impl Plan {
+    /// What the processes look at when they start, so that a mistake in the addresses shows now.
+    fn check(&self) -> Result<(), ConfigError> {
+        let (at, plain) = (|name| self.directory.join(name), Overrides::new());
+        CoServerConfig::read(&at("a.toml"), &plain)?;
+        CoServerConfig::read(&at("b.toml"), &plain)?;
+        WitnessConfig::read(&at("witness.toml"), &plain)?;
+        ClientConfig::read(&at("client.toml"), &plain)?;
+        Ok(())
     }
 }
 

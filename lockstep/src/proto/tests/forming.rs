@@ -1,9 +1,10 @@
 //! Stories of a pair's first moments.
 
-use super::pair::{MS, Pair};
+use super::pair::{MS, Pair, config};
 use crate::entry::EntryKind;
 use crate::event::Event;
 use crate::ids::{Epoch, Lineage, Place};
+use crate::proto::io::{Config, Input};
 use crate::record::{Origin, Record};
 
 use Place::{A, B};
@@ -61,5 +62,25 @@ fn a_process_that_died_before_its_request_to_form_counted_asks_anew() {
     pair.record = Record::vacant(id, lineage, epoch.next());
     pair.kill(A);
     pair.restart(A);
+    pair.run_to_duplex();
+}
+
+#[test]
+fn one_that_never_heard_that_the_pair_was_formed_joins_behind_what_was_ordered_meanwhile() {
+    let mut pair = Pair::with(|place| Config { window_entries: 16, ..config(place) });
+    pair.tell(B, Input::WitnessDown);
+    while pair.record.origin != Origin::Formed {
+        pair.run(MS / 10);
+    }
+    (pair.links[0], pair.links[1]) = (false, false);
+    pair.run(MS);
+    for number in 0..12 {
+        pair.device_input(A, &format!("{number}"));
+    }
+    pair.run(MS * 300);
+    assert_eq!(pair.node(A).texts().len(), 12);
+    assert!(pair.node(B).replica.status().record.is_none());
+    (pair.links[0], pair.links[1]) = (true, true);
+    pair.tell(B, Input::WitnessUp);
     pair.run_to_duplex();
 }

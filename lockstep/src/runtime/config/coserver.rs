@@ -108,6 +108,10 @@ impl Links {
         self.items.iter().filter(move |(_, link)| link.local == local)
     }
 
+    fn to(&self, remote: SocketAddr) -> Option<&(Section, LinkAddresses)> {
+        self.items.iter().find(|(_, link)| link.remote == remote)
+    }
+
     fn last_at(&self, local: SocketAddr) -> Option<&(Section, LinkAddresses)> {
         self.at(local).next_back()
     }
@@ -132,6 +136,10 @@ impl Sections {
             SettingsError::Links(_) => root.fault("links", what, remedy),
             SettingsError::Families(local, _) => match self.links.last_at(*local) {
                 Some((section, _)) => section.fault("local", what, remedy),
+                None => root.fault("links", what, remedy),
+            },
+            SettingsError::Itself(address) => match self.links.to(*address) {
+                Some((section, _)) => section.fault("remote", what, remedy),
                 None => root.fault("links", what, remedy),
             },
             SettingsError::SameAddress(address) => match self.links.second_at(*address) {

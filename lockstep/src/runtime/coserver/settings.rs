@@ -104,6 +104,9 @@ pub enum SettingsError {
     /// Two links, or a link and the clients' port, on one address.
     #[error("the address {0} is used twice: give every link and port its own")]
     SameAddress(SocketAddr),
+    /// A link to an address of this CoServer itself.
+    #[error("a link to {0} leads back here: write the other CoServer's address")]
+    Itself(SocketAddr),
     /// A link between IPv4 and IPv6.
     #[error("a link from {0} to {1} cannot be: use IPv4 or IPv6 on both sides")]
     Families(SocketAddr, SocketAddr),
@@ -237,6 +240,10 @@ impl Settings {
                 return Err(SettingsError::SameAddress(address));
             }
         }
-        Ok(())
+        let mut remotes = self.links.iter().map(|link| link.remote);
+        match remotes.find(|remote| seen.contains(remote)) {
+            Some(remote) => Err(SettingsError::Itself(remote)),
+            None => Ok(()),
+        }
     }
 }

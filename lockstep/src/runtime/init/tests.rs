@@ -83,5 +83,12 @@ fn a_plan_that_cannot_be_is_refused() {
     assert!(matches!(lopsided.write(no_service), Err(InitError::Links { a: 1, b: 0 })));
     let high = Plan { base_port: 65_534, ..Plan::new(directory.path()) };
     assert!(matches!(high.write(no_service), Err(InitError::Port { .. })));
+    let same = "127.0.0.1:17400".parse().unwrap();
+    let looped = Plan { a_links: vec![same], b_links: vec![same], ..Plan::new(directory.path()) };
+    let error = looped.write(no_service).unwrap_err();
+    assert!(matches!(error, InitError::Configuration(_)), "{error}");
+    assert!(error.to_string().contains("write the other CoServer's address"), "{error}");
+    let twice = Plan { clients: [Some(same), None], ..looped };
+    assert!(matches!(twice.write(no_service), Err(InitError::Configuration(_))));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
