@@ -6,6 +6,7 @@
 //! QUIC and says what they like. The tests themselves are in `tests/`.
 
 pub mod caller;
+pub mod disk;
 pub mod emulator;
 pub mod mail;
 pub mod pair;

@@ -190,6 +190,16 @@ impl Pair {
         self.processes[part.slot()] = Some(process);
     }
 
+    /// As [`run`](Self::run), by a command that runs the program in its own place, such as
+    /// `strace -D`.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub fn run_under(&mut self, part: Part, wrapper: &[String]) {
+        let process = self.spawn_under(part.name(), part, wrapper);
+        self.processes[part.slot()] = Some(process);
+    }
+
     /// Starts a second process of a part beside the first.
     ///
     /// # Panics
@@ -199,6 +209,10 @@ impl Pair {
     }
 
     fn spawn(&self, name: &str, part: Part) -> Process {
+        self.spawn_under(name, part, &[])
+    }
+
+    fn spawn_under(&self, name: &str, part: Part, wrapper: &[String]) -> Process {
         let command = match part {
             Part::Witness => "witness",
             Part::CoServer(_) => "coserver",
@@ -208,7 +222,10 @@ impl Pair {
         // Not --die-with-parent: it means the thread that started it, and a test's thread may
         // end before the pair does.
         let arguments = [command, "--config", config, "--log", "debug,quinn=info,rustls=info"];
-        Process::start(name, &self.program, &arguments, self.directory()).expect("it starts")
+        let own = self.program.to_str().expect("a path in UTF-8");
+        let words = wrapper.iter().map(String::as_str).chain([own]).chain(arguments);
+        let words: Vec<&str> = words.collect();
+        Process::start(name, Path::new(words[0]), &words[1..], self.directory()).expect("it starts")
     }
 
     /// Runs the program to its end with these arguments; what it says, and how it ended.

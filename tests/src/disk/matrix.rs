@@ -1,0 +1,298 @@
+//! Each system call of the storage failing at each of its calls, on B of a running pair, or on
+//! the witness.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::disk::load::Load;
+use crate::disk::medium;
+use crate::disk::outcome::{Did, ended};
+use crate::disk::site::Site;
+use crate::disk::tracer::{Fault, Tracer, injected, thread};
+use crate::pair::{A, B, DEADLINE, Part, WITNESS};
+use crate::process::wait_for;
+
+/// Requests of a short run; the bulk beside them fills a segment of the journal and more.
+const OPS: u64 = 300;
+
+/// Answers that are waited for after the fault, before the power goes.
+const AFTER: u64 = 30;
+
+/// How long a CoServer that is no member may look for the other.
+const ALONE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where the fault strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scene {
+    /// The thread of B that writes the journal, in duplex.
+    Journal,
+    /// The thread of B that writes checkpoints, in duplex.
+    Checkpoint,
+    /// B from its first moment on, started with the disk of its predecessor.
+    Restart,
+    /// B from its first moment on, started with an empty disk.
+    Wiped,
+    /// The running witness, while epochs change.
+    Witness,
+    /// The witness from its first moment on.
+    WitnessStart,
+}
+
+impl Scene {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Journal,
+        Self::Checkpoint,
+        Self::Restart,
+        Self::Wiped,
+        Self::Witness,
+        Self::WitnessStart,
+    ];
+}
+
+/// A fault that was injected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Struck {
+    /// What the process did about it.
+    pub did: Did,
+    /// The call that failed, as strace shows it.
+    pub call: String,
+}
+
+/// A pair to which it is done again and again.
+#[derive(Debug)]
+pub struct Matrix {
+    /// The pair.
+    pub site: Site,
+    round: u64,
+}
+
+impl Matrix {
+    /// Starts a pair. Where the machine allows it, B has a disk that can lose its power.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start() -> Self {
+        let parts: &[Part] = if medium::missing().is_none() { &[B] } else { &[] };
+        let mut site = Site::on_media(parts, 128);
+        site.pair.form();
+        Self { site, round: 0 }
+    }
+
+    /// Does it once. `None` if the run had not so many calls. Afterwards the pair is duplex.
+    ///
+    /// # Errors
+    /// What was wrong.
+    ///
+    /// # Panics
+    /// If the pair does not come back.
+    pub fn inject(&mut self, scene: Scene, fault: Fault) -> Result<Option<Struck>, String> {
+        self.round += 1;
+        let before = [B, WITNESS].map(|part| self.log(part).len());
+        let done = match scene {
+            Scene::Journal => self.on_thread("lockstep-journal", fault, before[0]),
+            Scene::Checkpoint => self.on_thread("lockstep-checkpoint", fault, before[0]),
+            Scene::Restart => self.from_start(false, fault, before[0]),
+            Scene::Wiped => self.from_start(true, fault, before[0]),
+            Scene::Witness => self.on_witness(false, fault, before[1]),
+            Scene::WitnessStart => self.on_witness(true, fault, before[1]),
+        };
+        self.mend();
+        done.map_err(|why| format!("{scene:?} {fault:?}: {why}"))
+    }
+
+    fn log(&self, part: Part) -> String {
+        let log = self.site.pair.directory().join(format!("{}.log", part.name()));
+        std::fs::read_to_string(log).unwrap_or_default()
+    }
+
+    fn said(&self, part: Part, from: usize) -> String {
+        self.log(part).get(from..).unwrap_or_default().to_owned()
+    }
+
+    fn load(&self, ops: u64) -> Load {
+        Load::start_with_bulk(&self.site.pair, ops, &format!("{}-", self.round))
+    }
+
+    fn runs(&mut self, part: Part) -> bool {
+        self.site.pair.process(part).ended().is_none()
+    }
+
+    /// Starts what has ended, and waits for duplex.
+    fn mend(&mut self) {
+        for part in [WITNESS, A, B] {
+            if !self.runs(part) {
+                self.site.pair.run(part);
+            }
+        }
+        self.site.duplex();
+    }
+
+    fn on_thread(
+        &mut self,
+        name: &str,
+        fault: Fault,
+        from: usize,
+    ) -> Result<Option<Struck>, String> {
+        let pid = self.site.pair.process(B).pid();
+        let thread = thread(pid, name).ok_or("B has no such thread")?;
+        let tracer = Tracer::attach(pid, Some(thread), fault, self.site.pair.directory());
+        let load = self.load(OPS);
+        let struck = || (tracer.injected().is_some() || load.is_finished()).then_some(()).ok_or(());
+        wait_for(DEADLINE, struck).map_err(|()| "the load stands still")?;
+        load.reach(load.answered() + AFTER, &self.site.pair);
+        let call = tracer.injected();
+        drop(tracer);
+        let did = match &call {
+            Some(_) if !self.leaves(B) && self.site.has_medium(B) => self.alone_after_a_cut(),
+            _ => Did::WentOn,
+        };
+        load.finish(DEADLINE * 2)?;
+        let Some(call) = call else { return Ok(None) };
+        self.judge(B, did, &call, from).map(Some)
+    }
+
+    /// Whether a CoServer has ended, or was out and has come back. One on its way there is waited
+    /// for: it may not answer any more, or not yet.
+    fn leaves(&mut self, part: Part) -> bool {
+        let mut was_out = false;
+        let _ = wait_for(DEADLINE, || {
+            let mode = self.site.pair.status(part).map(|status| status["mode"].clone());
+            was_out |= matches!(&mode, Ok(mode) if mode == "out");
+            let member = matches!(&mode, Ok(mode) if mode != "out");
+            (member || !self.runs(part)).then_some(()).ok_or(())
+        });
+        was_out || !self.runs(part)
+    }
+
+    /// The power of both machines goes, and only B's comes back. If it was a member it has
+    /// everything that was acknowledged, or the load finds out.
+    fn alone_after_a_cut(&mut self) -> Did {
+        for part in [A, B] {
+            if self.runs(part) {
+                self.site.pair.process(part).signal(Signal::KILL);
+            }
+        }
+        for part in [A, B] {
+            self.site.pair.process(part).wait(DEADLINE);
+        }
+        self.site.medium(B).cut();
+        self.site.medium(B).start();
+        self.site.pair.run(B);
+        let alone = || match self.site.pair.status(B) {
+            Ok(status) if status["mode"] == "simplex" => Ok(()),
+            _ => Err(()),
+        };
+        let alone = wait_for(ALONE_WITHIN, alone).is_ok();
+        self.site.pair.run(A);
+        if alone { Did::ServedAlone } else { Did::WentOn }
+    }
+
+    fn from_start(
+        &mut self,
+        wiped: bool,
+        fault: Fault,
+        from: usize,
+    ) -> Result<Option<Struck>, String> {
+        self.site.pair.kill(B);
+        if wiped {
+            std::fs::remove_dir_all(self.site.store(B)).map_err(|error| error.to_string())?;
+        }
+        let load = self.load(OPS);
+        load.reach(AFTER, &self.site.pair);
+        let said = self.strace_file();
+        self.site.pair.run_under(B, &fault.wrapper(&said));
+        self.settle(B);
+        load.finish(DEADLINE * 2)?;
+        match injected(&said) {
+            Some(call) => self.judge(B, Did::WentOn, &call, from).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn strace_file(&self) -> PathBuf {
+        let said = self.site.pair.directory().join("strace.out");
+        let _ = std::fs::remove_file(&said);
+        said
+    }
+
+    /// Waits until a CoServer is a member of a pair, or has ended.
+    fn settle(&mut self, part: Part) {
+        let pair = &mut self.site.pair;
+        let settled = || {
+            let ended = pair.process(part).ended().is_some();
+            let member = || matches!(pair.status(part), Ok(status) if status["mode"] == "duplex");
+            (ended || member()).then_some(()).ok_or(())
+        };
+        let settled = wait_for(DEADLINE, settled);
+        settled.unwrap_or_else(|()| panic!("it neither joins nor ends{}", self.site.pair.logs()));
+    }
+
+    fn on_witness(
+        &mut self,
+        from_start: bool,
+        fault: Fault,
+        from: usize,
+    ) -> Result<Option<Struck>, String> {
+        let mut said = self.strace_file();
+        let tracer = if from_start {
+            self.site.pair.kill(WITNESS);
+            self.site.pair.run_under(WITNESS, &fault.wrapper(&said));
+            None
+        } else {
+            let pid = self.site.pair.process(WITNESS).pid();
+            let tracer = Tracer::attach(pid, None, fault, self.site.pair.directory());
+            said = tracer.said().to_owned();
+            Some(tracer)
+        };
+        let load = self.load(OPS);
+        load.reach(AFTER, &self.site.pair);
+        self.site.pair.kill(B);
+        let changed = self.comes(|site| is(site, A, "simplex"));
+        self.site.pair.run(B);
+        let changed = changed && self.comes(|site| is(site, A, "duplex") && is(site, B, "duplex"));
+        let call = injected(&said);
+        drop(tracer);
+        let refuses = call.is_some() && !changed && self.runs(WITNESS);
+        let did = if refuses { Did::Refused } else { Did::WentOn };
+        if !changed {
+            let words = self.said(WITNESS, from);
+            if refuses && !words.contains("storage_failed") && !words.contains("unreadable") {
+                return Err(format!("the witness grants nothing and does not say why: {words}"));
+            }
+            let judged = call.as_ref().map(|call| self.judge(WITNESS, did, call, from));
+            if self.runs(WITNESS) {
+                self.site.pair.kill(WITNESS);
+            }
+            self.site.pair.run(WITNESS);
+            load.finish(DEADLINE * 2)?;
+            return judged.transpose();
+        }
+        load.finish(DEADLINE * 2)?;
+        call.map(|call| self.judge(WITNESS, did, &call, from)).transpose()
+    }
+
+    fn comes(&self, holds: impl Fn(&Site) -> bool) -> bool {
+        wait_for(ALONE_WITHIN * 2, || holds(&self.site).then_some(()).ok_or(())).is_ok()
+    }
+
+    fn judge(&mut self, part: Part, did: Did, call: &str, from: usize) -> Result<Struck, String> {
+        if !self.runs(A) {
+            return Err(format!("the other CoServer ended over {call}"));
+        }
+        let Some(status) = self.site.pair.process(part).ended() else {
+            return Ok(Struck { did, call: call.into() });
+        };
+        let data = self.site.pair.data(part);
+        let data = data.canonicalize().unwrap_or(data);
+        let said = self.said(part, from);
+        let did = ended(status, call, &said, data.to_str().expect("UTF-8"))?;
+        Ok(Struck { did, call: call.into() })
+    }
+}
+
+fn is(site: &Site, part: Part, mode: &str) -> bool {
+    matches!(site.pair.status(part), Ok(status) if status["mode"] == mode)
+}

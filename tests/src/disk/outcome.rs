@@ -1,0 +1,76 @@
+//! What a process did about a call that failed, and whether it was right.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::ExitStatus;
+
+use lockstep::runtime::exit::Exit;
+
+/// What it did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Did {
+    /// It went on, or tried again.
+    WentOn,
+    /// It went on, and then served alone with a disk that had lost its power.
+    ServedAlone,
+    /// It ended with this exit code.
+    Ended(i32),
+    /// It refuses to say anything until it is started again; a witness does.
+    Refused,
+}
+
+/// How often what was done, and what was wrong.
+#[derive(Debug, Default)]
+pub struct Tally {
+    did: BTreeMap<Did, u64>,
+    /// What was wrong, each with what it was done to.
+    pub wrong: Vec<String>,
+}
+
+impl Tally {
+    /// Counts one.
+    pub fn count(&mut self, did: Did) {
+        *self.did.entry(did).or_default() += 1;
+    }
+
+    /// Faults injected.
+    pub fn total(&self) -> u64 {
+        self.did.values().sum()
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} faults: {:?}, {} wrong", self.total(), self.did, self.wrong.len())
+    }
+}
+
+/// Words that say what to do about a disk.
+const REMEDIES: [&str; 3] = ["check the disk", "see the disk", "free space"];
+
+/// Whether a process that ended over a failed call ended rightly. `call` is as strace shows it,
+/// `said` what the process said since the fault, `store` the directory whose files count.
+///
+/// # Errors
+/// What is wrong with its end.
+pub fn ended(status: ExitStatus, call: &str, said: &str, store: &str) -> Result<Did, String> {
+    let last = said.lines().last().unwrap_or_default();
+    let wrong = |what: &str| Err(format!("{what}: {status}; {call}; it said: {last}"));
+    let Some(code) = status.code() else { return wrong("it was killed") };
+    if code == 101 || code == i32::from(Exit::Software.code()) {
+        return wrong("it panicked, or takes it for a defect");
+    }
+    if code == 0 {
+        return wrong("it ended as if all were well");
+    }
+    // Other files are the system's and the program's own: the loader, sockets, entropy.
+    if call.contains(store) {
+        if code != i32::from(Exit::Storage.code()) {
+            return wrong("another exit code than for storage");
+        }
+        if !REMEDIES.iter().any(|remedy| last.contains(remedy)) {
+            return wrong("it does not say what to do");
+        }
+    }
+    if last.is_empty() { wrong("it said nothing") } else { Ok(Did::Ended(code)) }
+}

@@ -1,0 +1,63 @@
+//! System calls of the storage fail, and the CoServer leaves or goes on rightly; a sample. Every
+//! call at every one of its calls: `disk_faults`.
+#![allow(clippy::print_stdout, reason = "a skipped test says why")]
+
+use lockstep_tests::disk::matrix::{Matrix, Scene};
+use lockstep_tests::disk::outcome::Did;
+use lockstep_tests::disk::tracer::{Fault, missing};
+
+/// Does these, one after the other; what was done about each.
+fn sample(faults: &[(Scene, &'static str, &'static str, u32)]) -> Option<Vec<Did>> {
+    if let Some(why) = missing() {
+        println!("skipped: {why}");
+        return None;
+    }
+    let mut matrix = Matrix::start();
+    let mut all = Vec::new();
+    for &(scene, call, action, when) in faults {
+        let done = matrix.inject(scene, Fault { call, action, when });
+        let struck = done.unwrap_or_else(|why| panic!("{why}{}", matrix.site.pair.logs()));
+        all.push(struck.unwrap_or_else(|| panic!("{scene:?}: no {call} came")).did);
+    }
+    Some(all)
+}
+
+const STORAGE: Did = Did::Ended(74);
+
+#[test]
+fn a_coserver_whose_journal_cannot_be_written_leaves_and_comes_back() {
+    let done = sample(&[
+        (Scene::Journal, "fdatasync", "error=EIO", 5),
+        (Scene::Journal, "pwrite64", "error=ENOSPC", 7),
+    ]);
+    assert!(done.is_none_or(|did| did == [STORAGE, STORAGE]));
+}
+
+#[test]
+fn what_can_be_tried_again_is() {
+    let Some(did) = sample(&[
+        (Scene::Journal, "fdatasync", "error=EINTR", 4),
+        (Scene::Checkpoint, "openat", "error=EMFILE", 1),
+    ]) else {
+        return;
+    };
+    assert!(did.iter().all(|did| matches!(did, Did::WentOn | Did::ServedAlone)), "{did:?}");
+}
+
+#[test]
+fn a_start_on_a_failing_disk_says_so_and_a_later_one_joins() {
+    sample(&[
+        (Scene::Restart, "fdatasync", "error=EIO", 1),
+        (Scene::Wiped, "fsync", "error=EIO", 1),
+        (Scene::Wiped, "ftruncate", "error=ENOSPC", 1),
+    ]);
+}
+
+#[test]
+fn a_witness_whose_disk_fails_grants_nothing_until_it_is_started_again() {
+    let done = sample(&[
+        (Scene::Witness, "fsync", "error=EIO", 1),
+        (Scene::Witness, "rename,renameat,renameat2", "error=ENOSPC", 1),
+    ]);
+    assert!(done.is_none_or(|did| did == [Did::Refused, Did::Refused]));
+}
