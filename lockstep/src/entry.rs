@@ -95,6 +95,14 @@ pub enum EntryKind {
     },
     /// Both take a checkpoint of the state at this entry, so that the two can be compared.
     Checkpoint,
+    /// From when both have this entry on disk they follow this record, a renewal, and ask the
+    /// witness in this slot, where they enrol the pair with it (rule W2).
+    Witness {
+        /// 0 for the preferred one, 1 for the alternate.
+        slot: u8,
+        /// The record.
+        record: Record,
+    },
 }
 
 impl EntryKind {
@@ -107,6 +115,7 @@ impl EntryKind {
                 | Self::Membership { .. }
                 | Self::HandOver { .. }
                 | Self::Checkpoint
+                | Self::Witness { .. }
         )
     }
 
@@ -138,6 +147,7 @@ impl EntryKind {
                 hasher.byte(7).number(session.0).number(token.0)
             }
             Self::Checkpoint => hasher.byte(8),
+            Self::Witness { slot, record } => hasher.byte(9).byte(*slot).bytes(&record.digest().0),
         };
     }
 }

@@ -217,6 +217,20 @@ pub enum Event {
         /// The last entry that it holds.
         from: Index,
     },
+    /// The pair turns to the witness in this slot, and enrols itself there.
+    Moving {
+        /// 0 for the preferred one, 1 for the alternate.
+        slot: u8,
+        /// The record with which it does.
+        record: Record,
+    },
+    /// The witness in use knows the pair's record now.
+    Enrolled {
+        /// Its slot.
+        slot: u8,
+        /// The record.
+        record: Record,
+    },
     /// This member takes its leave in good order.
     Leaving,
     /// A checkpoint is on disk.
@@ -301,6 +315,8 @@ impl Event {
             Self::FellBack { .. } => "fell_back",
             Self::Duplex { .. } => "duplex",
             Self::Admitted { .. } => "admitted",
+            Self::Moving { .. } => "moving",
+            Self::Enrolled { .. } => "enrolled",
             Self::Leaving => "leaving",
             Self::Checkpoint { .. } => "checkpoint",
             Self::NoCheckpoint { .. } => "no_checkpoint",
@@ -327,6 +343,7 @@ impl Event {
             | Self::Attached { .. }
             | Self::Duplex { .. }
             | Self::Admitted { .. }
+            | Self::Enrolled { .. }
             | Self::Leaving
             | Self::Checkpoint { .. }
             | Self::Resumed { .. } => Severity::Notice,
@@ -338,6 +355,7 @@ impl Event {
             | Self::Stalled { .. }
             | Self::Unrecovered { .. }
             | Self::FellBack { .. }
+            | Self::Moving { .. }
             | Self::NoCheckpoint { .. }
             | Self::WindowFull { .. } => Severity::Warning,
             Self::Incompatible { .. }

@@ -30,6 +30,11 @@ pub struct History {
     pub began: Index,
     /// Who orders after this entry, as far as the entries say.
     pub sequencer: Place,
+    /// The slot of the witness that the pair uses, and the record with which it was last enrolled
+    /// there.
+    pub witness: u8,
+    /// See above.
+    pub enrolled: Option<Record>,
     /// At each place the highest number ordered of the inputs of the member there.
     pub ordered: [OriginNumber; 2],
 }
@@ -44,6 +49,8 @@ impl Default for History {
             record: None,
             began: Index(0),
             sequencer: Place::A,
+            witness: 0,
+            enrolled: None,
             ordered: [OriginNumber(0); 2],
         }
     }
@@ -126,6 +133,9 @@ impl History {
         match &entry.kind {
             EntryKind::Membership { record } => self.begin(*record),
             EntryKind::HandOver { to } => self.sequencer = *to,
+            EntryKind::Witness { slot, record } => {
+                (self.witness, self.enrolled) = (*slot, Some(*record));
+            }
             _ => {}
         }
         if number != OriginNumber(0) {

@@ -88,6 +88,8 @@ fn config(place: Place) -> Config {
         hold_limit: Duration::from_millis(300),
         window_entries: WINDOW,
         window_bytes: limits::WINDOW_BYTES_MIN,
+        witnesses: 2,
+        witness_patience: Duration::from_secs(1),
         divergence: DivergencePolicy::Sequencer,
         meeting: Duration::from_secs(1),
         checkpoint_bytes: 64 << 20,
@@ -156,6 +158,7 @@ impl World {
             record,
             heard,
             claim: None,
+            enrolled: None,
         }
     }
 
@@ -234,7 +237,7 @@ impl World {
                     let result = if index.0 & 1 == 0 { Ok(file) } else { Err("full".into()) };
                     self.replica.handle(now, Input::CheckpointWritten { index, result });
                 }
-                Output::Retain { .. } => {}
+                Output::Retain { .. } | Output::UseWitness { .. } => {}
                 Output::CloseLink { .. }
                 | Output::CloseClient { .. }
                 | Output::Standing(_)

@@ -130,6 +130,10 @@ impl World {
 
     fn query(&mut self, source: &mut Source<'_>) {
         let Some((conn, place)) = self.conn(source) else { return };
+        if source.byte() > 240 {
+            let record = self.record(source);
+            return self.call(conn, place, WitnessCall::Enrol { record });
+        }
         // A member tells of the truth, or at times of what the witness has lost.
         let known = match source.byte() {
             0..128 => None,
@@ -222,6 +226,7 @@ impl World {
                     self.conns.remove(&conn);
                 }
                 Output::Store { present, record } => self.store(present, record),
+                Output::Adopt { record } => self.adopt(record),
                 Output::Distrust { told, .. } => self.behind = Some(told),
                 Output::Answer { .. } | Output::Event(_) => {}
             }
@@ -231,6 +236,15 @@ impl World {
             let theirs = self.conns.values().filter(|at| **at == place).count();
             assert!(theirs <= limits::WITNESS_CONNECTIONS_PER_PLACE, "too many connections");
         }
+    }
+
+    /// A member's word for what the record is: it is taken where it is later than what is here.
+    fn adopt(&mut self, record: Record) {
+        assert_eq!(self.storing, None, "two writes at a time");
+        assert!(record.epoch > self.present.epoch, "numbers only grow");
+        assert!(record.members != Members::NONE, "somebody is a member");
+        self.behind = None;
+        self.storing = Some(record);
     }
 
     fn store(&mut self, present: Digest, record: Record) {

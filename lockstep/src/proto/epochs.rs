@@ -23,6 +23,7 @@ const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 impl Replica {
     pub(super) fn on_witness_up(&mut self) {
         self.witness_up = true;
+        self.on_witness_reached();
         self.event(Event::Witness { up: true });
         let (pair, place, incarnation) = (self.config.pair, self.config.place, self.incarnation);
         let protocol = Versions { oldest: header::VERSION, newest: header::VERSION };
@@ -41,24 +42,36 @@ impl Replica {
 
     pub(super) fn on_witness_down(&mut self) {
         if core::mem::take(&mut self.witness_up) {
+            self.on_witness_lost();
             self.event(Event::Witness { up: false });
         }
     }
 
     pub(super) fn on_witness(&mut self, answer: WitnessAnswer) {
         match answer {
-            WitnessAnswer::Present { record } => self.on_told(record),
-            WitnessAnswer::Refused { reason } => self.event(Event::WitnessRefused { reason }),
+            // Of a witness that is left behind, or is about to be.
+            _ if self.enrolment.asks_nobody() => self.ignore(Ignored::StaleAnswer),
+            WitnessAnswer::Present { record } => {
+                self.on_witness_knows(&record);
+                self.on_told(record);
+            }
+            WitnessAnswer::Refused { reason } => {
+                self.on_witness_refusal(reason);
+                self.event(Event::WitnessRefused { reason });
+            }
         }
     }
 
     /// Sends the open request, or asks for the present record.
     pub(super) fn ask_witness(&mut self) {
-        if !self.witness_up || self.membership.waits_for_disk() {
+        if !self.witness_up || self.enrolment.asks_nobody() || self.membership.waits_for_disk() {
             return;
         }
         self.witness_asked = Some(self.now.mono);
+        let enrols = self.membership.record().filter(|_| self.enrolment.is_enrolling()).copied();
         let call = match self.membership.send_open(self.now.mono) {
+            // Nothing can be granted where the record is not known.
+            _ if let Some(record) = enrols => WitnessCall::Enrol { record },
             Some(request) => WitnessCall::Ask { request },
             None => WitnessCall::Query { known: self.membership.record().copied() },
         };
@@ -123,9 +136,10 @@ impl Replica {
     }
 
     /// Follows a record from now on.
-    fn enter(&mut self, record: Record) {
+    pub(super) fn enter(&mut self, record: Record) {
         let renewed = self.membership.record().is_some_and(|old| record.renews(old));
         self.membership.enter(record);
+        self.on_moved(&record);
         self.persist_membership();
         self.epoch_since = Some(self.now.mono);
         self.admitting = None;

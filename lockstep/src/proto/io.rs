@@ -181,6 +181,12 @@ pub enum Output {
     },
     /// Send this to the witness.
     Witness(WitnessCall),
+    /// Talk to the witness in this slot from now on, and to the other one no more. Until a
+    /// connection to it is there the driver says nothing of any witness.
+    UseWitness {
+        /// 0 for the preferred one, 1 for the alternate.
+        slot: u8,
+    },
     /// Send this to a client.
     Client {
         /// On which connection.
@@ -299,6 +305,8 @@ pub struct Membership {
     /// Requests to the witness whose outcome is not known, the oldest first; at most
     /// [`limits::OPEN_REQUESTS`](crate::limits::OPEN_REQUESTS).
     pub asked: Vec<Record>,
+    /// The slot of the witness to ask: 0 for the preferred one, 1 for the alternate.
+    pub witness: u8,
 }
 
 /// What a process finds on its disk when it starts.
@@ -409,6 +417,11 @@ pub struct Config {
     pub checkpoint_bytes: u64,
     /// Most bytes a second that a joiner is sent of what it lacks.
     pub join_rate: u64,
+    /// How many witnesses there are: one, or two with an alternate.
+    pub witnesses: u8,
+    /// The pair turns to the other witness once its sequencer has not reached the one in use for
+    /// this long; with every move in vain for twice as long as before.
+    pub witness_patience: Duration,
 }
 
 /// Who goes on when the replicas computed different things. A replica whose service panicked

@@ -68,6 +68,7 @@ impl Replica {
 
     pub(super) fn begin_join(&mut self, host: Incarnation, record: Record) {
         self.membership.forget();
+        self.forget_move();
         self.persist_membership();
         let host_held = Index(0);
         let (stage, asked) = (Stage::Asking, self.now.mono);
@@ -314,6 +315,7 @@ impl Replica {
             return;
         }
         self.membership.enter(record);
+        self.use_witness(self.log.history().witness);
         let number = self.persist_membership();
         if let Some(join) = &mut self.join {
             join.admission = Some(number);

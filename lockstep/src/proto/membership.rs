@@ -64,6 +64,8 @@ pub(super) struct Membership {
     /// that; and what its predecessors asked for without an answer.
     predecessor: Option<Record>,
     inherited: Vec<Record>,
+    /// The slot of the witness to ask.
+    witness: u8,
     /// The record in which this joiner is to be a member.
     joined: Option<Record>,
     /// The last membership handed out to be persisted, and the last known to be.
@@ -88,6 +90,7 @@ impl Membership {
             present: None,
             predecessor: disk.record,
             inherited: disk.asked,
+            witness: disk.witness,
             joined: None,
             written: 0,
             persisted: 0,
@@ -121,6 +124,39 @@ impl Membership {
     /// The record in which it may claim its predecessor's place, if that is the present one.
     pub(super) fn claimable(&self) -> Option<Record> {
         self.present.filter(|present| self.may_claim(present))
+    }
+
+    pub(super) fn witness(&self) -> u8 {
+        self.witness
+    }
+
+    pub(super) fn set_witness(&mut self, slot: u8) {
+        self.witness = slot;
+    }
+
+    /// What was asked is asked no more, whatever becomes of it (rule W2).
+    pub(super) fn void_open(&mut self) {
+        self.open = None;
+    }
+
+    /// The predecessor and the other member had both turned to this record.
+    pub(super) fn succeed(&mut self, record: Record) {
+        self.predecessor = Some(record);
+        self.inherited.clear();
+        self.open = None;
+    }
+
+    /// The record with which the pair is enrolled anew: a renewal, with a number above every one
+    /// that may have been asked for from the present record.
+    pub(super) fn enrolled_anew(&self, nonce: Nonce) -> Option<Record> {
+        let present = self.record?;
+        Some(Record {
+            epoch: present.epoch.next().next(),
+            asker: self.place,
+            nonce,
+            origin: Origin::Renewal(present.digest()),
+            ..present
+        })
     }
 
     /// What it was is over: from here on it is a joiner, which its disk has to say.
@@ -171,7 +207,7 @@ impl Membership {
         asked.extend(own.flatten());
         let surplus = asked.len().saturating_sub(limits::OPEN_REQUESTS);
         asked.drain(..surplus);
-        (self.written, io::Membership { record, asked })
+        (self.written, io::Membership { record, asked, witness: self.witness })
     }
 
     /// Whether this membership is on disk.

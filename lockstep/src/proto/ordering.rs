@@ -71,12 +71,19 @@ impl Replica {
             _ => None,
         };
         let checkpoint = matches!(entry.kind, EntryKind::Checkpoint);
+        let moved = match entry.kind {
+            EntryKind::Witness { slot, record } => Some((record, slot)),
+            _ => None,
+        };
         self.log.append(entry, self.sequencer);
         if self.is_joiner() {
             self.sequencer = self.log.history().sequencer;
         }
         if checkpoint {
             self.on_checkpoint_ordered();
+        }
+        if let Some((record, slot)) = moved {
+            self.on_move_ordered(index, record, slot);
         }
         if let Some(to) = hand_over {
             self.on_handed_over(to, index);
@@ -201,7 +208,14 @@ impl Replica {
         let of_member = members.is_some_and(|members| members.has(place, incarnation));
         let taken = place != self.config.place || number <= self.kept.last();
         let in_epoch = entry.epoch <= self.membership.epoch();
-        !(follows && of_member && taken && in_time && in_epoch)
+        // A move is made from the present epoch, or it is not one that can be followed.
+        let moves = match (&entry.kind, self.membership.record()) {
+            (EntryKind::Witness { slot, record }, Some(present)) => {
+                record.renews(present) && *slot < self.config.witnesses
+            }
+            _ => true,
+        };
+        !(follows && of_member && taken && in_time && in_epoch && moves)
     }
 
     /// Inputs from the follower; only the next one of its origin is taken (rule O5).

@@ -66,6 +66,7 @@ impl Replica {
             record: self.membership.record().filter(|_| !self.is_joiner()).copied(),
             heard: self.link(link).greeted.is_some(),
             claim: self.claim(),
+            enrolled: self.enrolled(),
         };
         self.send_on(link, PeerFrame::Hello(hello));
     }

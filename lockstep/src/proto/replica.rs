@@ -14,6 +14,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
+use super::enrolment::Enrolment;
 use super::gateway::Gateway;
 use super::host::Guest;
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
@@ -97,6 +98,7 @@ pub struct Replica {
     /// Since when this member means to leave.
     pub(super) leaving: Option<Mono>,
     pub(super) checkpoints: Checkpoints,
+    pub(super) enrolment: Enrolment,
 
     // The pair.
     pub(super) membership: Membership,
@@ -186,6 +188,7 @@ impl Replica {
             admitting: None,
             leaving: None,
             checkpoints: Checkpoints::default(),
+            enrolment: Enrolment::new(membership.witness(), now.mono),
             membership,
             witness_up: false,
             witness_asked: None,
@@ -201,6 +204,10 @@ impl Replica {
             last_handled: now.mono,
             config,
         };
+        let slot = replica.enrolment.slot();
+        if slot != 0 {
+            replica.outputs.push_back(Output::UseWitness { slot });
+        }
         replica.recover();
         replica
     }

@@ -64,6 +64,11 @@ impl Replica {
             Ok(recovered) => self.restore(*recovered),
             Err(why) => self.lose_disk(why),
         }
+        let said = self.start.disk.as_ref().map_or(Index(0), |disk| disk.held);
+        if self.log.held() < said {
+            self.lose_disk(format!("it gave entries up to {}, not {said}", self.log.held()));
+        }
+        self.find_move();
     }
 
     /// The log cannot be used: whatever it was, this process is a joiner (rule J1).
@@ -107,7 +112,8 @@ impl Replica {
     /// What may be claimed with what is on the disk, for the other to know.
     pub(super) fn claim(&self) -> Option<Claim> {
         let disk = self.start.disk.as_ref()?;
-        let (lineage, epoch) = self.membership.last_known()?;
+        let known = self.membership.last_known()?;
+        let (lineage, epoch) = self.moving_to().map_or(known, |moving| moving.max(known));
         Some(Claim { lineage, epoch, held: disk.held })
     }
 
@@ -117,6 +123,7 @@ impl Replica {
         let known = self.start.peer.filter(|peer| peer.incarnation == incarnation);
         let record = record.or(known.and_then(|known| known.record));
         self.start.peer = Some(Presence { incarnation, record, claim });
+        self.on_presence_of_move(hello.enrolled);
     }
 
     /// A record told on a link on which that process is the other.

@@ -80,6 +80,7 @@ impl Replica {
         self.on_join_due();
         self.on_host_due();
         self.on_leaving_due();
+        self.on_enrolment_due();
         self.on_asking_due();
         self.on_tick_due();
         self.on_checkpoint_due();
@@ -277,7 +278,7 @@ impl Replica {
     }
 
     fn next_asking(&self) -> Option<Mono> {
-        if !self.witness_up || self.membership.waits_for_disk() {
+        if !self.witness_up || self.enrolment.asks_nobody() || self.membership.waits_for_disk() {
             return None;
         }
         Some(self.witness_asked.map_or(self.now.mono, |at| at.plus(self.asking_interval())))
@@ -285,7 +286,8 @@ impl Replica {
 
     fn asking_interval(&self) -> Duration {
         let open = self.membership.open().is_some();
-        if open || self.membership.record().is_none() { ASK_AGAIN } else { QUERY_EVERY }
+        let soon = open || self.enrolment.is_enrolling() || self.membership.record().is_none();
+        if soon { ASK_AGAIN } else { QUERY_EVERY }
     }
 
     fn on_asking_due(&mut self) {

@@ -7,7 +7,7 @@ use core::fmt;
 
 use super::faults::{Fault, FaultKind};
 use super::judges::JudgeName;
-use super::options::Options;
+use super::options::{Durability, Options};
 use super::rng::Rng;
 use crate::ids::Place;
 
@@ -65,6 +65,20 @@ broken! {
     NoWindow = "no-window", Bounds;
     /// B takes another entry than the one that A sent.
     OtherEntry = "other-entry", Agreement;
+    /// What conflicts with the other's log is not cut off.
+    KeptTail = "kept-tail", Agreement;
+    /// The journal says that it has persisted before it has written.
+    EarlyPersisted = "early-persisted", Release;
+    /// A joiner releases before it is told that it is a member.
+    JoinerReleases = "joiner-releases", Release;
+    /// A process that starts claims a place of which its disk knows nothing.
+    BlindClaim = "blind-claim", Claims;
+    /// A restarted process loses the entries after the mark.
+    LostTail = "lost-tail", Serving;
+    /// What is restored is not what there was.
+    OtherState = "other-state", Restored;
+    /// A member takes its own request to go on alone for granted.
+    SelfGranted = "self-granted", Alone;
 }
 
 impl Broken {
@@ -108,6 +122,33 @@ impl Broken {
                 options.slow_limit = core::time::Duration::from_secs(10);
                 let span = options.faults_end - middle;
                 options.faults = vec![fault(FaultKind::SlowService, middle, span, Place::B)];
+            }
+            Self::EarlyPersisted | Self::LostTail | Self::OtherState | Self::JoinerReleases => {
+                options.durability = Durability::Journal;
+                options.think = options.think.min(2_000_000);
+                options.faults = vec![fault(FaultKind::CrashBoth, middle, 1, Place::A)];
+            }
+            Self::BlindClaim => {
+                options.durability = Durability::Journal;
+                options.faults = vec![
+                    fault(FaultKind::CrashBoth, middle, 1, Place::A),
+                    fault(FaultKind::DiskLost, middle + 500_000, 1, Place::A),
+                    fault(FaultKind::DiskLost, middle + 500_001, 1, Place::B),
+                ];
+            }
+            Self::KeptTail => {
+                options.durability = Durability::Journal;
+                options.think = options.think.min(2_000_000);
+                let crash = |n: u64| fault(FaultKind::Crash, middle + n * 100_000_000, 1, Place::A);
+                let cut = |n: u64| {
+                    let at = middle + n * 100_000_000 - 10_000_000;
+                    fault(FaultKind::AllCut, at, 15_000_000, Place::A)
+                };
+                options.faults = vec![cut(0), crash(0), cut(1), crash(1), cut(2), crash(2)];
+                options.faults_end = middle + 400_000_000;
+            }
+            Self::SelfGranted => {
+                options.faults = vec![fault(FaultKind::AllCut, middle, silence * 6, Place::A)];
             }
             Self::FrozenClock | Self::LostWakeUps => options.faults.clear(),
             Self::LostInput | Self::BothCarry => {

@@ -13,7 +13,8 @@ use crate::event::StopCause;
 use crate::ids::{ConnId, LogTime, Place};
 use crate::output::{Carrier, OutputKind};
 use crate::proto::{Input, Output};
-use crate::wire::frames::{ClientAnswer, PeerFrame};
+use crate::record::Origin;
+use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessAnswer, WitnessCall};
 
 /// What a core wants done.
 impl World {
@@ -50,6 +51,7 @@ impl World {
                 self.cut_log(place);
                 self.store(place, Job::Recover { to });
             }
+            Output::Truncate { .. } if self.options.broken == Some(Broken::KeptTail) => {}
             Output::Truncate { after } => {
                 self.see(Seen::Truncated { who, after });
                 self.cut_log(place);
@@ -74,6 +76,15 @@ impl World {
                 self.close(wire, place.slot());
                 answers.push(Input::LinkDown { link });
             }
+            // There is one witness here.
+            Output::UseWitness { .. } => {}
+            Output::Witness(WitnessCall::Ask { request })
+                if self.options.broken == Some(Broken::SelfGranted)
+                    && request.next.origin == Origin::Alone =>
+            {
+                let record = request.next;
+                answers.push(Input::Witness(WitnessAnswer::Present { record }));
+            }
             Output::Witness(call) => {
                 let wire = self.witness_wire(place);
                 match self.encoder.witness_call(&call) {
@@ -94,7 +105,8 @@ impl World {
                 }
             }
             Output::Append(entry) => {
-                if self.options.durability == Durability::Memory {
+                let early = self.options.broken == Some(Broken::EarlyPersisted);
+                if self.options.durability == Durability::Memory || early {
                     answers.push(Input::Persisted(entry.index));
                 }
                 self.store_entry(place, entry.clone());

@@ -1,319 +1,399 @@
-//! What a CoServer has on its disk: a model with the meaning that the real files have, no more.
+//! What a CoServer has on its disk: the real journal, checkpoints, membership and home, in a
+//! directory in memory that a crash leaves as it would a real one.
 
-use std::collections::BTreeMap;
+use core::ops::ControlFlow;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::rng::Rng;
 use super::service::{FrozenShelf, Shelf};
+use super::world::PAIR;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::history::History;
-use crate::ids::Index;
+use crate::ids::{Index, Lineage, Place};
 use crate::limits;
+use crate::machine::StateMachine;
 use crate::proto::io::{self, LookedUp, Membership, Recovered};
-use crate::unit::records::Reader;
+use crate::store::checkpoint::{self, Header, Incoming, Outgoing, Stamp};
+use crate::store::files::Directory;
+use crate::store::home::{Home, HomeError};
+use crate::store::journal::{Identity, Journal, JournalError, Mark, Options, State};
+use crate::store::membership::{MembershipError, MembershipStore};
+use crate::store::memory::{Fault, MemoryDirectory, Operation, seeded};
 use crate::unit::{FrozenUnit, Unit, UnitConfig};
 use crate::wire::frames::{CheckpointFile, Point};
 
 /// How many checkpoints are kept.
 const KEPT: usize = 2;
 
-/// A disk, and what is written on it.
-#[derive(Clone, Debug, Default)]
+/// Segments that hold the longest entry of a run, and are begun several times in most.
+const SEGMENT_BYTES: u32 = 192 << 10;
+
+/// A disk, and what a running process has open on it.
+#[derive(Default)]
 pub(super) struct Disk {
-    membership: Membership,
-    /// The entry before the first in the journal.
-    base: Point0,
-    entries: Vec<(Entry, Digest)>,
-    mark: (Index, Digest),
-    checkpoints: BTreeMap<Index, Saved>,
-    incoming: Option<(CheckpointFile, BytesMut)>,
+    directory: MemoryDirectory,
+    open: Option<Open>,
+}
+
+struct Open {
+    journal: Journal,
+    membership: MembershipStore,
+    incoming: Option<Incoming>,
     retained: Option<Index>,
-    is_damaged: bool,
-    is_used: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Point0(Point);
-
-impl Default for Point0 {
-    fn default() -> Self {
-        Self(Point { index: Index(0), chain: Digest::ZERO })
-    }
+/// What a process finds that starts.
+pub(super) enum Found {
+    /// What it can go on from, if there is anything.
+    Usable(Option<io::Disk>),
+    /// It is not what was written.
+    Damaged,
+    /// It is not its own: an operator has to decide.
+    Refused(HomeError),
+    /// The disk fails.
+    Failed,
 }
 
-#[derive(Clone, Debug)]
-struct Saved {
-    file: CheckpointFile,
-    history: History,
-    bytes: Bytes,
+type Done<T> = Result<T, String>;
+
+fn said(error: impl core::fmt::Display) -> String {
+    error.to_string()
 }
 
 impl Disk {
-    fn held(&self) -> Index {
-        Index(self.base.0.index.0 + self.entries.len() as u64)
-    }
-
-    fn chain_at(&self, index: Index) -> Option<Digest> {
-        let base = self.base.0;
-        if index == base.index {
-            return Some(base.chain);
+    /// Opens it for a process that starts.
+    pub(super) fn open(&mut self, place: Place, seed: u64, sync: bool) -> Found {
+        let fresh = match Home::open(&self.directory, PAIR, place) {
+            Ok(home) => home.is_none(),
+            Err(HomeError::Io { .. }) => return Found::Failed,
+            Err(refused) => return Found::Refused(refused),
+        };
+        if fresh && Home::create(&self.directory, PAIR, place).is_err() {
+            return Found::Failed;
         }
-        let at = usize::try_from(index.0.checked_sub(base.index.0 + 1)?).ok()?;
-        self.entries.get(at).map(|(_, chain)| *chain)
-    }
-
-    /// What a process finds that starts.
-    pub(super) fn open(&self) -> Option<io::Disk> {
-        if self.is_damaged {
-            return Some(io::Disk::default());
+        let identity = Identity { pair: PAIR, place };
+        let options = Options { segment_bytes: SEGMENT_BYTES, spares: 1, sync, seed };
+        let opened = Journal::open(self.directory.share(), identity, options);
+        let (Ok((mut journal, found)), Ok(())) = (opened, checkpoint::tidy(&self.directory, None))
+        else {
+            return Found::Failed;
+        };
+        let loaded = MembershipStore::load(&self.directory);
+        let (membership, remembered) = match loaded {
+            Ok((store, remembered)) => (store, remembered),
+            Err(MembershipError::Damaged { .. }) => {
+                (MembershipStore::start_anew(&self.directory), None)
+            }
+            Err(_) => return Found::Failed,
+        };
+        // A journal that is not there any more is not one that never was.
+        let lost =
+            found.state == State::Empty && remembered.as_ref().is_some_and(|m| m.record.is_some());
+        let damaged = matches!(found.state, State::Damaged(_)) || lost;
+        let points = if damaged { Vec::new() } else { journal.points().unwrap_or_default() };
+        self.open = Some(Open { journal, membership, incoming: None, retained: None });
+        if damaged {
+            return Found::Damaged;
         }
-        // Nothing that could be lost: as good as new.
-        if !self.is_used || (self.held() == Index(0) && self.membership.record.is_none()) {
-            return None;
+        let membership = remembered.unwrap_or_default();
+        if found.held == Index(0) && membership.record.is_none() {
+            return Found::Usable(None);
         }
-        let (base, held) = (self.base.0.index, self.held());
-        let back = (0..60).map_while(|power| held.0.checked_sub(1 << power)).map(Index);
-        let indexes = [held].into_iter().chain(back.filter(|index| *index > base)).chain([base]);
-        let mut points: Vec<Point> = indexes
-            .filter_map(|index| Some(Point { index, chain: self.chain_at(index)? }))
-            .collect();
-        points.dedup();
-        let lineage = self.membership.record.map_or(crate::ids::Lineage(0), |r| r.lineage);
-        Some(io::Disk { membership: self.membership.clone(), lineage, held, points })
+        let lineage = membership.record.map_or(Lineage(0), |record| record.lineage);
+        let points = points.into_iter().map(|(index, chain)| Point { index, chain }).collect();
+        Found::Usable(Some(io::Disk { membership, lineage, held: found.held, points }))
     }
 
-    /// Some bytes of it are not what was written.
-    pub(super) fn damage(&mut self) {
-        self.is_damaged = true;
+    fn opened(&mut self) -> Done<&mut Open> {
+        self.open.as_mut().ok_or_else(|| "nothing is open".to_owned())
     }
 
-    pub(super) fn append(&mut self, entry: &Entry) {
-        assert_eq!(entry.index, self.held().next(), "the journal has no gaps");
-        let chain = self.chain_at(self.held()).expect("the last one is there");
-        self.entries.push((entry.clone(), entry.chain(chain)));
-        self.is_used = true;
-    }
-
-    pub(super) fn commit(&mut self, mark: (Index, Digest)) -> Index {
-        if mark.0 >= self.base.0.index {
-            self.mark = mark;
+    pub(super) fn append(&mut self, entry: &Entry, mark: (Index, Digest)) -> Done<()> {
+        let journal = &mut self.opened()?.journal;
+        match journal.append(entry) {
+            Err(JournalError::BatchFull { .. }) => {
+                journal.commit(marked(mark)).map_err(said)?;
+                journal.append(entry).map_err(said)
+            }
+            done => done.map_err(said),
         }
-        self.held()
+    }
+
+    pub(super) fn commit(&mut self, mark: (Index, Digest)) -> Done<Index> {
+        self.opened()?.journal.commit(marked(mark)).map_err(said)
+    }
+
+    pub(super) fn remember(&mut self, membership: &Membership) -> Done<()> {
+        self.opened()?.membership.save(membership).map_err(said)
+    }
+
+    pub(super) fn truncate(&mut self, after: Index) -> Done<()> {
+        self.opened()?.journal.truncate_after(after).map_err(said)
     }
 
     /// Gives up the log: its owner is brought up to date by the other.
-    pub(super) fn forget_log(&mut self) {
-        let membership = core::mem::take(&mut self.membership);
-        *self = Self { membership, is_used: true, ..Self::default() };
+    pub(super) fn forget_log(&mut self) -> Done<()> {
+        let journal = &mut self.opened()?.journal;
+        journal.restart_at(Index(0), Digest::ZERO, Mark::default()).map_err(said)?;
+        checkpoint::keep(&self.directory, 0, &[]).map_err(said)?;
+        let listing = checkpoint::list(&self.directory).map_err(said)?;
+        self.remove_checkpoints(listing.unusable.iter().map(|(index, _)| *index).collect())
     }
 
-    pub(super) fn remember(&mut self, membership: Membership) {
-        self.membership = membership;
-        self.is_used = true;
-    }
-
-    pub(super) fn truncate(&mut self, after: Index) {
-        let keep = usize::try_from(after.0.saturating_sub(self.base.0.index.0)).unwrap_or(0);
-        self.entries.truncate(keep);
-        assert!(self.mark.0 <= after, "what was released is not cut");
-        self.checkpoints.retain(|index, _| *index <= after);
+    fn remove_checkpoints(&mut self, gone: Vec<Index>) -> Done<()> {
+        for index in gone {
+            self.directory.remove(&checkpoint::file_name(index)).map_err(said)?;
+        }
+        self.directory.sync().map_err(said)
     }
 
     /// Restores the state; the service's part around a fresh one.
     pub(super) fn recover(
         &mut self,
         to: Option<Index>,
-        fresh: Shelf,
-    ) -> Result<(Recovered, Unit<Shelf>), String> {
-        if self.is_damaged {
-            return Err("the journal is damaged".into());
-        }
-        let target = to.unwrap_or(self.mark.0.min(self.held()));
-        let saved = self.checkpoints.range(..=target).next_back().map(|(_, saved)| saved.clone());
-        let (mut unit, mut history) = match saved {
-            Some(saved) => (thaw(&saved.bytes, fresh)?, saved.history),
-            None if self.base.0.index == Index(0) => (Unit::new(fresh), History::default()),
-            None => return Err(format!("no checkpoint is left at or before entry {target}")),
-        };
-        let mut tail = Vec::new();
-        for (entry, chain) in &self.entries {
-            if entry.index <= history.index {
-                continue;
-            }
-            if entry.index > target {
-                tail.push(entry.clone());
-                continue;
-            }
+        fresh: &Shelf,
+    ) -> Done<(Recovered, Unit<Shelf>)> {
+        let journal = &self.opened()?.journal;
+        let mark = journal.mark();
+        let (held, _) = journal.held();
+        let mut target = to.unwrap_or(mark.index.min(held));
+        let (mut unit, mut history) = self.nearest(target, fresh)?;
+        let entries = self.entries_after(history.index)?;
+        let mut panicked = None;
+        for entry in entries.iter().take_while(|entry| entry.index <= target) {
             history.check(entry).map_err(|misfit| format!("entry {}: {misfit}", entry.index))?;
-            let executed = unit.execute(entry);
-            if let Some(panic) = executed.panic {
-                return Err(format!("entry {} panicked in the replay: {panic}", entry.index));
+            if unit.execute(entry).panic.is_some() {
+                panicked = Some(entry.index);
+                break;
             }
             history.append(entry);
-            assert_eq!(history.chain, *chain, "the journal is what was appended");
+        }
+        if let Some(index) = panicked {
+            // It panics again where it is executed again: nothing comes after it.
+            target = index.prev();
+            (unit, history) = self.nearest(target, fresh)?;
+            let start = history.index;
+            let again = entries.iter().filter(|e| e.index > start && e.index <= target);
+            for entry in again {
+                unit.execute(entry);
+                history.append(entry);
+            }
         }
         if history.index != target {
             return Err(format!("the journal ends before entry {target}"));
         }
-        if to.is_none() && target == self.mark.0 && unit.digest() != self.mark.1 && target.0 != 0 {
+        if to.is_none() && target == mark.index && unit.digest() != mark.outputs && target.0 != 0 {
             return Err(format!("the replay up to entry {target} came to something else"));
         }
+        let mut tail: Vec<Entry> = entries.into_iter().filter(|e| e.index > target).collect();
         if to.is_some() {
             tail.clear();
-            self.mark = (target, unit.digest());
-            self.truncate(target);
+            self.truncate(target)?;
+            let listing = checkpoint::list(&self.directory).map_err(said)?;
+            let later = listing.whole.iter().map(|summary| summary.stamp.index);
+            self.remove_checkpoints(later.filter(|index| *index > target).collect())?;
         }
         let (outputs, wakeup) = (unit.digest(), unit.wakeup());
         Ok((Recovered { history, outputs, wakeup, tail }, unit))
     }
 
-    pub(super) fn look_up(&self, points: &[Point]) -> LookedUp {
-        let has = |point: &&Point| self.chain_at(point.index) == Some(point.chain);
-        let common = points.iter().find(has).copied();
-        let after = |index: Index| self.entries.iter().filter(move |(e, _)| e.index > index);
-        let bytes = common
-            .map_or(0, |common| after(common.index).map(|(entry, _)| entry.weight() as u64).sum());
-        let newest = self.checkpoints.values().next_back();
-        let newest = newest.filter(|saved| saved.file.index >= self.base.0.index);
-        let checkpoint = newest.map(|saved| (saved.file, saved.history.chain));
-        LookedUp { common, bytes, checkpoint }
-    }
-
-    pub(super) fn read(&self, after: Index, most: usize) -> Option<Vec<Entry>> {
-        self.chain_at(after).or((after > self.held()).then_some(Digest::ZERO))?;
-        let mut bytes = 0;
-        let from = usize::try_from(after.0 - self.base.0.index.0).ok()?;
-        let rest = self.entries.get(from..).unwrap_or_default();
-        let fits = |(entry, _): &&(Entry, Digest)| {
-            let first = bytes == 0;
-            bytes += entry.weight();
-            first || bytes <= most
-        };
-        Some(rest.iter().take_while(fits).map(|(entry, _)| entry.clone()).collect())
-    }
-
-    pub(super) fn read_chunk(&self, checkpoint: Index, offset: u64, most: usize) -> Option<Bytes> {
-        let saved = self.checkpoints.get(&checkpoint)?;
-        let from = usize::try_from(offset).ok()?.min(saved.bytes.len());
-        Some(saved.bytes.slice(from..saved.bytes.len().min(from + most)))
-    }
-
-    pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> u64 {
-        if self.incoming.as_ref().is_none_or(|(known, _)| *known != file) {
-            self.incoming = Some((file, BytesMut::new()));
+    /// The newest state at or before an entry that the journal goes on from.
+    fn nearest(&mut self, target: Index, fresh: &Shelf) -> Done<(Unit<Shelf>, History)> {
+        let listing = checkpoint::list(&self.directory).map_err(said)?;
+        for summary in listing.whole.iter().rev() {
+            let (index, chain) = (summary.stamp.index, summary.header.history.chain);
+            let journal = &mut self.opened()?.journal;
+            let fits = index <= target && journal.chain_at(index).ok().flatten() == Some(chain);
+            if !fits {
+                continue;
+            }
+            let config = UnitConfig::default();
+            if let Ok((summary, unit)) =
+                checkpoint::load(&self.directory, index, fresh.clone(), config)
+            {
+                return Ok((unit, summary.header.history));
+            }
         }
-        self.incoming.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64)
+        let journal = &mut self.opened()?.journal;
+        match journal.chain_at(Index(0)).map_err(said)? {
+            Some(_) => Ok((Unit::new(fresh.clone()), History::default())),
+            None => Err(format!("no checkpoint is left at or before entry {target}")),
+        }
     }
 
-    pub(super) fn write_chunk(&mut self, checkpoint: Index, offset: u64, bytes: &Bytes) -> u64 {
-        let Some((file, have)) = &mut self.incoming else { return 0 };
-        if file.index == checkpoint && offset == have.len() as u64 {
-            have.put_slice(bytes);
-        }
-        have.len() as u64
+    fn entries_after(&mut self, index: Index) -> Done<Vec<Entry>> {
+        let replay = self.opened()?.journal.replay(index.next()).map_err(said)?;
+        replay.map(|entry| entry.map(|(entry, _)| entry).map_err(said)).collect()
     }
 
-    pub(super) fn install(
-        &mut self,
-        file: CheckpointFile,
-        chain: Digest,
-        fresh: Shelf,
-    ) -> Result<(), String> {
-        let (known, bytes) = self.incoming.take().ok_or("there is no checkpoint to install")?;
-        let bytes = bytes.freeze();
-        if known != file || bytes.len() as u64 != file.len || Digest::of(&bytes) != file.hash {
-            return Err("the checkpoint is not what was announced".into());
+    pub(super) fn look_up(&mut self, points: &[Point]) -> Done<LookedUp> {
+        let listing = checkpoint::list(&self.directory).map_err(said)?;
+        let journal = &mut self.opened()?.journal;
+        let mut common = None;
+        for point in points {
+            if common.is_none() && journal.chain_at(point.index).map_err(said)? == Some(point.chain)
+            {
+                common = Some(*point);
+            }
         }
-        let (history, _) = split(&bytes)?;
-        let unit = thaw(&bytes, fresh)?;
-        if history.chain != chain || history.index != file.index {
+        let bytes = common.map_or(0, |common| journal.bytes_since(common.index));
+        let mut checkpoint = None;
+        for summary in &listing.whole {
+            let chain = summary.header.history.chain;
+            if journal.chain_at(summary.stamp.index).map_err(said)? == Some(chain) {
+                checkpoint = Some((file_of(summary.stamp), chain));
+            }
+        }
+        Ok(LookedUp { common, bytes, checkpoint })
+    }
+
+    pub(super) fn read(&mut self, after: Index) -> Done<Option<Vec<Entry>>> {
+        self.opened()?.journal.read(after.next(), limits::CHUNK_BYTES).map_err(said)
+    }
+
+    pub(super) fn read_chunk(&self, checkpoint: Index, offset: u64) -> Option<Bytes> {
+        let outgoing = Outgoing::open(&self.directory, checkpoint).ok()?;
+        outgoing.read(offset, limits::CHUNK_BYTES).ok().map(Bytes::from)
+    }
+
+    pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Done<u64> {
+        let incoming = Incoming::open(&self.directory, stamp_of(file)).map_err(said)?;
+        let have = incoming.received();
+        self.opened()?.incoming = Some(incoming);
+        Ok(have)
+    }
+
+    pub(super) fn write_chunk(&mut self, index: Index, offset: u64, bytes: &Bytes) -> Done<u64> {
+        let Some(incoming) = &mut self.opened()?.incoming else { return Ok(0) };
+        let wanted = incoming.wanted();
+        if wanted.index == index && offset == incoming.received() {
+            incoming.chunk(&wanted, offset, bytes).map_err(said)?;
+        }
+        Ok(incoming.received())
+    }
+
+    pub(super) fn install(&mut self, file: CheckpointFile, chain: Digest) -> Done<()> {
+        let incoming = self.opened()?.incoming.take().ok_or("there is nothing to install")?;
+        if incoming.wanted() != stamp_of(file) {
+            return Err("another checkpoint was to come".into());
+        }
+        let summary = incoming.install().map_err(said)?;
+        if summary.header.history.chain != chain {
+            self.remove_checkpoints(vec![file.index])?;
             return Err("the checkpoint is of another log".into());
         }
-        let outputs = unit.digest();
-        let membership = core::mem::take(&mut self.membership);
-        *self = Self { membership, is_used: true, ..Self::default() };
-        self.base = Point0(Point { index: file.index, chain });
-        self.mark = (file.index, outputs);
-        self.checkpoints.insert(file.index, Saved { file, history, bytes });
+        let mark = Mark { index: file.index, outputs: summary.header.outputs };
+        self.opened()?.journal.restart_at(file.index, chain, mark).map_err(said)?;
+        checkpoint::keep(&self.directory, 0, &[file.index]).map_err(said)?;
         Ok(())
     }
 
     pub(super) fn retain(&mut self, from: Option<Index>) {
-        self.retained = from;
+        if let Some(open) = &mut self.open {
+            open.retained = from;
+        }
     }
 
     pub(super) fn write_checkpoint(
         &mut self,
         history: History,
         frozen: &FrozenUnit<FrozenShelf>,
-    ) -> Result<CheckpointFile, String> {
-        let unit = frozen.to_bytes().map_err(|error| error.to_string())?;
-        let bytes = join(&history, &unit);
-        let (index, len, hash) = (history.index, bytes.len() as u64, Digest::of(&bytes));
-        let file = CheckpointFile { index, len, hash };
-        self.checkpoints.insert(index, Saved { file, history, bytes });
-        self.drop_old();
-        Ok(file)
+        service: &Shelf,
+    ) -> Done<CheckpointFile> {
+        let (pair, service, outputs) = (PAIR, service.identity(), frozen.outputs());
+        let header = Header { pair, service, history, outputs };
+        let pace = Box::new(|_| ControlFlow::Continue(()));
+        let stamp = checkpoint::write(&self.directory, &header, frozen, pace).map_err(said)?;
+        self.drop_old()?;
+        Ok(file_of(stamp))
     }
 
     /// Keeps the newest checkpoints, what the mark can be restored from, and what a joiner needs.
-    fn drop_old(&mut self) {
-        let needed = self.checkpoints.range(..=self.mark.0).next_back().map(|(index, _)| *index);
-        let newest = self.checkpoints.keys().rev().nth(KEPT - 1).copied();
-        let (Some(needed), Some(newest)) = (needed, newest) else { return };
-        let first = needed.min(newest).min(self.retained.unwrap_or(Index(u64::MAX)));
-        let from = self.checkpoints.range(..=first).next_back().map(|(index, _)| *index);
-        let Some(from) = from else { return };
-        self.checkpoints.retain(|index, _| *index >= from);
-        if let Some(chain) = self.chain_at(from)
-            && from > self.base.0.index
-        {
-            let gone = usize::try_from(from.0 - self.base.0.index.0).unwrap_or(0);
-            self.entries.drain(..gone);
-            self.base = Point0(Point { index: from, chain });
+    fn drop_old(&mut self) -> Done<()> {
+        let listing = checkpoint::list(&self.directory).map_err(said)?;
+        let open = self.opened()?;
+        let (mark, retained) = (open.journal.mark().index, open.retained);
+        let indexes = listing.whole.iter().map(|summary| summary.stamp.index);
+        let mut pinned: Vec<Index> =
+            indexes.clone().filter(|i| *i <= mark).next_back().into_iter().collect();
+        pinned.extend(retained);
+        let kept = checkpoint::keep(&self.directory, KEPT, &pinned).map_err(said)?;
+        let goes_on = kept.kept.iter().any(|index| *index <= mark);
+        let first = kept.kept.first().copied().min(retained.or(Some(Index(u64::MAX))));
+        if let Some(first) = first.filter(|_| goes_on) {
+            self.opened()?.journal.release_before(first.next()).map_err(said)?;
+        }
+        Ok(())
+    }
+
+    /// The process is dead, the machine is not: everything that was written is there.
+    pub(super) fn close(&mut self) {
+        self.open = None;
+        self.directory.heal();
+    }
+
+    /// The machine loses its power: what was not synced is there, in part, or not.
+    pub(super) fn cut_power(&mut self, rng: &mut Rng) {
+        self.close();
+        self.directory = self.directory.crash(&mut seeded(rng.bits()));
+    }
+
+    /// The power is cut after so many more operations of what the process is doing.
+    pub(super) fn halt_after(&self, operations: u64) {
+        self.directory.halt_after(operations);
+    }
+
+    /// An operation to come fails.
+    pub(super) fn inject(&self, operation: Option<Operation>, nth: u64, error: i32) {
+        self.directory.inject(Fault { operation, nth, error });
+    }
+
+    /// Nothing more fails.
+    pub(super) fn heal(&self) {
+        self.directory.heal();
+    }
+
+    /// A copy of what is there, as a backup has it.
+    pub(super) fn backup(&self) -> Self {
+        Self { directory: self.directory.copy(), open: None }
+    }
+
+    /// What the disk has if it has said of everything since that it is synced, and lied.
+    pub(super) fn stale(&self) -> Self {
+        Self { directory: self.directory.crash(&mut |_| 0), open: None }
+    }
+
+    /// A byte of some file is not what was written.
+    pub(super) fn rot(&mut self, rng: &mut Rng) {
+        let mut names = self.directory.list().unwrap_or_default();
+        names.sort();
+        names.retain(|name| self.directory.contents(name).is_some_and(|bytes| !bytes.is_empty()));
+        if names.is_empty() {
+            return;
+        }
+        let name = &names[rng.below(names.len())];
+        let Some(mut bytes) = self.directory.contents(name) else { return };
+        // Most of a segment is zeros that nobody reads: rather near what is used.
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(bytes.len(), |at| at + 1);
+        let at = rng.below(used);
+        bytes[at] ^= 1 << rng.from(0, 7);
+        if let Ok(file) = self.directory.open(name) {
+            let _ = file.write_all_at(&bytes[at..=at], at as u64);
+            let _ = file.sync();
         }
     }
-
-    /// A power cut while these were being written: some of the first may be there.
-    pub(super) fn torn(&mut self, entries: &[Entry], rng: &mut Rng) -> usize {
-        let some = rng.from(0, entries.len() as u64) as usize;
-        entries[..some].iter().for_each(|entry| self.append(entry));
-        some
-    }
-
-    pub(super) fn chunk_bytes() -> usize {
-        limits::CHUNK_BYTES
-    }
 }
 
-fn join(history: &History, unit: &Bytes) -> Bytes {
-    let head = rkyv::to_bytes::<rkyv::rancor::Error>(history).expect("a history is small");
-    let mut bytes = BytesMut::new();
-    bytes.put_u32_le(head.len() as u32);
-    bytes.put_slice(&head);
-    bytes.put_slice(unit);
-    bytes.freeze()
+fn marked((index, outputs): (Index, Digest)) -> Mark {
+    Mark { index, outputs }
 }
 
-fn split(bytes: &Bytes) -> Result<(History, Bytes), String> {
-    let mut rest = bytes.clone();
-    if rest.len() < 4 {
-        return Err("the checkpoint is too short".into());
-    }
-    let len = rest.get_u32_le() as usize;
-    if rest.len() < len {
-        return Err("the checkpoint is too short".into());
-    }
-    let mut head = rkyv::util::AlignedVec::<16>::new();
-    head.extend_from_slice(&rest.split_to(len));
-    let history = rkyv::from_bytes::<History, rkyv::rancor::Error>(&head);
-    Ok((history.map_err(|error| error.to_string())?, rest))
+fn file_of(stamp: Stamp) -> CheckpointFile {
+    CheckpointFile { index: stamp.index, len: stamp.len, hash: stamp.hash }
 }
 
-fn thaw(bytes: &Bytes, fresh: Shelf) -> Result<Unit<Shelf>, String> {
-    let (_, unit) = split(bytes)?;
-    let mut reader = Reader::open(unit).map_err(|error| error.to_string())?;
-    Unit::restore(fresh, UnitConfig::default(), &mut reader).map_err(|error| error.to_string())
+fn stamp_of(file: CheckpointFile) -> Stamp {
+    Stamp { index: file.index, len: file.len, hash: file.hash }
 }

@@ -9,9 +9,9 @@ use super::node::{Arrival, Process};
 use super::service::LEDGER;
 use super::world::{Due, World};
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{ConnId, Place, SessionId};
+use crate::ids::{ConnId, Epoch, Place, SessionId};
 use crate::output::{Carrier, Executed, OutputKind};
-use crate::proto::{Command, Input};
+use crate::proto::{Command, Input, Standing};
 use crate::wire::frames::ClientAnswer;
 
 impl Process {
@@ -113,6 +113,14 @@ impl World {
         let index = executed.index;
         let process = self.servers[who.place.slot()].process.as_ref();
         let record = process.and_then(|process| process.replica.status().record);
+        let joins = process.is_some_and(|process| process.standing == Standing::Joining);
+        if joins && self.options.broken == Some(Broken::JoinerReleases) {
+            for output in &executed.outputs {
+                let (step, ordinal) = (output.step, output.ordinal);
+                let name = OutputName { index, step, ordinal };
+                self.release(who, name, Epoch(1), output.kind.clone());
+            }
+        }
         let (Some(broken), Some(record)) = (self.options.broken, record) else { return };
         for output in &executed.outputs {
             let (step, ordinal) = (output.step, output.ordinal);

@@ -41,6 +41,14 @@ kinds! {
     DiskLost = "disk-lost", 100;
     /// A CoServer is killed and what is on its disk damaged.
     DiskDamaged = "disk-damaged", 80;
+    /// An operation on a disk fails.
+    DiskError = "disk-error", 150;
+    /// A CoServer is killed and its disk replaced by a backup of it.
+    CopiedBack = "copied-back", 60;
+    /// Both are killed and their disks swapped.
+    Swapped = "swapped", 40;
+    /// A disk says of nothing written since that it is not synced, and loses it.
+    Lying = "lying-sync", 60;
     /// A disk takes long.
     SlowDisk = "slow-disk", 120;
     /// The operator stops a member.
@@ -139,7 +147,11 @@ pub fn draw(weather: Weather, only: Option<&[FaultKind]>, rng: &mut Rng) -> Vec<
     for kind in FaultKind::ALL {
         // Drawn for every kind, so that leaving one out does not change the others.
         let mut own = rng.fork();
-        let permille = if only.is_some() { 900 } else { kind.enabled() * weather.scale / 100 };
+        let permille = match only {
+            Some(_) if kind.costs_a_disk() => 250,
+            Some(_) => 900,
+            None => kind.enabled() * weather.scale / 100,
+        };
         let wanted = only.is_none_or(|only| only.contains(kind));
         if wanted && own.chance(permille) {
             let count = if kind.is_single() { 1 } else { own.spread(1, kind.most()) };
@@ -175,13 +187,20 @@ fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
 impl FaultKind {
     /// Whether it strikes at most once in a run.
     fn is_single(self) -> bool {
-        matches!(self, Self::PanicOne | Self::PanicBoth | Self::Flip | Self::Storm)
+        self.costs_a_disk()
+            || matches!(self, Self::PanicOne | Self::PanicBoth | Self::Flip | Self::Storm)
+    }
+
+    /// Whether a CoServer has to do without its disk afterwards: with two of them in a run the
+    /// state is mostly lost, and the run comes to nothing.
+    fn costs_a_disk(self) -> bool {
+        matches!(self, Self::DiskLost | Self::DiskDamaged | Self::CopiedBack | Self::Lying)
     }
 
     /// How often at most it strikes in a run.
     fn most(self) -> u64 {
         match self {
-            Self::DiskLost | Self::DiskDamaged | Self::Leave | Self::LeaveBoth => 2,
+            Self::Swapped | Self::Leave | Self::LeaveBoth => 2,
             Self::Crash | Self::CrashBoth => 4,
             _ => 6,
         }

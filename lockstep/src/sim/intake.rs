@@ -45,7 +45,14 @@ impl World {
         }
     }
 
-    fn on_stored_answer(&mut self, place: Place, input: Input) {
+    fn on_stored_answer(&mut self, place: Place, mut input: Input) {
+        if let Input::Recovered(Ok(recovered)) = &mut input {
+            match self.options.broken {
+                Some(Broken::LostTail) => recovered.tail.clear(),
+                Some(Broken::OtherState) => recovered.outputs.0[0] ^= 1,
+                _ => {}
+            }
+        }
         let Some(who) = self.servers[place.slot()].who() else { return };
         self.trace.say(self.at, || format!("{who} <- disk  {}", in_brief(&input)));
         if let Input::Recovered(Ok(recovered)) = &input {

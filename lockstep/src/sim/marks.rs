@@ -73,7 +73,7 @@ marks! {
     /// Both asked to go on alone, from the same record.
     BothAsked = "both-asked", true;
     /// A CoServer that lost its memory was told that it is no member.
-    NotAMember = "not-a-member", true;
+    NotAMember = "not-a-member", false;
     /// A replica noticed that it had not been scheduled.
     Stalled = "stalled", true;
     /// A replica's clock and log time strayed apart.
@@ -126,6 +126,14 @@ marks! {
     ReleasedAgain = "released-again", true;
     /// A disk was found damaged.
     DamagedDisk = "damaged-disk", true;
+    /// The disk failed while a process used it.
+    StorageFailed = "storage-failed", true;
+    /// A disk that had been copied back was refused.
+    CopiedRefused = "copied-refused", true;
+    /// A disk of the other place was refused.
+    SwappedRefused = "swapped-refused", true;
+    /// A disk that had lied about syncing was not relied on.
+    LiedUnharmed = "lied-unharmed", true;
     /// A process came back with an empty disk.
     EmptyDisk = "empty-disk", true;
     /// The replicas compared their checkpoints.

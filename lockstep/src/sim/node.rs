@@ -7,8 +7,9 @@ use bytes::Bytes;
 
 use super::broken::Broken;
 use super::clock::Clock;
-use super::disk::Disk;
+use super::disk::{Disk, Found};
 use super::judges::{Seen, Who};
+use super::marks::Mark;
 use super::net::WireId;
 use super::options::{Durability, Options};
 use super::service::{Flaw, FrozenShelf, Knob, Shelf};
@@ -19,7 +20,9 @@ use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::{ConnId, Index, LinkId, Now, Place, SessionId};
 use crate::output::Executed;
+use crate::proto::io;
 use crate::proto::{Boot, Command, Config, Input, Replica, Standing};
+use crate::store::home::HomeError;
 use crate::unit::{FrozenUnit, Unit};
 use crate::wire::frames::{ClientCall, Environment, Versions};
 
@@ -44,6 +47,8 @@ pub(super) struct CoServer {
     /// So does whatever its disk is to do.
     pub(super) disk_slowness: u64,
     pub(super) storage: Storage,
+    /// What its disk has if it lies.
+    pub(super) stale: Option<Disk>,
     pub(super) next_input: u64,
 }
 
@@ -119,6 +124,7 @@ impl CoServer {
             slowness: 0,
             disk_slowness: 0,
             storage: Storage::default(),
+            stale: None,
             next_input: 0,
         }
     }
@@ -160,6 +166,8 @@ fn config(options: &Options, place: Place) -> Config {
         hold_limit: options.hold_limit,
         window_entries: window,
         window_bytes: options.window_bytes,
+        witnesses: 1,
+        witness_patience: core::time::Duration::from_secs(1),
         divergence: options.divergence,
         meeting: options.meeting,
         checkpoint_bytes: options.checkpoint_bytes,
@@ -178,7 +186,11 @@ impl World {
             // Nothing of it was ever synced.
             self.lose_disk(place);
         }
-        let disk = self.server(place).storage.disk.open();
+        self.believe_disk(place);
+        let Some(disk) = self.open_disk(place) else {
+            return self.restart_later(place, 100_000_000);
+        };
+        let disk = self.forged(disk);
         let boot = Boot { incarnation, seed: self.rng.seed(), disk, adopt: false };
         let who = Who { place, incarnation };
         let now = self.servers[place.slot()].clock.now(self.at);
@@ -233,6 +245,76 @@ impl World {
         Shelf::new(self.servers[place.slot()].knob.clone(), flaw)
     }
 
+    /// Broken on purpose: whatever the disk says, it was a member of what there is.
+    fn forged(&self, disk: Option<io::Disk>) -> Option<io::Disk> {
+        if self.options.broken != Some(Broken::BlindClaim) {
+            return disk;
+        }
+        let record = self.judges.ground().latest().copied();
+        let Some(record) = record.filter(|record| record.members.is_duplex()) else { return disk };
+        let mut disk = disk.unwrap_or_default();
+        disk.membership.record = Some(record);
+        Some(disk)
+    }
+
+    /// What a process finds on its disk. An operator sees to one that is refused: swaps disks
+    /// back, or begins with an empty one.
+    fn open_disk(&mut self, place: Place) -> Option<Option<io::Disk>> {
+        let sync = self.options.durability == Durability::Journal;
+        let seed = self.rng.bits();
+        match self.server(place).storage.disk.open(place, seed, sync) {
+            Found::Usable(disk) => Some(disk),
+            Found::Damaged => {
+                self.see(Seen::Wiped { place });
+                self.reach(Mark::DamagedDisk);
+                Some(Some(io::Disk::default()))
+            }
+            Found::Refused(HomeError::OtherPlace { .. }) => {
+                self.reach(Mark::SwappedRefused);
+                if self.servers[place.other().slot()].is_running() {
+                    // It found an empty disk, and made it its own.
+                    self.see(Seen::Wiped { place: place.other() });
+                    self.lose_disk(place);
+                } else {
+                    self.swap_disks();
+                }
+                self.are_swapped = false;
+                None
+            }
+            Found::Refused(why) => {
+                self.trace.say(self.at, || format!("{place} refuses its disk: {why}"));
+                if matches!(why, HomeError::Copied) {
+                    self.reach(Mark::CopiedRefused);
+                }
+                self.lose_disk(place);
+                None
+            }
+            Found::Failed => {
+                self.server(place).storage.disk.close();
+                None
+            }
+        }
+    }
+
+    /// A disk that has lied loses what it said that it had, if by then the other goes on alone:
+    /// with nobody else who has it, nothing could be promised.
+    fn believe_disk(&mut self, place: Place) {
+        let Some(stale) = self.server(place).stale.take() else { return };
+        let alone = self.judges.ground().latest().is_some_and(|record| {
+            record.members.at(place).is_none() && record.members.at(place.other()).is_some()
+        });
+        if alone {
+            self.server(place).storage.disk = stale;
+            self.reach(Mark::LiedUnharmed);
+            self.see(Seen::Wiped { place });
+        }
+    }
+
+    pub(super) fn swap_disks(&mut self) {
+        let [a, b] = &mut self.servers;
+        core::mem::swap(&mut a.storage.disk, &mut b.storage.disk);
+    }
+
     /// A new, empty disk takes the place of the old one.
     pub(super) fn lose_disk(&mut self, place: Place) {
         self.server(place).storage.disk = Disk::default();
@@ -248,15 +330,16 @@ impl World {
 
     /// The process ends at once, whatever it was about to do.
     pub(super) fn kill_server(&mut self, place: Place) -> bool {
+        let power = self.rng.chance(500);
         let Some(process) = self.server(place).process.take() else { return false };
-        let who = process.who;
+        let (who, mark) = (process.who, process.replica.mark());
         self.server(place).inbox.clear();
         self.trace.step(self.at, 31, place.slot() as u64);
         self.trace.say(self.at, || format!("{who} ends"));
         for (wire, end) in self.wires_of(place) {
             self.abandon(wire, end);
         }
-        self.break_storage(who);
+        self.break_storage(who, mark, power);
         self.see(Seen::Ended { who });
         true
     }

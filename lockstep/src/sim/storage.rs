@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 
 use super::disk::Disk;
 use super::judges::{Seen, Who};
+use super::marks::Mark;
 use super::node::Arrival;
 use super::options::Durability;
-use super::service::{FrozenShelf, Shelf};
+use super::service::{Flaw, FrozenShelf, Knob, Shelf};
 use super::world::{Due, World};
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -27,6 +28,8 @@ pub(super) struct Storage {
     busy: usize,
     /// Appends from before the last time that the log was cut are not answered.
     fence: u32,
+    /// The log could not be restored: once its owner's membership says so, it begins anew.
+    is_void: bool,
     writing: Option<(History, FrozenUnit<FrozenShelf>)>,
 }
 
@@ -141,82 +144,99 @@ impl World {
         let Some(process) = &server.process else { return };
         let mark = process.replica.mark();
         let fence = server.storage.fence;
-        let mut is_current = false;
-        for job in jobs {
-            let Job::Append { entry, fence: own } = job else { continue };
-            server.storage.disk.append(&entry);
-            is_current = own == fence;
-        }
-        let index = server.storage.disk.commit(mark);
-        self.see(Seen::Persisted { who, index });
-        if is_current && self.options.durability == Durability::Journal {
-            self.arrive(who.place, Arrival::Disk(Input::Persisted(index)));
+        let is_current = jobs
+            .last()
+            .is_some_and(|job| matches!(job, Job::Append { fence: own, .. } if *own == fence));
+        match server.storage.write_entries(&jobs, mark) {
+            Ok(index) => {
+                self.see(Seen::Persisted { who, index });
+                if is_current && self.options.durability == Durability::Journal {
+                    self.arrive(who.place, Arrival::Disk(Input::Persisted(index)));
+                }
+            }
+            Err(why) => self.fail_storage(who, why),
         }
     }
 
+    fn fail_storage(&mut self, who: Who, why: String) {
+        self.reach(Mark::StorageFailed);
+        self.arrive(who.place, Arrival::Disk(Input::StorageFailed { why }));
+    }
+
     fn do_job(&mut self, who: Who, job: Job) -> Option<Input> {
+        match self.try_job(who, job) {
+            Ok(answer) => answer,
+            Err(why) => {
+                self.fail_storage(who, why);
+                None
+            }
+        }
+    }
+
+    fn try_job(&mut self, who: Who, job: Job) -> Result<Option<Input>, String> {
         let place = who.place;
-        let fresh = self.fresh_shelf(place);
-        let disk = &mut self.server(place).storage.disk;
-        let most = Disk::chunk_bytes();
-        match job {
+        let storage = &mut self.server(place).storage;
+        let disk = &mut storage.disk;
+        Ok(match job {
             Job::Append { .. } => None,
             Job::Membership { number, membership } => {
-                disk.remember(membership.clone());
+                disk.remember(&membership)?;
                 self.see(Seen::Remembered { who, membership: &membership });
                 Some(Input::MembershipPersisted(number))
             }
-            Job::Recover { to } => Some(self.recover(who, to, fresh)),
+            Job::Recover { to } => Some(self.recover(who, to)),
             Job::Truncate { after } => {
-                disk.truncate(after);
+                disk.truncate(after)?;
                 None
             }
-            Job::LookUp { points } => Some(Input::LookedUp(disk.look_up(&points))),
+            Job::LookUp { points } => Some(Input::LookedUp(disk.look_up(&points)?)),
             Job::ReadEntries { after } => {
-                Some(Input::EntriesRead { after, entries: disk.read(after, most) })
+                Some(Input::EntriesRead { after, entries: disk.read(after)? })
             }
             Job::ReadChunk { checkpoint, offset } => {
-                let bytes = disk.read_chunk(checkpoint, offset, most);
+                let bytes = disk.read_chunk(checkpoint, offset);
                 Some(Input::ChunkRead { checkpoint, offset, bytes })
             }
             Job::BeginChunks(file) => {
-                let (checkpoint, have) = (file.index, disk.begin_chunks(file));
+                let (checkpoint, have) = (file.index, disk.begin_chunks(file)?);
+                if have > 0 {
+                    self.reach(Mark::TransferResumed);
+                }
                 Some(Input::ChunksWritten { checkpoint, have })
             }
             Job::WriteChunk { checkpoint, offset, bytes } => {
-                let have = disk.write_chunk(checkpoint, offset, &bytes);
+                let have = disk.write_chunk(checkpoint, offset, &bytes)?;
                 Some(Input::ChunksWritten { checkpoint, have })
             }
             Job::Install { file, chain } => {
-                Some(Input::Installed(disk.install(file, chain, fresh)))
+                storage.is_void = false;
+                Some(Input::Installed(storage.disk.install(file, chain)))
             }
             Job::Retain { from } => {
                 disk.retain(from);
                 None
             }
-        }
+        })
     }
 
-    fn recover(&mut self, who: Who, to: Option<Index>, fresh: Shelf) -> Input {
+    fn recover(&mut self, who: Who, to: Option<Index>) -> Input {
+        let fresh = self.fresh_shelf(who.place);
         let server = self.server(who.place);
-        match server.storage.disk.recover(to, fresh.clone()) {
-            Ok((recovered, unit)) => {
-                if let Some(process) = &mut server.process {
-                    process.unit = unit;
-                    process.held =
-                        recovered.tail.last().map_or(recovered.history.index, |e| e.index);
-                }
-                Input::Recovered(Ok(Box::new(recovered)))
-            }
+        let (restored, unit) = match server.storage.disk.recover(to, &fresh) {
+            Ok((recovered, unit)) => (Ok(Box::new(recovered)), unit),
             Err(why) => {
-                // Whatever was there, its owner begins with an empty log.
-                server.storage.disk.forget_log();
-                if let Some(process) = &mut server.process {
-                    process.unit = Unit::new(fresh);
-                }
-                Input::Recovered(Err(why))
+                server.storage.is_void = true;
+                (Err(why), Unit::new(fresh))
+            }
+        };
+        if let Some(process) = &mut server.process {
+            process.unit = unit;
+            if let Ok(recovered) = &restored {
+                let last = recovered.tail.last().map(|entry| entry.index);
+                process.held = last.unwrap_or(recovered.history.index);
             }
         }
+        Input::Recovered(restored)
     }
 
     /// A checkpoint is to be written from the view that was frozen at its entry.
@@ -243,43 +263,67 @@ impl World {
         }
         let Some((history, frozen)) = server.storage.writing.take() else { return };
         let index = history.index;
-        let result = server.storage.disk.write_checkpoint(history, &frozen);
+        let shelf = Shelf::new(Knob::default(), Flaw::None);
+        let result = server.storage.disk.write_checkpoint(history, &frozen, &shelf);
         self.trace.step(self.at, 37, index.0);
         self.arrive(place, Arrival::Disk(Input::CheckpointWritten { index, result }));
     }
 
-    /// The process is dead: what was under way is on the disk in part, or not at all.
-    pub(super) fn break_storage(&mut self, who: Who) {
-        let place = who.place;
+    /// The process is dead: what was under way is done, in part or not at all; without power
+    /// what was not synced may be lost too.
+    pub(super) fn break_storage(&mut self, who: Who, mark: (Index, Digest), power: bool) {
         let Self { servers, rng, .. } = self;
-        let storage = &mut servers[place.slot()].storage;
+        let storage = &mut servers[who.place.slot()].storage;
         let count = core::mem::take(&mut storage.busy);
         let jobs: Vec<Job> = storage.jobs.drain(..).take(count).collect();
-        storage.writing = None;
-        let entries: Vec<Entry> = jobs
-            .iter()
-            .filter_map(|job| match job {
-                Job::Append { entry, .. } => Some(entry.clone()),
-                _ => None,
-            })
-            .collect();
-        storage.disk.torn(&entries, rng);
+        let checkpoint = storage.writing.take();
+        if power {
+            storage.disk.halt_after(rng.from(0, 12));
+        }
         let mut remembered = None;
-        for job in jobs {
-            if rng.chance(500) {
-                continue;
+        if rng.chance(500) {
+            if jobs.first().is_some_and(Job::is_append) {
+                let _ = storage.write_entries(&jobs, mark);
             }
-            match job {
-                Job::Membership { membership, .. } => {
-                    storage.disk.remember(membership.clone());
-                    remembered = Some(membership);
+            for job in jobs {
+                match job {
+                    // Written twice: it counts if either copy is there.
+                    Job::Membership { membership, .. } => {
+                        let _ = storage.disk.remember(&membership);
+                        remembered = Some(membership);
+                    }
+                    Job::Truncate { after } => drop(storage.disk.truncate(after)),
+                    Job::Install { file, chain } => drop(storage.disk.install(file, chain)),
+                    _ => {}
                 }
-                Job::Truncate { after } => storage.disk.truncate(after),
-                _ => {}
             }
+            if let (Some((history, frozen)), false) = (checkpoint, storage.is_void) {
+                let shelf = Shelf::new(Knob::default(), Flaw::None);
+                let _ = storage.disk.write_checkpoint(history, &frozen, &shelf);
+            }
+        }
+        storage.is_void = false;
+        if power {
+            storage.disk.cut_power(rng);
+        } else {
+            storage.disk.close();
         }
         if let Some(membership) = remembered {
             self.see(Seen::Remembered { who, membership: &membership });
         }
+    }
+}
+
+impl Storage {
+    fn write_entries(&mut self, jobs: &[Job], mark: (Index, Digest)) -> Result<Index, String> {
+        if core::mem::take(&mut self.is_void) {
+            self.disk.forget_log()?;
+        }
+        for job in jobs {
+            if let Job::Append { entry, .. } = job {
+                self.disk.append(entry, mark)?;
+            }
+        }
+        self.disk.commit(mark)
     }
 }

@@ -9,6 +9,7 @@ use super::world::{Due, World};
 use crate::ids::{LinkId, Place};
 use crate::proto::Command;
 use crate::sim::judges::Seen;
+use crate::store::memory::Operation;
 
 impl World {
     pub(super) fn on_strike(&mut self, at: usize) {
@@ -35,6 +36,48 @@ impl World {
                     self.queue.put(at, Due::Kill { place, life });
                     self.queue.put(at + 1_000_000, Due::Restart { place });
                 }
+            }
+            FaultKind::DiskError => {
+                let (operation, error) = match fault.which % 6 {
+                    0 => (Some(Operation::Sync), EIO),
+                    1 => (Some(Operation::Write), EIO),
+                    2 => (Some(Operation::Write), ENOSPC),
+                    3 => (Some(Operation::Read), EIO),
+                    4 => (Some(Operation::Create), EMFILE),
+                    _ => (None, EIO),
+                };
+                let nth = self.rng.spread(1, 30);
+                self.server(place).storage.disk.inject(operation, nth, error);
+            }
+            // Whose disk it would be is not known while they are swapped.
+            FaultKind::CopiedBack
+            | FaultKind::Swapped
+            | FaultKind::Lying
+            | FaultKind::DiskLost
+            | FaultKind::DiskDamaged
+                if self.are_swapped =>
+            {
+                return false;
+            }
+            FaultKind::CopiedBack => {
+                let copy = self.server(place).storage.disk.backup();
+                self.kill_server(place);
+                self.server(place).storage.disk = copy;
+                self.restart_later(place, degree);
+            }
+            FaultKind::Swapped => {
+                Place::BOTH.into_iter().for_each(|place| {
+                    self.kill_server(place);
+                    self.restart_later(place, degree);
+                });
+                self.are_swapped = true;
+                self.swap_disks();
+            }
+            FaultKind::Lying => {
+                let stale = self.server(place).storage.disk.stale();
+                self.server(place).stale = Some(stale);
+                let life = self.servers[place.slot()].life;
+                self.queue.put(fault.until, Due::Kill { place, life });
             }
             FaultKind::DiskLost => return self.lose(fault, false),
             FaultKind::DiskDamaged => return self.lose(fault, true),
@@ -106,8 +149,8 @@ impl World {
     fn lose(&mut self, fault: Fault, damaged: bool) -> bool {
         self.kill_server(fault.place);
         if damaged {
-            self.server(fault.place).storage.disk.damage();
-            self.see(Seen::Wiped { place: fault.place });
+            let Self { servers, rng, .. } = self;
+            servers[fault.place.slot()].storage.disk.rot(rng);
         } else {
             self.lose_disk(fault.place);
             self.reach(Mark::EmptyDisk);
@@ -225,6 +268,7 @@ impl World {
         for server in &mut self.servers {
             server.slowness = 0;
             server.disk_slowness = 0;
+            server.storage.disk.heal();
             server.paused_until = server.paused_until.min(self.at);
             server.knob.clear();
         }
@@ -233,6 +277,11 @@ impl World {
         Place::BOTH.into_iter().for_each(|place| self.start_server(place));
     }
 }
+
+/// The system's numbers for what goes wrong with files.
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+const ENOSPC: i32 = 28;
 
 fn stall() -> Trouble {
     Trouble { stalled: true, ..Trouble::default() }

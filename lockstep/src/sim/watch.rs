@@ -1,14 +1,16 @@
 //! Watches for the marks: which situations a run has come to.
 
+use core::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::judges::{Seen, Who};
+use super::judges::{OutputName, Seen, Who};
 use super::marks::{Mark, Marks};
 use super::options::Options;
 use crate::entry::EntryKind;
 use crate::event::{Event, StopCause, Suspicion};
-use crate::ids::{Epoch, Nonce, OriginNumber, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Index, Nonce, OriginNumber, Place, RequestNumber, SessionId};
 use crate::limits;
+use crate::proto::io::Standing;
 use crate::record::Origin;
 use crate::wire::frames::{ClientAnswer, WitnessCall};
 
@@ -27,6 +29,13 @@ pub(super) struct Watch {
     forwarded: BTreeMap<Who, OriginNumber>,
     answered: BTreeSet<(SessionId, RequestNumber)>,
     quiet: Option<u64>,
+    alive: [Option<Who>; 2],
+    standings: BTreeMap<Who, Standing>,
+    hosts: BTreeSet<Who>,
+    unadmitted: BTreeSet<Who>,
+    offered: BTreeSet<Who>,
+    last: [Index; 2],
+    released: BTreeMap<OutputName, Who>,
 }
 
 impl Watch {
@@ -47,6 +56,13 @@ impl Watch {
             forwarded: BTreeMap::new(),
             answered: BTreeSet::new(),
             quiet: None,
+            alive: [None; 2],
+            standings: BTreeMap::new(),
+            hosts: BTreeSet::new(),
+            unadmitted: BTreeSet::new(),
+            offered: BTreeSet::new(),
+            last: [Index(0); 2],
+            released: BTreeMap::new(),
         }
     }
 
@@ -94,7 +110,7 @@ impl Watch {
                         }
                     }
                     (Origin::Renewal(_), _) => self.marks.reach(Mark::RenewalVoidsRequest),
-                    (Origin::Restarted, _) => self.marks.reach(Mark::Restarted),
+                    (Origin::Restarted, place) => self.claimed(place),
                     (Origin::Left(_), _) => self.marks.reach(Mark::Left),
                     _ => {}
                 }
@@ -108,7 +124,26 @@ impl Watch {
                 StopCause::Asked => self.stopped[who.place.slot()] = true,
                 _ => {}
             },
-            Seen::Appended { entry, .. } => {
+            Seen::Started { who } => self.alive[who.place.slot()] = Some(who),
+            Seen::Ended { who } => self.alive[who.place.slot()] = None,
+            Seen::Standing { who, standing } => {
+                self.standings.insert(who, standing);
+            }
+            Seen::Restored { who, recovered } => {
+                let last = recovered.tail.last().map(|entry| entry.index);
+                self.last[who.place.slot()] = last.unwrap_or(recovered.history.index);
+                if self.offered.contains(&who) {
+                    self.marks.reach(Mark::JoinedByOwnCheckpoint);
+                }
+            }
+            Seen::Released { who, name, .. } => {
+                let first = *self.released.entry(name).or_insert(who);
+                if first.place == who.place && first != who {
+                    self.marks.reach(Mark::ReleasedAgain);
+                }
+            }
+            Seen::Appended { who, entry } => {
+                self.last[who.place.slot()] = entry.index;
                 if matches!(entry.kind, EntryKind::Tick) {
                     self.marks.reach(Mark::IdleWake);
                 }
@@ -125,6 +160,26 @@ impl Watch {
         }
     }
 
+    /// A process that was started anew has its predecessor's place.
+    fn claimed(&mut self, place: Place) {
+        self.marks.reach(Mark::Restarted);
+        let other = self.alive[place.other().slot()];
+        let serves = other.and_then(|other| self.standings.get(&other));
+        if matches!(serves, Some(Standing::Serving { .. } | Standing::Holding)) {
+            return;
+        }
+        self.marks.reach(match place {
+            Place::A => Mark::BothDownAFirst,
+            Place::B => Mark::BothDownBFirst,
+        });
+        let [ours, theirs] = [place, place.other()].map(|place| self.last[place.slot()]);
+        match ours.cmp(&theirs) {
+            Ordering::Greater => self.marks.reach(Mark::ClaimByBetter),
+            Ordering::Less => self.marks.reach(Mark::ClaimByLesser),
+            Ordering::Equal => {}
+        }
+    }
+
     /// A sequencer orders an input of its own.
     pub(super) fn orders_own(&mut self, who: Who, number: OriginNumber) {
         if number != OriginNumber(0) && self.forwarded.get(&who).is_some_and(|up| number <= *up) {
@@ -136,6 +191,10 @@ impl Watch {
         match event {
             Event::Epoch { record, .. } => {
                 self.members.insert(who);
+                self.unadmitted.remove(&who);
+                if record.origin == Origin::Joined {
+                    self.unadmitted.insert(who);
+                }
                 let own = record.asker == who.place;
                 if record.origin == Origin::Alone
                     && self.recorded.get(&record.nonce).is_some_and(|then| at - then > self.late)
@@ -159,14 +218,36 @@ impl Watch {
                 self.held.insert(who);
                 self.marks.reach(Mark::Held);
             }
-            Event::Duplex { .. } => self.marks.reach(Mark::DuplexAgain),
-            Event::Offered { checkpoint, .. } => self.marks.reach(match checkpoint {
-                Some(_) => Mark::JoinedByCheckpoint,
-                None => Mark::JoinedByEntries,
-            }),
-            Event::FellBack { .. } => self.marks.reach(Mark::FellBack),
+            Event::Hosting { .. } => {
+                self.hosts.insert(who);
+            }
+            Event::Duplex { .. } => {
+                self.hosts.remove(&who);
+                self.unadmitted.remove(&who);
+                self.marks.reach(Mark::DuplexAgain);
+            }
+            Event::Offered { checkpoint: Some(_), .. } => {
+                self.offered.remove(&who);
+                self.marks.reach(Mark::JoinedByCheckpoint);
+            }
+            Event::Offered { .. } => {
+                self.offered.insert(who);
+                self.marks.reach(Mark::JoinedByEntries);
+            }
+            Event::FellBack { .. } => {
+                self.hosts.remove(&who);
+                self.marks.reach(Mark::FellBack);
+                if self.unadmitted.contains(&who) {
+                    self.marks.reach(Mark::FellBackRecorded);
+                }
+            }
             Event::Unrecovered { .. } => self.marks.reach(Mark::DamagedDisk),
-            Event::Checkpoint { .. } => self.marks.reach(Mark::Checkpoint),
+            Event::Checkpoint { .. } => {
+                self.marks.reach(Mark::Checkpoint);
+                if self.hosts.contains(&who) {
+                    self.marks.reach(Mark::CheckpointInJoin);
+                }
+            }
             Event::Waiting { .. } => self.marks.reach(Mark::Waited),
             Event::Resumed { .. } => self.marks.reach(Mark::Resumed),
             Event::HandedOver { .. } => self.marks.reach(Mark::HandedOver),

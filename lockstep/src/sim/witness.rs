@@ -152,7 +152,7 @@ impl World {
                     self.close(self.witness_wire(place), 1);
                 }
             }
-            Output::Store { record, .. } => {
+            Output::Store { record, .. } | Output::Adopt { record } => {
                 self.witness.writing[core] = Some(record);
                 let at = self.at + self.rng.from(1_000, self.options.witness_fsync);
                 self.queue.put(at, Due::Stored { core, life: self.witness.life });
@@ -230,5 +230,6 @@ fn said(call: &WitnessCall) -> String {
             format!("query, knows {}", known.as_ref().map_or("nothing".into(), short))
         }
         WitnessCall::Ask { request } => format!("ask for {}", short(&request.next)),
+        WitnessCall::Enrol { record } => format!("enrol with {}", short(record)),
     }
 }

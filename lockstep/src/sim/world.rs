@@ -108,6 +108,8 @@ pub(super) struct World {
     pub(super) operations: u64,
     pub(super) device_inputs: u64,
     operator_acted: bool,
+    /// Each of the machines has the other's disk.
+    pub(super) are_swapped: bool,
 }
 
 /// What a run came to.
@@ -169,6 +171,7 @@ impl World {
             operations: 0,
             device_inputs: 0,
             operator_acted: false,
+            are_swapped: false,
             rng,
             options,
         };
@@ -339,7 +342,9 @@ impl World {
 
     /// Whether everything that was asked is answered, and the pair has idled for a while.
     fn is_quiet(&mut self) -> bool {
-        let done = self.clients.iter().all(SimClient::is_done) && self.judges.ground().is_duplex();
+        let done = self.clients.iter().all(SimClient::is_done)
+            && self.judges.ground().is_duplex()
+            && self.devices_lost() == 0;
         let quiet = self.watch.quiet_since(self.at, done);
         quiet.is_some_and(|since| self.at - since > IDLE)
     }

@@ -226,9 +226,9 @@ fn read_copy(dir: &dyn Directory, slot: usize) -> Result<Copy, MembershipError> 
 
 fn encode(slot: usize, number: u64, membership: &Membership) -> Vec<u8> {
     let mut out = begin(MAGIC, VERSION);
-    out.extend_from_slice(&[slot as u8, 0, 0, 0, 0, 0]);
+    out.extend_from_slice(&[slot as u8, membership.witness, 0, 0, 0, 0]);
     out.extend_from_slice(&number.to_le_bytes());
-    let Membership { record, asked } = membership;
+    let Membership { record, asked, witness: _ } = membership;
     put_record(&mut out, record.as_ref());
     // The oldest go where there are too many: they have long arrived or been lost.
     let surplus = asked.len().saturating_sub(OPEN_REQUESTS);
@@ -244,7 +244,8 @@ fn decode(bytes: &[u8], slot: usize) -> Result<(u64, Membership), Broken> {
 
 fn take(mut fields: Fields<'_>, slot: usize) -> Option<(u64, Membership)> {
     let own = usize::from(fields.u8()?) == slot;
-    fields.zeros(5)?;
+    let witness = fields.u8().filter(|slot| *slot < 2)?;
+    fields.zeros(4)?;
     let number = fields.u64().filter(|number| own && (1..u64::MAX).contains(number))?;
     let record = fields.record()?;
     let mut slots = Vec::with_capacity(OPEN_REQUESTS);
@@ -256,7 +257,7 @@ fn take(mut fields: Fields<'_>, slot: usize) -> Option<(u64, Membership)> {
     if slots.iter().take(asked.len()).any(Option::is_none) {
         return None;
     }
-    let membership = Membership { record, asked };
+    let membership = Membership { record, asked, witness };
     Some((number, membership))
 }
 

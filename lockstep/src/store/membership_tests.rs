@@ -19,7 +19,11 @@ fn record(epoch: u64) -> Record {
 }
 
 fn membership(epoch: u64) -> Membership {
-    Membership { record: Some(record(epoch)), asked: vec![record(epoch + 1), record(epoch + 2)] }
+    Membership {
+        record: Some(record(epoch)),
+        asked: vec![record(epoch + 1), record(epoch + 2)],
+        witness: 1,
+    }
 }
 
 fn loaded(dir: &Scratch) -> Option<Membership> {
@@ -40,7 +44,7 @@ fn saved() -> Scratch {
 fn what_was_saved_last_is_loaded() {
     let dir = saved();
     assert_eq!(loaded(&dir), Some(membership(2)));
-    let none = Membership { record: None, asked: Vec::new() };
+    let none = Membership { record: None, asked: Vec::new(), witness: 0 };
     MembershipStore::load(&dir).unwrap().0.save(&none).unwrap();
     assert_eq!(loaded(&dir), Some(none.clone()));
     assert_eq!(loaded(&dir.after_crash(Loss::All)), Some(none));

@@ -175,6 +175,7 @@ impl fmt::Display for Described<'_> {
             EntryKind::SessionOpen { .. } => f.write_str("a session is opened"),
             EntryKind::SessionClose { session, .. } => write!(f, "session {session} is closed"),
             EntryKind::Tick => f.write_str("time passes"),
+            EntryKind::Witness { .. } => f.write_str("the pair is enrolled with a witness"),
             EntryKind::Checkpoint => f.write_str("a checkpoint is taken"),
             EntryKind::Genesis { .. } => f.write_str("the start"),
             EntryKind::Membership { .. } => f.write_str("the members change"),

@@ -216,7 +216,7 @@ impl<S: StateMachine> Unit<S> {
             EntryKind::Genesis { seed } => self.call(stage, Step::Start { seed }).map(drop),
             EntryKind::Membership { record } => self.on_membership(record, stage),
             EntryKind::HandOver { to } => self.on_hand_over(entry.epoch, *to, stage),
-            EntryKind::Tick | EntryKind::Checkpoint => Ok(()),
+            EntryKind::Tick | EntryKind::Checkpoint | EntryKind::Witness { .. } => Ok(()),
             EntryKind::Device { device, bytes } => {
                 let place = entry.origin.place;
                 self.call(stage, Step::Device { device: *device, place, bytes }).map(drop)

@@ -6,7 +6,7 @@
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{Index, Nonce, OriginNumber, RequestNumber, SessionId};
 use crate::limits;
-use crate::record::{Origin, Record};
+use crate::record::{Members, Origin, Record};
 use crate::wire::error::FrameError;
 use crate::wire::frames::{
     ClientAnswer, ClientCall, Environment, Forward, Hello, PeerFrame, Versions, WitnessAnswer,
@@ -95,6 +95,10 @@ impl Checked for WitnessCall {
             }
             Self::Query { known } => known.as_ref().map_or(Ok(()), check_record),
             Self::Ask { request } => check_record(&request.next),
+            Self::Enrol { record } => {
+                that(record.members != Members::NONE, "a pair without members is enrolled")?;
+                check_record(record)
+            }
         }
     }
 }
@@ -217,6 +221,10 @@ fn check_kind(kind: &EntryKind) -> Checks {
         | EntryKind::HandOver { .. }
         | EntryKind::Tick
         | EntryKind::Checkpoint => Ok(()),
+        EntryKind::Witness { slot, record } => {
+            that(*slot < 2, "there is no such witness")?;
+            check_record(record)
+        }
         EntryKind::Membership { record } => check_record(record),
         EntryKind::Device { bytes, .. } => {
             within("a device's input", bytes.len(), limits::INPUT_BYTES)

@@ -57,6 +57,9 @@ pub struct Hello {
     /// What the sender may claim, if it is a process that was started anew with its
     /// predecessor's journal (rule J2).
     pub claim: Option<Claim>,
+    /// Digest of the record with which the pair was last enrolled with a witness, as far as the
+    /// sender has the entry that says so on disk (rule W2).
+    pub enrolled: Option<Digest>,
 }
 
 /// How far the log of a restarted process goes; the greater of two claims first (rule J2).
@@ -288,6 +291,12 @@ pub enum WitnessCall {
     Ask {
         /// The request.
         request: Request,
+    },
+    /// Tells the present record to a witness that does not know it: one that has lost its own,
+    /// or that the pair turns to (rule W3).
+    Enrol {
+        /// The record.
+        record: Record,
     },
 }
 

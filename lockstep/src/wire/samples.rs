@@ -71,6 +71,8 @@ fn kinds() -> Vec<EntryKind> {
             body: Bytes::from_static(b"request"),
         },
         EntryKind::SessionClose { session, token },
+        EntryKind::Checkpoint,
+        EntryKind::Witness { slot: 1, record: renewed() },
     ]
 }
 
@@ -103,6 +105,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
         record: Some(renewed()),
         heard: true,
         claim: Some(Claim { lineage: Lineage(3), epoch: Epoch(1), held: Index(77) }),
+        enrolled: Some(Digest([6; 16])),
     };
     vec![
         ("peer hello", PeerFrame::Hello(hello)),
@@ -137,6 +140,30 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
     ]
 }
 
+/// What a sole member and its joiner say.
+pub(super) fn joining() -> Vec<(&'static str, PeerFrame)> {
+    let (index, chain, hash) = (Index(40), Digest([4; 16]), Digest([8; 16]));
+    let (checkpoint, held) = (index, Index(90));
+    let from = Point { index, chain };
+    let file = CheckpointFile { index, len: 1 << 20, hash };
+    let origin = Origin { place: Place::B, incarnation: B, number: OriginNumber(0) };
+    let (epoch, time) = (Epoch(2), LogTime(7));
+    let entry = Entry { index: Index(41), epoch, time, origin, kind: EntryKind::Tick };
+    let bytes = Bytes::from_static(b"a piece");
+    vec![
+        ("peer join", PeerFrame::Join { points: vec![from] }),
+        ("peer offer", PeerFrame::Offer { record: alone(), from, checkpoint: Some(file), held }),
+        ("peer fetch entries", PeerFrame::Fetch(Fetch::Entries { from: Index(41) })),
+        ("peer fetch chunk", PeerFrame::Fetch(Fetch::Chunk { checkpoint, offset: 512 })),
+        ("peer entries", PeerFrame::Entries { after: index, entries: vec![entry], held }),
+        ("peer chunk", PeerFrame::Chunk { checkpoint, offset: 512, bytes }),
+        ("peer gone", PeerFrame::Gone),
+        ("peer admit", PeerFrame::Admit { record: renewed(), from: Index(95) }),
+        ("peer admitted", PeerFrame::Admitted { epoch }),
+        ("peer checkpoint", PeerFrame::Checkpoint { index, hash }),
+    ]
+}
+
 pub(super) fn witness_calls() -> Vec<(&'static str, WitnessCall)> {
     let request = Request { present: formed().digest(), next: alone() };
     let protocol = versions();
@@ -147,6 +174,7 @@ pub(super) fn witness_calls() -> Vec<(&'static str, WitnessCall)> {
         ),
         ("witness query", WitnessCall::Query { known: Some(formed()) }),
         ("witness ask", WitnessCall::Ask { request }),
+        ("witness enrol", WitnessCall::Enrol { record: renewed() }),
     ]
 }
 
@@ -349,6 +377,7 @@ fn any_hello() -> impl Strategy<Value = PeerFrame> {
                     record,
                     heard,
                     claim,
+                    enrolled: None,
                 })
             },
         )
@@ -387,5 +416,13 @@ pub(super) fn any_peer() -> impl Strategy<Value = PeerFrame> {
             .prop_map(|(present, next)| PeerFrame::Asked { request: Request { present, next } }),
         (any::<u64>(), ".{0,60}")
             .prop_map(|(epoch, reason)| PeerFrame::Farewell { epoch: Epoch(epoch), reason }),
+        proptest::sample::select(joining()).prop_map(|(_, frame)| frame),
+        (any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..200)).prop_map(
+            |(checkpoint, offset, bytes)| PeerFrame::Chunk {
+                checkpoint: Index(checkpoint),
+                offset,
+                bytes: bytes.into(),
+            }
+        ),
     ]
 }

@@ -23,7 +23,7 @@ const GOLDEN: &str = include_str!("golden.txt");
 fn encoded() -> Vec<(&'static str, Bytes)> {
     let mut encoder = Encoder::new();
     let mut frames = Vec::new();
-    for (name, frame) in samples::peer() {
+    for (name, frame) in samples::peer().into_iter().chain(samples::joining()) {
         frames.push((name, encoder.peer(&frame).unwrap()));
     }
     for (name, frame) in samples::witness_calls() {
@@ -90,7 +90,7 @@ fn every_frame_has_the_bytes_that_it_had_before() {
 
 #[test]
 fn every_sample_reads_back() {
-    for (name, frame) in samples::peer() {
+    for (name, frame) in samples::peer().into_iter().chain(samples::joining()) {
         assert_eq!(decode_peer(&encode_peer(&frame).unwrap()).unwrap(), frame, "{name}");
     }
     for (name, frame) in samples::witness_calls() {
@@ -113,7 +113,7 @@ fn every_sample_reads_back() {
 
 #[test]
 fn a_frame_may_lie_at_any_address() {
-    for (name, frame) in samples::peer() {
+    for (name, frame) in samples::peer().into_iter().chain(samples::joining()) {
         let bytes = encode_peer(&frame).unwrap();
         for offset in 0..16 {
             let shifted = [&vec![0; offset][..], &bytes].concat();

@@ -100,6 +100,11 @@ impl Witness {
     /// A call of an asker that has introduced itself.
     fn on_question(&mut self, now: Mono, conn: ConnId, asker: Asker, call: WitnessCall) {
         let pair = asker.pair;
+        if let WitnessCall::Enrol { record } = call
+            && self.on_enrolment(now, conn, asker, record)
+        {
+            return;
+        }
         match self.pairs.get_mut(&pair) {
             None => self.refuse(conn, asker, WitnessRefusal::UnknownPair),
             Some(Pair::Failed) => self.refuse(conn, asker, WitnessRefusal::Storage),
@@ -143,8 +148,43 @@ impl Witness {
                 self.refuse(conn, asker, WitnessRefusal::Starting);
             }
             WitnessCall::Ask { request } => self.on_ask(conn, asker, present, request),
-            WitnessCall::Query { .. } | WitnessCall::Hello { .. } => self.tell(conn, *present),
+            WitnessCall::Query { .. } | WitnessCall::Enrol { .. } | WitnessCall::Hello { .. } => {
+                self.tell(conn, *present);
+            }
         }
+    }
+
+    /// A member tells the record that this witness should have (rule W3). Whether that was done;
+    /// if not, the call is answered like a question.
+    fn on_enrolment(&mut self, now: Mono, conn: ConnId, asker: Asker, record: Record) -> bool {
+        let Asker { pair, place, incarnation } = asker;
+        let known = match self.pairs.get(&pair) {
+            None => None,
+            Some(Pair::Present(present)) => Some(Told::from(present)),
+            Some(Pair::Behind(held)) => held.behind.max(Some(Told::from(&held.record))),
+            Some(Pair::Storing { .. } | Pair::Failed) => return false,
+        };
+        let honest = record.pair == pair && record.members.has(place, incarnation);
+        // A number that a member has told of may be this very record's.
+        let behind = matches!(self.pairs.get(&pair), Some(Pair::Behind(_)));
+        let told = Told::from(&record);
+        let later = known < Some(told) || (behind && known == Some(told));
+        if !honest || !later {
+            return false;
+        }
+        if now < self.ready {
+            self.refuse(conn, asker, WitnessRefusal::Starting);
+            return true;
+        }
+        let present = match self.pairs.get(&pair) {
+            Some(Pair::Present(present)) => *present,
+            Some(Pair::Behind(held)) => held.record,
+            _ => Record::vacant(pair, record.lineage, Epoch(0)),
+        };
+        let waiting = VecDeque::new();
+        self.pairs.insert(pair, Pair::Storing { present, next: record, by: conn, waiting });
+        self.outputs.push_back(Output::Adopt { record });
+        true
     }
 
     fn on_ask(&mut self, conn: ConnId, asker: Asker, present: &Record, request: &Request) {
@@ -278,6 +318,7 @@ pub(super) fn foreign(pair: PairId, call: &WitnessCall) -> bool {
     match call {
         WitnessCall::Query { known: Some(record) } => record.pair != pair,
         WitnessCall::Ask { request } => request.next.pair != pair,
+        WitnessCall::Enrol { record } => record.pair != pair,
         WitnessCall::Query { known: None } | WitnessCall::Hello { .. } => false,
     }
 }
@@ -296,7 +337,9 @@ pub(super) fn unexplained(present: &Record, call: &WitnessCall) -> Option<Told> 
             let known = Epoch(next.epoch.0.saturating_sub(1));
             (Told { lineage: next.lineage, epoch: known }, false)
         }
-        WitnessCall::Query { known: None } | WitnessCall::Hello { .. } => return None,
+        WitnessCall::Query { known: None }
+        | WitnessCall::Enrol { .. }
+        | WitnessCall::Hello { .. } => return None,
     };
     (told > ours || contradicts).then_some(told)
 }

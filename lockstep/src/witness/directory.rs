@@ -232,6 +232,11 @@ impl RecordStore for Directory {
         self.write(&Held::trusted(*next))
     }
 
+    fn adopt(&mut self, record: &Record) -> Result<(), StoreError> {
+        self.read(record.pair)?;
+        self.write(&Held::trusted(*record))
+    }
+
     fn distrust(&mut self, pair: PairId, told: Told) -> Result<(), StoreError> {
         let held = self.known(pair)?;
         let behind = held.behind.map_or(told, |before| before.max(told));

@@ -39,7 +39,7 @@ pub enum Input {
         /// Which.
         conn: ConnId,
     },
-    /// The record of the last [`Output::Store`] for the pair is on disk, or writing it failed.
+    /// The record of the last [`Output::Store`] or [`Output::Adopt`] for the pair is on disk, or writing it failed.
     Stored {
         /// The pair.
         pair: PairId,
@@ -69,6 +69,11 @@ pub enum Output {
     Store {
         /// Digest of the record that it replaces.
         present: Digest,
+        /// The record.
+        record: Record,
+    },
+    /// Keep this record, whatever was kept for its pair; then say [`Input::Stored`].
+    Adopt {
         /// The record.
         record: Record,
     },

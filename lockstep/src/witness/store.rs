@@ -77,6 +77,13 @@ pub trait RecordStore {
     /// [`StoreError::Conflict`] if the present record is another one; or if writing fails.
     fn replace(&mut self, present: Digest, next: &Record) -> Result<(), StoreError>;
 
+    /// Keeps this record in place of whatever was kept for its pair: the pair's members say that
+    /// it is theirs, and what is here is missing, or older (rule W3).
+    ///
+    /// # Errors
+    /// If reading or writing fails.
+    fn adopt(&mut self, record: &Record) -> Result<(), StoreError>;
+
     /// Keeps in mind that the pair's record is not to be trusted, over restarts.
     ///
     /// # Errors

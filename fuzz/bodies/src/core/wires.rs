@@ -131,7 +131,7 @@ impl World {
                         }
                     }
                 }
-                witness::Output::Store { record, .. } => {
+                witness::Output::Store { record, .. } | witness::Output::Adopt { record } => {
                     let stored = witness::Input::Stored { pair: record.pair, durable: true };
                     self.witness.handle(Mono(self.now), stored);
                 }

@@ -74,6 +74,8 @@ fn config(place: Place) -> Config {
         hold_limit: Duration::from_millis(300),
         window_entries: 16,
         window_bytes: limits::WINDOW_BYTES_MIN,
+        witnesses: 1,
+        witness_patience: Duration::from_secs(1),
         divergence: DivergencePolicy::Sequencer,
         meeting: Duration::from_secs(1),
         checkpoint_bytes: 64 << 20,

@@ -64,7 +64,7 @@ pub(super) fn found(place: Place, disk: u8) -> (Option<Disk>, Option<Recovered>)
     }
     let held = Index(entries.len() as u64);
     let membership = match disk {
-        1 => Membership { record: Some(record(place, own)), asked: Vec::new() },
+        1 => Membership { record: Some(record(place, own)), asked: Vec::new(), witness: 0 },
         _ => Membership::default(),
     };
     let (outputs, wakeup, tail) = (unit.digest(), unit.wakeup(), entries[4..].to_vec());

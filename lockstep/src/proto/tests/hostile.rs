@@ -87,6 +87,7 @@ fn a_peer_with_our_own_incarnation_is_no_peer() {
         record: None,
         heard: true,
         claim: None,
+        enrolled: None,
     };
     pair.forge(A, PeerFrame::Hello(hello));
     assert!(pair.node(A).saw(|event| matches!(event, Event::Ignored { why: Ignored::NotOurPeer })));

@@ -10,6 +10,7 @@ mod pair;
 mod roles;
 mod storm;
 mod suspicion;
+mod witnesses;
 
 use super::io::{Command, Input, Standing};
 use crate::event::{Event, StopCause, Suspicion};

@@ -19,6 +19,7 @@ use crate::proto::io::{Boot, Config, DivergencePolicy, Input, LinkSet, Output, S
 use crate::record::Record;
 use crate::wire::frames::{
     ClientAnswer, ClientCall, Environment, PeerFrame, Versions, WitnessAnswer, WitnessCall,
+    WitnessRefusal,
 };
 
 pub(super) const MS: Duration = Duration::from_millis(1);
@@ -69,6 +70,13 @@ pub(super) struct Pair {
     pub(super) nodes: [Node; 2],
     pub(super) record: Record,
     pub(super) witness_up: bool,
+    /// What the alternate witness has, if anything; whether it can be reached, and which of the
+    /// two each replica asks.
+    pub(super) alternate: Option<Record>,
+    pub(super) alternate_up: bool,
+    slots: [u8; 2],
+    /// The preferred witness has lost what it had.
+    pub(super) witness_wiped: bool,
     /// Answers of the witness are lost.
     pub(super) witness_mute: bool,
     /// By link: whether it carries frames.
@@ -104,6 +112,8 @@ pub(super) fn config(place: Place) -> Config {
         window_entries: 64,
         window_bytes: crate::limits::WINDOW_BYTES_MIN,
         divergence: DivergencePolicy::Sequencer,
+        witnesses: 1,
+        witness_patience: MS * 200,
         meeting: Duration::from_secs(1),
         checkpoint_bytes: 64 << 20,
         join_rate: 64 << 20,
@@ -149,6 +159,10 @@ impl Pair {
             nodes,
             record: Record::vacant(PAIR, Lineage(0), Epoch(0)),
             witness_up: true,
+            alternate: None,
+            alternate_up: true,
+            slots: [0; 2],
+            witness_wiped: false,
             witness_mute: false,
             links: [true; 2],
             loss: Box::new(|| false),
@@ -233,12 +247,15 @@ impl Pair {
         node.unexecuted.clear();
         node.waiting.clear();
         node.events.clear();
+        self.slots[place.slot()] = 0;
         self.drain(place);
         self.mail.retain(|(_, _, mail)| match mail {
             Mail::Peer { to, .. } | Mail::Answer { to, .. } => *to != place,
             Mail::Ask { from, .. } => *from != place,
         });
-        self.tell(place, Input::WitnessUp);
+        if self.slots[place.slot()] == 0 && self.witness_up {
+            self.tell(place, Input::WitnessUp);
+        }
         for link in [LinkId(0), LinkId(1)] {
             for end in Place::BOTH {
                 self.tell(end, Input::LinkDown { link });
@@ -294,7 +311,8 @@ impl Pair {
     /// The connection to the witness ends, or comes up again, on both sides.
     pub(super) fn connect_witness(&mut self, up: bool) {
         self.witness_up = up;
-        for place in Place::BOTH {
+        let slots = self.slots;
+        for place in Place::BOTH.into_iter().filter(|place| slots[place.slot()] == 0) {
             self.tell(place, if up { Input::WitnessUp } else { Input::WitnessDown });
         }
     }
@@ -329,7 +347,7 @@ impl Pair {
         while self.mail.first().is_some_and(|(at, ..)| *at <= self.now) {
             match self.mail.remove(0).2 {
                 Mail::Ask { from, call } => self.witness(from, call),
-                Mail::Answer { to, answer } if self.witness_up => {
+                Mail::Answer { to, answer } if self.witness_up || self.slots[to.slot()] == 1 => {
                     self.arrive(to, Mail::Answer { to, answer });
                 }
                 Mail::Peer { to, link, frame } if self.links[usize::from(link.0)] => {
@@ -353,8 +371,20 @@ impl Pair {
 
     /// A witness without its own rules: compare and set.
     fn witness(&mut self, from: Place, call: WitnessCall) {
+        if self.slots[from.slot()] == 1 {
+            return self.alternate(from, &call);
+        }
         if !self.witness_up {
             return;
+        }
+        if let WitnessCall::Enrol { record } = call
+            && self.witness_wiped
+        {
+            (self.record, self.witness_wiped) = (record, false);
+        }
+        if self.witness_wiped {
+            let answer = WitnessAnswer::Refused { reason: WitnessRefusal::UnknownPair };
+            return self.post(Mail::Answer { to: from, answer });
         }
         if let WitnessCall::Ask { request } = call
             && request.present == self.record.digest()
@@ -364,6 +394,39 @@ impl Pair {
         if !self.witness_mute {
             let answer = WitnessAnswer::Present { record: self.record };
             self.post(Mail::Answer { to: from, answer });
+        }
+    }
+
+    fn alternate(&mut self, from: Place, call: &WitnessCall) {
+        if !self.alternate_up {
+            return;
+        }
+        match (call, &mut self.alternate) {
+            (WitnessCall::Enrol { record }, present)
+                if present.is_none_or(|present| present.epoch < record.epoch) =>
+            {
+                *present = Some(*record);
+            }
+            (WitnessCall::Ask { request }, Some(present))
+                if request.present == present.digest() =>
+            {
+                *present = request.next;
+            }
+            _ => {}
+        }
+        let answer = match self.alternate {
+            Some(record) => WitnessAnswer::Present { record },
+            None => WitnessAnswer::Refused { reason: WitnessRefusal::UnknownPair },
+        };
+        self.post(Mail::Answer { to: from, answer });
+    }
+
+    fn use_witness(&mut self, place: Place, slot: u8) {
+        self.slots[place.slot()] = slot;
+        let up = if slot == 0 { self.witness_up } else { self.alternate_up };
+        if up {
+            let now = time(self.now);
+            self.node(place).replica.handle(now, Input::WitnessUp);
         }
     }
 
@@ -425,6 +488,7 @@ impl Pair {
                 Output::Event(event) => self.node(place).events.push(event),
                 Output::Stop { cause } => self.node(place).stopped = Some(cause),
                 Output::Standing(standing) => self.node(place).standings.push(standing),
+                Output::UseWitness { slot } => self.use_witness(place, slot),
                 other => self.storage(place, other),
             }
         }

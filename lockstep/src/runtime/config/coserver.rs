@@ -71,7 +71,9 @@ impl CoServerConfig {
         if let Some(execution) = root.optional("execution", "where the service is executed")? {
             settings.execution = execution;
         }
-        let credentials = credentials(&mut root, place, &settings.witness)?;
+        let meaning = "the address of the alternate witness";
+        settings.alternate = root.optional("alternate", meaning)?;
+        let credentials = credentials(&mut root, place, &settings)?;
         let service = root.section("service")?;
         let file = root.file().to_owned();
         root.finish()?;
@@ -288,7 +290,7 @@ fn storage(root: &mut Section, settings: &mut Settings) -> Result<Section, Confi
 fn credentials(
     root: &mut Section,
     place: Place,
-    witness: &WitnessAddress,
+    settings: &Settings,
 ) -> Result<Credentials, ConfigError> {
     let secret = secret(root)?;
     let mut peers = root.section("peers")?;
@@ -296,8 +298,12 @@ fn credentials(
     let other = Role::CoServer(place.other());
     pin(&mut peers, &mut roster, "coserver", other, "the other CoServer's public key")?;
     // A store has no key; what it may be told is a matter of its own credentials.
-    if matches!(witness, WitnessAddress::Process(_)) {
+    if matches!(settings.witness, WitnessAddress::Process(_)) {
         pin(&mut peers, &mut roster, "witness", Role::Witness, "the witness's public key")?;
+    }
+    if settings.alternate.is_some() {
+        let meaning = "the alternate witness's public key";
+        pin(&mut peers, &mut roster, "alternate", Role::Witness, meaning)?;
     }
     if let Some(Keys(keys)) = peers.optional("clients", "the public keys of the clients")? {
         pin_all(&peers, &mut roster, "clients", Role::Client, &keys)?;

@@ -233,6 +233,11 @@ impl<S: StateMachine> Engine<S> {
             }
             Output::CloseLink { link } => self.wires.close_link(link),
             Output::Witness(call) => self.wires.send_witness(&call),
+            Output::UseWitness { slot } => {
+                if let Some(input) = self.wires.use_witness(slot) {
+                    self.handle(input);
+                }
+            }
             Output::Client { conn, answer } => {
                 self.metrics.counters.answers += 1;
                 self.wires.send_client(conn, &answer);

@@ -260,6 +260,8 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
         window_entries: settings.window_entries,
         window_bytes: settings.window_bytes,
         divergence: settings.divergence,
+        witnesses: 1 + u8::from(settings.alternate.is_some()),
+        witness_patience: settings.witness_patience,
         meeting: settings.meeting,
         checkpoint_bytes: settings.storage.checkpoint_bytes,
         join_rate: settings.storage.join_rate,

@@ -56,6 +56,11 @@ pub struct Settings {
     pub links: Vec<LinkAddresses>,
     /// The witness.
     pub witness: WitnessAddress,
+    /// The alternate witness, a process, to which the pair turns when its sequencer has not
+    /// reached the one in use for [`witness_patience`](Self::witness_patience).
+    pub alternate: Option<SocketAddr>,
+    /// See [`alternate`](Self::alternate).
+    pub witness_patience: Duration,
     /// Where clients of the client library are served; `None` if there are none.
     pub clients: Option<SocketAddr>,
     /// Upper bound of the adaptive silence timeout.
@@ -162,6 +167,8 @@ impl Settings {
             place,
             links,
             witness: witness.into(),
+            alternate: None,
+            witness_patience: Duration::from_secs(10),
             clients,
             silence: MS * 100,
             silence_floor: MS * 50,

@@ -156,7 +156,7 @@ fn start_witness(cast: &Cast) -> SocketAddr {
                         let bytes = codec::encode_witness_answer(&answer).unwrap();
                         let _ = network.send(conns[&conn], bytes);
                     }
-                    witness::Output::Store { .. } => witness
+                    witness::Output::Store { .. } | witness::Output::Adopt { .. } => witness
                         .handle(clock.mono(), witness::Input::Stored { pair: PAIR, durable: true }),
                     _ => {}
                 }

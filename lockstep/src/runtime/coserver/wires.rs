@@ -35,7 +35,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wire {
     Link(LinkId),
-    Witness,
+    /// By its slot.
+    Witness(u8),
     Client(ConnId),
 }
 
@@ -47,9 +48,12 @@ pub(super) struct Wires {
     ports: BTreeMap<PortId, Wire>,
     wires: BTreeMap<ConnectionId, Wire>,
     links: Vec<Option<ConnectionId>>,
-    witness: Option<ConnectionId>,
-    /// In place of a connection to a witness.
+    /// Connections to the witnesses, and which of them the replica asks.
+    witnesses: [Option<ConnectionId>; 2],
+    slot: u8,
+    /// In place of a connection to the preferred witness.
     objects: Option<ObjectLink>,
+    objects_up: bool,
     clients: BTreeMap<ConnId, ConnectionId>,
     last_client: u64,
     reading_clients: bool,
@@ -71,9 +75,12 @@ impl Wires {
         let mut objects = None;
         match &settings.witness {
             WitnessAddress::Process(address) => {
-                ports.insert(network.dial(DialConfig::witness(*address))?, Wire::Witness);
+                ports.insert(network.dial(DialConfig::witness(*address))?, Wire::Witness(0));
             }
             WitnessAddress::Objects(url) => objects = Some(ObjectLink::start(url, settings.pair)?),
+        }
+        if let Some(address) = settings.alternate {
+            ports.insert(network.dial(DialConfig::witness(address))?, Wire::Witness(1));
         }
         if let Some(address) = settings.clients {
             let config = ListenConfig::clients(address, limits::CLIENT_CONNECTIONS);
@@ -86,8 +93,10 @@ impl Wires {
             ports,
             wires: BTreeMap::new(),
             links: vec![None; settings.links.len()],
-            witness: None,
+            witnesses: [None; 2],
+            slot: 0,
             objects,
+            objects_up: false,
             clients: BTreeMap::new(),
             last_client: 0,
             reading_clients: true,
@@ -125,15 +134,35 @@ impl Wires {
         }
     }
 
+    /// Turns to the witness in this slot. Tells that it is up, if it is.
+    pub(super) fn use_witness(&mut self, slot: u8) -> Option<Input> {
+        self.slot = slot;
+        let objects = slot == 0 && self.objects_up;
+        (objects || self.witnesses[usize::from(slot & 1)].is_some()).then_some(Input::WitnessUp)
+    }
+
     /// What a store that is the witness says next.
     pub(super) fn poll_objects(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
-        match &mut self.objects {
-            Some(objects) => objects.poll_next(cx).map(|event| match event {
-                ObjectEvent::Up => Input::WitnessUp,
+        let Some(objects) = &mut self.objects else { return Poll::Pending };
+        loop {
+            let event = match objects.poll_next(cx) {
+                Poll::Ready(event) => event,
+                Poll::Pending => return Poll::Pending,
+            };
+            let input = match event {
+                ObjectEvent::Up => {
+                    self.objects_up = true;
+                    Input::WitnessUp
+                }
                 ObjectEvent::Answer(answer) => Input::Witness(answer),
-                ObjectEvent::Down => Input::WitnessDown,
-            }),
-            None => Poll::Pending,
+                ObjectEvent::Down => {
+                    self.objects_up = false;
+                    Input::WitnessDown
+                }
+            };
+            if self.slot == 0 {
+                return Poll::Ready(input);
+            }
         }
     }
 
@@ -143,9 +172,9 @@ impl Wires {
                 self.links[usize::from(link.0)] = Some(connection);
                 (Wire::Link(link), Some(Input::LinkUp { link }))
             }
-            Wire::Witness => {
-                self.witness = Some(connection);
-                (Wire::Witness, Some(Input::WitnessUp))
+            Wire::Witness(slot) => {
+                self.witnesses[usize::from(slot)] = Some(connection);
+                (Wire::Witness(slot), (slot == self.slot).then_some(Input::WitnessUp))
             }
             Wire::Client(_) => {
                 self.last_client += 1;
@@ -170,10 +199,14 @@ impl Wires {
                     Input::LinkDown { link }
                 })
             }
-            Wire::Witness => (self.witness == Some(connection)).then(|| {
-                self.witness = None;
-                Input::WitnessDown
-            }),
+            Wire::Witness(slot) => {
+                let known = &mut self.witnesses[usize::from(slot)];
+                if *known != Some(connection) {
+                    return None;
+                }
+                *known = None;
+                (slot == self.slot).then_some(Input::WitnessDown)
+            }
             Wire::Client(conn) => {
                 self.clients.remove(&conn);
                 Some(Input::ClientGone { conn })
@@ -194,7 +227,9 @@ impl Wires {
                 counters.bytes_received += frame.len() as u64;
                 codec::decode_peer(frame).map(|frame| Input::Peer { link, frame })
             }
-            Wire::Witness => codec::decode_witness_answer(frame).map(Input::Witness),
+            // Of one that was asked before.
+            Wire::Witness(slot) if slot != self.slot => return None,
+            Wire::Witness(_) => codec::decode_witness_answer(frame).map(Input::Witness),
             Wire::Client(conn) => {
                 codec::decode_client_call(frame).map(|call| Input::Client { conn, call })
             }
@@ -234,11 +269,11 @@ impl Wires {
     }
 
     pub(super) fn send_witness(&mut self, call: &WitnessCall) {
-        if let Some(objects) = &self.objects {
+        if let Some(objects) = self.objects.as_ref().filter(|_| self.slot == 0) {
             return objects.call(call.clone());
         }
         let Some(bytes) = self.encoded(|encoder| encoder.witness_call(call)) else { return };
-        let Some(connection) = self.witness else { return };
+        let Some(connection) = self.witnesses[usize::from(self.slot & 1)] else { return };
         if let Err(error) = self.network.send(connection, bytes) {
             tracing::debug!(%error, "call to the witness not sent; it is repeated");
         }

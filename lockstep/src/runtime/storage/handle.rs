@@ -139,7 +139,7 @@ impl<S: StateMachine> Storage<S> {
         let (jobs, queue) = channel::bounded(1);
         let (stop, stopped) = channel::bounded(0);
         let (outbox, answers) = answers()?;
-        let held = keeper.journal.held().0;
+        let (held, gauges) = (keeper.journal.held().0, keeper.gauges());
         let thread = JournalThread {
             keeper,
             commands: inbox,
@@ -175,7 +175,7 @@ impl<S: StateMachine> Storage<S> {
             failed: false,
             journal_thread: Some(journal_thread),
             tail: window,
-            gauges: Gauges::default(),
+            gauges,
         };
         Ok(Opened { storage, disk: found.disk, damage: found.damage })
     }

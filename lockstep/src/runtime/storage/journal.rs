@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 
-use super::handle::{Answer, Gauges};
+use super::handle::Answer;
 use super::keeper::{Failure, Keeper, unread};
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -202,17 +202,8 @@ impl JournalThread {
         if self.spares == Spares::Ready {
             self.spares = Spares::Wanting;
         }
-        let gauges = self.gauges();
+        let gauges = self.keeper.gauges();
         Ok(self.say(Answer::Persisted { index, generation, took, gauges })?)
-    }
-
-    fn gauges(&self) -> Gauges {
-        Gauges {
-            checkpoint: self.keeper.checkpoints.last().map(|newest| newest.stamp),
-            journal_bytes: self.keeper.journal.size(),
-            journal_base: self.keeper.journal.base().0,
-            persisted: self.keeper.journal.committed(),
-        }
     }
 
     fn say(&self, answer: Answer) -> Result<(), Ended> {
@@ -224,7 +215,7 @@ impl JournalThread {
     }
 
     fn tell_gauges(&self) -> Result<(), Halt> {
-        Ok(self.say(Answer::Gauges(self.gauges()))?)
+        Ok(self.say(Answer::Gauges(self.keeper.gauges()))?)
     }
 
     fn take(&mut self, command: Command) -> Result<(), Halt> {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::handle::Gauges;
 use super::recovery::{Plan, Start};
 use super::settings::StorageSettings;
 use super::{Who, aside};
@@ -57,6 +58,15 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
+    pub(super) fn gauges(&self) -> Gauges {
+        Gauges {
+            checkpoint: self.checkpoints.last().map(|newest| newest.stamp),
+            journal_bytes: self.journal.size(),
+            journal_base: self.journal.base().0,
+            persisted: self.journal.committed(),
+        }
+    }
+
     /// Adds entries to the batch. If it is full in between, that part of it is committed.
     pub(super) fn append(&mut self, entries: &[Entry], mark: Mark) -> Result<(), Failure> {
         for entry in entries {

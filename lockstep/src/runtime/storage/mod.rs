@@ -22,6 +22,8 @@ mod keeper;
 mod opening;
 mod recovery;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use opening::StorageError;
 pub use settings::{Durability, StorageSettings};

@@ -197,6 +197,12 @@ impl Loop {
                         self.on_stored(record.pair, false);
                     }
                 }
+                Output::Adopt { record } => {
+                    self.storing += 1;
+                    if !self.store.adopt(record) {
+                        self.on_stored(record.pair, false);
+                    }
+                }
                 Output::Distrust { pair, told } => self.store.distrust(pair, told),
                 Output::Event(event) => log(&event),
             }

@@ -8,10 +8,11 @@ use tokio::sync::mpsc;
 use crate::digest::Digest;
 use crate::ids::PairId;
 use crate::record::Record;
-use crate::witness::{RecordStore, Told};
+use crate::witness::{RecordStore, StoreError, Told};
 
 enum Job {
     Replace { present: Digest, record: Box<Record> },
+    Adopt(Box<Record>),
     Distrust { pair: PairId, told: Told },
 }
 
@@ -53,6 +54,11 @@ impl StoreThread {
         self.jobs.try_send(Job::Replace { present, record: Box::new(record) }).is_ok()
     }
 
+    /// Has the record kept whatever there is; the result comes by [`done`](Self::done).
+    pub(super) fn adopt(&self, record: Record) -> bool {
+        self.jobs.try_send(Job::Adopt(Box::new(record))).is_ok()
+    }
+
     pub(super) fn distrust(&self, pair: PairId, told: Told) {
         if self.jobs.len() > self.pairs || self.jobs.try_send(Job::Distrust { pair, told }).is_err()
         {
@@ -74,11 +80,12 @@ fn carry_out<R: RecordStore>(
     for job in jobs {
         match job {
             Job::Replace { present, record } => {
-                let replaced = store.replace(present, &record);
-                if let Err(error) = &replaced {
-                    tracing::error!(event = "store_failed", pair = %record.pair, %error);
+                if !tell(record.pair, store.replace(present, &record), done) {
+                    return;
                 }
-                if done.blocking_send((record.pair, replaced.is_ok())).is_err() {
+            }
+            Job::Adopt(record) => {
+                if !tell(record.pair, store.adopt(&record), done) {
                     return;
                 }
             }
@@ -89,4 +96,12 @@ fn carry_out<R: RecordStore>(
             }
         }
     }
+}
+
+/// Tells whether the pair's record is there; `false` if nobody listens any more.
+fn tell(pair: PairId, kept: Result<(), StoreError>, done: &mpsc::Sender<(PairId, bool)>) -> bool {
+    if let Err(error) = &kept {
+        tracing::error!(event = "store_failed", %pair, %error);
+    }
+    done.blocking_send((pair, kept.is_ok())).is_ok()
 }

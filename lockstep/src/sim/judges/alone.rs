@@ -20,11 +20,17 @@ impl Alone {
             Seen::Answered { who, answer } if answered(answer).is_some() => who,
             _ => return Ok(()),
         };
-        let Some(latest) = ground.latest().filter(|_| ground.is_alone(who)) else { return Ok(()) };
-        if !latest.members.has(who.place, who.incarnation) {
+        let own = ground.view(who).and_then(|view| view.record);
+        let (Some(own), Some(latest)) = (own, ground.latest()) else { return Ok(()) };
+        if !ground.is_alone(who) {
+            return Ok(());
+        }
+        // What it has asked for since may be granted without its knowing.
+        let is_own = latest == &own || (latest.epoch > own.epoch && latest.asker == who.place);
+        if !is_own || !latest.members.has(who.place, who.incarnation) {
             return Err(format!(
                 "{who} releases alone, but by the witness's present record, of epoch {}, it is \
-                 no member",
+                 not to",
                 latest.epoch
             ));
         }

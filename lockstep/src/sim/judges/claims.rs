@@ -31,6 +31,8 @@ impl Claims {
         let place = record.asker;
         let Some(incarnation) = record.members.at(place) else { return Ok(()) };
         let who = Who { place, incarnation };
+        // One that died meanwhile acts no more, whatever became of its disk.
+        let Some(view) = ground.view(who).filter(|view| view.is_alive) else { return Ok(()) };
         let remembered = ground.remembered(place);
         let Some(before) = ground.before(record) else { return Ok(()) };
         let known = remembered.record.iter().chain(&remembered.asked);
@@ -42,7 +44,6 @@ impl Claims {
                 before.epoch
             ));
         }
-        let Some(view) = ground.view(who) else { return Ok(()) };
         match self.acknowledged.iter().find(|id| view.effect(**id).is_none()) {
             Some(id) => Err(format!("{who} takes its predecessor's place without request {id:#x}")),
             None => Ok(()),

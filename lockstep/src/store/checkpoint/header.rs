@@ -76,6 +76,8 @@ fn put_history(out: &mut Vec<u8>, history: &History) {
         out.extend_from_slice(&number.0.to_le_bytes());
     }
     put_record(out, history.record.as_ref());
+    out.extend_from_slice(&u64::from(history.witness).to_le_bytes());
+    put_record(out, history.enrolled.as_ref());
 }
 
 fn take(mut fields: Fields<'_>) -> Option<Header> {
@@ -107,5 +109,7 @@ fn take_history(fields: &mut Fields<'_>) -> Option<History> {
         },
         ordered: [OriginNumber(fields.u64()?), OriginNumber(fields.u64()?)],
         record: fields.record()?,
+        witness: fields.u64().and_then(|slot| u8::try_from(slot).ok())?,
+        enrolled: fields.record()?,
     })
 }

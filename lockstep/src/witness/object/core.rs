@@ -317,6 +317,12 @@ impl ObjectWitness {
             Job::Enrol => self.fail(ObjectError::Enrolled { pair: self.pair }),
             Job::NewLineage => self.begin_lineage(top),
             Job::Call(call) if foreign(self.pair, &call) => self.refuse(WitnessRefusal::NotYou),
+            Job::Call(WitnessCall::Enrol { record }) if self.is_enrolment(&present, &record) => {
+                if !self.listed {
+                    return self.go(Phase::Listing, Action::List);
+                }
+                self.create(after(&top, record))
+            }
             Job::Call(call) => {
                 let seen = self.seen.filter(|seen| *seen > ours);
                 if let Some(told) = unexplained(&present, &call).max(seen) {
@@ -329,10 +335,21 @@ impl ObjectWitness {
                 }
                 match call {
                     WitnessCall::Ask { request } => self.on_ask(top, request),
-                    WitnessCall::Query { .. } | WitnessCall::Hello { .. } => self.answer(present),
+                    WitnessCall::Query { .. }
+                    | WitnessCall::Enrol { .. }
+                    | WitnessCall::Hello { .. } => self.answer(present),
                 }
             }
         }
+    }
+
+    /// Whether a member tells the record that should be here (rule W3).
+    fn is_enrolment(&self, present: &Record, record: &Record) -> bool {
+        let ours = Some(Told::from(present));
+        let told = Some(Told::from(record));
+        let later = told > ours && told >= self.marked.max(self.seen);
+        let by = self.asker.is_some_and(|by| record.members.has(by.place, by.incarnation));
+        record.pair == self.pair && by && later
     }
 
     fn on_ask(&mut self, top: Link, request: crate::record::Request) -> Step {

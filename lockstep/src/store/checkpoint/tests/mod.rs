@@ -38,6 +38,7 @@ fn header() -> Header {
         began: Index(1),
         sequencer: Place::B,
         ordered: [OriginNumber(3), OriginNumber(4)],
+        ..History::default()
     };
     let service = Identity { name: "counter".into(), version: 3, configuration: Digest([9; 16]) };
     Header { pair: PAIR, service, history, outputs: Digest([2; 16]) }

@@ -1,0 +1,215 @@
+//! Which witness the pair uses, and enrolling the pair there again (rules W1 to W3 of
+//! `docs/protocol.md`).
+
+use super::io::Output;
+use super::replica::Replica;
+use crate::digest::Digest;
+use crate::entry::EntryKind;
+use crate::event::Event;
+use crate::ids::{Epoch, Index, Lineage, Mono};
+
+use crate::record::Record;
+use crate::wire::frames::WitnessRefusal;
+
+/// After so many moves in a row that reached no witness the wait between them grows no further.
+const DOUBLINGS: u32 = 6;
+
+/// What a replica knows of the witness in use.
+#[derive(Debug)]
+pub(super) struct Enrolment {
+    /// 0 for the preferred one, 1 for the alternate.
+    slot: u8,
+    /// An entry that moves the pair, of which it is not known that both have it on disk.
+    moving: Option<Moving>,
+    /// The witness has said that it does not know what it should.
+    unknown: bool,
+    /// The pair has moved, and the witness has not said yet that it has the record.
+    enrolling: bool,
+    down_since: Option<Mono>,
+    /// Moves in a row that reached no witness.
+    tries: u32,
+}
+
+/// A move, ordered and not yet certain.
+#[derive(Clone, Copy, Debug)]
+struct Moving {
+    index: Index,
+    record: Record,
+    slot: u8,
+}
+
+impl Enrolment {
+    pub(super) fn new(slot: u8, now: Mono) -> Self {
+        Self {
+            slot,
+            moving: None,
+            unknown: false,
+            enrolling: false,
+            down_since: Some(now),
+            tries: 0,
+        }
+    }
+
+    pub(super) fn slot(&self) -> u8 {
+        self.slot
+    }
+
+    /// Whether no witness may be asked anything (rule W2).
+    pub(super) fn asks_nobody(&self) -> bool {
+        self.moving.is_some()
+    }
+
+    /// Whether the witness is to be told the record rather than asked for it.
+    pub(super) fn is_enrolling(&self) -> bool {
+        self.enrolling
+    }
+}
+
+impl Replica {
+    pub(super) fn on_witness_reached(&mut self) {
+        self.enrolment.down_since = None;
+    }
+
+    pub(super) fn on_witness_lost(&mut self) {
+        self.enrolment.down_since.get_or_insert(self.now.mono);
+    }
+
+    pub(super) fn on_witness_refusal(&mut self, reason: WitnessRefusal) {
+        let lost = matches!(reason, WitnessRefusal::UnknownPair | WitnessRefusal::Behind);
+        self.enrolment.unknown |= lost;
+    }
+
+    /// The witness says that this is the present record.
+    pub(super) fn on_witness_knows(&mut self, record: &Record) {
+        if self.membership.record() == Some(record) {
+            let news = core::mem::take(&mut self.enrolment.enrolling);
+            (self.enrolment.unknown, self.enrolment.tries) = (false, 0);
+            if news {
+                let slot = self.enrolment.slot;
+                self.event(Event::Enrolled { slot, record: *record });
+            }
+        }
+    }
+
+    /// An entry that moves the pair was appended here. Whatever was asked of the witness before
+    /// is void: neither it nor the next one is asked until both are known to have the entry.
+    pub(super) fn on_move_ordered(&mut self, index: Index, record: Record, slot: u8) {
+        if self.is_joiner() {
+            return;
+        }
+        self.membership.void_open();
+        self.enrolment.moving = Some(Moving { index, record, slot });
+    }
+
+    pub(super) fn on_enrolment_due(&mut self) {
+        if let Some(moving) = self.enrolment.moving {
+            let peer_has = !self.is_duplex() || self.progress.persisted >= moving.index;
+            if self.membership.record().is_some() && self.persisted >= moving.index && peer_has {
+                self.enter(moving.record);
+            }
+            return;
+        }
+        if let Some(slot) = self.next_witness() {
+            self.enrolment.unknown = false;
+            let nonce = self.nonce();
+            if let Some(record) = self.membership.enrolled_anew(nonce) {
+                self.event(Event::Moving { slot, record });
+                self.order_own(EntryKind::Witness { slot, record });
+            }
+        }
+    }
+
+    /// Where the pair should move, if it should and is well enough to (rule W1).
+    fn next_witness(&mut self) -> Option<u8> {
+        let sole = self.membership.record().is_some_and(|record| !record.members.is_duplex());
+        let healthy = self.is_sequencer()
+            && (self.is_duplex() || (sole && self.guest.is_none()))
+            && self.membership.open().is_none()
+            && self.suspicion.is_none()
+            && self.divergence.is_none()
+            && self.leaving.is_none()
+            && !self.log.panicked()
+            && self.has_room();
+        if !healthy || self.enrolment.enrolling && self.witness_up {
+            return None;
+        }
+        let Enrolment { slot, tries, .. } = self.enrolment;
+        if self.enrolment.unknown && self.witness_up {
+            return Some(slot);
+        }
+        let patience = self.config.witness_patience * 2u32.pow(tries.min(DOUBLINGS));
+        let long = |since| self.now.mono.since(since) >= patience;
+        if self.config.witnesses < 2 || !self.enrolment.down_since.is_some_and(long) {
+            return None;
+        }
+        self.enrolment.tries = tries + 1;
+        self.enrolment.down_since = Some(self.now.mono);
+        Some(1 - slot)
+    }
+
+    /// A record is entered: if it is the one with which the pair moves, from here on the next
+    /// witness is the one to ask, and never again the one before.
+    pub(super) fn on_moved(&mut self, record: &Record) {
+        let Some(moving) = self.enrolment.moving.take_if(|moving| moving.record == *record) else {
+            return;
+        };
+        self.enrolment.enrolling = true;
+        self.use_witness(moving.slot);
+    }
+
+    /// Turns to the witness in this slot.
+    pub(super) fn use_witness(&mut self, slot: u8) {
+        self.membership.set_witness(slot);
+        if self.enrolment.slot == slot {
+            return;
+        }
+        self.enrolment.slot = slot;
+        self.enrolment.down_since = Some(self.now.mono);
+        self.witness_up = false;
+        self.outputs.push_back(Output::UseWitness { slot });
+    }
+
+    /// A log from before a restart ends with a move of which this process does not know whether
+    /// the other has it.
+    pub(super) fn find_move(&mut self) {
+        let history = self.log.history();
+        let Some(record) = history.enrolled else { return };
+        let (slot, index) = (history.witness, history.index);
+        let known = self.membership.last_known();
+        if known.is_some_and(|known| known < (record.lineage, record.epoch)) {
+            self.enrolment.moving = Some(Moving { index, record, slot });
+        }
+    }
+
+    /// The last epoch of which the log knows, if that is a move that is not certain.
+    pub(super) fn moving_to(&self) -> Option<(Lineage, Epoch)> {
+        self.enrolment.moving.map(|moving| (moving.record.lineage, moving.record.epoch))
+    }
+
+    /// What this process's disk shows of the last move, for the other to know.
+    pub(super) fn enrolled(&self) -> Option<Digest> {
+        let on_disk = self.enrolment.moving.is_none_or(|moving| self.persisted >= moving.index);
+        let record = self.log.history().enrolled.filter(|_| on_disk && !self.is_joiner());
+        record.map(|record| record.digest())
+    }
+
+    /// A joiner's log is replaced, and with it what it ends with.
+    pub(super) fn forget_move(&mut self) {
+        self.enrolment.moving = None;
+    }
+
+    /// The other shows that it has the move on disk as well (rule W2).
+    pub(super) fn on_presence_of_move(&mut self, enrolled: Option<Digest>) {
+        let Some(moving) = self.enrolment.moving else { return };
+        if enrolled != Some(moving.record.digest()) || self.persisted < moving.index {
+            return;
+        }
+        if self.membership.record().is_some() {
+            return self.enter(moving.record);
+        }
+        self.enrolment.moving = None;
+        self.membership.succeed(moving.record);
+        self.use_witness(moving.slot);
+        self.persist_membership();
+    }
+}

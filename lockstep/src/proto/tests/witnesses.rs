@@ -1,0 +1,175 @@
+//! Stories of two witnesses, and of one that has forgotten (section W of `docs/protocol.md`).
+
+use super::pair::{MS, Pair, config};
+use crate::event::Event;
+use crate::ids::Place;
+use crate::proto::Config;
+use crate::proto::io::Standing;
+use crate::record::Origin;
+
+use Place::{A, B};
+
+fn two_witnesses() -> Pair {
+    let mut pair = Pair::with(|place| Config { witnesses: 2, ..config(place) });
+    pair.run(MS * 100);
+    assert!(pair.record.members.is_duplex());
+    pair
+}
+
+fn serves_alone(pair: &mut Pair, place: Place) -> bool {
+    let standing = pair.node(place).replica.status().standing;
+    matches!(standing, Standing::Serving { duplex: false, .. })
+}
+
+#[test]
+fn a_healthy_pair_turns_to_the_alternate_and_lives_by_its_word() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.run(MS * 500);
+    let enrolled = pair.alternate.expect("the pair is enrolled there");
+    assert!(matches!(enrolled.origin, Origin::Renewal(_)));
+    assert!(enrolled.epoch > pair.record.epoch.next(), "above all that may have been asked for");
+    let before = pair.record;
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B));
+    assert_eq!(pair.alternate.unwrap().origin, Origin::Alone);
+    assert_eq!(pair.record, before);
+}
+
+#[test]
+fn a_preferred_witness_that_comes_back_changes_nothing() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.run(MS * 500);
+    pair.witness_up = true;
+    pair.run(MS * 1000);
+    let present = pair.alternate;
+    pair.kill(B);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, A));
+    assert_ne!(pair.alternate, present);
+}
+
+#[test]
+fn while_a_move_is_uncertain_nobody_is_asked() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    // The entry reaches only the sequencer's own disk.
+    pair.node(B).disk_stuck = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    pair.kill(B);
+    pair.connect_witness(true);
+    pair.run(MS * 2000);
+    assert!(!serves_alone(&mut pair, A), "the other may have gone on by the old one's word");
+    assert!(pair.alternate.is_none());
+    assert!(pair.record.members.is_duplex());
+}
+
+#[test]
+fn one_that_did_not_get_the_move_goes_on_by_the_old_witness() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.batches_lost = true;
+    pair.run(MS * 300);
+    pair.kill(A);
+    pair.batches_lost = false;
+    pair.connect_witness(true);
+    pair.run(MS * 500);
+    assert!(serves_alone(&mut pair, B));
+    // The one that has the move on its disk joins it.
+    pair.restart(A);
+    pair.run_to_duplex();
+    assert_eq!(pair.record.origin, Origin::Joined);
+}
+
+#[test]
+fn the_restarted_other_shows_that_it_has_the_move() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.run(MS * 195);
+    // From here on B hears nothing, and does not learn that A has the move on disk.
+    while !pair.node(A).saw(|event| matches!(event, Event::Moving { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.run(MS / 5);
+    pair.kill(A);
+    pair.run(MS * 1000);
+    pair.restart(A);
+    pair.run_to_duplex();
+    assert!(pair.alternate.is_some());
+}
+
+#[test]
+fn after_the_loss_of_both_the_alternate_is_the_one_to_ask() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.run(MS * 500);
+    pair.device_input(A, "one");
+    pair.run(MS * 5);
+    pair.kill(A);
+    pair.kill(B);
+    // What the old one has is of a time before the move.
+    pair.witness_up = true;
+    pair.restart(B);
+    pair.run(MS * 1500);
+    assert!(serves_alone(&mut pair, B));
+    assert_eq!(pair.alternate.unwrap().origin, Origin::Restarted);
+    pair.restart(A);
+    pair.run_to_duplex();
+}
+
+#[test]
+fn a_wiped_joiner_asks_the_witness_that_the_member_asks() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.run(MS * 500);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B));
+    assert!(!pair.alternate.unwrap().members.is_duplex());
+}
+
+#[test]
+fn a_witness_that_lost_its_record_is_told_it_by_the_healthy_pair() {
+    let mut pair = Pair::formed();
+    pair.witness_wiped = true;
+    pair.run(MS * 3000);
+    assert!(!pair.witness_wiped);
+    assert!(matches!(pair.record.origin, Origin::Renewal(_)));
+    let status = pair.node(A).replica.status();
+    assert_eq!(status.record, Some(pair.record));
+    assert!(status.is_sequencer, "sequencer and log are kept");
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B));
+}
+
+#[test]
+fn a_sole_member_tells_it_as_well_and_then_takes_a_joiner() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.witness_wiped = true;
+    pair.run(MS * 3000);
+    assert!(!pair.witness_wiped);
+    pair.restart(B);
+    pair.run_to_duplex();
+}
+
+#[test]
+fn a_lone_member_of_two_does_not_tell_a_witness_that_forgot() {
+    let mut pair = Pair::formed();
+    pair.cut(0, false);
+    pair.cut(1, false);
+    pair.witness_wiped = true;
+    pair.run(MS * 3000);
+    assert!(pair.witness_wiped, "each would have it name itself");
+    assert!(!serves_alone(&mut pair, A) && !serves_alone(&mut pair, B));
+}

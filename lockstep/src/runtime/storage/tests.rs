@@ -1,0 +1,226 @@
+//! What is found on a disk, and what is kept on it.
+
+use super::keeper::Keeper;
+use super::opening::{Found, StorageError, open};
+use super::settings::StorageSettings;
+use super::*;
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind, Origin as InputOrigin};
+use crate::history::History;
+use crate::ids::{DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber};
+use crate::proto::io::Membership;
+use crate::record::{Members, Origin, Record};
+use crate::store::checkpoint::{Header, Writer};
+use crate::store::home::HomeError;
+use crate::store::journal::Mark;
+use crate::store::memory::MemoryDirectory;
+use crate::wire::frames::Point;
+
+use bytes::Bytes;
+use core::ops::ControlFlow;
+
+const PAIR: PairId = PairId([4; 16]);
+const WHO: Incarnation = Incarnation(9);
+
+fn who() -> Who {
+    let service = Service { name: "tested".into(), version: 1, configuration: Digest::ZERO };
+    Who { pair: PAIR, place: Place::A, service }
+}
+
+fn settings() -> StorageSettings {
+    StorageSettings { segment_bytes: 4 << 20, ..StorageSettings::new("nowhere") }
+}
+
+fn opened(disk: &MemoryDirectory) -> (Keeper, Found) {
+    open(Box::new(disk.clone()), who(), &settings(), 1).unwrap()
+}
+
+fn refused(disk: &MemoryDirectory, who: Who) -> StorageError {
+    open(Box::new(disk.clone()), who, &settings(), 1).err().expect("it is refused")
+}
+
+fn record() -> Record {
+    Record {
+        pair: PAIR,
+        lineage: Lineage(3),
+        epoch: Epoch(1),
+        members: Members::alone(Place::A, WHO),
+        asker: Place::A,
+        nonce: Nonce(5),
+        origin: Origin::Alone,
+    }
+}
+
+/// A log of one member: genesis, membership, and inputs of this many bytes.
+fn entries(count: u64, bytes: usize) -> Vec<Entry> {
+    let entry = |index: u64| Entry {
+        index: Index(index),
+        epoch: Epoch(1),
+        time: LogTime(index * 1000),
+        origin: InputOrigin { place: Place::A, incarnation: WHO, number: OriginNumber(0) },
+        kind: match index {
+            1 => EntryKind::Genesis { seed: [7; 32] },
+            2 => EntryKind::Membership { record: record() },
+            _ => {
+                let bytes = Bytes::from(vec![index as u8; bytes]);
+                EntryKind::Device { device: DeviceId(0), bytes }
+            }
+        },
+    };
+    (1..=count).map(entry).collect()
+}
+
+fn history(entries: &[Entry], at: u64) -> History {
+    let mut history = History::default();
+    for entry in &entries[..at as usize] {
+        history.check(entry).unwrap();
+        history.append(entry);
+    }
+    history
+}
+
+fn checkpoint(disk: &MemoryDirectory, history: History) {
+    let header = Header { pair: PAIR, service: who().service, history, outputs: Digest([1; 16]) };
+    let pace = Box::new(|_| ControlFlow::Continue(()));
+    Writer::new(disk, &header, pace).unwrap().finish().unwrap();
+}
+
+const MARK: Mark = Mark { index: Index(6), outputs: Digest([6; 16]) };
+
+fn with_log(disk: &MemoryDirectory, log: &[Entry]) {
+    let (mut keeper, _) = opened(disk);
+    keeper.append(log, MARK).unwrap();
+    keeper.commit(MARK).unwrap();
+}
+
+#[test]
+fn a_new_directory_is_told_from_one_that_was_used() {
+    let disk = MemoryDirectory::new();
+    assert_eq!(opened(&disk).1.disk, None);
+    assert_eq!(opened(&disk).1.disk, None, "to have looked is no use");
+
+    let log = entries(10, 20);
+    with_log(&disk, &log);
+    let found = opened(&disk).1.disk.unwrap();
+    assert_eq!((found.held, found.lineage), (Index(10), Lineage(3)));
+    assert_eq!(found.membership, Membership::default());
+    let last = Point { index: Index(10), chain: history(&log, 10).chain };
+    let first = Point { index: Index(0), chain: Digest::ZERO };
+    assert_eq!((found.points.first(), found.points.last()), (Some(&last), Some(&first)));
+}
+
+#[test]
+fn the_state_is_restored_up_to_what_was_surely_released() {
+    let disk = MemoryDirectory::new();
+    let log = entries(10, 20);
+    with_log(&disk, &log);
+    checkpoint(&disk, history(&log, 4));
+    checkpoint(&disk, history(&log, 8));
+    let (mut keeper, _) = opened(&disk);
+    let plan = keeper.plan(None, 100).unwrap();
+    assert_eq!(plan.target, MARK.index);
+    let starts: Vec<_> = plan.starts.iter().map(|start| start.checkpoint).collect();
+    assert_eq!(starts, [Some(Index(4)), None], "none after the target, the newest first");
+
+    // To join at entry 3 means to give up what comes after it, checkpoints too.
+    let plan = keeper.plan(Some(Index(3)), 100).unwrap();
+    assert_eq!((plan.target, plan.starts.len()), (Index(3), 1));
+    drop(keeper);
+    let (keeper, found) = opened(&disk);
+    assert_eq!(found.disk.unwrap().held, Index(3));
+    assert!(keeper.checkpoints.is_empty());
+}
+
+#[test]
+fn a_checkpoint_of_what_never_became_durable_is_dropped() {
+    let disk = MemoryDirectory::new();
+    let log = entries(10, 20);
+    with_log(&disk, &log[..8]);
+    checkpoint(&disk, history(&log, 5));
+    checkpoint(&disk, history(&log, 10));
+    let mut other = history(&log, 7);
+    other.chain = Digest([9; 16]);
+    checkpoint(&disk, other);
+    let (keeper, _) = opened(&disk);
+    let kept: Vec<_> = keeper.checkpoints.iter().map(|kept| kept.stamp.index).collect();
+    assert_eq!(kept, [Index(5)]);
+}
+
+#[test]
+fn a_damaged_log_is_set_aside_once_and_is_nothing_new() {
+    let disk = MemoryDirectory::new();
+    with_log(&disk, &entries(10, 20));
+    const SEGMENT: &str = "journal-0000000001";
+    let mut bytes = disk.contents(SEGMENT).unwrap();
+    // The segment's header is whole in two places; what is between is not.
+    bytes[4096 + 60] ^= 1;
+    bytes.truncate(bytes.len() - 4096);
+    disk.put(SEGMENT, &bytes);
+    let (keeper, found) = opened(&disk);
+    assert!(found.damage.is_some());
+    assert_eq!(found.disk.unwrap().points, []);
+    assert_eq!(keeper.journal.held().0, Index(0));
+    drop(keeper);
+    assert!(disk.contents(&format!("{SEGMENT}.damaged")).is_some());
+    let (_, again) = opened(&disk);
+    assert_eq!(again.damage, None);
+    assert!(again.disk.is_some(), "a CoServer that lost its log is not a new one");
+}
+
+#[test]
+fn a_directory_of_somebody_else_is_refused() {
+    let disk = MemoryDirectory::new();
+    with_log(&disk, &entries(5, 20));
+    let other = refused(&disk, Who { place: Place::B, ..who() });
+    assert!(matches!(other, StorageError::Home(HomeError::OtherPlace { .. })), "{other}");
+    let copy = refused(&disk.copy(), who());
+    assert!(matches!(copy, StorageError::Home(HomeError::Copied)), "{copy}");
+
+    checkpoint(&disk, history(&entries(5, 20), 5));
+    let mut service = who();
+    service.service.name = "another".into();
+    let foreign = refused(&disk, service);
+    assert!(matches!(foreign, StorageError::OtherService { .. }), "{foreign}");
+}
+
+#[test]
+fn under_memory_nothing_of_a_predecessor_counts() {
+    let disk = MemoryDirectory::new();
+    let log = entries(10, 20);
+    with_log(&disk, &log);
+    checkpoint(&disk, history(&log, 8));
+    let memory = StorageSettings { durability: Durability::Memory, ..settings() };
+    let (keeper, found) = open(Box::new(disk), who(), &memory, 1).unwrap();
+    assert_eq!(found.disk, None);
+    assert_eq!((keeper.journal.held().0, keeper.checkpoints.len()), (Index(0), 0));
+}
+
+#[test]
+fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
+    let disk = MemoryDirectory::new();
+    let log = entries(400, 64 << 10);
+    let keep_little = StorageSettings { journal_keep_bytes: 0, checkpoints_kept: 1, ..settings() };
+    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &keep_little, 1).unwrap();
+    for entry in &log {
+        keeper.append(core::slice::from_ref(entry), MARK).unwrap();
+    }
+    keeper.commit(MARK).unwrap();
+    checkpoint(&disk, history(&log, 200));
+    keeper.retain = Some(Index(50));
+    keeper.checkpoint_written().unwrap();
+    assert!(keeper.journal.base().0 <= Index(50), "a joiner reads from there");
+    keeper.retain = None;
+    checkpoint(&disk, history(&log, 390));
+    keeper.checkpoint_written().unwrap();
+    let base = keeper.journal.base().0;
+    assert!(Index(250) < base && base <= Index(390), "{base:?}");
+    assert_eq!(keeper.oldest_start(), Some(Index(390)));
+    assert_eq!(
+        keeper.look_up(&[Point { index: Index(1), chain: Digest::ZERO }]).unwrap().common,
+        None
+    );
+    let Some(read) = keeper.read(Index(390)).unwrap() else { panic!("what is after it is kept") };
+    assert_eq!(read[0].index, Index(391));
+    assert!(read.len() < 10, "no more at once than fits a frame");
+    assert_eq!(keeper.read(Index(10)).unwrap(), None);
+}
