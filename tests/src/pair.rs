@@ -87,6 +87,8 @@ impl Pair {
             // A fixed timeout: on a busy machine it must not adapt to what an idle moment allows.
             let line = format!("silence = \"{silence}\"");
             pair.change(part, &line, &format!("{line}\nsilence_floor = \"{silence}\""));
+            // The least, since many pairs are made on one disk.
+            pair.change(part, "# segment_bytes = 67108864", "segment_bytes = 4194304");
         }
         pair
     }
@@ -120,11 +122,39 @@ impl Pair {
         for part in [WITNESS, A, B] {
             self.run(part);
         }
+        self.wait_for_duplex();
+    }
+
+    /// Has both keep in memory what they release by: for what is not about disks, before they
+    /// are started.
+    ///
+    /// # Panics
+    /// If the configuration is not as `init` wrote it.
+    pub fn use_memory(&self) {
         for part in [A, B] {
-            self.wait_until(part, "duplex on all links", |status| {
-                status["mode"] == "duplex" && links_up(status) == 2 && status["witness"] == true
-            });
+            let line = "# durability = \"journal\"";
+            self.change(part, line, "durability = \"memory\"");
         }
+    }
+
+    /// Waits until both say that they are duplex, with each other, on all links and with their
+    /// witness, and gives the status of A.
+    ///
+    /// # Panics
+    /// If it does not come to that; the logs are shown.
+    pub fn wait_for_duplex(&self) -> Value {
+        let is_whole = |status: &Value| {
+            status["mode"] == "duplex" && links_up(status) == 2 && status["witness"] == true
+        };
+        let with = |one: &Value, other: &Value| one["peer"]["incarnation"] == other["incarnation"];
+        let look = || {
+            let [a, b] = [A, B].map(|part| self.status(part).unwrap_or(Value::Null));
+            let together = with(&a, &b) && with(&b, &a) && a["epoch"] == b["epoch"];
+            if is_whole(&a) && is_whole(&b) && together { Ok(a) } else { Err((a, b)) }
+        };
+        wait_for(DEADLINE, look).unwrap_or_else(|(a, b)| {
+            panic!("not duplex within {DEADLINE:?}: {a} {b}{}", self.logs())
+        })
     }
 
     /// Puts an emulator on a link, before its CoServers are started.
@@ -186,7 +216,15 @@ impl Pair {
     /// # Panics
     /// If it cannot be started. One that ends soon after is noticed when it is waited for.
     pub fn run(&mut self, part: Part) {
-        let process = self.spawn(part.name(), part);
+        self.run_with(part, &[]);
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    pub fn run_with(&mut self, part: Part, arguments: &[&str]) {
+        let process = self.spawn(part.name(), part, arguments);
         self.processes[part.slot()] = Some(process);
     }
 
@@ -196,7 +234,7 @@ impl Pair {
     /// # Panics
     /// If it cannot be started.
     pub fn run_under(&mut self, part: Part, wrapper: &[String]) {
-        let process = self.spawn_under(part.name(), part, wrapper);
+        let process = self.spawn_under(part.name(), part, &[], wrapper);
         self.processes[part.slot()] = Some(process);
     }
 
@@ -205,14 +243,20 @@ impl Pair {
     /// # Panics
     /// If it cannot be started.
     pub fn run_another(&self, part: Part) -> Process {
-        self.spawn(&format!("{}-again", part.name()), part)
+        self.spawn(&format!("{}-again", part.name()), part, &[])
     }
 
-    fn spawn(&self, name: &str, part: Part) -> Process {
-        self.spawn_under(name, part, &[])
+    fn spawn(&self, name: &str, part: Part, more: &[&str]) -> Process {
+        self.spawn_under(name, part, more, &[])
     }
 
-    fn spawn_under(&self, name: &str, part: Part, wrapper: &[String]) -> Process {
+    fn spawn_under(
+        &self,
+        name: &str,
+        part: Part,
+        more: &[&str],
+        wrapper: &[String],
+    ) -> Process {
         let command = match part {
             Part::Witness => "witness",
             Part::CoServer(_) => "coserver",
@@ -224,7 +268,7 @@ impl Pair {
         let arguments = [command, "--config", config, "--log", "debug,quinn=info,rustls=info"];
         let own = self.program.to_str().expect("a path in UTF-8");
         let words = wrapper.iter().map(String::as_str).chain([own]).chain(arguments);
-        let words: Vec<&str> = words.collect();
+        let words: Vec<&str> = words.chain(more.iter().copied()).collect();
         Process::start(name, Path::new(words[0]), &words[1..], self.directory()).expect("it starts")
     }
 
@@ -291,6 +335,16 @@ impl Pair {
         }
     }
 
+    /// Takes everything off a CoServer's disk, as on a machine with a new one. Its process must
+    /// not run.
+    ///
+    /// # Panics
+    /// If there is nothing on it.
+    pub fn wipe(&mut self, part: Part) {
+        assert!(self.process(part).ended().is_some(), "{} runs", part.name());
+        std::fs::remove_dir_all(self.data(part).join("store")).expect("it has a disk");
+    }
+
     /// Asks a part how it is.
     ///
     /// # Errors
@@ -330,6 +384,18 @@ impl Pair {
         self.wait_until(part, mode, |status| status["mode"] == mode)
     }
 
+    /// Bytes of entries and checkpoints that the last joiner was sent, as the member that brought
+    /// it up to date logged them; 0 if there was none.
+    pub fn sent_to_joiner(&self) -> u64 {
+        let stamped = self.processes.iter().flatten().filter_map(|process| {
+            let log = process.log();
+            let line = log.lines().rfind(|line| line.contains("event=\"duplex\""))?;
+            // Each line begins with its time, so that the latest is the greatest.
+            Some((line.to_owned(), number_after(line, "sent: ")?))
+        });
+        stamped.max().map_or(0, |(_, sent)| sent)
+    }
+
     /// The end of every log.
     pub fn logs(&self) -> String {
         let mut text = String::new();
@@ -351,6 +417,13 @@ fn addresses(text: &str, field: &str) -> Vec<SocketAddr> {
         if name == field { value.trim_matches('"').parse().ok() } else { None }
     };
     text.lines().filter_map(value).collect()
+}
+
+/// The number that follows this text.
+fn number_after(line: &str, text: &str) -> Option<u64> {
+    let (_, rest) = line.split_once(text)?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..digits].parse().ok()
 }
 
 /// How many links of a CoServer's status are up.

@@ -4,7 +4,6 @@
 use lockstep::client::session::{CallError, PlaceStatus, Trouble};
 use lockstep::client::{RequestError, SessionError};
 use lockstep::ids::Place;
-use lockstep::runtime::exit::Exit;
 use lockstep::wire::frames::ClientRefusal;
 use lockstep_tests::caller::{self, Caller, Ran};
 use lockstep_tests::emulator::{Emulator, Toward};
@@ -52,7 +51,7 @@ fn is_unnoticed(ran: Ran) {
     assert!(ran.longest_gap < UNNOTICED, "{ran:?}");
 }
 
-/// Kills one, chosen by role, and has the client count on.
+/// Kills one, chosen by role, starts it again, and has the client count on all the while.
 fn killed(choose: impl Fn(&Pair) -> Part) {
     let mut pair = Pair::start(REGISTERS, SILENCE);
     let caller = Caller::start(&pair, "n");
@@ -60,24 +59,27 @@ fn killed(choose: impl Fn(&Pair) -> Part) {
     pair.kill(part);
     pair.wait_for_mode(other(part), "simplex");
     caller.goes_on(&pair);
-    caller.finish();
-    // It stays out: the pair has state that it does not know.
     pair.run(part);
-    pair.expect_exit(part, Exit::NotAMember);
-    caller::serves(&pair).unwrap();
+    pair.wait_for_duplex();
+    caller.goes_on(&pair);
+    // What it was brought up to date with is good for going on alone.
+    pair.kill(other(part));
+    pair.wait_for_mode(part, "simplex");
+    caller.goes_on(&pair);
+    caller.finish();
 }
 
 #[test]
-fn the_sequencer_killed_and_its_restart_refused_lose_no_request() {
+fn the_sequencer_killed_and_started_again_loses_no_request() {
     killed(|pair| roles(pair).0);
 }
 
 #[test]
-fn the_follower_killed_and_its_restart_refused_lose_no_request() {
+fn the_follower_killed_and_started_again_loses_no_request() {
     killed(|pair| roles(pair).1);
 }
 
-/// Stops one, chosen by role; it ends when it goes on.
+/// Stops one, chosen by role; it comes back by itself when it goes on.
 fn stopped(choose: impl Fn(&Pair) -> Part) {
     let mut pair = Pair::start(REGISTERS, SILENCE);
     let caller = Caller::start(&pair, "n");
@@ -86,20 +88,62 @@ fn stopped(choose: impl Fn(&Pair) -> Part) {
     pair.wait_for_mode(other(part), "simplex");
     caller.goes_on(&pair);
     pair.resume(part);
-    pair.expect_exit(part, Exit::Removed);
+    refuses(&pair, &caller, part, ClientRefusal::Removed);
+    pair.wait_for_duplex();
     caller.goes_on(&pair);
     caller.finish();
-    assert_eq!(pair.status(other(part)).unwrap()["mode"], "simplex");
 }
 
 #[test]
-fn the_sequencer_stopped_is_removed_and_ends_when_it_goes_on() {
+fn the_sequencer_stopped_is_removed_and_comes_back_when_it_goes_on() {
     stopped(|pair| roles(pair).0);
 }
 
 #[test]
-fn the_follower_stopped_is_removed_and_ends_when_it_goes_on() {
+fn the_follower_stopped_is_removed_and_comes_back_when_it_goes_on() {
     stopped(|pair| roles(pair).1);
+}
+
+/// Ends one in good order, and starts it again: not even a pause is to be seen.
+fn left(choose: impl Fn(&Pair) -> Part) {
+    let mut pair = Pair::start(REGISTERS, SILENCE);
+    let caller = Caller::start(&pair, "n");
+    let part = choose(&pair);
+    assert_eq!(pair.terminate(part).code(), Some(0), "{}", pair.logs());
+    pair.wait_for_mode(other(part), "simplex");
+    caller.goes_on(&pair);
+    pair.run(part);
+    pair.wait_for_duplex();
+    caller.goes_on(&pair);
+    is_unnoticed(caller.finish());
+}
+
+#[test]
+fn the_sequencer_leaves_and_comes_back_without_a_pause() {
+    left(|pair| roles(pair).0);
+}
+
+#[test]
+fn the_follower_leaves_and_comes_back_without_a_pause() {
+    left(|pair| roles(pair).1);
+}
+
+/// Kills one, takes its disk away, and starts it again with an empty one.
+#[test]
+fn one_whose_disk_is_lost_is_brought_up_to_date() {
+    let mut pair = Pair::start(REGISTERS, SILENCE);
+    let caller = Caller::start(&pair, "n");
+    let part = roles(&pair).0;
+    pair.kill(part);
+    pair.wipe(part);
+    pair.wait_for_mode(other(part), "simplex");
+    pair.run(part);
+    pair.wait_for_duplex();
+    caller.goes_on(&pair);
+    pair.kill(other(part));
+    pair.wait_for_mode(part, "simplex");
+    caller.goes_on(&pair);
+    caller.finish();
 }
 
 /// Hurts one link, mends it, and sees that nobody noticed but the two ends.
@@ -161,21 +205,26 @@ fn a_link_that_is_slow_and_loses_packets_is_not_visible_to_a_client() {
 }
 
 #[test]
-fn both_links_cut_leave_one_that_goes_on_and_one_that_refuses_and_ends() {
-    let (mut pair, emulators) = Pair::start_emulated(REGISTERS, SILENCE);
+fn both_links_cut_leave_one_that_goes_on_and_one_that_refuses_and_comes_back() {
+    let (pair, emulators) = Pair::start_emulated(REGISTERS, SILENCE);
     let caller = Caller::start(&pair, "n");
     emulators.iter().for_each(Emulator::cut);
     let mode = |part| pair.status(part).ok().map(|status| status["mode"].clone());
     let alone = || [A, B].into_iter().find(|part| mode(*part) == Some("simplex".into())).ok_or(());
     let alone = wait_for(DEADLINE, alone).unwrap_or_else(|()| panic!("none: {}", pair.logs()));
     refuses(&pair, &caller, other(alone), ClientRefusal::Removed);
-    pair.expect_exit(other(alone), Exit::Removed);
+    pair.wait_until(other(alone), "a new process that looks for the other", |status| {
+        status["mode"] == "starting" && links_up(status) == 0
+    });
     caller.goes_on(&pair);
-    caller.finish();
     let record = &pair.status(WITNESS).unwrap()["pairs"][0]["record"];
     assert_eq!(record[alone.name()], pair.status(alone).unwrap()["incarnation"], "{record}");
     assert!(record[other(alone).name()].is_null(), "{record}");
     assert_eq!(pair.status(alone).unwrap()["mode"], "simplex");
+    emulators.iter().for_each(Emulator::mend);
+    pair.wait_for_duplex();
+    caller.goes_on(&pair);
+    caller.finish();
 }
 
 #[test]
@@ -231,27 +280,29 @@ fn the_sequencer_that_lost_follower_and_witness_holds_until_the_witness_is_back(
 }
 
 #[test]
-fn after_the_loss_of_both_an_old_session_ends_and_a_new_lineage_serves() {
+fn both_killed_and_started_again_go_on_with_everything() {
     let mut pair = Pair::start(REGISTERS, SILENCE);
     let caller = Caller::start(&pair, "n");
-    for part in [A, B, WITNESS] {
-        pair.kill(part);
+    for order in [[A, B], [B, A]] {
+        for part in order {
+            pair.kill(part);
+        }
+        for part in order {
+            pair.run(part);
+        }
+        pair.wait_for_duplex();
+        caller.goes_on(&pair);
     }
-    let config = pair.config(WITNESS);
-    let (said, status) =
-        pair.command(&["new-lineage", "--config", config.to_str().unwrap(), "--yes"]);
-    assert_eq!(status.code(), Some(0), "{said}");
-    pair.form();
-    let error = caller.fails(&pair);
-    let lost = CallError::NoReply(RequestError::SessionOver(SessionError::Expired));
-    assert_eq!(error, lost, "{}", pair.logs());
-    caller::serves(&pair).unwrap();
-    assert_eq!(pair.status(A).unwrap()["lineage"], 2);
+    caller.finish();
+    assert_eq!(pair.status(A).unwrap()["lineage"], 1);
 }
 
 #[test]
-fn both_restarted_without_a_new_lineage_serve_nobody() {
-    let mut pair = Pair::start(REGISTERS, SILENCE);
+fn both_killed_with_their_state_in_memory_serve_nobody_until_a_new_lineage_is_begun() {
+    let mut pair = Pair::init(REGISTERS, SILENCE);
+    pair.use_memory();
+    pair.form();
+    let caller = Caller::start(&pair, "n");
     for part in [A, B] {
         pair.kill(part);
     }
@@ -259,6 +310,70 @@ fn both_restarted_without_a_new_lineage_serve_nobody() {
         pair.run(part);
     }
     for part in [A, B] {
-        pair.expect_exit(part, Exit::NotAMember);
+        let waits = || {
+            let log = pair.process(part).log();
+            if log.contains("event=\"waiting\"") { Ok(()) } else { Err(log) }
+        };
+        wait_for(DEADLINE, waits).unwrap_or_else(|log| panic!("it does not wait: {log}"));
+        assert_eq!(pair.status(part).unwrap()["mode"], "starting");
     }
+    for part in [A, B, WITNESS] {
+        pair.kill(part);
+    }
+    begin_anew(&mut pair);
+    session_is_over(&pair, caller);
+}
+
+/// A new lineage with nothing of the old one.
+fn begin_anew(pair: &mut Pair) {
+    let config = pair.config(WITNESS);
+    let config = config.to_str().unwrap();
+    let (said, status) = pair.command(&["new-lineage", "--config", config, "--yes"]);
+    assert_eq!(status.code(), Some(0), "{said}");
+    pair.run(WITNESS);
+    for part in [A, B] {
+        pair.run_with(part, &["--discard", "--yes"]);
+    }
+    assert_eq!(pair.wait_for_duplex()["lineage"], 2);
+}
+
+fn session_is_over(pair: &Pair, caller: Caller) {
+    let error = caller.fails(pair);
+    let lost = CallError::NoReply(RequestError::SessionOver(SessionError::Expired));
+    assert_eq!(error, lost, "{}", pair.logs());
+    caller::serves(pair).unwrap();
+}
+
+#[test]
+fn a_new_lineage_that_begins_empty_ends_an_old_session() {
+    let mut pair = Pair::start(REGISTERS, SILENCE);
+    let caller = Caller::start(&pair, "n");
+    for part in [A, B, WITNESS] {
+        pair.kill(part);
+    }
+    begin_anew(&mut pair);
+    session_is_over(&pair, caller);
+}
+
+#[test]
+fn a_new_lineage_that_adopts_a_disk_loses_no_request() {
+    let mut pair = Pair::start(REGISTERS, SILENCE);
+    let caller = Caller::start(&pair, "n");
+    // A alone, so that its disk has all that was acknowledged.
+    pair.kill(B);
+    pair.wait_for_mode(A, "simplex");
+    caller.goes_on(&pair);
+    for part in [A, WITNESS] {
+        pair.kill(part);
+    }
+    let config = pair.config(WITNESS);
+    let config = config.to_str().unwrap();
+    let (said, status) = pair.command(&["new-lineage", "--config", config, "--yes"]);
+    assert_eq!(status.code(), Some(0), "{said}");
+    pair.run(WITNESS);
+    pair.run_with(A, &["--adopt"]);
+    pair.run_with(B, &["--discard", "--yes"]);
+    assert_eq!(pair.wait_for_duplex()["lineage"], 2);
+    caller.goes_on(&pair);
+    caller.finish();
 }

@@ -9,14 +9,23 @@ fn other(part: Part) -> Part {
     if part == A { B } else { A }
 }
 
-/// Looks at the other side after a CoServer has gone.
+/// Looks at the other side after a CoServer has gone without a word.
 fn goes_on_alone(pair: &Pair, survivor: Part) {
+    is_alone(pair, survivor, "alone");
+}
+
+/// The same after it has taken its leave.
+fn was_left(pair: &Pair, survivor: Part) {
+    is_alone(pair, survivor, "left");
+}
+
+fn is_alone(pair: &Pair, survivor: Part, origin: &str) {
     let status = pair.wait_for_mode(survivor, "simplex");
     assert_eq!(status["sequencer"], survivor.name());
     assert_eq!(status["role"], "sequencer");
     let witness = pair.status(WITNESS).unwrap();
     let record = &witness["pairs"][0]["record"];
-    assert_eq!(record["origin"], "alone", "{witness}");
+    assert_eq!(record["origin"], origin, "{witness}");
     assert_eq!(record[survivor.name()], status["incarnation"], "{witness}");
     assert!(record[other(survivor).name()].is_null(), "{witness}");
 }
@@ -62,7 +71,9 @@ fn a_member_told_to_end_does_so_and_the_other_goes_on() {
     for part in [A, B] {
         let mut pair = Pair::start(PART, SILENCE);
         assert_eq!(pair.terminate(part).code(), Some(0), "{}", pair.logs());
-        goes_on_alone(&pair, other(part));
+        was_left(&pair, other(part));
+        pair.run(part);
+        pair.wait_for_duplex();
     }
 }
 
@@ -71,7 +82,7 @@ fn a_member_told_to_end_by_its_socket_does_so() {
     let mut pair = Pair::start(PART, SILENCE);
     pair.ask(A, "stop").unwrap();
     pair.expect_exit(A, Exit::Done);
-    goes_on_alone(&pair, B);
+    was_left(&pair, B);
     assert_eq!(pair.terminate(B).code(), Some(0));
     assert_eq!(pair.terminate(WITNESS).code(), Some(0));
 }
@@ -97,32 +108,81 @@ fn the_loss_of_the_witness_changes_nothing() {
 }
 
 #[test]
-fn one_that_was_paused_for_too_long_is_out() {
+fn one_that_was_paused_for_too_long_comes_back_by_itself() {
     for part in [A, B] {
         let mut pair = Pair::start(PART, SILENCE);
+        let before = pair.status(part).unwrap();
         pair.pause(part);
         goes_on_alone(&pair, other(part));
         pair.resume(part);
-        pair.expect_exit(part, Exit::Removed);
-        assert_eq!(pair.status(other(part)).unwrap()["mode"], "simplex");
+        pair.wait_for_duplex();
+        let after = pair.status(part).unwrap();
+        assert_eq!(after["pid"], before["pid"], "it was not started again");
+        assert_ne!(after["incarnation"], before["incarnation"]);
+        let log = pair.process(part).log();
+        assert!(log.contains("returning") && log.contains("Removed"), "{log}");
     }
 }
 
 #[test]
-fn one_that_comes_back_is_no_member() {
+fn one_that_was_removed_ends_where_it_is_not_to_come_back() {
+    let mut pair = Pair::start(PART, SILENCE);
+    pair.kill(A);
+    goes_on_alone(&pair, B);
+    pair.run_with(A, &["--no-return"]);
+    pair.wait_for_duplex();
+    pair.pause(A);
+    goes_on_alone(&pair, B);
+    pair.resume(A);
+    pair.expect_exit(A, Exit::Removed);
+    assert_eq!(pair.status(B).unwrap()["mode"], "simplex");
+}
+
+#[test]
+fn one_that_comes_back_joins_the_other() {
     for part in [A, B] {
         let mut pair = Pair::start(PART, SILENCE);
         pair.kill(part);
         goes_on_alone(&pair, other(part));
+        let epoch = pair.status(other(part)).unwrap()["epoch"].as_u64().unwrap();
         pair.run(part);
-        pair.expect_exit(part, Exit::NotAMember);
-        let log = pair.process(part).log();
-        assert!(log.contains("bringing a CoServer up to date"), "{log}");
+        let status = pair.wait_for_duplex();
+        assert_eq!(status["epoch"], epoch + 1);
+        assert_eq!(status["sequencer"], other(part).name(), "who serves keeps its role");
+        let witness = pair.status(WITNESS).unwrap();
+        assert_eq!(witness["pairs"][0]["record"]["origin"], "joined", "{witness}");
+        // Who came back is good for going on alone.
+        pair.kill(other(part));
+        goes_on_alone(&pair, part);
     }
 }
 
 #[test]
-fn after_the_loss_of_both_a_new_lineage_is_begun_by_hand() {
+fn both_that_were_killed_go_on_in_whatever_order_they_start() {
+    let mut pair = Pair::start(PART, SILENCE);
+    for [first, second] in [[A, B], [B, A]] {
+        for part in [A, B] {
+            pair.kill(part);
+        }
+        pair.run(first);
+        // The first has nobody to meet: it claims what its disk says.
+        pair.wait_for_mode(first, "simplex");
+        pair.run(second);
+        let status = pair.wait_for_duplex();
+        assert_eq!(status["lineage"], 1);
+        assert_eq!(status["sequencer"], first.name());
+    }
+    for part in [A, B] {
+        pair.kill(part);
+    }
+    for part in [A, B] {
+        pair.run(part);
+    }
+    assert_eq!(pair.wait_for_duplex()["lineage"], 1);
+}
+
+#[test]
+fn a_new_lineage_begun_by_hand_needs_a_word_about_each_disk() {
     let mut pair = Pair::start(PART, SILENCE);
     let epoch = pair.status(A).unwrap()["epoch"].as_u64().unwrap();
     let config = pair.config(WITNESS);
@@ -140,11 +200,21 @@ fn after_the_loss_of_both_a_new_lineage_is_begun_by_hand() {
     for part in [WITNESS, A, B] {
         pair.run(part);
     }
+    // What is on their disks is of a lineage that is over: somebody has to say what to do.
     for part in [A, B] {
-        let status = pair.wait_for_mode(part, "duplex");
-        assert_eq!(status["lineage"], 2);
-        assert!(status["epoch"].as_u64().unwrap() > epoch);
+        pair.expect_exit(part, Exit::LineageOver);
+        let log = pair.process(part).log();
+        assert!(log.contains("--adopt") && log.contains("--discard"), "{log}");
     }
+    let own = pair.config(B);
+    let refused = pair.command(&["coserver", "--config", own.to_str().unwrap(), "--discard"]);
+    assert_eq!(refused.1.code(), Some(Exit::Usage.code().into()), "{}", refused.0);
+    assert!(refused.0.contains("is the disk of CoServer b"), "{}", refused.0);
+    pair.run_with(A, &["--adopt"]);
+    pair.run_with(B, &["--discard", "--yes"]);
+    let status = pair.wait_for_duplex();
+    assert_eq!(status["lineage"], 2);
+    assert!(status["epoch"].as_u64().unwrap() > epoch);
 }
 
 #[test]

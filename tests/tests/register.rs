@@ -18,7 +18,7 @@ use lockstep::runtime::quic::SetupError;
 use lockstep::runtime::tls::Credentials;
 use lockstep::wire::frames::ClientRefusal;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
-use lockstep_tests::process::wait_for;
+use lockstep_tests::process::{Process, wait_for};
 use register::check::{STATES, check};
 use register::history;
 use register::ops::{Answer, Op, Refusal};
@@ -70,11 +70,21 @@ impl Write for Book {
 /// Records a history while something happens midway; everything must have been answered, once,
 /// and as by a single register.
 fn drive(pair: &mut Pair, happens: impl FnOnce(&mut Pair)) -> Summary {
+    drive_for(pair, OPS, Duration::ZERO, happens)
+}
+
+/// The same with so many requests, and a pause of each client between two.
+fn drive_for(
+    pair: &mut Pair,
+    ops: u64,
+    pause: Duration,
+    happens: impl FnOnce(&mut Pair),
+) -> Summary {
     let (midway, reached) = mpsc::channel();
     let settings = settings(pair);
     let recorder = std::thread::spawn(move || {
         let mut book = Book { bytes: Vec::new(), lines: 0, midway };
-        let plan = Plan { ops: OPS, clients: 6, pipeline: 8, keys: 4, ..Plan::default() };
+        let plan = Plan { ops, pause, clients: 6, pipeline: 8, keys: 4, ..Plan::default() };
         let summary = runtime().block_on(record(&settings, &plan, "", &mut book)).unwrap();
         (summary, book.bytes)
     });
@@ -83,7 +93,7 @@ fn drive(pair: &mut Pair, happens: impl FnOnce(&mut Pair)) -> Summary {
     let (summary, bytes) = recorder.join().unwrap();
     assert_eq!((summary.unanswered, summary.sessions_lost), (0, 0), "{summary:?}{}", pair.logs());
     let calls = history::read(&bytes[..]).unwrap();
-    assert!(calls.len() as u64 >= OPS);
+    assert!(calls.len() as u64 >= ops);
     let mut numbers: Vec<_> = calls.iter().map(|call| (call.session, call.number)).collect();
     numbers.sort_unstable();
     numbers.dedup();
@@ -139,7 +149,7 @@ fn clients_do_not_notice_a_hand_over_or_the_witness_s_death() {
 }
 
 #[test]
-fn one_that_was_removed_says_so_and_ends() {
+fn one_that_was_removed_says_so_and_comes_back() {
     let mut pair = Pair::start(PART, SILENCE);
     let session = blocking::Session::open(settings(&pair)).unwrap();
     served_by_both(&session);
@@ -152,9 +162,62 @@ fn one_that_was_removed_says_so_and_ends() {
     };
     wait_for(DEADLINE, removed).unwrap_or_else(|last| panic!("{last}{}", pair.logs()));
     assert_eq!(asked(&session, &Op::Len { queue: "q".into() }), Answer::Length(0));
-    pair.expect_exit(A, Exit::Removed);
+    pair.wait_for_duplex();
+    served_by_both(&session);
     assert_eq!(asked(&session, &Op::Len { queue: "q".into() }), Answer::Length(0));
     session.close().unwrap();
+}
+
+/// Both at once, again and again, under requests all the time.
+#[test]
+fn histories_stay_linearizable_and_sessions_open_over_losses_of_both() {
+    let mut pair = Pair::start(PART, SILENCE);
+    let pause = Duration::from_millis(2);
+    let summary = drive_for(&mut pair, 5 * OPS, pause, |pair| {
+        for round in 0..3 {
+            for part in [A, B] {
+                pair.kill(part);
+            }
+            for part in if round % 2 == 0 { [A, B] } else { [B, A] } {
+                pair.run(part);
+            }
+            pair.wait_for_duplex();
+        }
+    });
+    // What a start costs at the least: so it was under requests that both were lost.
+    assert!(summary.longest_gap_us > 100_000, "{summary:?}");
+    assert_eq!(pair.status(A).unwrap()["lineage"], 1);
+}
+
+/// The same by the commands, as an operator would.
+#[test]
+fn the_commands_record_and_check_over_losses_of_both() {
+    let mut pair = Pair::start(PART, SILENCE);
+    let config = path(&pair.directory().join("client.toml"));
+    let file = path(&pair.directory().join("rounds.jsonl"));
+    let record = ["record", "--config", &config, "--out", &file, "--ops", "6000", "--pause", "1ms"];
+    let directory = pair.directory().to_owned();
+    let mut recorder = Process::start("record", Path::new(PART), &record, &directory).unwrap();
+    let lines = || std::fs::read_to_string(&file).map_or(0, |text| text.lines().count());
+    for round in 1..=2 {
+        let some = || if lines() >= 1000 * round { Ok(()) } else { Err(lines()) };
+        wait_for(DEADLINE, some).unwrap_or_else(|lines| panic!("{lines} calls{}", pair.logs()));
+        assert_eq!(recorder.ended(), None, "it is over before both were lost: {}", lines());
+        for part in [A, B] {
+            pair.kill(part);
+        }
+        for part in [A, B] {
+            pair.run(part);
+        }
+        pair.wait_for_duplex();
+    }
+    assert_eq!(recorder.wait(DEADLINE * 2).code(), Some(0), "{}{}", recorder.log(), pair.logs());
+    assert!(lines() >= 6000);
+    let (said, status) = pair.command(&["check", &file]);
+    assert_eq!(status.code(), Some(0), "{said}");
+    // A request without an answer would make the check easier than it should be.
+    let calls = history::read(&std::fs::read(&file).unwrap()[..]).unwrap();
+    assert!(calls.iter().all(|call| call.answer.is_some()), "all were answered");
 }
 
 fn served_by_both(session: &blocking::Session) {
@@ -215,8 +278,9 @@ fn a_session_that_the_pair_forgot_is_over() {
     let config = config.to_str().unwrap();
     let done = pair.command(&["new-lineage", "--config", config, "--yes"]);
     assert_eq!(done.1.code(), Some(0), "{}", done.0);
-    for part in [WITNESS, A, B] {
-        pair.run(part);
+    pair.run(WITNESS);
+    for part in [A, B] {
+        pair.run_with(part, &["--discard", "--yes"]);
     }
     let lost = session.request_within(set.encode(), DEADLINE).unwrap_err();
     let expired = RequestError::SessionOver(SessionError::Expired);

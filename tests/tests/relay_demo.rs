@@ -31,14 +31,19 @@ fn processes_of(temporary: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_kill_of_either_role_loses_nothing() {
+fn a_kill_of_either_role_a_return_and_a_kill_of_the_other_lose_nothing() {
     for victim in ["sequencer", "follower"] {
         let temporary = tempfile::tempdir().unwrap();
-        let args = ["--kill", victim, "--seconds", "6", "--rate", "40"];
+        let args = ["--kill", victim, "--seconds", "8", "--rate", "40"];
         let output = demo(temporary.path(), &args).wait_with_output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{said}");
-        assert!(said.contains(&format!("the {victim} ------")), "{said}");
+        let kills: Vec<_> = said.lines().filter(|line| line.contains("- SIGKILL to")).collect();
+        assert!(kills.len() == 2 && kills[0].contains(&format!("the {victim} -----")), "{said}");
+        assert_ne!(kills[0].find("CoServer a"), kills[1].find("CoServer a"), "one of each: {said}");
+        for words in ["is started again", "duplex again: ", "longest gap in replies around it"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
         assert!(said.contains("Nothing was lost"), "{said}");
         let lost = said.lines().find(|line| line.trim_start().starts_with("lost")).unwrap();
         assert!(lost.contains(" 0 "), "{lost}");

@@ -2,8 +2,12 @@
 
 mod campaign;
 mod relay;
+mod rounds;
+mod steady;
 mod tools;
 
 pub use campaign::{Campaign, Outcome};
 pub use relay::{Hop, RelayPair, runtime, wait_until};
+pub use rounds::{Balance, Blow, Draw, Round};
+pub use steady::{Ledger, Pace, Span, Steady};
 pub use tools::{Python, find_tool, free_address, note, run_to_end};

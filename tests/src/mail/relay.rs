@@ -1,7 +1,7 @@
 //! A relay on two CoServers, and a next hop in this process.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,8 @@ use mail_relay::sink::{Got, Sink};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
-use crate::pair::{A, B, Pair};
+use crate::pair::{A, B, DEADLINE, Pair};
+use crate::process::wait_for;
 
 /// A runtime for the senders and the next hop of a test, beside the test's own thread.
 ///
@@ -35,7 +36,7 @@ pub struct RelayPair {
 }
 
 impl RelayPair {
-    /// Starts it and waits until it is duplex. `more` is added to the relay's section of both
+    /// Starts it and waits until it is duplex and takes mail. `more` is added to the relay's section of both
     /// configurations.
     ///
     /// # Panics
@@ -59,7 +60,19 @@ impl RelayPair {
             address.expect("init writes listen").parse().expect("an address")
         });
         pair.form();
-        RelayPair { pair, listen }
+        let relay = RelayPair { pair, listen };
+        relay.wait_for_listeners();
+        relay
+    }
+
+    /// Waits until both take connections: they open their ports by what the relay says, which
+    /// has to be on both disks first.
+    fn wait_for_listeners(&self) {
+        for address in self.listen {
+            wait_for(DEADLINE, || TcpStream::connect(address)).unwrap_or_else(|error| {
+                panic!("{address} does not listen: {error}{}", self.pair.logs())
+            });
+        }
     }
 
     /// Where the CoServer at a place takes mail.

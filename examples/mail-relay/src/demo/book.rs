@@ -7,7 +7,8 @@ use hdrhistogram::Histogram;
 use lockstep::ids::Place;
 use tokio::time::Instant;
 
-/// Replies within this time after the kill are "during" it: many times what the pair needs.
+/// Replies within this time after a kill are "during" it, and within it after the return to duplex
+/// they belong to that: many times what the pair needs.
 pub(super) const DURING: Duration = Duration::from_secs(1);
 
 /// One mail's story.
@@ -19,28 +20,65 @@ struct Mail {
     delivered: u32,
 }
 
-/// Before, during or after the kill.
+/// What the pair goes through, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Duplex, and nothing happens.
+    Calm,
+    /// One is killed.
+    Kill,
+    /// The other is alone.
+    Alone,
+    /// The killed one is started, and brought up to date.
+    Return,
+    /// Duplex again.
+    Duplex,
+    /// The other one is killed.
+    SecondKill,
+    /// The one that was back is alone.
+    After,
+}
+
+impl Stage {
+    /// Whether something happens to the pair in it.
+    fn is_event(self) -> bool {
+        matches!(self, Stage::Kill | Stage::Return | Stage::SecondKill)
+    }
+}
+
+/// The replies of a stage.
 #[derive(Debug)]
 pub(super) struct Phase {
+    pub(super) stage: Stage,
+    from: Instant,
     pub(super) latency: Histogram<u64>,
     /// Between two replies.
     pub(super) longest_gap: Duration,
 }
 
 impl Phase {
-    fn new() -> Phase {
+    fn new(stage: Stage, from: Instant) -> Phase {
         #[expect(clippy::expect_used, reason = "the bounds are constants in order")]
         let latency = Histogram::new_with_bounds(1, 600_000_000, 3).expect("bounds in order");
-        Phase { latency, longest_gap: Duration::ZERO }
+        Phase { stage, from, latency, longest_gap: Duration::ZERO }
     }
 }
 
-/// The kill.
+/// A kill.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kill {
-    pub(super) at: Instant,
     pub(super) place: Place,
     pub(super) was_sequencer: bool,
+}
+
+/// The return to duplex.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Return {
+    pub(super) place: Place,
+    /// Since its process was started.
+    pub(super) took: Duration,
+    /// Bytes of entries and checkpoints that it was sent.
+    pub(super) sent: u64,
 }
 
 /// The book.
@@ -48,8 +86,11 @@ pub(super) struct Kill {
 pub(super) struct Book {
     pub(super) begun: Instant,
     mails: BTreeMap<u64, Mail>,
-    pub(super) phases: [Phase; 3],
-    pub(super) kill: Option<Kill>,
+    /// One after the other; the last may lie ahead.
+    pub(super) phases: Vec<Phase>,
+    pub(super) kills: Vec<Kill>,
+    started: Option<(Place, Instant)>,
+    pub(super) back: Option<Return>,
     last_reply: Option<Instant>,
     /// Mails handed to the senders.
     pub(super) sent: u64,
@@ -72,8 +113,10 @@ impl Book {
         Book {
             begun,
             mails: BTreeMap::new(),
-            phases: [Phase::new(), Phase::new(), Phase::new()],
-            kill: None,
+            phases: vec![Phase::new(Stage::Calm, begun)],
+            kills: Vec::new(),
+            started: None,
+            back: None,
             last_reply: None,
             sent: 0,
             accepted: 0,
@@ -86,12 +129,32 @@ impl Book {
             refused_for_now: 0,
             refused: 0,
             given_up: 0,
-            second: Phase::new(),
+            second: Phase::new(Stage::Calm, begun),
         }
     }
 
     pub(super) fn on_kill(&mut self, place: Place, was_sequencer: bool) {
-        self.kill = Some(Kill { at: Instant::now(), place, was_sequencer });
+        let stages = match self.kills.is_empty() {
+            true => [Stage::Kill, Stage::Alone],
+            false => [Stage::SecondKill, Stage::After],
+        };
+        self.kills.push(Kill { place, was_sequencer });
+        let now = Instant::now();
+        self.phases.push(Phase::new(stages[0], now));
+        self.phases.push(Phase::new(stages[1], now + DURING));
+    }
+
+    pub(super) fn on_start(&mut self, place: Place) {
+        let now = Instant::now();
+        self.started = Some((place, now));
+        self.phases.push(Phase::new(Stage::Return, now));
+    }
+
+    pub(super) fn on_duplex(&mut self, sent: u64) {
+        let Some((place, started)) = self.started else { return };
+        let now = Instant::now();
+        self.back = Some(Return { place, took: now - started, sent });
+        self.phases.push(Phase::new(Stage::Duplex, now + DURING));
     }
 
     pub(super) fn on_accepted(
@@ -111,7 +174,6 @@ impl Book {
         let gap = self.last_reply.map_or(Duration::ZERO, |last| at.duration_since(last));
         let phase = self.phase_of(at);
         self.phases[phase].latency.saturating_record(micros);
-        // A gap that the kill falls into, or that ends during it, belongs to it.
         let phase = self.phase_of_gap(at);
         for phase in [&mut self.phases[phase], &mut self.second] {
             phase.longest_gap = phase.longest_gap.max(gap);
@@ -121,20 +183,20 @@ impl Book {
     }
 
     fn phase_of(&self, at: Instant) -> usize {
-        match self.kill {
-            Some(kill) if at < kill.at => 0,
-            Some(kill) if at < kill.at + DURING => 1,
-            Some(_) => 2,
-            None => 0,
-        }
+        self.phases.partition_point(|phase| phase.from <= at).saturating_sub(1)
     }
 
+    /// A gap into which something falls, or that ends during it, belongs to that.
     fn phase_of_gap(&self, end: Instant) -> usize {
-        let begin = self.last_reply.unwrap_or(end);
-        match self.kill {
-            Some(kill) if begin <= kill.at + DURING && end >= kill.at => 1,
-            _ => self.phase_of(end),
-        }
+        let (first, last) = (self.phase_of(self.last_reply.unwrap_or(end)), self.phase_of(end));
+        let event = (first..=last).find(|at| self.phases[*at].stage.is_event());
+        event.unwrap_or(last)
+    }
+
+    /// The longest gap of the stages of this kind.
+    pub(super) fn longest_gap(&self, of: impl Fn(Stage) -> bool) -> Duration {
+        let those = self.phases.iter().filter(|phase| of(phase.stage));
+        those.map(|phase| phase.longest_gap).max().unwrap_or_default()
     }
 
     pub(super) fn on_delivered(&mut self, number: u64, sound: bool) {
@@ -180,9 +242,10 @@ impl Book {
         self.accepted + self.refused + self.given_up >= self.sent && self.lost() == 0
     }
 
-    /// Nothing lost, nothing damaged, nothing refused.
+    /// Nothing lost, nothing damaged, nothing refused; and who was killed came back.
     pub(super) fn is_kept(&self) -> bool {
-        self.lost() == 0
+        (self.kills.is_empty() || self.back.is_some())
+            && self.lost() == 0
             && self.damaged == 0
             && self.refused == 0
             && self.given_up == 0

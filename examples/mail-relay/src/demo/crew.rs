@@ -12,15 +12,17 @@ use lockstep::runtime::init::{InitError, Plan};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::say;
 use crate::app::RelayApp;
 
 /// Until the pair is duplex.
-const FORMATION: Duration = Duration::from_secs(20);
+pub(super) const FORMATION: Duration = Duration::from_secs(20);
 /// An answer at a control socket.
 const ANSWER: Duration = Duration::from_secs(2);
+/// Between two looks at both statuses.
+const LOOK: Duration = Duration::from_millis(10);
 /// A process told to end.
 const ENDING: Duration = Duration::from_secs(3);
 
@@ -39,6 +41,12 @@ pub enum CrewError {
         /// Which.
         name: &'static str,
         /// The end of its log.
+        log: String,
+    },
+    /// The pair does not become redundant.
+    #[error("the pair is not duplex after {} s; the CoServers said:\n{log}", FORMATION.as_secs())]
+    NotDuplex {
+        /// The end of both logs.
         log: String,
     },
     /// A process ended that was not to.
@@ -85,6 +93,34 @@ pub(super) struct Crew {
     members: Vec<Member>,
 }
 
+/// Asks both CoServers how they are, on a thread of its own: senders and clocks are not to wait.
+#[derive(Clone)]
+pub(super) struct Watch {
+    path: PathBuf,
+}
+
+impl Watch {
+    /// Waits until both say that they are duplex.
+    pub(super) async fn duplex(&self) {
+        loop {
+            let path = self.path.clone();
+            let both = move || Place::BOTH.map(|place| status(&path, place).ok());
+            let both = tokio::task::spawn_blocking(both).await.unwrap_or_default();
+            let is_duplex = |status: &Option<serde_json::Value>| {
+                status.as_ref().is_some_and(|status| status["mode"] == "duplex")
+            };
+            if both.iter().all(is_duplex) {
+                return;
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+fn status(path: &Path, place: Place) -> Result<serde_json::Value, AskError> {
+    ask(&path.join(place.to_string()), "status", ANSWER)
+}
+
 const NAMES: [&str; 4] = ["next-hop", "witness", "a", "b"];
 
 impl Crew {
@@ -112,7 +148,9 @@ impl Crew {
             app.init(ports)
         })?;
         for place in Place::BOTH {
-            listen.push(listen_address(&path.join(format!("{place}.toml")))?);
+            let file = path.join(format!("{place}.toml"));
+            listen.push(listen_address(&file)?);
+            keep_little(&file)?;
         }
         let mut crew = Crew {
             directory: Some(directory),
@@ -123,37 +161,34 @@ impl Crew {
             members: vec![hop],
         };
         for name in &NAMES[1..] {
-            crew.run(name, &logs)?;
+            let member = crew.run(name)?;
+            crew.members.push(member);
         }
         crew.wait_for_duplex().await?;
         Ok(crew)
     }
 
-    fn run(&mut self, name: &'static str, logs: &Path) -> Result<(), CrewError> {
+    fn run(&self, name: &'static str) -> Result<Member, CrewError> {
         let command = if name == "witness" { "witness" } else { "coserver" };
         let config = self.path.join(format!("{name}.toml"));
         let config = config.to_string_lossy();
-        let args = [command, "--config", &config];
-        self.members.push(spawn(name, &args, logs, Stdio::null())?);
-        Ok(())
+        spawn(name, &[command, "--config", &config], &self.logs(), Stdio::null())
     }
 
     async fn wait_for_duplex(&mut self) -> Result<(), CrewError> {
-        let deadline = Instant::now() + FORMATION;
-        loop {
-            self.check()?;
-            let duplex = Place::BOTH
-                .iter()
-                .all(|place| self.status(*place).is_ok_and(|status| status["mode"] == "duplex"));
-            if duplex {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                let log = format!("{}{}", self.log("a"), self.log("b"));
-                return Err(CrewError::NotStarted { name: "the pair", log });
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
+        let watch = self.watch();
+        let duplex = timeout(FORMATION, watch.duplex()).await;
+        self.check()?;
+        duplex.map_err(|_| self.not_duplex())
+    }
+
+    /// What looks at the pair while the crew does other things.
+    pub(super) fn watch(&self) -> Watch {
+        Watch { path: self.path.clone() }
+    }
+
+    pub(super) fn not_duplex(&self) -> CrewError {
+        CrewError::NotDuplex { log: format!("{}{}", self.log("a"), self.log("b")) }
     }
 
     /// Says who is there.
@@ -181,14 +216,10 @@ impl Crew {
         format!("run{}", name.rsplit('-').next().unwrap_or_default())
     }
 
-    fn status(&self, place: Place) -> Result<serde_json::Value, AskError> {
-        ask(&self.path.join(place.to_string()), "status", ANSWER)
-    }
-
     pub(super) fn sequencer(&self) -> Result<Place, CrewError> {
         let mut said = String::new();
         for place in Place::BOTH {
-            match self.status(place) {
+            match status(&self.path, place) {
                 Ok(status) if status["role"] == "sequencer" => return Ok(place),
                 Ok(status) => said.push_str(&format!("{place} is {} ", status["role"])),
                 Err(error) => said.push_str(&format!("{place}: {error} ")),
@@ -203,6 +234,26 @@ impl Crew {
         member.killed = true;
         member.child.start_kill()?;
         Ok(())
+    }
+
+    /// Starts the CoServer at a place again, with the disk that it had.
+    pub(super) async fn start_again(&mut self, place: Place) -> Result<(), CrewError> {
+        let at = 2 + place.slot();
+        // Until it is gone its directory is locked.
+        self.members[at].child.wait().await?;
+        let member = self.run(self.members[at].name)?;
+        self.members[at] = member;
+        Ok(())
+    }
+
+    /// Bytes of entries and checkpoints that the other one was sent, by the log of the CoServer
+    /// at this place.
+    pub(super) fn sent_to_joiner(&self, place: Place) -> u64 {
+        let file = self.logs().join(format!("{}.log", NAMES[2 + place.slot()]));
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let event = text.lines().rfind(|line| line.contains("event=\"duplex\""));
+        let number = event.and_then(|line| line.split_once("sent: ")?.1.split(',').next());
+        number.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
     }
 
     /// Whether everybody is there who should be.
@@ -271,7 +322,8 @@ fn spawn(
     logs: &Path,
     stdout: Stdio,
 ) -> Result<Member, CrewError> {
-    let log = std::fs::File::create(logs.join(format!("{name}.log")))?;
+    let file = logs.join(format!("{name}.log"));
+    let log = std::fs::File::options().create(true).append(true).open(file)?;
     let child = Command::new(std::env::current_exe()?)
         .args(args)
         .args(["--die-with-parent", &own_id()])
@@ -294,6 +346,12 @@ fn log(directory: &Path, name: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(20);
     lines[from..].iter().map(|line| format!("  {line}\n")).collect()
+}
+
+/// Little is sent here: the files that a journal makes ahead need not be large.
+fn keep_little(file: &Path) -> io::Result<()> {
+    let text = std::fs::read_to_string(file)?;
+    std::fs::write(file, text.replace("# segment_bytes = 67108864", "segment_bytes = 4194304"))
 }
 
 /// Where a CoServer takes mail, as `init` wrote it.

@@ -1,5 +1,5 @@
 //! The demonstration: a pair, its witness and a next hop as processes on this host, mail at
-//! a steady rate, and a SIGKILL in the middle.
+//! a steady rate, a SIGKILL, a return, and a SIGKILL to the other one.
 //!
 //! Everything is what it would be in earnest: the processes know each other only over their
 //! sockets, and the sender is an ordinary SMTP client that turns to the other CoServer when
@@ -7,30 +7,35 @@
 
 mod book;
 mod crew;
+mod play;
 mod report;
 
+use std::cell::Cell;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use lockstep::ids::Place;
 use lockstep::runtime::exit::Exit;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::load::{self, Event, Job, Plan};
 use crate::smtp::Domain;
 use book::Book;
-use crew::{Crew, Delivered};
+use crew::{Crew, Delivered, FORMATION};
+use play::Play;
 
 pub use crew::CrewError;
 
 /// What to show.
 #[derive(Debug, Clone)]
 pub struct DemoOptions {
-    /// Who is killed.
+    /// Who is killed first; the other one is killed when that one is back.
     pub victim: Victim,
-    /// For how long mail is sent; the kill comes in the middle.
+    /// For how long mail is sent; more if the return takes longer. The kill comes after a
+    /// quarter of it, the return after half, the second kill after three quarters.
     pub seconds: u64,
     /// Mails a second.
     pub rate: u64,
@@ -46,7 +51,7 @@ impl Default for DemoOptions {
     fn default() -> Self {
         DemoOptions {
             victim: Victim::Sequencer,
-            seconds: 20,
+            seconds: 32,
             rate: 50,
             size: 4096,
             connections: 6,
@@ -108,7 +113,7 @@ impl DemoOptions {
     /// The first that does not.
     pub fn check(&self) -> Result<(), BadOption> {
         for (name, value, least, most) in [
-            ("seconds", self.seconds, 4, 600),
+            ("seconds", self.seconds, 8, 600),
             ("rate", self.rate, 1, 5000),
             ("size", self.size as u64, 1, 8 * 1024 * 1024),
             ("connections", self.connections as u64, 1, 500),
@@ -156,7 +161,7 @@ pub async fn run(options: DemoOptions) -> Result<Exit, CrewError> {
     Ok(if book.is_kept() { Exit::Done } else { Exit::Software })
 }
 
-/// Sends, kills, and waits for what is on its way.
+/// Sends, kills, starts again, kills the other, and waits for what is on its way.
 async fn perform(options: &DemoOptions, crew: &mut Crew) -> Result<Book, CrewError> {
     let run = crew.run_name();
     let (jobs, queue) = mpsc::channel(options.connections * 4);
@@ -165,9 +170,11 @@ async fn perform(options: &DemoOptions, crew: &mut Crew) -> Result<Book, CrewErr
     let _senders = load::start(plan, queue, events);
     let begun = Instant::now();
     let mut book = Book::new(begun);
-    let mut sending = Some(Box::pin(feed(options.clone(), run.clone(), jobs)));
-    let kill_at = begun + Duration::from_secs(options.seconds) / 2;
-    let mut killing = options.victim != Victim::None;
+    let enough = Cell::new(false);
+    let mut sending = Some(Box::pin(feed(options, &run, jobs, &enough)));
+    let mut play = Play::new(options, begun);
+    let watch = crew.watch();
+    let mut duplex = pin!(None);
     let mut deadline = None;
     let mut seconds = interval(Duration::from_secs(1));
     seconds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,14 +196,19 @@ async fn perform(options: &DemoOptions, crew: &mut Crew) -> Result<Book, CrewErr
                 book.sent = sent;
                 deadline = Some(Instant::now() + LAST_MAILS);
             }
-            () = sleep_until(kill_at), if killing => {
-                killing = false;
-                let sequencer = crew.sequencer()?;
-                if let Some(place) = options.victim.place(sequencer) {
-                    book.on_kill(place, place == sequencer);
-                    crew.kill(place)?;
-                    say(&report::killed(&book));
+            () = sleep_until(play.due), if !play.is_returning() => {
+                play.act(crew, &mut book).await?;
+                if play.is_returning() {
+                    duplex.set(Some(timeout(FORMATION, watch.duplex())));
                 }
+                enough.set(play.is_over());
+            }
+            back = async { duplex.as_mut().as_pin_mut().unwrap_or_else(|| unreachable!()).await },
+                if duplex.is_some() =>
+            {
+                duplex.set(None);
+                back.map_err(|_| crew.not_duplex())?;
+                play.on_duplex(crew, &mut book);
             }
             _ = seconds.tick() => {
                 say(&report::progress(&mut book));
@@ -221,23 +233,28 @@ fn plan(options: &DemoOptions, targets: [SocketAddr; 2]) -> Result<Plan, CrewErr
     })
 }
 
-/// Hands mails to the senders, each at its time, and says how many there were.
-async fn feed(options: DemoOptions, run: String, jobs: mpsc::Sender<Job>) -> u64 {
+/// Hands mails to the senders, each at its time, until it is enough, and says how many there
+/// were.
+async fn feed(
+    options: &DemoOptions,
+    run: &str,
+    jobs: mpsc::Sender<Job>,
+    enough: &Cell<bool>,
+) -> u64 {
     let begun = Instant::now();
-    let total = options.seconds * options.rate;
-    for number in 0..total {
+    for number in 0.. {
         let due = begun
             + Duration::from_secs(1) * u32::try_from(number).unwrap_or(u32::MAX)
                 / u32::try_from(options.rate).unwrap_or(1);
         sleep_until(due).await;
-        let Ok(delivery) = load::mail(&run, number, options.size, "demo.example") else {
+        let Ok(delivery) = load::mail(run, number, options.size, "demo.example") else {
             return number;
         };
-        if jobs.send(Job { delivery }).await.is_err() {
+        if enough.get() || jobs.send(Job { delivery }).await.is_err() {
             return number;
         }
     }
-    total
+    u64::MAX
 }
 
 fn take_event(book: &mut Book, event: Event) {

@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use lockstep::ids::Place;
 
-use super::book::{Book, DURING};
+use super::book::{Book, Return, Stage};
 
 /// Above the lines of progress.
 pub(super) fn heading() -> String {
@@ -31,11 +32,27 @@ pub(super) fn progress(book: &mut Book) -> String {
     line
 }
 
-/// The line at the kill.
+/// The line at a kill.
 pub(super) fn killed(book: &Book) -> String {
-    let Some(kill) = book.kill else { return String::new() };
+    let Some(kill) = book.kills.last() else { return String::new() };
     let role = if kill.was_sequencer { "sequencer" } else { "follower" };
     format!("  ------ SIGKILL to CoServer {}, the {role} ------", kill.place)
+}
+
+/// The line at the start of the one that was killed.
+pub(super) fn started(place: Place) -> String {
+    format!("  ------ CoServer {place} is started again ------")
+}
+
+/// The line at the return to duplex.
+pub(super) fn duplex(book: &Book) -> String {
+    let Some(back) = book.back else { return String::new() };
+    format!("  ------ duplex again: {} ------", returned(back))
+}
+
+fn returned(Return { place, took, sent }: Return) -> String {
+    let (took, sent) = (gap(took), kib(sent));
+    format!("{place} was brought up to date with {sent} KiB, {took} ms after its start")
 }
 
 /// The end.
@@ -91,13 +108,11 @@ fn timing(book: &Book) -> String {
         "  {:<28}{:>8}{:>10}{:>10}{:>10}{:>24}",
         "end of the mail to its 250", "mails", "p50", "p99", "max", "longest gap in replies"
     );
-    let during = format!("during ({} s from the kill)", DURING.as_secs());
-    let names: &[&str] = if book.kill.is_some() {
-        &["before the kill", &during, "after"]
-    } else {
-        &["all the time"]
-    };
-    for (name, phase) in names.iter().zip(&book.phases) {
+    for phase in &book.phases {
+        let name = match (phase.stage, book.kills.is_empty()) {
+            (_, true) => "all the time",
+            (stage, _) => name(stage),
+        };
         let Quantiles { p50, p99, max } = quantiles(&phase.latency);
         let _ = writeln!(
             text,
@@ -111,15 +126,45 @@ fn timing(book: &Book) -> String {
         "  (connections lost or refused by the sender's count: {}; each turned to the other CoServer)",
         book.troubles
     );
+    if let Some(back) = book.back {
+        text.push_str(&comparison(book, back));
+    }
     text
 }
 
+fn name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Calm => "duplex, before the kill",
+        Stage::Kill => "1 s from the kill",
+        Stage::Alone => "one alone",
+        Stage::Return => "the return, and 1 s more",
+        Stage::Duplex => "duplex again",
+        Stage::SecondKill => "1 s from the second kill",
+        Stage::After => "the one that came back alone",
+    }
+}
+
+/// What a return costs whoever is served meanwhile, beside what a kill does.
+fn comparison(book: &Book, back: Return) -> String {
+    let calm = book.longest_gap(|stage| matches!(stage, Stage::Calm | Stage::Duplex));
+    let kill = book.longest_gap(|stage| matches!(stage, Stage::Kill | Stage::SecondKill));
+    let around = book.longest_gap(|stage| stage == Stage::Return);
+    format!(
+        "\nThe return: {}.\n  longest gap in replies around it {} ms, around the kills {} ms, \
+         in calm {} ms\n",
+        returned(back),
+        gap(around),
+        gap(kill),
+        gap(calm),
+    )
+}
+
 fn verdict(book: &Book) -> &'static str {
-    match (book.is_kept(), book.kill.is_some()) {
-        (true, true) => {
-            "\nNothing was lost: every mail that was accepted arrived, before, during and after the kill."
+    match (book.is_kept(), book.kills.is_empty()) {
+        (true, false) => {
+            "\nNothing was lost: every mail that was accepted arrived, whoever of the two was killed."
         }
-        (true, false) => "\nNothing was lost: every mail that was accepted arrived.",
+        (true, true) => "\nNothing was lost: every mail that was accepted arrived.",
         (false, _) => "\nNOT KEPT: see lost, damaged, refused and given up above.",
     }
 }
@@ -140,6 +185,11 @@ fn quantiles(latency: &Histogram<u64>) -> Quantiles {
 
 fn ms(micros: u64) -> String {
     format!("{:.1}", micros as f64 / 1000.0)
+}
+
+/// Rounded up: what was sent is not to look like nothing.
+fn kib(bytes: u64) -> u64 {
+    bytes.div_ceil(1024)
 }
 
 fn gap(span: Duration) -> String {
