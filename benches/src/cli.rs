@@ -26,6 +26,7 @@ Round trips of several kinds, all in one run with the same placement.
   --size BYTES     bytes per message (64)
   --cores A,B      the cores of A and B (the first two allowed; may be equal)
   --client CORE    the core of the client, or `free` (free)
+  --disk DIR       where rows that write to a disk do so (the system's temporary directory)
   --peers PATH     the program of benches/peers, if it is not where cargo puts it
   --json           print JSON instead of a table
   --list           name the rows and stop
@@ -63,6 +64,8 @@ pub struct Options {
     pub cores: Option<(usize, usize)>,
     /// The core of the client.
     pub client: Option<usize>,
+    /// Where rows that write to a disk do so; `None` for the system's temporary directory.
+    pub disk: Option<PathBuf>,
     /// The peers' program.
     pub peers: Option<PathBuf>,
 }
@@ -93,6 +96,9 @@ pub enum UsageError {
     /// Not a core.
     #[error("--client {0:?}: give a core number, or free")]
     Client(String),
+    /// The named directory is not there.
+    #[error("--disk {0:?}: no such directory; make it, or name another")]
+    Disk(PathBuf),
     /// The named program is not there.
     #[error("--peers {0:?}: no such file; build it with `{build}`", build = harness::BUILD_PEERS)]
     Peers(PathBuf),
@@ -114,6 +120,7 @@ impl Request {
             rows: None,
             cores: None,
             client: None,
+            disk: None,
             peers: None,
         };
         let mut parser = lexopt::Parser::from_args(arguments);
@@ -127,6 +134,7 @@ impl Request {
                 Long("rows") => options.rows = Some(names(&parser.value()?.string()?)?),
                 Long("cores") => options.cores = Some(two_cores(parser.value()?.string()?)?),
                 Long("client") => options.client = client(parser.value()?.string()?)?,
+                Long("disk") => options.disk = Some(parser.value()?.into()),
                 Long("peers") => options.peers = Some(parser.value()?.into()),
                 Long("list") => return Ok(Self::List),
                 Long("help") | Short('h') => return Ok(Self::Help),
@@ -173,7 +181,11 @@ impl Options {
         placement.check()?;
         let own = std::env::current_exe().map_err(UsageError::Own)?;
         let peers = locate_peers(self.peers.as_deref(), &own).map_err(UsageError::Peers)?;
-        Ok(Setup { placement, load: self.load, own, peers })
+        let disk = self.disk.clone().unwrap_or_else(std::env::temp_dir);
+        if !disk.is_dir() {
+            return Err(UsageError::Disk(disk));
+        }
+        Ok(Setup { placement, load: self.load, disk, own, peers })
     }
 
     fn chosen(&self) -> Vec<Box<dyn Row>> {
@@ -188,6 +200,7 @@ impl Options {
     pub fn run(&self, progress: &mut dyn Write) -> Result<Report, UsageError> {
         let setup = self.setup()?;
         let rows = self.chosen();
+        let figures = |histogram: &_| Figures::of(histogram, self.load.depth);
         let mut reports: Vec<_> = rows
             .iter()
             .map(|row| RowReport::new(row.name(), row.about(), row.unavailable(&setup)))
@@ -201,7 +214,7 @@ impl Options {
                     continue;
                 }
                 match harness::run(rows[at].as_ref(), &setup) {
-                    Ok(histogram) => reports[at].rounds.push(Some(Figures::of(&histogram))),
+                    Ok(histogram) => reports[at].rounds.push(Some(figures(&histogram))),
                     Err(error) => {
                         reports[at].rounds.push(None);
                         reports[at].failures.push(format!("round {}: {error}", round + 1));
@@ -225,7 +238,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let line = "--json --rounds 2 --trips 9 --depth 3 --size 100 --rows udp,quinn \
-                    --cores 1,0 --client 1 --peers /p";
+                    --cores 1,0 --client 1 --disk /d --peers /p";
         let Request::Run(options) = parse(line).unwrap() else { panic!("not a run") };
         let expected = Options {
             json: true,
@@ -234,6 +247,7 @@ mod tests {
             rows: Some(vec!["udp".to_owned(), "quinn".to_owned()]),
             cores: Some((1, 0)),
             client: Some(1),
+            disk: Some("/d".into()),
             peers: Some("/p".into()),
         };
         assert_eq!(options, expected);

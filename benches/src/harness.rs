@@ -33,6 +33,8 @@ pub struct Setup {
     pub placement: Placement,
     /// The trips of one round.
     pub load: Load,
+    /// Where rows that write to a disk do so.
+    pub disk: PathBuf,
     /// This program's file.
     pub own: PathBuf,
     /// The peers' program, if it was found.

@@ -16,8 +16,10 @@
 //! | `report` | medians over the rounds, as text and as JSON |
 //! | `cli` | the command line |
 //! | `bigstate` | a service with a large state, for what checkpoints and rejoining cost |
+//! | `realpair` | a pair of processes with it, which may be killed and started again |
+//! | `steady` | a steady load, and what it saw |
 //!
-//! The last five need the feature `rows` (on by default).
+//! The last seven need the feature `rows` (on by default).
 
 pub mod part;
 pub mod placement;
@@ -31,9 +33,13 @@ pub mod cli;
 #[cfg(feature = "rows")]
 pub mod harness;
 #[cfg(feature = "rows")]
+pub mod realpair;
+#[cfg(feature = "rows")]
 pub mod report;
 #[cfg(feature = "rows")]
 pub mod rows;
+#[cfg(feature = "rows")]
+pub mod steady;
 
 use std::time::Instant;
 

@@ -24,17 +24,20 @@ pub struct Figures {
     pub p999_us: f64,
     /// The longest trip.
     pub max_us: f64,
+    /// Trips a second, by the mean trip and how many were under way.
+    pub per_second: f64,
 }
 
 impl Figures {
-    /// The figures of one round's nanoseconds.
-    pub fn of(histogram: &Histogram<u64>) -> Self {
+    /// The figures of one round's nanoseconds, with so many trips under way at a time.
+    pub fn of(histogram: &Histogram<u64>, depth: usize) -> Self {
         let micros = |nanos: u64| nanos as f64 / 1_000.0;
         Self {
             p50_us: micros(histogram.value_at_quantile(0.5)),
             p99_us: micros(histogram.value_at_quantile(0.99)),
             p999_us: micros(histogram.value_at_quantile(0.999)),
             max_us: micros(histogram.max()),
+            per_second: depth as f64 * 1e9 / histogram.mean().max(1.0),
         }
     }
 }
@@ -73,6 +76,7 @@ impl RowReport {
             p99_us: median_of(|f| f.p99_us).unwrap_or_default(),
             p999_us: median_of(|f| f.p999_us).unwrap_or_default(),
             max_us: median_of(|f| f.max_us).unwrap_or_default(),
+            per_second: median_of(|f| f.per_second).unwrap_or_default(),
         });
     }
 }
@@ -169,15 +173,15 @@ impl fmt::Display for Report {
         writeln!(f, "{}", self.conditions)?;
         writeln!(
             f,
-            "{:<16} {:>7} {:>9} {:>9} {:>9} {:>9}  p50 of the rounds",
-            "row", "ratio", "p50 us", "p99 us", "p99.9 us", "max us"
+            "{:<24} {:>7} {:>9} {:>9} {:>9} {:>9} {:>8}  p50 of the rounds",
+            "row", "ratio", "p50 us", "p99 us", "p99.9 us", "max us", "trips/s"
         )?;
         for row in &self.rows {
             writeln!(f, "{row}")?;
         }
         writeln!(f)?;
         for row in &self.rows {
-            writeln!(f, "{:<16} {}", row.name, row.about)?;
+            writeln!(f, "{:<24} {}", row.name, row.about)?;
         }
         if !self.conditions.optimised {
             writeln!(f, "\nbuilt without optimisation: use --release for figures that count")?;
@@ -204,20 +208,21 @@ impl fmt::Display for Conditions {
 
 impl fmt::Display for RowReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<16} ", self.name)?;
+        write!(f, "{:<24} ", self.name)?;
         if let Some(reason) = &self.skipped {
             return write!(f, "skipped: {reason}");
         }
         if let Some(median) = &self.median {
             let ratio = self.ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
-            let Figures { p50_us, p99_us, p999_us, max_us } = median;
+            let Figures { p50_us, p99_us, p999_us, max_us, per_second } = median;
             write!(f, "{ratio:>7} {p50_us:>9.1} {p99_us:>9.1} {p999_us:>9.1} {max_us:>9.1} ")?;
+            write!(f, "{per_second:>8.0} ")?;
             for round in self.rounds.iter().flatten() {
                 write!(f, " {:.1}", round.p50_us)?;
             }
         }
         for failure in &self.failures {
-            write!(f, "\n{:<16} failed in {failure}", "")?;
+            write!(f, "\n{:<24} failed in {failure}", "")?;
         }
         Ok(())
     }
@@ -228,7 +233,8 @@ mod tests {
     use super::*;
 
     fn figures(p50_us: f64) -> Option<Figures> {
-        Some(Figures { p50_us, p99_us: 2.0 * p50_us, p999_us: 3.0 * p50_us, max_us: 9.0 })
+        let (p99_us, p999_us) = (2.0 * p50_us, 3.0 * p50_us);
+        Some(Figures { p50_us, p99_us, p999_us, max_us: 9.0, per_second: 1e6 / p50_us })
     }
 
     fn row(name: &'static str, rounds: Vec<Option<Figures>>) -> RowReport {

@@ -1,6 +1,7 @@
 //! A pair of CoServers: what the whole protocol costs.
 //!
-//! Durability is `memory`, as with the peers. A commit begins when an input is
+//! Once with each durability: `memory`, as with the peers, and `journal`, where both CoServers
+//! have synced the entry before anything is released. A commit begins when an input is
 //! pushed on the sequencer and ends when the output that it causes is released
 //! there: both CoServers hold the input and computed the same. A request begins
 //! and ends at a client of the client library, which asks both CoServers and
@@ -26,6 +27,7 @@ use lockstep::runtime::config::{ClientConfig, CoServerConfig, Overrides, Witness
 use lockstep::runtime::control::DataDirectory;
 use lockstep::runtime::coserver::{CoServer, Devices};
 use lockstep::runtime::init::{Plan, ServiceSections};
+use lockstep::runtime::storage::Durability;
 use lockstep::runtime::witness::{WitnessServer, open_records};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -42,6 +44,9 @@ pub(super) const COSERVER: &str = "lockstep-coserver";
 pub(super) const COMMIT: &str = "lockstep-commit";
 pub(super) const CLIENT: &str = "lockstep-client";
 
+const MEMORY: &str = "memory";
+const JOURNAL: &str = "journal";
+
 /// A witness grants nothing for its first two seconds, and the machine may be busy.
 const FORMED_WITHIN: Duration = Duration::from_secs(15);
 
@@ -49,23 +54,29 @@ const FORMED_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// An input on the sequencer to its output released there.
-pub(super) struct Commit;
+pub(super) struct Commit(pub(super) Durability);
 
 /// A client's request to its reply.
-pub(super) struct Request;
+pub(super) struct Request(pub(super) Durability);
 
 impl Row for Commit {
     fn name(&self) -> &'static str {
-        "lockstep-commit"
+        match self.0 {
+            Durability::Memory => "lockstep-commit",
+            Durability::Journal => "lockstep-commit-journal",
+        }
     }
 
     fn about(&self) -> &'static str {
-        "input on the sequencer to its output released there"
+        match self.0 {
+            Durability::Memory => "input on the sequencer to its output released there",
+            Durability::Journal => "the same, synced to disk by both before the release",
+        }
     }
 
-    fn cast(&self, _setup: &Setup) -> Result<Cast, RunError> {
-        let directory = directory()?;
-        let part = |kind, seat, file| part(&directory, kind, seat, file);
+    fn cast(&self, setup: &Setup) -> Result<Cast, RunError> {
+        let directory = directory(&setup.disk)?;
+        let part = |kind, seat, file| part(&directory, kind, seat, file, self.0);
         let parts = vec![
             part(WITNESS, Seat::Free, "witness.toml"),
             part(COSERVER, Seat::B, "b.toml"),
@@ -77,16 +88,22 @@ impl Row for Commit {
 
 impl Row for Request {
     fn name(&self) -> &'static str {
-        "lockstep-request"
+        match self.0 {
+            Durability::Memory => "lockstep-request",
+            Durability::Journal => "lockstep-request-journal",
+        }
     }
 
     fn about(&self) -> &'static str {
-        "a client's request to its first reply"
+        match self.0 {
+            Durability::Memory => "a client's request to its first reply",
+            Durability::Journal => "the same, synced to disk by both before the reply",
+        }
     }
 
-    fn cast(&self, _setup: &Setup) -> Result<Cast, RunError> {
-        let directory = directory()?;
-        let part = |kind, seat, file| part(&directory, kind, seat, file);
+    fn cast(&self, setup: &Setup) -> Result<Cast, RunError> {
+        let directory = directory(&setup.disk)?;
+        let part = |kind, seat, file| part(&directory, kind, seat, file, self.0);
         let parts = vec![
             part(WITNESS, Seat::Free, "witness.toml"),
             part(COSERVER, Seat::A, "a.toml"),
@@ -97,14 +114,25 @@ impl Row for Request {
     }
 }
 
-fn part(directory: &tempfile::TempDir, kind: &'static str, seat: Seat, file: &str) -> PartSpec {
+fn part(
+    directory: &tempfile::TempDir,
+    kind: &'static str,
+    seat: Seat,
+    file: &str,
+    durability: Durability,
+) -> PartSpec {
     let file = directory.path().join(file).to_string_lossy().into_owned();
-    PartSpec { program: Program::Own, kind, seat, words: vec![file] }
+    let durability = match durability {
+        Durability::Memory => MEMORY,
+        Durability::Journal => JOURNAL,
+    };
+    PartSpec { program: Program::Own, kind, seat, words: vec![file, durability.to_owned()] }
 }
 
 /// Keys and configuration of a pair that nobody had before.
-fn directory() -> Result<tempfile::TempDir, RunError> {
-    let directory = tempfile::tempdir().map_err(|error| RunError::Prepare(error.to_string()))?;
+fn directory(disk: &Path) -> Result<tempfile::TempDir, RunError> {
+    let directory = tempfile::Builder::new().prefix("lockstep-latency-").tempdir_in(disk);
+    let directory = directory.map_err(|error| RunError::Prepare(error.to_string()))?;
     let mut plan = Plan::new(directory.path());
     plan.free_ports = true;
     // The machine may be busy, and a removal would end the round.
@@ -138,7 +166,7 @@ pub(super) fn coserver(part: &Part) -> Result<Option<Histogram<u64>>, PartError>
     let path = file(part)?;
     current_thread()?.block_on(async {
         let (driver, _finished) = Driver::new(part);
-        let coserver = start(&path, driver)?;
+        let coserver = start(part, &path, driver)?;
         part.ready(Ready::silent())?;
         // As a task: the future that is given to `block_on` is woken at a higher price.
         let mut running = JoinSet::new();
@@ -152,7 +180,7 @@ pub(super) fn commit(part: &Part) -> Result<Option<Histogram<u64>>, PartError> {
     let path = file(part)?;
     current_thread()?.block_on(async {
         let (driver, mut finished) = Driver::new(part);
-        let coserver = start(&path, driver)?;
+        let coserver = start(part, &path, driver)?;
         let handle = coserver.handle();
         part.ready(Ready::silent())?;
         let mut running = JoinSet::new();
@@ -176,9 +204,15 @@ pub(super) fn commit(part: &Part) -> Result<Option<Histogram<u64>>, PartError> {
     })
 }
 
-fn start(path: &Path, driver: Driver) -> Result<CoServer<Echo>, PartError> {
-    let config = CoServerConfig::read(path, &Overrides::new())
+fn start(part: &Part, path: &Path, driver: Driver) -> Result<CoServer<Echo>, PartError> {
+    let mut config = CoServerConfig::read(path, &Overrides::new())
         .map_err(PartError::other("read the CoServer's configuration"))?;
+    std::fs::create_dir_all(&config.directory).map_err(PartError::io("make the directory"))?;
+    config.settings.storage.durability = match part.options.words.get(1).map(String::as_str) {
+        Some(MEMORY) => Durability::Memory,
+        Some(JOURNAL) => Durability::Journal,
+        _ => return Err(PartError::Arguments("no durability".into())),
+    };
     let mut devices = Devices::default();
     devices
         .table

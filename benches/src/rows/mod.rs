@@ -7,11 +7,14 @@
 mod lockstep;
 mod quinn;
 mod raft;
+mod synced;
 mod udp;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+
+use ::lockstep::runtime::storage::Durability;
 
 use crate::harness::{Cast, RunError, Setup};
 use crate::part::{self, PartError};
@@ -43,8 +46,11 @@ pub fn all() -> Vec<Box<dyn Row>> {
     vec![
         Box::new(quinn::Stream),
         Box::new(udp::Datagrams),
-        Box::new(lockstep::Commit),
-        Box::new(lockstep::Request),
+        Box::new(lockstep::Commit(Durability::Memory)),
+        Box::new(lockstep::Request(Durability::Memory)),
+        Box::new(synced::Synced),
+        Box::new(lockstep::Commit(Durability::Journal)),
+        Box::new(lockstep::Request(Durability::Journal)),
         Box::new(raft::Raft { nodes: raft::Nodes::Three }),
         Box::new(raft::Raft { nodes: raft::Nodes::Two }),
     ]
@@ -55,6 +61,8 @@ pub fn play(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     part::play(arguments, |part| match part.options.kind.as_str() {
         quinn::ECHO => quinn::echo(&part),
         quinn::DRIVE => quinn::drive(&part),
+        synced::ECHO => synced::echo(&part),
+        synced::DRIVE => synced::drive(&part),
         udp::ECHO => udp::echo(&part),
         udp::DRIVE => udp::drive(&part),
         lockstep::WITNESS => lockstep::witness(&part),
