@@ -250,13 +250,7 @@ impl Pair {
         self.spawn_under(name, part, more, &[])
     }
 
-    fn spawn_under(
-        &self,
-        name: &str,
-        part: Part,
-        more: &[&str],
-        wrapper: &[String],
-    ) -> Process {
+    fn spawn_under(&self, name: &str, part: Part, more: &[&str], wrapper: &[String]) -> Process {
         let command = match part {
             Part::Witness => "witness",
             Part::CoServer(_) => "coserver",
