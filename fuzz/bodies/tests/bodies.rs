@@ -123,8 +123,8 @@ fn the_inputs_of_core_reach_what_they_are_for() {
         "wiped disk",
     ]
     .into();
-    for _ in 0..target.draws {
-        let input = draw(target, &seeds, &mut random);
+    let drawn = (0..target.draws).map(|_| draw(target, &seeds, &mut random));
+    for input in seeds.iter().map(|(_, input)| input.clone()).chain(drawn) {
         for reached in fuzz_bodies::core::explore(&input) {
             missing.remove(reached);
         }

@@ -195,7 +195,9 @@ impl Replica {
         if !self.is_duplex() || self.now.mono.since(since) >= LEAVE_PATIENCE {
             return self.stop(StopCause::Asked);
         }
-        if self.membership.open().is_none() && self.suspicion.is_none() {
+        // Not to one that may not know that it is a member: its disk could not claim.
+        let is_known = self.progress.persisted >= self.log.history().began;
+        if is_known && self.membership.open().is_none() && self.suspicion.is_none() {
             let nonce = self.nonce();
             let asked = self.membership.ask_to_leave(nonce);
             self.on_asked(asked);

@@ -4,7 +4,7 @@ use super::pair::{MS, Pair, config};
 use crate::entry::EntryKind;
 use crate::event::Event;
 use crate::ids::{Epoch, Lineage, Place};
-use crate::proto::io::{Config, Input};
+use crate::proto::io::{Command, Config, Input};
 use crate::record::{Origin, Record};
 
 use Place::{A, B};
@@ -82,5 +82,24 @@ fn one_that_never_heard_that_the_pair_was_formed_joins_behind_what_was_ordered_m
     assert!(pair.node(B).replica.status().record.is_none());
     (pair.links[0], pair.links[1]) = (true, true);
     pair.tell(B, Input::WitnessUp);
+    pair.run_to_duplex();
+}
+
+#[test]
+fn nobody_leaves_the_pair_to_one_that_does_not_know_of_it() {
+    let mut pair = Pair::new();
+    pair.tell(B, Input::WitnessDown);
+    while pair.node(A).replica.status().record.is_none() {
+        pair.run(MS / 10);
+    }
+    (pair.links[0], pair.links[1]) = (false, false);
+    pair.tell(A, Input::Command(Command::Stop));
+    pair.run(MS * 5);
+    assert_eq!(pair.record.origin, Origin::Formed);
+    pair.kill(A);
+    pair.kill(B);
+    (pair.links[0], pair.links[1]) = (true, true);
+    pair.restart(A);
+    pair.restart(B);
     pair.run_to_duplex();
 }
