@@ -35,6 +35,8 @@ const SEGMENT_BYTES: u32 = 192 << 10;
 pub(super) struct Disk {
     directory: MemoryDirectory,
     open: Option<Open>,
+    /// Neither copy of the membership could be read when it was opened.
+    pub(super) has_forgotten: bool,
 }
 
 struct Open {
@@ -70,6 +72,7 @@ impl Disk {
             Err(HomeError::Io { .. }) => return Found::Failed,
             Err(refused) => return Found::Refused(refused),
         };
+        self.has_forgotten = false;
         if fresh && Home::create(&self.directory, PAIR, place).is_err() {
             return Found::Failed;
         }
@@ -84,6 +87,7 @@ impl Disk {
         let (membership, remembered) = match loaded {
             Ok((store, remembered)) => (store, remembered),
             Err(MembershipError::Damaged { .. }) => {
+                self.has_forgotten = true;
                 (MembershipStore::start_anew(&self.directory), None)
             }
             Err(_) => return Found::Failed,
@@ -97,10 +101,10 @@ impl Disk {
         if damaged {
             return Found::Damaged;
         }
-        let membership = remembered.unwrap_or_default();
-        if found.held == Index(0) && membership.record.is_none() {
+        if found.held == Index(0) && remembered.is_none() && !self.has_forgotten {
             return Found::Usable(None);
         }
+        let membership = remembered.unwrap_or_default();
         let lineage = membership.record.map_or(Lineage(0), |record| record.lineage);
         let points = points.into_iter().map(|(index, chain)| Point { index, chain }).collect();
         Found::Usable(Some(io::Disk { membership, lineage, held: found.held, points }))
@@ -113,7 +117,7 @@ impl Disk {
     pub(super) fn append(&mut self, entry: &Entry, mark: (Index, Digest)) -> Done<()> {
         let journal = &mut self.opened()?.journal;
         match journal.append(entry) {
-            Err(JournalError::BatchFull { .. }) => {
+            Err(JournalError::BatchFull) => {
                 journal.commit(marked(mark)).map_err(said)?;
                 journal.append(entry).map_err(said)
             }
@@ -316,8 +320,7 @@ impl Disk {
         let open = self.opened()?;
         let (mark, retained) = (open.journal.mark().index, open.retained);
         let indexes = listing.whole.iter().map(|summary| summary.stamp.index);
-        let mut pinned: Vec<Index> =
-            indexes.clone().filter(|i| *i <= mark).next_back().into_iter().collect();
+        let mut pinned: Vec<Index> = indexes.clone().rfind(|i| *i <= mark).into_iter().collect();
         pinned.extend(retained);
         let kept = checkpoint::keep(&self.directory, KEPT, &pinned).map_err(said)?;
         let goes_on = kept.kept.iter().any(|index| *index <= mark);
@@ -357,12 +360,12 @@ impl Disk {
 
     /// A copy of what is there, as a backup has it.
     pub(super) fn backup(&self) -> Self {
-        Self { directory: self.directory.copy(), open: None }
+        Self { directory: self.directory.copy(), ..Self::default() }
     }
 
     /// What the disk has if it has said of everything since that it is synced, and lied.
     pub(super) fn stale(&self) -> Self {
-        Self { directory: self.directory.crash(&mut |_| 0), open: None }
+        Self { directory: self.directory.crash(&mut |_| 0), ..Self::default() }
     }
 
     /// A byte of some file is not what was written.

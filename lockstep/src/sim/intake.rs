@@ -55,6 +55,10 @@ impl World {
         }
         let Some(who) = self.servers[place.slot()].who() else { return };
         self.trace.say(self.at, || format!("{who} <- disk  {}", in_brief(&input)));
+        if let Input::Recovered(Err(_)) = &input {
+            // Whatever it held, it goes on with nothing.
+            self.see(Seen::Truncated { who, after: Index(0) });
+        }
         if let Input::Recovered(Ok(recovered)) = &input {
             self.see(Seen::Restored { who, recovered });
             for entry in &recovered.tail {

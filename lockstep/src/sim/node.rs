@@ -263,7 +263,14 @@ impl World {
         let sync = self.options.durability == Durability::Journal;
         let seed = self.rng.bits();
         match self.server(place).storage.disk.open(place, seed, sync) {
-            Found::Usable(disk) => Some(disk),
+            Found::Usable(disk) => {
+                // One copy was being written, or could not be, and the other was damaged.
+                if self.servers[place.slot()].storage.disk.has_forgotten {
+                    self.see(Seen::Wiped { place });
+                    self.reach(Mark::DamagedDisk);
+                }
+                Some(disk)
+            }
             Found::Damaged => {
                 self.see(Seen::Wiped { place });
                 self.reach(Mark::DamagedDisk);

@@ -27,6 +27,9 @@ impl Once {
             let (index, chain) = (recovered.history.index, recovered.history.chain);
             self.restore(who, ground, index, chain);
         }
+        if let Seen::Truncated { who, after } = *seen {
+            self.notes.retain(|(owner, _), name| *owner != who || name.index <= after);
+        }
         let Seen::Executed { who, executed } = *seen else { return Ok(()) };
         for output in &executed.outputs {
             let OutputKind::Device { device: LEDGER, bytes, .. } = &output.kind else { continue };
