@@ -3,7 +3,9 @@
 //! A directory belongs to one place of one pair, and to the files that were made in it: one that
 //! was copied, or restored from a copy, holds an old state as if it were the present one, and
 //! would take part with it. Such a copy is told by the file's [mark](Directory::mark), which it
-//! lacks. A whole file system that is put back, or a virtual machine's disk, keeps its marks; that
+//! lacks. Files that are copied over those that are there keep the marks of the latter; so `home` is
+//! replaced at every start and after every checkpoint, and what an older copy holds does not fit
+//! the file that it lies in. A whole file system that is put back, or a virtual machine's disk, keeps its marks; that
 //! is for the witness to see, whose record is then later than the one on disk.
 //!
 //! The file is 512 bytes, integers little-endian:
@@ -63,7 +65,7 @@ pub struct Home {
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// The disk failed.
-    #[error("failed to {action} `{name}`")]
+    #[error("failed to {action} `{name}`; see the disk, its free space and its permissions")]
     Io {
         /// At what.
         action: &'static str,
@@ -182,6 +184,20 @@ impl Home {
             Err(error) if error.kind() == io::ErrorKind::NotFound => no_home(dir)?,
             Err(error) => return Err(failed_to("open", NAME)(error)),
         }
+        Self::write(dir, pair, place)
+    }
+
+    /// Has the file replaced by a new one that says the same but for its mark, so that copies of
+    /// the directory as it is until now are told also when they are copied *over* it, which leaves
+    /// every file its mark. The more often, the fewer copies are not told.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`]. The directory remains this one's, by the old file or the new one.
+    pub fn renew(dir: &dyn Directory, pair: PairId, place: Place) -> Result<Self, HomeError> {
+        Self::write(dir, pair, place)
+    }
+
+    fn write(dir: &dyn Directory, pair: PairId, place: Place) -> Result<Self, HomeError> {
         match dir.remove(UNFINISHED) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed_to("remove", UNFINISHED)(error));

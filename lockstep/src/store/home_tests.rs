@@ -47,6 +47,35 @@ fn a_copied_directory_is_refused_and_says_what_to_do() {
 }
 
 #[test]
+fn an_older_copy_that_was_copied_over_it_is_refused() {
+    let dir = made();
+    let older = dir.bytes(NAME).unwrap();
+    Home::renew(&dir, PAIR, Place::A).unwrap();
+    assert!(open(&dir).unwrap().is_some());
+    assert!(open(&dir.after_crash(Loss::All)).unwrap().is_some());
+    dir.put(NAME, &older);
+    assert!(matches!(open(&dir), Err(HomeError::Copied)));
+}
+
+#[test]
+fn a_crash_or_error_anywhere_in_renewing_it_leaves_it_ours() {
+    for fault in [Fault::Crash, Fault::Error(ErrorKind::StorageFull)] {
+        for operation in 1.. {
+            let dir = made();
+            dir.fail_at(operation, fault);
+            let done = Home::renew(&dir, PAIR, Place::A);
+            if !dir.struck() {
+                done.unwrap();
+                break;
+            }
+            for loss in Loss::all() {
+                assert!(open(&dir.after_crash(loss)).unwrap().is_some(), "{operation} {loss:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_home_that_had_no_mark_is_refused_where_there_are_marks() {
     let dir = made();
     dir.put(NAME, &encode(&Home { pair: PAIR, place: Place::A, mark: None }));

@@ -17,6 +17,7 @@ use crate::store::checkpoint::{
     self, CheckpointError, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
 };
 use crate::store::files::Directory;
+use crate::store::home::Home;
 use crate::store::journal::{Journal, JournalError, Mark};
 use crate::store::membership::MembershipStore;
 use crate::wire::frames::{CheckpointFile, Point};
@@ -275,7 +276,18 @@ impl Keeper {
         let listing = checkpoint::list(&*self.directory)?;
         self.checkpoints = listing.whole;
         self.checkpoints.retain(|summary| summary.stamp.index <= held);
-        self.drop_old()
+        self.drop_old()?;
+        self.renew_home();
+        Ok(())
+    }
+
+    /// Without it an older copy that is copied over the directory may not be told; that is no
+    /// reason to stop.
+    pub(super) fn renew_home(&self) {
+        let Who { pair, place, .. } = self.who;
+        if let Err(error) = Home::renew(&*self.directory, pair, place) {
+            tracing::warn!(event = "home_not_renewed", why = chain(&error));
+        }
     }
 
     /// Keeps what the settings say, and what a joiner needs.

@@ -25,15 +25,15 @@ pub enum StorageError {
     /// It is another one's, a copy, or of another version.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The membership is of another version, or cannot be read.
+    /// The membership is of another version, or damaged.
     #[error(transparent)]
-    Membership(#[from] MembershipError),
+    Membership(MembershipError),
     /// The journal is of another version or another CoServer, or cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// A checkpoint is of another version, or cannot be read.
+    /// A checkpoint is of another version, or damaged.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(CheckpointError),
     /// The system.
     #[error("the data directory cannot be used; see the disk, its free space and its permissions")]
     Io(#[from] io::Error),
@@ -54,6 +54,26 @@ pub enum StorageError {
     /// A queue.
     #[error("a queue for the disk cannot be made")]
     Queue(#[from] crate::sync::CapacityError),
+}
+
+impl From<MembershipError> for StorageError {
+    /// What the system refused needs the disk to be looked at; the rest says what to do.
+    fn from(error: MembershipError) -> Self {
+        match error {
+            MembershipError::Io { .. } => Self::Io(io::Error::other(error)),
+            error => Self::Membership(error),
+        }
+    }
+}
+
+impl From<CheckpointError> for StorageError {
+    /// As above.
+    fn from(error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Io { .. } => Self::Io(io::Error::other(error)),
+            error => Self::Checkpoint(error),
+        }
+    }
 }
 
 /// What was found.
@@ -110,6 +130,7 @@ pub(super) fn open(
         }
     }
     let found = found(&mut keeper, remembered, damage)?;
+    keeper.renew_home();
     Ok((keeper, found))
 }
 

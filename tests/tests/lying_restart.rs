@@ -1,0 +1,134 @@
+//! A CoServer is started with a disk that is not the one that it left.
+#![allow(clippy::disallowed_methods, reason = "a test outside the pair")]
+
+use std::path::Path;
+use std::process::Command;
+
+use lockstep::runtime::exit::Exit;
+use lockstep_tests::disk::load::Load;
+use lockstep_tests::disk::site::Site;
+use lockstep_tests::pair::{A, B, DEADLINE, Part, WITNESS};
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(done.success());
+}
+
+/// A pair that serves.
+fn served() -> Site {
+    let mut site = Site::plain();
+    site.pair.form();
+    site.serves(200, "before-");
+    site
+}
+
+/// The part is refused with this exit code, and the last line says all this.
+fn refused(site: &mut Site, part: Part, exit: Exit, words: &[&str]) {
+    site.pair.run(part);
+    site.pair.expect_exit(part, exit);
+    let log = site.pair.process(part).log();
+    let last = log.lines().last().unwrap_or_default();
+    for word in words {
+        assert!(last.contains(word), "`{word}` is not in: {last}");
+    }
+}
+
+/// It is discarded by the command that the message names, and joins.
+fn discarded(site: &mut Site, part: Part) {
+    std::fs::remove_dir_all(site.store(part)).unwrap();
+    site.pair.run(part);
+    site.duplex();
+    site.serves(200, "discarded-");
+}
+
+#[test]
+fn a_directory_that_was_put_back_from_a_copy_is_refused() {
+    let mut site = served();
+    let copied = site.pair.directory().join("copied");
+    copy(&site.store(B), &copied);
+    site.serves(200, "since-");
+    site.pair.kill(B);
+    site.pair.wait_for_mode(A, "simplex");
+    std::fs::remove_dir_all(site.store(B)).unwrap();
+    std::fs::rename(&copied, site.store(B)).unwrap();
+    refused(&mut site, B, Exit::Storage, &["is a copy", "To start anew", "lost"]);
+    discarded(&mut site, B);
+}
+
+#[test]
+fn a_copy_of_both_directories_is_refused_and_the_pair_does_not_serve_an_old_state() {
+    let mut site = served();
+    let copies = [A, B].map(|part| site.pair.directory().join(format!("copy-{}", part.name())));
+    for (part, copied) in [A, B].into_iter().zip(&copies) {
+        copy(&site.store(part), copied);
+    }
+    site.serves(200, "since-");
+    for (part, copied) in [A, B].into_iter().zip(&copies) {
+        site.pair.kill(part);
+        std::fs::remove_dir_all(site.store(part)).unwrap();
+        std::fs::rename(copied, site.store(part)).unwrap();
+    }
+    for part in [A, B] {
+        refused(&mut site, part, Exit::Storage, &["is a copy"]);
+    }
+}
+
+/// As `cp -a OLD/. NEW/` does it: the files stay, with what they held before.
+#[test]
+fn files_that_were_overwritten_with_older_ones_are_refused() {
+    let mut site = served();
+    let copied = site.pair.directory().join("copied");
+    copy(&site.store(B), &copied);
+    // With a checkpoint, after which the copy can be told.
+    let load = Load::start_with_bulk(&site.pair, 600, "since-");
+    load.reach(400, &site.pair);
+    site.pair.kill(A);
+    site.pair.kill(B);
+    copy(&copied.join("."), &site.store(B));
+    refused(&mut site, B, Exit::Storage, &["is a copy", "To start anew", "lost"]);
+    // The other has everything.
+    site.pair.run(A);
+    load.finish(DEADLINE * 2).unwrap_or_else(|why| panic!("{why}{}", site.pair.logs()));
+    discarded(&mut site, B);
+}
+
+#[test]
+fn swapped_directories_are_refused() {
+    let mut site = served();
+    for part in [A, B] {
+        site.pair.kill(part);
+    }
+    let aside = site.pair.directory().join("aside");
+    let (a, b) = (site.store(A), site.store(B));
+    let swap = || {
+        std::fs::rename(&a, &aside).unwrap();
+        std::fs::rename(&b, &a).unwrap();
+        std::fs::rename(&aside, &b).unwrap();
+    };
+    swap();
+    for part in [A, B] {
+        refused(&mut site, part, Exit::Config, &["belongs to place", "swap them back"]);
+    }
+    swap();
+    for part in [A, B] {
+        site.pair.run(part);
+    }
+    site.duplex();
+    site.serves(200, "after-");
+}
+
+#[test]
+fn a_wiped_disk_joins_with_everything() {
+    let mut site = served();
+    site.pair.kill(B);
+    site.pair.wait_for_mode(A, "simplex");
+    site.serves(200, "alone-");
+    discarded(&mut site, B);
+    site.pair.kill(A);
+    site.pair.wait_for_mode(B, "simplex");
+    site.serves(200, "after-");
+    let witness = site.pair.process(WITNESS);
+    assert!(witness.ended().is_none());
+    site.pair.process(B).signal(rustix::process::Signal::TERM);
+    assert_eq!(site.pair.process(B).wait(DEADLINE).code(), Some(0));
+}
