@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_tests::mail::{Campaign, Hop, Outcome, RelayPair, note, runtime};
-use lockstep_tests::pair::{A, B, Part, SILENCE};
+use lockstep_tests::pair::{A, B, Pair, Part, SILENCE};
 
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 
@@ -14,10 +14,14 @@ const DELIVERIES: u64 = 20;
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 fn run(campaign: &Campaign) -> Outcome {
+    run_with(Pair::init(RELAY, SILENCE), campaign)
+}
+
+fn run_with(pair: Pair, campaign: &Campaign) -> Outcome {
     let _turn = ONE_AT_A_TIME.blocking_lock();
     runtime().block_on(async {
         let hop = Hop::start().await;
-        let mut relay = RelayPair::start(RELAY, SILENCE, hop.address(), "");
+        let mut relay = RelayPair::start_with(pair, hop.address(), "");
         let outcome = campaign.run(&mut relay, &hop).await;
         note(&format!(
             "{} mails, {} MiB accepted in {:?}; {} connections lost; {} copies, {} of them sent twice",
@@ -100,7 +104,9 @@ fn two_thousand_mails_up_to_a_mebibyte_when_a_is_killed() {
 }
 
 #[test]
-fn two_thousand_mails_up_to_a_mebibyte_when_b_is_killed() {
+fn two_thousand_mails_up_to_a_mebibyte_in_memory_when_b_is_killed() {
     let campaign = full(B);
-    check(&campaign, &run(&campaign));
+    let pair = Pair::init(RELAY, SILENCE);
+    pair.use_memory();
+    check(&campaign, &run_with(pair, &campaign));
 }

@@ -61,7 +61,7 @@ fn many_rounds_of_losses() {
 /// What a return costs whoever is served meanwhile: figures to be read, not asserted.
 ///
 /// ```sh
-/// AWAY=15 cargo test -p lockstep-tests --test rounds -- --ignored --nocapture return_beside
+/// AWAY=15 cargo test -p lockstep-tests --test rounds -- --ignored --nocapture return
 /// ```
 #[test]
 #[ignore = "measures for a minute; run by hand"]
@@ -117,6 +117,7 @@ fn ratio(one: Duration, other: Duration) -> f64 {
 }
 
 /// What the environment says, or else this.
+#[expect(clippy::disallowed_methods, reason = "a test is outside the pair")]
 fn number(name: &str, default: u64) -> u64 {
     let given = std::env::var(name).ok();
     given.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}: a number")))

@@ -21,6 +21,10 @@ use core::time::Duration;
 /// a distant site and a disk's delay.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// At most so long, where answers keep coming late: what is asked for twice comes twice, and a
+/// machine or a link that is late already has that to carry as well.
+const ASK_AGAIN_MOST: Duration = Duration::from_secs(3);
+
 /// With nothing to fetch it asks this often, so that the member sees that it is there.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -33,6 +37,9 @@ pub(super) struct Joining {
     stage: Stage,
     /// When something was last asked for, or came.
     asked: Mono,
+    /// After how long it is asked for again: twice as long after each time that this was done, a
+    /// little less after each answer.
+    patience: Duration,
     /// The last entry that the member is known to hold.
     host_held: Index,
     /// The membership with which it is a member once that is on disk.
@@ -49,8 +56,16 @@ enum Stage {
     Chunks { file: CheckpointFile, chain: Digest, have: u64, written: u64, asked_to: u64 },
     /// Checks it and makes it its own.
     Installing { at: Index },
-    /// Gets entries.
-    Entries { fetching: bool },
+    /// Gets entries; those after this one are asked for and have not come.
+    Entries { fetching: Option<Index> },
+}
+
+impl Joining {
+    /// Something that was asked for has come.
+    fn came(&mut self, now: Mono) {
+        self.asked = now;
+        self.patience = (self.patience - self.patience / 8).max(ASK_AGAIN);
+    }
 }
 
 impl Replica {
@@ -72,7 +87,8 @@ impl Replica {
         self.persist_membership();
         let host_held = Index(0);
         let (stage, asked) = (Stage::Asking, self.now.mono);
-        self.join = Some(Joining { host, record, stage, asked, host_held, admission: None });
+        let (patience, admission) = (ASK_AGAIN, None);
+        self.join = Some(Joining { host, record, stage, asked, patience, host_held, admission });
         self.event(Event::Joining { host });
         self.announce_standing();
         self.ask_to_join();
@@ -184,7 +200,7 @@ impl Replica {
         self.peer_has = self.log.held();
         self.progress = Progress { held: self.log.held(), ..Progress::default() };
         self.clear_ahead();
-        self.set_stage(Stage::Entries { fetching: false });
+        self.set_stage(Stage::Entries { fetching: None });
         self.fetch_entries();
     }
 
@@ -196,23 +212,26 @@ impl Replica {
         if !room {
             return;
         }
-        join.stage = Stage::Entries { fetching: true };
+        join.stage = Stage::Entries { fetching: Some(after) };
         join.asked = self.now.mono;
         self.send_to_host(PeerFrame::Fetch(Fetch::Entries { from: after.next() }));
     }
 
     pub(super) fn on_fetched(&mut self, after: Index, entries: Vec<Entry>, held: Index) {
         let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
-        if !matches!(join.stage, Stage::Entries { .. }) {
-            return;
-        }
+        let Stage::Entries { fetching } = join.stage else { return };
         join.host_held = join.host_held.max(held);
-        join.stage = Stage::Entries { fetching: false };
-        join.asked = self.now.mono;
+        // A question that was asked twice is answered twice: only the first answer leads to
+        // another question, or each would lead to one from then on.
+        let answers = fetching == Some(after);
+        if answers {
+            join.stage = Stage::Entries { fetching: None };
+            join.came(self.now.mono);
+        }
         if after <= self.log.held() {
             self.on_entries(entries);
         }
-        if self.log.held() < held {
+        if answers && self.log.held() < held {
             self.fetch_entries();
         }
     }
@@ -236,7 +255,7 @@ impl Replica {
             return self.ignore(Ignored::Absurd);
         }
         *have = end;
-        join.asked = self.now.mono;
+        join.came(self.now.mono);
         self.outputs.push_back(Output::WriteChunk { checkpoint, offset, bytes });
     }
 
@@ -363,26 +382,31 @@ impl Replica {
     pub(super) fn on_join_due(&mut self) {
         let Some(join) = &self.join else { return };
         let waited = self.now.mono.since(join.asked);
+        let in_vain = waited >= join.patience;
         match &join.stage {
             Stage::Asking if waited >= ASK_AGAIN => self.ask_to_join(),
-            Stage::Chunks { .. } if waited >= ASK_AGAIN => {
+            Stage::Chunks { .. } if in_vain => {
                 if let Some(Joining { stage: Stage::Chunks { have, asked_to, .. }, .. }) =
                     &mut self.join
                 {
                     *asked_to = *have;
                 }
-                self.set_asked();
+                self.ask_in_vain();
                 self.fetch_chunks();
             }
-            Stage::Entries { fetching: true } if waited >= ASK_AGAIN => self.fetch_entries(),
-            Stage::Entries { fetching: false } if waited >= IDLE => self.fetch_entries(),
+            Stage::Entries { fetching: Some(_) } if in_vain => {
+                self.ask_in_vain();
+                self.fetch_entries();
+            }
+            Stage::Entries { fetching: None } if waited >= IDLE => self.fetch_entries(),
             _ => {}
         }
     }
 
-    fn set_asked(&mut self) {
+    fn ask_in_vain(&mut self) {
         if let Some(join) = &mut self.join {
             join.asked = self.now.mono;
+            join.patience = (join.patience * 2).min(ASK_AGAIN_MOST);
         }
     }
 }

@@ -47,7 +47,14 @@ impl RelayPair {
         next_hop: SocketAddr,
         more: &str,
     ) -> RelayPair {
-        let mut pair = Pair::init(program, silence);
+        Self::start_with(Pair::init(program, silence), next_hop, more)
+    }
+
+    /// The same with a pair that was made, and not started.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    pub fn start_with(mut pair: Pair, next_hop: SocketAddr, more: &str) -> RelayPair {
         let listen = [A, B].map(|part| {
             let file = pair.config(part);
             let text = std::fs::read_to_string(&file).expect("init wrote it");

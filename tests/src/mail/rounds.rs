@@ -198,6 +198,7 @@ impl RelayPair {
     ///
     /// # Panics
     /// If it does not answer.
+    #[expect(clippy::disallowed_methods, reason = "a client is outside the pair")]
     pub fn counters(&self) -> Value {
         let settings = settings(&self.pair);
         // A client of the library brings a runtime of its own, which no runtime's thread may.

@@ -83,6 +83,35 @@ fn one_with_a_wiped_disk_gets_everything_from_the_journal_while_that_is_whole() 
     assert_eq!(pair.node(B).disk.entries.len(), pair.node(A).disk.entries.len());
 }
 
+/// A machine that has more to do than it can answers late: asking again and again would be more
+/// to do.
+#[test]
+fn a_joiner_whose_answers_are_late_is_not_sent_everything_many_times() {
+    let patient = |place| crate::proto::Config {
+        silence: MS * 4000,
+        silence_floor: MS * 4000,
+        slow_limit: MS * 20_000,
+        ..config(place)
+    };
+    let mut pair = Pair::with(patient);
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 6000);
+    let text = "x".repeat(64 << 10);
+    for _ in 0..80 {
+        pair.device_input(A, &text);
+        pair.run(MS * 2);
+    }
+    let journal = 80 * text.len() as u64;
+    pair.hop = MS * 500;
+    pair.restart(B);
+    pair.run(MS * 60_000);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
+    let fetched = pair.fetched;
+    assert!(fetched >= journal && fetched < 2 * journal, "{fetched} bytes of {journal}");
+}
+
 fn with_checkpoints(place: Place) -> crate::proto::Config {
     crate::proto::Config { checkpoint_bytes: 2_000, ..config(place) }
 }

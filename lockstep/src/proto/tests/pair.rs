@@ -86,6 +86,10 @@ pub(super) struct Pair {
     pub(super) batches_lost: bool,
     /// Heartbeats and their answers are lost; all else arrives.
     pub(super) heartbeats_lost: bool,
+    /// How long a frame is on its way.
+    pub(super) hop: Duration,
+    /// Bytes of entries that a joiner was sent because it asked for them, sent again or not.
+    pub(super) fetched: u64,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
     started: u64,
@@ -168,6 +172,8 @@ impl Pair {
             loss: Box::new(|| false),
             batches_lost: false,
             heartbeats_lost: false,
+            hop: HOP,
+            fetched: 0,
             mail: Vec::new(),
             sent: 0,
             started: 0,
@@ -431,8 +437,11 @@ impl Pair {
     }
 
     fn post(&mut self, mail: Mail) {
+        if let Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } = &mail {
+            self.fetched += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        }
         self.sent += 1;
-        self.mail.push((self.now + HOP, self.sent, mail));
+        self.mail.push((self.now + self.hop, self.sent, mail));
     }
 
     fn drain(&mut self, place: Place) {
