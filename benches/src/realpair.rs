@@ -86,7 +86,8 @@ pub struct RealPair {
 }
 
 impl RealPair {
-    /// Starts witness and CoServers with nothing on their disks.
+    /// Starts witness and CoServers with nothing on their disks. To be called within a tokio
+    /// runtime.
     ///
     /// # Errors
     /// What keeps them from being started.
@@ -109,7 +110,7 @@ impl RealPair {
         self.directory.path().join(name).with_extension("toml").to_string_lossy().into_owned()
     }
 
-    /// Starts the CoServer at this place.
+    /// Starts the CoServer at this place. To be called within a tokio runtime.
     ///
     /// # Errors
     /// If no process can be started.
@@ -125,7 +126,7 @@ impl RealPair {
         let mut child = command.stderr(Stdio::piped()).spawn()?;
         let lines = child.stderr.take().ok_or("no standard error")?;
         let said = self.said.clone();
-        std::thread::spawn(move || {
+        tokio::task::spawn_blocking(move || {
             for line in BufReader::new(lines).lines().map_while(Result::ok) {
                 if said.send(read_line(place, &line)).is_err() {
                     return;

@@ -23,6 +23,7 @@ What coming back, and a checkpoint, cost a pair with a large state under a stead
 
   --mode MODE      `rejoin` (one CoServer killed and back, twice) or `stall` (checkpoints, with
                    a shared state and with a copied one) (rejoin)
+  --keeping WAY    in `stall`, only `shared` or only `copied` (both)
   --state MIB      size of the state (1024)
   --rate N         requests a second, 4 KiB each (300)
   --away SECONDS   how long the first absence is (5)
@@ -52,6 +53,7 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 #[derive(Clone, Debug)]
 struct Options {
     stall: bool,
+    keeping: Vec<Keeping>,
     state: u32,
     rate: u32,
     away: Duration,
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
 fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Error> {
     let mut options = Options {
         stall: false,
+        keeping: vec![Keeping::Shared, Keeping::Copied],
         state: 1024,
         rate: 300,
         away: Duration::from_secs(5),
@@ -109,6 +112,7 @@ fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Erro
                     _ => return Err("a mode is `rejoin` or `stall`".into()),
                 }
             }
+            Long("keeping") => options.keeping = vec![parser.value()?.parse()?],
             Long("state") => options.state = parser.value()?.parse()?,
             Long("rate") => options.rate = parser.value()?.parse()?,
             Long("away") => options.away = Duration::from_secs(parser.value()?.parse()?),
@@ -132,8 +136,9 @@ fn measure(options: &Options) -> Result<String, AnyError> {
     local.block_on(&current_thread()?, async {
         let mut table = Table::new(options);
         if options.stall {
-            stall(options, Keeping::Shared, &mut table).await?;
-            stall(options, Keeping::Copied, &mut table).await?;
+            for keeping in &options.keeping {
+                stall(options, *keeping, &mut table).await?;
+            }
         } else {
             rejoin(options, &mut table).await?;
         }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{self, TrySendError};
+use crossbeam::channel;
 
 use super::checkpoints::{self, Job};
 use super::journal::{Command, JournalThread, Spares};
@@ -26,7 +26,7 @@ use crate::proto::{Disk, Input};
 use crate::runtime::clock::Clock;
 use crate::store::checkpoint::{Header, Stamp};
 use crate::store::journal::Mark;
-use crate::sync::{Capacity, PopError, Receiver, Sender, mailbox};
+use crate::sync::{Capacity, CapacityError, PopError, PushError, Receiver, Sender, mailbox};
 use crate::unit::FrozenUnit;
 use crate::wire::frames::{CheckpointFile, Point};
 
@@ -92,7 +92,7 @@ pub struct Gauges {
 pub(crate) struct Storage<S: StateMachine> {
     who: Who,
     durability: Durability,
-    commands: channel::Sender<Command>,
+    commands: Sender<Command>,
     /// What the queue had no room for, in order.
     backlog: VecDeque<Command>,
     jobs: channel::Sender<Job<S::Frozen>>,
@@ -135,10 +135,10 @@ impl<S: StateMachine> Storage<S> {
         let Locked { directory, lock } = locked;
         let for_checkpoints = directory.share();
         let (keeper, found) = opening::open(directory, who.clone(), settings, seed)?;
-        let (commands, inbox) = channel::bounded(COMMANDS);
+        let (commands, inbox) = items(COMMANDS)?;
         let (jobs, queue) = channel::bounded(1);
         let (stop, stopped) = channel::bounded(0);
-        let (outbox, answers) = answers()?;
+        let (outbox, answers) = items(ANSWERS)?;
         let (held, gauges) = (keeper.journal.held().0, keeper.gauges());
         let thread = JournalThread {
             keeper,
@@ -223,11 +223,11 @@ impl<S: StateMachine> Storage<S> {
 
     fn send_backlog(&mut self) {
         while let Some(command) = self.backlog.pop_front() {
-            match self.commands.try_send(command) {
+            match self.commands.try_push(command) {
                 Ok(()) => {}
-                Err(TrySendError::Full(command)) => return self.backlog.push_front(command),
+                Err(PushError::Full(command)) => return self.backlog.push_front(command),
                 // It has ended; its last answer says why.
-                Err(TrySendError::Disconnected(_)) => self.backlog.clear(),
+                Err(_) => self.backlog.clear(),
             }
         }
     }
@@ -416,8 +416,10 @@ pub(crate) enum Noted {
     Failed(String),
 }
 
-fn answers() -> Result<(Sender<Answer>, Receiver<Answer>), crate::sync::CapacityError> {
-    Ok(mailbox(Capacity::new(ANSWERS, ANSWERS as u64)?, |_: &Answer| 1))
+/// A queue of so many. Not a channel of crossbeam's: a thread that waits for one yields for a
+/// while before it sleeps, and on a busy core one that has just yielded is the last to run.
+fn items<T>(slots: usize) -> Result<(Sender<T>, Receiver<T>), CapacityError> {
+    Ok(mailbox(Capacity::new(slots, slots as u64)?, |_: &T| 1))
 }
 
 /// A thread that panicked.

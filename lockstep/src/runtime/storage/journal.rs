@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 
 use super::handle::Answer;
 use super::keeper::{Failure, Keeper, unread};
@@ -16,7 +15,7 @@ use crate::proto::{Input, LookedUp};
 use crate::runtime::clock::Clock;
 use crate::runtime::control::DataDirectory;
 use crate::store::journal::Mark;
-use crate::sync::Sender;
+use crate::sync::{PopError, Receiver, Sender};
 use crate::wire::frames::{CheckpointFile, Point};
 
 /// With nothing to do for so long, the next step towards a spare segment is made: long enough
@@ -159,12 +158,15 @@ impl JournalThread {
         let idle = match self.spares {
             Spares::Wanting => IDLE,
             Spares::Failed => PREPARE_AGAIN,
-            Spares::Ready => return self.commands.recv().map(Some).map_err(|_| Halt::Ended),
+            Spares::Ready => {
+                return self.commands.pop_blocking(None).map(Some).map_err(|_| Halt::Ended);
+            }
         };
-        match self.commands.recv_timeout(idle) {
+        let until = self.clock.mono().plus(idle);
+        match self.commands.pop_blocking(Some(self.clock.instant(until))) {
             Ok(command) => Ok(Some(command)),
-            Err(RecvTimeoutError::Disconnected) => Err(Halt::Ended),
-            Err(RecvTimeoutError::Timeout) => {
+            Err(PopError::Closed) => Err(Halt::Ended),
+            Err(PopError::Empty) => {
                 self.prepare();
                 Ok(None)
             }
@@ -172,11 +174,11 @@ impl JournalThread {
     }
 
     fn next(&mut self) -> Result<Option<Command>, Halt> {
-        match self.commands.try_recv() {
+        match self.commands.pop() {
             Ok(command) => Ok(Some(command)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) if self.newest.is_some() => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Halt::Ended),
+            Err(PopError::Empty) => Ok(None),
+            Err(PopError::Closed) if self.newest.is_some() => Ok(None),
+            Err(PopError::Closed) => Err(Halt::Ended),
         }
     }
 
