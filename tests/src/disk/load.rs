@@ -76,6 +76,10 @@ impl Load {
         let answered = Arc::new(AtomicU64::new(0));
         let mut book = Book { bytes: Vec::new(), answered: Arc::clone(&answered) };
         let (settings, prefix) = (settings(pair), prefix.to_owned());
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test stands outside the deterministic part"
+        )]
         let thread = std::thread::spawn(move || {
             let plan = Plan { ops, clients: 4, pipeline: 4, keys: 4, ..Plan::default() };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

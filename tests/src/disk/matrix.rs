@@ -94,8 +94,8 @@ impl Matrix {
         let done = match scene {
             Scene::Journal => self.on_thread("lockstep-journal", fault, before[0]),
             Scene::Checkpoint => self.on_thread("lockstep-checkpoint", fault, before[0]),
-            Scene::Restart => self.from_start(false, fault, before[0]),
-            Scene::Wiped => self.from_start(true, fault, before[0]),
+            Scene::Restart => self.strike_from_start(false, fault, before[0]),
+            Scene::Wiped => self.strike_from_start(true, fault, before[0]),
             Scene::Witness => self.on_witness(false, fault, before[1]),
             Scene::WitnessStart => self.on_witness(true, fault, before[1]),
         };
@@ -190,7 +190,7 @@ impl Matrix {
         if alone { Did::ServedAlone } else { Did::WentOn }
     }
 
-    fn from_start(
+    fn strike_from_start(
         &mut self,
         wiped: bool,
         fault: Fault,
@@ -232,12 +232,12 @@ impl Matrix {
 
     fn on_witness(
         &mut self,
-        from_start: bool,
+        strike_from_start: bool,
         fault: Fault,
         from: usize,
     ) -> Result<Option<Struck>, String> {
         let mut said = self.strace_file();
-        let tracer = if from_start {
+        let tracer = if strike_from_start {
             self.site.pair.kill(WITNESS);
             self.site.pair.run_under(WITNESS, &fault.wrapper(&said));
             None
@@ -285,10 +285,11 @@ impl Matrix {
         let Some(status) = self.site.pair.process(part).ended() else {
             return Ok(Struck { did, call: call.into() });
         };
+        // As the program names it, and where it is.
         let data = self.site.pair.data(part);
-        let data = data.canonicalize().unwrap_or(data);
-        let said = self.said(part, from);
-        let did = ended(status, call, &said, data.to_str().expect("UTF-8"))?;
+        let names = [data.canonicalize().unwrap_or_else(|_| data.clone()), data];
+        let is_own = names.iter().any(|name| call.contains(name.to_str().expect("UTF-8")));
+        let did = ended(status, call, &self.said(part, from), is_own)?;
         Ok(Struck { did, call: call.into() })
     }
 }
