@@ -174,7 +174,11 @@ impl Replica {
         let last = entries.last().map_or(after, |entry| entry.index);
         guest.sent += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
         // Read up to where nothing was dropped since: from here on it gets all as it is ordered.
-        let attaches = pin.filter(|pin| last >= *pin && after <= *pin && !guest.attached);
+        // No more than it takes at once: what it lacks meanwhile is kept in this one's window.
+        let takes = (self.config.window_entries / 2) as u64;
+        let attaches = pin.filter(|pin| {
+            last >= *pin && after <= *pin && pin.0 - after.0 <= takes && !guest.attached
+        });
         guest.attached |= attaches.is_some();
         self.send_to_guest(to, PeerFrame::Entries { after, entries, held });
         match attaches {

@@ -288,7 +288,8 @@ fn link(rng: &mut Rng) -> LinkOptions {
         reliable: rng.chance(600),
         latency,
         jitter: rng.spread(MICRO, latency),
-        capacity: rng.spread(256 << 10, 8 << 20) as usize,
+        // A piece for a joiner fits beside what else is under way.
+        capacity: rng.spread(1 << 20, 8 << 20) as usize,
     }
 }
 

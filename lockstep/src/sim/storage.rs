@@ -221,8 +221,14 @@ impl World {
 
     fn recover(&mut self, who: Who, to: Option<Index>) -> Input {
         let fresh = self.fresh_shelf(who.place);
+        let most = 2 * (self.options.window_entries + crate::limits::WINDOW_RESERVE);
         let server = self.server(who.place);
         let (restored, unit) = match server.storage.disk.recover(to, &fresh) {
+            // A log that was cut below its mark has none until the next commit.
+            Ok((recovered, _)) if recovered.tail.len() > most => {
+                server.storage.is_void = true;
+                (Err("more entries follow the mark than a window holds".into()), Unit::new(fresh))
+            }
             Ok((recovered, unit)) => (Ok(Box::new(recovered)), unit),
             Err(why) => {
                 server.storage.is_void = true;
