@@ -56,7 +56,7 @@ fn the_power_may_go_at_a_sync() {
     let mut site = Site::on_media(&[A, B], MIB);
     site.pair.form();
     for (when, victim, lost) in [(1, A, None), (3, B, Some(A)), (6, A, None)] {
-        let done = at_sync(&mut site, &[victim], when, lost);
+        let done = at_sync(&mut site, &[victim], when, lost, &format!("{when}-"));
         let done = done.unwrap_or_else(|why| panic!("sync {when}: {why}{}", site.pair.logs()));
         assert!(done, "a short run has more than {when} syncs");
     }

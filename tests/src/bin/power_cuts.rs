@@ -60,10 +60,10 @@ fn syncs(most: u32) -> Result<String, String> {
     site.pair.form();
     let mut cuts = 0;
     let victims: [&[Part]; 3] = [&[A], &[B], &[A, B]];
-    for (victims, lost) in victims.into_iter().flat_map(|v| [(v, None), (v, Some(A)), (v, Some(B))])
-    {
+    let campaigns = victims.into_iter().flat_map(|v| [(v, None), (v, Some(A)), (v, Some(B))]);
+    for (campaign, (victims, lost)) in campaigns.enumerate() {
         for when in 1..=most {
-            let done = at_sync(&mut site, victims, when, lost);
+            let done = at_sync(&mut site, victims, when, lost, &format!("{campaign}-{when}-"));
             let done = done.map_err(|why| {
                 format!("sync {when} of {victims:?}, {lost:?} lost: {why}{}", site.pair.logs())
             })?;

@@ -131,6 +131,7 @@ pub fn at_sync(
     victims: &[Part],
     when: u32,
     lost: Option<Part>,
+    prefix: &str,
 ) -> Result<bool, String> {
     let fault = Fault { call: "fsync,fdatasync", action: "signal=SIGKILL", when };
     let attach = |part: &Part| {
@@ -139,7 +140,7 @@ pub fn at_sync(
         Tracer::attach(pid, Some(thread), fault, site.pair.directory())
     };
     let tracers: Vec<Tracer> = victims.iter().map(attach).collect();
-    let load = Load::start_with_bulk(&site.pair, SHORT, &format!("s{}-{when}-", victims.len()));
+    let load = Load::start_with_bulk(&site.pair, SHORT, prefix);
     let struck = || {
         let dead = victims.iter().any(|part| site.pair.process(*part).ended().is_some());
         (dead || load.is_finished()).then_some(dead).ok_or(())

@@ -285,10 +285,11 @@ impl Matrix {
         let Some(status) = self.site.pair.process(part).ended() else {
             return Ok(Struck { did, call: call.into() });
         };
+        // As the program names it, and where it is.
         let data = self.site.pair.data(part);
-        let data = data.canonicalize().unwrap_or(data);
-        let said = self.said(part, from);
-        let did = ended(status, call, &said, data.to_str().expect("UTF-8"))?;
+        let names = [data.canonicalize().unwrap_or_else(|_| data.clone()), data];
+        let is_own = names.iter().any(|name| call.contains(name.to_str().expect("UTF-8")));
+        let did = ended(status, call, &self.said(part, from), is_own)?;
         Ok(Struck { did, call: call.into() })
     }
 }

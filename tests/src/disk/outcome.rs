@@ -49,11 +49,12 @@ impl fmt::Display for Tally {
 const REMEDIES: [&str; 3] = ["check the disk", "see the disk", "free space"];
 
 /// Whether a process that ended over a failed call ended rightly. `call` is as strace shows it,
-/// `said` what the process said since the fault, `store` the directory whose files count.
+/// `said` what the process said since the fault; `is_own` if it was about a file of the process's
+/// own directory. Other files are the system's and the program's: the loader, sockets, entropy.
 ///
 /// # Errors
 /// What is wrong with its end.
-pub fn ended(status: ExitStatus, call: &str, said: &str, store: &str) -> Result<Did, String> {
+pub fn ended(status: ExitStatus, call: &str, said: &str, is_own: bool) -> Result<Did, String> {
     let last = said.lines().last().unwrap_or_default();
     let wrong = |what: &str| Err(format!("{what}: {status}; {call}; it said: {last}"));
     let Some(code) = status.code() else { return wrong("it was killed") };
@@ -63,8 +64,7 @@ pub fn ended(status: ExitStatus, call: &str, said: &str, store: &str) -> Result<
     if code == 0 {
         return wrong("it ended as if all were well");
     }
-    // Other files are the system's and the program's own: the loader, sockets, entropy.
-    if call.contains(store) {
+    if is_own {
         if code != i32::from(Exit::Storage.code()) {
             return wrong("another exit code than for storage");
         }
