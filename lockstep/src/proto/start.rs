@@ -74,8 +74,12 @@ impl Replica {
             Err(why) => self.lose_disk(why),
         }
         let said = self.start.disk.as_ref().map_or(Index(0), |disk| disk.held);
-        if self.log.held() < said {
-            self.lose_disk(format!("it gave entries up to {}, not {said}", self.log.held()));
+        if self.log.held() < said && self.membership.last_known().is_some() {
+            // What is missing may have been released: this process can join, and claim nothing.
+            let why = format!("it gave entries up to {}, not {said}", self.log.held());
+            self.event(Event::Unrecovered { why });
+            self.membership.forget();
+            self.persist_membership();
         }
         self.find_move();
     }

@@ -245,8 +245,12 @@ impl World {
         Shelf::new(self.servers[place.slot()].knob.clone(), flaw)
     }
 
-    /// Broken on purpose: whatever the disk says, it was a member of what there is.
+    /// Broken on purpose: what the disk does not say.
     fn forged(&self, disk: Option<io::Disk>) -> Option<io::Disk> {
+        if self.options.broken == Some(Broken::LostTail) {
+            // The core notices a disk that has less than it said at first.
+            return disk.map(|disk| io::Disk { held: Index(0), ..disk });
+        }
         if self.options.broken != Some(Broken::BlindClaim) {
             return disk;
         }
