@@ -4,7 +4,7 @@ use super::clock;
 use super::io::Output;
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
-use crate::event::{Event, Ignored};
+use crate::event::{Event, Ignored, StopCause};
 use crate::ids::{Incarnation, Index, OriginNumber, Place};
 use crate::limits;
 use crate::output::Executed;
@@ -277,6 +277,10 @@ impl Replica {
             self.event(Event::Panicked { index, message });
         }
         self.log.executed_next(executed);
+        if self.is_joiner() && self.log.panicked() {
+            // The member did not panic there: another process may not either.
+            return self.stop(StopCause::JoinEnded);
+        }
         self.compare();
         self.release();
     }

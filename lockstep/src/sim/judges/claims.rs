@@ -38,7 +38,9 @@ impl Claims {
         let known = remembered.record.iter().chain(&remembered.asked);
         let is_ours =
             |known: &Record| before == known || before.renews(known) || before.leaves(known);
-        if remembered.record.is_none() || !known.into_iter().any(is_ours) {
+        // Of a pair that was formed without its hearing it, nothing went out without it.
+        let was_member = remembered.record.is_some() || before.origin == Origin::Formed;
+        if !was_member || !known.into_iter().any(is_ours) {
             return Err(format!(
                 "{who} takes a place in epoch {}, of which its disk does not say that it had it",
                 before.epoch
