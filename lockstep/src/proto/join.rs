@@ -245,7 +245,7 @@ impl Replica {
 
     pub(super) fn on_chunk(&mut self, checkpoint: Index, offset: u64, bytes: bytes::Bytes) {
         let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
-        let Stage::Chunks { file, have, .. } = &mut join.stage else { return };
+        let Stage::Chunks { file, have, asked_to, .. } = &mut join.stage else { return };
         // One that comes before its time is asked for again.
         if checkpoint != file.index || offset != *have || bytes.is_empty() {
             return;
@@ -255,6 +255,10 @@ impl Replica {
             return self.ignore(Ignored::Absurd);
         }
         *have = end;
+        if bytes.len() < limits::CHUNK_BYTES {
+            // A short piece: what it leaves out comes with the next.
+            *asked_to = end;
+        }
         join.came(self.now.mono);
         self.outputs.push_back(Output::WriteChunk { checkpoint, offset, bytes });
     }

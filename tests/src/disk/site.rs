@@ -9,7 +9,7 @@ use crate::disk::part;
 use crate::pair::{A, B, DEADLINE, Pair, Part, WITNESS};
 
 /// Small files, and so that a checkpoint, a new segment and one that is used again come soon.
-const STORAGE: &str = "[storage]\nsegment_bytes = 4194304\ncheckpoint_bytes = 65536\n\
+const STORAGE: &str = "[storage]\ncheckpoint_bytes = 65536\n\
     journal_keep_bytes = 262144\nmeeting = \"500ms\"\n";
 
 /// One that is out ends soon: rounds wait for that.
