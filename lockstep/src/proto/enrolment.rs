@@ -94,7 +94,8 @@ impl Replica {
     /// An entry that moves the pair was appended here. Whatever was asked of the witness before
     /// is void: neither it nor the next one is asked until both are known to have the entry.
     pub(super) fn on_move_ordered(&mut self, index: Index, record: Record, slot: u8) {
-        if self.is_joiner() {
+        let follows = self.membership.record().is_some_and(|present| record.renews(present));
+        if self.is_joiner() || !follows || slot >= self.config.witnesses {
             return;
         }
         self.membership.void_open();
@@ -150,9 +151,11 @@ impl Replica {
     /// A record is entered: if it is the one with which the pair moves, from here on the next
     /// witness is the one to ask, and never again the one before.
     pub(super) fn on_moved(&mut self, record: &Record) {
-        let Some(moving) = self.enrolment.moving.take_if(|moving| moving.record == *record) else {
+        let Some(moving) = self.enrolment.moving.take() else { return };
+        if moving.record != *record {
+            // The pair went on to another record before both had the move: it is void.
             return;
-        };
+        }
         self.enrolment.enrolling = true;
         self.use_witness(moving.slot);
     }

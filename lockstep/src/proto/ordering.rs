@@ -208,14 +208,7 @@ impl Replica {
         let of_member = members.is_some_and(|members| members.has(place, incarnation));
         let taken = place != self.config.place || number <= self.kept.last();
         let in_epoch = entry.epoch <= self.membership.epoch();
-        // A move is made from the present epoch, or it is not one that can be followed.
-        let moves = match (&entry.kind, self.membership.record()) {
-            (EntryKind::Witness { slot, record }, Some(present)) => {
-                record.renews(present) && *slot < self.config.witnesses
-            }
-            _ => true,
-        };
-        !(follows && of_member && taken && in_time && in_epoch && moves)
+        !(follows && of_member && taken && in_time && in_epoch)
     }
 
     /// Inputs from the follower; only the next one of its origin is taken (rule O5).
