@@ -158,16 +158,18 @@ impl Witness {
     /// if not, the call is answered like a question.
     fn on_enrolment(&mut self, now: Mono, conn: ConnId, asker: Asker, record: Record) -> bool {
         let Asker { pair, place, incarnation } = asker;
-        let known = match self.pairs.get(&pair) {
-            None => None,
-            Some(Pair::Present(present)) => Some(Told::from(present)),
-            Some(Pair::Behind(held)) => held.behind.max(Some(Told::from(&held.record))),
+        let (present, known, behind) = match self.pairs.get(&pair) {
+            None => (Record::vacant(pair, record.lineage, Epoch(0)), None, false),
+            Some(Pair::Present(present)) => (*present, Some(Told::from(present)), false),
+            Some(Pair::Behind(held)) => {
+                let known = held.behind.max(Some(Told::from(&held.record)));
+                (held.record, known, true)
+            }
             Some(Pair::Storing { .. } | Pair::Failed) => return false,
         };
         let honest = record.pair == pair && record.members.has(place, incarnation);
-        // A number that a member has told of may be this very record's.
-        let behind = matches!(self.pairs.get(&pair), Some(Pair::Behind(_)));
         let told = Told::from(&record);
+        // A number that a member has told of may be this very record's.
         let later = known < Some(told) || (behind && known == Some(told));
         if !honest || !later {
             return false;
@@ -176,11 +178,6 @@ impl Witness {
             self.refuse(conn, asker, WitnessRefusal::Starting);
             return true;
         }
-        let present = match self.pairs.get(&pair) {
-            Some(Pair::Present(present)) => *present,
-            Some(Pair::Behind(held)) => held.record,
-            _ => Record::vacant(pair, record.lineage, Epoch(0)),
-        };
         let waiting = VecDeque::new();
         self.pairs.insert(pair, Pair::Storing { present, next: record, by: conn, waiting });
         self.outputs.push_back(Output::Adopt { record });
