@@ -40,8 +40,6 @@ pub(super) struct Joining {
     /// After how long it is asked for again: twice as long after each time that this was done, a
     /// little less after each answer.
     patience: Duration,
-    /// The last entry that the member is known to hold.
-    host_held: Index,
     /// The membership with which it is a member once that is on disk.
     admission: Option<u64>,
 }
@@ -85,10 +83,9 @@ impl Replica {
         self.membership.forget();
         self.forget_move();
         self.persist_membership();
-        let host_held = Index(0);
         let (stage, asked) = (Stage::Asking, self.now.mono);
         let (patience, admission) = (ASK_AGAIN, None);
-        self.join = Some(Joining { host, record, stage, asked, patience, host_held, admission });
+        self.join = Some(Joining { host, record, stage, asked, patience, admission });
         self.event(Event::Joining { host });
         self.announce_standing();
         self.ask_to_join();
@@ -140,7 +137,7 @@ impl Replica {
         if !matches!(join.stage, Stage::Asking) {
             return;
         }
-        (join.record, join.host_held, join.asked) = (record, held, self.now.mono);
+        (join.record, join.asked) = (record, self.now.mono);
         self.event(Event::Offered { from: from.index, checkpoint, held });
         match checkpoint {
             Some(file) => {
@@ -220,7 +217,6 @@ impl Replica {
     pub(super) fn on_fetched(&mut self, after: Index, entries: Vec<Entry>, held: Index) {
         let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
         let Stage::Entries { fetching } = join.stage else { return };
-        join.host_held = join.host_held.max(held);
         // A question that was asked twice is answered twice: only the first answer leads to
         // another question, or each would lead to one from then on.
         let answers = fetching == Some(after);
@@ -233,13 +229,6 @@ impl Replica {
         }
         if answers && self.log.held() < held {
             self.fetch_entries();
-        }
-    }
-
-    /// The member says how far it is.
-    pub(super) fn on_host_progress(&mut self, told: Progress) {
-        if let Some(join) = &mut self.join {
-            join.host_held = join.host_held.max(told.held);
         }
     }
 

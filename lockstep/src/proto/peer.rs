@@ -272,7 +272,8 @@ impl Replica {
     /// The peer says how far it is (rule O3).
     fn on_progress(&mut self, told: Progress) {
         if self.is_joiner() {
-            return self.on_host_progress(told);
+            // It takes what the member sends, and compares nothing before it is one.
+            return;
         }
         let most = self.log.held().0.saturating_add(self.window_limit() as u64);
         let contradicts = told.executed > told.held || told.persisted > told.held;
