@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::io::{Output, Standing};
-use super::membership::Meaning;
+use super::membership::{Meaning, Membership};
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use super::time::ASK_AGAIN;
@@ -109,17 +109,17 @@ impl Replica {
     /// Asks to form the pair, if both are fresh and have met (rule E3).
     pub(super) fn form(&mut self) {
         let Some(peer) = self.fresh_peer() else { return };
-        let nonce = self.nonce();
-        let asked = self.membership.ask_to_form(peer, nonce);
-        self.on_asked(asked);
+        self.ask(|membership, nonce| membership.ask_to_form(peer, nonce));
     }
 
     pub(super) fn is_linked_to(&self, peer: Incarnation) -> bool {
         self.links.iter().any(|link| link.greeted == Some(peer))
     }
 
-    pub(super) fn on_asked(&mut self, asked: Option<Record>) {
-        let Some(next) = asked else { return };
+    /// Asks the witness for what this makes of the membership and a new mark, if anything.
+    pub(super) fn ask(&mut self, request: impl FnOnce(&mut Membership, Nonce) -> Option<Record>) {
+        let nonce = self.nonce();
+        let Some(next) = request(&mut self.membership, nonce) else { return };
         self.persist_membership();
         self.event(Event::Asked { next });
         if let Some(open) = self.membership.open() {
@@ -198,9 +198,7 @@ impl Replica {
         // Not to one that may not know that it is a member: its disk could not claim.
         let is_known = self.progress.persisted >= self.log.history().began;
         if is_known && self.membership.open().is_none() && self.suspicion.is_none() {
-            let nonce = self.nonce();
-            let asked = self.membership.ask_to_leave(nonce);
-            self.on_asked(asked);
+            self.ask(Membership::ask_to_leave);
         }
     }
 
@@ -238,18 +236,14 @@ impl Replica {
         }
         self.suspicion = Some((suspicion, self.now.mono));
         self.event(Event::Suspected { suspicion });
-        let nonce = self.nonce();
-        let asked = self.membership.ask_alone(nonce);
-        self.on_asked(asked);
+        self.ask(Membership::ask_alone);
     }
 
     /// The peer is heard again before anything came of the suspicion (rule E6).
     pub(super) fn clear_suspicion(&mut self) {
         let Some((suspicion, _)) = self.suspicion.take() else { return };
         self.event(Event::Cleared { suspicion });
-        let nonce = self.nonce();
-        let asked = self.membership.settle(nonce);
-        self.on_asked(asked);
+        self.ask(Membership::settle);
         self.resume();
     }
 
@@ -268,9 +262,7 @@ impl Replica {
     /// Renews what a suspicion asked for, once an earlier request is settled.
     pub(super) fn pursue_suspicion(&mut self) {
         if self.suspicion.is_some() && self.membership.open().is_none() {
-            let nonce: Nonce = self.nonce();
-            let asked = self.membership.ask_alone(nonce);
-            self.on_asked(asked);
+            self.ask(Membership::ask_alone);
         }
     }
 

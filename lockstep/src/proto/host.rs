@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::io::{LookedUp, Output};
+use super::membership::Membership;
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use crate::entry::Entry;
@@ -240,9 +241,7 @@ impl Replica {
         self.admit_guest();
         // Recorded with one that is not admitted and will not be: alone again (rule J7).
         if self.unadmitted && self.guest.is_none() && self.membership.open().is_none() {
-            let nonce = self.nonce();
-            let asked = self.membership.ask_alone(nonce);
-            self.on_asked(asked);
+            self.ask(Membership::ask_alone);
         }
     }
 
@@ -298,9 +297,7 @@ impl Replica {
         let free = self.membership.open().is_none() && !self.unadmitted && self.leaving.is_none();
         if close && free && self.divergence.is_none() && !self.log.panicked() {
             let joiner = guest.incarnation;
-            let nonce = self.nonce();
-            let asked = self.membership.ask_joined(joiner, nonce);
-            self.on_asked(asked);
+            self.ask(|membership, nonce| membership.ask_joined(joiner, nonce));
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::io::{Disk, Membership, Output, Recovered, Standing};
 use super::log::Log;
+use super::membership;
 use super::replica::Replica;
 use crate::event::{Event, StopCause};
 use crate::ids::{Incarnation, Index, Mono, Place};
@@ -177,9 +178,7 @@ impl Replica {
         if self.start.recovering || self.membership.open().is_some() {
             return;
         }
-        let nonce = self.nonce();
-        let asked = self.membership.ask_adopted(nonce);
-        self.on_asked(asked);
+        self.ask(membership::Membership::ask_adopted);
     }
 
     /// As long as it is neither a member nor joining: finds out what it can become.
@@ -195,9 +194,7 @@ impl Replica {
         }
         if self.membership.claimable().is_some() {
             if self.may_claim_now() {
-                let nonce = self.nonce();
-                let asked = self.membership.ask_restarted(nonce);
-                self.on_asked(asked);
+                self.ask(membership::Membership::ask_restarted);
             }
             return;
         }
