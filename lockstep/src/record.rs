@@ -75,6 +75,36 @@ pub enum Origin {
     Renewal(Digest),
 }
 
+impl Origin {
+    /// Its number in files and digests, and the record that it names, if it names one.
+    pub(crate) fn code(self) -> (u8, Option<Digest>) {
+        match self {
+            Self::Vacant => (0, None),
+            Self::Formed => (1, None),
+            Self::Alone => (2, None),
+            Self::Renewal(of) => (3, Some(of)),
+            Self::Restarted => (4, None),
+            Self::Joined => (5, None),
+            Self::Left(of) => (6, Some(of)),
+            Self::Adopted => (7, None),
+        }
+    }
+
+    /// Its name in reports; stable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vacant => "vacant",
+            Self::Formed => "formed",
+            Self::Alone => "alone",
+            Self::Renewal(_) => "renewal",
+            Self::Restarted => "restarted",
+            Self::Joined => "joined",
+            Self::Left(_) => "left",
+            Self::Adopted => "adopted",
+        }
+    }
+}
+
 /// One configuration of the pair, as the witness holds it.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -116,16 +146,11 @@ impl Record {
             hasher.number(self.members.at(place).map_or(0, |incarnation| incarnation.0));
         }
         hasher.byte(self.asker.slot() as u8).number(self.nonce.0);
-        match self.origin {
-            Origin::Vacant => hasher.byte(0),
-            Origin::Formed => hasher.byte(1),
-            Origin::Alone => hasher.byte(2),
-            Origin::Renewal(of) => hasher.byte(3).bytes(&of.0),
-            Origin::Restarted => hasher.byte(4),
-            Origin::Joined => hasher.byte(5),
-            Origin::Left(of) => hasher.byte(6).bytes(&of.0),
-            Origin::Adopted => hasher.byte(7),
-        };
+        let (code, of) = self.origin.code();
+        hasher.byte(code);
+        if let Some(of) = of {
+            hasher.bytes(&of.0);
+        }
         hasher.finish()
     }
 

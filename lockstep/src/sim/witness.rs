@@ -208,16 +208,7 @@ pub(super) fn short(record: &Record) -> String {
         .filter(|place| record.members.at(**place).is_some())
         .map(|place| place.to_string())
         .collect();
-    let how = match record.origin {
-        Origin::Vacant => "vacant",
-        Origin::Formed => "formed",
-        Origin::Alone => "alone",
-        Origin::Renewal(_) => "renewal",
-        Origin::Restarted => "restarted",
-        Origin::Joined => "joined",
-        Origin::Left(_) => "left",
-        Origin::Adopted => "adopted",
-    };
+    let how = record.origin.name();
     format!("epoch {} {{{members}}} {how} by {}", record.epoch, record.asker)
 }
 

@@ -182,16 +182,7 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: Option<&Record>) {
         out.resize(out.len() + RECORD_FIELD_BYTES, 0);
         return;
     };
-    let (origin, of) = match record.origin {
-        Origin::Vacant => (0, Digest::ZERO),
-        Origin::Formed => (1, Digest::ZERO),
-        Origin::Alone => (2, Digest::ZERO),
-        Origin::Renewal(of) => (3, of),
-        Origin::Restarted => (4, Digest::ZERO),
-        Origin::Joined => (5, Digest::ZERO),
-        Origin::Left(of) => (6, of),
-        Origin::Adopted => (7, Digest::ZERO),
-    };
+    let (origin, of) = record.origin.code();
     out.extend_from_slice(&[1, record.asker.slot() as u8, origin, 0]);
     out.extend_from_slice(&record.lineage.0.to_le_bytes());
     out.extend_from_slice(&record.pair.0);
@@ -201,7 +192,7 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: Option<&Record>) {
         out.extend_from_slice(&member.to_le_bytes());
     }
     out.extend_from_slice(&record.nonce.0.to_le_bytes());
-    out.extend_from_slice(&of.0);
+    out.extend_from_slice(&of.unwrap_or(Digest::ZERO).0);
 }
 
 fn record(mut fields: Fields<'_>) -> Option<Record> {

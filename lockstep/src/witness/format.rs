@@ -78,16 +78,7 @@ pub enum Unreadable {
 /// The bytes of a record for the file with this mark.
 pub fn encode(held: &Held, mark: FileMark) -> [u8; FILE_BYTES] {
     let Held { record, behind } = held;
-    let (origin, renewed) = match record.origin {
-        Origin::Vacant => (0, Digest::ZERO),
-        Origin::Formed => (1, Digest::ZERO),
-        Origin::Alone => (2, Digest::ZERO),
-        Origin::Renewal(of) => (3, of),
-        Origin::Restarted => (4, Digest::ZERO),
-        Origin::Joined => (5, Digest::ZERO),
-        Origin::Left(of) => (6, of),
-        Origin::Adopted => (7, Digest::ZERO),
-    };
+    let (origin, renewed) = record.origin.code();
     let member = |place| record.members.at(place).map_or(0, |incarnation| incarnation.0);
     let told = behind.unwrap_or(Told { lineage: Lineage(0), epoch: Epoch(0) });
 
@@ -102,7 +93,7 @@ pub fn encode(held: &Held, mark: FileMark) -> [u8; FILE_BYTES] {
     bytes[40..48].copy_from_slice(&member(Place::A).to_le_bytes());
     bytes[48..56].copy_from_slice(&member(Place::B).to_le_bytes());
     bytes[56..64].copy_from_slice(&record.nonce.0.to_le_bytes());
-    bytes[64..80].copy_from_slice(&renewed.0);
+    bytes[64..80].copy_from_slice(&renewed.unwrap_or(Digest::ZERO).0);
     bytes[80..84].copy_from_slice(&u32::from(behind.is_some()).to_le_bytes());
     bytes[84..88].copy_from_slice(&told.lineage.0.to_le_bytes());
     bytes[88..96].copy_from_slice(&told.epoch.0.to_le_bytes());

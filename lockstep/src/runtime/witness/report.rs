@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::WitnessHandle;
 use crate::ids::{PairId, Place};
-use crate::record::{Origin, Record};
+use crate::record::Record;
 use crate::runtime::config::replace_pair_key;
 use crate::runtime::control::{Answer, Refusal};
 use crate::runtime::keys::{PublicKey, Role, RosterError};
@@ -168,16 +168,7 @@ impl RecordReport {
         Self {
             lineage: record.lineage.0,
             epoch: record.epoch.0,
-            origin: match record.origin {
-                Origin::Vacant => "vacant",
-                Origin::Formed => "formed",
-                Origin::Alone => "alone",
-                Origin::Renewal(_) => "renewal",
-                Origin::Restarted => "restarted",
-                Origin::Joined => "joined",
-                Origin::Left(_) => "left",
-                Origin::Adopted => "adopted",
-            },
+            origin: record.origin.name(),
             a: member(Place::A),
             b: member(Place::B),
             asker: record.asker.to_string(),
