@@ -19,6 +19,8 @@ use crate::wire::frames::Point;
 use bytes::Bytes;
 use core::ops::ControlFlow;
 
+mod handle;
+
 const PAIR: PairId = PairId([4; 16]);
 const WHO: Incarnation = Incarnation(9);
 
