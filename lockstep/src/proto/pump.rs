@@ -21,7 +21,7 @@ impl Replica {
         self.hand_out();
     }
 
-    fn hand_out(&mut self) {
+    pub(super) fn hand_out(&mut self) {
         // What a restarted process had not released is executed once it is known what it becomes.
         if !self.is_following() {
             return;

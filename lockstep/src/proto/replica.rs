@@ -261,6 +261,23 @@ impl Replica {
         self.outputs.pop_front()
     }
 
+    /// Hands out what is to be executed before anything is sent of it, if it is no more than so
+    /// many entries. For steps that take less time than a frame: entry and result then leave in
+    /// one. The caller goes on with [`poll_decided`](Self::poll_decided), executes, and only then
+    /// [`poll`](Self::poll)s.
+    pub fn hand_out_first(&mut self, most: usize) {
+        let waiting = self.log.held().0.saturating_sub(self.handed_out.0);
+        if !self.stopped && waiting <= most as u64 {
+            self.hand_out();
+        }
+    }
+
+    /// The next thing to be done of what is decided already; nothing is sent, and nothing handed
+    /// out, that is not.
+    pub fn poll_decided(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
     /// Whether an input of a client or device is taken now. While it is not, the driver leaves
     /// it where it is, so that its sender waits.
     pub fn takes_input(&self) -> bool {

@@ -88,6 +88,8 @@ pub(super) struct Pair {
     pub(super) heartbeats_lost: bool,
     /// How long a frame is on its way.
     pub(super) hop: Duration,
+    /// Entries are executed before they are sent.
+    pub(super) executes_first: bool,
     /// Bytes of entries that a joiner was sent because it asked for them, sent again or not.
     pub(super) fetched: u64,
     mail: Vec<(Duration, u64, Mail)>,
@@ -173,6 +175,7 @@ impl Pair {
             batches_lost: false,
             heartbeats_lost: false,
             hop: HOP,
+            executes_first: false,
             fetched: 0,
             mail: Vec::new(),
             sent: 0,
@@ -445,61 +448,71 @@ impl Pair {
     }
 
     fn drain(&mut self, place: Place) {
-        let now = time(self.now);
-        while let Some(output) = self.node(place).replica.poll() {
-            match output {
-                Output::Peer { links, frame } => {
-                    let batch = matches!(frame, PeerFrame::Batch { .. });
-                    if let PeerFrame::Batch { entries, .. } = &frame {
-                        let indices = entries.iter().map(|entry| entry.index).collect();
-                        self.node(place).batches.push((links, indices));
-                    }
-                    for link in links.iter() {
-                        let (to, frame) = (place.other(), frame.clone());
-                        let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
-                        let lost = (self.loss)()
-                            || (batch && self.batches_lost)
-                            || (beat && self.heartbeats_lost);
-                        if !lost {
-                            self.post(Mail::Peer { to, link, frame });
-                        }
-                    }
-                }
-                Output::Witness(call) => {
-                    self.node(place).calls += 1;
-                    self.post(Mail::Ask { from: place, call });
-                }
-                Output::Client { answer, .. } => self.node(place).answers.push(answer),
-                Output::Append(entry) => {
-                    let node = self.node(place);
-                    if !node.disk_stuck {
-                        let index = entry.index;
-                        node.disk.append(entry);
-                        node.disk.mark = node.replica.mark().0;
-                        node.replica.handle(now, Input::Persisted(index));
-                    }
-                }
-                Output::PersistMembership { number, membership } => {
-                    let node = self.node(place);
-                    if !node.disk_stuck {
-                        node.disk.membership = membership;
-                        node.replica.handle(now, Input::MembershipPersisted(number));
-                    }
-                }
-                Output::Execute(entry) if self.node(place).executes => {
-                    let executed = self.node(place).execute(&entry);
-                    self.node(place).replica.handle(now, Input::Executed(executed));
-                }
-                Output::Execute(entry) => self.node(place).unexecuted.push_back(entry),
-                Output::Release { index, kind: OutputKind::Device { bytes, .. }, .. } => {
-                    self.node(place).released.push((index, bytes));
-                }
-                Output::Event(event) => self.node(place).events.push(event),
-                Output::Stop { cause } => self.node(place).stopped = Some(cause),
-                Output::Standing(standing) => self.node(place).standings.push(standing),
-                Output::UseWitness { slot } => self.use_witness(place, slot),
-                other => self.storage(place, other),
+        if self.executes_first {
+            self.node(place).replica.hand_out_first(usize::MAX);
+            while let Some(output) = self.node(place).replica.poll_decided() {
+                self.carry_out(place, output);
             }
+        }
+        while let Some(output) = self.node(place).replica.poll() {
+            self.carry_out(place, output);
+        }
+    }
+
+    fn carry_out(&mut self, place: Place, output: Output) {
+        let now = time(self.now);
+        match output {
+            Output::Peer { links, frame } => {
+                let batch = matches!(frame, PeerFrame::Batch { .. });
+                if let PeerFrame::Batch { entries, .. } = &frame {
+                    let indices = entries.iter().map(|entry| entry.index).collect();
+                    self.node(place).batches.push((links, indices));
+                }
+                for link in links.iter() {
+                    let (to, frame) = (place.other(), frame.clone());
+                    let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
+                    let lost = (self.loss)()
+                        || (batch && self.batches_lost)
+                        || (beat && self.heartbeats_lost);
+                    if !lost {
+                        self.post(Mail::Peer { to, link, frame });
+                    }
+                }
+            }
+            Output::Witness(call) => {
+                self.node(place).calls += 1;
+                self.post(Mail::Ask { from: place, call });
+            }
+            Output::Client { answer, .. } => self.node(place).answers.push(answer),
+            Output::Append(entry) => {
+                let node = self.node(place);
+                if !node.disk_stuck {
+                    let index = entry.index;
+                    node.disk.append(entry);
+                    node.disk.mark = node.replica.mark().0;
+                    node.replica.handle(now, Input::Persisted(index));
+                }
+            }
+            Output::PersistMembership { number, membership } => {
+                let node = self.node(place);
+                if !node.disk_stuck {
+                    node.disk.membership = membership;
+                    node.replica.handle(now, Input::MembershipPersisted(number));
+                }
+            }
+            Output::Execute(entry) if self.node(place).executes => {
+                let executed = self.node(place).execute(&entry);
+                self.node(place).replica.handle(now, Input::Executed(executed));
+            }
+            Output::Execute(entry) => self.node(place).unexecuted.push_back(entry),
+            Output::Release { index, kind: OutputKind::Device { bytes, .. }, .. } => {
+                self.node(place).released.push((index, bytes));
+            }
+            Output::Event(event) => self.node(place).events.push(event),
+            Output::Stop { cause } => self.node(place).stopped = Some(cause),
+            Output::Standing(standing) => self.node(place).standings.push(standing),
+            Output::UseWitness { slot } => self.use_witness(place, slot),
+            other => self.storage(place, other),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Sleep;
@@ -32,6 +33,10 @@ const ROUND: usize = 256;
 /// Entries executed before the replica's other duties are looked at again.
 const EXECUTIONS: usize = 64;
 
+/// Steps that take no longer than this together are executed before their entries are sent. One
+/// frame less on each link saves both CoServers more.
+const SHORT_STEPS: Duration = Duration::from_micros(20);
+
 /// A running CoServer.
 pub(super) struct Engine<S: StateMachine> {
     pub(super) replica: Replica,
@@ -49,6 +54,8 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) sleep: Pin<Box<Sleep>>,
     pub(super) sleep_until: Option<Mono>,
     pub(super) to_execute: std::collections::VecDeque<Entry>,
+    /// The longest step of late; forgotten by parts.
+    pub(super) longest_step: Duration,
     pub(super) stopped: Option<StopCause>,
 }
 
@@ -178,8 +185,10 @@ impl<S: StateMachine> Engine<S> {
     }
 
     /// Sends, executes and releases until there is nothing more to do. Frames leave before
-    /// executions begin, so that both CoServers work at the same time.
+    /// executions begin, so that both CoServers work at the same time; but where steps are short
+    /// their results leave in the same frames.
     async fn settle(&mut self) {
+        self.execute_first();
         self.drain();
         while !self.to_execute.is_empty() {
             self.wires.transmit().await;
@@ -192,12 +201,27 @@ impl<S: StateMachine> Engine<S> {
         self.wires.network().flush();
     }
 
+    fn execute_first(&mut self) {
+        let most = SHORT_STEPS.as_nanos() / self.longest_step.as_nanos().max(1);
+        if most == 0 || !self.executor.is_inline() {
+            return;
+        }
+        self.replica.hand_out_first(usize::try_from(most).unwrap_or(EXECUTIONS).min(EXECUTIONS));
+        while let Some(output) = self.replica.poll_decided() {
+            self.carry_out(output);
+        }
+        while let Some(entry) = self.to_execute.pop_front() {
+            self.execute(entry);
+        }
+    }
+
     fn execute(&mut self, entry: Entry) {
         let before = self.clock.mono();
         let freezes = matches!(entry.kind, EntryKind::Checkpoint);
         if let Some(executed) = self.executor.execute(entry) {
             let took = self.clock.mono().since(before);
             self.metrics.stepped(took);
+            self.longest_step = took.max(self.longest_step - self.longest_step / 16);
             if freezes {
                 self.metrics.froze(took);
             }

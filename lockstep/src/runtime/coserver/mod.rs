@@ -183,6 +183,7 @@ impl<S: StateMachine> CoServer<S> {
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             sleep_until: None,
             to_execute: VecDeque::new(),
+            longest_step: Duration::ZERO,
             stopped: None,
         };
         engine.tell_devices(Standing::Starting);
