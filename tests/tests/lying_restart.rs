@@ -1,6 +1,8 @@
 //! A CoServer is started with a disk that is not the one that it left.
 #![allow(clippy::disallowed_methods, reason = "a test outside the pair")]
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,10 +10,29 @@ use lockstep::runtime::exit::Exit;
 use lockstep_tests::disk::load::Load;
 use lockstep_tests::disk::site::Site;
 use lockstep_tests::pair::{A, B, DEADLINE, Part, WITNESS};
+use lockstep_tests::process::wait_for;
 
 fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(done.success());
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Copies the directory of a process that runs: files come and go, so that `cp` misses some, and
+/// is tried again until it has those that were there before and after.
+fn copy_live(from: &Path, to: &Path) {
+    let attempt = || {
+        let _ = std::fs::remove_dir_all(to);
+        let before = names(from);
+        let done = Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap();
+        let is_whole = done.status.success() && names(to) == before && names(from) == before;
+        if is_whole { Ok(()) } else { Err(done) }
+    };
+    wait_for(DEADLINE, attempt).unwrap_or_else(|done| panic!("no whole copy: {done:?}"));
+}
+
+fn names(directory: &Path) -> BTreeSet<OsString> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
 /// A pair that serves.
@@ -29,7 +50,7 @@ fn refused(site: &mut Site, part: Part, exit: Exit, words: &[&str]) {
     let log = site.pair.process(part).log();
     let last = log.lines().last().unwrap_or_default();
     for word in words {
-        assert!(last.contains(word), "`{word}` is not in: {last}");
+        assert!(last.contains(word), "`{word}` is not in: {last}{}", site.pair.logs());
     }
 }
 
@@ -45,7 +66,7 @@ fn discarded(site: &mut Site, part: Part) {
 fn a_directory_that_was_put_back_from_a_copy_is_refused() {
     let mut site = served();
     let copied = site.pair.directory().join("copied");
-    copy(&site.store(B), &copied);
+    copy_live(&site.store(B), &copied);
     site.serves(200, "since-");
     site.pair.kill(B);
     site.pair.wait_for_mode(A, "simplex");
@@ -60,7 +81,7 @@ fn a_copy_of_both_directories_is_refused_and_the_pair_does_not_serve_an_old_stat
     let mut site = served();
     let copies = [A, B].map(|part| site.pair.directory().join(format!("copy-{}", part.name())));
     for (part, copied) in [A, B].into_iter().zip(&copies) {
-        copy(&site.store(part), copied);
+        copy_live(&site.store(part), copied);
     }
     site.serves(200, "since-");
     for (part, copied) in [A, B].into_iter().zip(&copies) {
@@ -78,7 +99,7 @@ fn a_copy_of_both_directories_is_refused_and_the_pair_does_not_serve_an_old_stat
 fn files_that_were_overwritten_with_older_ones_are_refused() {
     let mut site = served();
     let copied = site.pair.directory().join("copied");
-    copy(&site.store(B), &copied);
+    copy_live(&site.store(B), &copied);
     // With a checkpoint, after which the copy can be told.
     let load = Load::start_with_bulk(&site.pair, 600, "since-");
     load.reach(400, &site.pair);
