@@ -23,7 +23,9 @@ pub(super) struct Checkpoints {
     /// The log at the one that is to be written, and since when.
     pending: Option<(History, Mono)>,
     writing: bool,
+    /// This one's last, until it is compared.
     own: Option<(Index, Digest)>,
+    /// The latest that the peer told of.
     peers: Option<(Index, Digest)>,
 }
 
@@ -93,21 +95,27 @@ impl Replica {
     }
 
     pub(super) fn on_peers_checkpoint(&mut self, index: Index, hash: Digest) {
-        if self.is_duplex() {
+        // It comes on every link, and may be late on one.
+        let new = self.checkpoints.peers.is_none_or(|(latest, _)| index >= latest);
+        if self.is_duplex() && new {
             self.checkpoints.peers = Some((index, hash));
             self.compare_checkpoints();
         }
     }
 
+    /// Once for each checkpoint, whichever of the two is there first (rule K2).
     fn compare_checkpoints(&mut self) {
         let (Some((index, ours)), Some((at, theirs))) =
             (self.checkpoints.own, self.checkpoints.peers)
         else {
             return;
         };
-        if index == at && ours != theirs {
+        if index != at {
+            return;
+        }
+        self.checkpoints.own = None;
+        if ours != theirs {
             self.event(Event::StatesDiffer { index, ours, theirs });
-            self.checkpoints.peers = None;
         }
     }
 

@@ -9,6 +9,7 @@ use super::disk::{Disk, State};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
+use crate::history::History;
 use crate::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
     PairId, Place, RequestNumber, SessionId,
@@ -60,6 +61,13 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     /// Nothing is persisted any more.
     pub(super) disk_stuck: bool,
+    /// The service's state here is another one, although its outputs are the same.
+    pub(super) other_state: bool,
+    /// No checkpoint is finished, until [`Pair::finish_checkpoint`].
+    pub(super) slow_checkpoints: bool,
+    unfinished: Option<History>,
+    /// When the writing of each checkpoint began.
+    pub(super) written: Vec<(Duration, Index)>,
     /// The outputs' digest at each entry at which a checkpoint is taken.
     frozen: BTreeMap<Index, Digest>,
 }
@@ -157,6 +165,10 @@ impl Pair {
                 waiting: VecDeque::new(),
                 disk: Disk::default(),
                 disk_stuck: false,
+                other_state: false,
+                slow_checkpoints: false,
+                unfinished: None,
+                written: Vec::new(),
                 frozen: BTreeMap::new(),
             }
         });
@@ -521,6 +533,7 @@ impl Pair {
 impl Pair {
     fn storage(&mut self, place: Place, output: Output) {
         let sender = self.node(place.other()).disk.checkpoints.clone();
+        let began = self.now;
         let node = self.node(place);
         let answer = match output {
             Output::Recover { to } => {
@@ -544,17 +557,39 @@ impl Pair {
             }
             Output::Install { file, .. } => node.disk.install(file, &sender[&file.index]),
             Output::WriteCheckpoint { history } => {
-                let outputs = node.frozen[&history.index];
-                node.disk.checkpoint(State { history, outputs })
+                node.written.push((began, history.index));
+                if node.slow_checkpoints {
+                    return node.unfinished = Some(history);
+                }
+                node.write(history)
             }
             _ => return,
         };
         let now = time(self.now);
         self.node(place).replica.handle(now, answer);
     }
+
+    /// The checkpoint that is being written is there.
+    pub(super) fn finish_checkpoint(&mut self, place: Place) {
+        let node = self.node(place);
+        let history = node.unfinished.take().expect("one is being written");
+        let answer = node.write(history);
+        self.tell(place, answer);
+    }
 }
 
 impl Node {
+    fn write(&mut self, history: History) -> Input {
+        let outputs = self.frozen[&history.index];
+        let mut answer = self.disk.checkpoint(State { history, outputs });
+        if let Input::CheckpointWritten { result: Ok(file), .. } = &mut answer
+            && self.other_state
+        {
+            file.hash = Digest(file.hash.0.map(|byte| !byte));
+        }
+        answer
+    }
+
     /// A service that sends every device input back to where it came from, and answers every
     /// request with its number.
     fn execute(&mut self, entry: &Entry) -> Executed {
