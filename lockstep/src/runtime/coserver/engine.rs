@@ -89,6 +89,7 @@ impl<S: StateMachine> Engine<S> {
             let wake = self.wait().await;
             self.take(wake);
             self.drain();
+            self.storage.flush(self.replica.mark());
             self.wires.network().flush();
         }
     }
@@ -190,6 +191,11 @@ impl<S: StateMachine> Engine<S> {
     async fn settle(&mut self) {
         self.execute_first();
         self.drain();
+        if self.storage.has_appended() {
+            // The other's disk is further away than the own one.
+            self.wires.transmit().await;
+            self.storage.flush(self.replica.mark());
+        }
         while !self.to_execute.is_empty() {
             self.wires.transmit().await;
             for _ in 0..EXECUTIONS {
@@ -198,6 +204,7 @@ impl<S: StateMachine> Engine<S> {
             }
             self.drain();
         }
+        self.storage.flush(self.replica.mark());
         self.wires.network().flush();
     }
 
@@ -242,7 +249,6 @@ impl<S: StateMachine> Engine<S> {
         while let Some(output) = self.replica.poll() {
             self.carry_out(output);
         }
-        self.storage.flush(self.replica.mark());
         let released = self.replica.released();
         self.metrics.released(released, self.clock.mono());
     }

@@ -218,6 +218,11 @@ impl<S: StateMachine> Storage<S> {
         self.gathered.push(entry);
     }
 
+    /// Whether there are entries that the pair waits for and the thread does not have yet.
+    pub(crate) fn has_appended(&self) -> bool {
+        self.awaited
+    }
+
     /// The round is over; this much is agreed by now. What was appended is sent, unless it can
     /// wait for more.
     pub(crate) fn flush(&mut self, mark: (Index, Digest)) {
