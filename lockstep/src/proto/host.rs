@@ -319,6 +319,8 @@ impl Replica {
         self.admitting = Some(record);
         self.reported_dead = self.met != Some(joiner);
         self.epoch_since = Some(self.now.mono);
+        // The joiner learns from the log which witness to ask.
+        let free = free && !self.log_misnames_witness();
         self.event(Event::Duplex { joiner, from, sent, took });
         self.outputs.push_back(Output::Retain { from: None });
         self.send_admit();
