@@ -137,7 +137,8 @@ impl Replica {
         if !matches!(join.stage, Stage::Asking) {
             return;
         }
-        (join.record, join.asked) = (record, self.now.mono);
+        join.record = record;
+        join.came(self.now.mono);
         self.event(Event::Offered { from: from.index, checkpoint, held });
         match checkpoint {
             Some(file) => {
@@ -377,7 +378,11 @@ impl Replica {
         let waited = self.now.mono.since(join.asked);
         let in_vain = waited >= join.patience;
         match &join.stage {
-            Stage::Asking if waited >= ASK_AGAIN => self.ask_to_join(),
+            Stage::Asking if join.asked == Mono(0) => self.ask_to_join(),
+            Stage::Asking if in_vain => {
+                self.ask_in_vain();
+                self.ask_to_join();
+            }
             Stage::Chunks { .. } if in_vain => {
                 if let Some(Joining { stage: Stage::Chunks { have, asked_to, .. }, .. }) =
                     &mut self.join

@@ -112,6 +112,31 @@ fn a_joiner_whose_answers_are_late_is_not_sent_everything_many_times() {
     assert!(fetched >= journal && fetched < 2 * journal, "{fetched} bytes of {journal}");
 }
 
+/// An answer takes longer than the joiner waits before it asks again.
+#[test]
+fn a_joiner_that_asks_again_is_not_begun_with_anew() {
+    let patient = |place| crate::proto::Config {
+        silence: MS * 4000,
+        silence_floor: MS * 4000,
+        slow_limit: MS * 20_000,
+        ..with_checkpoints(place)
+    };
+    let mut pair = Pair::with(patient);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 60);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 6000);
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.hop = MS * 500;
+    pair.restart(B);
+    pair.run(MS * 60_000);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
+    assert!(pair.joins > 1, "the answer was late");
+    assert_eq!(pair.node(A).look_ups, 1);
+    assert!(pair.joins <= 4, "it asks less and less often: {}", pair.joins);
+}
+
 fn with_checkpoints(place: Place) -> crate::proto::Config {
     crate::proto::Config { checkpoint_bytes: 2_000, ..config(place) }
 }
