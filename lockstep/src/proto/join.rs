@@ -183,11 +183,20 @@ impl Replica {
 
     pub(super) fn on_recovered_to_join(&mut self, result: Result<Box<Recovered>, String>) {
         match result {
-            Ok(recovered) => {
-                self.restore(*recovered);
-                self.begin_entries();
-            }
+            Ok(recovered) => match self.restore(*recovered) {
+                Ok(()) if self.start.recovering => {
+                    // The log was given up meanwhile; the member has to know from where to send.
+                    self.start.recovering = false;
+                    self.ask_to_join();
+                }
+                Ok(()) => self.begin_entries(),
+                Err(why) => {
+                    self.start.recovering = true;
+                    self.give_up_log(why);
+                }
+            },
             Err(why) => {
+                self.start.recovering = false;
                 self.lose_disk(why);
                 self.ask_to_join();
             }

@@ -137,6 +137,26 @@ fn a_joiner_that_asks_again_is_not_begun_with_anew() {
     assert!(pair.joins <= 4, "it asks less and less often: {}", pair.joins);
 }
 
+/// What was read back is no log: entries of it may be in the journal all the same.
+#[test]
+fn a_restored_tail_that_does_not_fit_is_given_up_on_the_disk_too() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 20);
+    pair.kill(B);
+    pair.run(MS * 200);
+    let disk = &mut pair.node(B).disk;
+    disk.mark = Index(5);
+    let last = disk.entries.len() - 1;
+    disk.entries[last].time = crate::ids::LogTime(0);
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert!(pair.node(B).saw(|event| matches!(event, Event::Unrecovered { .. })));
+    texts(&mut pair, A, 20, 5);
+    check_level(&mut pair);
+    let entries = pair.node(A).disk.entries.clone();
+    assert_eq!(pair.node(B).disk.entries, entries);
+}
+
 fn with_checkpoints(place: Place) -> crate::proto::Config {
     crate::proto::Config { checkpoint_bytes: 2_000, ..config(place) }
 }
