@@ -114,12 +114,12 @@ impl Replica {
 
     /// Goes on from a state that was restored; or says why the entries after it do not follow.
     pub(super) fn restore(&mut self, recovered: Recovered) -> Result<(), String> {
-        let Recovered { history, outputs, wakeup, tail } = recovered;
+        let Recovered { history, outputs, wakeup, replayed, tail } = recovered;
         let base = history.index;
         self.clock.restored(history.time);
         self.sequencer = history.sequencer;
         self.log = Log::restored(history, outputs, wakeup);
-        self.restart_checkpoints();
+        self.restart_checkpoints(replayed);
         (self.persisted, self.handed_out, self.released) = (base, base, base);
         for entry in tail {
             let checked = self.log.history().check(&entry);

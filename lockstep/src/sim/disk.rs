@@ -165,6 +165,8 @@ impl Disk {
         let mut target = to.unwrap_or(mark.index.min(held));
         let (mut unit, mut history) = self.nearest(target, fresh)?;
         let entries = self.entries_after(history.index)?;
+        let again = entries.iter().take_while(|entry| entry.index <= target);
+        let replayed = again.map(|entry| entry.weight() as u64).sum();
         let mut panicked = None;
         for entry in entries.iter().take_while(|entry| entry.index <= target) {
             history.check(entry).map_err(|misfit| format!("entry {}: {misfit}", entry.index))?;
@@ -200,7 +202,7 @@ impl Disk {
             self.remove_checkpoints(later.filter(|index| *index > target).collect())?;
         }
         let (outputs, wakeup) = (unit.digest(), unit.wakeup());
-        Ok((Recovered { history, outputs, wakeup, tail }, unit))
+        Ok((Recovered { history, outputs, wakeup, replayed, tail }, unit))
     }
 
     /// The newest state at or before an entry that the journal goes on from.

@@ -157,6 +157,30 @@ fn a_restored_tail_that_does_not_fit_is_given_up_on_the_disk_too() {
     assert_eq!(pair.node(B).disk.entries, entries);
 }
 
+/// Each of them orders too little for a checkpoint, and replays what those before it ordered.
+#[test]
+fn processes_that_restart_again_and_again_take_checkpoints() {
+    let enough = 5_000;
+    let mut pair =
+        Pair::with(move |place| crate::proto::Config { checkpoint_bytes: enough, ..config(place) });
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.run(MS * 200);
+    for life in 0..30 {
+        texts(&mut pair, A, life * 5, 5);
+        pair.kill(A);
+        pair.restart(A);
+        pair.run(MS * 1500);
+    }
+    let disk = &pair.node(A).disk;
+    let newest = disk.checkpoints.keys().next_back().copied().unwrap_or(Index(0));
+    let since = disk.entries.iter().filter(|entry| entry.index > newest);
+    let replay: u64 = since.map(|entry| entry.weight() as u64).sum();
+    let all: u64 = disk.entries.iter().map(|entry| entry.weight() as u64).sum();
+    assert!(all > 3 * enough, "{all}");
+    assert!(replay < 2 * enough, "{replay} bytes to replay");
+}
+
 fn with_checkpoints(place: Place) -> crate::proto::Config {
     crate::proto::Config { checkpoint_bytes: 2_000, ..config(place) }
 }

@@ -158,6 +158,7 @@ impl<S: StateMachine> Replaying<'_, S> {
         let mut marks = Marks::new(self.most, self.unit.index(), self.unit.digest());
         // What the log says after the tail, to check that it is a log.
         let mut end = self.history.clone();
+        let mut replayed = 0;
         for item in replay {
             let (entry, mark) = item.map_err(unreadable)?;
             if let Some(mark) = mark {
@@ -171,6 +172,7 @@ impl<S: StateMachine> Replaying<'_, S> {
                 continue;
             }
             self.execute(&entry)?;
+            replayed += entry.weight() as u64;
             marks.executed(entry.index, self.unit.digest());
             self.history = end.clone();
             if entry.index.0.is_multiple_of(STRIDE) {
@@ -186,6 +188,7 @@ impl<S: StateMachine> Replaying<'_, S> {
             outputs: self.unit.digest(),
             wakeup: self.unit.wakeup(),
             history: self.history,
+            replayed,
             tail: self.tail,
         })
     }
