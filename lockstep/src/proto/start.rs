@@ -70,9 +70,13 @@ impl Replica {
             return self.on_recovered_to_join(result);
         }
         match result {
-            Ok(recovered) => {
+            Ok(mut recovered) => {
+                let contradicts = recovered.contradicts.take();
                 if let Err(why) = self.restore(*recovered) {
                     return self.give_up_log(why);
+                }
+                if let Some(why) = contradicts {
+                    self.disclaim(Event::Contradicts { why });
                 }
             }
             Err(why) => self.lose_disk(why),
@@ -82,11 +86,17 @@ impl Replica {
         if self.log.held() < said && self.membership.last_known().is_some() {
             // What is missing may have been released: this process can join, and claim nothing.
             let why = format!("it gave entries up to {}, not {said}", self.log.held());
-            self.event(Event::Unrecovered { why });
-            self.membership.forget();
-            self.persist_membership();
+            self.disclaim(Event::Unrecovered { why });
         }
         self.find_move();
+    }
+
+    /// What the disk has is not all that was released: it is good for joining, or for a new
+    /// lineage (rule J8), not for its predecessor's place.
+    fn disclaim(&mut self, event: Event) {
+        self.event(event);
+        self.membership.forget();
+        self.persist_membership();
     }
 
     /// What was restored is no log after all. The disk still has it, and the service its state:
@@ -114,7 +124,7 @@ impl Replica {
 
     /// Goes on from a state that was restored; or says why the entries after it do not follow.
     pub(super) fn restore(&mut self, recovered: Recovered) -> Result<(), String> {
-        let Recovered { history, outputs, wakeup, replayed, tail } = recovered;
+        let Recovered { history, outputs, wakeup, replayed, contradicts: _, tail } = recovered;
         let base = history.index;
         self.clock.restored(history.time);
         self.sequencer = history.sequencer;
@@ -182,11 +192,15 @@ impl Replica {
     /// wants it to be the beginning of the next one (rule J8).
     pub(super) fn on_vacant(&mut self) {
         let Some(disk) = &self.start.disk else { return self.form() };
-        if !self.start.adopt {
-            let (lineage, held) = (disk.lineage, disk.held);
+        let (lineage, held) = (disk.lineage, disk.held);
+        if self.start.adopt && self.start.recovering {
+            return;
+        }
+        if !self.start.adopt || self.log.held() == Index(0) {
+            // Nothing is not what is to be adopted: to begin with nothing is another decision.
             return self.stop(StopCause::LineageOver { lineage, held });
         }
-        if self.start.recovering || self.membership.open().is_some() {
+        if self.membership.open().is_some() {
             return;
         }
         self.ask(membership::Membership::ask_adopted);

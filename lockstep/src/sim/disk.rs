@@ -202,7 +202,7 @@ impl Disk {
             self.remove_checkpoints(later.filter(|index| *index > target).collect())?;
         }
         let (outputs, wakeup) = (unit.digest(), unit.wakeup());
-        Ok((Recovered { history, outputs, wakeup, replayed, tail }, unit))
+        Ok((Recovered { history, outputs, wakeup, replayed, contradicts: None, tail }, unit))
     }
 
     /// The newest state at or before an entry that the journal goes on from.

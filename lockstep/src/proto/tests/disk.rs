@@ -107,7 +107,7 @@ impl Disk {
         let tail = self.entries.iter().filter(|entry| entry.index > target).cloned().collect();
         let State { history, outputs } = state;
         let recovered =
-            Recovered { history, outputs, wakeup: None, replayed, tail };
+            Recovered { history, outputs, wakeup: None, replayed, contradicts: None, tail };
         (outputs, Input::Recovered(Ok(Box::new(recovered))))
     }
 

@@ -423,6 +423,7 @@ fn a_state_that_nobody_had_is_objected_to() {
         outputs,
         wakeup: None,
         replayed: 0,
+        contradicts: None,
         tail: Vec::new(),
     };
     story.ok(Seen::Restored { who: B, recovered: &recovered });
