@@ -210,7 +210,7 @@ impl World {
             }
             Job::Install { file, chain } => {
                 storage.is_void = false;
-                Some(Input::Installed(storage.disk.install(file, chain)))
+                Some(Input::Installed(storage.disk.install(file, chain)?))
             }
             Job::Retain { from } => {
                 disk.retain(from);
