@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Checkpoints {
     /// Weight of the log at the last one ordered.
     weight: u64,
+    /// Weight of what was replayed to get to where the log begins here: since a checkpoint that an
+    /// earlier process took.
+    carried: u64,
     /// The log at the one that is to be written, and since when.
     pending: Option<(History, Mono)>,
     writing: bool,
@@ -35,6 +38,7 @@ impl Replica {
     pub(super) fn on_checkpoint_ordered(&mut self) {
         let history = self.log.history().clone();
         self.checkpoints.weight = self.log.weight_at(history.index);
+        self.checkpoints.carried = 0;
         if !self.checkpoints.writing {
             self.checkpoints.pending = Some((history, self.now.mono));
         }
@@ -43,7 +47,7 @@ impl Replica {
     /// As sequencer: orders one if enough has happened since the last.
     pub(super) fn on_checkpoint_due(&mut self) {
         let since = self.log.weight_at(self.log.held()).saturating_sub(self.checkpoints.weight);
-        if since >= self.config.checkpoint_bytes.max(1) {
+        if since.saturating_add(self.checkpoints.carried) >= self.config.checkpoint_bytes.max(1) {
             self.order_checkpoint();
         }
         self.write_checkpoint();
@@ -119,8 +123,9 @@ impl Replica {
         }
     }
 
-    /// The weights of a log that was restored begin at zero.
-    pub(super) fn restart_checkpoints(&mut self) {
-        self.checkpoints = Checkpoints::default();
+    /// The weights of a log that was restored begin at zero. What had to be replayed counts on, or
+    /// a process that is started again and again would never take one, and replay ever more.
+    pub(super) fn restart_checkpoints(&mut self, replayed: u64) {
+        self.checkpoints = Checkpoints { carried: replayed, ..Checkpoints::default() };
     }
 }

@@ -110,6 +110,9 @@ impl Replica {
             }
             return;
         }
+        if self.log_misnames_witness() {
+            return self.name_witness();
+        }
         if let Some(slot) = self.next_witness() {
             self.enrolment.unknown = false;
             let nonce = self.nonce();
@@ -117,6 +120,27 @@ impl Replica {
                 self.event(Event::Moving { slot, record });
                 self.order_own(EntryKind::Witness { slot, record });
             }
+        }
+    }
+
+    /// Whether the log ends with a move that was void: a joiner, or this process after a restart,
+    /// would take it for one that counts, and ask the wrong witness.
+    pub(super) fn log_misnames_witness(&self) -> bool {
+        let Some(present) = self.membership.record() else { return false };
+        let history = self.log.history();
+        let ahead = history.enrolled.is_some_and(|enrolled| {
+            (enrolled.lineage, enrolled.epoch) > (present.lineage, present.epoch)
+        });
+        self.enrolment.moving.is_none() && (ahead || history.witness != self.enrolment.slot)
+    }
+
+    /// Puts it right, with the record that the witness has; it moves nobody. Not before this
+    /// process's own disk has that record: after a restart it would look like a move.
+    fn name_witness(&mut self) {
+        let Some(&record) = self.membership.record() else { return };
+        let (slot, known) = (self.enrolment.slot, self.membership.is_all_persisted());
+        if self.is_sequencer() && known && self.has_room() && !self.log.panicked() {
+            self.order_own(EntryKind::Witness { slot, record });
         }
     }
 

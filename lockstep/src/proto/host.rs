@@ -11,7 +11,7 @@ use crate::entry::Entry;
 use crate::event::{Event, FallBack};
 use crate::ids::{Incarnation, Index, Mono};
 use crate::limits;
-use crate::wire::frames::{Fetch, PeerFrame, Point, Progress};
+use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -31,6 +31,8 @@ pub(super) struct Guest {
     /// From this entry on nothing is dropped from the window while its last piece is read.
     pin: Option<Index>,
     points: Vec<Point>,
+    /// What it was told to begin with.
+    offered: Option<(Point, Option<CheckpointFile>)>,
     /// It needs a checkpoint, and one is being taken.
     waits_for_checkpoint: bool,
     queue: VecDeque<Fetch>,
@@ -49,6 +51,7 @@ impl Guest {
             attached: false,
             pin: None,
             points,
+            offered: None,
             waits_for_checkpoint: false,
             queue: VecDeque::new(),
             credit: 0,
@@ -72,21 +75,33 @@ impl Replica {
         if !alone || self.join.is_some() || self.leaving.is_some() {
             return;
         }
-        let again = self.guest.as_ref().is_some_and(|guest| guest.incarnation == from);
-        if !again {
+        let now = self.now.mono;
+        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.incarnation == from) {
+            guest.heard = now;
+            if guest.points == points {
+                // It has what it had: it asks again because the answer is late, or was lost.
+                return self.offer();
+            }
+        } else {
             self.event(Event::Hosting { joiner: from });
         }
-        self.guest = Some(Guest::new(from, points.clone(), self.now.mono));
+        self.guest = Some(Guest::new(from, points.clone(), now));
+        self.look_up(points);
+    }
+
+    fn look_up(&mut self, points: Vec<Point>) {
+        self.looking_up += 1;
         self.outputs.push_back(Output::LookUp { points });
     }
 
     /// Chooses what costs less: the entries since the last one that both have, or a checkpoint
     /// and the entries since that.
     pub(super) fn on_looked_up(&mut self, found: LookedUp) {
-        let (Some(guest), Some(&record)) = (&mut self.guest, self.membership.record()) else {
+        self.looking_up = self.looking_up.saturating_sub(1);
+        let Some(guest) = self.guest.as_mut().filter(|_| self.looking_up == 0) else {
+            // Answers come in order: this one is about what somebody asked for before.
             return;
         };
-        let held = self.log.held();
         // What a joiner computed otherwise it has computed otherwise, however equal its entries.
         let differed = self.differed;
         let checkpoint = found.checkpoint.filter(|(file, _)| Some(file.index) >= differed);
@@ -102,9 +117,18 @@ impl Replica {
                 return self.order_checkpoint();
             }
         };
-        let to = guest.incarnation;
+        guest.offered = Some((from, checkpoint));
         self.outputs.push_back(Output::Retain { from: Some(from.index) });
-        self.send_to_guest(to, PeerFrame::Offer { record, from, checkpoint, held });
+        self.offer();
+    }
+
+    /// Says with what the joiner begins, if that is known. One that has begun passes over it.
+    fn offer(&mut self) {
+        let (Some(guest), Some(&record)) = (&self.guest, self.membership.record()) else { return };
+        if let Some((from, checkpoint)) = guest.offered {
+            let (to, held) = (guest.incarnation, self.log.held());
+            self.send_to_guest(to, PeerFrame::Offer { record, from, checkpoint, held });
+        }
     }
 
     fn send_to_guest(&mut self, to: Incarnation, frame: PeerFrame) {
@@ -119,7 +143,7 @@ impl Replica {
             && core::mem::take(&mut guest.waits_for_checkpoint)
         {
             let points = guest.points.clone();
-            self.outputs.push_back(Output::LookUp { points });
+            self.look_up(points);
         }
     }
 
@@ -295,6 +319,8 @@ impl Replica {
             && self.progress.persisted >= self.progress.held.prev()
             && self.progress.executed > Index(0);
         let free = self.membership.open().is_none() && !self.unadmitted && self.leaving.is_none();
+        // The joiner learns from the log which witness to ask.
+        let free = free && !self.log_misnames_witness();
         if close && free && self.divergence.is_none() && !self.log.panicked() {
             let joiner = guest.incarnation;
             self.ask(|membership, nonce| membership.ask_joined(joiner, nonce));

@@ -88,6 +88,8 @@ pub struct Replica {
     pub(super) join: Option<Joining>,
     /// Set while this one brings the other up to date.
     pub(super) guest: Option<Guest>,
+    /// Answers about what a joiner has that are still to come.
+    pub(super) looking_up: u32,
     /// A joiner came to other results somewhere up to this entry: until one has joined, each is
     /// sent a checkpoint from after it.
     pub(super) differed: Option<Index>,
@@ -183,6 +185,7 @@ impl Replica {
             start: Start::new(boot.disk, boot.adopt, now.mono),
             join: None,
             guest: None,
+            looking_up: 0,
             differed: None,
             unadmitted: false,
             admitting: None,

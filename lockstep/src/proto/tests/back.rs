@@ -112,6 +112,75 @@ fn a_joiner_whose_answers_are_late_is_not_sent_everything_many_times() {
     assert!(fetched >= journal && fetched < 2 * journal, "{fetched} bytes of {journal}");
 }
 
+/// An answer takes longer than the joiner waits before it asks again.
+#[test]
+fn a_joiner_that_asks_again_is_not_begun_with_anew() {
+    let patient = |place| crate::proto::Config {
+        silence: MS * 4000,
+        silence_floor: MS * 4000,
+        slow_limit: MS * 20_000,
+        ..with_checkpoints(place)
+    };
+    let mut pair = Pair::with(patient);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 60);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 6000);
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.hop = MS * 500;
+    pair.restart(B);
+    pair.run(MS * 60_000);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
+    assert!(pair.joins > 1, "the answer was late");
+    assert_eq!(pair.node(A).look_ups, 1);
+    assert!(pair.joins <= 4, "it asks less and less often: {}", pair.joins);
+}
+
+/// What was read back is no log: entries of it may be in the journal all the same.
+#[test]
+fn a_restored_tail_that_does_not_fit_is_given_up_on_the_disk_too() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 20);
+    pair.kill(B);
+    pair.run(MS * 200);
+    let disk = &mut pair.node(B).disk;
+    disk.mark = Index(5);
+    let last = disk.entries.len() - 1;
+    disk.entries[last].time = crate::ids::LogTime(0);
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert!(pair.node(B).saw(|event| matches!(event, Event::Unrecovered { .. })));
+    texts(&mut pair, A, 20, 5);
+    check_level(&mut pair);
+    let entries = pair.node(A).disk.entries.clone();
+    assert_eq!(pair.node(B).disk.entries, entries);
+}
+
+/// Each of them orders too little for a checkpoint, and replays what those before it ordered.
+#[test]
+fn processes_that_restart_again_and_again_take_checkpoints() {
+    let enough = 5_000;
+    let mut pair =
+        Pair::with(move |place| crate::proto::Config { checkpoint_bytes: enough, ..config(place) });
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.run(MS * 200);
+    for life in 0..30 {
+        texts(&mut pair, A, life * 5, 5);
+        pair.kill(A);
+        pair.restart(A);
+        pair.run(MS * 1500);
+    }
+    let disk = &pair.node(A).disk;
+    let newest = disk.checkpoints.keys().next_back().copied().unwrap_or(Index(0));
+    let since = disk.entries.iter().filter(|entry| entry.index > newest);
+    let replay: u64 = since.map(|entry| entry.weight() as u64).sum();
+    let all: u64 = disk.entries.iter().map(|entry| entry.weight() as u64).sum();
+    assert!(all > 3 * enough, "{all}");
+    assert!(replay < 2 * enough, "{replay} bytes to replay");
+}
+
 fn with_checkpoints(place: Place) -> crate::proto::Config {
     crate::proto::Config { checkpoint_bytes: 2_000, ..config(place) }
 }

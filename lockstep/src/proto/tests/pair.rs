@@ -56,6 +56,8 @@ pub(super) struct Node {
     pub(super) batches: Vec<(LinkSet, Vec<Index>)>,
     /// How often the witness was called.
     pub(super) calls: usize,
+    /// How often it looked up what a joiner has.
+    pub(super) look_ups: usize,
     waiting: VecDeque<Mail>,
     /// Survives the process.
     pub(super) disk: Disk,
@@ -100,6 +102,8 @@ pub(super) struct Pair {
     pub(super) executes_first: bool,
     /// Bytes of entries that a joiner was sent because it asked for them, sent again or not.
     pub(super) fetched: u64,
+    /// How often a joiner asked to join.
+    pub(super) joins: usize,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
     started: u64,
@@ -162,6 +166,7 @@ impl Pair {
                 executed: Vec::new(),
                 batches: Vec::new(),
                 calls: 0,
+                look_ups: 0,
                 waiting: VecDeque::new(),
                 disk: Disk::default(),
                 disk_stuck: false,
@@ -189,6 +194,7 @@ impl Pair {
             hop: HOP,
             executes_first: false,
             fetched: 0,
+            joins: 0,
             mail: Vec::new(),
             sent: 0,
             started: 0,
@@ -452,8 +458,12 @@ impl Pair {
     }
 
     fn post(&mut self, mail: Mail) {
-        if let Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } = &mail {
-            self.fetched += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        match &mail {
+            Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } => {
+                self.fetched += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+            }
+            Mail::Peer { frame: PeerFrame::Join { .. }, .. } => self.joins += 1,
+            _ => {}
         }
         self.sent += 1;
         self.mail.push((self.now + self.hop, self.sent, mail));
@@ -548,7 +558,10 @@ impl Pair {
                 answer
             }
             Output::Truncate { after } => return node.disk.truncate(after),
-            Output::LookUp { points } => node.disk.look_up(&points),
+            Output::LookUp { points } => {
+                node.look_ups += 1;
+                node.disk.look_up(&points)
+            }
             Output::ReadEntries { after } => node.disk.read(after),
             Output::ReadChunk { checkpoint, offset } => node.disk.read_chunk(checkpoint, offset),
             Output::BeginChunks(file) => node.disk.begin_chunks(file),

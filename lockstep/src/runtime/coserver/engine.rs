@@ -44,6 +44,8 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) executor: Executor<S>,
     pub(super) storage: Storage<S>,
     pub(super) recovery: Recovery,
+    /// An operator wants what is on the disk for a new lineage.
+    pub(super) adopts: bool,
     pub(super) devices: Vec<Box<dyn Device>>,
     pub(super) inputs: DeviceInputs,
     pub(super) requests: Receiver<Request>,

@@ -123,13 +123,18 @@ fn free_port(ip: &str) -> SocketAddr {
 
 /// A witness that keeps its record in memory, and hears nobody whose key was replaced.
 fn start_witness(cast: &Cast) -> SocketAddr {
+    start_witness_at(cast, Lineage(0), Epoch(0))
+}
+
+/// The same, of a pair whose lineage begins there.
+fn start_witness_at(cast: &Cast, lineage: Lineage, epoch: Epoch) -> SocketAddr {
     let credentials = cast.of(Role::Witness);
     let mut network = Network::new(credentials.clone());
     let address = "127.0.0.1:0".parse().unwrap();
     let port = network.listen(ListenConfig::witness(address, 8)).unwrap();
     let address = network.local_addr(port).unwrap();
     let clock = Clock::start();
-    let held = Held::trusted(Record::vacant(PAIR, Lineage(0), Epoch(0)));
+    let held = Held::trusted(Record::vacant(PAIR, lineage, epoch));
     let config = witness::Config { grace: Duration::ZERO };
     let mut witness = Witness::new(clock.mono(), config, [(PAIR, Some(held))]);
     tokio::spawn(async move {
