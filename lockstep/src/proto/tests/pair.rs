@@ -98,6 +98,8 @@ pub(super) struct Pair {
     pub(super) hop: Duration,
     /// Bytes of entries that a joiner was sent because it asked for them, sent again or not.
     pub(super) fetched: u64,
+    /// When each piece was sent that a joiner asked for, and its bytes.
+    pub(super) pieces: Vec<(Duration, u64)>,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
     started: u64,
@@ -186,6 +188,7 @@ impl Pair {
             heartbeats_lost: false,
             hop: HOP,
             fetched: 0,
+            pieces: Vec::new(),
             mail: Vec::new(),
             sent: 0,
             started: 0,
@@ -449,8 +452,16 @@ impl Pair {
     }
 
     fn post(&mut self, mail: Mail) {
-        if let Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } = &mail {
-            self.fetched += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        match &mail {
+            Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } => {
+                let bytes = entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+                self.fetched += bytes;
+                self.pieces.push((self.now, bytes));
+            }
+            Mail::Peer { frame: PeerFrame::Chunk { bytes, .. }, .. } => {
+                self.pieces.push((self.now, bytes.len() as u64));
+            }
+            _ => {}
         }
         self.sent += 1;
         self.mail.push((self.now + self.hop, self.sent, mail));
