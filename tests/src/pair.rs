@@ -228,6 +228,18 @@ impl Pair {
         self.processes[part.slot()] = Some(process);
     }
 
+    /// Starts a part by a command line, as an operator would who was told it.
+    ///
+    /// # Panics
+    /// If no shell can be started.
+    pub fn run_line(&mut self, part: Part, line: &str) {
+        let line = format!("exec {line}");
+        let arguments = ["-c", line.as_str()];
+        let process =
+            Process::start(part.name(), Path::new("/bin/sh"), &arguments, self.directory());
+        self.processes[part.slot()] = Some(process.expect("every system has a shell"));
+    }
+
     /// As [`run`](Self::run), by a command that runs the program in its own place, such as
     /// `strace -D`.
     ///

@@ -22,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a joiner may be sent at once after a pause, as a part of a second at the configured rate.
 const BURST: u64 = 20;
 
+/// What a piece is taken for before it is read.
+const PIECE: i64 = limits::CHUNK_BYTES as i64;
+
+const NANOS: u128 = 1_000_000_000;
+
 /// The joiner, as the sole member sees it.
 #[derive(Debug)]
 pub(super) struct Guest {
@@ -36,8 +41,8 @@ pub(super) struct Guest {
     /// It needs a checkpoint, and one is being taken.
     waits_for_checkpoint: bool,
     queue: VecDeque<Fetch>,
-    /// Bytes that may be sent now.
-    credit: u64,
+    /// Bytes that may be sent now; negative while more was sent than the rate had earned.
+    credit: i64,
     refilled: Mono,
     heard: Mono,
     since: Mono,
@@ -60,6 +65,12 @@ impl Guest {
             since: now,
             sent: 0,
         }
+    }
+
+    /// A piece that was read has so many bytes.
+    fn charge(&mut self, bytes: u64) {
+        self.sent += bytes;
+        self.credit = self.credit.saturating_add(PIECE).saturating_sub_unsigned(bytes);
     }
 
     /// Up to where the window may be dropped.
@@ -154,11 +165,20 @@ impl Replica {
             return self.send_to_guest(from, PeerFrame::Gone);
         };
         guest.heard = now;
-        // It never has more under way; what it asks for too early it asks for again.
-        if guest.queue.len() < 2 * limits::CHUNKS_AHEAD {
+        // It never has more under way; what it asks for too early it asks for again, also when it
+        // waits here already.
+        if guest.queue.len() < 2 * limits::CHUNKS_AHEAD && !guest.queue.contains(&fetch) {
             guest.queue.push_back(fetch);
         }
         self.serve_guest();
+    }
+
+    /// When something that the joiner asked for may be read.
+    pub(super) fn next_piece(&self) -> Option<Mono> {
+        let guest = self.guest.as_ref().filter(|guest| !guest.queue.is_empty())?;
+        let lacks = u128::from(1i64.saturating_sub(guest.credit).max(0).unsigned_abs());
+        let wait = (lacks * NANOS).div_ceil(u128::from(self.config.join_rate.max(1)));
+        Some(guest.refilled.plus(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))))
     }
 
     /// Reads what the joiner asked for, as the rate permits.
@@ -167,16 +187,18 @@ impl Replica {
         let pin = self.log.held();
         let Some(guest) = &mut self.guest else { return };
         let elapsed = now.since(guest.refilled).as_nanos();
-        let earned = u128::from(rate) * elapsed / 1_000_000_000;
+        let earned = u128::from(rate) * elapsed / NANOS;
         if earned > 0 {
             guest.refilled = now;
         }
-        let most = (rate / BURST).max(limits::CHUNK_BYTES as u64);
-        guest.credit = u64::try_from(earned).unwrap_or(most).saturating_add(guest.credit).min(most);
+        let most = i64::try_from(rate / BURST).unwrap_or(i64::MAX).max(PIECE);
+        let earned = i64::try_from(earned).unwrap_or(i64::MAX);
+        guest.credit = guest.credit.saturating_add(earned).min(most);
         while guest.credit > 0
             && let Some(fetch) = guest.queue.pop_front()
         {
-            guest.credit = guest.credit.saturating_sub(limits::CHUNK_BYTES as u64);
+            // Until it is known what the piece has.
+            guest.credit -= PIECE;
             let output = match fetch {
                 Fetch::Entries { from } => {
                     guest.pin = guest.pin.or(Some(pin)).filter(|_| !guest.attached);
@@ -197,7 +219,7 @@ impl Replica {
             return self.send_to_guest(to, PeerFrame::Gone);
         };
         let last = entries.last().map_or(after, |entry| entry.index);
-        guest.sent += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        guest.charge(entries.iter().map(|entry| entry.weight() as u64).sum::<u64>());
         // Read up to where nothing was dropped since: from here on it gets all as it is ordered.
         // No more than it takes at once: what it lacks meanwhile is kept in this one's window.
         let takes = (self.config.window_entries / 2) as u64;
@@ -219,7 +241,7 @@ impl Replica {
             self.guest = None;
             return self.send_to_guest(to, PeerFrame::Gone);
         };
-        guest.sent += bytes.len() as u64;
+        guest.charge(bytes.len() as u64);
         self.send_to_guest(to, PeerFrame::Chunk { checkpoint, offset, bytes });
     }
 

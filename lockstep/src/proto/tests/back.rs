@@ -1,6 +1,8 @@
 //! Stories of coming back: restarting, claiming, joining, leaving (section J of
 //! `docs/protocol.md`).
 
+use core::time::Duration;
+
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, FallBack, StopCause};
 use crate::ids::{Index, Place};
@@ -179,6 +181,93 @@ fn processes_that_restart_again_and_again_take_checkpoints() {
     let all: u64 = disk.entries.iter().map(|entry| entry.weight() as u64).sum();
     assert!(all > 3 * enough, "{all}");
     assert!(replay < 2 * enough, "{replay} bytes to replay");
+}
+
+/// Whether the pieces that were sent keep to the rate, over every span from one to another: what
+/// may go at once after a pause, and the piece with which it is used up, come on top.
+fn check_rate(pieces: &[(Duration, u64)], rate: u64) {
+    let burst = 2 * limits::CHUNK_BYTES as u64;
+    for (at, (from, _)) in pieces.iter().enumerate() {
+        let mut sent = 0;
+        for (to, bytes) in &pieces[at..] {
+            sent += bytes;
+            let earned = u128::from(rate) * (*to - *from).as_nanos() / 1_000_000_000;
+            assert!(
+                u128::from(sent) <= earned + u128::from(burst),
+                "{sent} bytes in {:?}",
+                *to - *from
+            );
+        }
+    }
+}
+
+/// A joiner with nothing on its disk, behind a member with so many entries of 20 KiB.
+fn join_at_rate(rate: u64, checkpoint: bool) -> Pair {
+    let mut pair = Pair::with(move |place| crate::proto::Config {
+        join_rate: rate,
+        ..with_checkpoints(place)
+    });
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 300);
+    let text = "x".repeat(20 << 10);
+    for _ in 0..80 {
+        pair.device_input(A, &text);
+        pair.run(MS * 2);
+    }
+    if checkpoint {
+        pair.node(A).disk.drop_before_checkpoint();
+    }
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair
+}
+
+#[test]
+fn a_joiner_is_sent_no_more_than_the_rate_in_any_span() {
+    for (rate, checkpoint) in
+        [(1 << 20, false), (4 << 20, false), (256 << 10, true), (1 << 20, true)]
+    {
+        let mut pair = join_at_rate(rate, checkpoint);
+        let sent: u64 = pair.pieces.iter().map(|(_, bytes)| bytes).sum();
+        assert!(sent > 2 * limits::CHUNK_BYTES as u64, "{sent} bytes show no rate");
+        check_rate(&pair.pieces, rate);
+        let offered = |event: &Event| match event {
+            Event::Offered { checkpoint: file, .. } => file.is_some() == checkpoint,
+            _ => false,
+        };
+        assert!(pair.node(B).saw(offered));
+        check_level(&mut pair);
+    }
+}
+
+#[test]
+fn a_joiner_whose_pieces_are_gone_starts_over_with_a_checkpoint() {
+    let slow = |place| crate::proto::Config { join_rate: 512 << 10, ..with_checkpoints(place) };
+    let mut pair = Pair::with(slow);
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 300);
+    texts(&mut pair, A, 0, 100);
+    pair.restart(B);
+    let offers = |pair: &mut Pair, with: bool| {
+        let events = &pair.node(B).events;
+        let fits = |event: &&Event| matches!(event, Event::Offered { checkpoint, .. } if checkpoint.is_some() == with);
+        events.iter().filter(fits).count()
+    };
+    while pair.pieces.is_empty() {
+        pair.run(MS / 10);
+    }
+    assert_eq!((offers(&mut pair, false), offers(&mut pair, true)), (1, 0), "by entries, at first");
+    // More is kept for it than may be: retention drops what it has not got yet.
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.run_to_duplex();
+    assert!(offers(&mut pair, true) >= 1, "it was offered a checkpoint then");
+    check_level(&mut pair);
+    texts(&mut pair, B, 100, 3);
+    check_level(&mut pair);
 }
 
 fn with_checkpoints(place: Place) -> crate::proto::Config {

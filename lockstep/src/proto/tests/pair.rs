@@ -104,6 +104,8 @@ pub(super) struct Pair {
     pub(super) fetched: u64,
     /// How often a joiner asked to join.
     pub(super) joins: usize,
+    /// When each piece was sent that a joiner asked for, and its bytes.
+    pub(super) pieces: Vec<(Duration, u64)>,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
     started: u64,
@@ -195,6 +197,7 @@ impl Pair {
             executes_first: false,
             fetched: 0,
             joins: 0,
+            pieces: Vec::new(),
             mail: Vec::new(),
             sent: 0,
             started: 0,
@@ -460,7 +463,12 @@ impl Pair {
     fn post(&mut self, mail: Mail) {
         match &mail {
             Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } => {
-                self.fetched += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+                let bytes = entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+                self.fetched += bytes;
+                self.pieces.push((self.now, bytes));
+            }
+            Mail::Peer { frame: PeerFrame::Chunk { bytes, .. }, .. } => {
+                self.pieces.push((self.now, bytes.len() as u64));
             }
             Mail::Peer { frame: PeerFrame::Join { .. }, .. } => self.joins += 1,
             _ => {}

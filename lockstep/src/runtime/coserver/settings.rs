@@ -63,6 +63,8 @@ pub struct Settings {
     pub witness_patience: Duration,
     /// Where clients of the client library are served; `None` if there are none.
     pub clients: Option<SocketAddr>,
+    /// Client connections; at one more the newest is refused.
+    pub client_connections: usize,
     /// Upper bound of the adaptive silence timeout.
     pub silence: Duration,
     /// Lower bound of the adaptive silence timeout.
@@ -122,7 +124,10 @@ pub enum SettingsError {
         /// The most it may be.
         most: Duration,
     },
-    /// The window is too small or too large.
+    /// The alternate witness is the witness itself.
+    #[error("the alternate witness is at {0} as well: write the address of another one")]
+    SameWitness(SocketAddr),
+    /// The window, or the number of clients, is too small or too large.
     #[error("{name} is {value}: choose between {least} and {most}")]
     Window {
         /// Which bound.
@@ -173,6 +178,7 @@ impl Settings {
             alternate: None,
             witness_patience: Duration::from_secs(10),
             clients,
+            client_connections: limits::CLIENT_CONNECTIONS,
             silence: MS * 100,
             silence_floor: MS * 50,
             heartbeat: MS * 10,
@@ -199,6 +205,11 @@ impl Settings {
             return Err(SettingsError::Links(self.links.len()));
         }
         self.check_addresses()?;
+        if let (WitnessAddress::Process(one), Some(other)) = (&self.witness, self.alternate)
+            && *one == other
+        {
+            return Err(SettingsError::SameWitness(other));
+        }
         for (name, value, least, most) in [
             ("silence", self.silence, MS * 10, HOUR),
             ("silence_floor", self.silence_floor, MS * 5, self.silence),
@@ -216,6 +227,7 @@ impl Settings {
         for (name, value, least, most) in [
             ("window_entries", self.window_entries, 16, 1 << 20),
             ("window_bytes", self.window_bytes, limits::WINDOW_BYTES_MIN, 16 << 30),
+            ("clients", self.client_connections, 1, limits::CLIENT_CONNECTIONS),
         ] {
             if value < least || value > most {
                 return Err(SettingsError::Window { name, value, least, most });
