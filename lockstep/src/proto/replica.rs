@@ -342,8 +342,12 @@ impl Replica {
         Nonce(self.random.next_u64().max(1))
     }
 
-    /// The first entry that the peer may lack.
+    /// The first entry that the peer may lack. What a joiner has is the member's already, or
+    /// nobody's (rule J3).
     pub(super) fn peer_lacks(&self) -> Index {
+        if self.is_joiner() {
+            return self.log.held().next();
+        }
         self.progress.held.max(self.peer_has).max(self.log.base()).next()
     }
 
