@@ -312,6 +312,7 @@ impl Replica {
             links: self.links.iter().map(link_status).collect(),
             silence: self.silence.timeout(),
             witness_up: self.witness_up,
+            witness_slot: self.enrolment.slot(),
             time: self.log.last_time(),
             kept: self.kept.len(),
         }

@@ -59,7 +59,8 @@ pub struct Settings {
     /// The alternate witness, a process, to which the pair turns when its sequencer has not
     /// reached the one in use for [`witness_patience`](Self::witness_patience).
     pub alternate: Option<SocketAddr>,
-    /// See [`alternate`](Self::alternate).
+    /// See [`alternate`](Self::alternate). After a move that reached no witness it is twice as
+    /// long, and so on.
     pub witness_patience: Duration,
     /// Where clients of the client library are served; `None` if there are none.
     pub clients: Option<SocketAddr>,
@@ -171,7 +172,7 @@ impl Settings {
             links,
             witness: witness.into(),
             alternate: None,
-            witness_patience: Duration::from_secs(10),
+            witness_patience: MS * 10_000,
             clients,
             silence: MS * 100,
             silence_floor: MS * 50,
@@ -207,6 +208,7 @@ impl Settings {
             ("forward_delay", self.forward_delay, MS, HOUR),
             ("hold_limit", self.hold_limit, self.silence, HOUR),
             ("linger", self.linger, Duration::ZERO, HOUR),
+            ("witness_patience", self.witness_patience, MS * 100, HOUR),
             ("meeting", self.meeting, Duration::ZERO, HOUR),
         ] {
             if value < least || value > most {
