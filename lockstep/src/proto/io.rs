@@ -487,8 +487,10 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// The silence timeout in force.
     pub silence: Duration,
-    /// Whether the witness is connected.
+    /// Whether the witness in use is connected.
     pub witness_up: bool,
+    /// Which it is: 0 for the preferred one, 1 for the alternate.
+    pub witness_slot: u8,
     /// The log's time at the last entry.
     pub time: LogTime,
     /// Inputs taken here and not yet seen ordered.

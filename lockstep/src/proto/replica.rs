@@ -332,6 +332,7 @@ impl Replica {
             links: self.links.iter().map(link_status).collect(),
             silence: self.silence.timeout(),
             witness_up: self.witness_up,
+            witness_slot: self.enrolment.slot(),
             time: self.log.last_time(),
             kept: self.kept.len(),
         }
@@ -362,8 +363,12 @@ impl Replica {
         Nonce(self.random.next_u64().max(1))
     }
 
-    /// The first entry that the peer may lack.
+    /// The first entry that the peer may lack. What a joiner has is the member's already, or
+    /// nobody's (rule J3).
     pub(super) fn peer_lacks(&self) -> Index {
+        if self.is_joiner() {
+            return self.log.held().next();
+        }
         self.progress.held.max(self.peer_has).max(self.log.base()).next()
     }
 

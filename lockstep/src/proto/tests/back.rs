@@ -403,6 +403,28 @@ fn an_unagreed_tail_gives_way_to_what_the_other_went_on_with() {
     assert!(!pair.node(A).texts().contains(&"nobody saw this"));
 }
 
+/// What a joiner's disk ends with is the member's already, or nobody's: sent, it would be answered
+/// by nothing, and so be sent again for ever, in the way of what the joiner lacks.
+#[test]
+fn a_joiner_sends_nothing_of_its_log() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.cut(0, false);
+    pair.cut(1, false);
+    texts(&mut pair, A, 5, 5);
+    pair.kill(A);
+    pair.cut(0, true);
+    pair.cut(1, true);
+    pair.run(MS * 300);
+    texts(&mut pair, B, 5, 3);
+    pair.restart(A);
+    pair.node(A).batches.clear();
+    pair.run_to_duplex();
+    let sent = pair.node(A).batches.iter().filter(|(_, entries)| !entries.is_empty()).count();
+    assert_eq!(sent, 0, "batches with entries");
+    check_level(&mut pair);
+}
+
 #[test]
 fn one_whose_predecessor_was_removed_does_not_claim() {
     let mut pair = Pair::formed();

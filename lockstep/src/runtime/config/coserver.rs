@@ -192,7 +192,7 @@ fn timing(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
         settings.heartbeat = settings.heartbeat.min(silence / 10);
         settings.hold_limit = settings.hold_limit.max(silence);
     }
-    let fields: [(&'static str, &str, &mut Duration); 6] = [
+    let fields: [(&'static str, &str, &mut Duration); 7] = [
         (
             "silence_floor",
             "the least that the silence timeout adapts to",
@@ -207,6 +207,11 @@ fn timing(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
             &mut settings.hold_limit,
         ),
         ("linger", "how long clients are refused before the process ends", &mut settings.linger),
+        (
+            "witness_patience",
+            "how long the witness is not reached before the pair turns to the alternate one",
+            &mut settings.witness_patience,
+        ),
     ];
     for (name, meaning, value) in fields {
         if let Some(given) = timing.optional(name, meaning)? {

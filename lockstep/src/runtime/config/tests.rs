@@ -70,6 +70,7 @@ slow_limit = "3s"
 forward_delay = "20ms"
 hold_limit = "1s"
 linger = "1500ms"
+witness_patience = "700ms"
 
 [limits]
 window_entries = 1000
@@ -278,6 +279,7 @@ fn a_coservers_file_becomes_settings() {
     assert_eq!(settings.clients, Some(at("127.0.0.1:7001")));
     assert_eq!(settings.silence, Duration::from_millis(200));
     assert_eq!(settings.linger, Duration::from_millis(1500));
+    assert_eq!(settings.witness_patience, Duration::from_millis(700));
     assert_eq!((settings.window_entries, settings.window_bytes), (1000, 8_000_000));
     assert_eq!(settings.client_connections, 12);
     assert_eq!(settings.divergence, DivergencePolicy::Prefer(Place::B));
@@ -298,12 +300,14 @@ fn what_may_be_left_out_has_a_default() {
     for field in ["heartbeat", "slow_limit", "forward_delay", "hold_limit", "linger"] {
         text = without(&text, field);
     }
+    text = without(&text, "witness_patience");
     for field in ["window_entries", "window_bytes", "clients = 12", "clients = [", "port"] {
         text = without(&text, field);
     }
     let settings = bench.read_coserver(text).unwrap().settings;
     assert!(settings.silence <= Duration::from_millis(100), "a death is noticed soon by default");
     assert_eq!(settings.clients, None);
+    assert_eq!(settings.witness_patience, Duration::from_secs(10));
     let grace = bench.read_witness(without(&bench.witness(), "grace")).unwrap().grace;
     assert_eq!(grace, Duration::from_secs(2));
 }
@@ -382,6 +386,7 @@ fn each_absurd_value_is_refused_at_its_line() {
         ("forward_delay", &["\"0s\"", "\"2h\""]),
         ("hold_limit", &["\"1ms\"", "\"2h\""]),
         ("linger", &["\"2h\"", "2000"]),
+        ("witness_patience", &["\"99ms\"", "\"2h\"", "10"]),
         (
             "window_entries",
             &["0", "-1", "99999999999", "99999999999999999999999999", "1.0", "\"many\""],

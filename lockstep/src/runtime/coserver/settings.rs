@@ -59,7 +59,8 @@ pub struct Settings {
     /// The alternate witness, a process, to which the pair turns when its sequencer has not
     /// reached the one in use for [`witness_patience`](Self::witness_patience).
     pub alternate: Option<SocketAddr>,
-    /// See [`alternate`](Self::alternate).
+    /// See [`alternate`](Self::alternate). After a move that reached no witness it is twice as
+    /// long, and so on.
     pub witness_patience: Duration,
     /// Where clients of the client library are served; `None` if there are none.
     pub clients: Option<SocketAddr>,
@@ -176,7 +177,7 @@ impl Settings {
             links,
             witness: witness.into(),
             alternate: None,
-            witness_patience: Duration::from_secs(10),
+            witness_patience: MS * 10_000,
             clients,
             client_connections: limits::CLIENT_CONNECTIONS,
             silence: MS * 100,
@@ -218,6 +219,7 @@ impl Settings {
             ("forward_delay", self.forward_delay, MS, HOUR),
             ("hold_limit", self.hold_limit, self.silence, HOUR),
             ("linger", self.linger, Duration::ZERO, HOUR),
+            ("witness_patience", self.witness_patience, MS * 100, HOUR),
             ("meeting", self.meeting, Duration::ZERO, HOUR),
         ] {
             if value < least || value > most {
