@@ -59,7 +59,7 @@ fn the_power_may_go_at_a_sync() {
         (Syncs::Journal, 1, A, None),
         (Syncs::Journal, 3, B, Some(A)),
         (Syncs::Checkpoint, 1, A, None),
-        (Syncs::Start, 2, B, None),
+        (Syncs::Start, 1, B, None),
     ] {
         let prefix = format!("{syncs:?}-{when}-");
         let done = at_sync(&mut site, syncs, &[victim], when, lost, &prefix);
