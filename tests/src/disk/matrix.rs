@@ -371,7 +371,7 @@ impl Matrix {
         };
         // As the program names it, and where it is.
         let names = names(&self.site.pair.data(part));
-        let is_own = names.iter().any(|name| call.contains(name.to_str().expect("UTF-8")));
+        let is_own = names.iter().any(|name| mentions(call, name));
         let did = ended(status, call, &self.said(part, from), is_own)?;
         Ok(Struck { did, call: call.into() })
     }
@@ -382,6 +382,29 @@ fn names(directory: &Path) -> [PathBuf; 2] {
     [directory.to_owned(), directory.canonicalize().unwrap_or_else(|_| directory.to_owned())]
 }
 
+/// Whether a call is about this directory, or something in it; what only begins with its name is
+/// something else.
+fn mentions(call: &str, directory: &Path) -> bool {
+    let name = directory.to_str().expect("UTF-8");
+    let ends = |rest: &str| rest.starts_with(['/', '"', '>']);
+    call.match_indices(name).any(|(at, _)| ends(&call[at + name.len()..]))
+}
+
 fn is(site: &Site, part: Part, mode: &str) -> bool {
     matches!(site.pair.status(part), Ok(status) if status["mode"] == mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_about_a_directory_only_where_its_whole_name_stands() {
+        let directory = Path::new("/tmp/x/b");
+        for call in [r#"openat(3, "/tmp/x/b", O_RDONLY)"#, "fsync(4</tmp/x/b/store/home>)"] {
+            assert!(mentions(call, directory), "{call}");
+        }
+        assert!(mentions("fsync(4</tmp/x/b>)", directory));
+        assert!(!mentions(r#"openat(3, "/tmp/x/b.toml", O_RDONLY)"#, directory));
+    }
 }
