@@ -140,13 +140,16 @@ impl Matrix {
         self.site.pair.process(part).ended().is_none()
     }
 
-    /// Starts what has ended, and waits for duplex.
+    /// Waits for duplex, and starts what has ended, or ends meanwhile.
     fn mend(&mut self) {
-        for part in [WITNESS, A, B] {
-            if !self.runs(part) {
-                self.site.pair.run(part);
+        let _ = wait_for(DEADLINE, || {
+            for part in [WITNESS, A, B] {
+                if !self.runs(part) {
+                    self.site.pair.run(part);
+                }
             }
-        }
+            self.site.is_duplex().then_some(()).ok_or(())
+        });
         self.site.duplex();
     }
 
@@ -279,13 +282,16 @@ impl Matrix {
         let files = self.files(B, fault);
         self.site.pair.run_under(B, &fault.wrapper(&said, &files));
         self.settle(B);
-        let call = injected(&said);
-        let did = match &call {
-            Some(_) if self.runs(B) => self.alone_after_a_cut(from),
-            _ => Ok(Did::WentOn),
+        let early = injected(&said).is_some();
+        let did = match early && self.runs(B) {
+            true => self.alone_after_a_cut(from),
+            false => Ok(Did::WentOn),
         };
         load.finish(DEADLINE * 2)?;
-        let did = did?;
+        let (did, call) = (did?, injected(&said));
+        if call.is_some() && !early {
+            self.leaves(B);
+        }
         call.map(|call| self.judge(B, did, &call, from)).transpose()
     }
 
