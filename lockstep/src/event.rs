@@ -404,6 +404,8 @@ pub enum FallBack {
     Diverged,
     /// Another process has come in its place.
     Replaced,
+    /// What it asked for is not kept any more, or cannot be read.
+    Unreadable,
 }
 
 /// Why a frame was ignored.

@@ -31,7 +31,7 @@ use crate::source::Source;
 use crate::tally::Tally;
 
 const PAIR: PairId = PairId([7; 16]);
-const PROTOCOL: Versions = Versions { oldest: 1, newest: 1 };
+const PROTOCOL: Versions = Versions::SPOKEN;
 const US: Incarnation = Incarnation(10);
 const THEM: Incarnation = Incarnation(20);
 const WINDOW: usize = 16;
@@ -483,7 +483,10 @@ impl World {
         let held = self.replica.status().held;
         let near = source_near(source, held);
         let frame = match source.byte() % 11 {
-            0 => PeerFrame::Join { points: vec![Point { index: near, chain: Digest::ZERO }] },
+            0 => PeerFrame::Join {
+                points: vec![Point { index: near, chain: Digest::ZERO }],
+                spoilt: source.byte().is_multiple_of(4).then_some(near),
+            },
             1 => {
                 let from = Point { index: near, chain: Digest([source.byte(); 16]) };
                 PeerFrame::Offer { record: self.any_record(source), from, checkpoint: None, held }

@@ -117,7 +117,7 @@ impl World {
         self.next += 1;
         let conn = ConnId(self.next);
         let incarnation = incarnation(place, source);
-        let protocol = Versions { oldest: 1, newest: 1 };
+        let protocol = Versions::SPOKEN;
         self.conns.insert(conn, place);
         self.call(conn, place, WitnessCall::Hello { pair: PAIR, place, incarnation, protocol });
     }

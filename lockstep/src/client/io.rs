@@ -10,7 +10,7 @@ use crate::limits;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal, Versions};
 
 /// The versions of the client protocol that this library speaks.
-pub const PROTOCOL: Versions = Versions { oldest: 1, newest: 1 };
+pub const PROTOCOL: Versions = Versions::SPOKEN;
 
 /// How a session behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::io::Output;
 use super::replica::Replica;
 use crate::digest::Digest;
 use crate::entry::EntryKind;
-use crate::event::Event;
+use crate::event::{Event, Ignored};
 use crate::history::History;
 use crate::ids::{Index, Mono};
 use crate::wire::frames::{CheckpointFile, PeerFrame};
@@ -93,7 +93,8 @@ impl Replica {
                 }
                 self.compare_checkpoints();
             }
-            Err(why) => self.event(Event::NoCheckpoint { index, why }),
+            // A joiner that waits for it goes on waiting.
+            Err(why) => return self.event(Event::NoCheckpoint { index, why }),
         }
         self.on_checkpoint_for_guest();
     }
@@ -101,6 +102,9 @@ impl Replica {
     pub(super) fn on_peers_checkpoint(&mut self, index: Index, hash: Digest) {
         // It comes on every link, and may be late on one.
         let new = self.checkpoints.peers.is_none_or(|(latest, _)| index >= latest);
+        if index > self.log.held() {
+            return self.ignore(Ignored::Absurd);
+        }
         if self.is_duplex() && new {
             self.checkpoints.peers = Some((index, hash));
             self.compare_checkpoints();

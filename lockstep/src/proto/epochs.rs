@@ -15,7 +15,6 @@ use crate::record::{Origin, Record};
 use crate::wire::frames::{
     ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall,
 };
-use crate::wire::header;
 
 /// One that leaves waits for the witness no longer than this.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
@@ -26,7 +25,7 @@ impl Replica {
         self.on_witness_reached();
         self.event(Event::Witness { up: true });
         let (pair, place, incarnation) = (self.config.pair, self.config.place, self.incarnation);
-        let protocol = Versions { oldest: header::VERSION, newest: header::VERSION };
+        let protocol = Versions::SPOKEN;
         let hello = WitnessCall::Hello { pair, place, incarnation, protocol };
         self.outputs.push_back(Output::Witness(hello));
         self.ask_witness();

@@ -19,6 +19,10 @@ use core::time::Duration;
 /// A joiner that asks for nothing for this long is forgotten; should it come back it asks anew.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// A checkpoint for a joiner is ordered again after this long without one: the disk that could not
+/// take the last may be full.
+const ORDER_AGAIN: Duration = Duration::from_secs(2);
+
 /// What a joiner may be sent at once after a pause, as a part of a second at the configured rate.
 const BURST: u64 = 20;
 
@@ -36,10 +40,13 @@ pub(super) struct Guest {
     /// From this entry on nothing is dropped from the window while its last piece is read.
     pin: Option<Index>,
     points: Vec<Point>,
+    /// What it could not use.
+    spoilt: Option<Index>,
     /// What it was told to begin with.
     offered: Option<(Point, Option<CheckpointFile>)>,
-    /// It needs a checkpoint, and one is being taken.
-    waits_for_checkpoint: bool,
+    /// It needs a checkpoint, and one is being taken; or is ordered then, for the last came to
+    /// nothing.
+    waits_for_checkpoint: Option<Mono>,
     queue: VecDeque<Fetch>,
     /// Bytes that may be sent now; negative while more was sent than the rate had earned.
     credit: i64,
@@ -49,15 +56,27 @@ pub(super) struct Guest {
     sent: u64,
 }
 
+/// The question to the disk how much of what a joiner has is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LookUp {
+    /// Not asked.
+    Idle,
+    /// The answer is to come.
+    UnderWay,
+    /// Something else was asked meanwhile, or by another joiner: it is put again after the answer.
+    Overtaken,
+}
+
 impl Guest {
-    fn new(incarnation: Incarnation, points: Vec<Point>, now: Mono) -> Self {
+    fn new(incarnation: Incarnation, points: Vec<Point>, spoilt: Option<Index>, now: Mono) -> Self {
         Self {
             incarnation,
             attached: false,
             pin: None,
             points,
+            spoilt,
             offered: None,
-            waits_for_checkpoint: false,
+            waits_for_checkpoint: None,
             queue: VecDeque::new(),
             credit: 0,
             refilled: now,
@@ -80,8 +99,8 @@ impl Guest {
 }
 
 impl Replica {
-    /// A joiner says what it has.
-    pub(super) fn on_join(&mut self, from: Incarnation, points: Vec<Point>) {
+    /// A joiner says what it has, and what of what it was sent is of no use to it.
+    pub(super) fn on_join(&mut self, from: Incarnation, points: Vec<Point>, spoilt: Option<Index>) {
         let alone = self.membership.record().is_some_and(|record| !record.members.is_duplex());
         if !alone || self.join.is_some() || self.leaving.is_some() {
             return;
@@ -89,42 +108,54 @@ impl Replica {
         let now = self.now.mono;
         if let Some(guest) = self.guest.as_mut().filter(|guest| guest.incarnation == from) {
             guest.heard = now;
-            if guest.points == points {
+            if guest.points == points && guest.spoilt == spoilt {
                 // It has what it had: it asks again because the answer is late, or was lost.
                 return self.offer();
             }
         } else {
             self.event(Event::Hosting { joiner: from });
         }
-        self.guest = Some(Guest::new(from, points.clone(), now));
-        self.look_up(points);
+        self.spoilt = self.spoilt.max(spoilt.filter(|index| *index <= self.log.held()));
+        self.guest = Some(Guest::new(from, points, spoilt, now));
+        self.look_up();
     }
 
-    fn look_up(&mut self, points: Vec<Point>) {
-        self.looking_up += 1;
-        self.outputs.push_back(Output::LookUp { points });
+    fn look_up(&mut self) {
+        let Some(guest) = &self.guest else { return };
+        self.look_up = match self.look_up {
+            LookUp::Idle => {
+                self.outputs.push_back(Output::LookUp { points: guest.points.clone() });
+                LookUp::UnderWay
+            }
+            LookUp::UnderWay | LookUp::Overtaken => LookUp::Overtaken,
+        };
     }
 
     /// Chooses what costs less: the entries since the last one that both have, or a checkpoint
     /// and the entries since that.
     pub(super) fn on_looked_up(&mut self, found: LookedUp) {
-        self.looking_up = self.looking_up.saturating_sub(1);
-        let Some(guest) = self.guest.as_mut().filter(|_| self.looking_up == 0) else {
-            // Answers come in order: this one is about what somebody asked for before.
-            return;
-        };
+        if core::mem::replace(&mut self.look_up, LookUp::Idle) == LookUp::Overtaken {
+            // The answer is about what somebody asked for before.
+            return self.look_up();
+        }
+        let Some(guest) = &mut self.guest else { return };
         // What a joiner computed otherwise it has computed otherwise, however equal its entries.
-        let differed = self.differed;
-        let checkpoint = found.checkpoint.filter(|(file, _)| Some(file.index) >= differed);
-        let by_entries = found.common.filter(|_| {
-            differed.is_none()
-                && checkpoint.is_none_or(|(file, _)| found.bytes <= file.len.max(SMALL))
+        let (differed, spoilt) = (self.differed, self.spoilt);
+        let sound = |index: Index| Some(index) > spoilt;
+        let checkpoint =
+            found.checkpoint.filter(|(file, _)| Some(file.index) >= differed && sound(file.index));
+        let by_entries = found.common.filter(|common| {
+            // One that is not after what both have brings the joiner nothing.
+            let dearer = |(file, _): (CheckpointFile, _)| {
+                file.index <= common.index || found.bytes <= file.len.max(SMALL)
+            };
+            differed.is_none() && sound(common.index) && checkpoint.is_none_or(dearer)
         });
         let (from, checkpoint) = match (by_entries, checkpoint) {
             (Some(common), _) => (common, None),
             (None, Some((file, chain))) => (Point { index: file.index, chain }, Some(file)),
             (None, None) => {
-                guest.waits_for_checkpoint = true;
+                guest.waits_for_checkpoint = Some(self.now.mono.plus(ORDER_AGAIN));
                 return self.order_checkpoint();
             }
         };
@@ -151,10 +182,20 @@ impl Replica {
     /// A checkpoint is on disk that a joiner may have waited for.
     pub(super) fn on_checkpoint_for_guest(&mut self) {
         if let Some(guest) = &mut self.guest
-            && core::mem::take(&mut guest.waits_for_checkpoint)
+            && guest.waits_for_checkpoint.take().is_some()
         {
-            let points = guest.points.clone();
-            self.look_up(points);
+            self.look_up();
+        }
+    }
+
+    /// When a checkpoint that a joiner waits for is ordered again: the last time it could not be,
+    /// or it could not be written.
+    fn reorder_checkpoint(&mut self) {
+        let (now, again) = (self.now.mono, self.now.mono.plus(ORDER_AGAIN));
+        let Some(guest) = &mut self.guest else { return };
+        if let Some(due) = guest.waits_for_checkpoint.as_mut().filter(|due| **due <= now) {
+            *due = again;
+            self.order_checkpoint();
         }
     }
 
@@ -215,8 +256,8 @@ impl Replica {
         let Some(guest) = &mut self.guest else { return };
         let (to, pin) = (guest.incarnation, guest.pin.take());
         let Some(entries) = entries else {
-            self.guest = None;
-            return self.send_to_guest(to, PeerFrame::Gone);
+            self.spoilt = self.spoilt.max(Some(after));
+            return self.drop_guest(FallBack::Unreadable);
         };
         let last = entries.last().map_or(after, |entry| entry.index);
         guest.charge(entries.iter().map(|entry| entry.weight() as u64).sum::<u64>());
@@ -238,8 +279,8 @@ impl Replica {
         let Some(guest) = &mut self.guest else { return };
         let to = guest.incarnation;
         let Some(bytes) = bytes else {
-            self.guest = None;
-            return self.send_to_guest(to, PeerFrame::Gone);
+            self.spoilt = self.spoilt.max(Some(checkpoint));
+            return self.drop_guest(FallBack::Unreadable);
         };
         guest.charge(bytes.len() as u64);
         self.send_to_guest(to, PeerFrame::Chunk { checkpoint, offset, bytes });
@@ -282,6 +323,7 @@ impl Replica {
     /// What is due for a join, on the member's side.
     pub(super) fn on_host_due(&mut self) {
         self.serve_guest();
+        self.reorder_checkpoint();
         self.judge_guest();
         self.record_guest();
         self.admit_guest();

@@ -35,6 +35,8 @@ pub(super) struct Joining {
     pub(super) host: Incarnation,
     pub(super) record: Record,
     stage: Stage,
+    /// A checkpoint that came whole and could not be used.
+    spoilt: Option<Index>,
     /// When something was last asked for, or came.
     asked: Mono,
     /// After how long it is asked for again: twice as long after each time that this was done, a
@@ -85,7 +87,8 @@ impl Replica {
         self.persist_membership();
         let (stage, asked) = (Stage::Asking, self.now.mono);
         let (patience, admission) = (ASK_AGAIN, None);
-        self.join = Some(Joining { host, record, stage, asked, patience, admission });
+        let spoilt = None;
+        self.join = Some(Joining { host, record, stage, spoilt, asked, patience, admission });
         self.event(Event::Joining { host });
         self.announce_standing();
         self.ask_to_join();
@@ -93,7 +96,8 @@ impl Replica {
 
     fn ask_to_join(&mut self) {
         let points = self.points();
-        let sent = self.send_to_host(PeerFrame::Join { points });
+        let spoilt = self.join.as_ref().and_then(|join| join.spoilt);
+        let sent = self.send_to_host(PeerFrame::Join { points, spoilt });
         // While there is no link that carries it, it is tried again at every opportunity.
         let asked = if sent { self.now.mono } else { Mono(0) };
         if let Some(join) = &mut self.join {
@@ -300,7 +304,7 @@ impl Replica {
     }
 
     pub(super) fn on_installed(&mut self, result: Result<(), String>) {
-        let Some(join) = &self.join else { return };
+        let Some(join) = &mut self.join else { return };
         let Stage::Installing { at } = join.stage else { return };
         match result {
             Ok(()) => {
@@ -308,20 +312,23 @@ impl Replica {
                 self.outputs.push_back(Output::Recover { to: Some(at) });
             }
             Err(why) => {
+                join.spoilt = Some(at);
                 self.event(Event::Unrecovered { why });
                 self.ask_to_join();
             }
         }
     }
 
-    /// What was asked for is not kept any more.
+    /// What was asked for is not kept any more, or cannot be read: the member is asked again when
+    /// an answer is due, since it may come to nothing again.
     pub(super) fn on_gone(&mut self) {
         let reads = self
             .join
             .as_ref()
             .is_some_and(|join| matches!(join.stage, Stage::Chunks { .. } | Stage::Entries { .. }));
         if reads {
-            self.ask_to_join();
+            self.set_stage(Stage::Asking);
+            self.ask_in_vain();
         }
     }
 

@@ -134,7 +134,7 @@ impl Replica {
                     self.reported_dead = true;
                 }
             }
-            PeerFrame::Join { points } => self.on_join(from, points),
+            PeerFrame::Join { points, spoilt } => self.on_join(from, points, spoilt),
             PeerFrame::Fetch(fetch) => self.on_fetch(from, fetch),
             PeerFrame::Checkpoint { index, hash } => self.on_peers_checkpoint(index, hash),
             PeerFrame::Admitted { epoch } => self.on_admitted(from, epoch),

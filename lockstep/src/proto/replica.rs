@@ -16,7 +16,7 @@ use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
 use super::enrolment::Enrolment;
 use super::gateway::Gateway;
-use super::host::Guest;
+use super::host::{Guest, LookUp};
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
 use super::join::Joining;
 use super::kept::Kept;
@@ -88,8 +88,10 @@ pub struct Replica {
     pub(super) join: Option<Joining>,
     /// Set while this one brings the other up to date.
     pub(super) guest: Option<Guest>,
-    /// Answers about what a joiner has that are still to come.
-    pub(super) looking_up: u32,
+    pub(super) look_up: LookUp,
+    /// Of what begins at or before this entry something could not be read for a joiner, or was of
+    /// no use to it: each begins after it.
+    pub(super) spoilt: Option<Index>,
     /// A joiner came to other results somewhere up to this entry: until one has joined, each is
     /// sent a checkpoint from after it.
     pub(super) differed: Option<Index>,
@@ -185,7 +187,8 @@ impl Replica {
             start: Start::new(boot.disk, boot.adopt, now.mono),
             join: None,
             guest: None,
-            looking_up: 0,
+            look_up: LookUp::Idle,
+            spoilt: None,
             differed: None,
             unadmitted: false,
             admitting: None,

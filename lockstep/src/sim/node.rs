@@ -156,7 +156,7 @@ fn config(options: &Options, place: Place) -> Config {
             service: "shelf".into(),
             service_version: 1,
             configuration: Digest::ZERO,
-            protocol: Versions { oldest: 1, newest: 1 },
+            protocol: Versions::SPOKEN,
         },
         silence: options.silence,
         silence_floor: options.silence_floor,

@@ -48,7 +48,7 @@ impl Checked for PeerFrame {
                 within("a list of digests", outputs.len(), limits::DIGESTS)?;
                 that(from.0 > 0, "digests from before the first entry")
             }
-            Self::Join { points } => within("a list of points", points.len(), limits::POINTS),
+            Self::Join { points, .. } => within("a list of points", points.len(), limits::POINTS),
             Self::Offer { record, from, checkpoint, .. } => {
                 check_record(record)?;
                 let same = checkpoint.is_none_or(|file| file.index == from.index);
@@ -76,7 +76,7 @@ impl Checked for PeerFrame {
                 512 + entries + forwards
             }
             Self::Digests { outputs, .. } => 512 + 16 * outputs.len(),
-            Self::Join { points } => 512 + 24 * points.len(),
+            Self::Join { points, .. } => 512 + 24 * points.len(),
             Self::Entries { entries, .. } => 512 + entries.iter().map(Entry::weight).sum::<usize>(),
             Self::Chunk { bytes, .. } => 512 + bytes.len(),
             _ => 512 + limits::REASON_BYTES,

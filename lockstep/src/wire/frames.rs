@@ -15,6 +15,7 @@ use crate::ids::{
 };
 use crate::output::Refusal;
 use crate::record::{Record, Request};
+use crate::wire::header;
 
 /// The versions of a protocol that a process can speak, inclusive.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,11 @@ pub struct Versions {
     pub oldest: u16,
     /// The newest.
     pub newest: u16,
+}
+
+impl Versions {
+    /// What this program speaks: of each protocol the one version that goes with its format.
+    pub const SPOKEN: Self = Self { oldest: header::VERSION, newest: header::VERSION };
 }
 
 /// What a replica runs; both must run the same (rule E2).
@@ -213,6 +219,8 @@ pub enum PeerFrame {
     Join {
         /// What its disk has, the last entry first.
         points: Vec<Point>,
+        /// A checkpoint that it got whole and could not use.
+        spoilt: Option<Index>,
     },
     /// Where the receiver, a joiner, is to begin.
     Offer {

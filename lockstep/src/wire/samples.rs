@@ -151,7 +151,7 @@ pub(super) fn joining() -> Vec<(&'static str, PeerFrame)> {
     let entry = Entry { index: Index(41), epoch, time, origin, kind: EntryKind::Tick };
     let bytes = Bytes::from_static(b"a piece");
     vec![
-        ("peer join", PeerFrame::Join { points: vec![from] }),
+        ("peer join", PeerFrame::Join { points: vec![from], spoilt: Some(Index(4)) }),
         ("peer offer", PeerFrame::Offer { record: alone(), from, checkpoint: Some(file), held }),
         ("peer fetch entries", PeerFrame::Fetch(Fetch::Entries { from: Index(41) })),
         ("peer fetch chunk", PeerFrame::Fetch(Fetch::Chunk { checkpoint, offset: 512 })),

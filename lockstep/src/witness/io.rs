@@ -10,7 +10,7 @@ use crate::witness::rules::{Asker, Denial};
 use crate::witness::store::{Held, Told};
 
 /// The versions of the witness protocol that this witness speaks.
-pub const PROTOCOL: Versions = Versions { oldest: 1, newest: 1 };
+pub const PROTOCOL: Versions = Versions::SPOKEN;
 
 /// How a witness behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

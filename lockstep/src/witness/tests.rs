@@ -20,7 +20,7 @@ const CONN_B: ConnId = ConnId(2);
 const START: Mono = Mono(0);
 const LATER: Mono = Mono(10_000_000_000);
 const CONFIG: Config = Config { grace: Duration::from_secs(2) };
-const SPOKEN: Versions = Versions { oldest: 1, newest: 1 };
+const SPOKEN: Versions = Versions::SPOKEN;
 
 fn vacant() -> Record {
     Record::vacant(PAIR, Lineage(1), Epoch(0))

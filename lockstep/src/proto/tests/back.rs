@@ -4,6 +4,7 @@
 use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
+use crate::entry::EntryKind;
 use crate::event::{Event, FallBack, StopCause};
 use crate::ids::{Epoch, Index, Lineage, Place};
 use crate::limits;
@@ -267,6 +268,91 @@ fn a_joiner_whose_pieces_are_gone_starts_over_with_a_checkpoint() {
     assert!(offers(&mut pair, true) >= 1, "it was offered a checkpoint then");
     check_level(&mut pair);
     texts(&mut pair, B, 100, 3);
+    check_level(&mut pair);
+}
+
+/// B is out and lacks entries; A has a checkpoint and its whole journal.
+fn with_one_that_lacks_entries(config: impl Fn(Place) -> crate::proto::Config + 'static) -> Pair {
+    let mut pair = Pair::with(config);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 60);
+    pair.kill(B);
+    pair.run(MS * 300);
+    texts(&mut pair, A, 60, 20);
+    pair
+}
+
+fn offers(pair: &mut Pair) -> Vec<Option<Index>> {
+    let offer = |event: &Event| match event {
+        Event::Offered { checkpoint, .. } => Some(checkpoint.map(|file| file.index)),
+        _ => None,
+    };
+    pair.node(B).events.iter().filter_map(offer).collect()
+}
+
+#[test]
+fn a_checkpoint_from_before_what_both_have_is_not_sent() {
+    let few = |place| crate::proto::Config { checkpoint_bytes: 4_000, ..config(place) };
+    let mut pair = with_one_that_lacks_entries(few);
+    // However much came after it.
+    pair.node(A).disk.entry_bytes = 32 << 20;
+    let newest = pair.node(A).disk.checkpoints.keys().next_back().copied();
+    assert!(newest.is_some_and(|index| index < pair.node(B).disk.held()), "{newest:?}");
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert_eq!(offers(&mut pair), [None]);
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_checkpoint_that_a_joiner_cannot_use_is_not_offered_again() {
+    let mut pair = with_one_that_lacks_entries(with_checkpoints);
+    pair.wipe(B);
+    let rotten = pair.node(A).disk.checkpoints.keys().next_back().copied();
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.node(A).disk.rotten = rotten;
+    pair.restart(B);
+    pair.run_to_duplex();
+    let offered = offers(&mut pair);
+    assert_eq!(offered[0], rotten, "nobody knew");
+    assert!(offered.len() == 2 && offered[1] > rotten, "a newer one was taken: {offered:?}");
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_joiner_gets_a_checkpoint_where_the_entries_cannot_be_read() {
+    let few = |place| crate::proto::Config { checkpoint_bytes: 1 << 30, ..config(place) };
+    let mut pair = with_one_that_lacks_entries(few);
+    let held = pair.node(B).disk.held();
+    pair.node(A).disk.unreadable = Some(Index(held.0 + 5));
+    pair.restart(B);
+    pair.run_to_duplex();
+    let offered = offers(&mut pair);
+    assert_eq!(offered[0], None, "nobody knew");
+    assert!(offered.len() == 2 && offered[1] > Some(held), "{offered:?}");
+    let unreadable = FallBack::Unreadable;
+    let fell = |event: &Event| matches!(event, Event::FellBack { why, .. } if *why == unreadable);
+    assert!(pair.node(A).saw(fell));
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_checkpoint_that_cannot_be_written_for_a_joiner_is_ordered_again_after_a_while() {
+    let few = |place| crate::proto::Config { checkpoint_bytes: 1 << 30, ..config(place) };
+    let mut pair = with_one_that_lacks_entries(few);
+    let held = pair.node(B).disk.held();
+    (pair.node(A).disk.unreadable, pair.node(A).disk.full) = (Some(Index(held.0 + 5)), true);
+    pair.restart(B);
+    let ordered = |pair: &mut Pair| {
+        let entries = pair.node(A).disk.entries.iter();
+        entries.filter(|entry| matches!(entry.kind, EntryKind::Checkpoint)).count()
+    };
+    pair.run(Duration::from_secs(9));
+    let tries = ordered(&mut pair);
+    assert!((3..=6).contains(&tries), "{tries} in 9 s");
+    pair.node(A).disk.full = false;
+    pair.run(Duration::from_secs(3));
+    pair.run_to_duplex();
     check_level(&mut pair);
 }
 

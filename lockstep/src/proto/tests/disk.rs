@@ -32,6 +32,14 @@ pub(super) struct Disk {
     incoming: u64,
     /// Pieces that were written.
     pub(super) chunks: usize,
+    /// A checkpoint whose file is not what was written. Whoever gets it finds out.
+    pub(super) rotten: Option<Index>,
+    /// An entry that cannot be read any more.
+    pub(super) unreadable: Option<Index>,
+    /// What an entry is taken to cost; zero for a hundred bytes.
+    pub(super) entry_bytes: u64,
+    /// Checkpoints cannot be written.
+    pub(super) full: bool,
 }
 
 /// How long the file of any checkpoint is here.
@@ -120,18 +128,18 @@ impl Disk {
         let file = self.checkpoints.iter().next_back();
         Input::LookedUp(LookedUp {
             common,
-            bytes: common.map_or(0, |common| (self.held().0 - common.index.0) * 100),
+            bytes: common
+                .map_or(0, |common| (self.held().0 - common.index.0) * self.entry_bytes.max(100)),
             checkpoint: file.map(|(index, state)| (file_of(*index, state), state.history.chain)),
         })
     }
 
     pub(super) fn read(&self, after: Index) -> Input {
         let kept = after >= self.base.history.index;
-        let entries = kept.then(|| {
-            let from = self.entries.iter().filter(|entry| entry.index > after);
-            from.take(10).cloned().collect()
-        });
-        Input::EntriesRead { after, entries }
+        let from = self.entries.iter().filter(|entry| entry.index > after);
+        let entries: Vec<Entry> = from.take(10).cloned().collect();
+        let readable = !entries.iter().any(|entry| Some(entry.index) == self.unreadable);
+        Input::EntriesRead { after, entries: (kept && readable).then_some(entries) }
     }
 
     pub(super) fn read_chunk(&self, checkpoint: Index, offset: u64) -> Input {
@@ -153,8 +161,13 @@ impl Disk {
     }
 
     /// The pieces are no real file here: the state comes from the disk that sent them.
-    pub(super) fn install(&mut self, file: CheckpointFile, from: &State) -> Input {
+    pub(super) fn install(&mut self, file: CheckpointFile, from: &Self) -> Input {
         assert_eq!(self.incoming, file.len, "only a whole file is installed");
+        if from.rotten == Some(file.index) {
+            self.incoming = 0;
+            return Input::Installed(Err("another hash than was announced".into()));
+        }
+        let from = &from.checkpoints[&file.index];
         *self = Self {
             membership: self.membership.clone(),
             base: from.clone(),
@@ -168,6 +181,9 @@ impl Disk {
 
     pub(super) fn checkpoint(&mut self, state: State) -> Input {
         let index = state.history.index;
+        if self.full {
+            return Input::CheckpointWritten { index, result: Err("no space left".into()) };
+        }
         let result = Ok(file_of(index, &state));
         self.checkpoints.insert(index, state);
         Input::CheckpointWritten { index, result }

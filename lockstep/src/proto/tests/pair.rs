@@ -121,7 +121,7 @@ pub(super) fn config(place: Place) -> Config {
             service: "test".into(),
             service_version: 1,
             configuration: Digest::ZERO,
-            protocol: Versions { oldest: 1, newest: 1 },
+            protocol: Versions::SPOKEN,
         },
         silence: MS * 100,
         silence_floor: MS * 40,
@@ -242,7 +242,7 @@ impl Pair {
     }
 
     pub(super) fn greet(&mut self, place: Place) {
-        let protocol = Versions { oldest: 1, newest: 1 };
+        let protocol = Versions::SPOKEN;
         self.call(place, ClientCall::Hello { pair: PAIR, protocol });
     }
 
@@ -550,7 +550,7 @@ impl Pair {
 /// The disks.
 impl Pair {
     fn storage(&mut self, place: Place, output: Output) {
-        let sender = self.node(place.other()).disk.checkpoints.clone();
+        let sender = self.node(place.other()).disk.clone();
         let began = self.now;
         let node = self.node(place);
         let answer = match output {
@@ -576,7 +576,7 @@ impl Pair {
             Output::WriteChunk { checkpoint, offset, bytes } => {
                 node.disk.write_chunk(checkpoint, offset, &bytes)
             }
-            Output::Install { file, .. } => node.disk.install(file, &sender[&file.index]),
+            Output::Install { file, .. } => node.disk.install(file, &sender),
             Output::WriteCheckpoint { history } => {
                 node.written.push((began, history.index));
                 if node.slow_checkpoints {

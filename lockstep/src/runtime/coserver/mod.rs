@@ -53,7 +53,6 @@ use crate::runtime::tls::Credentials;
 use crate::runtime::witness::ObjectStoreError;
 use crate::unit;
 use crate::wire::frames::{Environment, Versions};
-use crate::wire::header;
 
 pub use executor::ExecutorError;
 pub use handle::{Handle, Unanswered};
@@ -254,7 +253,7 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
             service: identity.name,
             service_version: identity.version,
             configuration: shared_digest(settings, identity.configuration, table),
-            protocol: Versions { oldest: header::VERSION, newest: header::VERSION },
+            protocol: Versions::SPOKEN,
         },
         silence: settings.silence,
         silence_floor: settings.silence_floor,

@@ -310,8 +310,9 @@ impl<S: StateMachine> Storage<S> {
         self.push(Command::SetCheckpointAside(index));
     }
 
+    /// Always answered: the core has no second one under way.
     pub(crate) fn look_up(&mut self, points: Vec<Point>) {
-        self.read(Command::LookUp { points });
+        self.push(Command::LookUp { points });
     }
 
     pub(crate) fn read_entries(&mut self, after: Index) {
@@ -399,10 +400,7 @@ impl<S: StateMachine> Storage<S> {
                 Noted::Nothing
             }
             Answer::Input(input) => {
-                let read = matches!(
-                    input,
-                    Input::LookedUp(_) | Input::EntriesRead { .. } | Input::ChunkRead { .. }
-                );
+                let read = matches!(input, Input::EntriesRead { .. } | Input::ChunkRead { .. });
                 self.reads -= usize::from(read && self.reads > 0);
                 Noted::Tell(input)
             }

@@ -228,6 +228,29 @@ fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
 }
 
 #[test]
+fn a_checkpoint_that_comes_takes_the_place_of_the_own_one_at_that_entry() {
+    let (disk, theirs, log) = (MemoryDirectory::new(), MemoryDirectory::new(), entries(20, 8));
+    with_log(&disk, &log);
+    checkpoint(&disk, history(&log, 5));
+    checkpoint(&disk, history(&log, 10));
+    with_log(&theirs, &log);
+    checkpoint(&theirs, history(&log, 10));
+    let (mut keeper, _) = opened(&disk);
+    let (mut sender, _) = opened(&theirs);
+    let (offered, chain) = sender.look_up(&[]).unwrap().checkpoint.unwrap();
+    keeper.begin_chunks(offered).unwrap();
+    let bytes = sender.read_chunk(Index(10), 0).unwrap();
+    assert_eq!(bytes.len() as u64, offered.len, "one piece");
+    keeper.write_chunk(Index(10), 0, &bytes).unwrap();
+    assert_eq!(keeper.install(offered, chain).unwrap(), Ok(()));
+    assert_eq!(keeper.oldest_start(), Some(Index(10)));
+    let (keeper, _) = opened(&disk);
+    let found: Vec<_> = keeper.checkpoints.iter().map(|summary| summary.stamp.index).collect();
+    assert_eq!(found, [Index(10)], "it is there, and no other");
+    assert_eq!(keeper.journal.base().0, Index(10));
+}
+
+#[test]
 fn what_a_joiner_needs_goes_when_it_is_more_than_the_limit() {
     let disk = MemoryDirectory::new();
     let log = entries(400, 64 << 10);
