@@ -110,6 +110,10 @@ impl Replica {
             }
             return;
         }
+        if let Some(record) = self.misled() {
+            let slot = self.enrolment.slot;
+            return self.order_own(EntryKind::Witness { slot, record });
+        }
         if let Some(slot) = self.next_witness() {
             self.enrolment.unknown = false;
             let nonce = self.nonce();
@@ -118,6 +122,16 @@ impl Replica {
                 self.order_own(EntryKind::Witness { slot, record });
             }
         }
+    }
+
+    /// The record to say so with, if the log's last word of which witness the pair asks is a move
+    /// that came to nothing: a joiner believes its log.
+    fn misled(&self) -> Option<Record> {
+        let misled = self.is_sequencer()
+            && !self.is_joiner()
+            && !self.log.panicked()
+            && self.log.history().witness != self.enrolment.slot;
+        self.membership.record().copied().filter(|_| misled && self.has_room())
     }
 
     /// Where the pair should move, if it should and is well enough to (rule W1).

@@ -76,8 +76,16 @@ impl World {
                 self.close(wire, place.slot());
                 answers.push(Input::LinkDown { link });
             }
-            // There is one witness here.
-            Output::UseWitness { .. } => {}
+            Output::UseWitness { .. }
+                if self.options.broken == Some(Broken::OldWitness) && place == Place::B => {}
+            Output::UseWitness { slot } => {
+                if let Some(process) = &mut self.server(place).process {
+                    process.slot = slot;
+                    if process.witnesses[usize::from(slot)] {
+                        answers.push(Input::WitnessUp);
+                    }
+                }
+            }
             Output::Witness(WitnessCall::Ask { request })
                 if self.options.broken == Some(Broken::SelfGranted)
                     && request.next.origin == Origin::Alone =>
@@ -86,7 +94,8 @@ impl World {
                 answers.push(Input::Witness(WitnessAnswer::Present { record }));
             }
             Output::Witness(call) => {
-                let wire = self.witness_wire(place);
+                let slot = self.servers[place.slot()].process.as_ref().map_or(0, |p| p.slot);
+                let wire = self.witness_wire(place, slot);
                 match self.encoder.witness_call(&call) {
                     Ok(bytes) => self.send(wire, 0, bytes),
                     Err(error) => panic!("the call {call:?} cannot be encoded: {error}"),
@@ -159,6 +168,7 @@ impl World {
         {
             self.watch.forwards(who, last.number);
         }
+        self.watch_frames(who, frame);
         let bytes = match self.encoder.peer(frame) {
             Ok(bytes) => bytes,
             Err(error) => panic!("a frame of {who} cannot be encoded: {error}"),

@@ -305,20 +305,23 @@ impl Disk {
         history: History,
         frozen: &FrozenUnit<FrozenShelf>,
         service: &Shelf,
+        retained: u64,
     ) -> Done<CheckpointFile> {
         let (pair, service, outputs) = (PAIR, service.identity(), frozen.outputs());
         let header = Header { pair, service, history, outputs };
         let pace = Box::new(|_| ControlFlow::Continue(()));
         let stamp = checkpoint::write(&self.directory, &header, frozen, pace).map_err(said)?;
-        self.drop_old()?;
+        self.drop_old(retained)?;
         Ok(file_of(stamp))
     }
 
     /// Keeps the newest checkpoints, what the mark can be restored from, and what a joiner needs.
-    fn drop_old(&mut self) -> Done<()> {
+    fn drop_old(&mut self, most: u64) -> Done<()> {
         let listing = checkpoint::list(&self.directory).map_err(said)?;
         let open = self.opened()?;
-        let (mark, retained) = (open.journal.mark().index, open.retained);
+        let mark = open.journal.mark().index;
+        let fits = |from: &Index| open.journal.bytes_since(*from) <= most;
+        let retained = open.retained.filter(fits);
         let indexes = listing.whole.iter().map(|summary| summary.stamp.index);
         let mut pinned: Vec<Index> = indexes.clone().rfind(|i| *i <= mark).into_iter().collect();
         pinned.extend(retained);
@@ -346,6 +349,22 @@ impl Disk {
     /// The power is cut after so many more operations of what the process is doing.
     pub(super) fn halt_after(&self, operations: u64) {
         self.directory.halt_after(operations);
+    }
+
+    /// A write to come does not reach the disk, or another place of it, and says nothing.
+    pub(super) fn stray(&self, nth: u64, shift: Option<u64>) {
+        self.directory.stray(nth, shift);
+    }
+
+    /// Has every write at its place. Returns the disk as it is without that, if there is a
+    /// difference.
+    pub(super) fn mend(&mut self) -> Option<Self> {
+        if !self.directory.has_strayed() {
+            return None;
+        }
+        let stray = self.directory.crash(&mut |bound| bound - 1);
+        self.directory.mend();
+        Some(Self { directory: stray, ..Self::default() })
     }
 
     /// An operation to come fails.

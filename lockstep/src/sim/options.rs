@@ -51,11 +51,13 @@ pub enum Profile {
     Storage,
     /// Processes that come and go, with faults of the links and of the witness meanwhile.
     Rejoin,
+    /// Two witnesses that come and go, are wiped and restored.
+    Witnesses,
 }
 
 impl Profile {
     /// Every profile, with its name.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Default, "default"),
         (Self::Calm, "calm"),
         (Self::Storm, "storm"),
@@ -64,6 +66,7 @@ impl Profile {
         (Self::Divergence, "divergence"),
         (Self::Storage, "storage"),
         (Self::Rejoin, "rejoin"),
+        (Self::Witnesses, "witnesses"),
     ];
 
     /// Its name.
@@ -114,6 +117,8 @@ impl Profile {
                 F::Lying,
                 F::SlowDisk,
                 F::LinkSlow,
+                F::LostWrite,
+                F::Misdirected,
             ]),
             Self::Rejoin => Some(&[
                 F::Crash,
@@ -127,6 +132,24 @@ impl Profile {
                 F::WitnessCrash,
                 F::WitnessTwice,
                 F::WitnessLate,
+                F::JoinCrash,
+            ]),
+            Self::Witnesses => Some(&[
+                F::Crash,
+                F::CrashBoth,
+                F::Leave,
+                F::HandOver,
+                F::Pause,
+                F::AllCut,
+                F::LinkLoss,
+                F::SlowDisk,
+                F::WitnessCut,
+                F::WitnessLate,
+                F::WitnessTwice,
+                F::WitnessAway,
+                F::WitnessDisk,
+                F::WitnessWiped,
+                F::WitnessRestored,
             ]),
             Self::Divergence => Some(&[F::Flip, F::PanicOne, F::HandOver, F::AllCut, F::Pause]),
         }
@@ -156,6 +179,10 @@ pub struct Options {
     pub window_bytes: usize,
     /// Who goes on after a divergence.
     pub divergence: DivergencePolicy,
+    /// How many witnesses there are: 1, or 2 with an alternate.
+    pub witnesses: u8,
+    /// How long a healthy pair waits for its witness before it turns to the other one.
+    pub witness_patience: Duration,
     /// To and from the witness (ns).
     pub witness_latency: u64,
     /// How long the witness's disk takes (ns).
@@ -198,6 +225,8 @@ pub struct Options {
     pub meeting: Duration,
     /// Bytes of entries after which a checkpoint is taken.
     pub checkpoint_bytes: u64,
+    /// Bytes of entries that are kept for a joiner at most.
+    pub retained_bytes: u64,
     /// Bytes a second that a joiner is sent at most.
     pub join_rate: u64,
     /// What is broken on purpose.
@@ -231,8 +260,9 @@ impl Options {
             until: faults_end - 20 * MILLI,
             silence,
             scale: if profile == Profile::Storm { 230 } else { 100 },
+            patience: 0,
         };
-        let faults = faults::draw(weather, profile.only(), rng);
+        let faults = faults::draw(weather, profile.only(), FaultKind::EARLY, rng);
         let is_small = rng.chance(250);
         let mut options = Self {
             links,
@@ -251,6 +281,8 @@ impl Options {
                 DivergencePolicy::Prefer(Place::B),
                 DivergencePolicy::Hold,
             ]),
+            witnesses: 1,
+            witness_patience: Duration::from_secs(1),
             witness_latency: rng.spread(100 * MICRO, 10 * MILLI),
             witness_fsync: rng.spread(50 * MICRO, 10 * MILLI),
             client_latency: [rng.spread(50 * MICRO, 5 * MILLI), rng.spread(50 * MICRO, 5 * MILLI)],
@@ -272,13 +304,33 @@ impl Options {
             disk: [disk(rng), disk(rng)],
             meeting: Duration::from_nanos(rng.spread(20 * MILLI, 300 * MILLI)),
             checkpoint_bytes: rng.spread(8 << 10, 1 << 20),
+            retained_bytes: u64::MAX,
             join_rate: rng.spread(4 << 20, 1 << 30),
             broken,
         };
+        options.draw_late(profile, weather, &mut rng.fork());
         if let Some(broken) = broken {
             broken.provoke(&mut options, rng);
         }
         options
+    }
+
+    /// What came to the simulator last is drawn last, so that everything else of a seed stays.
+    fn draw_late(&mut self, profile: Profile, weather: Weather, rng: &mut Rng) {
+        let (alternate, patience) = (rng.chance(350), rng.spread(10 * MILLI, 150 * MILLI));
+        if alternate || profile == Profile::Witnesses {
+            self.witnesses = 2;
+        }
+        if rng.chance(150) {
+            // A slow joiner, and not much kept for it.
+            self.join_rate = rng.spread(32 << 10, 1 << 20);
+            self.retained_bytes = rng.spread(1 << 10, 32 << 10);
+            self.checkpoint_bytes = self.checkpoint_bytes.min(16 << 10);
+        }
+        self.witness_patience = Duration::from_nanos(patience);
+        let weather = Weather { patience, ..weather };
+        self.faults.extend(faults::draw(weather, profile.only(), FaultKind::LATE, rng));
+        self.faults.sort_by_key(|fault| fault.at);
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::Event;
-use crate::ids::Place;
+use crate::ids::{Nonce, Place};
 use crate::proto::Config;
 use crate::proto::io::Standing;
-use crate::record::Origin;
+use crate::record::{Origin, Record};
+use crate::wire::frames::PeerFrame;
 
 use Place::{A, B};
 
@@ -134,6 +135,37 @@ fn a_wiped_joiner_asks_the_witness_that_the_member_asks() {
     pair.run(MS * 300);
     assert!(serves_alone(&mut pair, B));
     assert!(!pair.alternate.unwrap().members.is_duplex());
+}
+
+#[test]
+fn a_joiner_after_a_move_that_came_to_nothing_asks_the_witness_that_the_member_asks() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    while !pair.node(A).saw(|event| matches!(event, Event::Moving { .. })) {
+        pair.run(MS);
+    }
+    // B had asked the old witness for a renewal before, and hears now that it has it.
+    let of = pair.record.digest();
+    let (epoch, origin) = (pair.record.epoch.next(), Origin::Renewal(of));
+    pair.record = Record { epoch, asker: B, nonce: Nonce(77), origin, ..pair.record };
+    for place in [A, B] {
+        let record = pair.record;
+        pair.forge(place, PeerFrame::Epoch { record });
+    }
+    pair.node(B).disk_stuck = false;
+    pair.connect_witness(true);
+    pair.run(MS * 100);
+    assert_eq!(pair.node(A).replica.status().record, Some(pair.record));
+    assert!(pair.alternate.is_none(), "the move is void");
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B));
 }
 
 #[test]
