@@ -161,6 +161,12 @@ pub enum Event {
         /// What is wrong.
         why: String,
     },
+    /// What is on disk comes to something else than what was released, and is wanted all the same
+    /// (rule J8).
+    Contradicts {
+        /// Where, and how.
+        why: String,
+    },
     /// It can neither go on by what is on its disk nor is there a member that it could join.
     Waiting {
         /// The record in force.
@@ -307,6 +313,7 @@ impl Event {
             Self::Ignored { .. } => "ignored",
             Self::Recovered { .. } => "recovered",
             Self::Unrecovered { .. } => "unrecovered",
+            Self::Contradicts { .. } => "contradicts",
             Self::Waiting { .. } => "waiting",
             Self::Joining { .. } => "joining",
             Self::Offered { .. } => "offered",
@@ -359,6 +366,7 @@ impl Event {
             | Self::NoCheckpoint { .. }
             | Self::WindowFull { .. } => Severity::Warning,
             Self::Incompatible { .. }
+            | Self::Contradicts { .. }
             | Self::Holding { .. }
             | Self::Diverged { .. }
             | Self::EntriesDiffer { .. }

@@ -9,9 +9,9 @@
 //! Both of its sockets have the link's own IP address, since A listens to no other.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -45,7 +45,17 @@ struct Way {
 struct Shared {
     toward_a: Way,
     toward_b: Way,
+    /// The port that B dials from, where that is not known before; 0 until it has.
+    dialled_from: AtomicU16,
     ended: AtomicBool,
+}
+
+/// Where one end of the link is.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    At(SocketAddr),
+    /// Wherever it dials from, the last time, on this host.
+    Dials(IpAddr),
 }
 
 /// A running emulator; ends when it is dropped.
@@ -62,6 +72,19 @@ impl Emulator {
     /// # Errors
     /// If no socket or thread is to be had.
     pub fn start(a: SocketAddr, b: SocketAddr) -> io::Result<Self> {
+        Self::between(a, End::At(b))
+    }
+
+    /// The same for one that dials `a` from a port of the same host that nobody knows before, as
+    /// a CoServer does its witness.
+    ///
+    /// # Errors
+    /// If no socket or thread is to be had.
+    pub fn start_before(a: SocketAddr) -> io::Result<Self> {
+        Self::between(a, End::Dials(a.ip()))
+    }
+
+    fn between(a: SocketAddr, b: End) -> io::Result<Self> {
         let socket = || {
             let socket = UdpSocket::bind((a.ip(), 0))?;
             socket.set_read_timeout(Some(LOOK))?;
@@ -70,8 +93,9 @@ impl Emulator {
         let (from_b, from_a) = (socket()?, socket()?);
         let address = from_b.local_addr()?;
         let (way_a, way_b) = (Way::default(), Way::default());
-        let ended = AtomicBool::new(false);
-        let shared = Arc::new(Shared { toward_a: way_a, toward_b: way_b, ended });
+        let (dialled_from, ended) = (AtomicU16::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { toward_a: way_a, toward_b: way_b, dialled_from, ended });
+        let a = End::At(a);
         let mut emulator = Self { address, shared, threads: Vec::new() };
         emulator.direction(from_b.try_clone()?, b, from_a.try_clone()?, a, Toward::A)?;
         emulator.direction(from_a, a, from_b, b, Toward::B)?;
@@ -81,9 +105,9 @@ impl Emulator {
     fn direction(
         &mut self,
         from: UdpSocket,
-        sender: SocketAddr,
+        sender: End,
         to: UdpSocket,
-        receiver: SocketAddr,
+        receiver: End,
         toward: Toward,
     ) -> io::Result<()> {
         let (put, take) = sync_channel(PACKETS);
@@ -166,6 +190,35 @@ impl Shared {
             Toward::B => &self.toward_b,
         }
     }
+
+    /// Whether a packet is from this end.
+    fn is_from(&self, end: End, source: SocketAddr) -> bool {
+        match end {
+            End::At(address) => source == address,
+            End::Dials(host) => {
+                let there = source.ip() == host;
+                if there {
+                    self.dialled_from.store(source.port(), Ordering::SeqCst);
+                }
+                there
+            }
+        }
+    }
+
+    /// Where a packet for this end goes, once that is known.
+    fn address_of(&self, end: End) -> Option<SocketAddr> {
+        match end {
+            End::At(address) => Some(address),
+            End::Dials(host) => {
+                let port = self.dialled_from.load(Ordering::SeqCst);
+                (port != 0).then_some(SocketAddr::new(host, port))
+            }
+        }
+    }
+
+    fn send(&self, socket: &UdpSocket, packet: &[u8], to: End) -> bool {
+        self.address_of(to).is_some_and(|to| socket.send_to(packet, to).is_ok())
+    }
 }
 
 impl Way {
@@ -186,9 +239,9 @@ type InFlight = (Instant, Vec<u8>);
 #[expect(clippy::disallowed_methods, reason = "an emulated link keeps real time")]
 fn take_in(
     from: &UdpSocket,
-    sender: SocketAddr,
+    sender: End,
     out: &UdpSocket,
-    receiver: SocketAddr,
+    receiver: End,
     put: &SyncSender<InFlight>,
     way: &Way,
     shared: &Shared,
@@ -198,7 +251,7 @@ fn take_in(
     while !shared.ended.load(Ordering::SeqCst) {
         // Errors are read timeouts, or the refusal of an earlier packet by one that is away.
         let Ok((length, source)) = from.recv_from(&mut buffer) else { continue };
-        if source != sender {
+        if !shared.is_from(sender, source) {
             continue;
         }
         let packet = &buffer[..length];
@@ -206,7 +259,7 @@ fn take_in(
         let taken = if way.drops(&mut draw) {
             false
         } else if delay.is_zero() {
-            out.send_to(packet, receiver).is_ok()
+            shared.send(out, packet, receiver)
         } else {
             put.try_send((Instant::now() + delay, packet.to_vec())).is_ok()
         };
@@ -216,11 +269,11 @@ fn take_in(
 }
 
 #[expect(clippy::disallowed_methods, reason = "an emulated link keeps real time")]
-fn give_out(take: &Receiver<InFlight>, to: &UdpSocket, receiver: SocketAddr, shared: &Shared) {
+fn give_out(take: &Receiver<InFlight>, to: &UdpSocket, receiver: End, shared: &Shared) {
     while !shared.ended.load(Ordering::SeqCst) {
         let Ok((due, packet)) = take.recv_timeout(LOOK) else { continue };
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        let _ = to.send_to(&packet, receiver);
+        let _ = shared.send(to, &packet, receiver);
     }
 }
 
@@ -260,5 +313,19 @@ mod tests {
         link.delay(Duration::from_millis(1));
         b.send_to(b"four", link.address()).unwrap();
         assert_eq!(received(&a).0, b"four");
+    }
+
+    #[test]
+    fn it_answers_whoever_dials() {
+        let a = socket();
+        let link = Emulator::start_before(a.local_addr().unwrap()).unwrap();
+        for _ in 0..2 {
+            let b = socket();
+            b.send_to(b"one", link.address()).unwrap();
+            let (packet, toward_b) = received(&a);
+            assert_eq!(packet, b"one");
+            a.send_to(b"two", toward_b).unwrap();
+            assert_eq!(received(&b), (b"two".to_vec(), link.address()));
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A pair of CoServers and their witness, as processes on this host.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use lockstep::ids::Place;
 use lockstep::runtime::control::{AskError, ask};
 use lockstep::runtime::exit::Exit;
+use lockstep::runtime::keys::SecretKey;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -24,13 +25,15 @@ pub const DEADLINE: Duration = Duration::from_secs(40);
 /// How long one question to a process may take.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// One of the three processes.
+/// One of the processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The CoServer at a place.
     CoServer(Place),
-    /// The witness.
+    /// The witness; with two of them the preferred one.
     Witness,
+    /// The alternate witness, where there is one.
+    Alternate,
 }
 
 /// The CoServer at place `a`.
@@ -39,14 +42,17 @@ pub const A: Part = Part::CoServer(Place::A);
 pub const B: Part = Part::CoServer(Place::B);
 /// The witness.
 pub const WITNESS: Part = Part::Witness;
+/// The alternate witness.
+pub const ALTERNATE: Part = Part::Alternate;
 
 impl Part {
-    /// `a`, `b` or `witness`: also the name of its file and its directory.
+    /// `a`, `b`, `witness` or `alternate`: also the name of its file and its directory.
     pub fn name(self) -> &'static str {
         match self {
             Part::CoServer(Place::A) => "a",
             Part::CoServer(Place::B) => "b",
             Part::Witness => "witness",
+            Part::Alternate => "alternate",
         }
     }
 
@@ -54,6 +60,7 @@ impl Part {
         match self {
             Part::CoServer(place) => place.slot(),
             Part::Witness => 2,
+            Part::Alternate => 3,
         }
     }
 }
@@ -63,7 +70,7 @@ impl Part {
 pub struct Pair {
     program: PathBuf,
     directory: TempDir,
-    processes: [Option<Process>; 3],
+    processes: [Option<Process>; 4],
 }
 
 impl Pair {
@@ -82,7 +89,7 @@ impl Pair {
             .output()
             .expect("the program runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let pair = Self { program, directory, processes: [None, None, None] };
+        let pair = Self { program, directory, processes: [const { None }; 4] };
         for part in [A, B] {
             // A fixed timeout: on a busy machine it must not adapt to what an idle moment allows.
             let line = format!("silence = \"{silence}\"");
@@ -109,7 +116,7 @@ impl Pair {
     /// If it does not come to that; the logs are shown.
     pub fn start_emulated(program: impl Into<PathBuf>, silence: Duration) -> (Self, [Emulator; 2]) {
         let mut pair = Self::init(program, silence);
-        let emulators = [0, 1].map(|link| pair.emulate(link));
+        let emulators = pair.emulate_links();
         pair.form();
         (pair, emulators)
     }
@@ -137,6 +144,35 @@ impl Pair {
         }
     }
 
+    /// Gives the pair an alternate witness with a key of its own, to which it turns after it has
+    /// not reached the preferred one for so long. Before anything is started.
+    ///
+    /// # Panics
+    /// If the configuration is not as `init` wrote it.
+    pub fn add_alternate(&self, patience: Duration) {
+        let key = SecretKey::generate().expect("a key");
+        key.save_new(&self.directory().join("keys/alternate.key")).expect("it can be written");
+        let address = free_address();
+        std::fs::copy(self.config(WITNESS), self.config(ALTERNATE)).expect("init wrote it");
+        let listen = self.addresses(WITNESS, "listen")[0];
+        for (old, new) in [
+            (format!("\"{listen}\""), format!("\"{address}\"")),
+            ("\"witness\"".into(), "\"alternate\"".into()),
+            ("keys/witness.key".into(), "keys/alternate.key".into()),
+        ] {
+            self.change(ALTERNATE, &old, &new);
+        }
+        let patience = lockstep::runtime::config::duration_text(patience);
+        for part in [A, B] {
+            let place = "# Who goes on";
+            self.change(part, place, &format!("alternate = \"{address}\"\n{place}"));
+            let alternate = format!("[peers]\nalternate = \"{}\"", key.public());
+            self.change(part, "[peers]", &alternate);
+            let timing = format!("[timing]\nwitness_patience = \"{patience}\"");
+            self.change(part, "[timing]", &timing);
+        }
+    }
+
     /// Waits until both say that they are duplex, with each other, on all links and with their
     /// witness, and gives the status of A.
     ///
@@ -157,8 +193,15 @@ impl Pair {
         })
     }
 
-    /// Puts an emulator on a link, before its CoServers are started.
-    fn emulate(&mut self, link: usize) -> Emulator {
+    /// Puts an emulator on every link, before the CoServers are started.
+    ///
+    /// # Panics
+    /// If there are none to be had.
+    pub fn emulate_links(&self) -> [Emulator; 2] {
+        [0, 1].map(|link| self.emulate(link))
+    }
+
+    fn emulate(&self, link: usize) -> Emulator {
         let text = std::fs::read_to_string(self.config(B)).expect("init wrote it");
         let (a, b) = (addresses(&text, "remote")[link], addresses(&text, "local")[link]);
         let emulator = Emulator::start(a, b).expect("sockets and threads");
@@ -167,6 +210,18 @@ impl Pair {
             &format!("remote = \"{a}\""),
             &format!("remote = \"{}\"", emulator.address()),
         );
+        emulator
+    }
+
+    /// Puts an emulator between a CoServer and its witness, before it is started.
+    ///
+    /// # Panics
+    /// If there is none to be had.
+    pub fn emulate_witness(&self, part: Part) -> Emulator {
+        let witness = self.addresses(part, "witness")[0];
+        let emulator = Emulator::start_before(witness).expect("sockets and threads");
+        let address = emulator.address();
+        self.change(part, &format!("\"{witness}\""), &format!("\"{address}\""));
         emulator
     }
 
@@ -194,6 +249,16 @@ impl Pair {
         let text = std::fs::read_to_string(self.config(part)).expect("init wrote it");
         assert!(text.contains(old), "{old} is not in {text}");
         std::fs::write(self.config(part), text.replace(old, new)).expect("it can be changed");
+    }
+
+    /// The pair's id, as its files have it.
+    ///
+    /// # Panics
+    /// If the configuration cannot be read.
+    pub fn id(&self) -> String {
+        let text = std::fs::read_to_string(self.config(A)).expect("init wrote it");
+        let line = text.lines().find_map(|line| line.strip_prefix("pair = "));
+        line.expect("init wrote it").trim_matches('"').to_owned()
     }
 
     /// Where its files are.
@@ -228,6 +293,18 @@ impl Pair {
         self.processes[part.slot()] = Some(process);
     }
 
+    /// Starts a part by a command line, as an operator would who was told it.
+    ///
+    /// # Panics
+    /// If no shell can be started.
+    pub fn run_line(&mut self, part: Part, line: &str) {
+        let line = format!("exec {line}");
+        let arguments = ["-c", line.as_str()];
+        let process =
+            Process::start(part.name(), Path::new("/bin/sh"), &arguments, self.directory());
+        self.processes[part.slot()] = Some(process.expect("every system has a shell"));
+    }
+
     /// As [`run`](Self::run), by a command that runs the program in its own place, such as
     /// `strace -D`.
     ///
@@ -252,7 +329,7 @@ impl Pair {
 
     fn spawn_under(&self, name: &str, part: Part, more: &[&str], wrapper: &[String]) -> Process {
         let command = match part {
-            Part::Witness => "witness",
+            Part::Witness | Part::Alternate => "witness",
             Part::CoServer(_) => "coserver",
         };
         let config = self.config(part);
@@ -329,14 +406,15 @@ impl Pair {
         }
     }
 
-    /// Takes everything off a CoServer's disk, as on a machine with a new one. Its process must
-    /// not run.
+    /// Takes everything off a CoServer's or a witness's disk, as on a machine with a new one. Its
+    /// process must not run.
     ///
     /// # Panics
     /// If there is nothing on it.
     pub fn wipe(&mut self, part: Part) {
         assert!(self.process(part).ended().is_some(), "{} runs", part.name());
-        std::fs::remove_dir_all(self.data(part).join("store")).expect("it has a disk");
+        let disk = if matches!(part, Part::CoServer(_)) { "store" } else { "records" };
+        std::fs::remove_dir_all(self.data(part).join(disk)).expect("it has a disk");
     }
 
     /// Asks a part how it is.
@@ -401,6 +479,12 @@ impl Pair {
         }
         text
     }
+}
+
+/// An address on loopback that is free now, for one that has to have a fixed one.
+fn free_address() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.local_addr().expect("its address")
 }
 
 /// The addresses in `field = "ADDRESS"`, line by line.

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use lockstep::runtime::keys::SecretKey;
 use lockstep::runtime::tls::Purpose;
+pub use quinn::Connection;
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, RecvStream, SendStream};
+use quinn::{ClientConfig, ConnectionError, Endpoint, RecvStream, SendStream};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
@@ -72,7 +73,7 @@ impl Stranger {
         self.connect_many(remote, purpose, 1).pop().expect("one was asked for")
     }
 
-    /// Connects many times at once, and greets on each connection.
+    /// Connects many times at once.
     pub fn connect_many(
         &self,
         remote: SocketAddr,
@@ -110,6 +111,11 @@ impl Stranger {
             let _ = send.write_all(bytes).await;
             Some((send, receive))
         })
+    }
+
+    /// Takes what has come meanwhile.
+    pub fn poll(&self) {
+        self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
     }
 
     /// Waits for the other side to end the connection, and gives its reason.

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lockstep::client::session::PlaceStatus;
 use lockstep::runtime::exit::Exit;
 use lockstep::runtime::keys::SecretKey;
 use lockstep::runtime::tls::Purpose;
@@ -14,7 +15,7 @@ use lockstep::wire::header;
 use lockstep_tests::caller;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up};
 use lockstep_tests::process::wait_for;
-use lockstep_tests::stranger::Stranger;
+use lockstep_tests::stranger::{Connection, Stranger};
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 
@@ -252,6 +253,58 @@ fn a_flood_of_connections_leaves_the_service_and_its_memory_as_they_were() {
     let floods = [A, B].map(friend);
     assert!(floods.iter().any(|(_, connections)| connections.iter().any(Result::is_ok)));
     goes_on(&mut pair);
+}
+
+/// More than may be there, by a configured bound: the newest are refused, by name and in the log,
+/// whoever is served goes on, and there is room again when some have gone.
+#[test]
+fn more_clients_than_may_be_are_refused_and_those_that_are_there_go_on() {
+    const MOST: usize = 6;
+    let mut pair = Pair::init(REGISTERS, SILENCE);
+    for part in [A, B] {
+        let limits = format!("\n[limits]\nclients = {MOST}\n\n[timing]\n");
+        pair.change(part, "\n[timing]\n", &limits);
+    }
+    pair.form();
+    let caller = caller::Caller::start(&pair, "n");
+    let both = || match caller.status().places {
+        [PlaceStatus::Serving { .. }, PlaceStatus::Serving { .. }] => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    wait_for(DEADLINE, both).unwrap_or_else(|found| panic!("{found}{}", pair.logs()));
+    let crowd: Vec<_> = [A, B]
+        .into_iter()
+        .map(|part| {
+            let at = pair.addresses(part, "clients")[0];
+            let crowd = Stranger::new(at.ip(), &key(&pair, "client.key"));
+            let connections = crowd.connect_many(at, Purpose::Client, 4 * MOST);
+            // A place is taken by who greets.
+            let there = connections.iter().flatten();
+            let streams: Vec<_> = there.map(|connection| crowd.say(connection, &[])).collect();
+            (part, crowd, connections, streams)
+        })
+        .collect();
+    for (part, crowd, connections, _) in &crowd {
+        // Of those that got a connection all that are too many lose it.
+        let refused = || {
+            let is_refused = |connection: &&Connection| {
+                let reason = connection.close_reason().map(|reason| reason.to_string());
+                reason.is_some_and(|reason| reason.contains("as many connections as it may"))
+            };
+            crowd.poll();
+            let there: Vec<&Connection> = connections.iter().flatten().collect();
+            let refused = there.iter().copied().filter(is_refused).count();
+            let left = there.iter().filter(|one| one.close_reason().is_none()).count();
+            if refused > 0 && left < MOST { Ok(()) } else { Err((refused, left)) }
+        };
+        wait_for(DEADLINE, refused)
+            .unwrap_or_else(|found| panic!("refused, left: {found:?}{}", pair.logs()));
+        logged(&mut pair, *part, "connection_refused", "takes no more connections at present");
+    }
+    caller.goes_on(&pair);
+    drop(crowd);
+    goes_on(&mut pair);
+    caller.finish();
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! A CoServer is started with a disk that is not the one that it left.
 #![allow(clippy::disallowed_methods, reason = "a test outside the pair")]
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -8,10 +10,29 @@ use lockstep::runtime::exit::Exit;
 use lockstep_tests::disk::load::Load;
 use lockstep_tests::disk::site::Site;
 use lockstep_tests::pair::{A, B, DEADLINE, Part, WITNESS};
+use lockstep_tests::process::wait_for;
 
 fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(done.success());
+    let done = Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Copies the directory of a process that runs: files come and go, so that `cp` misses some, and
+/// is tried again until it has those that were there before and after.
+fn copy_live(from: &Path, to: &Path) {
+    let attempt = || {
+        let _ = std::fs::remove_dir_all(to);
+        let before = names(from);
+        let done = Command::new("cp").arg("-a").arg(from).arg(to).output().unwrap();
+        let is_whole = done.status.success() && names(to) == before && names(from) == before;
+        if is_whole { Ok(()) } else { Err(done) }
+    };
+    wait_for(DEADLINE, attempt).unwrap_or_else(|done| panic!("no whole copy: {done:?}"));
+}
+
+fn names(directory: &Path) -> BTreeSet<OsString> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries.map(|entry| entry.unwrap().file_name()).collect()
 }
 
 /// A pair that serves.
@@ -22,37 +43,126 @@ fn served() -> Site {
     site
 }
 
-/// The part is refused with this exit code, and the last line says all this.
-fn refused(site: &mut Site, part: Part, exit: Exit, words: &[&str]) {
+/// The part is refused with this exit code, and the last line says all this. Gives that line.
+fn refused(site: &mut Site, part: Part, exit: Exit, words: &[&str]) -> String {
     site.pair.run(part);
     site.pair.expect_exit(part, exit);
     let log = site.pair.process(part).log();
     let last = log.lines().last().unwrap_or_default();
     for word in words {
-        assert!(last.contains(word), "`{word}` is not in: {last}");
+        assert!(last.contains(word), "`{word}` is not in: {last}{}", site.pair.logs());
     }
+    last.to_owned()
+}
+
+/// The command line that a message names at its end.
+fn command(message: &str) -> &str {
+    let named = message.trim().strip_suffix('`').and_then(|text| text.rsplit_once('`'));
+    named.unwrap_or_else(|| panic!("no command in: {message}")).1
 }
 
 /// It is discarded by the command that the message names, and joins.
-fn discarded(site: &mut Site, part: Part) {
-    std::fs::remove_dir_all(site.store(part)).unwrap();
-    site.pair.run(part);
+fn discarded(site: &mut Site, part: Part, message: &str) {
+    let line = command(message);
+    assert!(line.contains(" --discard --pair "), "{line}");
+    site.pair.run_line(part, line);
     site.duplex();
+    let log = site.pair.process(part).log();
+    assert!(log.contains("event=\"discarded\""), "{log}");
     site.serves(200, "discarded-");
+}
+
+/// B, which was lost, is refused, discarded as it says, and good for going on alone.
+fn replaced_by_an_empty_one(site: &mut Site, words: &[&str]) {
+    let said = refused(site, B, Exit::Storage, words);
+    discarded(site, B, &said);
+    site.pair.kill(A);
+    site.pair.wait_for_mode(B, "simplex");
+    site.serves(200, "alone-");
 }
 
 #[test]
 fn a_directory_that_was_put_back_from_a_copy_is_refused() {
     let mut site = served();
     let copied = site.pair.directory().join("copied");
-    copy(&site.store(B), &copied);
+    copy_live(&site.store(B), &copied);
     site.serves(200, "since-");
     site.pair.kill(B);
     site.pair.wait_for_mode(A, "simplex");
     std::fs::remove_dir_all(site.store(B)).unwrap();
     std::fs::rename(&copied, site.store(B)).unwrap();
-    refused(&mut site, B, Exit::Storage, &["is a copy", "To start anew", "lost"]);
-    discarded(&mut site, B);
+    replaced_by_an_empty_one(&mut site, &["is a copy", "To start anew", "lost", "--discard"]);
+}
+
+#[test]
+fn a_directory_whose_owner_cannot_be_read_is_refused() {
+    let mut site = served();
+    site.pair.kill(B);
+    site.pair.wait_for_mode(A, "simplex");
+    std::fs::write(site.store(B).join("home"), [7; 512]).unwrap();
+    replaced_by_an_empty_one(&mut site, &["`home` is damaged", "To start anew", "--discard"]);
+}
+
+#[test]
+fn a_directory_without_an_owner_is_refused() {
+    let mut site = served();
+    site.pair.kill(B);
+    site.pair.wait_for_mode(A, "simplex");
+    std::fs::remove_file(site.store(B).join("home")).unwrap();
+    replaced_by_an_empty_one(&mut site, &["`home` is missing", "To start anew", "--discard"]);
+}
+
+/// Nothing has to be done about it: what is wrong is set aside.
+#[test]
+fn a_damaged_journal_is_set_aside_and_its_coserver_joins() {
+    use std::os::unix::fs::FileExt;
+    let mut site = served();
+    site.pair.kill(B);
+    site.pair.wait_for_mode(A, "simplex");
+    let names = std::fs::read_dir(site.store(B)).unwrap().map(|entry| entry.unwrap());
+    let mut files: Vec<_> = names
+        .filter(|entry| {
+            let name = entry.file_name().into_string().unwrap();
+            name.starts_with("journal-") && !name.contains("spare")
+        })
+        .map(|entry| entry.path())
+        .collect();
+    files.sort();
+    // Behind the header, before the last batch.
+    let file = std::fs::File::options().write(true).open(files.last().unwrap()).unwrap();
+    file.write_all_at(&[0xff; 64], 4096 + 64).unwrap();
+    site.pair.run(B);
+    site.duplex();
+    let log = site.pair.process(B).log();
+    assert!(log.contains("event=\"log_set_aside\""), "{log}");
+    site.serves(200, "joined-");
+    site.pair.kill(A);
+    site.pair.wait_for_mode(B, "simplex");
+    site.serves(200, "alone-");
+}
+
+#[test]
+fn a_disk_is_discarded_only_by_a_word_about_the_pair() {
+    let mut site = served();
+    site.pair.kill(B);
+    site.pair.wait_for_mode(A, "simplex");
+    let before = std::fs::read_dir(site.store(B)).unwrap().count();
+    let config = site.pair.config(B);
+    let config = config.to_str().unwrap();
+    let other = "000102030405060708090a0b0c0d0e0f";
+    for more in [&[][..], &["--pair", other]] {
+        let words = [&["coserver", "--config", config, "--discard"], more].concat();
+        let (said, status) = site.pair.command(&words);
+        assert_eq!(status.code(), Some(Exit::Usage.code().into()), "{said}");
+        assert_eq!(std::fs::read_dir(site.store(B)).unwrap().count(), before, "nothing is done");
+        assert!(said.contains("every entry that only this disk"), "{said}");
+        if more.is_empty() {
+            continue;
+        }
+        let line = said.lines().find(|line| line.ends_with('`')).expect("a command").to_owned();
+        assert!(!command(&line).contains(other), "{line}");
+        discarded(&mut site, B, &line);
+    }
 }
 
 #[test]
@@ -60,7 +170,7 @@ fn a_copy_of_both_directories_is_refused_and_the_pair_does_not_serve_an_old_stat
     let mut site = served();
     let copies = [A, B].map(|part| site.pair.directory().join(format!("copy-{}", part.name())));
     for (part, copied) in [A, B].into_iter().zip(&copies) {
-        copy(&site.store(part), copied);
+        copy_live(&site.store(part), copied);
     }
     site.serves(200, "since-");
     for (part, copied) in [A, B].into_iter().zip(&copies) {
@@ -78,18 +188,18 @@ fn a_copy_of_both_directories_is_refused_and_the_pair_does_not_serve_an_old_stat
 fn files_that_were_overwritten_with_older_ones_are_refused() {
     let mut site = served();
     let copied = site.pair.directory().join("copied");
-    copy(&site.store(B), &copied);
+    copy_live(&site.store(B), &copied);
     // With a checkpoint, after which the copy can be told.
     let load = Load::start_with_bulk(&site.pair, 600, "since-");
     load.reach(400, &site.pair);
     site.pair.kill(A);
     site.pair.kill(B);
     copy(&copied.join("."), &site.store(B));
-    refused(&mut site, B, Exit::Storage, &["is a copy", "To start anew", "lost"]);
+    let said = refused(&mut site, B, Exit::Storage, &["is a copy", "To start anew", "lost"]);
     // The other has everything.
     site.pair.run(A);
     load.finish(DEADLINE * 2).unwrap_or_else(|why| panic!("{why}{}", site.pair.logs()));
-    discarded(&mut site, B);
+    discarded(&mut site, B, &said);
 }
 
 #[test]
@@ -123,7 +233,9 @@ fn a_wiped_disk_joins_with_everything() {
     site.pair.kill(B);
     site.pair.wait_for_mode(A, "simplex");
     site.serves(200, "alone-");
-    discarded(&mut site, B);
+    site.pair.wipe(B);
+    site.pair.run(B);
+    site.duplex();
     site.pair.kill(A);
     site.pair.wait_for_mode(B, "simplex");
     site.serves(200, "after-");

@@ -2,7 +2,7 @@
 //! The long versions: `power_cuts random`, `power_cuts syncs`.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a skipped test says why")]
 
-use lockstep_tests::disk::cuts::{Cut, MIB, OPS, Order, at_sync, round};
+use lockstep_tests::disk::cuts::{Cut, MIB, OPS, Order, Syncs, at_sync, round};
 use lockstep_tests::disk::site::Site;
 use lockstep_tests::disk::{Draw, medium, seed, tracer};
 use lockstep_tests::pair::{A, B, WITNESS};
@@ -55,9 +55,15 @@ fn the_power_may_go_at_a_sync() {
     }
     let mut site = Site::on_media(&[A, B], MIB);
     site.pair.form();
-    for (when, victim, lost) in [(1, A, None), (3, B, Some(A)), (6, A, None)] {
-        let done = at_sync(&mut site, &[victim], when, lost, &format!("{when}-"));
-        let done = done.unwrap_or_else(|why| panic!("sync {when}: {why}{}", site.pair.logs()));
+    for (syncs, when, victim, lost) in [
+        (Syncs::Journal, 1, A, None),
+        (Syncs::Journal, 3, B, Some(A)),
+        (Syncs::Checkpoint, 1, A, None),
+        (Syncs::Start, 1, B, None),
+    ] {
+        let prefix = format!("{syncs:?}-{when}-");
+        let done = at_sync(&mut site, syncs, &[victim], when, lost, &prefix);
+        let done = done.unwrap_or_else(|why| panic!("{prefix}: {why}{}", site.pair.logs()));
         assert!(done, "a short run has more than {when} syncs");
     }
 }

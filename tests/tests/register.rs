@@ -3,7 +3,8 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use lockstep::client::session::{
@@ -47,17 +48,20 @@ fn runtime() -> tokio::runtime::Runtime {
 /// Keeps a history, and says when a part of it is there.
 struct Book {
     bytes: Vec<u8>,
-    lines: usize,
+    lines: Arc<AtomicUsize>,
     midway: mpsc::Sender<()>,
+    /// Nothing more is written down, and so asked, before this is closed.
+    goes_on: mpsc::Receiver<()>,
 }
 
 impl Write for Book {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.bytes.extend(bytes);
-        let before = self.lines;
-        self.lines += bytes.iter().filter(|byte| **byte == b'\n').count();
-        if before < MIDWAY && self.lines >= MIDWAY {
+        let more = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let before = self.lines.fetch_add(more, Ordering::SeqCst);
+        if before < MIDWAY && before + more >= MIDWAY {
             let _ = self.midway.send(());
+            let _ = self.goes_on.recv_timeout(DEADLINE);
         }
         Ok(bytes.len())
     }
@@ -67,29 +71,36 @@ impl Write for Book {
     }
 }
 
-/// Records a history while something happens midway; everything must have been answered, once,
-/// and as by a single register.
-fn drive(pair: &mut Pair, happens: impl FnOnce(&mut Pair)) -> Summary {
-    drive_for(pair, OPS, Duration::ZERO, happens)
+/// Records a history while something happens midway, with requests under way that have no answer
+/// yet; everything must have been answered, once, and as by a single register.
+fn drive(pair: &mut Pair, strikes: impl FnOnce(&mut Pair)) -> Summary {
+    drive_for(pair, OPS, Duration::ZERO, strikes, |_, _| ())
 }
 
-/// The same with so many requests, and a pause of each client between two.
+/// The same with so many requests, a pause of each client between two, and more that happens
+/// while they go on: `happens` is given the number of answers so far.
 fn drive_for(
     pair: &mut Pair,
     ops: u64,
     pause: Duration,
-    happens: impl FnOnce(&mut Pair),
+    strikes: impl FnOnce(&mut Pair),
+    happens: impl FnOnce(&mut Pair, &AtomicUsize),
 ) -> Summary {
     let (midway, reached) = mpsc::channel();
-    let settings = settings(pair);
+    let (go_on, goes_on) = mpsc::channel();
+    let (settings, lines) = (settings(pair), Arc::new(AtomicUsize::new(0)));
+    let counted = Arc::clone(&lines);
     let recorder = std::thread::spawn(move || {
-        let mut book = Book { bytes: Vec::new(), lines: 0, midway };
+        let mut book = Book { bytes: Vec::new(), lines: counted, midway, goes_on };
         let plan = Plan { ops, pause, clients: 6, pipeline: 8, keys: 4, ..Plan::default() };
         let summary = runtime().block_on(record(&settings, &plan, "", &mut book)).unwrap();
         (summary, book.bytes)
     });
     reached.recv_timeout(DEADLINE).expect("requests are answered");
-    happens(pair);
+    strikes(pair);
+    assert!((lines.load(Ordering::SeqCst) as u64) < ops, "it struck when all was over");
+    drop(go_on);
+    happens(pair, &lines);
     let (summary, bytes) = recorder.join().unwrap();
     assert_eq!((summary.unanswered, summary.sessions_lost), (0, 0), "{summary:?}{}", pair.logs());
     let calls = history::read(&bytes[..]).unwrap();
@@ -109,10 +120,9 @@ fn other(part: Part) -> Part {
 
 fn is_not_noticed(happens: impl FnOnce(&mut Pair), victim: Part) {
     let mut pair = Pair::start(PART, SILENCE);
-    let summary = drive(&mut pair, happens);
-    pair.wait_for_mode(other(victim), "simplex");
-    // Until the other is alone nothing is answered: so it did happen midway.
-    assert!(summary.longest_gap_us > 500_000, "{summary:?}");
+    drive(&mut pair, happens);
+    // All was answered, so it was alone by then.
+    assert_eq!(pair.status(other(victim)).unwrap()["mode"], "simplex");
 }
 
 #[test]
@@ -173,19 +183,30 @@ fn one_that_was_removed_says_so_and_comes_back() {
 fn histories_stay_linearizable_and_sessions_open_over_losses_of_both() {
     let mut pair = Pair::start(PART, SILENCE);
     let pause = Duration::from_millis(2);
-    let summary = drive_for(&mut pair, 5 * OPS, pause, |pair| {
-        for round in 0..3 {
-            for part in [A, B] {
-                pair.kill(part);
-            }
-            for part in if round % 2 == 0 { [A, B] } else { [B, A] } {
+    let ops = 5 * OPS;
+    let lose_both = |pair: &mut Pair| {
+        for part in [A, B] {
+            pair.kill(part);
+        }
+    };
+    let lost_again = |pair: &mut Pair, lines: &AtomicUsize| {
+        for order in [[A, B], [B, A], [A, B]] {
+            for part in order {
                 pair.run(part);
             }
             pair.wait_for_duplex();
+            let from = lines.load(Ordering::SeqCst);
+            let more = || (lines.load(Ordering::SeqCst) > from + 500).then_some(()).ok_or(());
+            wait_for(DEADLINE, more).unwrap_or_else(|()| panic!("no answers{}", pair.logs()));
+            lose_both(pair);
+            assert!((lines.load(Ordering::SeqCst) as u64) < ops, "lost when all was over");
         }
-    });
-    // What a start costs at the least: so it was under requests that both were lost.
-    assert!(summary.longest_gap_us > 100_000, "{summary:?}");
+        for part in [A, B] {
+            pair.run(part);
+        }
+        pair.wait_for_duplex();
+    };
+    drive_for(&mut pair, ops, pause, lose_both, lost_again);
     assert_eq!(pair.status(A).unwrap()["lineage"], 1);
 }
 

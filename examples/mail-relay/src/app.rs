@@ -217,6 +217,42 @@ mod tests {
     }
 
     #[test]
+    fn each_absurd_number_is_refused_by_its_name() {
+        let good = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
+        // Twice a mail of the default size has to fit.
+        let mail = crate::limits::MESSAGE_BYTES.saturating_mul(2);
+        let small = (mail - 1).to_string();
+        let cases: &[(&str, &[&str])] = &[
+            ("max_message", &["0", "65535", "1073741825", "-1", "\"1 MiB\"", "1e9"]),
+            ("session_bytes", &["0", &small, "1099511627777", "-1", "[]"]),
+            ("max_queue_bytes", &["0", &small, "1099511627777", "true"]),
+            ("max_queue_mails", &["0", "10000001", "-1", "1.5"]),
+            ("max_recipients", &["0", "100001", "99999999999", "-1", "\"all\""]),
+            ("max_clients", &["0", "10001", "99999999999", "-1", "\"\""]),
+            ("max_deliveries", &["0", "1001", "-7", "{}"]),
+            ("retry_first", &["\"0s\"", "\"99ms\"", "\"3h\"", "5", "\"soon\""]),
+            ("retry_most", &["\"0s\"", "\"99ms\"", "\"99999h\"", "\"-1s\"", "60"]),
+            ("give_up", &["\"0s\"", "\"1ms\"", "\"99999h\"", "\"99999999999999999999h\"", "1"]),
+        ];
+        for (field, values) in cases {
+            for value in *values {
+                let text = good.replace("allow_domains = []", &format!("{field} = {value}"));
+                let error = section(&text).unwrap_err();
+                assert!(error.starts_with("a.toml:"), "{field} = {value}: {error}");
+                assert!(error.contains(&format!("`{field}`")), "{field} = {value}: {error}");
+            }
+        }
+        let without = good.replace("listen = [\"127.0.0.1:2500\"]", "");
+        let error = section(&without).unwrap_err();
+        assert!(error.contains("`listen`") && error.contains("is missing"), "{error}");
+        for listen in ["[\"127.0.0.1\"]", "\"127.0.0.1:2500\"", "[2500]", "[\"mail.example:25\"]"] {
+            let text = good.replace("[\"127.0.0.1:2500\"]", listen);
+            let error = section(&text).unwrap_err();
+            assert!(error.contains("listen"), "{listen}: {error}");
+        }
+    }
+
+    #[test]
     fn errors_name_the_line_and_the_remedy() {
         let good = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
         let cases = [

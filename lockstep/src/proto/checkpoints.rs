@@ -20,10 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(super) struct Checkpoints {
     /// Weight of the log at the last one ordered.
     weight: u64,
+    /// Weight of what was replayed to get to where the log begins here: since a checkpoint that an
+    /// earlier process took.
+    carried: u64,
     /// The log at the one that is to be written, and since when.
     pending: Option<(History, Mono)>,
     writing: bool,
+    /// This one's last, until it is compared.
     own: Option<(Index, Digest)>,
+    /// The latest that the peer told of.
     peers: Option<(Index, Digest)>,
 }
 
@@ -33,6 +38,7 @@ impl Replica {
     pub(super) fn on_checkpoint_ordered(&mut self) {
         let history = self.log.history().clone();
         self.checkpoints.weight = self.log.weight_at(history.index);
+        self.checkpoints.carried = 0;
         if !self.checkpoints.writing {
             self.checkpoints.pending = Some((history, self.now.mono));
         }
@@ -41,7 +47,7 @@ impl Replica {
     /// As sequencer: orders one if enough has happened since the last.
     pub(super) fn on_checkpoint_due(&mut self) {
         let since = self.log.weight_at(self.log.held()).saturating_sub(self.checkpoints.weight);
-        if since >= self.config.checkpoint_bytes.max(1) {
+        if since.saturating_add(self.checkpoints.carried) >= self.config.checkpoint_bytes.max(1) {
             self.order_checkpoint();
         }
         self.write_checkpoint();
@@ -93,26 +99,33 @@ impl Replica {
     }
 
     pub(super) fn on_peers_checkpoint(&mut self, index: Index, hash: Digest) {
-        if self.is_duplex() {
+        // It comes on every link, and may be late on one.
+        let new = self.checkpoints.peers.is_none_or(|(latest, _)| index >= latest);
+        if self.is_duplex() && new {
             self.checkpoints.peers = Some((index, hash));
             self.compare_checkpoints();
         }
     }
 
+    /// Once for each checkpoint, whichever of the two is there first (rule K2).
     fn compare_checkpoints(&mut self) {
         let (Some((index, ours)), Some((at, theirs))) =
             (self.checkpoints.own, self.checkpoints.peers)
         else {
             return;
         };
-        if index == at && ours != theirs {
+        if index != at {
+            return;
+        }
+        self.checkpoints.own = None;
+        if ours != theirs {
             self.event(Event::StatesDiffer { index, ours, theirs });
-            self.checkpoints.peers = None;
         }
     }
 
-    /// The weights of a log that was restored begin at zero.
-    pub(super) fn restart_checkpoints(&mut self) {
-        self.checkpoints = Checkpoints::default();
+    /// The weights of a log that was restored begin at zero. What had to be replayed counts on, or
+    /// a process that is started again and again would never take one, and replay ever more.
+    pub(super) fn restart_checkpoints(&mut self, replayed: u64) {
+        self.checkpoints = Checkpoints { carried: replayed, ..Checkpoints::default() };
     }
 }

@@ -97,7 +97,8 @@ impl Replica {
         }
     }
 
-    /// A released answer goes to the client that waits for it here, if one does.
+    /// A released answer goes to the client that waits for it here, if one does. Both CoServers
+    /// have the same, so it does not matter whose is the first (rule C4).
     pub(super) fn answer_client(&mut self, kind: OutputKind) {
         let (conn, answer) = match kind {
             OutputKind::Opened { token, result } => {

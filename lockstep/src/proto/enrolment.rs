@@ -110,9 +110,8 @@ impl Replica {
             }
             return;
         }
-        if let Some(record) = self.misled() {
-            let slot = self.enrolment.slot;
-            return self.order_own(EntryKind::Witness { slot, record });
+        if self.log_misnames_witness() {
+            return self.name_witness();
         }
         if let Some(slot) = self.next_witness() {
             self.enrolment.unknown = false;
@@ -124,14 +123,25 @@ impl Replica {
         }
     }
 
-    /// The record to say so with, if the log's last word of which witness the pair asks is a move
-    /// that came to nothing: a joiner believes its log.
-    fn misled(&self) -> Option<Record> {
-        let misled = self.is_sequencer()
-            && !self.is_joiner()
-            && !self.log.panicked()
-            && self.log.history().witness != self.enrolment.slot;
-        self.membership.record().copied().filter(|_| misled && self.has_room())
+    /// Whether the log ends with a move that was void: a joiner, or this process after a restart,
+    /// would take it for one that counts, and ask the wrong witness.
+    pub(super) fn log_misnames_witness(&self) -> bool {
+        let Some(present) = self.membership.record() else { return false };
+        let history = self.log.history();
+        let ahead = history.enrolled.is_some_and(|enrolled| {
+            (enrolled.lineage, enrolled.epoch) > (present.lineage, present.epoch)
+        });
+        self.enrolment.moving.is_none() && (ahead || history.witness != self.enrolment.slot)
+    }
+
+    /// Puts it right, with the record that the witness has; it moves nobody. Not before this
+    /// process's own disk has that record: after a restart it would look like a move.
+    fn name_witness(&mut self) {
+        let Some(&record) = self.membership.record() else { return };
+        let (slot, known) = (self.enrolment.slot, self.membership.is_all_persisted());
+        if self.is_sequencer() && known && self.has_room() && !self.log.panicked() {
+            self.order_own(EntryKind::Witness { slot, record });
+        }
     }
 
     /// Where the pair should move, if it should and is well enough to (rule W1).

@@ -145,7 +145,7 @@ impl Gateway {
         }
     }
 
-    /// Whether another copy may be kept.
+    /// Whether another copy may be kept (rule F3).
     pub(super) fn has_room(&self) -> bool {
         self.copies.len() < limits::KEPT_INPUTS
             && self.copied + limits::INPUT_BYTES <= limits::KEPT_BYTES

@@ -11,7 +11,7 @@ use crate::entry::Entry;
 use crate::event::{Event, FallBack};
 use crate::ids::{Incarnation, Index, Mono};
 use crate::limits;
-use crate::wire::frames::{Fetch, PeerFrame, Point, Progress};
+use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -22,6 +22,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What a joiner may be sent at once after a pause, as a part of a second at the configured rate.
 const BURST: u64 = 20;
 
+/// What a piece is taken for before it is read.
+const PIECE: i64 = limits::CHUNK_BYTES as i64;
+
+const NANOS: u128 = 1_000_000_000;
+
 /// The joiner, as the sole member sees it.
 #[derive(Debug)]
 pub(super) struct Guest {
@@ -31,11 +36,13 @@ pub(super) struct Guest {
     /// From this entry on nothing is dropped from the window while its last piece is read.
     pin: Option<Index>,
     points: Vec<Point>,
+    /// What it was told to begin with.
+    offered: Option<(Point, Option<CheckpointFile>)>,
     /// It needs a checkpoint, and one is being taken.
     waits_for_checkpoint: bool,
     queue: VecDeque<Fetch>,
-    /// Bytes that may be sent now.
-    credit: u64,
+    /// Bytes that may be sent now; negative while more was sent than the rate had earned.
+    credit: i64,
     refilled: Mono,
     heard: Mono,
     since: Mono,
@@ -49,6 +56,7 @@ impl Guest {
             attached: false,
             pin: None,
             points,
+            offered: None,
             waits_for_checkpoint: false,
             queue: VecDeque::new(),
             credit: 0,
@@ -57,6 +65,12 @@ impl Guest {
             since: now,
             sent: 0,
         }
+    }
+
+    /// A piece that was read has so many bytes.
+    fn charge(&mut self, bytes: u64) {
+        self.sent += bytes;
+        self.credit = self.credit.saturating_add(PIECE).saturating_sub_unsigned(bytes);
     }
 
     /// Up to where the window may be dropped.
@@ -72,21 +86,33 @@ impl Replica {
         if !alone || self.join.is_some() || self.leaving.is_some() {
             return;
         }
-        let again = self.guest.as_ref().is_some_and(|guest| guest.incarnation == from);
-        if !again {
+        let now = self.now.mono;
+        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.incarnation == from) {
+            guest.heard = now;
+            if guest.points == points {
+                // It has what it had: it asks again because the answer is late, or was lost.
+                return self.offer();
+            }
+        } else {
             self.event(Event::Hosting { joiner: from });
         }
-        self.guest = Some(Guest::new(from, points.clone(), self.now.mono));
+        self.guest = Some(Guest::new(from, points.clone(), now));
+        self.look_up(points);
+    }
+
+    fn look_up(&mut self, points: Vec<Point>) {
+        self.looking_up += 1;
         self.outputs.push_back(Output::LookUp { points });
     }
 
     /// Chooses what costs less: the entries since the last one that both have, or a checkpoint
     /// and the entries since that.
     pub(super) fn on_looked_up(&mut self, found: LookedUp) {
-        let (Some(guest), Some(&record)) = (&mut self.guest, self.membership.record()) else {
+        self.looking_up = self.looking_up.saturating_sub(1);
+        let Some(guest) = self.guest.as_mut().filter(|_| self.looking_up == 0) else {
+            // Answers come in order: this one is about what somebody asked for before.
             return;
         };
-        let held = self.log.held();
         // What a joiner computed otherwise it has computed otherwise, however equal its entries.
         let differed = self.differed;
         let checkpoint = found.checkpoint.filter(|(file, _)| Some(file.index) >= differed);
@@ -102,9 +128,18 @@ impl Replica {
                 return self.order_checkpoint();
             }
         };
-        let to = guest.incarnation;
+        guest.offered = Some((from, checkpoint));
         self.outputs.push_back(Output::Retain { from: Some(from.index) });
-        self.send_to_guest(to, PeerFrame::Offer { record, from, checkpoint, held });
+        self.offer();
+    }
+
+    /// Says with what the joiner begins, if that is known. One that has begun passes over it.
+    fn offer(&mut self) {
+        let (Some(guest), Some(&record)) = (&self.guest, self.membership.record()) else { return };
+        if let Some((from, checkpoint)) = guest.offered {
+            let (to, held) = (guest.incarnation, self.log.held());
+            self.send_to_guest(to, PeerFrame::Offer { record, from, checkpoint, held });
+        }
     }
 
     fn send_to_guest(&mut self, to: Incarnation, frame: PeerFrame) {
@@ -119,7 +154,7 @@ impl Replica {
             && core::mem::take(&mut guest.waits_for_checkpoint)
         {
             let points = guest.points.clone();
-            self.outputs.push_back(Output::LookUp { points });
+            self.look_up(points);
         }
     }
 
@@ -130,11 +165,20 @@ impl Replica {
             return self.send_to_guest(from, PeerFrame::Gone);
         };
         guest.heard = now;
-        // It never has more under way; what it asks for too early it asks for again.
-        if guest.queue.len() < 2 * limits::CHUNKS_AHEAD {
+        // It never has more under way; what it asks for too early it asks for again, also when it
+        // waits here already.
+        if guest.queue.len() < 2 * limits::CHUNKS_AHEAD && !guest.queue.contains(&fetch) {
             guest.queue.push_back(fetch);
         }
         self.serve_guest();
+    }
+
+    /// When something that the joiner asked for may be read.
+    pub(super) fn next_piece(&self) -> Option<Mono> {
+        let guest = self.guest.as_ref().filter(|guest| !guest.queue.is_empty())?;
+        let lacks = u128::from(1i64.saturating_sub(guest.credit).max(0).unsigned_abs());
+        let wait = (lacks * NANOS).div_ceil(u128::from(self.config.join_rate.max(1)));
+        Some(guest.refilled.plus(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))))
     }
 
     /// Reads what the joiner asked for, as the rate permits.
@@ -143,16 +187,18 @@ impl Replica {
         let pin = self.log.held();
         let Some(guest) = &mut self.guest else { return };
         let elapsed = now.since(guest.refilled).as_nanos();
-        let earned = u128::from(rate) * elapsed / 1_000_000_000;
+        let earned = u128::from(rate) * elapsed / NANOS;
         if earned > 0 {
             guest.refilled = now;
         }
-        let most = (rate / BURST).max(limits::CHUNK_BYTES as u64);
-        guest.credit = u64::try_from(earned).unwrap_or(most).saturating_add(guest.credit).min(most);
+        let most = i64::try_from(rate / BURST).unwrap_or(i64::MAX).max(PIECE);
+        let earned = i64::try_from(earned).unwrap_or(i64::MAX);
+        guest.credit = guest.credit.saturating_add(earned).min(most);
         while guest.credit > 0
             && let Some(fetch) = guest.queue.pop_front()
         {
-            guest.credit = guest.credit.saturating_sub(limits::CHUNK_BYTES as u64);
+            // Until it is known what the piece has.
+            guest.credit -= PIECE;
             let output = match fetch {
                 Fetch::Entries { from } => {
                     guest.pin = guest.pin.or(Some(pin)).filter(|_| !guest.attached);
@@ -173,7 +219,7 @@ impl Replica {
             return self.send_to_guest(to, PeerFrame::Gone);
         };
         let last = entries.last().map_or(after, |entry| entry.index);
-        guest.sent += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        guest.charge(entries.iter().map(|entry| entry.weight() as u64).sum::<u64>());
         // Read up to where nothing was dropped since: from here on it gets all as it is ordered.
         // No more than it takes at once: what it lacks meanwhile is kept in this one's window.
         let takes = (self.config.window_entries / 2) as u64;
@@ -195,7 +241,7 @@ impl Replica {
             self.guest = None;
             return self.send_to_guest(to, PeerFrame::Gone);
         };
-        guest.sent += bytes.len() as u64;
+        guest.charge(bytes.len() as u64);
         self.send_to_guest(to, PeerFrame::Chunk { checkpoint, offset, bytes });
     }
 
@@ -295,6 +341,8 @@ impl Replica {
             && self.progress.persisted >= self.progress.held.prev()
             && self.progress.executed > Index(0);
         let free = self.membership.open().is_none() && !self.unadmitted && self.leaving.is_none();
+        // The joiner learns from the log which witness to ask.
+        let free = free && !self.log_misnames_witness();
         if close && free && self.divergence.is_none() && !self.log.panicked() {
             let joiner = guest.incarnation;
             self.ask(|membership, nonce| membership.ask_joined(joiner, nonce));

@@ -138,6 +138,12 @@ pub struct Recovered {
     pub outputs: Digest,
     /// When the next entry is needed at the latest.
     pub wakeup: Option<LogTime>,
+    /// Weight of the entries that were executed again to get there from a checkpoint, or from the
+    /// first entry: what a checkpoint would save the next start.
+    pub replayed: u64,
+    /// The replay came to something else than what was released (rule R5), and an operator wants
+    /// the state all the same: how it differs. A driver that was not told to adopt gives none.
+    pub contradicts: Option<String>,
     /// Entries after it on the disk, which are still to be executed; at most a window of them.
     pub tail: Vec<Entry>,
 }
@@ -481,8 +487,10 @@ pub struct Status {
     pub links: Vec<LinkStatus>,
     /// The silence timeout in force.
     pub silence: Duration,
-    /// Whether the witness is connected.
+    /// Whether the witness in use is connected.
     pub witness_up: bool,
+    /// Which it is: 0 for the preferred one, 1 for the alternate.
+    pub witness_slot: u8,
     /// The log's time at the last entry.
     pub time: LogTime,
     /// Inputs taken here and not yet seen ordered.

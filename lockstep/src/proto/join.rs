@@ -137,7 +137,8 @@ impl Replica {
         if !matches!(join.stage, Stage::Asking) {
             return;
         }
-        (join.record, join.asked) = (record, self.now.mono);
+        join.record = record;
+        join.came(self.now.mono);
         self.event(Event::Offered { from: from.index, checkpoint, held });
         match checkpoint {
             Some(file) => {
@@ -182,11 +183,20 @@ impl Replica {
 
     pub(super) fn on_recovered_to_join(&mut self, result: Result<Box<Recovered>, String>) {
         match result {
-            Ok(recovered) => {
-                self.restore(*recovered);
-                self.begin_entries();
-            }
+            Ok(recovered) => match self.restore(*recovered) {
+                Ok(()) if self.start.recovering => {
+                    // The log was given up meanwhile; the member has to know from where to send.
+                    self.start.recovering = false;
+                    self.ask_to_join();
+                }
+                Ok(()) => self.begin_entries(),
+                Err(why) => {
+                    self.start.recovering = true;
+                    self.give_up_log(why);
+                }
+            },
             Err(why) => {
+                self.start.recovering = false;
                 self.lose_disk(why);
                 self.ask_to_join();
             }
@@ -377,7 +387,11 @@ impl Replica {
         let waited = self.now.mono.since(join.asked);
         let in_vain = waited >= join.patience;
         match &join.stage {
-            Stage::Asking if waited >= ASK_AGAIN => self.ask_to_join(),
+            Stage::Asking if join.asked == Mono(0) => self.ask_to_join(),
+            Stage::Asking if in_vain => {
+                self.ask_in_vain();
+                self.ask_to_join();
+            }
             Stage::Chunks { .. } if in_vain => {
                 if let Some(Joining { stage: Stage::Chunks { have, asked_to, .. }, .. }) =
                     &mut self.join

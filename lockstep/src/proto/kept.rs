@@ -24,7 +24,7 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Whether another input may be taken.
+    /// Whether another input may be taken (rule F3).
     pub(super) fn has_room(&self) -> bool {
         self.inputs.len() < limits::KEPT_INPUTS
             && self.bytes + limits::INPUT_BYTES <= limits::KEPT_BYTES

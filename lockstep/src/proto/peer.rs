@@ -30,6 +30,7 @@ impl Replica {
         self.stand_in();
     }
 
+    /// What is unacknowledged there is all that it may be: the rest stays in the log (rule F5).
     pub(super) fn on_link_blocked(&mut self, link: LinkId) {
         self.link(link).blocked = true;
         self.stand_in();
@@ -313,6 +314,7 @@ impl Replica {
         self.release();
     }
 
+    /// Every entry comes from one sequencer: where they differ, one side is damaged (rule D4).
     fn compare_entries(&mut self, told: &Progress) {
         let Some(ours) = self.log.chain_at(told.held) else { return };
         if ours == told.entries || self.divergence.is_some() {

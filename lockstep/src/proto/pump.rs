@@ -21,7 +21,7 @@ impl Replica {
         self.hand_out();
     }
 
-    fn hand_out(&mut self) {
+    pub(super) fn hand_out(&mut self) {
         // What a restarted process had not released is executed once it is known what it becomes.
         if !self.is_following() {
             return;
@@ -186,16 +186,14 @@ impl Replica {
         (forwards, next)
     }
 
-    /// Whether progress alone is worth a frame: results are, at once; what is merely held only
-    /// when much of it is unacknowledged, for the next heartbeat says it too.
+    /// Whether progress alone is worth a frame: results are, as soon as they are persisted; what is
+    /// merely held only when much of it is unacknowledged, for the next heartbeat says it too.
     fn worth_telling(&self, told: &Told) -> bool {
         let held = self.log.weight_at(self.log.held());
         let unsaid = held.saturating_sub(self.log.weight_at(told.held));
-        let executed = self.log.executed();
-        // What is executed first and persisted then can be released only now (rule R3).
-        let whole = executed.min(self.persisted);
-        executed > told.executed
-            || whole > told.executed.min(told.persisted)
+        // What is executed and not persisted lets nobody release yet (rule R3).
+        let whole = self.log.executed().min(self.persisted);
+        whole > told.executed.min(told.persisted)
             || (unsaid > limits::BATCH_BYTES as u64 && self.peer_has > told.held)
     }
 

@@ -88,6 +88,8 @@ pub struct Replica {
     pub(super) join: Option<Joining>,
     /// Set while this one brings the other up to date.
     pub(super) guest: Option<Guest>,
+    /// Answers about what a joiner has that are still to come.
+    pub(super) looking_up: u32,
     /// A joiner came to other results somewhere up to this entry: until one has joined, each is
     /// sent a checkpoint from after it.
     pub(super) differed: Option<Index>,
@@ -183,6 +185,7 @@ impl Replica {
             start: Start::new(boot.disk, boot.adopt, now.mono),
             join: None,
             guest: None,
+            looking_up: 0,
             differed: None,
             unadmitted: false,
             admitting: None,
@@ -261,6 +264,23 @@ impl Replica {
         self.outputs.pop_front()
     }
 
+    /// Hands out what is to be executed before anything is sent of it, if it is no more than so
+    /// many entries. For steps that take less time than a frame: entry and result then leave in
+    /// one. The caller goes on with [`poll_decided`](Self::poll_decided), executes, and only then
+    /// [`poll`](Self::poll)s.
+    pub fn hand_out_first(&mut self, most: usize) {
+        let waiting = self.log.held().0.saturating_sub(self.handed_out.0);
+        if !self.stopped && waiting <= most as u64 {
+            self.hand_out();
+        }
+    }
+
+    /// The next thing to be done of what is decided already; nothing is sent, and nothing handed
+    /// out, that is not.
+    pub fn poll_decided(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
     /// Whether an input of a client or device is taken now. While it is not, the driver leaves
     /// it where it is, so that its sender waits.
     pub fn takes_input(&self) -> bool {
@@ -312,6 +332,7 @@ impl Replica {
             links: self.links.iter().map(link_status).collect(),
             silence: self.silence.timeout(),
             witness_up: self.witness_up,
+            witness_slot: self.enrolment.slot(),
             time: self.log.last_time(),
             kept: self.kept.len(),
         }
@@ -342,8 +363,12 @@ impl Replica {
         Nonce(self.random.next_u64().max(1))
     }
 
-    /// The first entry that the peer may lack.
+    /// The first entry that the peer may lack. What a joiner has is the member's already, or
+    /// nobody's (rule J3).
     pub(super) fn peer_lacks(&self) -> Index {
+        if self.is_joiner() {
+            return self.log.held().next();
+        }
         self.progress.held.max(self.peer_has).max(self.log.base()).next()
     }
 

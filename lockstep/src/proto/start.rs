@@ -21,7 +21,7 @@ pub(super) struct Start {
     /// What the disk holds, until it turns out not to be usable.
     pub(super) disk: Option<Disk>,
     /// The state is being restored from it.
-    recovering: bool,
+    pub(super) recovering: bool,
     pub(super) adopt: bool,
     peer: Option<Presence>,
     waits: bool,
@@ -69,20 +69,41 @@ impl Replica {
         if self.join.is_some() {
             return self.on_recovered_to_join(result);
         }
-        self.start.recovering = false;
         match result {
-            Ok(recovered) => self.restore(*recovered),
+            Ok(mut recovered) => {
+                let contradicts = recovered.contradicts.take();
+                if let Err(why) = self.restore(*recovered) {
+                    return self.give_up_log(why);
+                }
+                if let Some(why) = contradicts {
+                    self.disclaim(Event::Contradicts { why });
+                }
+            }
             Err(why) => self.lose_disk(why),
         }
+        self.start.recovering = false;
         let said = self.start.disk.as_ref().map_or(Index(0), |disk| disk.held);
         if self.log.held() < said && self.membership.last_known().is_some() {
             // What is missing may have been released: this process can join, and claim nothing.
             let why = format!("it gave entries up to {}, not {said}", self.log.held());
-            self.event(Event::Unrecovered { why });
-            self.membership.forget();
-            self.persist_membership();
+            self.disclaim(Event::Unrecovered { why });
         }
         self.find_move();
+    }
+
+    /// What the disk has is not all that was released: it is good for joining, or for a new
+    /// lineage (rule J8), not for its predecessor's place.
+    fn disclaim(&mut self, event: Event) {
+        self.event(event);
+        self.membership.forget();
+        self.persist_membership();
+    }
+
+    /// What was restored is no log after all. The disk still has it, and the service its state:
+    /// both begin anew before anything else is done with them.
+    pub(super) fn give_up_log(&mut self, why: String) {
+        self.lose_disk(why);
+        self.outputs.push_back(Output::Recover { to: Some(Index(0)) });
     }
 
     /// The log cannot be used: whatever it was, this process is a joiner (rule J1).
@@ -101,19 +122,18 @@ impl Replica {
         (self.persisted, self.handed_out, self.released) = (Index(0), Index(0), Index(0));
     }
 
-    /// Goes on from a state that was restored.
-    pub(super) fn restore(&mut self, recovered: Recovered) {
-        let Recovered { history, outputs, wakeup, tail } = recovered;
+    /// Goes on from a state that was restored; or says why the entries after it do not follow.
+    pub(super) fn restore(&mut self, recovered: Recovered) -> Result<(), String> {
+        let Recovered { history, outputs, wakeup, replayed, contradicts: _, tail } = recovered;
         let base = history.index;
         self.clock.restored(history.time);
         self.sequencer = history.sequencer;
         self.log = Log::restored(history, outputs, wakeup);
-        self.restart_checkpoints();
+        self.restart_checkpoints(replayed);
         (self.persisted, self.handed_out, self.released) = (base, base, base);
         for entry in tail {
-            if let Err(misfit) = self.log.history().check(&entry) {
-                return self.lose_disk(format!("entry {}: {misfit}", entry.index));
-            }
+            let checked = self.log.history().check(&entry);
+            checked.map_err(|misfit| format!("entry {}: {misfit}", entry.index))?;
             self.clock.restored(entry.time);
             self.log.append(entry, self.sequencer);
             self.sequencer = self.log.history().sequencer;
@@ -121,6 +141,7 @@ impl Replica {
         self.persisted = self.log.held();
         let (released, held) = (base, self.log.held());
         self.event(Event::Recovered { released, held });
+        Ok(())
     }
 
     /// What may be claimed with what is on the disk, for the other to know.
@@ -171,11 +192,15 @@ impl Replica {
     /// wants it to be the beginning of the next one (rule J8).
     pub(super) fn on_vacant(&mut self) {
         let Some(disk) = &self.start.disk else { return self.form() };
-        if !self.start.adopt {
-            let (lineage, held) = (disk.lineage, disk.held);
+        let (lineage, held) = (disk.lineage, disk.held);
+        if self.start.adopt && self.start.recovering {
+            return;
+        }
+        if !self.start.adopt || self.log.held() == Index(0) {
+            // Nothing is not what is to be adopted: to begin with nothing is another decision.
             return self.stop(StopCause::LineageOver { lineage, held });
         }
-        if self.start.recovering || self.membership.open().is_some() {
+        if self.membership.open().is_some() {
             return;
         }
         self.ask(membership::Membership::ask_adopted);

@@ -35,6 +35,7 @@ impl Replica {
             self.next_asking(),
             self.gateway.next_overdue(self.config.forward_delay).filter(|_| self.may_forward()),
             self.tick_due(),
+            self.next_piece(),
         ];
         dues.into_iter().flatten().min()
     }
@@ -130,6 +131,7 @@ impl Replica {
         slowest.max().unwrap_or(ASK_AGAIN) * 2u32.pow(self.resend.tries.min(5))
     }
 
+    /// Without any progress of the peer what it lacks is sent again, at growing intervals (rule F6).
     fn on_resend_due(&mut self) {
         let now = self.now.mono;
         if !self.is_owed() {

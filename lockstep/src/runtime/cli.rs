@@ -50,6 +50,7 @@
 
 mod args;
 mod commands;
+mod discarding;
 mod flags;
 mod help;
 mod objects;

@@ -15,7 +15,7 @@ use crate::ids::{Index, Lineage, Place};
 use crate::limits;
 use crate::machine::StateMachine;
 use crate::proto::io::{self, LookedUp, Membership, Recovered};
-use crate::store::checkpoint::{self, Header, Incoming, Outgoing, Stamp};
+use crate::store::checkpoint::{self, Header, Incoming, IncomingError, Outgoing, Stamp};
 use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError};
 use crate::store::journal::{Identity, Journal, JournalError, Mark, Options, State};
@@ -165,6 +165,8 @@ impl Disk {
         let mut target = to.unwrap_or(mark.index.min(held));
         let (mut unit, mut history) = self.nearest(target, fresh)?;
         let entries = self.entries_after(history.index)?;
+        let again = entries.iter().take_while(|entry| entry.index <= target);
+        let replayed = again.map(|entry| entry.weight() as u64).sum();
         let mut panicked = None;
         for entry in entries.iter().take_while(|entry| entry.index <= target) {
             history.check(entry).map_err(|misfit| format!("entry {}: {misfit}", entry.index))?;
@@ -200,7 +202,7 @@ impl Disk {
             self.remove_checkpoints(later.filter(|index| *index > target).collect())?;
         }
         let (outputs, wakeup) = (unit.digest(), unit.wakeup());
-        Ok((Recovered { history, outputs, wakeup, tail }, unit))
+        Ok((Recovered { history, outputs, wakeup, replayed, contradicts: None, tail }, unit))
     }
 
     /// The newest state at or before an entry that the journal goes on from.
@@ -278,20 +280,27 @@ impl Disk {
         Ok(incoming.received())
     }
 
-    pub(super) fn install(&mut self, file: CheckpointFile, chain: Digest) -> Done<()> {
-        let incoming = self.opened()?.incoming.take().ok_or("there is nothing to install")?;
+    /// The inner error is for the other's file, the outer one for this disk.
+    pub(super) fn install(&mut self, file: CheckpointFile, chain: Digest) -> Done<Done<()>> {
+        let Some(incoming) = self.opened()?.incoming.take() else {
+            return Ok(Err("there is nothing to install".into()));
+        };
         if incoming.wanted() != stamp_of(file) {
-            return Err("another checkpoint was to come".into());
+            return Ok(Err("another checkpoint was to come".into()));
         }
-        let summary = incoming.install().map_err(said)?;
+        let summary = match incoming.install() {
+            Ok(summary) => summary,
+            Err(IncomingError::Checkpoint(error)) if !error.is_damage() => return Err(said(error)),
+            Err(error) => return Ok(Err(said(error))),
+        };
         if summary.header.history.chain != chain {
             self.remove_checkpoints(vec![file.index])?;
-            return Err("the checkpoint is of another log".into());
+            return Ok(Err("the checkpoint is of another log".into()));
         }
         let mark = Mark { index: file.index, outputs: summary.header.outputs };
         self.opened()?.journal.restart_at(file.index, chain, mark).map_err(said)?;
         checkpoint::keep(&self.directory, 0, &[file.index]).map_err(said)?;
-        Ok(())
+        Ok(Ok(()))
     }
 
     pub(super) fn retain(&mut self, from: Option<Index>) {

@@ -212,7 +212,7 @@ impl World {
             }
             Job::Install { file, chain } => {
                 storage.is_void = false;
-                let installed = storage.disk.install(file, chain);
+                let installed = storage.disk.install(file, chain)?;
                 self.at_step(Step::Installed, place);
                 Some(Input::Installed(installed))
             }
@@ -228,12 +228,11 @@ impl World {
         let most = 2 * (self.options.window_entries + crate::limits::WINDOW_RESERVE);
         let server = self.server(who.place);
         let (restored, unit) = match server.storage.disk.recover(to, &fresh) {
-            // A log that was cut below its mark has none until the next commit.
-            Ok((recovered, _)) if recovered.tail.len() > most => {
-                server.storage.is_void = true;
-                (Err("more entries follow the mark than a window holds".into()), Unit::new(fresh))
+            Ok((recovered, unit)) => {
+                let tail = recovered.tail.len();
+                assert!(tail <= most, "{tail} entries follow the mark, a window holds {most}");
+                (Ok(Box::new(recovered)), unit)
             }
-            Ok((recovered, unit)) => (Ok(Box::new(recovered)), unit),
             Err(why) => {
                 server.storage.is_void = true;
                 (Err(why), Unit::new(fresh))

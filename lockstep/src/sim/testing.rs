@@ -24,6 +24,7 @@ pub(super) fn status(who: Who) -> Status {
         links: Vec::new(),
         silence: Duration::ZERO,
         witness_up: false,
+        witness_slot: 0,
         time: LogTime(0),
         kept: 0,
     }

@@ -45,10 +45,9 @@ const UNFINISHED: &str = "home.new";
 const JOURNAL: &str = "journal-";
 
 /// What to do about a directory that cannot be used.
-const ANEW: &str = "To start anew, move its files away (`mkdir old && mv home membership.* \
-    journal-* checkpoint-* old/`) and start the CoServer again: it joins the other one and takes \
-    its state. Entries that only this directory holds are lost, so do it only while the other \
-    CoServer serves, or if nothing better is left";
+const ANEW: &str = "To start anew, discard it (`--discard`): this CoServer joins the other one then \
+    and takes its state. Entries that only this directory holds are lost, so do it only while the \
+    other CoServer serves, or if nothing better is left";
 
 /// A directory that this CoServer may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,13 +111,13 @@ pub enum HomeError {
         found: u16,
     },
     /// The file is damaged.
-    #[error("`home` is damaged: {what}. {ANEW}")]
+    #[error("the directory's file `home` is damaged: {what}. {ANEW}")]
     Damaged {
         /// What is wrong with it.
         what: &'static str,
     },
     /// There are other files, and no `home`.
-    #[error("`home` is missing, and `{name}` is there. {ANEW}")]
+    #[error("the directory's file `home` is missing, and `{name}` is there. {ANEW}")]
     Missing {
         /// One of the other files.
         name: String,

@@ -43,7 +43,7 @@ fn anothers_directory_is_refused() {
 fn a_copied_directory_is_refused_and_says_what_to_do() {
     let error = open(&made().copy()).unwrap_err();
     assert!(matches!(error, HomeError::Copied), "{error}");
-    assert!(error.to_string().contains("mv home"), "{error}");
+    assert!(error.to_string().contains("`--discard`"), "{error}");
 }
 
 #[test]

@@ -64,7 +64,8 @@ pub enum MembershipError {
     /// A copy is of another version of the format.
     #[error(
         "`{name}` is of format {found}, this program reads format {VERSION}: start the version \
-         that wrote it"
+         that wrote it, or discard the directory (`--discard`) and let this CoServer join the \
+         other one"
     )]
     Version {
         /// Which copy.

@@ -48,9 +48,10 @@ impl Loss {
 
 /// Every way in which one byte of a file can be wrong, or all from one on.
 pub(super) fn wrong(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
-    let changes: [fn(&mut Vec<u8>, usize); 6] = [
+    let changes: [fn(&mut Vec<u8>, usize); 7] = [
         |bytes, at| bytes[at] ^= 1,
         |bytes, at| bytes[at] ^= 0x80,
+        |bytes, at| bytes[at] = 0,
         |bytes, at| _ = bytes.remove(at),
         |bytes, at| bytes.insert(at, 0),
         |bytes, at| bytes.truncate(at),

@@ -250,6 +250,7 @@ impl<S: StateMachine> Unit<S> {
         self.call(stage, self.members.step()).map(drop)
     }
 
+    /// The entry's index is the session's id, so that no id comes twice (rule C1).
     fn on_session_open(&mut self, token: Nonce, stage: &mut Stage) -> Result<(), Panicked> {
         let result = match self.sessions.open(token, SessionId(stage.index.0), self.now) {
             Opening::New(session) => {

@@ -163,8 +163,9 @@ impl Sessions {
         self.tokens.contains_key(&token)
     }
 
-    /// Decides what a request comes to. Whatever it comes to, its client shows that it is alive
-    /// and which replies it has.
+    /// Decides what a request comes to: nothing in a session that is not open or another's (rule
+    /// C1), else an effect if it is the next one, and the reply that is kept if it was (rule C2).
+    /// Whatever it comes to, its client shows that it is alive and which replies it has.
     pub(super) fn admit(
         &mut self,
         id: SessionId,
@@ -210,7 +211,8 @@ impl Sessions {
         known
     }
 
-    /// Removes the session that has been idle longest, if that is too long by `now`.
+    /// Removes the session that has been idle longest, if that is too long by `now`, which is log
+    /// time (rule C6).
     pub(super) fn expire(&mut self, now: LogTime) -> Option<SessionId> {
         let &(last, id) = self.idle.first()?;
         (last.plus(self.config.session_idle) <= now).then(|| {
@@ -247,7 +249,7 @@ fn touch<'a>(
     session
 }
 
-/// What a request comes to by its number alone.
+/// What a request comes to by its number alone (rule C2).
 fn judge(session: &Session, number: RequestNumber) -> Admission {
     let expected = session.next();
     match number.cmp(&expected) {

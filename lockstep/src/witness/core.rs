@@ -55,11 +55,48 @@ impl Witness {
 
     /// Takes one input. See the [module](self) for what has to follow.
     pub fn handle(&mut self, now: Mono, input: Input) {
+        let pair = match &input {
+            Input::Call { pair, .. } | Input::Stored { pair, .. } => Some(*pair),
+            Input::Enrolled(held) => Some(held.record.pair),
+            Input::Gone { conn } => self.conns.get(conn).map(|asker| asker.pair),
+        };
         match input {
             Input::Call { conn, pair, place, call } => self.on_call(now, conn, pair, place, call),
             Input::Gone { conn } => self.on_gone(conn),
             Input::Stored { pair, durable } => self.on_stored(now, pair, durable),
             Input::Enrolled(held) => self.on_enrolled(now, held),
+        }
+        pair.into_iter().for_each(|pair| self.check_invariants(pair));
+    }
+
+    /// What holds of a pair after every input. Others' words cannot break it; where it does not
+    /// hold, this core is wrong, and must not go on to grant anything.
+    fn check_invariants(&self, pair: PairId) {
+        match self.pairs.get(&pair) {
+            None | Some(Pair::Failed) => {}
+            Some(Pair::Present(present)) => assert_eq!(present.pair, pair, "another pair's record"),
+            Some(Pair::Behind(held)) => {
+                assert_eq!(held.record.pair, pair, "another pair's record");
+                assert!(held.behind.is_some(), "behind what nobody told of");
+            }
+            Some(Pair::Storing { present, next, waiting, .. }) => {
+                assert!(present.pair == pair && next.pair == pair, "another pair's record");
+                assert!(Told::from(next) >= Told::from(present), "an earlier record is written");
+                assert!(waiting.len() <= WITNESS_WAITING, "more calls wait than may");
+                let of_pair = |conn| self.conns.get(conn).is_some_and(|asker| asker.pair == pair);
+                assert!(
+                    waiting.iter().all(|(conn, _)| of_pair(conn)),
+                    "a call that nobody waits for"
+                );
+            }
+        }
+        for place in Place::BOTH {
+            let theirs = |asker: &&Asker| (asker.pair, asker.place) == (pair, place);
+            let count = self.conns.values().filter(theirs).count();
+            assert!(
+                count <= WITNESS_CONNECTIONS_PER_PLACE,
+                "more connections than a place may have"
+            );
         }
     }
 

@@ -223,7 +223,7 @@ fn an_old_record_moved_back_into_its_place_is_not_trusted() {
 #[test]
 fn a_directory_without_a_mark_is_adopted_once() {
     let dir = tempfile::tempdir().unwrap();
-    let old = include_bytes!("fixtures/v1-formed.record");
+    let old = include_bytes!("../../tests/fixtures/record-v1/formed");
     std::fs::write(record_file(&dir), old).unwrap();
     let formed = reopened(&dir).unwrap();
     assert_eq!((formed.record.origin, formed.behind), (Origin::Formed, None));
@@ -237,7 +237,8 @@ fn a_directory_without_a_mark_is_adopted_once() {
 #[test]
 fn an_adoption_that_was_cut_short_is_taken_up_again() {
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(record_file(&dir), include_bytes!("fixtures/v1-formed.record")).unwrap();
+    std::fs::write(record_file(&dir), include_bytes!("../../tests/fixtures/record-v1/formed"))
+        .unwrap();
     let formed = reopened(&dir).unwrap();
     // All is written but the mark; another file is damaged, which is no reason to stop.
     std::fs::remove_file(dir.path().join("mark")).unwrap();

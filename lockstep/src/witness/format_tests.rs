@@ -1,5 +1,7 @@
 //! A record's file, whatever has become of its bytes, and files of earlier versions.
 
+use std::path::PathBuf;
+
 use super::format::{self, FILE_BYTES, FileMark, Kept, Unreadable};
 use super::store::{Held, Told};
 use crate::digest::Digest;
@@ -85,10 +87,13 @@ fn a_missing_added_or_repeated_part_is_noticed_at_every_offset() {
 
 /// What version 1 wrote, and what it said.
 const OLD: [(&[u8], Origin); 4] = [
-    (include_bytes!("fixtures/v1-vacant.record"), Origin::Vacant),
-    (include_bytes!("fixtures/v1-formed.record"), Origin::Formed),
-    (include_bytes!("fixtures/v1-alone.record"), Origin::Alone),
-    (include_bytes!("fixtures/v1-renewal-behind.record"), Origin::Renewal(Digest([0x77; 16]))),
+    (include_bytes!("../../tests/fixtures/record-v1/vacant"), Origin::Vacant),
+    (include_bytes!("../../tests/fixtures/record-v1/formed"), Origin::Formed),
+    (include_bytes!("../../tests/fixtures/record-v1/alone"), Origin::Alone),
+    (
+        include_bytes!("../../tests/fixtures/record-v1/renewal-behind"),
+        Origin::Renewal(Digest([0x77; 16])),
+    ),
 ];
 
 #[test]
@@ -106,6 +111,39 @@ fn records_of_version_1_are_read() {
             Ok(Kept { held, mark: Some(MARK) })
         );
     }
+}
+
+/// One of every kind after the other, as this version writes them.
+#[test]
+fn records_of_version_2_are_read_and_still_written_so() {
+    let written = every_kind().iter().flat_map(|held| format::encode(held, MARK)).collect();
+    let kept = kept("record-v2/every-kind", &written);
+    assert!(kept == written, "they are written otherwise: raise the version");
+    let records: Vec<Held> =
+        kept.chunks(FILE_BYTES).map(|bytes| format::decode(bytes).unwrap().held).collect();
+    assert_eq!(records, every_kind());
+}
+
+/// An object of the store that is a witness, as this version writes it.
+#[test]
+fn objects_of_version_1_are_read_and_still_written_so() {
+    use crate::witness::object::{Link, decode, encode};
+    let record = record(2, Members::both(A, B), Place::B, Origin::Renewal(Digest([0x77; 16])));
+    let link = Link { number: 2, before: Digest([0x77; 16]), record };
+    let written = encode(&link).to_vec();
+    let kept = kept("object-v1/epoch-2", &written);
+    assert!(kept == written, "it is written otherwise: raise the version");
+    assert_eq!(decode(PAIR, 2, &kept).unwrap(), link);
+}
+
+fn kept(name: &str, written: &Vec<u8>) -> Vec<u8> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    std::fs::read(&path).unwrap_or_else(|_| {
+        // Only where there is none: a file that was released is never replaced.
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, written).unwrap();
+        panic!("{} was missing and has been written: commit it", path.display())
+    })
 }
 
 #[test]

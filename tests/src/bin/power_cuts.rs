@@ -1,8 +1,10 @@
 //! Power cuts under a pair of real processes, as many as one likes.
 //!
 //! `power_cuts random [ROUNDS] [SEED]`: at random moments, sometimes with the witness's machine,
-//! sometimes with one of the CoServers' lost for good. `power_cuts syncs [MOST]`: at each sync of
-//! a short run, of either CoServer or both, and again with one of them lost for good.
+//! sometimes with one of the CoServers' lost for good. `power_cuts syncs [SYNCS] [VICTIMS] [MOST]`:
+//! at each sync of a short run, of the thread of the `journal`, that of `checkpoint`s, or from a
+//! process's `start` on; of `a`, `b` or `both`, and again with one of them lost for good. `all`, or
+//! left out: each of them. Several may share the work.
 //!
 //! Needs root, ext4 on loop devices, Python, and for `syncs` strace; says so where that is missing.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command's output")]
@@ -10,7 +12,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use lockstep_tests::disk::cuts::{Cut, MIB, at_sync, round};
+use lockstep_tests::disk::cuts::{Cut, MIB, Syncs, at_sync, round};
 use lockstep_tests::disk::site::Site;
 use lockstep_tests::disk::{Draw, medium, seed, tracer};
 use lockstep_tests::pair::{A, B, Part, WITNESS};
@@ -20,7 +22,7 @@ fn main() -> ExitCode {
     let number = |place: usize| words.get(place).and_then(|word| word.parse::<u64>().ok());
     let done = match words.first().map(String::as_str) {
         Some("random") | None => random(number(1).unwrap_or(100), number(2).unwrap_or_else(seed)),
-        Some("syncs") => syncs(number(1).map_or(u32::MAX, |most| most as u32)),
+        Some("syncs") => syncs(&words, number(3).map_or(u32::MAX, |most| most as u32)),
         Some(word) => Err(format!("no such command: {word}; say `random` or `syncs`")),
     };
     match done {
@@ -52,27 +54,52 @@ fn random(rounds: u64, seed: u64) -> Result<String, String> {
     Ok(format!("{rounds} rounds: nothing acknowledged was lost"))
 }
 
-fn syncs(most: u32) -> Result<String, String> {
+fn syncs(words: &[String], most: u32) -> Result<String, String> {
     if let Some(why) = medium::missing().or_else(tracer::missing) {
         return Ok(format!("skipped: {why}"));
     }
+    let chosen = |place: usize, name: &str| match words.get(place).map(String::as_str) {
+        None | Some("all") => true,
+        Some(word) => name.eq_ignore_ascii_case(word),
+    };
     let mut site = Site::on_media(&[A, B], MIB);
     site.pair.form();
+    let victims: [(&str, &[Part]); 3] = [("a", &[A]), ("b", &[B]), ("both", &[A, B])];
     let mut cuts = 0;
-    let victims: [&[Part]; 3] = [&[A], &[B], &[A, B]];
-    let campaigns = victims.into_iter().flat_map(|v| [(v, None), (v, Some(A)), (v, Some(B))]);
-    for (campaign, (victims, lost)) in campaigns.enumerate() {
-        for when in 1..=most {
-            let done = at_sync(&mut site, victims, when, lost, &format!("{campaign}-{when}-"));
-            let done = done.map_err(|why| {
-                format!("sync {when} of {victims:?}, {lost:?} lost: {why}{}", site.pair.logs())
-            })?;
-            if !done {
-                break;
+    for syncs in Syncs::ALL.into_iter().filter(|syncs| chosen(1, &format!("{syncs:?}"))) {
+        for (name, victims) in victims.into_iter().filter(|(name, _)| chosen(2, name)) {
+            for lost in [None, Some(A), Some(B)] {
+                // While one starts, the other may have gone on alone: nobody else has what that
+                // acknowledged.
+                let other = lost.is_some_and(|lost| victims != [lost]);
+                if syncs == Syncs::Start && other {
+                    continue;
+                }
+                cuts += each(&mut site, syncs, (name, victims), lost, most)?;
             }
-            cuts += 1;
-            println!("sync {when} of {victims:?}, {lost:?} lost: everything was there");
         }
     }
     Ok(format!("{cuts} cuts: nothing acknowledged was lost"))
+}
+
+/// At each sync, until there are no more of them; how many there were.
+fn each(
+    site: &mut Site,
+    syncs: Syncs,
+    (name, victims): (&str, &[Part]),
+    lost: Option<Part>,
+    most: u32,
+) -> Result<u32, String> {
+    let whose = format!("{syncs:?} of {name}, lost: {}", lost.map_or("none", Part::name));
+    for when in 1..=most {
+        let prefix = format!("{syncs:?}-{name}-{}-{when}-", lost.map_or("none", Part::name));
+        let done = at_sync(site, syncs, victims, when, lost, &prefix)
+            .map_err(|why| format!("sync {when}, {whose}: {why}{}", site.pair.logs()))?;
+        if !done {
+            println!("{whose}: {} syncs", when - 1);
+            return Ok(when - 1);
+        }
+        println!("sync {when}, {whose}: everything was there");
+    }
+    Ok(most)
 }

@@ -115,11 +115,28 @@ fn back(site: &mut Site, cut: Cut, machines: &[Part]) {
     }
 }
 
-/// Requests of a round that counts syncs; few, since the last sync ends the campaign.
-const SHORT: u64 = 150;
+/// Requests of a round that counts syncs; few, since each sync is a round.
+const SHORT: u64 = 60;
 
-/// As [`round`], with the power going when one of these CoServers begins the n-th sync that its
-/// journal's thread makes in a short run. `false` if it made fewer.
+/// Where syncs are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncs {
+    /// Those of the journal's thread of a running pair.
+    Journal,
+    /// Those of the thread that writes checkpoints.
+    Checkpoint,
+    /// Those of any thread of a process from its first moment on, until it is a member again:
+    /// what it finds on its disk, and its join.
+    Start,
+}
+
+impl Syncs {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Journal, Self::Checkpoint, Self::Start];
+}
+
+/// As [`round`], with the power going when one of these CoServers begins its n-th sync of those
+/// in a short run. `false` if it made fewer.
 ///
 /// # Errors
 /// What went wrong with the history.
@@ -128,22 +145,22 @@ const SHORT: u64 = 150;
 /// If the pair does not come back.
 pub fn at_sync(
     site: &mut Site,
+    syncs: Syncs,
     victims: &[Part],
     when: u32,
     lost: Option<Part>,
     prefix: &str,
 ) -> Result<bool, String> {
     let fault = Fault { call: "fsync,fdatasync", action: "signal=SIGKILL", when };
-    let attach = |part: &Part| {
-        let pid = site.pair.process(*part).pid();
-        let thread = thread(pid, "lockstep-journal").expect("it has such a thread");
-        Tracer::attach(pid, Some(thread), fault, site.pair.directory())
+    let (tracers, load) = match syncs {
+        Syncs::Journal => on_threads(site, "lockstep-journal", victims, fault, prefix),
+        Syncs::Checkpoint => on_threads(site, "lockstep-checkpoint", victims, fault, prefix),
+        Syncs::Start => from_start(site, victims, fault, prefix),
     };
-    let tracers: Vec<Tracer> = victims.iter().map(attach).collect();
-    let load = Load::start_with_bulk(&site.pair, SHORT, prefix);
     let struck = || {
         let dead = victims.iter().any(|part| site.pair.process(*part).ended().is_some());
-        (dead || load.is_finished()).then_some(dead).ok_or(())
+        let level = syncs != Syncs::Start || site.is_duplex();
+        (dead || (load.is_finished() && level)).then_some(dead).ok_or(())
     };
     let dead = wait_for(DEADLINE, struck).map_err(|()| "the load stands still")?;
     drop(tracers);
@@ -159,6 +176,40 @@ pub fn at_sync(
     done?;
     site.duplex();
     Ok(dead)
+}
+
+/// The fault in a thread of each victim, and a load.
+fn on_threads(
+    site: &mut Site,
+    name: &str,
+    victims: &[Part],
+    fault: Fault,
+    prefix: &str,
+) -> (Vec<Tracer>, Load) {
+    let attach = |part: &Part| {
+        let pid = site.pair.process(*part).pid();
+        let thread = thread(pid, name).expect("it has such a thread");
+        Tracer::attach(pid, Some(thread), fault, site.pair.directory(), &[])
+    };
+    let tracers = victims.iter().map(attach).collect();
+    (tracers, Load::start_with_bulk(&site.pair, SHORT, prefix))
+}
+
+/// A load under which the victims are killed, and started again with the fault.
+fn from_start(
+    site: &mut Site,
+    victims: &[Part],
+    fault: Fault,
+    prefix: &str,
+) -> (Vec<Tracer>, Load) {
+    let load = Load::start_with_bulk(&site.pair, SHORT, prefix);
+    load.reach(SHORT / 3, &site.pair);
+    victims.iter().for_each(|part| site.pair.kill(*part));
+    for part in victims {
+        let said = site.pair.directory().join(format!("strace-{}.out", part.name()));
+        site.pair.run_under(*part, &fault.wrapper(&said, &[]));
+    }
+    (Vec::new(), load)
 }
 
 /// Of a lost machine there is a new one.

@@ -1,30 +1,35 @@
 //! Each system call of the storage failing at each of its calls, on B of a running pair, or on
 //! the witness.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::disk::load::Load;
 use crate::disk::medium;
 use crate::disk::outcome::{Did, ended};
 use crate::disk::site::Site;
-use crate::disk::tracer::{Fault, Tracer, injected, thread};
+use crate::disk::tracer::{Fault, Tracer, WRITE, injected, thread};
 use crate::pair::{A, B, DEADLINE, Part, WITNESS};
 use crate::process::wait_for;
 
-/// Requests of a short run; the bulk beside them fills a segment of the journal and more.
+/// Requests of a run during which a process starts, or epochs change; the bulk beside them fills a
+/// segment of the journal and more.
 const OPS: u64 = 300;
+
+/// Those of a run in which each call of a thread fails once: every one more is a run more.
+const FEW: u64 = 100;
 
 /// Answers that are waited for after the fault, before the power goes.
 const AFTER: u64 = 30;
 
-/// How long a CoServer that is no member may look for the other.
-const ALONE_WITHIN: Duration = Duration::from_secs(5);
+/// How long a change of epoch may take that nothing stands in the way of.
+const CHANGED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the fault strikes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scene {
     /// The thread of B that writes the journal, in duplex.
     Journal,
@@ -70,12 +75,13 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Starts a pair. Where the machine allows it, B has a disk that can lose its power.
+    /// Starts a pair. Where the machine allows it, B and the witness have disks that can lose their
+    /// power.
     ///
     /// # Panics
     /// If it does not start.
     pub fn start() -> Self {
-        let parts: &[Part] = if medium::missing().is_none() { &[B] } else { &[] };
+        let parts: &[Part] = if medium::missing().is_none() { &[B, WITNESS] } else { &[] };
         let mut site = Site::on_media(parts, 128);
         site.pair.form();
         Self { site, round: 0 }
@@ -112,6 +118,20 @@ impl Matrix {
         self.log(part).get(from..).unwrap_or_default().to_owned()
     }
 
+    /// The files to which a fault is narrowed; none if it is not.
+    fn files(&self, part: Part, fault: Fault) -> Vec<PathBuf> {
+        if fault.call != WRITE {
+            return Vec::new();
+        }
+        let pair = &self.site.pair;
+        let record = format!("{}.new", pair.id());
+        // As the program names them, and where they are.
+        let folders = names(&pair.data(part));
+        let files =
+            folders.map(|data| [data.join("process.lock"), data.join("records").join(&record)]);
+        files.concat()
+    }
+
     fn load(&self, ops: u64) -> Load {
         Load::start_with_bulk(&self.site.pair, ops, &format!("{}-", self.round))
     }
@@ -138,20 +158,40 @@ impl Matrix {
     ) -> Result<Option<Struck>, String> {
         let pid = self.site.pair.process(B).pid();
         let thread = thread(pid, name).ok_or("B has no such thread")?;
-        let tracer = Tracer::attach(pid, Some(thread), fault, self.site.pair.directory());
-        let load = self.load(OPS);
+        let files = self.files(B, fault);
+        let directory = self.site.pair.directory();
+        let tracer = Tracer::attach(pid, Some(thread), fault, directory, &files);
+        let load = self.load(FEW);
         let struck = || (tracer.injected().is_some() || load.is_finished()).then_some(()).ok_or(());
         wait_for(DEADLINE, struck).map_err(|()| "the load stands still")?;
-        load.reach(load.answered() + AFTER, &self.site.pair);
+        self.some_more(&load)?;
         let call = tracer.injected();
         drop(tracer);
-        let did = match &call {
-            Some(_) if !self.leaves(B) && self.site.has_medium(B) => self.alone_after_a_cut(),
-            _ => Did::WentOn,
+        let Some(call) = call else {
+            load.finish(DEADLINE * 2)?;
+            return Ok(None);
         };
+        if self.leaves(B) {
+            let judged = self.judge(B, Did::WentOn, &call, from);
+            if !self.runs(B) {
+                // On a busy machine it may have been the only member.
+                self.site.pair.run(B);
+            }
+            load.finish(DEADLINE * 2)?;
+            return judged.map(Some);
+        }
+        let did = self.alone_after_a_cut(from);
         load.finish(DEADLINE * 2)?;
-        let Some(call) = call else { return Ok(None) };
-        self.judge(B, did, &call, from).map(Some)
+        self.judge(B, did?, &call, from).map(Some)
+    }
+
+    /// Lets some requests be answered after the fault, unless B ends over it.
+    fn some_more(&mut self, load: &Load) -> Result<(), String> {
+        let enough = load.answered() + AFTER;
+        let there =
+            |matrix: &mut Self| load.answered() >= enough || load.is_finished() || !matrix.runs(B);
+        wait_for(DEADLINE, || there(self).then_some(()).ok_or(()))
+            .map_err(|()| "the load stands still after the fault".into())
     }
 
     /// Whether a CoServer has ended, or was out and has come back. One on its way there is waited
@@ -167,9 +207,16 @@ impl Matrix {
         was_out || !self.runs(part)
     }
 
-    /// The power of both machines goes, and only B's comes back. If it was a member it has
-    /// everything that was acknowledged, or the load finds out.
-    fn alone_after_a_cut(&mut self) -> Did {
+    /// The power of both machines goes, and only B's comes back. If it was a member it has to go on
+    /// alone, and have everything that was acknowledged, or the load finds out.
+    ///
+    /// # Errors
+    /// If it does not go on although the witness has it as a member.
+    fn alone_after_a_cut(&mut self, from: usize) -> Result<Did, String> {
+        if !self.site.has_medium(B) {
+            return Ok(Did::WentOn);
+        }
+        let before = self.site.pair.status(B).unwrap_or_default();
         for part in [A, B] {
             if self.runs(part) {
                 self.site.pair.process(part).signal(Signal::KILL);
@@ -178,16 +225,42 @@ impl Matrix {
         for part in [A, B] {
             self.site.pair.process(part).wait(DEADLINE);
         }
+        // Nobody asks any more, so that this is who may go on.
+        let record = self.witness_record()?;
+        let member = before["mode"] == "duplex" && record["b"] == before["incarnation"];
         self.site.medium(B).cut();
         self.site.medium(B).start();
         self.site.pair.run(B);
-        let alone = || match self.site.pair.status(B) {
-            Ok(status) if status["mode"] == "simplex" => Ok(()),
-            _ => Err(()),
-        };
-        let alone = wait_for(ALONE_WITHIN, alone).is_ok();
+        let alone = member && self.comes(DEADLINE, |site| is(site, B, "simplex"));
         self.site.pair.run(A);
-        if alone { Did::ServedAlone } else { Did::WentOn }
+        match (member, alone) {
+            (_, true) => Ok(Did::ServedAlone),
+            (false, false) => Ok(Did::WentOn),
+            (true, false) => {
+                let said = self.said(B, from);
+                Err(format!("B was a member, and does not go on alone: {record}; it said: {said}"))
+            }
+        }
+    }
+
+    fn witness_record(&self) -> Result<Value, String> {
+        let status = self.site.pair.status(WITNESS).map_err(|error| error.to_string())?;
+        Ok(status["pairs"][0]["record"].clone())
+    }
+
+    /// The power of the witness's machine goes and comes back: it has to have what it told.
+    fn witness_after_a_cut(&mut self) -> Result<(), String> {
+        if !self.site.has_medium(WITNESS) {
+            return Ok(());
+        }
+        let told = self.witness_record()?;
+        self.site.pair.kill(WITNESS);
+        self.site.medium(WITNESS).cut();
+        self.site.medium(WITNESS).start();
+        self.site.pair.run(WITNESS);
+        let up = || self.witness_record();
+        let has = wait_for(DEADLINE, up)?;
+        if has == told { Ok(()) } else { Err(format!("the witness had told {told} and has {has}")) }
     }
 
     fn strike_from_start(
@@ -203,13 +276,17 @@ impl Matrix {
         let load = self.load(OPS);
         load.reach(AFTER, &self.site.pair);
         let said = self.strace_file();
-        self.site.pair.run_under(B, &fault.wrapper(&said));
+        let files = self.files(B, fault);
+        self.site.pair.run_under(B, &fault.wrapper(&said, &files));
         self.settle(B);
+        let call = injected(&said);
+        let did = match &call {
+            Some(_) if self.runs(B) => self.alone_after_a_cut(from),
+            _ => Ok(Did::WentOn),
+        };
         load.finish(DEADLINE * 2)?;
-        match injected(&said) {
-            Some(call) => self.judge(B, Did::WentOn, &call, from).map(Some),
-            None => Ok(None),
-        }
+        let did = did?;
+        call.map(|call| self.judge(B, did, &call, from)).transpose()
     }
 
     fn strace_file(&self) -> PathBuf {
@@ -237,22 +314,25 @@ impl Matrix {
         from: usize,
     ) -> Result<Option<Struck>, String> {
         let mut said = self.strace_file();
+        let files = self.files(WITNESS, fault);
         let tracer = if strike_from_start {
             self.site.pair.kill(WITNESS);
-            self.site.pair.run_under(WITNESS, &fault.wrapper(&said));
+            self.site.pair.run_under(WITNESS, &fault.wrapper(&said, &files));
             None
         } else {
             let pid = self.site.pair.process(WITNESS).pid();
-            let tracer = Tracer::attach(pid, None, fault, self.site.pair.directory());
+            let directory = self.site.pair.directory();
+            let tracer = Tracer::attach(pid, None, fault, directory, &files);
             said = tracer.said().to_owned();
             Some(tracer)
         };
         let load = self.load(OPS);
         load.reach(AFTER, &self.site.pair);
         self.site.pair.kill(B);
-        let changed = self.comes(|site| is(site, A, "simplex"));
+        let changed = self.comes(CHANGED_WITHIN, |site| is(site, A, "simplex"));
         self.site.pair.run(B);
-        let changed = changed && self.comes(|site| is(site, A, "duplex") && is(site, B, "duplex"));
+        let changed = changed
+            && self.comes(CHANGED_WITHIN, |site| is(site, A, "duplex") && is(site, B, "duplex"));
         let call = injected(&said);
         drop(tracer);
         let refuses = call.is_some() && !changed && self.runs(WITNESS);
@@ -271,11 +351,15 @@ impl Matrix {
             return judged.transpose();
         }
         load.finish(DEADLINE * 2)?;
-        call.map(|call| self.judge(WITNESS, did, &call, from)).transpose()
+        let struck = call.map(|call| self.judge(WITNESS, did, &call, from)).transpose()?;
+        if struck.is_some() && self.runs(WITNESS) {
+            self.witness_after_a_cut()?;
+        }
+        Ok(struck)
     }
 
-    fn comes(&self, holds: impl Fn(&Site) -> bool) -> bool {
-        wait_for(ALONE_WITHIN * 2, || holds(&self.site).then_some(()).ok_or(())).is_ok()
+    fn comes(&self, within: Duration, holds: impl Fn(&Site) -> bool) -> bool {
+        wait_for(within, || holds(&self.site).then_some(()).ok_or(())).is_ok()
     }
 
     fn judge(&mut self, part: Part, did: Did, call: &str, from: usize) -> Result<Struck, String> {
@@ -286,12 +370,16 @@ impl Matrix {
             return Ok(Struck { did, call: call.into() });
         };
         // As the program names it, and where it is.
-        let data = self.site.pair.data(part);
-        let names = [data.canonicalize().unwrap_or_else(|_| data.clone()), data];
+        let names = names(&self.site.pair.data(part));
         let is_own = names.iter().any(|name| call.contains(name.to_str().expect("UTF-8")));
         let did = ended(status, call, &self.said(part, from), is_own)?;
         Ok(Struck { did, call: call.into() })
     }
+}
+
+/// A directory's own name, and where it is.
+fn names(directory: &Path) -> [PathBuf; 2] {
+    [directory.to_owned(), directory.canonicalize().unwrap_or_else(|_| directory.to_owned())]
 }
 
 fn is(site: &Site, part: Part, mode: &str) -> bool {

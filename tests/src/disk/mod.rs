@@ -3,13 +3,14 @@
 //! [`medium`] is a file system on a loop device that can lose its power, [`load`] the recording
 //! client, [`site`] a pair with small files on such disks or on ordinary ones, [`cuts`] rounds of
 //! power cuts, [`tracer`] system calls that fail by `strace`, [`matrix`] each of them at each of
-//! its calls.
+//! its calls, [`results`] what came of it.
 
 pub mod cuts;
 pub mod load;
 pub mod matrix;
 pub mod medium;
 pub mod outcome;
+pub mod results;
 pub mod site;
 pub mod tracer;
 

@@ -1,13 +1,12 @@
 //! What a process did about a call that failed, and whether it was right.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitStatus;
 
 use lockstep::runtime::exit::Exit;
 
 /// What it did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Did {
     /// It went on, or tried again.
     WentOn,
@@ -19,29 +18,14 @@ pub enum Did {
     Refused,
 }
 
-/// How often what was done, and what was wrong.
-#[derive(Debug, Default)]
-pub struct Tally {
-    did: BTreeMap<Did, u64>,
-    /// What was wrong, each with what it was done to.
-    pub wrong: Vec<String>,
-}
-
-impl Tally {
-    /// Counts one.
-    pub fn count(&mut self, did: Did) {
-        *self.did.entry(did).or_default() += 1;
-    }
-
-    /// Faults injected.
-    pub fn total(&self) -> u64 {
-        self.did.values().sum()
-    }
-}
-
-impl fmt::Display for Tally {
+impl fmt::Display for Did {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} faults: {:?}, {} wrong", self.total(), self.did, self.wrong.len())
+        match self {
+            Self::WentOn => f.write_str("went on"),
+            Self::ServedAlone => f.write_str("served alone"),
+            Self::Ended(code) => write!(f, "ended {code}"),
+            Self::Refused => f.write_str("refused"),
+        }
     }
 }
 

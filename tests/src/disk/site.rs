@@ -98,6 +98,13 @@ impl Site {
         }
     }
 
+    /// Whether both say that they are members together.
+    pub fn is_duplex(&self) -> bool {
+        let duplex =
+            |part| matches!(self.pair.status(part), Ok(status) if status["mode"] == "duplex");
+        [A, B].into_iter().all(duplex)
+    }
+
     /// Has the pair answer so many requests, and checks them.
     ///
     /// # Panics

@@ -9,15 +9,20 @@ use crate::pair::DEADLINE;
 use crate::process::{Process, wait_for};
 
 /// The calls that the storage makes, as strace selects them.
-pub const CALLS: [&str; 7] = [
+pub const CALLS: [&str; 8] = [
     "fsync",
     "fdatasync",
     "pwrite64",
+    WRITE,
     "openat",
     "rename,renameat,renameat2",
     "ftruncate",
     "unlink,unlinkat",
 ];
+
+/// What the witness writes its records with, and everybody the lock. It is what logs and wakes
+/// threads as well, so it has to be narrowed to files.
+pub const WRITE: &str = "write";
 
 /// What they fail with.
 pub const ERRORS: [&str; 4] = ["error=EIO", "error=ENOSPC", "error=EINTR", "error=EMFILE"];
@@ -49,19 +54,21 @@ pub fn missing() -> Option<String> {
 }
 
 impl Fault {
-    fn arguments(&self, said: &Path) -> Vec<String> {
+    fn arguments(&self, said: &Path, files: &[PathBuf]) -> Vec<String> {
         let Self { call, action, when } = self;
         let inject = format!("inject={call}:{action}:when={when}");
         let words = ["-y", "-o", said.to_str().expect("UTF-8"), "-e", &format!("trace={call}")];
-        let words = words.into_iter().chain(["-e", &inject]);
+        let files = files.iter().flat_map(|file| ["-P", file.to_str().expect("UTF-8")]);
+        let words = words.into_iter().chain(["-e", &inject]).chain(files);
         words.map(str::to_owned).collect()
     }
 
     /// What to start a program with, so that it has this fault from its first moment on. The
-    /// program is the child, not strace, which goes when the program does.
-    pub fn wrapper(&self, said: &Path) -> Vec<String> {
+    /// program is the child, not strace, which goes when the program does. With `files`, only
+    /// calls about one of them count.
+    pub fn wrapper(&self, said: &Path, files: &[PathBuf]) -> Vec<String> {
         let mut words: Vec<String> = ["strace", "-D", "-f", "--seccomp-bpf"].map(Into::into).into();
-        words.extend(self.arguments(said));
+        words.extend(self.arguments(said, files));
         words
     }
 }
@@ -74,14 +81,21 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Traces one thread, or a process with all its threads.
+    /// Traces one thread, or a process with all its threads. With `files`, only calls about one
+    /// of them count.
     ///
     /// # Panics
     /// If it cannot be attached.
-    pub fn attach(pid: u32, thread: Option<u32>, fault: Fault, directory: &Path) -> Self {
+    pub fn attach(
+        pid: u32,
+        thread: Option<u32>,
+        fault: Fault,
+        directory: &Path,
+        files: &[PathBuf],
+    ) -> Self {
         let said = directory.join(format!("strace-{pid}.out"));
         let _ = std::fs::remove_file(&said);
-        let mut words = fault.arguments(&said);
+        let mut words = fault.arguments(&said, files);
         if thread.is_none() {
             words.push("-f".into());
         }

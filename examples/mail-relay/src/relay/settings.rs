@@ -115,6 +115,7 @@ impl RelaySettings {
             ("max_queue_bytes", queue.max_bytes, mail.saturating_mul(2), 1024 * GIB),
             ("max_queue_mails", queue.max_mails, 1, 10_000_000),
             ("max_deliveries", queue.max_deliveries.into(), 1, 1000),
+            ("retry_most", queue.retry_most, limits::SECOND / 10, 365 * 24 * limits::HOUR),
             ("retry_first", queue.retry_first, limits::SECOND / 10, queue.retry_most),
             ("give_up", queue.give_up, queue.retry_first, 365 * 24 * limits::HOUR),
         ] {

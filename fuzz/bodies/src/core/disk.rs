@@ -169,7 +169,7 @@ impl Disk {
             return Err("no state so far back".into());
         }
         let (mut unit, mut history) = (from.restore(), from.history.clone());
-        let first = history.index;
+        let (first, mut replayed) = (history.index, 0);
         for entry in self.entries.iter().filter(|at| first < at.index && at.index <= target) {
             let before = unit.freeze();
             if unit.execute(entry).panic.is_some() {
@@ -177,6 +177,7 @@ impl Disk {
                 break;
             }
             history.append(entry);
+            replayed += entry.weight() as u64;
         }
         if to.is_none() && history.index == self.mark.0 && unit.digest() != self.mark.1 {
             return Err("contradicts what was released".into());
@@ -187,7 +188,7 @@ impl Disk {
         let after = history.index;
         let tail = self.entries.iter().filter(|entry| entry.index > after).cloned().collect();
         let (outputs, wakeup) = (unit.digest(), unit.wakeup());
-        Ok((Recovered { history, outputs, wakeup, tail }, unit))
+        Ok((Recovered { history, outputs, wakeup, replayed, contradicts: None, tail }, unit))
     }
 
     pub(super) fn look_up(&self, points: &[Point]) -> LookedUp {

@@ -68,6 +68,6 @@ pub(super) fn found(place: Place, disk: u8) -> (Option<Disk>, Option<Recovered>)
         _ => Membership::default(),
     };
     let (outputs, wakeup, tail) = (unit.digest(), unit.wakeup(), entries[4..].to_vec());
-    let recovered = Recovered { history, outputs, wakeup, tail };
+    let recovered = Recovered { history, outputs, wakeup, replayed: 0, contradicts: None, tail };
     (Some(Disk { membership, lineage: Lineage(0), held, points }), Some(recovered))
 }

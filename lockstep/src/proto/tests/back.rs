@@ -1,6 +1,8 @@
 //! Stories of coming back: restarting, claiming, joining, leaving (section J of
 //! `docs/protocol.md`).
 
+use core::time::Duration;
+
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, FallBack, StopCause};
 use crate::ids::{Index, Place};
@@ -110,6 +112,162 @@ fn a_joiner_whose_answers_are_late_is_not_sent_everything_many_times() {
     assert!(pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
     let fetched = pair.fetched;
     assert!(fetched >= journal && fetched < 2 * journal, "{fetched} bytes of {journal}");
+}
+
+/// An answer takes longer than the joiner waits before it asks again.
+#[test]
+fn a_joiner_that_asks_again_is_not_begun_with_anew() {
+    let patient = |place| crate::proto::Config {
+        silence: MS * 4000,
+        silence_floor: MS * 4000,
+        slow_limit: MS * 20_000,
+        ..with_checkpoints(place)
+    };
+    let mut pair = Pair::with(patient);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 60);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 6000);
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.hop = MS * 500;
+    pair.restart(B);
+    pair.run(MS * 60_000);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
+    assert!(pair.joins > 1, "the answer was late");
+    assert_eq!(pair.node(A).look_ups, 1);
+    assert!(pair.joins <= 4, "it asks less and less often: {}", pair.joins);
+}
+
+/// What was read back is no log: entries of it may be in the journal all the same.
+#[test]
+fn a_restored_tail_that_does_not_fit_is_given_up_on_the_disk_too() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 20);
+    pair.kill(B);
+    pair.run(MS * 200);
+    let disk = &mut pair.node(B).disk;
+    disk.mark = Index(5);
+    let last = disk.entries.len() - 1;
+    disk.entries[last].time = crate::ids::LogTime(0);
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert!(pair.node(B).saw(|event| matches!(event, Event::Unrecovered { .. })));
+    texts(&mut pair, A, 20, 5);
+    check_level(&mut pair);
+    let entries = pair.node(A).disk.entries.clone();
+    assert_eq!(pair.node(B).disk.entries, entries);
+}
+
+/// Each of them orders too little for a checkpoint, and replays what those before it ordered.
+#[test]
+fn processes_that_restart_again_and_again_take_checkpoints() {
+    let enough = 5_000;
+    let mut pair =
+        Pair::with(move |place| crate::proto::Config { checkpoint_bytes: enough, ..config(place) });
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.run(MS * 200);
+    for life in 0..30 {
+        texts(&mut pair, A, life * 5, 5);
+        pair.kill(A);
+        pair.restart(A);
+        pair.run(MS * 1500);
+    }
+    let disk = &pair.node(A).disk;
+    let newest = disk.checkpoints.keys().next_back().copied().unwrap_or(Index(0));
+    let since = disk.entries.iter().filter(|entry| entry.index > newest);
+    let replay: u64 = since.map(|entry| entry.weight() as u64).sum();
+    let all: u64 = disk.entries.iter().map(|entry| entry.weight() as u64).sum();
+    assert!(all > 3 * enough, "{all}");
+    assert!(replay < 2 * enough, "{replay} bytes to replay");
+}
+
+/// Whether the pieces that were sent keep to the rate, over every span from one to another: what
+/// may go at once after a pause, and the piece with which it is used up, come on top.
+fn check_rate(pieces: &[(Duration, u64)], rate: u64) {
+    let burst = 2 * limits::CHUNK_BYTES as u64;
+    for (at, (from, _)) in pieces.iter().enumerate() {
+        let mut sent = 0;
+        for (to, bytes) in &pieces[at..] {
+            sent += bytes;
+            let earned = u128::from(rate) * (*to - *from).as_nanos() / 1_000_000_000;
+            assert!(
+                u128::from(sent) <= earned + u128::from(burst),
+                "{sent} bytes in {:?}",
+                *to - *from
+            );
+        }
+    }
+}
+
+/// A joiner with nothing on its disk, behind a member with so many entries of 20 KiB.
+fn join_at_rate(rate: u64, checkpoint: bool) -> Pair {
+    let mut pair = Pair::with(move |place| crate::proto::Config {
+        join_rate: rate,
+        ..with_checkpoints(place)
+    });
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 300);
+    let text = "x".repeat(20 << 10);
+    for _ in 0..80 {
+        pair.device_input(A, &text);
+        pair.run(MS * 2);
+    }
+    if checkpoint {
+        pair.node(A).disk.drop_before_checkpoint();
+    }
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair
+}
+
+#[test]
+fn a_joiner_is_sent_no_more_than_the_rate_in_any_span() {
+    for (rate, checkpoint) in
+        [(1 << 20, false), (4 << 20, false), (256 << 10, true), (1 << 20, true)]
+    {
+        let mut pair = join_at_rate(rate, checkpoint);
+        let sent: u64 = pair.pieces.iter().map(|(_, bytes)| bytes).sum();
+        assert!(sent > 2 * limits::CHUNK_BYTES as u64, "{sent} bytes show no rate");
+        check_rate(&pair.pieces, rate);
+        let offered = |event: &Event| match event {
+            Event::Offered { checkpoint: file, .. } => file.is_some() == checkpoint,
+            _ => false,
+        };
+        assert!(pair.node(B).saw(offered));
+        check_level(&mut pair);
+    }
+}
+
+#[test]
+fn a_joiner_whose_pieces_are_gone_starts_over_with_a_checkpoint() {
+    let slow = |place| crate::proto::Config { join_rate: 512 << 10, ..with_checkpoints(place) };
+    let mut pair = Pair::with(slow);
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 300);
+    texts(&mut pair, A, 0, 100);
+    pair.restart(B);
+    let offers = |pair: &mut Pair, with: bool| {
+        let events = &pair.node(B).events;
+        let fits = |event: &&Event| matches!(event, Event::Offered { checkpoint, .. } if checkpoint.is_some() == with);
+        events.iter().filter(fits).count()
+    };
+    while pair.pieces.is_empty() {
+        pair.run(MS / 10);
+    }
+    assert_eq!((offers(&mut pair, false), offers(&mut pair, true)), (1, 0), "by entries, at first");
+    // More is kept for it than may be: retention drops what it has not got yet.
+    pair.node(A).disk.drop_before_checkpoint();
+    pair.run_to_duplex();
+    assert!(offers(&mut pair, true) >= 1, "it was offered a checkpoint then");
+    check_level(&mut pair);
+    texts(&mut pair, B, 100, 3);
+    check_level(&mut pair);
 }
 
 fn with_checkpoints(place: Place) -> crate::proto::Config {
@@ -243,6 +401,28 @@ fn an_unagreed_tail_gives_way_to_what_the_other_went_on_with() {
     pair.run_to_duplex();
     check_level(&mut pair);
     assert!(!pair.node(A).texts().contains(&"nobody saw this"));
+}
+
+/// What a joiner's disk ends with is the member's already, or nobody's: sent, it would be answered
+/// by nothing, and so be sent again for ever, in the way of what the joiner lacks.
+#[test]
+fn a_joiner_sends_nothing_of_its_log() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.cut(0, false);
+    pair.cut(1, false);
+    texts(&mut pair, A, 5, 5);
+    pair.kill(A);
+    pair.cut(0, true);
+    pair.cut(1, true);
+    pair.run(MS * 300);
+    texts(&mut pair, B, 5, 3);
+    pair.restart(A);
+    pair.node(A).batches.clear();
+    pair.run_to_duplex();
+    let sent = pair.node(A).batches.iter().filter(|(_, entries)| !entries.is_empty()).count();
+    assert_eq!(sent, 0, "batches with entries");
+    check_level(&mut pair);
 }
 
 #[test]

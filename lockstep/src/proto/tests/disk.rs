@@ -94,16 +94,20 @@ impl Disk {
         if target < state.history.index {
             return (Digest::ZERO, Input::Recovered(Err("not kept".into())));
         }
+        let mut replayed = 0;
         for entry in self.entries.iter().take_while(|entry| entry.index <= target) {
             state.history.append(entry);
             state.outputs = execute(state.outputs, entry);
+            let checkpointed = self.checkpoints.contains_key(&entry.index);
+            replayed = if checkpointed { 0 } else { replayed + entry.weight() as u64 };
         }
         if to.is_some() {
             self.truncate(target);
         }
         let tail = self.entries.iter().filter(|entry| entry.index > target).cloned().collect();
         let State { history, outputs } = state;
-        let recovered = Recovered { history, outputs, wakeup: None, tail };
+        let recovered =
+            Recovered { history, outputs, wakeup: None, replayed, contradicts: None, tail };
         (outputs, Input::Recovered(Ok(Box::new(recovered))))
     }
 

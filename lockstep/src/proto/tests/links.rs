@@ -83,3 +83,18 @@ fn a_client_may_use_any_number_of_sessions_one_after_the_other() {
     assert_eq!(pair.node(A).answers.iter().filter(replies).count(), 200);
     assert!(pair.node(B).stopped.is_none());
 }
+
+#[test]
+fn an_entry_that_is_executed_first_leaves_with_its_result() {
+    let mut frames = [0; 2];
+    for (executes_first, frames) in [false, true].into_iter().zip(&mut frames) {
+        let mut pair = Pair::formed();
+        pair.executes_first = executes_first;
+        pair.node(A).batches.clear();
+        pair.device_input(A, "one");
+        *frames = pair.node(A).batches.len();
+        pair.run(MS);
+        assert_eq!(pair.node(A).texts(), ["one"]);
+    }
+    assert_eq!(frames, [2, 1]);
+}

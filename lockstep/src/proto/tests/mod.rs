@@ -2,6 +2,7 @@
 
 mod absurd;
 mod back;
+mod checkpoints;
 mod disk;
 mod forming;
 mod hostile;

@@ -9,6 +9,7 @@ use super::disk::{Disk, State};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
+use crate::history::History;
 use crate::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
     PairId, Place, RequestNumber, SessionId,
@@ -55,11 +56,20 @@ pub(super) struct Node {
     pub(super) batches: Vec<(LinkSet, Vec<Index>)>,
     /// How often the witness was called.
     pub(super) calls: usize,
+    /// How often it looked up what a joiner has.
+    pub(super) look_ups: usize,
     waiting: VecDeque<Mail>,
     /// Survives the process.
     pub(super) disk: Disk,
     /// Nothing is persisted any more.
     pub(super) disk_stuck: bool,
+    /// The service's state here is another one, although its outputs are the same.
+    pub(super) other_state: bool,
+    /// No checkpoint is finished, until [`Pair::finish_checkpoint`].
+    pub(super) slow_checkpoints: bool,
+    unfinished: Option<History>,
+    /// When the writing of each checkpoint began.
+    pub(super) written: Vec<(Duration, Index)>,
     /// The outputs' digest at each entry at which a checkpoint is taken.
     frozen: BTreeMap<Index, Digest>,
 }
@@ -88,8 +98,14 @@ pub(super) struct Pair {
     pub(super) heartbeats_lost: bool,
     /// How long a frame is on its way.
     pub(super) hop: Duration,
+    /// Entries are executed before they are sent.
+    pub(super) executes_first: bool,
     /// Bytes of entries that a joiner was sent because it asked for them, sent again or not.
     pub(super) fetched: u64,
+    /// How often a joiner asked to join.
+    pub(super) joins: usize,
+    /// When each piece was sent that a joiner asked for, and its bytes.
+    pub(super) pieces: Vec<(Duration, u64)>,
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
     started: u64,
@@ -152,9 +168,14 @@ impl Pair {
                 executed: Vec::new(),
                 batches: Vec::new(),
                 calls: 0,
+                look_ups: 0,
                 waiting: VecDeque::new(),
                 disk: Disk::default(),
                 disk_stuck: false,
+                other_state: false,
+                slow_checkpoints: false,
+                unfinished: None,
+                written: Vec::new(),
                 frozen: BTreeMap::new(),
             }
         });
@@ -173,7 +194,10 @@ impl Pair {
             batches_lost: false,
             heartbeats_lost: false,
             hop: HOP,
+            executes_first: false,
             fetched: 0,
+            joins: 0,
+            pieces: Vec::new(),
             mail: Vec::new(),
             sent: 0,
             started: 0,
@@ -437,69 +461,88 @@ impl Pair {
     }
 
     fn post(&mut self, mail: Mail) {
-        if let Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } = &mail {
-            self.fetched += entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+        match &mail {
+            Mail::Peer { frame: PeerFrame::Entries { entries, .. }, .. } => {
+                let bytes = entries.iter().map(|entry| entry.weight() as u64).sum::<u64>();
+                self.fetched += bytes;
+                self.pieces.push((self.now, bytes));
+            }
+            Mail::Peer { frame: PeerFrame::Chunk { bytes, .. }, .. } => {
+                self.pieces.push((self.now, bytes.len() as u64));
+            }
+            Mail::Peer { frame: PeerFrame::Join { .. }, .. } => self.joins += 1,
+            _ => {}
         }
         self.sent += 1;
         self.mail.push((self.now + self.hop, self.sent, mail));
     }
 
     fn drain(&mut self, place: Place) {
-        let now = time(self.now);
-        while let Some(output) = self.node(place).replica.poll() {
-            match output {
-                Output::Peer { links, frame } => {
-                    let batch = matches!(frame, PeerFrame::Batch { .. });
-                    if let PeerFrame::Batch { entries, .. } = &frame {
-                        let indices = entries.iter().map(|entry| entry.index).collect();
-                        self.node(place).batches.push((links, indices));
-                    }
-                    for link in links.iter() {
-                        let (to, frame) = (place.other(), frame.clone());
-                        let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
-                        let lost = (self.loss)()
-                            || (batch && self.batches_lost)
-                            || (beat && self.heartbeats_lost);
-                        if !lost {
-                            self.post(Mail::Peer { to, link, frame });
-                        }
-                    }
-                }
-                Output::Witness(call) => {
-                    self.node(place).calls += 1;
-                    self.post(Mail::Ask { from: place, call });
-                }
-                Output::Client { answer, .. } => self.node(place).answers.push(answer),
-                Output::Append(entry) => {
-                    let node = self.node(place);
-                    if !node.disk_stuck {
-                        let index = entry.index;
-                        node.disk.append(entry);
-                        node.disk.mark = node.replica.mark().0;
-                        node.replica.handle(now, Input::Persisted(index));
-                    }
-                }
-                Output::PersistMembership { number, membership } => {
-                    let node = self.node(place);
-                    if !node.disk_stuck {
-                        node.disk.membership = membership;
-                        node.replica.handle(now, Input::MembershipPersisted(number));
-                    }
-                }
-                Output::Execute(entry) if self.node(place).executes => {
-                    let executed = self.node(place).execute(&entry);
-                    self.node(place).replica.handle(now, Input::Executed(executed));
-                }
-                Output::Execute(entry) => self.node(place).unexecuted.push_back(entry),
-                Output::Release { index, kind: OutputKind::Device { bytes, .. }, .. } => {
-                    self.node(place).released.push((index, bytes));
-                }
-                Output::Event(event) => self.node(place).events.push(event),
-                Output::Stop { cause } => self.node(place).stopped = Some(cause),
-                Output::Standing(standing) => self.node(place).standings.push(standing),
-                Output::UseWitness { slot } => self.use_witness(place, slot),
-                other => self.storage(place, other),
+        if self.executes_first {
+            self.node(place).replica.hand_out_first(usize::MAX);
+            while let Some(output) = self.node(place).replica.poll_decided() {
+                self.carry_out(place, output);
             }
+        }
+        while let Some(output) = self.node(place).replica.poll() {
+            self.carry_out(place, output);
+        }
+    }
+
+    fn carry_out(&mut self, place: Place, output: Output) {
+        let now = time(self.now);
+        match output {
+            Output::Peer { links, frame } => {
+                let batch = matches!(frame, PeerFrame::Batch { .. });
+                if let PeerFrame::Batch { entries, .. } = &frame {
+                    let indices = entries.iter().map(|entry| entry.index).collect();
+                    self.node(place).batches.push((links, indices));
+                }
+                for link in links.iter() {
+                    let (to, frame) = (place.other(), frame.clone());
+                    let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
+                    let lost = (self.loss)()
+                        || (batch && self.batches_lost)
+                        || (beat && self.heartbeats_lost);
+                    if !lost {
+                        self.post(Mail::Peer { to, link, frame });
+                    }
+                }
+            }
+            Output::Witness(call) => {
+                self.node(place).calls += 1;
+                self.post(Mail::Ask { from: place, call });
+            }
+            Output::Client { answer, .. } => self.node(place).answers.push(answer),
+            Output::Append(entry) => {
+                let node = self.node(place);
+                if !node.disk_stuck {
+                    let index = entry.index;
+                    node.disk.append(entry);
+                    node.disk.mark = node.replica.mark().0;
+                    node.replica.handle(now, Input::Persisted(index));
+                }
+            }
+            Output::PersistMembership { number, membership } => {
+                let node = self.node(place);
+                if !node.disk_stuck {
+                    node.disk.membership = membership;
+                    node.replica.handle(now, Input::MembershipPersisted(number));
+                }
+            }
+            Output::Execute(entry) if self.node(place).executes => {
+                let executed = self.node(place).execute(&entry);
+                self.node(place).replica.handle(now, Input::Executed(executed));
+            }
+            Output::Execute(entry) => self.node(place).unexecuted.push_back(entry),
+            Output::Release { index, kind: OutputKind::Device { bytes, .. }, .. } => {
+                self.node(place).released.push((index, bytes));
+            }
+            Output::Event(event) => self.node(place).events.push(event),
+            Output::Stop { cause } => self.node(place).stopped = Some(cause),
+            Output::Standing(standing) => self.node(place).standings.push(standing),
+            Output::UseWitness { slot } => self.use_witness(place, slot),
+            other => self.storage(place, other),
         }
     }
 }
@@ -508,6 +551,7 @@ impl Pair {
 impl Pair {
     fn storage(&mut self, place: Place, output: Output) {
         let sender = self.node(place.other()).disk.checkpoints.clone();
+        let began = self.now;
         let node = self.node(place);
         let answer = match output {
             Output::Recover { to } => {
@@ -522,7 +566,10 @@ impl Pair {
                 answer
             }
             Output::Truncate { after } => return node.disk.truncate(after),
-            Output::LookUp { points } => node.disk.look_up(&points),
+            Output::LookUp { points } => {
+                node.look_ups += 1;
+                node.disk.look_up(&points)
+            }
             Output::ReadEntries { after } => node.disk.read(after),
             Output::ReadChunk { checkpoint, offset } => node.disk.read_chunk(checkpoint, offset),
             Output::BeginChunks(file) => node.disk.begin_chunks(file),
@@ -531,17 +578,39 @@ impl Pair {
             }
             Output::Install { file, .. } => node.disk.install(file, &sender[&file.index]),
             Output::WriteCheckpoint { history } => {
-                let outputs = node.frozen[&history.index];
-                node.disk.checkpoint(State { history, outputs })
+                node.written.push((began, history.index));
+                if node.slow_checkpoints {
+                    return node.unfinished = Some(history);
+                }
+                node.write(history)
             }
             _ => return,
         };
         let now = time(self.now);
         self.node(place).replica.handle(now, answer);
     }
+
+    /// The checkpoint that is being written is there.
+    pub(super) fn finish_checkpoint(&mut self, place: Place) {
+        let node = self.node(place);
+        let history = node.unfinished.take().expect("one is being written");
+        let answer = node.write(history);
+        self.tell(place, answer);
+    }
 }
 
 impl Node {
+    fn write(&mut self, history: History) -> Input {
+        let outputs = self.frozen[&history.index];
+        let mut answer = self.disk.checkpoint(State { history, outputs });
+        if let Input::CheckpointWritten { result: Ok(file), .. } = &mut answer
+            && self.other_state
+        {
+            file.hash = Digest(file.hash.0.map(|byte| !byte));
+        }
+        answer
+    }
+
     /// A service that sends every device input back to where it came from, and answers every
     /// request with its number.
     fn execute(&mut self, entry: &Entry) -> Executed {

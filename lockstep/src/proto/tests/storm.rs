@@ -25,6 +25,7 @@ impl Storm {
             meeting: MS * 200,
             ..config(place)
         });
+        pair.executes_first = seed.is_multiple_of(2);
         pair.run(MS * 100);
         let state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Self { pair, state, inputs: 0, released: BTreeMap::new() }

@@ -137,6 +137,54 @@ fn a_wiped_joiner_asks_the_witness_that_the_member_asks() {
     assert!(!pair.alternate.unwrap().members.is_duplex());
 }
 
+/// A move that reached one disk only, when the pair had itself recorded anew by the old witness.
+fn with_a_void_move() -> Pair {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.batches_lost = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    let present = pair.record;
+    let renewal = Origin::Renewal(present.digest());
+    pair.record = Record { epoch: present.epoch.next(), asker: B, origin: renewal, ..present };
+    for place in Place::BOTH {
+        let record = pair.record;
+        pair.forge(place, PeerFrame::Epoch { record });
+    }
+    pair.run(MS);
+    pair.batches_lost = false;
+    pair.connect_witness(true);
+    pair.run(MS * 200);
+    assert!(pair.alternate.is_none());
+    assert_eq!(pair.node(A).replica.status().record, Some(pair.record));
+    pair
+}
+
+#[test]
+fn a_joiner_after_a_void_move_asks_the_witness_that_the_pair_has() {
+    let mut pair = with_a_void_move();
+    pair.kill(B);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, A));
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B));
+    assert!(pair.alternate.is_none());
+}
+
+#[test]
+fn after_a_void_move_one_that_restarts_alone_asks_the_witness_that_the_pair_had() {
+    let mut pair = with_a_void_move();
+    pair.kill(B);
+    pair.kill(A);
+    pair.restart(A);
+    pair.run(MS * 2000);
+    assert!(serves_alone(&mut pair, A));
+    assert!(pair.alternate.is_none());
+}
+
 #[test]
 fn a_joiner_after_a_move_that_came_to_nothing_asks_the_witness_that_the_member_asks() {
     let mut pair = two_witnesses();

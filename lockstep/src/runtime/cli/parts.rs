@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::flags::{DiskFlags, PartFlags};
+use super::discarding::{discard, with_remedy};
+use super::flags::PartFlags;
 use super::process::terminated;
 use super::returning::Returns;
-use super::{Application, BuildError, Failure, UsageError, chain, print};
+use super::{Application, BuildError, Failure, chain};
 use crate::event::StopCause;
 use crate::machine::StateMachine;
 use crate::proto::Command;
@@ -14,7 +15,6 @@ use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, Pe
 use crate::runtime::coserver::{CoServer, Devices, StartupError};
 use crate::runtime::exit::Exit;
 use crate::runtime::logging;
-use crate::runtime::storage;
 use crate::runtime::witness::{
     ObjectStoreError, PairKeys, WitnessControl, WitnessError, WitnessServer, open_records,
 };
@@ -70,7 +70,9 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
         }
     }
     let (service, devices) = app.build(config.settings.place, config.service.clone())?;
-    let cause = run_coserver(config, service, devices)?;
+    let pair = config.pair();
+    let ran = run_coserver(config, service, devices);
+    let cause = ran.map_err(|error| with_remedy(error, pair))?;
     if cause.comes_back() && !flags.no_return {
         returns.again(&cause).map_err(PartError::from)?;
         return Ok(Exit::Done);
@@ -80,27 +82,6 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
         Exit::Done => Ok(exit),
         _ => Err(Failure { message: cause.to_string(), exit }),
     }
-}
-
-/// Throws away what is on the disk, if whoever asks for it means this pair's.
-fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), Failure> {
-    let (pair, place) = (config.pair(), config.settings.place);
-    let directory = &config.settings.storage.directory;
-    if !flags.yes && flags.pair != Some(pair) {
-        print(&format!(
-            "{} is the disk of CoServer {place} of pair {pair}.\nTo discard it gives up the \
-             journal, the checkpoints and the membership in it: every entry that only this disk \
-             holds is lost. Nothing is lost while the other CoServer serves: this one joins it \
-             and takes its state. To go ahead, say --pair {pair}, or --yes.",
-            directory.display()
-        ));
-        return Err(UsageError::Missing("--yes, or --pair with the pair's id,").into());
-    }
-    if directory.exists() {
-        storage::discard(directory, pair, place)?;
-        tracing::warn!(event = "discarded", directory = %directory.display());
-    }
-    Ok(())
 }
 
 /// Runs a CoServer with its control socket until it is told to stop, by a signal too, or is out.

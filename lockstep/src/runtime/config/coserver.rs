@@ -73,6 +73,13 @@ impl CoServerConfig {
         }
         let meaning = "the address of the alternate witness";
         settings.alternate = root.optional("alternate", meaning)?;
+        if settings.alternate.is_some_and(|address| address.port() == 0) {
+            return Err(root.fault(
+                "alternate",
+                "port 0 is no port",
+                "write a port from 1 to 65535",
+            ));
+        }
         let credentials = credentials(&mut root, place, &settings)?;
         let service = root.section("service")?;
         let file = root.file().to_owned();
@@ -134,6 +141,7 @@ impl Sections {
             SettingsError::Window { name, .. } => self.limits.fault(name, what, remedy),
             SettingsError::Storage { name, .. } => self.storage.fault(name, what, remedy),
             SettingsError::Links(_) => root.fault("links", what, remedy),
+            SettingsError::SameWitness(_) => root.fault("alternate", what, remedy),
             SettingsError::Families(local, _) => match self.links.last_at(*local) {
                 Some((section, _)) => section.fault("local", what, remedy),
                 None => root.fault("links", what, remedy),
@@ -184,7 +192,7 @@ fn timing(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
         settings.heartbeat = settings.heartbeat.min(silence / 10);
         settings.hold_limit = settings.hold_limit.max(silence);
     }
-    let fields: [(&'static str, &str, &mut Duration); 6] = [
+    let fields: [(&'static str, &str, &mut Duration); 7] = [
         (
             "silence_floor",
             "the least that the silence timeout adapts to",
@@ -199,6 +207,11 @@ fn timing(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
             &mut settings.hold_limit,
         ),
         ("linger", "how long clients are refused before the process ends", &mut settings.linger),
+        (
+            "witness_patience",
+            "how long the witness is not reached before the pair turns to the alternate one",
+            &mut settings.witness_patience,
+        ),
     ];
     for (name, meaning, value) in fields {
         if let Some(given) = timing.optional(name, meaning)? {
@@ -217,6 +230,9 @@ fn limits(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
     }
     if let Some(bytes) = limits.optional("window_bytes", meaning)? {
         settings.window_bytes = bytes;
+    }
+    if let Some(clients) = limits.optional("clients", "the most client connections")? {
+        settings.client_connections = clients;
     }
     limits.finish()?;
     Ok(limits)
@@ -311,7 +327,12 @@ fn credentials(
     }
     if settings.alternate.is_some() {
         let meaning = "the alternate witness's public key";
-        pin(&mut peers, &mut roster, "alternate", Role::Witness, meaning)?;
+        let known = roster.clone();
+        let keys = pin(&mut peers, &mut roster, "alternate", Role::Witness, meaning)?;
+        if keys.iter().any(|key| known.role_of(key) == Some(Role::Witness)) {
+            let what = "is the witness's key: two witnesses with one key are one that forgets";
+            return Err(peers.fault("alternate", what, "give the alternate witness its own key"));
+        }
     }
     if let Some(Keys(keys)) = peers.optional("clients", "the public keys of the clients")? {
         pin_all(&peers, &mut roster, "clients", Role::Client, &keys)?;

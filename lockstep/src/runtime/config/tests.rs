@@ -70,10 +70,12 @@ slow_limit = "3s"
 forward_delay = "20ms"
 hold_limit = "1s"
 linger = "1500ms"
+witness_patience = "700ms"
 
 [limits]
 window_entries = 1000
 window_bytes = 8_000_000
+clients = 12
 
 [service]
 port = 25
@@ -186,8 +188,29 @@ fn a_coservers_disk_is_described_in_a_section_of_its_own() {
 
     for (field, value, remedy) in [
         ("segment_bytes", "5000000", "a multiple of 4096"),
+        ("segment_bytes", "-1", "segment_bytes"),
+        ("segment_bytes", "1073745920", "between 4194304 and"),
+        ("directory", "\"\"", "storage.directory"),
+        ("directory", "7", "storage.directory"),
+        ("directory", "\"a\\u0000b\"", "storage.directory"),
+        ("checkpoint_bytes", "65535", "between 65536 and"),
+        ("checkpoint_bytes", "1099511627777", "and 1099511627776"),
+        ("checkpoint_bytes", "\"64 MiB\"", "checkpoint_bytes"),
         ("checkpoints_kept", "0", "between 1 and 64"),
+        ("checkpoints_kept", "65", "between 1 and 64"),
+        ("checkpoints_kept", "1.5", "checkpoints_kept"),
+        ("journal_keep_bytes", "-1", "journal_keep_bytes"),
+        ("journal_keep_bytes", "1125899906842625", "and 1125899906842624"),
+        ("journal_keep_bytes", "99999999999999999999999", "out of range"),
+        ("retain_limit_bytes", "1048575", "between 1048576 and"),
+        ("retain_limit_bytes", "1125899906842625", "and 1125899906842624"),
+        ("retain_limit_bytes", "true", "retain_limit_bytes"),
+        ("join_rate", "0", "between 65536 and"),
+        ("join_rate", "65535", "between 65536 and"),
+        ("join_rate", "107374182401", "and 107374182400"),
+        ("join_rate", "[]", "join_rate"),
         ("durability", "\"disk\"", "\"journal\" or \"memory\""),
+        ("durability", "1", "durability"),
         ("meeting", "\"2h\"", "3600s"),
     ] {
         let text = format!("{}\n[storage]\n{field} = {value}\n", bench.coserver());
@@ -197,6 +220,52 @@ fn a_coservers_disk_is_described_in_a_section_of_its_own() {
         assert!(matches!(fault.position, Position::Line { line: at, .. } if at == line), "{fault}");
         assert!(fault.to_string().contains(remedy), "{fault}");
     }
+}
+
+#[test]
+fn an_alternate_witness_is_another_one_with_a_key_of_its_own() {
+    let bench = Bench::new();
+    let own = SecretKey::generate().unwrap().public().to_string();
+    let with = |address: &str, key: Option<&str>| {
+        let key = key.map_or_else(String::new, |key| format!("alternate = {key}\n"));
+        let line = format!("alternate = {address}\nclients = \"");
+        let text = bench.coserver().replacen("clients = \"", &line, 1);
+        bench.read_coserver(text.replace("[peers]\n", &format!("[peers]\n{key}")))
+    };
+    let key = format!("\"{own}\"");
+    let settings = with("\"127.0.0.1:7009\"", Some(&key)).unwrap().settings;
+    assert_eq!(settings.alternate, Some(at("127.0.0.1:7009")));
+
+    for (address, remedy) in [
+        ("\"127.0.0.1:0\"", "port"),
+        ("\"127.0.0.1\"", "alternate"),
+        ("7009", "alternate"),
+        ("\"\"", "alternate"),
+        ("\"127.0.0.1:7000\"", "another one"),
+    ] {
+        let found = fault(with(address, Some(&key)));
+        assert_eq!(found.field, "alternate", "{address}: {found}");
+        assert!(found.to_string().contains(remedy), "{address}: {found}");
+    }
+    let there = |name| format!("\"{}\"", bench.key(name));
+    let address = "\"127.0.0.1:7009\"";
+    let found = fault(with(address, None));
+    assert_eq!((&*found.field, &*found.what), ("peers.alternate", "is missing"), "{found}");
+    for (key, field) in [
+        ("[]".to_owned(), "peers.alternate"),
+        ("\"ed25519:12\"".to_owned(), "peers.alternate"),
+        (there("witness"), "peers.alternate"),
+        (format!("[{key}, {}]", there("witness")), "peers.alternate"),
+        (there("b"), "peers.alternate"),
+        (there("client"), "peers.clients"),
+        (there("a"), "key"),
+    ] {
+        let found = fault(with(address, Some(&key)));
+        assert_eq!(found.field, field, "{key}: {found}");
+    }
+    // A key without a witness that has it.
+    let text = bench.coserver().replace("[peers]\n", &format!("[peers]\nalternate = {key}\n"));
+    assert_eq!(fault(bench.read_coserver(text)).field, "peers.alternate");
 }
 
 #[test]
@@ -210,7 +279,9 @@ fn a_coservers_file_becomes_settings() {
     assert_eq!(settings.clients, Some(at("127.0.0.1:7001")));
     assert_eq!(settings.silence, Duration::from_millis(200));
     assert_eq!(settings.linger, Duration::from_millis(1500));
+    assert_eq!(settings.witness_patience, Duration::from_millis(700));
     assert_eq!((settings.window_entries, settings.window_bytes), (1000, 8_000_000));
+    assert_eq!(settings.client_connections, 12);
     assert_eq!(settings.divergence, DivergencePolicy::Prefer(Place::B));
     assert_eq!(settings.execution, Execution::Thread);
     assert_eq!(config.directory, bench.directory.path().join("data"));
@@ -229,12 +300,14 @@ fn what_may_be_left_out_has_a_default() {
     for field in ["heartbeat", "slow_limit", "forward_delay", "hold_limit", "linger"] {
         text = without(&text, field);
     }
-    for field in ["window_entries", "window_bytes", "clients = [", "port"] {
+    text = without(&text, "witness_patience");
+    for field in ["window_entries", "window_bytes", "clients = 12", "clients = [", "port"] {
         text = without(&text, field);
     }
     let settings = bench.read_coserver(text).unwrap().settings;
     assert!(settings.silence <= Duration::from_millis(100), "a death is noticed soon by default");
     assert_eq!(settings.clients, None);
+    assert_eq!(settings.witness_patience, Duration::from_secs(10));
     let grace = bench.read_witness(without(&bench.witness(), "grace")).unwrap().grace;
     assert_eq!(grace, Duration::from_secs(2));
 }
@@ -313,6 +386,7 @@ fn each_absurd_value_is_refused_at_its_line() {
         ("forward_delay", &["\"0s\"", "\"2h\""]),
         ("hold_limit", &["\"1ms\"", "\"2h\""]),
         ("linger", &["\"2h\"", "2000"]),
+        ("witness_patience", &["\"99ms\"", "\"2h\"", "10"]),
         (
             "window_entries",
             &["0", "-1", "99999999999", "99999999999999999999999999", "1.0", "\"many\""],
@@ -336,6 +410,16 @@ fn each_absurd_value_is_refused_at_its_line() {
             }
             assert!(shown.len() < 600, "{field} = {value}: {shown}");
         }
+    }
+}
+
+#[test]
+fn the_number_of_clients_has_its_bounds() {
+    let bench = Bench::new();
+    for value in ["0", "-1", "4097", "\"all\"", "1.0"] {
+        let text = bench.coserver().replace("clients = 12", &format!("clients = {value}"));
+        let found = fault(bench.read_coserver(text));
+        assert_eq!(found.field, "limits.clients", "{value}: {found}");
     }
 }
 

@@ -148,8 +148,10 @@ pub struct CoServerReport {
     pub peer: PeerReport,
     /// The links to it.
     pub links: Vec<LinkReport>,
-    /// Whether the witness is connected.
+    /// Whether the witness in use is connected.
     pub witness: bool,
+    /// Which it is: 0 the preferred one, 1 the alternate.
+    pub witness_slot: u8,
     /// Clients connected here.
     pub clients: usize,
     /// The silence timeout in force, in microseconds.
@@ -277,6 +279,7 @@ impl CoServerReport {
             },
             links: status.links.iter().map(LinkReport::new).collect(),
             witness: status.witness_up,
+            witness_slot: status.witness_slot,
             clients: metrics.clients,
             silence_us: micros(status.silence),
             log_time_ns: status.time.0,

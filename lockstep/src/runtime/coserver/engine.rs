@@ -3,6 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Sleep;
@@ -32,6 +33,10 @@ const ROUND: usize = 256;
 /// Entries executed before the replica's other duties are looked at again.
 const EXECUTIONS: usize = 64;
 
+/// Steps that take no longer than this together are executed before their entries are sent. One
+/// frame less on each link saves both CoServers more.
+const SHORT_STEPS: Duration = Duration::from_micros(20);
+
 /// A running CoServer.
 pub(super) struct Engine<S: StateMachine> {
     pub(super) replica: Replica,
@@ -39,6 +44,8 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) executor: Executor<S>,
     pub(super) storage: Storage<S>,
     pub(super) recovery: Recovery,
+    /// An operator wants what is on the disk for a new lineage.
+    pub(super) adopts: bool,
     pub(super) devices: Vec<Box<dyn Device>>,
     pub(super) inputs: DeviceInputs,
     pub(super) requests: Receiver<Request>,
@@ -49,6 +56,8 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) sleep: Pin<Box<Sleep>>,
     pub(super) sleep_until: Option<Mono>,
     pub(super) to_execute: std::collections::VecDeque<Entry>,
+    /// The longest step of late; forgotten by parts.
+    pub(super) longest_step: Duration,
     pub(super) stopped: Option<StopCause>,
 }
 
@@ -82,6 +91,7 @@ impl<S: StateMachine> Engine<S> {
             let wake = self.wait().await;
             self.take(wake);
             self.drain();
+            self.storage.flush(self.replica.mark());
             self.wires.network().flush();
         }
     }
@@ -178,9 +188,16 @@ impl<S: StateMachine> Engine<S> {
     }
 
     /// Sends, executes and releases until there is nothing more to do. Frames leave before
-    /// executions begin, so that both CoServers work at the same time.
+    /// executions begin, so that both CoServers work at the same time; but where steps are short
+    /// their results leave in the same frames.
     async fn settle(&mut self) {
+        self.execute_first();
         self.drain();
+        if self.storage.has_appended() {
+            // The other's disk is further away than the own one.
+            self.wires.transmit().await;
+            self.storage.flush(self.replica.mark());
+        }
         while !self.to_execute.is_empty() {
             self.wires.transmit().await;
             for _ in 0..EXECUTIONS {
@@ -189,7 +206,22 @@ impl<S: StateMachine> Engine<S> {
             }
             self.drain();
         }
+        self.storage.flush(self.replica.mark());
         self.wires.network().flush();
+    }
+
+    fn execute_first(&mut self) {
+        let most = SHORT_STEPS.as_nanos() / self.longest_step.as_nanos().max(1);
+        if most == 0 || !self.executor.is_inline() {
+            return;
+        }
+        self.replica.hand_out_first(usize::try_from(most).unwrap_or(EXECUTIONS).min(EXECUTIONS));
+        while let Some(output) = self.replica.poll_decided() {
+            self.carry_out(output);
+        }
+        while let Some(entry) = self.to_execute.pop_front() {
+            self.execute(entry);
+        }
     }
 
     fn execute(&mut self, entry: Entry) {
@@ -198,6 +230,7 @@ impl<S: StateMachine> Engine<S> {
         if let Some(executed) = self.executor.execute(entry) {
             let took = self.clock.mono().since(before);
             self.metrics.stepped(took);
+            self.longest_step = took.max(self.longest_step - self.longest_step / 16);
             if freezes {
                 self.metrics.froze(took);
             }
@@ -218,7 +251,6 @@ impl<S: StateMachine> Engine<S> {
         while let Some(output) = self.replica.poll() {
             self.carry_out(output);
         }
-        self.storage.flush(self.replica.mark());
         let released = self.replica.released();
         self.metrics.released(released, self.clock.mono());
     }

@@ -105,6 +105,11 @@ impl<S: StateMachine> Executor<S> {
         Ok(Self { seat, outbox, results, frozen: None })
     }
 
+    /// Whether [`execute`](Self::execute) executes now.
+    pub(super) fn is_inline(&self) -> bool {
+        matches!(self.seat, Seat::Inline(_))
+    }
+
     /// Executes the entry, now or on the thread. `None` if the result comes later.
     pub(super) fn execute(&mut self, entry: Entry) -> Option<Executed> {
         match &mut self.seat {

@@ -117,7 +117,8 @@ impl<S: StateMachine> Engine<S> {
             Noted::Nothing => {}
             Noted::Tell(input) => self.handle(input),
             Noted::Failed(why) => self.on_storage_failed(why),
-            Noted::Plan(plan) => {
+            Noted::Plan(mut plan) => {
+                plan.adopt = self.adopts;
                 if let Err(error) = self.executor.recover(plan) {
                     let why = format!("no thread for the replay can be started: {error}");
                     self.handle(Input::StorageFailed { why });

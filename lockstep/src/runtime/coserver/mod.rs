@@ -48,7 +48,7 @@ use crate::proto::{Config, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::entropy::{self, NoEntropy};
 use crate::runtime::quic::BindError;
-use crate::runtime::storage::{Durability, Locked, Opened, Storage, StorageError, Who};
+use crate::runtime::storage::{self, Durability, Locked, Opened, Storage, StorageError, Who};
 use crate::runtime::tls::Credentials;
 use crate::runtime::witness::ObjectStoreError;
 use crate::unit;
@@ -159,6 +159,9 @@ impl<S: StateMachine> CoServer<S> {
         let (pair, place) = (settings.pair, settings.place);
         let who = Who { pair, place, service: service.identity() };
         let salt = entropy::nonce()?.0;
+        if settings.adopt {
+            storage::take_back(&*locked.directory, &who)?;
+        }
         let opened = Storage::open(locked, who, &settings.storage, salt, window, clock)?;
         let Opened { storage, disk, damage } = opened;
         (boot.disk, boot.adopt) = (disk, settings.adopt);
@@ -173,6 +176,7 @@ impl<S: StateMachine> CoServer<S> {
             wires,
             executor: Executor::start(service, settings.execution, window)?,
             storage,
+            adopts: settings.adopt,
             recovery: damage.map_or(Recovery::None, |why| Recovery::Lost { why }),
             devices: started,
             inputs,
@@ -183,6 +187,7 @@ impl<S: StateMachine> CoServer<S> {
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             sleep_until: None,
             to_execute: VecDeque::new(),
+            longest_step: Duration::ZERO,
             stopped: None,
         };
         engine.tell_devices(Standing::Starting);

@@ -59,10 +59,13 @@ pub struct Settings {
     /// The alternate witness, a process, to which the pair turns when its sequencer has not
     /// reached the one in use for [`witness_patience`](Self::witness_patience).
     pub alternate: Option<SocketAddr>,
-    /// See [`alternate`](Self::alternate).
+    /// See [`alternate`](Self::alternate). After a move that reached no witness it is twice as
+    /// long, and so on.
     pub witness_patience: Duration,
     /// Where clients of the client library are served; `None` if there are none.
     pub clients: Option<SocketAddr>,
+    /// Client connections; at one more the newest is refused.
+    pub client_connections: usize,
     /// Upper bound of the adaptive silence timeout.
     pub silence: Duration,
     /// Lower bound of the adaptive silence timeout.
@@ -122,7 +125,10 @@ pub enum SettingsError {
         /// The most it may be.
         most: Duration,
     },
-    /// The window is too small or too large.
+    /// The alternate witness is the witness itself.
+    #[error("the alternate witness is at {0} as well: write the address of another one")]
+    SameWitness(SocketAddr),
+    /// The window, or the number of clients, is too small or too large.
     #[error("{name} is {value}: choose between {least} and {most}")]
     Window {
         /// Which bound.
@@ -171,8 +177,9 @@ impl Settings {
             links,
             witness: witness.into(),
             alternate: None,
-            witness_patience: Duration::from_secs(10),
+            witness_patience: MS * 10_000,
             clients,
+            client_connections: limits::CLIENT_CONNECTIONS,
             silence: MS * 100,
             silence_floor: MS * 50,
             heartbeat: MS * 10,
@@ -199,6 +206,11 @@ impl Settings {
             return Err(SettingsError::Links(self.links.len()));
         }
         self.check_addresses()?;
+        if let (WitnessAddress::Process(one), Some(other)) = (&self.witness, self.alternate)
+            && *one == other
+        {
+            return Err(SettingsError::SameWitness(other));
+        }
         for (name, value, least, most) in [
             ("silence", self.silence, MS * 10, HOUR),
             ("silence_floor", self.silence_floor, MS * 5, self.silence),
@@ -207,6 +219,7 @@ impl Settings {
             ("forward_delay", self.forward_delay, MS, HOUR),
             ("hold_limit", self.hold_limit, self.silence, HOUR),
             ("linger", self.linger, Duration::ZERO, HOUR),
+            ("witness_patience", self.witness_patience, MS * 100, HOUR),
             ("meeting", self.meeting, Duration::ZERO, HOUR),
         ] {
             if value < least || value > most {
@@ -216,6 +229,7 @@ impl Settings {
         for (name, value, least, most) in [
             ("window_entries", self.window_entries, 16, 1 << 20),
             ("window_bytes", self.window_bytes, limits::WINDOW_BYTES_MIN, 16 << 30),
+            ("clients", self.client_connections, 1, limits::CLIENT_CONNECTIONS),
         ] {
             if value < least || value > most {
                 return Err(SettingsError::Window { name, value, least, most });

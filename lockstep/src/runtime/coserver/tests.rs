@@ -121,14 +121,20 @@ fn free_port(ip: &str) -> SocketAddr {
     UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap()
 }
 
-/// A witness that keeps its record in memory.
+/// A witness that keeps its record in memory, and hears nobody whose key was replaced.
 fn start_witness(cast: &Cast) -> SocketAddr {
-    let mut network = Network::new(cast.of(Role::Witness));
+    start_witness_at(cast, Lineage(0), Epoch(0))
+}
+
+/// The same, of a pair whose lineage begins there.
+fn start_witness_at(cast: &Cast, lineage: Lineage, epoch: Epoch) -> SocketAddr {
+    let credentials = cast.of(Role::Witness);
+    let mut network = Network::new(credentials.clone());
     let address = "127.0.0.1:0".parse().unwrap();
     let port = network.listen(ListenConfig::witness(address, 8)).unwrap();
     let address = network.local_addr(port).unwrap();
     let clock = Clock::start();
-    let held = Held::trusted(Record::vacant(PAIR, Lineage(0), Epoch(0)));
+    let held = Held::trusted(Record::vacant(PAIR, lineage, epoch));
     let config = witness::Config { grace: Duration::ZERO };
     let mut witness = Witness::new(clock.mono(), config, [(PAIR, Some(held))]);
     tokio::spawn(async move {
@@ -140,10 +146,13 @@ fn start_witness(cast: &Cast) -> SocketAddr {
                     let conn = crate::ids::ConnId(conns.len() as u64 + 1);
                     let Role::CoServer(place) = peer.role else { continue };
                     conns.insert(conn, connection);
-                    numbers.insert(connection, (conn, place));
+                    numbers.insert(connection, (conn, place, peer));
                 }
                 NetworkEvent::Frame { connection, frame, .. } => {
-                    let (conn, place) = numbers[&connection];
+                    let (conn, place, peer) = numbers[&connection];
+                    if credentials.roster().role_of(&peer.key) != Some(peer.role) {
+                        continue;
+                    }
                     let call = codec::decode_witness_call(&frame).unwrap();
                     let call = witness::Input::Call { conn, pair: PAIR, place, call };
                     witness.handle(clock.mono(), call);
@@ -300,7 +309,8 @@ async fn the_sequencer_role_is_handed_over_on_command() {
     b.echo("from b").await;
 }
 
-/// The old machine's process is shut out at once, and the survivor goes on.
+/// The old machine's process is shut out at once, and the survivor goes on: the witness was told
+/// first, so that the old one, which still runs, is not the one that goes on alone.
 #[tokio::test]
 async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
     use crate::runtime::control::{Answer, CoServerControl, PeerKeys};
@@ -326,6 +336,7 @@ async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
     assert!(is_duplex(&a.handle.status().await.unwrap()));
 
     let key = SecretKey::generate().unwrap().public();
+    cast.of(Role::Witness).replace(Role::CoServer(Place::B), &[old], key).unwrap();
     control.answer(&format!("replace-peer {key}")).await.unwrap();
     let written = std::fs::read_to_string(&file).unwrap();
     assert_eq!(written, text.replace(&old.to_string(), &key.to_string()));

@@ -10,7 +10,6 @@ use super::StartupError;
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::ids::{ConnId, LinkId, Place};
-use crate::limits;
 use crate::proto::{Input, io::LinkSet};
 use crate::runtime::link::{ConnectionId, DialConfig, Event, ListenConfig, Network, PortId};
 use crate::runtime::quic::{BindError, CloseCode, SendError};
@@ -83,7 +82,7 @@ impl Wires {
             ports.insert(network.dial(DialConfig::witness(address))?, Wire::Witness(1));
         }
         if let Some(address) = settings.clients {
-            let config = ListenConfig::clients(address, limits::CLIENT_CONNECTIONS);
+            let config = ListenConfig::clients(address, settings.client_connections);
             ports.insert(network.listen(config)?, Wire::Client(ConnId(0)));
         }
         Ok(Self {

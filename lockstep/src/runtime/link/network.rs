@@ -17,9 +17,9 @@ use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
 use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
 use super::ready::{ReadySet, Source};
 use crate::runtime::quic::{
-    BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, Stats,
+    BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
 };
-use crate::runtime::tls::Credentials;
+use crate::runtime::tls::{Credentials, KeyRefusal};
 
 /// Events given out before the consumer's task must yield once, so that quinn
 /// can send and receive meanwhile however much has already arrived.
@@ -328,9 +328,29 @@ impl Network {
         // There may be more.
         std::task::Wake::wake_by_ref(&self.news_source);
         match news {
-            News::Arrived { port, connection, place } => self.on_arrived(port, *connection, place),
+            News::Arrived { port, connection, place } => match self.refusal(&connection) {
+                None => self.on_arrived(port, *connection, place),
+                Some(error) => self.on_refused(port, *connection, error),
+            },
             News::Failed { port, error } => self.events.push_back(Event::Failed { port, error }),
         }
+    }
+
+    /// Why a connection is not taken whose handshake was: the key was replaced since. The owner
+    /// closes what is up when a key is replaced; what waits here is not up yet.
+    fn refusal(&self, connection: &Connection) -> Option<SetupError> {
+        let Peer { role, key, remote } = *connection.peer();
+        let refusal = match self.credentials.roster().role_of(&key) {
+            Some(held) if held == role => return None,
+            Some(held) => KeyRefusal::WrongRole { key, held },
+            None => KeyRefusal::Unknown { key },
+        };
+        Some(SetupError::PeerKey { remote, refusal })
+    }
+
+    fn on_refused(&mut self, port: PortId, mut connection: Connection, error: SetupError) {
+        connection.close(CloseCode::DONE, "the key was replaced");
+        self.events.push_back(Event::Failed { port, error });
     }
 
     fn on_arrived(

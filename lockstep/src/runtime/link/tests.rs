@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::ids::Place;
-use crate::runtime::keys::Role;
+use crate::runtime::keys::{Role, SecretKey};
 use crate::runtime::quic::tests::{A, B, Cast, loopback, soon};
 use crate::runtime::quic::{CloseCode, Lost, SendError, Settings, SetupError};
 use crate::runtime::tls::{KeyRefusal, Purpose};
@@ -115,6 +115,27 @@ async fn a_link_carries_frames_both_ways() {
         let _ = tokio::time::timeout(Duration::from_millis(20), b.net.next()).await;
     });
     assert_eq!(answer, "thanks");
+}
+
+/// Its handshake was done before the key was replaced, and its owner learns of it only after.
+#[tokio::test]
+async fn a_connection_that_waits_while_its_key_is_replaced_is_not_taken() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let _b = link_b(&cast, a.addr());
+    soon(async {
+        while a.net.listen_stats(a.port).unwrap().completed == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let (old, new) = (cast.key_of(B), SecretKey::generate().unwrap().public());
+    cast.of(A).replace(B, &[old], new).unwrap();
+    match a.failed().await {
+        SetupError::PeerKey { refusal: KeyRefusal::Unknown { key }, .. } => assert_eq!(key, old),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(a.net.connection(a.port), None);
 }
 
 #[tokio::test]

@@ -36,6 +36,28 @@ pub(super) fn log(dir: &dyn Directory) -> io::Result<()> {
     dir.sync()
 }
 
+/// Gives the log that was set aside its names back, if there has been no other since. After a
+/// crash in the middle of it, it is done by the next call.
+pub(super) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
+    let names = dir.list()?;
+    let aside = || names.iter().filter_map(|name| name.strip_suffix(ENDING));
+    let number = |name: &str| name.strip_prefix("journal-")?.parse::<u64>().ok();
+    if !aside().any(|name| number(name).is_some()) {
+        return Ok(false);
+    }
+    let mut numbers: Vec<u64> =
+        names.iter().map(String::as_str).chain(aside()).filter_map(number).collect();
+    numbers.sort_unstable();
+    if numbers.windows(2).any(|pair| pair[1] - pair[0] != 1) {
+        return Ok(false);
+    }
+    for name in aside().filter(|name| is_log(name)) {
+        dir.rename(&format!("{name}{ENDING}"), name)?;
+    }
+    dir.sync()?;
+    Ok(true)
+}
+
 /// Removes the whole log.
 pub(super) fn wipe(dir: &dyn Directory) -> io::Result<()> {
     Journal::wipe(dir).map_err(system)?;

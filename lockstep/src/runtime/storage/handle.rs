@@ -37,6 +37,12 @@ const COMMANDS: usize = 1024;
 /// Answers under way to the loop. At one more the thread waits.
 const ANSWERS: usize = 1024;
 
+/// Under `memory` nobody waits for the disk, and to wake its thread for every entry would cost the
+/// loop more than the entry does. So many entries, or bytes, are written at once; fewer where the
+/// window is small.
+const LAZY_ENTRIES: usize = 256;
+const LAZY_BYTES: usize = 256 << 10;
+
 /// What a joiner may have under way on the disk here; what it asks for beyond it asks for again.
 const READS: usize = 4 * limits::CHUNKS_AHEAD;
 
@@ -99,8 +105,13 @@ pub(crate) struct Storage<S: StateMachine> {
     /// Dropped to break off a checkpoint.
     stop: Option<channel::Sender<()>>,
     answers: Receiver<Answer>,
-    /// Entries of this round, which are sent together.
+    /// Entries that are sent to the thread together: those of a round, under `memory` of several.
     gathered: Vec<Entry>,
+    gathered_bytes: usize,
+    /// One of them does not count as held before it is written.
+    awaited: bool,
+    /// What was agreed by the last round.
+    mark: Mark,
     /// Cuts of the log: what was said of an entry before one does not count after it.
     generation: u64,
     /// The last entry handed to the thread; and the last that it wrote.
@@ -168,6 +179,9 @@ impl<S: StateMachine> Storage<S> {
             stop: Some(stop),
             answers,
             gathered: Vec::new(),
+            gathered_bytes: 0,
+            awaited: false,
+            mark: Mark::default(),
             generation: 0,
             sent: held,
             written: held,
@@ -199,22 +213,43 @@ impl<S: StateMachine> Storage<S> {
 
     pub(crate) fn append(&mut self, entry: Entry) {
         self.sent = entry.index;
+        self.awaited |= !self.persists_at_once();
+        self.gathered_bytes += entry.weight();
         self.gathered.push(entry);
     }
 
-    /// Sends the entries of this round, with what is agreed by now.
+    /// Whether there are entries that the pair waits for and the thread does not have yet.
+    pub(crate) fn has_appended(&self) -> bool {
+        self.awaited
+    }
+
+    /// The round is over; this much is agreed by now. What was appended is sent, unless it can
+    /// wait for more.
     pub(crate) fn flush(&mut self, mark: (Index, Digest)) {
-        if !self.gathered.is_empty() {
-            let entries = core::mem::take(&mut self.gathered);
-            let (index, outputs) = mark;
-            let generation = self.generation;
-            let mark = Mark { index, outputs };
-            self.push(Command::Append { entries, mark, generation });
+        self.note_agreed(mark);
+        let few = LAZY_ENTRIES.min(self.tail / 16);
+        if self.awaited || self.gathered.len() >= few || self.gathered_bytes >= LAZY_BYTES {
+            self.send_gathered();
         }
         self.send_backlog();
     }
 
+    fn note_agreed(&mut self, (index, outputs): (Index, Digest)) {
+        self.mark = Mark { index, outputs };
+    }
+
+    fn send_gathered(&mut self) {
+        let entries = core::mem::take(&mut self.gathered);
+        (self.gathered_bytes, self.awaited) = (0, false);
+        if !entries.is_empty() && !self.failed {
+            let (mark, generation) = (self.mark, self.generation);
+            self.backlog.push_back(Command::Append { entries, mark, generation });
+        }
+    }
+
+    /// Sends a command, after everything that was appended before it.
     fn push(&mut self, command: Command) {
+        self.send_gathered();
         if !self.failed {
             self.backlog.push_back(command);
             self.send_backlog();
@@ -233,13 +268,14 @@ impl<S: StateMachine> Storage<S> {
     }
 
     pub(crate) fn persist(&mut self, number: u64, membership: Membership, mark: (Index, Digest)) {
-        self.flush(mark);
+        self.note_agreed(mark);
         self.push(Command::Persist { number, membership });
     }
 
     /// The log is cut: what is said of later entries from here on is of new ones.
     fn cut(&mut self, mark: (Index, Digest), command: Command) {
-        self.flush(mark);
+        self.note_agreed(mark);
+        self.send_gathered();
         self.generation += 1;
         (self.sent, self.written) = (Index(0), Index(0));
         self.push(command);
@@ -383,7 +419,7 @@ impl<S: StateMachine> Storage<S> {
 
     /// Commits what is left and lets go of the directory, or gives up waiting for it.
     pub(crate) async fn close(mut self, mark: (Index, Digest), within: Duration) {
-        self.flush(mark);
+        self.note_agreed(mark);
         self.stop = None;
         self.push(Command::Close);
         // The mailbox closes when both threads have ended.

@@ -145,7 +145,7 @@ impl Keeper {
             let replay = self.journal.replay(checkpoint.unwrap_or(Index(0)).next())?;
             starts.push(Start { checkpoint, replay });
         }
-        Ok(Plan { directory: self.directory.share(), starts, target, mark, tail })
+        Ok(Plan { directory: self.directory.share(), starts, target, mark, tail, adopt: false })
     }
 
     /// The log is not to be used any more: its files are kept aside, and there is none.

@@ -94,6 +94,17 @@ fn lock(path: &Path) -> Result<DataDirectory, DirectoryError> {
     }
 }
 
+/// Has a log that was set aside looked at once more, which an operator wants to begin a new
+/// lineage with: what was wrong with it may be what is given up.
+pub(crate) fn take_back(directory: &dyn Directory, who: &Who) -> Result<(), StorageError> {
+    if crate::store::home::Home::open(directory, who.pair, who.place)?.is_some()
+        && aside::take_back(directory)?
+    {
+        tracing::warn!(event = "log_taken_back");
+    }
+    Ok(())
+}
+
 /// Throws away everything that a CoServer has in this directory, so that it starts as a new one.
 ///
 /// # Errors

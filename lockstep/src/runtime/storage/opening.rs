@@ -56,6 +56,26 @@ pub enum StorageError {
     Queue(#[from] crate::sync::CapacityError),
 }
 
+impl StorageError {
+    /// Whether what is on the disk keeps this CoServer from starting, and is its own: it has to be
+    /// discarded unless something better is known.
+    pub(crate) fn calls_for_discarding(&self) -> bool {
+        match self {
+            Self::Home(error) => !matches!(
+                error,
+                HomeError::Io { .. }
+                    | HomeError::OtherPair { .. }
+                    | HomeError::OtherPlace { .. }
+                    | HomeError::Exists
+            ),
+            Self::Membership(MembershipError::Version { .. })
+            | Self::Journal(JournalError::Version { .. })
+            | Self::Checkpoint(CheckpointError::Version { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
 impl From<MembershipError> for StorageError {
     /// What the system refused needs the disk to be looked at; the rest says what to do.
     fn from(error: MembershipError) -> Self {

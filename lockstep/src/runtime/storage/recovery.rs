@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 
 use crate::digest::Digest;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::history::History;
 use crate::ids::Index;
 use crate::machine::{RestoreError, StateMachine};
 use crate::proto::Recovered;
+use crate::record::Origin;
 use crate::store::checkpoint::{CheckpointError, Reader};
 use crate::store::files::Directory;
 use crate::store::journal::{JournalError, Mark, Replay};
@@ -27,6 +28,8 @@ pub(crate) struct Plan {
     pub(super) mark: Mark,
     /// Most entries that may come after the target.
     pub(super) tail: usize,
+    /// Whether an operator wants what the replay comes to, also if something else was released.
+    pub(crate) adopt: bool,
 }
 
 /// Where a replay begins.
@@ -77,7 +80,7 @@ fn run<S: StateMachine>(
     damaged: &mut Vec<(Index, String)>,
     progress: impl FnMut(Index),
 ) -> Result<Recovered, Unrecovered> {
-    let Plan { directory, starts, target, mark, tail } = plan;
+    let Plan { directory, starts, target, mark, tail, adopt } = plan;
     for Start { checkpoint, replay } in starts {
         let history = match checkpoint {
             None => reload_pristine(unit, pristine).map(|()| History::default())?,
@@ -89,7 +92,7 @@ fn run<S: StateMachine>(
                 }
             },
         };
-        return Replaying { unit, history, target, tail: Vec::new(), most: tail }
+        return Replaying { unit, history, target, tail: Vec::new(), most: tail, adopt }
             .run(replay, mark, progress);
     }
     Err(Unrecovered::Unusable("there is no checkpoint that can be used".into()))
@@ -146,6 +149,7 @@ struct Replaying<'a, S> {
     target: Index,
     tail: Vec<Entry>,
     most: usize,
+    adopt: bool,
 }
 
 impl<S: StateMachine> Replaying<'_, S> {
@@ -158,19 +162,24 @@ impl<S: StateMachine> Replaying<'_, S> {
         let mut marks = Marks::new(self.most, self.unit.index(), self.unit.digest());
         // What the log says after the tail, to check that it is a log.
         let mut end = self.history.clone();
+        let mut replayed = 0;
         for item in replay {
             let (entry, mark) = item.map_err(unreadable)?;
             if let Some(mark) = mark {
-                marks.check(mark)?;
+                marks.check(mark);
             }
             end.check(&entry)
                 .map_err(|misfit| unusable(format!("entry {}: {misfit}", entry.index)))?;
             end.append(&entry);
+            if begins_anew(&entry) {
+                marks.contradiction = None;
+            }
             if entry.index > self.target {
                 self.keep(entry)?;
                 continue;
             }
             self.execute(&entry)?;
+            replayed += entry.weight() as u64;
             marks.executed(entry.index, self.unit.digest());
             self.history = end.clone();
             if entry.index.0.is_multiple_of(STRIDE) {
@@ -181,11 +190,17 @@ impl<S: StateMachine> Replaying<'_, S> {
             let (last, target) = (self.unit.index(), self.target);
             return Err(unusable(format!("the journal ends at entry {last}, before {target}")));
         }
-        marks.check(newest)?;
+        marks.check(newest);
+        let contradicts = match marks.contradiction {
+            Some(why) if !self.adopt => return Err(unusable(why)),
+            other => other,
+        };
         Ok(Recovered {
             outputs: self.unit.digest(),
             wakeup: self.unit.wakeup(),
             history: self.history,
+            replayed,
+            contradicts,
             tail: self.tail,
         })
     }
@@ -218,11 +233,20 @@ impl<S: StateMachine> Replaying<'_, S> {
 struct Marks {
     digests: VecDeque<(Index, Digest)>,
     most: usize,
+    /// The first that is not what the replay came to.
+    contradiction: Option<String>,
+}
+
+/// A lineage that was begun with what a replay came to: what was released before it is given up
+/// where it was something else (rule J8).
+fn begins_anew(entry: &Entry) -> bool {
+    matches!(entry.kind, EntryKind::Membership { record } if record.origin == Origin::Adopted)
 }
 
 impl Marks {
     fn new(most: usize, index: Index, digest: Digest) -> Self {
-        Self { digests: VecDeque::from([(index, digest)]), most: most.max(1) }
+        let digests = VecDeque::from([(index, digest)]);
+        Self { digests, most: most.max(1), contradiction: None }
     }
 
     fn executed(&mut self, index: Index, digest: Digest) {
@@ -233,19 +257,20 @@ impl Marks {
     }
 
     /// Whether the replay came to what was released (rule R5).
-    fn check(&self, mark: Mark) -> Result<(), Unrecovered> {
-        let Some((first, _)) = self.digests.front() else { return Ok(()) };
-        let Some(at) = mark.index.0.checked_sub(first.0) else { return Ok(()) };
+    fn check(&mut self, mark: Mark) {
+        let Some((first, _)) = self.digests.front() else { return };
+        let Some(at) = mark.index.0.checked_sub(first.0) else { return };
         let found = usize::try_from(at).ok().and_then(|at| self.digests.get(at));
-        match found {
-            Some((index, digest)) if *digest != mark.outputs => Err(unusable(format!(
-                "the replay contradicts what was released: at entry {index} the outputs' digest \
-                 is {digest}, and was {}; the service is not deterministic, or is another one, or \
-                 this machine computes wrongly",
-                mark.outputs
-            ))),
-            _ => Ok(()),
-        }
+        let Some((index, digest)) = found.filter(|(_, digest)| *digest != mark.outputs) else {
+            return;
+        };
+        let why = format!(
+            "the replay contradicts what was released: at entry {index} the outputs' digest \
+             is {digest}, and was {}; the service is not deterministic, or is another one, or \
+             this machine computes wrongly, or did",
+            mark.outputs
+        );
+        self.contradiction.get_or_insert(why);
     }
 }
 

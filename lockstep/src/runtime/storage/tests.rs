@@ -19,6 +19,8 @@ use crate::wire::frames::Point;
 use bytes::Bytes;
 use core::ops::ControlFlow;
 
+mod handle;
+
 const PAIR: PairId = PairId([4; 16]);
 const WHO: Incarnation = Incarnation(9);
 
@@ -223,4 +225,38 @@ fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
     assert_eq!(read[0].index, Index(391));
     assert!(read.len() < 10, "no more at once than fits a frame");
     assert_eq!(keeper.read(Index(10)).unwrap(), None);
+}
+
+#[test]
+fn what_a_joiner_needs_goes_when_it_is_more_than_the_limit() {
+    let disk = MemoryDirectory::new();
+    let log = entries(400, 64 << 10);
+    let kept = |limit| StorageSettings {
+        journal_keep_bytes: 0,
+        checkpoints_kept: 1,
+        retain_limit_bytes: limit,
+        ..settings()
+    };
+    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &kept(16 << 20), 1).unwrap();
+    keeper.retain = Some(Index(50));
+    for entry in &log[..200] {
+        keeper.append(core::slice::from_ref(entry), MARK).unwrap();
+    }
+    keeper.commit(MARK).unwrap();
+    checkpoint(&disk, history(&log, 200));
+    keeper.checkpoint_written().unwrap();
+    assert!(keeper.read(Index(50)).unwrap().is_some(), "10 MiB are within the limit");
+    for entry in &log[200..] {
+        keeper.append(core::slice::from_ref(entry), MARK).unwrap();
+    }
+    keeper.commit(MARK).unwrap();
+    checkpoint(&disk, history(&log, 390));
+    keeper.checkpoint_written().unwrap();
+    assert_eq!(keeper.read(Index(50)).unwrap(), None, "more than 20 MiB are not");
+    // It is to begin with the checkpoint instead.
+    let points = [Point { index: Index(50), chain: history(&log, 50).chain }];
+    let found = keeper.look_up(&points).unwrap();
+    assert_eq!(found.common, None);
+    assert_eq!(found.checkpoint.map(|(file, _)| file.index), Some(Index(390)));
+    assert!(keeper.read(Index(390)).unwrap().is_some());
 }

@@ -439,7 +439,14 @@ fn a_state_that_nobody_had_is_objected_to() {
         ..History::default()
     };
     let outputs = story.digests[0];
-    let mut recovered = Recovered { history, outputs, wakeup: None, tail: Vec::new() };
+    let mut recovered = Recovered {
+        history,
+        outputs,
+        wakeup: None,
+        replayed: 0,
+        contradicts: None,
+        tail: Vec::new(),
+    };
     story.ok(Seen::Restored { who: B, recovered: &recovered });
     assert_eq!(story.judges.ground().view(B).map(View::held), Some(Index(1)));
     recovered.outputs = Digest([9; 16]);

@@ -28,7 +28,8 @@ pub enum CheckpointError {
     /// The file is of another version of the format.
     #[error(
         "`{name}` is a checkpoint of format {found}, this program reads format {VERSION}: start \
-         the version that wrote it, or remove the file and let the other CoServer send its own"
+         the version that wrote it, or discard the directory (`--discard`) and let this CoServer join \
+         the other one"
     )]
     Version {
         /// Which file.

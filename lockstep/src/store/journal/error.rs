@@ -38,7 +38,8 @@ pub enum JournalError {
     /// A segment is of another version of the format.
     #[error(
         "the journal's file {file} is of format version {version}, this process reads {VERSION}: run \
-         the version that wrote it, or move the journal away and let this replica join"
+         the version that wrote it, or discard the directory (`--discard`) and let this CoServer join \
+         the other one"
     )]
     Version {
         /// The file.

@@ -173,7 +173,7 @@ impl Journal {
     }
 
     /// Drops the entries after this one, so that they never come back. What was agreed about any
-    /// of them is forgotten.
+    /// of them is forgotten; the mark is then the last that was written about what is left.
     ///
     /// # Errors
     /// [`JournalError::NotKept`] if the entry is before the base, and nothing has changed;
@@ -199,7 +199,7 @@ impl Journal {
         let Some(chain) = self.chain_at(index)? else {
             unreachable!("an entry between base and end has a digest");
         };
-        let mark = if self.mark.index > index { Mark::default() } else { self.mark };
+        let mark = if self.mark.index > index { self.mark_up_to(index)? } else { self.mark };
         self.begin(Beginning::Cuts, index.next(), chain, mark)?;
         let newest = self.segments.len() - 1;
         self.segments[..newest].iter_mut().for_each(|segment| segment.cut(index));

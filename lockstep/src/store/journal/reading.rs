@@ -7,6 +7,7 @@ use crate::entry::Entry;
 use crate::ids::Index;
 use crate::store::journal::cursor::{Cursor, Replay};
 use crate::store::journal::recovery::base_of;
+use crate::store::journal::segment::Segment;
 use crate::store::journal::{Journal, JournalError, Mark, POINTS};
 
 impl Journal {
@@ -26,6 +27,34 @@ impl Journal {
     /// What was agreed when the last batch was committed.
     pub fn mark(&self) -> Mark {
         self.mark
+    }
+
+    /// The last that was agreed about nothing after this entry, as the segments and batches up to
+    /// it have it. None of them says more than a window less than what there was when it was
+    /// written, so what a start has to execute after a cut is not more than otherwise.
+    pub(super) fn mark_up_to(&self, index: Index) -> Result<Mark, JournalError> {
+        let begin = self.base().0.next();
+        let says = |segment: &&Segment| {
+            let counts = segment.first <= index && segment.has(segment.first);
+            (counts || segment.first == begin) && segment.mark.index <= index
+        };
+        let (mut mark, from) = match self.segments.iter().rfind(says) {
+            Some(segment) => (segment.mark, segment.first),
+            None => (Mark::default(), begin),
+        };
+        let mut cursor = Cursor::default();
+        if from > index || !cursor.seek(&self.segments, from) {
+            return Ok(mark);
+        }
+        while let Some(loaded) = cursor.next(&*self.directory, &self.segments)? {
+            if loaded.entries.first().is_none_or(|(entry, _)| entry.index > index) {
+                break;
+            }
+            if loaded.mark != Mark::default() && loaded.mark.index <= index {
+                mark = loaded.mark;
+            }
+        }
+        Ok(mark)
     }
 
     /// The running digest at an entry; `None` before the base and after what is held.

@@ -2,6 +2,7 @@
 
 use crate::digest::Digest;
 use crate::ids::Index;
+use crate::store::journal::Mark;
 use crate::store::journal::format::{BLOCK_BYTES, Header, Seal};
 
 /// Where a segment that is being zero-filled lies.
@@ -85,6 +86,8 @@ impl Spot {
 pub(super) struct Segment {
     pub(super) sequence: u64,
     pub(super) within: Use,
+    /// What was agreed when it was begun.
+    pub(super) mark: Mark,
     /// The index of its first entry.
     pub(super) first: Index,
     /// The last of its entries that counts: those after it were cut by a later segment. Before
@@ -103,6 +106,7 @@ impl Segment {
         Self {
             sequence: header.sequence,
             within: Use { salt: header.salt, len: header.len },
+            mark: header.mark,
             first: header.first,
             last: header.first.prev(),
             end: first,

@@ -313,6 +313,43 @@ async fn a_replay_that_contradicts_what_was_released_is_no_claim() {
     assert_eq!(a.count(100).await, 11);
 }
 
+/// Nobody else has its state, and its own disk contradicts what it released.
+#[tokio::test]
+async fn a_sole_member_whose_replay_contradicts_is_adopted_in_a_new_lineage() {
+    let mut play = Play::new(|_| {});
+    let [mut a, b] = play.both().await;
+    b.kill().await;
+    a.until(is_alone).await;
+    for count in 1..=10 {
+        assert_eq!(a.count(100).await, count);
+    }
+    a.kill().await;
+    // What runs now computes something else from the same log, as if that had been wrong before.
+    let other = || Counter { count: 0, step: 2 };
+    let settings = play.settings(Place::A);
+    play.stage.ports(&settings).await;
+    let a = play.stage.start(settings, other());
+    let segment = play.stage.directory(Place::A).join("journal-0000000001");
+    soon(async {
+        while !segment.with_extension("damaged").exists() {
+            a.handle.status().await.unwrap();
+        }
+    })
+    .await;
+    a.kill().await;
+    play.stage.witness = start_witness_at(&play.stage.cast, Lineage(1), Epoch(100)).into();
+    for adopt in [true, false] {
+        let settings = Settings { adopt, ..play.settings(Place::A) };
+        play.stage.ports(&settings).await;
+        let mut a = play.stage.start(settings, other());
+        a.until(is_alone).await;
+        assert!(!segment.with_extension("damaged").exists());
+        // With all ten inputs, and after a restart as well.
+        a.count_on(if adopt { 22 } else { 24 }).await;
+        a.kill().await;
+    }
+}
+
 #[tokio::test]
 async fn a_directory_has_one_owner() {
     let stage = Stage::new();

@@ -57,8 +57,8 @@ impl Objects {
         prefix: &str,
         pair: PairId,
     ) -> Result<Self, ObjectStoreError> {
-        use object_store::aws::AmazonS3Builder;
-        use object_store::{ClientOptions, RetryConfig};
+        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+        use object_store::{ClientConfigKey, RetryConfig};
 
         // Somebody else in the process may have chosen already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -67,9 +67,14 @@ impl Objects {
             retry_timeout: super::client::LIMIT,
             ..RetryConfig::default()
         };
+        // One by one: options as a whole would replace what the environment says of the client.
+        let timeout = AmazonS3ConfigKey::Client(ClientConfigKey::Timeout);
+        let limit = format!("{}s", super::client::LIMIT.as_secs());
         let store = AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
-            .with_client_options(ClientOptions::new().with_timeout(super::client::LIMIT))
+            .with_config(timeout, limit)
+            // Creating is what decides; nothing in the environment may turn that off.
+            .with_conditional_put(S3ConditionalPut::ETagMatch)
             .with_retry(retry)
             .build()
             .map_err(failed(url))?;

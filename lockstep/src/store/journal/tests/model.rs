@@ -39,6 +39,8 @@ struct Model {
     log: Vec<Entry>,
     committed: usize,
     mark: Mark,
+    /// What was agreed when the entries from an index on were written, or begun with.
+    marks: Vec<(u64, Mark)>,
     variant: u8,
 }
 
@@ -53,6 +55,7 @@ impl Model {
             log: Vec::new(),
             committed: 0,
             mark: Mark::default(),
+            marks: Vec::new(),
             variant: 0,
         }
     }
@@ -78,6 +81,7 @@ impl Model {
                 assert_eq!(self.journal.commit(mark).unwrap(), Index(self.held()));
                 if self.committed < self.log.len() {
                     self.mark = mark;
+                    self.marks.push((self.base + self.committed as u64 + 1, mark));
                 }
                 self.committed = self.log.len();
             }
@@ -90,6 +94,7 @@ impl Model {
                 self.log.drain(..(base - self.base) as usize);
                 self.committed -= (base - self.base) as usize;
                 self.base = base;
+                self.marks.retain(|(first, _)| *first > base);
             }
             Op::Restart { ahead } => {
                 let index = self.held() + ahead;
@@ -97,6 +102,7 @@ impl Model {
                 self.journal.restart_at(Index(index), Digest([4; 16]), mark).unwrap();
                 (self.base, self.committed, self.mark) = (index, 0, mark);
                 self.log.clear();
+                self.marks = vec![(index + 1, mark)];
             }
             Op::Prepare => drop(self.journal.prepare().unwrap()),
             Op::Read { back, bytes } => self.read(self.held().saturating_sub(back), bytes),
@@ -115,10 +121,22 @@ impl Model {
         self.log.truncate((to - self.base) as usize);
         if self.log.len() < self.committed {
             self.committed = self.log.len();
-            if self.mark.index.0 > to {
-                self.mark = Mark::default();
-            }
+            self.cut_marks(to);
         }
+    }
+
+    fn cut_marks(&mut self, to: u64) {
+        self.marks.retain(|(first, mark)| *first <= to && mark.index.0 <= to);
+        if self.mark.index.0 > to {
+            self.mark = self.marks.last().map_or(Mark::default(), |(_, mark)| *mark);
+        }
+        if to == self.base {
+            // The oldest segment's header has one, which is of nothing that is in the list.
+            let found = self.journal.mark();
+            assert!(found == mark(found.index.0) && found.index.0 <= to, "{found:?}");
+            self.mark = found;
+        }
+        self.marks.push((to + 1, self.mark));
     }
 
     fn read(&mut self, from: u64, bytes: usize) {

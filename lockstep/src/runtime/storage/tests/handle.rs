@@ -1,0 +1,85 @@
+//! When entries are sent to the journal's thread.
+
+use core::future::poll_fn;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::{MARK, entries, settings, who};
+use crate::ids::Index;
+use crate::machine::{
+    Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
+    Step,
+};
+use crate::proto::Input;
+use crate::runtime::clock::Clock;
+use crate::runtime::storage::{Durability, Locked, Noted, Storage, StorageSettings};
+use crate::store::memory::MemoryDirectory;
+
+struct Nothing;
+
+impl StateMachine for Nothing {
+    type Frozen = Self;
+    fn identity(&self) -> Identity {
+        who().service
+    }
+    fn step(&mut self, _: &mut Context<'_>, _: Step<'_>) -> Bytes {
+        Bytes::new()
+    }
+    fn freeze(&self) -> Self {
+        Self
+    }
+    fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+impl Freeze for Nothing {
+    fn write(&self, _: &mut dyn RecordSink) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+fn storage(window: usize) -> Storage<Nothing> {
+    let settings = StorageSettings { durability: Durability::Memory, ..settings() };
+    let locked = Locked { directory: Box::new(MemoryDirectory::new()), lock: None };
+    Storage::open(locked, who(), &settings, 1, window, Clock::start()).unwrap().storage
+}
+
+async fn told(storage: &mut Storage<Nothing>) -> Input {
+    loop {
+        let answer = poll_fn(|cx| storage.poll(cx)).await;
+        if let Noted::Tell(input) = storage.note(answer) {
+            return input;
+        }
+    }
+}
+
+#[tokio::test]
+async fn under_memory_entries_share_a_write_and_a_joiner_still_sees_them_all() {
+    let mut storage = storage(4096);
+    for entry in entries(5, 20) {
+        storage.append(entry);
+        assert!(storage.persists_at_once());
+        storage.flush((MARK.index, MARK.outputs));
+    }
+    storage.read_entries(Index(0));
+    assert_eq!(told(&mut storage).await, Input::Persisted(Index(5)));
+    let Input::EntriesRead { entries: Some(read), .. } = told(&mut storage).await else {
+        panic!("they are there");
+    };
+    assert_eq!(read, entries(5, 20));
+}
+
+#[tokio::test]
+async fn under_memory_what_is_waited_for_is_not_left_unwritten() {
+    let mut storage = storage(160);
+    let last = Index(105);
+    for entry in entries(last.0, 20) {
+        storage.append(entry);
+        storage.flush((MARK.index, MARK.outputs));
+    }
+    assert!(!storage.persists_at_once(), "the disk is behind by more than the pair allows");
+    let written = async { while told(&mut storage).await != Input::Persisted(last) {} };
+    tokio::time::timeout(Duration::from_secs(30), written).await.expect("all of it is written");
+}

@@ -1,0 +1,75 @@
+//! The parts of a pair as processes, for the tests: the register service, with another version or
+//! configuration if its section says so, and with requests at which the CoServers part ways.
+//!
+//! `differ` is answered by the place that executes it; `panic` panics on both, `panic a` and
+//! `panic b` on one.
+
+use bytes::Bytes;
+use lockstep::digest::Digest;
+use lockstep::ids::Place;
+use lockstep::machine::{Context, Identity, RecordSource, RestoreError, StateMachine, Step};
+use lockstep::runtime::cli::{self, Application, BuildError, Program};
+use lockstep::runtime::config::Section;
+use lockstep::runtime::coserver::Devices;
+use register::service::Register;
+
+/// A service that is not the same on both sides when it is asked not to be.
+struct Wayward {
+    inner: Register,
+    place: Place,
+    version: u32,
+    configuration: u8,
+}
+
+impl StateMachine for Wayward {
+    type Frozen = <Register as StateMachine>::Frozen;
+
+    fn identity(&self) -> Identity {
+        let configuration = Digest([self.configuration; 16]);
+        Identity { name: "wayward".into(), version: self.version, configuration }
+    }
+
+    fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {
+        if let Step::Request { body, .. } = &step {
+            let here = format!("panic {}", self.place);
+            if body[..] == b"panic"[..] || body[..] == *here.as_bytes() {
+                panic!("the request says so");
+            }
+            if body[..] == b"differ"[..] {
+                return Bytes::from(self.place.to_string());
+            }
+        }
+        self.inner.step(context, step)
+    }
+
+    fn freeze(&self) -> Self::Frozen {
+        self.inner.freeze()
+    }
+
+    fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        self.inner.restore(records)
+    }
+}
+
+struct Part;
+
+impl Application for Part {
+    type Service = Wayward;
+
+    fn program(&self) -> Program {
+        let version = env!("CARGO_PKG_VERSION");
+        Program { name: "wayward", version, about: "A pair that parts ways, for tests." }
+    }
+
+    fn build(&self, place: Place, mut own: Section) -> Result<(Wayward, Devices), BuildError> {
+        let version = own.optional("version", "the service's version")?.unwrap_or(1);
+        let configuration = own.optional("configuration", "a number of its own")?.unwrap_or(0);
+        own.finish()?;
+        let service = Wayward { inner: Register::new(), place, version, configuration };
+        Ok((service, Devices::default()))
+    }
+}
+
+fn main() -> std::process::ExitCode {
+    cli::main(&Part)
+}

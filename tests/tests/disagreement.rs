@@ -1,0 +1,198 @@
+//! CoServers that do not fit together, compute different things, or panic, as processes: who stays,
+//! how the other ends, and what the log says.
+
+use bytes::Bytes;
+use lockstep::client::blocking::{Session, Ticket};
+use lockstep::runtime::exit::Exit;
+use lockstep_tests::caller::{serves, settings};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+use lockstep_tests::process::wait_for;
+
+const WAYWARD: &str = env!("CARGO_BIN_EXE_wayward");
+
+/// A formed pair in which nobody comes back by itself, with this policy for divergence.
+fn formed(policy: &str) -> Pair {
+    let mut pair = Pair::init(WAYWARD, SILENCE);
+    for part in [A, B] {
+        let line = format!("divergence = \"{policy}\"");
+        pair.change(part, "# divergence = \"sequencer\"", &line);
+    }
+    pair.run(WITNESS);
+    for part in [A, B] {
+        pair.run_with(part, &["--no-return"]);
+    }
+    pair.wait_for_duplex();
+    serves(&pair).unwrap();
+    pair
+}
+
+fn ask(pair: &Pair, words: &'static str) -> (Session, Ticket) {
+    let session = Session::open(settings(pair)).unwrap();
+    let ticket = session.submit(Bytes::from_static(words.as_bytes())).unwrap();
+    (session, ticket)
+}
+
+/// Waits until a part's log has an event at a level.
+fn logged(pair: &mut Pair, part: Part, level: &str, event: &str) {
+    let (level, event) = (format!(" {level} "), format!("event=\"{event}\""));
+    let look = || {
+        let log = pair.process(part).log();
+        let found = log.lines().any(|line| line.contains(&level) && line.contains(&event));
+        if found { Ok(()) } else { Err(log) }
+    };
+    wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event} at {}: {log}", part.name()));
+}
+
+/// The other is out; this one is alone, serves, and was granted that.
+fn stays(pair: &mut Pair, stays: Part, goes: Part) {
+    pair.wait_for_mode(stays, "simplex");
+    pair.expect_exit(goes, Exit::Removed);
+    serves(pair).unwrap();
+    let record = &pair.status(WITNESS).unwrap()["pairs"][0]["record"];
+    assert!(record[goes.name()].is_null(), "{record}");
+}
+
+#[test]
+fn of_two_that_computed_different_things_the_preferred_one_stays_and_the_other_joins_it() {
+    for (policy, preferred, other) in [("prefer-a", A, B), ("prefer-b", B, A)] {
+        let mut pair = formed(policy);
+        let (session, ticket) = ask(&pair, "differ");
+        stays(&mut pair, preferred, other);
+        assert_eq!(ticket.wait().unwrap(), preferred.name(), "the answer of who stayed");
+        session.close().unwrap();
+        for part in [A, B] {
+            logged(&mut pair, part, "ERROR", "diverged");
+        }
+        // It gets a checkpoint: what it computed otherwise is on its disk.
+        pair.run(other);
+        pair.wait_for_duplex();
+        serves(&pair).unwrap();
+    }
+}
+
+#[test]
+fn of_two_that_computed_different_things_the_sequencer_stays_by_default() {
+    let mut pair = formed("sequencer");
+    let sequencer = if pair.status(A).unwrap()["sequencer"] == "a" { A } else { B };
+    let other = if sequencer == A { B } else { A };
+    let (session, ticket) = ask(&pair, "differ");
+    stays(&mut pair, sequencer, other);
+    assert_eq!(ticket.wait().unwrap(), sequencer.name());
+    session.close().unwrap();
+}
+
+#[test]
+fn where_nobody_is_preferred_both_hold_until_an_operator_stops_one() {
+    let mut pair = formed("hold");
+    let (session, ticket) = ask(&pair, "differ");
+    let before = [A, B].map(|part| pair.wait_for_mode(part, "holding"));
+    for (part, before) in [A, B].into_iter().zip(before) {
+        logged(&mut pair, part, "ERROR", "diverged");
+        logged(&mut pair, part, "ERROR", "holding");
+        let now = pair.status(part).unwrap();
+        assert_eq!((&now["released"], &now["epoch"]), (&before["released"], &before["epoch"]));
+    }
+    pair.terminate(A);
+    pair.wait_for_mode(B, "simplex");
+    assert_eq!(ticket.wait().unwrap(), "b");
+    session.close().unwrap();
+    serves(&pair).unwrap();
+}
+
+#[test]
+fn a_panic_on_one_side_leaves_the_other_to_go_on() {
+    for (words, panics, other) in [("panic a", A, B), ("panic b", B, A)] {
+        let mut pair = formed("sequencer");
+        let (session, ticket) = ask(&pair, words);
+        stays(&mut pair, other, panics);
+        logged(&mut pair, panics, "ERROR", "panicked");
+        // The other took it for what it is to a register: nothing that it knows.
+        ticket.wait().unwrap();
+        session.close().unwrap();
+    }
+}
+
+#[test]
+fn a_panic_on_both_sides_holds_both() {
+    let mut pair = formed("sequencer");
+    let epoch = pair.status(A).unwrap()["epoch"].clone();
+    let (_session, _ticket) = ask(&pair, "panic");
+    for part in [A, B] {
+        let status = pair.wait_for_mode(part, "holding");
+        assert_eq!(status["epoch"], epoch, "nobody was removed");
+        logged(&mut pair, part, "ERROR", "panicked");
+        assert!(pair.process(part).ended().is_none());
+    }
+}
+
+/// A joiner that cannot run with the sole member.
+fn refused_to_join(line: &str, why: &str) {
+    let mut pair = formed("sequencer");
+    pair.kill(B);
+    pair.wait_for_mode(A, "simplex");
+    let epoch = pair.status(A).unwrap()["epoch"].clone();
+    pair.change(B, "[service]\n", &format!("[service]\n{line}\n"));
+    pair.run(B);
+    pair.expect_exit(B, Exit::Incompatible);
+    let log = pair.process(B).log();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("cannot run together") && last.contains(why), "{last}");
+    logged(&mut pair, A, "ERROR", "incompatible");
+    serves(&pair).unwrap();
+    let status = pair.status(A).unwrap();
+    assert_eq!((&status["mode"], &status["epoch"]), (&"simplex".into(), &epoch), "{status}");
+    pair.change(B, &format!("{line}\n"), "");
+    pair.run(B);
+    pair.wait_for_duplex();
+}
+
+#[test]
+fn a_joiner_with_another_version_of_the_service_is_refused_and_the_member_serves_on() {
+    refused_to_join("version = 2", "version");
+}
+
+#[test]
+fn a_joiner_with_another_configuration_is_refused_and_the_member_serves_on() {
+    refused_to_join("configuration = 3", "configuration");
+}
+
+#[test]
+fn one_whose_lineage_an_operator_ends_under_it_is_a_member_no_more() {
+    let mut pair = formed("sequencer");
+    pair.kill(B);
+    pair.wait_for_mode(A, "simplex");
+    pair.kill(WITNESS);
+    let config = pair.config(WITNESS);
+    let config = config.to_str().unwrap();
+    let (said, status) = pair.command(&["new-lineage", "--config", config, "--yes"]);
+    assert_eq!(status.code(), Some(0), "{said}");
+    pair.run(WITNESS);
+    pair.expect_exit(A, Exit::NotAMember);
+}
+
+#[test]
+fn a_joiner_whose_member_is_gone_says_so() {
+    let mut pair = Pair::init(WAYWARD, SILENCE);
+    for part in [A, B] {
+        // So slow that it is not over before the member is killed.
+        pair.change(part, "# join_rate = 67108864", "join_rate = 65536");
+    }
+    pair.form();
+    pair.kill(B);
+    pair.wipe(B);
+    pair.wait_for_mode(A, "simplex");
+    let session = Session::open(settings(&pair)).unwrap();
+    for _ in 0..12 {
+        let long = vec![255; lockstep::limits::INPUT_BYTES];
+        session.request_within(long, DEADLINE).unwrap();
+    }
+    session.close().unwrap();
+    pair.run_with(B, &["--no-return"]);
+    pair.wait_for_mode(B, "joining");
+    pair.kill(A);
+    // A new process at the member's place: what it goes on from may not be what it sent.
+    pair.run(A);
+    pair.expect_exit(B, Exit::JoinEnded);
+    pair.run(B);
+    pair.wait_for_mode(A, "simplex");
+}
