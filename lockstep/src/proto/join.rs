@@ -234,10 +234,12 @@ impl Replica {
             join.stage = Stage::Entries { fetching: None };
             join.came(self.now.mono);
         }
-        if after <= self.log.held() {
+        let before = self.log.held();
+        if after <= before {
             self.on_entries(entries);
         }
-        if answers && self.log.held() < held {
+        // An answer that brought nothing is asked for again when it is due, not at once.
+        if answers && before < self.log.held() && self.log.held() < held {
             self.fetch_entries();
         }
     }

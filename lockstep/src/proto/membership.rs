@@ -275,11 +275,16 @@ impl Membership {
         Some(self.ask(present, members, Origin::Restarted, nonce, None))
     }
 
-    /// Asks to begin a lineage alone, with what is on its disk (rule J8).
-    pub(super) fn ask_adopted(&mut self, nonce: Nonce) -> Option<Record> {
+    /// Asks to begin a lineage alone, with what is on its disk (rule J8), whose last entry is of
+    /// this epoch: the witness may never have heard of it.
+    pub(super) fn ask_adopted(&mut self, nonce: Nonce, last: Epoch) -> Option<Record> {
         let present = self.vacant.filter(|_| self.record.is_none() && self.open.is_none())?;
         let members = Members::alone(self.place, self.incarnation);
-        Some(self.ask(present, members, Origin::Adopted, nonce, None))
+        let above = Record { epoch: present.epoch.max(last), ..present };
+        let next = self.ask(above, members, Origin::Adopted, nonce, None);
+        let open = self.open.as_mut().expect("it was just asked");
+        open.request.present = present.digest();
+        Some(next)
     }
 
     /// As sole member: asks that a process that has caught up be recorded (rule J5).

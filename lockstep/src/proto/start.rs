@@ -203,7 +203,8 @@ impl Replica {
         if self.membership.open().is_some() {
             return;
         }
-        self.ask(membership::Membership::ask_adopted);
+        let last = self.log.history().epoch;
+        self.ask(|membership, nonce| membership.ask_adopted(nonce, last));
     }
 
     /// As long as it is neither a member nor joining: finds out what it can become.

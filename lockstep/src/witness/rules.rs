@@ -64,7 +64,12 @@ pub fn judge(present: &Record, asker: Asker, request: &Request) -> Result<(), De
     let ours = next.pair == present.pair && next.lineage == present.lineage;
     deny_unless(ours && next.asker == asker.place, Denial::Foreign)?;
     let number = present.epoch.0.checked_add(1).map(Epoch);
-    deny_unless(Some(next.epoch) == number, Denial::Number)?;
+    let follows = match next.origin {
+        // The disk that is adopted may know of later epochs than this witness does (rule J8).
+        Origin::Adopted => number.is_some_and(|number| next.epoch >= number),
+        _ => Some(next.epoch) == number,
+    };
+    deny_unless(follows, Denial::Number)?;
     deny_unless(next.nonce != Nonce(0), Denial::Unmarked)?;
     judge_members(present, asker, next)
 }

@@ -182,3 +182,18 @@ fn a_request_is_denied_for_what_is_wrong_with_it() {
     let wrapped = Request { present: last.digest(), next: Record { epoch: Epoch(0), ..good } };
     assert_eq!(rules::judge(&last, asker(Place::A, A), &wrapped), Err(Denial::Number));
 }
+
+/// A disk may know of epochs that a witness which lost its records does not.
+#[test]
+fn a_lineage_that_is_adopted_may_leave_numbers_out_and_goes_back_to_none() {
+    let present = Record { epoch: Epoch(3), ..vacant() };
+    let adopted = |epoch| {
+        let origin = Origin::Adopted;
+        let next = next_of(&present, Place::A, Members::alone(Place::A, A), origin);
+        let next = Record { epoch: Epoch(epoch), ..next };
+        rules::judge(&present, asker(Place::A, A), &Request { present: present.digest(), next })
+    };
+    assert_eq!(adopted(3), Err(Denial::Number));
+    assert_eq!(adopted(4), Ok(()));
+    assert_eq!(adopted(9), Ok(()));
+}

@@ -5,10 +5,10 @@ use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, FallBack, StopCause};
-use crate::ids::{Index, Place};
+use crate::ids::{Epoch, Index, Lineage, Place};
 use crate::limits;
 use crate::proto::io::{Command, Input, Standing};
-use crate::record::Origin;
+use crate::record::{Origin, Record};
 
 use Place::{A, B};
 
@@ -587,6 +587,37 @@ fn a_disk_of_a_lineage_that_is_over_is_refused_unless_it_is_adopted() {
     );
     pair.wipe(A);
     pair.restart(A);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+/// Numbers go on from those of the disk, or what is ordered from then on would look like the past.
+#[test]
+fn a_disk_is_adopted_at_a_witness_that_knows_no_epoch_of_it() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    for _ in 0..2 {
+        pair.kill(B);
+        pair.run(MS * 200);
+        pair.restart(B);
+        pair.run_to_duplex();
+    }
+    let before = pair.record.epoch;
+    pair.kill(A);
+    pair.kill(B);
+    pair.record = Record::vacant(pair.record.pair, Lineage(2), Epoch(0));
+    pair.restart_with(A, true);
+    pair.run(MS * 100);
+    assert_eq!(pair.record.origin, Origin::Adopted);
+    assert!(pair.record.epoch > before, "{} after {before}", pair.record.epoch);
+    pair.wipe(B);
+    pair.restart(B);
+    pair.run_to_duplex();
+    texts(&mut pair, A, 3, 3);
+    check_level(&mut pair);
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
     pair.run_to_duplex();
     check_level(&mut pair);
 }

@@ -155,7 +155,10 @@ impl<S: StateMachine> Engine<S> {
             Wake::Witness(input) => self.handle(input),
             Wake::Service(done) => self.on_service(done),
             Wake::Storage(answer) => self.on_storage(answer),
-            Wake::Timer => self.handle(Input::Timeout),
+            Wake::Timer => {
+                self.storage.hurry();
+                self.handle(Input::Timeout);
+            }
             Wake::Request(Request::Status(answer)) => {
                 let _ = answer.send(self.replica.status());
             }

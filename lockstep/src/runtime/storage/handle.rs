@@ -108,7 +108,8 @@ pub(crate) struct Storage<S: StateMachine> {
     /// Entries that are sent to the thread together: those of a round, under `memory` of several.
     gathered: Vec<Entry>,
     gathered_bytes: usize,
-    /// One of them does not count as held before it is written.
+    /// They are to be sent with this round: one of them does not count as held before it is
+    /// written, or they have waited long enough.
     awaited: bool,
     /// What was agreed by the last round.
     mark: Mark,
@@ -218,9 +219,15 @@ impl<S: StateMachine> Storage<S> {
         self.gathered.push(entry);
     }
 
-    /// Whether there are entries that the pair waits for and the thread does not have yet.
+    /// Whether there are entries that are to be sent with this round.
     pub(crate) fn has_appended(&self) -> bool {
         self.awaited
+    }
+
+    /// Has what was appended sent with the next round's end, however little it is: so that the
+    /// disk is not further behind than the time between two calls, and that it fails is noticed.
+    pub(crate) fn hurry(&mut self) {
+        self.awaited |= !self.gathered.is_empty();
     }
 
     /// The round is over; this much is agreed by now. What was appended is sent, unless it can
