@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::ids::{ConnId, Epoch, Incarnation, Mono, PairId, Place};
 use crate::limits::{WITNESS_CONNECTIONS_PER_PLACE, WITNESS_WAITING};
-use crate::record::{Record, Request};
+use crate::record::{Origin, Record, Request};
 use crate::wire::frames::{WitnessAnswer, WitnessCall, WitnessRefusal};
 use crate::witness::io::{Config, Event, Input, Output, PROTOCOL};
 use crate::witness::rules::{self, Asker};
@@ -365,6 +365,12 @@ pub(super) fn unexplained(present: &Record, call: &WitnessCall) -> Option<Told> 
         WitnessCall::Query { known: Some(known) } => {
             let told = Told::from(known);
             (told, told == ours && known != present)
+        }
+        // Its number is above those of another lineage, of which this witness need not know.
+        WitnessCall::Ask {
+            request: Request { next: Record { origin: Origin::Adopted, .. }, .. },
+        } => {
+            return None;
         }
         WitnessCall::Ask { request: Request { next, .. } } => {
             // It asks for the number after the one that it knows.

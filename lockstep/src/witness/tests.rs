@@ -48,6 +48,16 @@ fn ask(present: &Record, next: Record) -> WitnessCall {
     WitnessCall::Ask { request: Request { present: present.digest(), next } }
 }
 
+/// A disk of the lineage before is adopted, whose epochs this witness has never heard of.
+#[test]
+fn a_lineage_is_adopted_with_a_number_above_what_the_witness_knows() {
+    let mut bench = Bench::new(vacant());
+    let next = next_of(&vacant(), Place::A, Members::alone(Place::A, A), Origin::Adopted);
+    let next = Record { epoch: Epoch(7), ..next };
+    let store = Output::Store { present: vacant().digest(), record: next };
+    assert_eq!(bench.say_as_a(ask(&vacant(), next)), [store]);
+}
+
 /// A witness with both CoServers connected, past its grace.
 struct Bench {
     witness: Witness,
