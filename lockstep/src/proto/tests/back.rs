@@ -7,7 +7,7 @@ use super::pair::{MS, Pair, config};
 use crate::event::{Event, FallBack, StopCause};
 use crate::ids::{Epoch, Index, Lineage, Place};
 use crate::limits;
-use crate::proto::io::{Command, Input, Standing};
+use crate::proto::io::{Command, Input, Membership, Standing};
 use crate::record::{Origin, Record};
 
 use Place::{A, B};
@@ -620,6 +620,38 @@ fn a_disk_is_adopted_at_a_witness_that_knows_no_epoch_of_it() {
     pair.restart(B);
     pair.run_to_duplex();
     check_level(&mut pair);
+}
+
+#[test]
+fn an_empty_process_forms_no_pair_with_one_that_claims_nothing_and_holds_a_log() {
+    for adopt in [false, true] {
+        let mut pair = Pair::formed();
+        texts(&mut pair, A, 0, 3);
+        pair.kill(A);
+        pair.kill(B);
+        pair.begin_lineage();
+        pair.wipe(A);
+        pair.node(B).disk.membership = Membership::default();
+        pair.witness_up = false;
+        pair.restart_with(B, adopt);
+        pair.restart(A);
+        pair.run(MS * 20);
+        // `a` is the first that is told that nobody is a member.
+        pair.witness_up = true;
+        pair.tell(A, Input::WitnessUp);
+        pair.run(MS * 20);
+        assert_eq!(pair.record.origin, Origin::Vacant, "adopt: {adopt}");
+        pair.tell(B, Input::WitnessUp);
+        pair.run(MS * 100);
+        if adopt {
+            pair.run_to_duplex();
+            check_level(&mut pair);
+            assert_eq!(pair.record.origin, Origin::Joined);
+        } else {
+            assert_eq!(pair.record.origin, Origin::Vacant);
+            assert!(matches!(pair.node(B).stopped, Some(StopCause::LineageOver { .. })));
+        }
+    }
 }
 
 #[test]
