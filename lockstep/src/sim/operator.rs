@@ -44,7 +44,12 @@ impl World {
             return;
         }
         let whole = Place::BOTH.into_iter().filter(|place| ground.has_everything(*place));
-        let Some(place) = whole.max_by_key(|place| ground.held(*place)) else { return };
+        // The one that was a member last has what only it released, however much the other holds.
+        let last = |place: Place| {
+            let record = ground.remembered(place).record;
+            (record.map(|record| (record.lineage, record.epoch)), ground.held(place))
+        };
+        let Some(place) = whole.max_by_key(|place| last(*place)) else { return };
         let slot = ground.remembered(place).witness;
         self.operator.has_begun_anew = true;
         self.reach(Mark::Adopted);

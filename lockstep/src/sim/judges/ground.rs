@@ -192,7 +192,9 @@ impl Ground {
     pub fn has_everything(&self, place: Place) -> bool {
         let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
         let has_all = |view: &View| self.completed.iter().all(|id| view.effect(*id).is_some());
-        view.is_some_and(|view| view.is_alive && has_all(view))
+        // Whoever the last record leaves out may lack what went out after that.
+        let was_member = self.latest().is_some_and(|record| record.members.at(place).is_some());
+        was_member && view.is_some_and(|view| view.is_alive && has_all(view))
     }
 
     /// How much the process at this place holds.
