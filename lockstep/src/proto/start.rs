@@ -144,10 +144,11 @@ impl Replica {
         Ok(())
     }
 
-    /// What may be claimed with what is on the disk, for the other to know.
+    /// What may be claimed with what is on the disk, for the other to know. One that can claim
+    /// nothing says 0, so that it is not taken for fresh (rule E3).
     pub(super) fn claim(&self) -> Option<Claim> {
         let disk = self.start.disk.as_ref()?;
-        let known = self.membership.last_known()?;
+        let known = self.membership.last_known().unwrap_or_default();
         let (lineage, epoch) = self.moving_to().map_or(known, |moving| moving.max(known));
         Some(Claim { lineage, epoch, held: disk.held })
     }

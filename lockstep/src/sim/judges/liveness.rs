@@ -92,7 +92,8 @@ pub fn forsaken(ground: &Ground) -> bool {
         // A witness that has forgotten the pair grants it nothing until a healthy pair tells it
         // what it is: not one of two without the other.
         (Some(_), None) => is_granted_nothing && record.members.is_duplex(),
-        (Some(_), Some(_)) => false,
+        // Nor of two that differ.
+        (Some(_), Some(_)) => is_granted_nothing && at_odds(ground).is_some(),
         // A process that was started anew can take a place only by what its disk says.
         (None, _) => {
             let keeps = |place: &Place| {
