@@ -404,6 +404,8 @@ pub enum FallBack {
     Diverged,
     /// Another process has come in its place.
     Replaced,
+    /// The witness has to be told first who the member is, or another one turned to.
+    Witness,
 }
 
 /// Why a frame was ignored.

@@ -2,13 +2,14 @@
 //! `docs/protocol.md`).
 
 use super::io::Output;
+use super::membership::Open;
 use super::replica::Replica;
 use crate::digest::Digest;
 use crate::entry::EntryKind;
-use crate::event::Event;
+use crate::event::{Event, FallBack};
 use crate::ids::{Epoch, Index, Lineage, Mono};
 
-use crate::record::Record;
+use crate::record::{Origin, Record};
 use crate::wire::frames::WitnessRefusal;
 
 /// After so many moves in a row that reached no witness the wait between them grows no further.
@@ -115,6 +116,9 @@ impl Replica {
         }
         if let Some(slot) = self.next_witness() {
             self.enrolment.unknown = false;
+            if !self.is_duplex() {
+                self.drop_guest(FallBack::Witness);
+            }
             let nonce = self.nonce();
             if let Some(record) = self.membership.enrolled_anew(nonce) {
                 self.event(Event::Moving { slot, record });
@@ -147,9 +151,11 @@ impl Replica {
     /// Where the pair should move, if it should and is well enough to (rule W1).
     fn next_witness(&mut self) -> Option<u8> {
         let sole = self.membership.record().is_some_and(|record| !record.members.is_duplex());
+        // A joiner acts on no record before the member says so (rule J6): whatever becomes of this.
+        let joins = |open: &Open| sole && open.request.next.origin == Origin::Joined;
         let healthy = self.is_sequencer()
-            && (self.is_duplex() || (sole && self.guest.is_none()))
-            && self.membership.open().is_none()
+            && (self.is_duplex() || sole)
+            && self.membership.open().is_none_or(joins)
             && self.suspicion.is_none()
             && self.divergence.is_none()
             && self.leaving.is_none()
@@ -200,7 +206,8 @@ impl Replica {
     /// the other has it.
     pub(super) fn find_move(&mut self) {
         let history = self.log.history();
-        let Some(record) = history.enrolled else { return };
+        // In a new lineage nothing of the old one counts.
+        let Some(record) = history.enrolled.filter(|_| !self.start.adopt) else { return };
         let (slot, index) = (history.witness, history.index);
         let known = self.membership.last_known();
         if known.is_some_and(|known| known < (record.lineage, record.epoch)) {

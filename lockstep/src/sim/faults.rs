@@ -182,7 +182,7 @@ pub(super) fn draw(
             Some(_) => 900,
             None => kind.enabled() * weather.scale / 100,
         };
-        let wanted = only.map_or(!kind.costs_a_record(), |only| only.contains(kind));
+        let wanted = only.is_none_or(|only| only.contains(kind));
         if wanted && own.chance(permille) {
             let count = if kind.is_single() { 1 } else { own.spread(1, kind.most()) };
             faults.extend((0..count).map(|_| one(*kind, weather, &mut own)));

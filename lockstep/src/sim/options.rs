@@ -123,6 +123,7 @@ impl Profile {
             Self::Rejoin => Some(&[
                 F::Crash,
                 F::CrashBoth,
+                F::DiskLost,
                 F::Leave,
                 F::LeaveBoth,
                 F::AllCut,

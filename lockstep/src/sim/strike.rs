@@ -319,6 +319,7 @@ impl World {
         }
         Place::BOTH.into_iter().for_each(|place| self.wake_anew(place));
         self.traps.clear();
+        self.options.retained_bytes = u64::MAX;
         self.mend_witnesses();
         Place::BOTH.into_iter().for_each(|place| self.start_server(place));
     }

@@ -655,6 +655,54 @@ fn an_empty_process_forms_no_pair_with_one_that_claims_nothing_and_holds_a_log()
 }
 
 #[test]
+fn a_disk_that_is_to_be_adopted_is_not_taken_for_fresh() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.kill(A);
+    pair.kill(B);
+    // It says that its owner was a joiner.
+    pair.node(B).disk.membership = Default::default();
+    pair.wipe(A);
+    pair.begin_lineage();
+    pair.restart(A);
+    pair.restart_with(B, true);
+    pair.run_to_duplex();
+    let device =
+        |kind: &&crate::entry::EntryKind| matches!(kind, crate::entry::EntryKind::Device { .. });
+    assert_eq!(pair.node(B).executed.iter().filter(device).count(), 3);
+    check_level(&mut pair);
+}
+
+#[test]
+fn a_lineage_may_begin_below_the_number_that_the_last_one_came_to() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    pair.run_to_duplex();
+    texts(&mut pair, A, 0, 3);
+    pair.kill(A);
+    pair.kill(B);
+    pair.begin_lineage();
+    // The witness's directory had been restored from an old copy.
+    pair.record.epoch = crate::ids::Epoch(1);
+    pair.restart_with(A, true);
+    pair.run(MS * 100);
+    pair.wipe(B);
+    pair.restart(B);
+    pair.run_to_duplex();
+    let held = pair.node(A).replica.status().held;
+    pair.kill(A);
+    pair.kill(B);
+    pair.restart(A);
+    pair.run(MS * 1000);
+    assert!(pair.node(A).replica.status().held > held, "the log fits after a restart");
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
 fn a_replica_whose_disk_fails_is_out_and_the_other_goes_on() {
     let mut pair = Pair::formed();
     texts(&mut pair, A, 0, 3);

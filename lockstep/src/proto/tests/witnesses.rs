@@ -69,6 +69,29 @@ fn while_a_move_is_uncertain_nobody_is_asked() {
 }
 
 #[test]
+fn an_operator_may_begin_a_lineage_where_a_move_stayed_uncertain() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    pair.kill(A);
+    pair.kill(B);
+    pair.connect_witness(true);
+    pair.begin_lineage();
+    pair.restart_with(A, true);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, A));
+    pair.node(B).disk_stuck = false;
+    pair.wipe(B);
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B), "it asks the witness that the member asked");
+}
+
+#[test]
 fn one_that_did_not_get_the_move_goes_on_by_the_old_witness() {
     let mut pair = two_witnesses();
     pair.connect_witness(false);
@@ -241,6 +264,20 @@ fn a_sole_member_tells_it_as_well_and_then_takes_a_joiner() {
     assert!(!pair.witness_wiped);
     pair.restart(B);
     pair.run_to_duplex();
+}
+
+#[test]
+fn a_sole_member_tells_it_though_a_joiner_has_come() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Hosting { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.witness_wiped = true;
+    pair.run_to_duplex();
+    assert!(!pair.witness_wiped);
 }
 
 #[test]

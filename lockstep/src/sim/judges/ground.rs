@@ -39,6 +39,8 @@ pub struct Ground {
     newest: [Option<Who>; 2],
     enrolled: Enrolled,
     completed: Vec<u64>,
+    /// The last entry of which an output was released, with the running digest there.
+    released: (Index, Digest),
     healed: Option<u64>,
     spoiled: [bool; 2],
     disks: [Membership; 2],
@@ -124,6 +126,10 @@ impl Ground {
             }),
             Seen::Recorded { slot, record } => self.enrolled.record(slot, *record),
             Seen::Forgotten { slot } => self.enrolled.forget(slot),
+            Seen::Released { who, name, .. } if name.index > self.released.0 => {
+                let chain = self.views.get(&who).and_then(|view| view.chain(name.index));
+                chain.into_iter().for_each(|chain| self.released = (name.index, chain));
+            }
             Seen::Completed { id, .. } => self.completed.push(id),
             Seen::Spoiled { place } => self.spoiled[place.slot()] = true,
             Seen::Healed => self.healed = Some(now),
@@ -188,13 +194,17 @@ impl Ground {
         own.all(|own| Some(&own) == self.latest())
     }
 
-    /// Whether the process at this place, which runs, has everything that was acknowledged.
+    /// Whether the process at this place, which runs, has everything that was acknowledged or
+    /// released, on its disk.
     pub fn has_everything(&self, place: Place) -> bool {
         let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
-        let has_all = |view: &View| self.completed.iter().all(|id| view.effect(*id).is_some());
-        // Whoever the last record leaves out may lack what went out after that.
-        let was_member = self.latest().is_some_and(|record| record.members.at(place).is_some());
-        was_member && view.is_some_and(|view| view.is_alive && has_all(view))
+        let (index, chain) = self.released;
+        let has_released = |view: &View| index == Index(0) || view.chain(index) == Some(chain);
+        let has_all = |view: &View| {
+            has_released(view) && self.completed.iter().all(|id| view.effect(*id).is_some())
+        };
+        let on_disk = |view: &View| self.journals && view.persisted >= view.held();
+        view.is_some_and(|view| view.is_alive && on_disk(view) && has_all(view))
     }
 
     /// How much the process at this place holds.

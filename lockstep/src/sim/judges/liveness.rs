@@ -92,13 +92,16 @@ pub fn forsaken(ground: &Ground) -> bool {
         // A witness that has forgotten the pair grants it nothing until a healthy pair tells it
         // what it is: not one of two without the other.
         (Some(_), None) => is_granted_nothing && record.members.is_duplex(),
-        (Some(_), Some(_)) => false,
+        // Nor of two that differ.
+        (Some(_), Some(_)) => is_granted_nothing && at_odds(ground).is_some(),
         // A process that was started anew can take a place only by what its disk says.
         (None, _) => {
             let keeps = |place: &Place| {
                 record.members.at(*place).is_some() && ground.remembered(*place).record.is_some()
             };
-            is_granted_nothing || !Place::BOTH.iter().any(keeps)
+            // A move that was under way when both ended leaves it open which witness counts (W2).
+            let is_open = ground.enrolled().ordered().next().is_some();
+            is_granted_nothing || is_open || !Place::BOTH.iter().any(keeps)
         }
     }
 }

@@ -7,7 +7,7 @@ use super::ground::{Who, answer_name, content};
 use super::model::{Effect, Model};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{Epoch, Incarnation, Index, LogTime, Nonce, RequestNumber, SessionId};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, RequestNumber, SessionId};
 use crate::output::{Executed, OutputKind};
 use crate::proto::io::Standing;
 use crate::record::Origin::Joined;
@@ -53,6 +53,8 @@ pub struct View {
     /// Whether its record began with a joiner, and that one was told that it is a member; for the
     /// joiner itself, whether it was told.
     pub is_admitted: bool,
+    /// The lineage of its last entry.
+    pub lineage: Lineage,
 }
 
 /// An entry that a replica holds.
@@ -103,6 +105,7 @@ impl View {
             fired: Vec::new(),
             guest: None,
             is_admitted: false,
+            lineage: Lineage(0),
         }
     }
 
@@ -132,7 +135,9 @@ impl View {
 
     /// Takes over what another view holds and has computed, and stays what it is otherwise.
     pub(super) fn take_over(&mut self, other: Self) {
-        let View { log, executed, outputs, answers, model, timers, fired, panicked, .. } = other;
+        let View {
+            log, executed, outputs, answers, model, timers, fired, panicked, lineage, ..
+        } = other;
         *self = Self {
             is_alive: self.is_alive,
             standing: self.standing,
@@ -151,6 +156,7 @@ impl View {
             fired,
             guest: self.guest,
             is_admitted: self.is_admitted,
+            lineage,
         };
     }
 
@@ -200,6 +206,9 @@ impl View {
     }
 
     pub(super) fn append(&mut self, entry: &Entry, now: u64) {
+        if let EntryKind::Membership { record } = &entry.kind {
+            self.lineage = record.lineage;
+        }
         let previous = self.log.last().map_or(Digest::ZERO, |held| held.chain);
         self.log.push(Held {
             entry: entry.clone(),
