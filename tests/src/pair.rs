@@ -65,6 +65,17 @@ impl Part {
     }
 }
 
+/// The other CoServer.
+///
+/// # Panics
+/// If the part is none.
+pub fn other(part: Part) -> Part {
+    match part {
+        Part::CoServer(place) => Part::CoServer(place.other()),
+        Part::Witness | Part::Alternate => panic!("{} is no CoServer", part.name()),
+    }
+}
+
 /// A pair in a directory of its own, gone with all its processes when it is dropped.
 #[derive(Debug)]
 pub struct Pair {

@@ -7,15 +7,11 @@ use lockstep::ids::Place;
 use lockstep::wire::frames::ClientRefusal;
 use lockstep_tests::caller::{self, Caller};
 use lockstep_tests::emulator::{Emulator, Toward};
-use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up, other};
 use lockstep_tests::process::wait_for;
 use std::time::Duration;
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
-
-fn other(part: Part) -> Part {
-    if part == A { B } else { A }
-}
 
 fn place(part: Part) -> Place {
     if part == A { Place::A } else { Place::B }

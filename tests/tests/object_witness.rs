@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::caller::{Caller, serves};
 use lockstep_tests::mail::note;
-use lockstep_tests::pair::{A, B, Pair, Part, SILENCE};
+use lockstep_tests::pair::{A, B, Pair, SILENCE, other};
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 
@@ -34,22 +34,24 @@ fn enrolled() -> Option<(Pair, PathBuf)> {
     Some((pair, folder))
 }
 
+/// As [`enrolled`], and duplex.
+fn formed() -> Option<(Pair, PathBuf)> {
+    let (mut pair, folder) = enrolled()?;
+    for part in [A, B] {
+        pair.run(part);
+    }
+    pair.wait_for_duplex();
+    Some((pair, folder))
+}
+
 fn objects(folder: &std::path::Path) -> usize {
     let count = |directory: std::fs::DirEntry| std::fs::read_dir(directory.path()).unwrap().count();
     std::fs::read_dir(folder).unwrap().flatten().map(count).sum()
 }
 
-fn other(part: Part) -> Part {
-    if part == A { B } else { A }
-}
-
 #[test]
 fn either_goes_on_alone_by_a_folder_and_is_joined_again() {
-    let Some((mut pair, folder)) = enrolled() else { return };
-    for part in [A, B] {
-        pair.run(part);
-    }
-    pair.wait_for_duplex();
+    let Some((mut pair, folder)) = formed() else { return };
     let caller = Caller::start(&pair, "n");
     for part in [A, B] {
         let before = objects(&folder);
@@ -66,11 +68,7 @@ fn either_goes_on_alone_by_a_folder_and_is_joined_again() {
 
 #[test]
 fn one_that_does_not_reach_the_folder_holds_until_it_does() {
-    let Some((mut pair, folder)) = enrolled() else { return };
-    for part in [A, B] {
-        pair.run(part);
-    }
-    pair.wait_for_duplex();
+    let Some((mut pair, folder)) = formed() else { return };
     let caller = Caller::start(&pair, "n");
     let away = folder.with_extension("away");
     std::fs::rename(&folder, &away).unwrap();

@@ -1,13 +1,9 @@
 //! What happens to a pair of real processes when one of them ends.
 
 use lockstep::runtime::exit::Exit;
-use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up, other};
 
 const PART: &str = env!("CARGO_BIN_EXE_part");
-
-fn other(part: Part) -> Part {
-    if part == A { B } else { A }
-}
 
 /// Looks at the other side after a CoServer has gone without a word.
 fn goes_on_alone(pair: &Pair, survivor: Part) {

@@ -18,7 +18,7 @@ use lockstep::runtime::keys::{Role, SecretKey};
 use lockstep::runtime::quic::SetupError;
 use lockstep::runtime::tls::Credentials;
 use lockstep::wire::frames::ClientRefusal;
-use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, other};
 use lockstep_tests::process::{Process, wait_for};
 use register::check::{STATES, check};
 use register::history;
@@ -112,10 +112,6 @@ fn drive_for(
     let report = check(&calls, STATES);
     assert!(report.is_good(), "{report:#?}");
     summary
-}
-
-fn other(part: Part) -> Part {
-    if part == A { B } else { A }
 }
 
 fn is_not_noticed(happens: impl FnOnce(&mut Pair), victim: Part) {

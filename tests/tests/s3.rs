@@ -5,7 +5,7 @@ use std::process::Command;
 
 use lockstep_tests::caller::Caller;
 use lockstep_tests::emulator::Emulator;
-use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, other};
 use lockstep_tests::process::wait_for;
 use lockstep_tests::s3::{BUCKET, Mode, Store};
 
@@ -13,10 +13,6 @@ const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 
 /// Answers that are lost before one comes again.
 const LOST: u64 = 4;
-
-fn other(part: Part) -> Part {
-    if part == A { B } else { A }
-}
 
 /// A pair and the store that is its witness.
 struct Site {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lockstep::client::session::{PlaceStatus, Trouble};
 use lockstep::wire::frames::ClientRefusal;
 use lockstep_tests::caller::Caller;
-use lockstep_tests::pair::{A, ALTERNATE, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+use lockstep_tests::pair::{A, ALTERNATE, B, DEADLINE, Pair, Part, SILENCE, WITNESS, other};
 use lockstep_tests::process::wait_for;
 use serde_json::Value;
 
@@ -15,10 +15,6 @@ const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 /// Turned to the alternate witness after this: long enough that a machine that is busy with other
 /// tests does not take the preferred one for lost.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-fn other(part: Part) -> Part {
-    if part == A { B } else { A }
-}
 
 fn follower(pair: &Pair) -> Part {
     match pair.status(A).unwrap()["sequencer"].as_str() {

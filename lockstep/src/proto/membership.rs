@@ -280,11 +280,8 @@ impl Membership {
     pub(super) fn ask_adopted(&mut self, nonce: Nonce, last: Epoch) -> Option<Record> {
         let present = self.vacant.filter(|_| self.record.is_none() && self.open.is_none())?;
         let members = Members::alone(self.place, self.incarnation);
-        let above = Record { epoch: present.epoch.max(last), ..present };
-        let next = self.ask(above, members, Origin::Adopted, nonce, None);
-        let open = self.open.as_mut().expect("it was just asked");
-        open.request.present = present.digest();
-        Some(next)
+        let number = present.epoch.max(last).next();
+        Some(self.ask_numbered(number, present, members, Origin::Adopted, nonce, None))
     }
 
     /// As sole member: asks that a process that has caught up be recorded (rule J5).
@@ -333,10 +330,22 @@ impl Membership {
         nonce: Nonce,
         doubt: Option<Record>,
     ) -> Record {
+        self.ask_numbered(present.epoch.next(), present, members, origin, nonce, doubt)
+    }
+
+    fn ask_numbered(
+        &mut self,
+        epoch: Epoch,
+        present: Record,
+        members: Members,
+        origin: Origin,
+        nonce: Nonce,
+        doubt: Option<Record>,
+    ) -> Record {
         let next = Record {
             pair: self.pair,
             lineage: present.lineage,
-            epoch: present.epoch.next(),
+            epoch,
             members,
             asker: self.place,
             nonce,

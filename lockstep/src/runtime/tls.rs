@@ -210,6 +210,15 @@ fn judge(
     let key = PublicKey::from_spki(presented)
         .filter(|_| more.is_empty())
         .ok_or(KeyRefusal::NotEd25519)?;
+    judge_key(roster, wanted, key)
+}
+
+/// Whether a key holds one of these roles.
+pub(in crate::runtime) fn judge_key(
+    roster: &Roster,
+    wanted: &[Role],
+    key: PublicKey,
+) -> Result<(), KeyRefusal> {
     match roster.role_of(&key) {
         None => Err(KeyRefusal::Unknown { key }),
         Some(held) if wanted.contains(&held) => Ok(()),

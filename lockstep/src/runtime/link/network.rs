@@ -19,7 +19,7 @@ use super::ready::{ReadySet, Source};
 use crate::runtime::quic::{
     BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
 };
-use crate::runtime::tls::{Credentials, KeyRefusal};
+use crate::runtime::tls::{Credentials, judge_key};
 
 /// Events given out before the consumer's task must yield once, so that quinn
 /// can send and receive meanwhile however much has already arrived.
@@ -340,11 +340,7 @@ impl Network {
     /// closes what is up when a key is replaced; what waits here is not up yet.
     fn refusal(&self, connection: &Connection) -> Option<SetupError> {
         let Peer { role, key, remote } = *connection.peer();
-        let refusal = match self.credentials.roster().role_of(&key) {
-            Some(held) if held == role => return None,
-            Some(held) => KeyRefusal::WrongRole { key, held },
-            None => KeyRefusal::Unknown { key },
-        };
+        let refusal = judge_key(&self.credentials.roster(), &[role], key).err()?;
         Some(SetupError::PeerKey { remote, refusal })
     }
 
