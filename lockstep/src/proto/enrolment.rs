@@ -8,9 +8,8 @@ use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::event::{Event, FallBack};
 use crate::ids::{Epoch, Index, Lineage, Mono};
-
 use crate::record::{Origin, Record};
-use crate::wire::frames::WitnessRefusal;
+use crate::wire::frames::{Hello, WitnessRefusal};
 
 /// After so many moves in a row that reached no witness the wait between them grows no further.
 const DOUBLINGS: u32 = 6;
@@ -159,6 +158,8 @@ impl Replica {
             && self.suspicion.is_none()
             && self.divergence.is_none()
             && self.leaving.is_none()
+            // A new member that does not know yet that it is one could not show the move.
+            && self.admitting.is_none()
             && !self.log.panicked()
             && self.has_room();
         if !healthy || self.enrolment.enrolling && self.witness_up {
@@ -210,9 +211,23 @@ impl Replica {
         let Some(record) = history.enrolled.filter(|_| !self.start.adopt) else { return };
         let (slot, index) = (history.witness, history.index);
         let known = self.membership.last_known();
-        if known.is_some_and(|known| known < (record.lineage, record.epoch)) {
-            self.enrolment.moving = Some(Moving { index, record, slot });
+        if known.is_none_or(|known| known >= (record.lineage, record.epoch)) {
+            return;
         }
+        let moving = Moving { index, record, slot };
+        if self.membership.was_alone_before(&record) {
+            // Nobody else is to have it: with the entry on its disk the predecessor had moved.
+            return self.succeed(moving);
+        }
+        self.enrolment.moving = Some(moving);
+    }
+
+    /// The predecessor's place is to be claimed of the witness to which it had moved.
+    fn succeed(&mut self, moving: Moving) {
+        self.enrolment.moving = None;
+        self.membership.succeed(moving.record);
+        self.use_witness(moving.slot);
+        self.persist_membership();
     }
 
     /// The last epoch of which the log knows, if that is a move that is not certain.
@@ -232,18 +247,27 @@ impl Replica {
         self.enrolment.moving = None;
     }
 
-    /// The other shows that it has the move on disk as well (rule W2).
-    pub(super) fn on_presence_of_move(&mut self, enrolled: Option<Digest>) {
+    /// The other shows what its disk has of the move (rule W2).
+    pub(super) fn on_presence_of_move(&mut self, hello: &Hello) {
         let Some(moving) = self.enrolment.moving else { return };
-        if enrolled != Some(moving.record.digest()) || self.persisted < moving.index {
-            return;
+        if lacks(hello, &moving) {
+            // Whoever has the pair's place next has it by the word of the witness in use.
+            self.enrolment.moving = None;
+        } else if hello.enrolled != Some(moving.record.digest()) || self.persisted < moving.index {
+            // It may have the move and have followed it, for all that is known.
+        } else if self.membership.record().is_some() {
+            self.enter(moving.record);
+        } else {
+            self.succeed(moving);
         }
-        if self.membership.record().is_some() {
-            return self.enter(moving.record);
-        }
-        self.enrolment.moving = None;
-        self.membership.succeed(moving.record);
-        self.use_witness(moving.slot);
-        self.persist_membership();
     }
+}
+
+/// Whether it is a new process whose disk is whole, was a member's up to the epoch that the move
+/// renews, and ends before the move: then its predecessor never had it, and nobody will.
+fn lacks(hello: &Hello, moving: &Moving) -> bool {
+    let Some(claim) = hello.claim.filter(|_| hello.record.is_none()) else { return false };
+    let Moving { index, record, .. } = moving;
+    let same = claim.lineage == record.lineage && claim.epoch.next().next() >= record.epoch;
+    same && claim.epoch < record.epoch && claim.held < *index
 }

@@ -290,3 +290,93 @@ fn a_lone_member_of_two_does_not_tell_a_witness_that_forgot() {
     assert!(pair.witness_wiped, "each would have it name itself");
     assert!(!serves_alone(&mut pair, A) && !serves_alone(&mut pair, B));
 }
+
+#[test]
+fn a_sole_member_that_moved_is_followed_by_what_its_log_says() {
+    let mut pair = two_witnesses();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.connect_witness(false);
+    let before = pair.node(A).disk.membership.clone();
+    while pair.alternate.is_none() {
+        pair.run(MS);
+    }
+    pair.kill(A);
+    // It died before its disk said so otherwise.
+    pair.node(A).disk.membership = before;
+    pair.connect_witness(true);
+    pair.restart(A);
+    pair.run(MS * 2000);
+    assert!(serves_alone(&mut pair, A));
+    assert_eq!(pair.alternate.unwrap().origin, Origin::Restarted);
+    pair.restart(B);
+    pair.run_to_duplex();
+}
+
+#[test]
+fn a_move_is_void_if_the_others_whole_disk_lacks_it() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.node(B).disk_stuck = false;
+    pair.restart(B);
+    pair.connect_witness(true);
+    pair.run_to_duplex();
+    assert_eq!(pair.node(A).stopped, None, "it went on by the old one's word");
+    assert!(pair.alternate.is_none());
+    pair.kill(B);
+    pair.kill(A);
+    pair.restart(A);
+    pair.run(MS * 2000);
+    assert!(serves_alone(&mut pair, A), "its log names the witness that it asks");
+}
+
+#[test]
+fn a_move_stays_uncertain_if_the_others_disk_is_not_what_it_was() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    pair.run(MS * 300);
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.node(B).disk_stuck = false;
+    // It may have followed the move, and nothing shows it any more.
+    pair.wipe(B);
+    pair.restart(B);
+    pair.connect_witness(true);
+    pair.run(MS * 3000);
+    assert!(!serves_alone(&mut pair, A) && !serves_alone(&mut pair, B));
+}
+
+#[test]
+fn the_pair_does_not_move_before_a_new_member_knows_that_it_is_one() {
+    let mut pair = two_witnesses();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Attached { .. })) {
+        pair.run(MS / 10);
+    }
+    // It is recorded, and admitted only after the witness has been away for long.
+    pair.node(B).executes = false;
+    while pair.record.origin != Origin::Joined {
+        pair.run(MS / 10);
+    }
+    pair.run(MS);
+    pair.connect_witness(false);
+    pair.run(MS * 300);
+    pair.resume(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    pair.connect_witness(true);
+    pair.run_to_duplex();
+    assert!(pair.alternate.is_none());
+}
