@@ -212,11 +212,14 @@ impl Replica {
     }
 
     fn fetch_entries(&mut self) {
+        // Once it is recorded what it has stays in the window until it is admitted, and it is
+        // admitted only once it has caught up: the member orders no more than a window beyond that.
+        let recorded = self.released_without_us() < self.log.held();
         let room = self.log.len() < self.config.window_entries / 2
             && self.log.bytes() < self.config.window_bytes / 2;
         let after = self.log.held();
         let Some(join) = &mut self.join else { return };
-        if !room {
+        if !room && !recorded {
             return;
         }
         join.stage = Stage::Entries { fetching: Some(after) };
