@@ -100,12 +100,7 @@ impl History {
     pub fn check(&self, entry: &Entry) -> Result<(), Misfit> {
         fits(entry.index == self.index.next(), Misfit::Index)?;
         fits(entry.time > self.time, Misfit::Time)?;
-        // A witness that lost its record begins a lineage without knowing how far the last one came.
-        let lineage = match &entry.kind {
-            EntryKind::Membership { record } => record.lineage,
-            _ => self.lineage(),
-        };
-        fits((lineage, entry.epoch) >= (self.lineage(), self.epoch), Misfit::Epoch)?;
+        fits(entry.epoch >= self.epoch, Misfit::Epoch)?;
         let genesis = matches!(entry.kind, EntryKind::Genesis { .. });
         fits(genesis == (entry.index == Index(1)), Misfit::Genesis)?;
         let Origin { place, incarnation, number } = entry.origin;

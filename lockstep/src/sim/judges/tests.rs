@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::ground::Held;
+use super::view::Held;
 use super::wgl::{Call, is_linearizable};
 use super::*;
 use crate::entry::{EntryKind, Origin};
