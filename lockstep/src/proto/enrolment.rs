@@ -158,7 +158,7 @@ impl Replica {
             && self.suspicion.is_none()
             && self.divergence.is_none()
             && self.leaving.is_none()
-            // A new member that does not know yet that it is one could not show the move.
+            // One that may not know yet that it is a member in this epoch could not follow the move.
             && self.admitting.is_none()
             && !self.log.panicked()
             && self.has_room();
@@ -268,6 +268,10 @@ impl Replica {
 fn lacks(hello: &Hello, moving: &Moving) -> bool {
     let Some(claim) = hello.claim.filter(|_| hello.record.is_none()) else { return false };
     let Moving { index, record, .. } = moving;
+    if !record.members.is_duplex() {
+        // Nobody but this place was to have it.
+        return false;
+    }
     let same = claim.lineage == record.lineage && claim.epoch.next().next() >= record.epoch;
     same && claim.epoch < record.epoch && claim.held < *index
 }

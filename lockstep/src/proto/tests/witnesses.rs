@@ -1,10 +1,11 @@
 //! Stories of two witnesses, and of one that has forgotten (section W of `docs/protocol.md`).
 
 use super::pair::{MS, Pair, config};
+use crate::entry::EntryKind;
 use crate::event::Event;
 use crate::ids::{Nonce, Place};
 use crate::proto::Config;
-use crate::proto::io::Standing;
+use crate::proto::io::{Command, Input, Standing};
 use crate::record::{Origin, Record};
 use crate::wire::frames::PeerFrame;
 
@@ -379,4 +380,21 @@ fn the_pair_does_not_move_before_a_new_member_knows_that_it_is_one() {
     pair.connect_witness(true);
     pair.run_to_duplex();
     assert!(pair.alternate.is_none());
+}
+
+#[test]
+fn nobody_elses_disk_makes_a_sole_members_move_void() {
+    let mut pair = two_witnesses();
+    pair.tell(B, Input::Command(Command::Stop));
+    pair.run(MS * 100);
+    assert!(serves_alone(&mut pair, A));
+    pair.connect_witness(false);
+    pair.node(A).disk_stuck = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    // Its disk is whole, and knows of the epoch: it asked for it.
+    pair.restart(B);
+    pair.run(MS * 100);
+    let moves = |kind: &&EntryKind| matches!(kind, EntryKind::Witness { .. });
+    assert_eq!(pair.node(A).executed.iter().filter(moves).count(), 1, "none that takes it back");
 }
