@@ -332,8 +332,10 @@ impl Replica {
     pub(super) fn on_admit(&mut self, record: Record, from: Index) {
         if self.membership.record() == Some(&record) && self.join.is_none() {
             // It did not hear that we know.
-            let epoch = record.epoch;
-            return self.send_everywhere(PeerFrame::Admitted { epoch });
+            if self.membership.is_all_persisted() {
+                self.send_everywhere(PeerFrame::Admitted { epoch: record.epoch });
+            }
+            return;
         }
         let Some(join) = &self.join else { return self.ignore(Ignored::NotOurRole) };
         let whole = self.persisted >= from && self.log.history().record == Some(record);

@@ -9,7 +9,7 @@ use crate::ids::{Epoch, Index, Lineage, Place};
 use crate::limits;
 use crate::proto::io::{Command, Input, Membership, Standing};
 use crate::record::{Origin, Record};
-use crate::wire::frames::WitnessAnswer;
+use crate::wire::frames::{PeerFrame, WitnessAnswer};
 
 use Place::{A, B};
 
@@ -547,6 +547,32 @@ fn a_member_that_left_comes_back_and_the_other_may_leave_then() {
         pair.run_to_duplex();
         check_level(&mut pair);
     }
+}
+
+#[test]
+fn a_member_leaves_to_one_that_knows_of_the_renewal_before() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    // Recorded, and the other has heard nothing of it when this one is told to stop.
+    let (epoch, of) = (pair.record.epoch.next(), pair.record.digest());
+    let record = Record { epoch, asker: A, origin: Origin::Renewal(of), ..pair.record };
+    pair.record = record;
+    pair.loss = Box::new(|| true);
+    pair.forge(A, PeerFrame::Epoch { record });
+    pair.tell(A, Input::Command(Command::Stop));
+    pair.run(MS * 15);
+    pair.loss = Box::new(|| false);
+    pair.run(MS * 300);
+    assert!(matches!(pair.node(A).stopped, Some(StopCause::Left { .. })));
+    assert_eq!(pair.node(B).stopped, None);
+    assert_eq!(pair.record.origin, Origin::Left(record.digest()));
+    texts(&mut pair, B, 3, 3);
+    pair.kill(B);
+    pair.restart(B);
+    pair.run(MS * 1500);
+    assert_eq!(pair.record.origin, Origin::Restarted);
+    pair.restart(A);
+    pair.run_to_duplex();
 }
 
 #[test]
