@@ -12,33 +12,50 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
 use crate::ids::{ConnId, LogTime, Place};
 use crate::output::{Carrier, OutputKind};
-use crate::proto::{Input, Output};
+use crate::proto::{Input, Output, Replica};
 use crate::record::Origin;
 use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessAnswer, WitnessCall};
 
 /// What a core wants done.
 impl World {
     pub(super) fn drain(&mut self, place: Place) {
-        loop {
-            let mut answers = Vec::new();
-            while let Some(output) =
-                self.server(place).process.as_mut().and_then(|process| process.replica.poll())
-            {
-                self.carry_out(place, output, &mut answers);
-                if self.verdict.is_some() {
-                    return;
-                }
-            }
-            if answers.is_empty() {
-                return;
-            }
-            for input in answers {
-                match input {
-                    Input::Executed(executed) => self.give_result(place, executed),
-                    input => self.tell(place, input),
-                }
+        self.execute_first(place);
+        while self.settle(place, Replica::poll) {}
+    }
+
+    /// As the runtime does where steps are short: they are executed before anything of them is
+    /// sent.
+    fn execute_first(&mut self, place: Place) {
+        let (most, slot) = (self.options.executes_first[place.slot()], place.slot());
+        let is_short =
+            self.options.service_time[slot].is_none() && self.servers[slot].slowness == 0;
+        let Some(process) = self.servers[slot].process.as_mut().filter(|_| most != 0 && is_short)
+        else {
+            return;
+        };
+        process.replica.hand_out_first(most);
+        self.settle(place, Replica::poll_decided);
+    }
+
+    /// Carries out what there is, and tells what came of it; whether there was any such.
+    fn settle(&mut self, place: Place, poll: fn(&mut Replica) -> Option<Output>) -> bool {
+        let mut answers = Vec::new();
+        while let Some(output) =
+            self.server(place).process.as_mut().and_then(|process| poll(&mut process.replica))
+        {
+            self.carry_out(place, output, &mut answers);
+            if self.verdict.is_some() {
+                return false;
             }
         }
+        let has_answers = !answers.is_empty();
+        for input in answers {
+            match input {
+                Input::Executed(executed) => self.give_result(place, executed),
+                input => self.tell(place, input),
+            }
+        }
+        has_answers
     }
 
     pub(super) fn carry_out(&mut self, place: Place, output: Output, answers: &mut Vec<Input>) {

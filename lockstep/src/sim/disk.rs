@@ -79,8 +79,9 @@ impl Disk {
         let identity = Identity { pair: PAIR, place };
         let options = Options { segment_bytes: SEGMENT_BYTES, spares: 1, sync, seed };
         let opened = Journal::open(self.directory.share(), identity, options);
-        let (Ok((mut journal, found)), Ok(())) = (opened, checkpoint::tidy(&self.directory, None))
-        else {
+        let tidied = checkpoint::newest_unfinished(&self.directory)
+            .and_then(|wanted| checkpoint::tidy(&self.directory, wanted));
+        let (Ok((mut journal, found)), Ok(())) = (opened, tidied) else {
             return Found::Failed;
         };
         let loaded = MembershipStore::load(&self.directory);
@@ -265,6 +266,7 @@ impl Disk {
     }
 
     pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Done<u64> {
+        checkpoint::tidy(&self.directory, Some(file.index)).map_err(said)?;
         let incoming = Incoming::open(&self.directory, stamp_of(file)).map_err(said)?;
         let have = incoming.received();
         self.opened()?.incoming = Some(incoming);

@@ -251,7 +251,8 @@ impl World {
             Some(Broken::StaleRead) => Flaw::StaleRead,
             _ => Flaw::None,
         };
-        Shelf::new(self.servers[place.slot()].knob.clone(), flaw)
+        let knob = self.servers[place.slot()].knob.clone();
+        Shelf::new(knob, flaw).with_ballast(self.options.ballast)
     }
 
     /// Broken on purpose: what the disk does not say.

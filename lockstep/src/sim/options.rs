@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::broken::Broken;
 use super::faults::{self, Fault, FaultKind, Weather};
 use super::rng::Rng;
+use super::steps::Step;
 use crate::ids::Place;
 use crate::limits;
 use crate::proto::io::DivergencePolicy;
@@ -78,6 +79,15 @@ impl Profile {
     pub fn named(name: &str) -> Option<Self> {
         let name = if name == "ci" { "default" } else { name };
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(profile, _)| *profile)
+    }
+
+    /// So many seeds have to reach every mark that the profile requires: as many as CI runs.
+    pub const fn campaign(self) -> Option<u64> {
+        match self {
+            Self::Default => Some(1500),
+            Self::Storage | Self::Rejoin | Self::Witnesses => Some(500),
+            _ => None,
+        }
     }
 
     fn only(self) -> Option<&'static [FaultKind]> {
@@ -200,6 +210,10 @@ pub struct Options {
     pub device_pace: [Option<u64>; 2],
     /// How long a step takes on a service thread (ns), where there is one.
     pub service_time: [Option<u64>; 2],
+    /// So many entries are executed before anything of them is sent, where that is done inline.
+    pub executes_first: [usize; 2],
+    /// Bytes of the service's state that nobody asks for.
+    pub ballast: usize,
     /// How many arrivals a CoServer takes at once at most.
     pub batch: [usize; 2],
     /// From an arrival to the process taking it at most (ns).
@@ -292,6 +306,8 @@ impl Options {
             think: rng.spread(3 * MILLI, 80 * MILLI),
             device_pace: [device(rng), device(rng)],
             service_time: [service(rng), service(rng)],
+            executes_first: [0; 2],
+            ballast: 0,
             batch: [rng.spread(1, 64) as usize, rng.spread(1, 64) as usize],
             turnaround: rng.spread(MICRO, 200 * MICRO),
             long_permille: rng.pick(&[0, 20, 100]),
@@ -331,7 +347,33 @@ impl Options {
         self.witness_patience = Duration::from_nanos(patience);
         let weather = Weather { patience, ..weather };
         self.faults.extend(faults::draw(weather, profile.only(), FaultKind::LATE, rng));
+        self.executes_first = [first(rng), first(rng)];
+        if rng.chance(if profile == Profile::Rejoin { 450 } else { 40 }) {
+            self.lengthen_transfers(profile, weather, rng);
+        }
         self.faults.sort_by_key(|fault| fault.at);
+    }
+
+    /// A checkpoint has several pieces, and a joiner soon needs one; in the profile that is about
+    /// joining there is one that does, and dies when it has the first piece; and then another dies.
+    fn lengthen_transfers(&mut self, profile: Profile, weather: Weather, rng: &mut Rng) {
+        self.ballast = rng.spread(300 << 10, 900 << 10) as usize;
+        self.join_rate = rng.spread(2 << 20, 32 << 20);
+        self.retained_bytes = self.retained_bytes.min(rng.spread(1 << 10, 8 << 10));
+        self.checkpoint_bytes = rng.spread(4 << 10, 16 << 10);
+        if profile != Profile::Rejoin {
+            return;
+        }
+        let (from, until) = (weather.from, weather.until);
+        let at = rng.from((from + until) / 4, (from + until) / 2).max(from);
+        let degree = rng.spread(2 * MILLI, 100 * MILLI);
+        let place = rng.pick(&Place::BOTH);
+        let fault = |kind, which| Fault { kind, at, until, place, which, degree };
+        self.faults.push(fault(FaultKind::DiskLost, 0));
+        self.faults.push(fault(FaultKind::JoinCrash, Step::Chunk.trap(false)));
+        let (step, member) =
+            rng.pick(&[(Step::Chunk, true), (Step::Installed, false), (Step::Installed, true)]);
+        self.faults.push(fault(FaultKind::JoinCrash, step.trap(member)));
     }
 }
 
@@ -357,6 +399,10 @@ fn device(rng: &mut Rng) -> Option<u64> {
 
 fn service(rng: &mut Rng) -> Option<u64> {
     rng.chance(300).then(|| rng.spread(10 * MICRO, 2 * MILLI))
+}
+
+fn first(rng: &mut Rng) -> usize {
+    rng.pick(&[0, 0, 1, 8, 4096])
 }
 
 fn ppm(rng: &mut Rng) -> i64 {

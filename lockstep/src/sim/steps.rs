@@ -36,6 +36,13 @@ pub(super) enum Step {
     Admitted,
 }
 
+impl Step {
+    /// Names the trap in which the joiner dies at this step, or the member.
+    pub(super) fn trap(self, member: bool) -> usize {
+        self as usize + if member { STEPS.len() } else { 0 }
+    }
+}
+
 /// Every step, and what it means that the joiner or the member died at it.
 const STEPS: [(Step, Mark, Mark); 11] = [
     (Step::Join, Mark::JoinerDiedAtJoin, Mark::MemberDiedAtJoin),
