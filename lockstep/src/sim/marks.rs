@@ -107,7 +107,7 @@ marks! {
     /// A joiner went back to a checkpoint of its own.
     JoinedByOwnCheckpoint = "joined-by-own-checkpoint", true;
     /// A transfer that broke off was gone on with.
-    TransferResumed = "transfer-resumed", true;
+    TransferResumed = "transfer-resumed", false;
     /// The sole member took a checkpoint while it brought a joiner up to date.
     CheckpointInJoin = "checkpoint-in-join", true;
     /// The sole member went on without its joiner.
@@ -249,6 +249,7 @@ impl Marks {
 const REJOIN: &[Mark] = &[
     Mark::Yielded,
     Mark::PiecesGone,
+    Mark::TransferResumed,
     Mark::JoinerDiedAtJoin,
     Mark::JoinerDiedAtOffer,
     Mark::JoinerDiedAtChunk,
