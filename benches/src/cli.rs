@@ -26,6 +26,7 @@ Round trips of several kinds, all in one run with the same placement.
   --size BYTES     bytes per message (64)
   --cores A,B      the cores of A and B (the first two allowed; may be equal)
   --client CORE    the core of the client, or `free` (free)
+  --links N        links between the CoServers, 1 to 4 (2)
   --disk DIR       where rows that write to a disk do so (the system's temporary directory)
   --peers PATH     the program of benches/peers, if it is not where cargo puts it
   --json           print JSON instead of a table
@@ -37,6 +38,9 @@ Exit codes: 0 measured, 1 a round failed, 2 the command line is wrong.
 
 /// The most rounds of a run.
 const MAX_ROUNDS: usize = 1_000;
+
+/// The most links that the benchmark gives a pair.
+const MAX_LINKS: u8 = 4;
 
 /// What the command line asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +68,8 @@ pub struct Options {
     pub cores: Option<(usize, usize)>,
     /// The core of the client.
     pub client: Option<usize>,
+    /// Links between the CoServers.
+    pub links: u8,
     /// Where rows that write to a disk do so; `None` for the system's temporary directory.
     pub disk: Option<PathBuf>,
     /// The peers' program.
@@ -90,6 +96,9 @@ pub enum UsageError {
         /// The rows there are.
         known: Vec<&'static str>,
     },
+    /// No links, or too many.
+    #[error("--links {0}: give 1 to {MAX_LINKS}")]
+    Links(u8),
     /// Not two cores.
     #[error("--cores {0:?}: give two core numbers, as in 0,1")]
     Cores(String),
@@ -120,6 +129,7 @@ impl Request {
             rows: None,
             cores: None,
             client: None,
+            links: 2,
             disk: None,
             peers: None,
         };
@@ -134,6 +144,7 @@ impl Request {
                 Long("rows") => options.rows = Some(names(&parser.value()?.string()?)?),
                 Long("cores") => options.cores = Some(two_cores(parser.value()?.string()?)?),
                 Long("client") => options.client = client(parser.value()?.string()?)?,
+                Long("links") => options.links = parser.value()?.parse()?,
                 Long("disk") => options.disk = Some(parser.value()?.into()),
                 Long("peers") => options.peers = Some(parser.value()?.into()),
                 Long("list") => return Ok(Self::List),
@@ -142,6 +153,9 @@ impl Request {
             }
         }
         options.load.checked()?;
+        if !(1..=MAX_LINKS).contains(&options.links) {
+            return Err(UsageError::Links(options.links));
+        }
         if !(1..=MAX_ROUNDS).contains(&options.rounds) {
             return Err(UsageError::Rounds(options.rounds));
         }
@@ -185,7 +199,7 @@ impl Options {
         if !disk.is_dir() {
             return Err(UsageError::Disk(disk));
         }
-        Ok(Setup { placement, load: self.load, disk, own, peers })
+        Ok(Setup { placement, load: self.load, links: self.links, disk, own, peers })
     }
 
     fn chosen(&self) -> Vec<Box<dyn Row>> {
@@ -238,7 +252,7 @@ mod tests {
     #[test]
     fn options_are_read() {
         let line = "--json --rounds 2 --trips 9 --depth 3 --size 100 --rows udp,quinn \
-                    --cores 1,0 --client 1 --disk /d --peers /p";
+                    --cores 1,0 --client 1 --links 1 --disk /d --peers /p";
         let Request::Run(options) = parse(line).unwrap() else { panic!("not a run") };
         let expected = Options {
             json: true,
@@ -247,6 +261,7 @@ mod tests {
             rows: Some(vec!["udp".to_owned(), "quinn".to_owned()]),
             cores: Some((1, 0)),
             client: Some(1),
+            links: 1,
             disk: Some("/d".into()),
             peers: Some("/p".into()),
         };
@@ -264,6 +279,8 @@ mod tests {
             ("--rounds 0", "0 rounds"),
             ("--size 1", "messages of 1 bytes"),
             ("--depth 4096 --size 60000", "bytes in flight"),
+            ("--links 0", "--links 0"),
+            ("--links 5", "--links 5"),
             ("--cores 1", "--cores"),
             ("--client somewhere", "--client"),
             ("--verbose", "--verbose"),

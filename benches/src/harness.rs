@@ -33,6 +33,8 @@ pub struct Setup {
     pub placement: Placement,
     /// The trips of one round.
     pub load: Load,
+    /// Links between the CoServers.
+    pub links: u8,
     /// Where rows that write to a disk do so.
     pub disk: PathBuf,
     /// This program's file.

@@ -1,5 +1,5 @@
-//! The `latency` command, from outside, with few trips: what it prints, what
-//! it refuses, and that it leaves no process behind.
+//! The commands from outside, with few trips and little state: what they print, what they refuse,
+//! and that `latency` leaves no process behind.
 
 #![cfg(feature = "rows")]
 
@@ -50,6 +50,53 @@ fn rows_are_measured_in_every_round_and_compared_with_the_reference() {
     }
     assert_eq!(rows[0]["name"], report["reference"]);
     assert_eq!(rows[0]["ratio"], 1.0);
+}
+
+#[test]
+fn the_rows_with_processes_of_ours_and_with_a_disk_are_measured() {
+    let rows = "lockstep-commit,lockstep-request,synced,lockstep-commit-journal,\
+                lockstep-request-journal";
+    let output = run(&["--rows", rows, "--rounds", "1", "--trips", "20", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stdout));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        assert!(row["skipped"].is_null(), "{row}");
+        assert!(row["median"]["p50_us"].as_f64().unwrap() > 0.0, "{row}");
+    }
+}
+
+#[test]
+fn coming_back_is_measured_with_entries_and_with_a_wiped_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rejoin"))
+        .args(["--state", "1", "--rate", "20", "--away", "1", "--calm", "1", "--silence", "2000"])
+        .arg("--disk")
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    for row in ["before", "joining (entries)", "joining (wiped disk)", "after"] {
+        assert!(table.lines().any(|line| line.starts_with(row)), "{row}: {table}");
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "it leaves no file");
+}
+
+#[test]
+fn commits_of_the_journal_are_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_journal"))
+        .arg(directory.path())
+        .arg("20")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for way in ["journal", "overwrite", "append", "append-small"] {
+        assert!(text(&output.stdout).contains(way), "{}", text(&output.stdout));
+    }
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "it leaves no file");
 }
 
 #[test]

@@ -12,4 +12,5 @@ pub mod mail;
 pub mod pair;
 pub mod process;
 pub mod s3;
+pub mod said;
 pub mod stranger;

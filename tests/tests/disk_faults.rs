@@ -1,15 +1,15 @@
 //! System calls of the storage fail, and the CoServer leaves or goes on rightly; a sample. Every
 //! call at every one of its calls: `disk_faults`.
-#![allow(clippy::print_stdout, reason = "a skipped test says why")]
 
 use lockstep_tests::disk::matrix::{Matrix, Scene, Struck};
 use lockstep_tests::disk::outcome::Did;
 use lockstep_tests::disk::tracer::{Fault, missing};
+use lockstep_tests::said::skipped;
 
 /// Does these, one after the other; what was done about each.
 fn sample(faults: &[(Scene, &'static str, &'static str, u32)]) -> Option<Vec<Struck>> {
     if let Some(why) = missing() {
-        println!("skipped: {why}");
+        skipped(&why);
         return None;
     }
     let mut matrix = Matrix::start();

@@ -1,5 +1,5 @@
 //! A disk that is full under one CoServer of a pair.
-#![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a skipped test says why")]
+#![allow(clippy::disallowed_methods, reason = "tests use files")]
 
 use std::fs::File;
 use std::io::Write;
@@ -9,6 +9,7 @@ use lockstep_tests::disk::load::Load;
 use lockstep_tests::disk::medium;
 use lockstep_tests::disk::site::Site;
 use lockstep_tests::pair::{A, B, DEADLINE, WITNESS};
+use lockstep_tests::said::skipped;
 
 /// Too little for what keeps coming.
 const MIB: u64 = 64;
@@ -30,7 +31,7 @@ fn fill(site: &mut Site) -> std::path::PathBuf {
 #[test]
 fn a_coserver_whose_disk_is_full_leaves_and_comes_back_when_there_is_room() {
     if let Some(why) = medium::missing() {
-        println!("skipped: {why}");
+        skipped(&why);
         return;
     }
     let mut site = Site::on_media(&[B], MIB);

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::caller::{Caller, serves};
-use lockstep_tests::mail::note;
 use lockstep_tests::pair::{A, B, Pair, SILENCE, other};
+use lockstep_tests::said::skipped;
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 
@@ -27,7 +27,7 @@ fn enrolled() -> Option<(Pair, PathBuf)> {
     let config = pair.config(A);
     let (said, status) = pair.command(&["enrol", "--config", config.to_str().unwrap()]);
     if said.contains("without the feature") {
-        note(&format!("skipped: {}", said.trim()));
+        skipped(said.trim());
         return None;
     }
     assert_eq!(status.code(), Some(0), "{said}");

@@ -6,11 +6,12 @@ use lockstep_tests::disk::cuts::{Cut, MIB, OPS, Order, Syncs, at_sync, round};
 use lockstep_tests::disk::site::Site;
 use lockstep_tests::disk::{Draw, medium, seed, tracer};
 use lockstep_tests::pair::{A, B, WITNESS};
+use lockstep_tests::said::skipped;
 
 /// Whether to go on; says why if not.
 fn possible(missing: Option<String>) -> bool {
     if let Some(why) = &missing {
-        println!("skipped: {why}");
+        skipped(why);
     }
     missing.is_none()
 }

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use lockstep_tests::mail::{Campaign, Hop, Outcome, RelayPair, note, runtime};
+use lockstep_tests::mail::{Campaign, Hop, Outcome, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, Pair, Part, SILENCE};
+use lockstep_tests::said::note;
 
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 

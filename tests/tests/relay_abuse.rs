@@ -5,8 +5,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use lockstep::ids::Place;
-use lockstep_tests::mail::{Campaign, Hop, RelayPair, note, runtime};
+use lockstep_tests::mail::{Campaign, Hop, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, Pair, Part, SILENCE};
+use lockstep_tests::said::note;
 
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use lockstep::ids::Place;
 use lockstep_tests::mail::{
-    Campaign, Hop, Python, RelayPair, find_tool, free_address, note, run_to_end, runtime,
-    wait_until,
+    Campaign, Hop, Python, RelayPair, find_tool, free_address, run_to_end, runtime, wait_until,
 };
 use lockstep_tests::pair::SILENCE;
 use tokio::net::TcpStream;
@@ -185,10 +184,4 @@ fn pythons_aiosmtpd_takes() {
         let relay = pair(at);
         deliver_into(&relay, &maildir.join("new"), 60).await;
     });
-}
-
-#[test]
-fn a_missing_tool_is_said() {
-    assert!(find_tool("a-tool-that-nobody-has", "none").is_none());
-    note("the line above is a test of its own");
 }

@@ -9,8 +9,9 @@
 use std::time::Duration;
 
 use lockstep::ids::Place;
-use lockstep_tests::mail::{Balance, Blow, Draw, Hop, Pace, RelayPair, Steady, note, runtime};
+use lockstep_tests::mail::{Balance, Blow, Draw, Hop, Pace, RelayPair, Steady, runtime};
 use lockstep_tests::pair::{A, B, DEADLINE};
+use lockstep_tests::said::note;
 use tokio::time::{Instant, sleep};
 
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");

@@ -27,6 +27,7 @@ What coming back, and a checkpoint, cost a pair with a large state under a stead
   --state MIB      size of the state (1024)
   --rate N         requests a second, 4 KiB each (300)
   --away SECONDS   how long the first absence is (5)
+  --calm SECONDS   how long each window without anything particular is (10)
   --join-rate MIB  most that a joiner is sent in a second (64)
   --silence MS     the silence that is taken for a death (rejoin 500, stall 10000)
   --disk DIR       where the CoServers keep their files (the system's temporary directory)
@@ -39,9 +40,6 @@ const WRONG_USAGE: u8 = 2;
 
 /// Of each fill: a longer step would hold up heartbeats.
 const FILL_MIB: u32 = 8;
-
-/// How long a window without anything particular is measured.
-const CALM: Duration = Duration::from_secs(10);
 
 /// A large state on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -57,6 +55,8 @@ struct Options {
     state: u32,
     rate: u32,
     away: Duration,
+    /// How long a window without anything particular is measured.
+    calm: Duration,
     join_rate: u64,
     silence: Option<Duration>,
     disk: PathBuf,
@@ -98,6 +98,7 @@ fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Erro
         state: 1024,
         rate: 300,
         away: Duration::from_secs(5),
+        calm: Duration::from_secs(10),
         join_rate: 64 << 20,
         silence: None,
         disk: std::env::temp_dir(),
@@ -116,6 +117,7 @@ fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Erro
             Long("state") => options.state = parser.value()?.parse()?,
             Long("rate") => options.rate = parser.value()?.parse()?,
             Long("away") => options.away = Duration::from_secs(parser.value()?.parse()?),
+            Long("calm") => options.calm = Duration::from_secs(parser.value()?.parse()?),
             Long("join-rate") => options.join_rate = parser.value()?.parse::<u64>()? << 20,
             Long("silence") => {
                 options.silence = Some(Duration::from_millis(parser.value()?.parse()?));
@@ -187,9 +189,9 @@ fn now() -> Instant {
     Instant::now()
 }
 
-async fn calm(steady: &Steady) -> Seen {
+async fn calm(options: &Options, steady: &Steady) -> Seen {
     let from = now();
-    tokio::time::sleep(CALM).await;
+    tokio::time::sleep(options.calm).await;
     steady.seen(from, now())
 }
 
@@ -209,7 +211,7 @@ async fn rejoin(options: &Options, table: &mut Table) -> Result<(), AnyError> {
     let steady = Steady::begin(session, options.rate, keys);
     tokio::time::sleep(Duration::from_secs(2)).await;
     say("steady load");
-    table.row("before", &calm(&steady).await, "");
+    table.row("before", &calm(options, &steady).await, "");
     for (wiped, away) in [(false, options.away), (true, Duration::ZERO)] {
         let name = if wiped { "wiped disk" } else { "entries" };
         say(&format!("killing {}; {name}", PLACES[1]));
@@ -236,7 +238,7 @@ async fn rejoin(options: &Options, table: &mut Table) -> Result<(), AnyError> {
         let around = steady.seen(duplex.at - Duration::from_secs(1), now());
         table.row("around duplex", &around, "");
         say("steady load");
-        table.row("after", &calm(&steady).await, "");
+        table.row("after", &calm(options, &steady).await, "");
     }
     pair.note();
     let odd = pair.history.iter().filter(|said| {
@@ -271,7 +273,7 @@ async fn stall(options: &Options, keeping: Keeping, table: &mut Table) -> Result
     let steady = Steady::begin(session, options.rate, keys);
     tokio::time::sleep(Duration::from_secs(2)).await;
     say("steady load");
-    table.row(&format!("{name}: before"), &calm(&steady).await, "");
+    table.row(&format!("{name}: before"), &calm(options, &steady).await, "");
     let before = [pair.memory(0)?.0, pair.memory(1)?.0];
     pair.forget_peak(0)?;
     pair.forget_peak(1)?;

@@ -7,6 +7,8 @@
 //! and ends at a client of the client library, which asks both CoServers and
 //! takes the first reply.
 
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -75,7 +77,7 @@ impl Row for Commit {
     }
 
     fn cast(&self, setup: &Setup) -> Result<Cast, RunError> {
-        let directory = directory(&setup.disk)?;
+        let directory = directory(setup)?;
         let part = |kind, seat, file| part(&directory, kind, seat, file, self.0);
         let parts = vec![
             part(WITNESS, Seat::Free, "witness.toml"),
@@ -102,7 +104,7 @@ impl Row for Request {
     }
 
     fn cast(&self, setup: &Setup) -> Result<Cast, RunError> {
-        let directory = directory(&setup.disk)?;
+        let directory = directory(setup)?;
         let part = |kind, seat, file| part(&directory, kind, seat, file, self.0);
         let parts = vec![
             part(WITNESS, Seat::Free, "witness.toml"),
@@ -130,16 +132,31 @@ fn part(
 }
 
 /// Keys and configuration of a pair that nobody had before.
-fn directory(disk: &Path) -> Result<tempfile::TempDir, RunError> {
-    let directory = tempfile::Builder::new().prefix("lockstep-latency-").tempdir_in(disk);
+fn directory(setup: &Setup) -> Result<tempfile::TempDir, RunError> {
+    let directory = tempfile::Builder::new().prefix("lockstep-latency-").tempdir_in(&setup.disk);
     let directory = directory.map_err(|error| RunError::Prepare(error.to_string()))?;
     let mut plan = Plan::new(directory.path());
     plan.free_ports = true;
+    (plan.a_links, plan.b_links) =
+        links(setup.links).map_err(|error| RunError::Prepare(error.to_string()))?;
     // The machine may be busy, and a removal would end the round.
     plan.silence = Some(Duration::from_secs(2));
     let made = plan.write(|_| Ok::<_, std::io::Error>(ServiceSections::default()));
     made.map_err(|error| RunError::Prepare(error.to_string()))?;
     Ok(directory)
+}
+
+/// Free addresses of both ends. Loopback addresses of their own stand for networks.
+fn links(count: u8) -> io::Result<(Vec<SocketAddr>, Vec<SocketAddr>)> {
+    let mut held = Vec::new();
+    let mut free = |link| {
+        let socket = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, link), 0))?;
+        let address = socket.local_addr();
+        // Held until all are found, so that none is found twice.
+        held.push(socket);
+        address
+    };
+    (1..=count).map(|link| Ok((free(link)?, free(link)?))).collect()
 }
 
 fn file(part: &Part) -> Result<PathBuf, PartError> {

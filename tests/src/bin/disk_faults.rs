@@ -19,6 +19,9 @@ use lockstep_tests::disk::medium;
 use lockstep_tests::disk::results::{NO_MORE, Result as Done, Results, Row};
 use lockstep_tests::disk::tracer::{CALLS, ERRORS, Fault, missing};
 
+const USAGE: &str = "\
+disk_faults [SCENE] [CALL] [ERROR] [MOST] [--from N] [--results FILE] [--json]";
+
 /// So many wrong answers one after the other: the rest would only repeat them.
 const TOO_MANY: u32 = 5;
 
@@ -35,14 +38,19 @@ impl Plan {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut plan = Self { from: 1, ..Self::default() };
         while let Some(word) = words.next() {
+            if word == "--help" {
+                return Err(USAGE.to_owned());
+            }
             let mut value = || words.next().ok_or(format!("{word} wants a value"));
             match word.as_str() {
                 "--from" => plan.from = number(&value()?)?,
                 "--results" => plan.results = Some(value()?),
                 "--json" => plan.json = true,
+                _ if word.starts_with('-') => return Err(format!("{word} is unknown; {USAGE}")),
                 _ => plan.words.push(word),
             }
         }
+        plan.check()?;
         Ok(plan)
     }
 
@@ -52,6 +60,24 @@ impl Plan {
             Some(word) if word == "all" => true,
             Some(word) => name.to_lowercase().split([',', '=']).any(|part| part == word),
         }
+    }
+
+    /// # Errors
+    /// If a word names nothing that there is: nothing would be injected, and all be well.
+    fn check(&self) -> Result<(), String> {
+        let any = |place, mut names: Box<dyn Iterator<Item = String>>| {
+            names.any(|name| self.chosen(place, &name))
+        };
+        let scenes = Box::new(Scene::ALL.into_iter().map(|scene| format!("{scene:?}")));
+        let calls = Box::new(CALLS.into_iter().map(str::to_owned));
+        let errors = Box::new(ERRORS.into_iter().map(str::to_owned));
+        if any(0, scenes) && any(1, calls) && any(2, errors) {
+            return self.most().map(|_| ());
+        }
+        Err(format!(
+            "nothing is called so; scenes: {:?}, calls: {CALLS:?}, errors: {ERRORS:?}",
+            Scene::ALL
+        ))
     }
 
     fn most(&self) -> Result<u32, String> {

@@ -62,9 +62,14 @@ fn syncs(words: &[String], most: u32) -> Result<String, String> {
         None | Some("all") => true,
         Some(word) => name.eq_ignore_ascii_case(word),
     };
+    let victims: [(&str, &[Part]); 3] = [("a", &[A]), ("b", &[B]), ("both", &[A, B])];
+    let names = victims.iter().map(|(name, _)| *name);
+    let known = Syncs::ALL.iter().any(|syncs| chosen(1, &format!("{syncs:?}")));
+    if !known || !names.into_iter().any(|name| chosen(2, name)) {
+        return Err(format!("nothing is called so; syncs: {:?}, victims: a, b, both", Syncs::ALL));
+    }
     let mut site = Site::on_media(&[A, B], MIB);
     site.pair.form();
-    let victims: [(&str, &[Part]); 3] = [("a", &[A]), ("b", &[B]), ("both", &[A, B])];
     let mut cuts = 0;
     for syncs in Syncs::ALL.into_iter().filter(|syncs| chosen(1, &format!("{syncs:?}"))) {
         for (name, victims) in victims.into_iter().filter(|(name, _)| chosen(2, name)) {

@@ -140,13 +140,16 @@ impl Matrix {
         self.site.pair.process(part).ended().is_none()
     }
 
-    /// Starts what has ended, and waits for duplex.
+    /// Waits for duplex, and starts what has ended, or ends meanwhile.
     fn mend(&mut self) {
-        for part in [WITNESS, A, B] {
-            if !self.runs(part) {
-                self.site.pair.run(part);
+        let _ = wait_for(DEADLINE, || {
+            for part in [WITNESS, A, B] {
+                if !self.runs(part) {
+                    self.site.pair.run(part);
+                }
             }
-        }
+            self.site.is_duplex().then_some(()).ok_or(())
+        });
         self.site.duplex();
     }
 
@@ -279,13 +282,16 @@ impl Matrix {
         let files = self.files(B, fault);
         self.site.pair.run_under(B, &fault.wrapper(&said, &files));
         self.settle(B);
-        let call = injected(&said);
-        let did = match &call {
-            Some(_) if self.runs(B) => self.alone_after_a_cut(from),
-            _ => Ok(Did::WentOn),
+        let early = injected(&said).is_some();
+        let did = match early && self.runs(B) {
+            true => self.alone_after_a_cut(from),
+            false => Ok(Did::WentOn),
         };
         load.finish(DEADLINE * 2)?;
-        let did = did?;
+        let (did, call) = (did?, injected(&said));
+        if call.is_some() && !early {
+            self.leaves(B);
+        }
         call.map(|call| self.judge(B, did, &call, from)).transpose()
     }
 
@@ -371,7 +377,7 @@ impl Matrix {
         };
         // As the program names it, and where it is.
         let names = names(&self.site.pair.data(part));
-        let is_own = names.iter().any(|name| call.contains(name.to_str().expect("UTF-8")));
+        let is_own = names.iter().any(|name| mentions(call, name));
         let did = ended(status, call, &self.said(part, from), is_own)?;
         Ok(Struck { did, call: call.into() })
     }
@@ -382,6 +388,29 @@ fn names(directory: &Path) -> [PathBuf; 2] {
     [directory.to_owned(), directory.canonicalize().unwrap_or_else(|_| directory.to_owned())]
 }
 
+/// Whether a call is about this directory, or something in it; what only begins with its name is
+/// something else.
+fn mentions(call: &str, directory: &Path) -> bool {
+    let name = directory.to_str().expect("UTF-8");
+    let ends = |rest: &str| rest.starts_with(['/', '"', '>']);
+    call.match_indices(name).any(|(at, _)| ends(&call[at + name.len()..]))
+}
+
 fn is(site: &Site, part: Part, mode: &str) -> bool {
     matches!(site.pair.status(part), Ok(status) if status["mode"] == mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_is_about_a_directory_only_where_its_whole_name_stands() {
+        let directory = Path::new("/tmp/x/b");
+        for call in [r#"openat(3, "/tmp/x/b", O_RDONLY)"#, "fsync(4</tmp/x/b/store/home>)"] {
+            assert!(mentions(call, directory), "{call}");
+        }
+        assert!(mentions("fsync(4</tmp/x/b>)", directory));
+        assert!(!mentions(r#"openat(3, "/tmp/x/b.toml", O_RDONLY)"#, directory));
+    }
 }

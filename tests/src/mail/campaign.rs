@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::relay::{Hop, RelayPair, wait_until};
-use super::tools::note;
 use crate::pair::Part;
+use crate::said::note;
 
 /// What to send, and whom to kill.
 #[derive(Debug, Clone)]

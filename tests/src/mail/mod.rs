@@ -10,4 +10,4 @@ pub use campaign::{Campaign, Outcome};
 pub use relay::{Hop, RelayPair, runtime, wait_until};
 pub use rounds::{Balance, Blow, Draw, Round};
 pub use steady::{Ledger, Pace, Span, Steady};
-pub use tools::{Python, find_tool, free_address, note, run_to_end};
+pub use tools::{Python, find_tool, free_address, run_to_end};

@@ -14,7 +14,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::relay::RelayPair;
-use super::tools::note;
+use crate::said::note;
 
 /// How much is sent.
 #[derive(Debug, Clone, Copy)]

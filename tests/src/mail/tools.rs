@@ -1,28 +1,28 @@
 //! Programs that are not ours.
 
-use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use crate::said::skipped;
+
 /// Where Debian has what is not in everybody's path.
 const ELSEWHERE: [&str; 4] = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"];
 
-/// Says something that is to be seen also when the test passes.
-pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// A program, if it is installed; otherwise the reason for skipping is printed.
 pub fn find_tool(name: &str, package: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let known = std::env::split_paths(&path).chain(ELSEWHERE.map(PathBuf::from));
-    let found = known.map(|directory| directory.join(name)).find(|file| file.is_file());
+    let found = locate(name);
     if found.is_none() {
-        note(&format!("skipped: {name} is not installed (Debian package {package})"));
+        skipped(&format!("{name} is not installed (Debian package {package})"));
     }
     found
+}
+
+fn locate(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let known = std::env::split_paths(&path).chain(ELSEWHERE.map(PathBuf::from));
+    known.map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
 /// Python with a module, if there is one.
@@ -37,7 +37,7 @@ impl Python {
         if has.is_ok_and(|output| output.status.success()) {
             return Some(Python(python));
         }
-        note(&format!("skipped: Python has no module {module} (pip install {module})"));
+        skipped(&format!("Python has no module {module} (pip install {module})"));
         None
     }
 }
