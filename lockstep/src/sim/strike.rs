@@ -112,7 +112,7 @@ impl World {
             }
             FaultKind::WitnessAway => {
                 let slot = fault.which % usize::from(self.options.witnesses);
-                if fault.degree % 2 == 0 {
+                if fault.degree.is_multiple_of(2) {
                     return self.kill_witness(slot);
                 }
                 for place in Place::BOTH {
