@@ -283,6 +283,10 @@ impl World {
                     self.see(Seen::Wiped { place });
                     self.reach(Mark::DamagedDisk);
                 }
+                if disk.is_none() {
+                    // It may have been another's, or lost while it was.
+                    self.see(Seen::Wiped { place });
+                }
                 Some(disk)
             }
             Found::Damaged => {

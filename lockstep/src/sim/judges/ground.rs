@@ -130,6 +130,16 @@ impl Ground {
                 let chain = self.views.get(&who).and_then(|view| view.chain(name.index));
                 chain.into_iter().for_each(|chain| self.released = (name.index, chain));
             }
+            Seen::Answered { who, answer } => {
+                let at = answered(answer).and_then(|(name, _)| {
+                    let view = self.views.get(&who)?;
+                    let (index, _) = *view.answers.get(&name)?.last()?;
+                    Some((index, view.chain(index)?))
+                });
+                at.filter(|(index, _)| *index > self.released.0)
+                    .into_iter()
+                    .for_each(|at| self.released = at);
+            }
             Seen::Completed { id, .. } => self.completed.push(id),
             Seen::Spoiled { place } => self.spoiled[place.slot()] = true,
             Seen::Healed => self.healed = Some(now),
@@ -195,7 +205,7 @@ impl Ground {
     }
 
     /// Whether the process at this place, which runs, has everything that was acknowledged or
-    /// released, on its disk.
+    /// released, on its disk. One without entries has nothing that could be adopted (rule J8).
     pub fn has_everything(&self, place: Place) -> bool {
         let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
         let (index, chain) = self.released;
@@ -203,7 +213,8 @@ impl Ground {
         let has_all = |view: &View| {
             has_released(view) && self.completed.iter().all(|id| view.effect(*id).is_some())
         };
-        let on_disk = |view: &View| self.journals && view.persisted >= view.held();
+        let on_disk =
+            |view: &View| self.journals && view.held() > Index(0) && view.persisted >= view.held();
         view.is_some_and(|view| view.is_alive && on_disk(view) && has_all(view))
     }
 
