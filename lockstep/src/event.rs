@@ -406,6 +406,8 @@ pub enum FallBack {
     Replaced,
     /// What it asked for is not kept any more, or cannot be read.
     Unreadable,
+    /// The witness has to be told first who the member is, or another one turned to.
+    Witness,
 }
 
 /// Why a frame was ignored.

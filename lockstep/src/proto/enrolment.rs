@@ -2,14 +2,14 @@
 //! `docs/protocol.md`).
 
 use super::io::Output;
+use super::membership::Open;
 use super::replica::Replica;
 use crate::digest::Digest;
 use crate::entry::EntryKind;
-use crate::event::Event;
+use crate::event::{Event, FallBack};
 use crate::ids::{Epoch, Index, Lineage, Mono};
-
-use crate::record::Record;
-use crate::wire::frames::WitnessRefusal;
+use crate::record::{Origin, Record};
+use crate::wire::frames::{Hello, WitnessRefusal};
 
 /// After so many moves in a row that reached no witness the wait between them grows no further.
 const DOUBLINGS: u32 = 6;
@@ -115,6 +115,9 @@ impl Replica {
         }
         if let Some(slot) = self.next_witness() {
             self.enrolment.unknown = false;
+            if !self.is_duplex() {
+                self.drop_guest(FallBack::Witness);
+            }
             let nonce = self.nonce();
             if let Some(record) = self.membership.enrolled_anew(nonce) {
                 self.event(Event::Moving { slot, record });
@@ -147,12 +150,16 @@ impl Replica {
     /// Where the pair should move, if it should and is well enough to (rule W1).
     fn next_witness(&mut self) -> Option<u8> {
         let sole = self.membership.record().is_some_and(|record| !record.members.is_duplex());
+        // A joiner acts on no record before the member says so (rule J6): whatever becomes of this.
+        let joins = |open: &Open| sole && open.request.next.origin == Origin::Joined;
         let healthy = self.is_sequencer()
-            && (self.is_duplex() || (sole && self.guest.is_none()))
-            && self.membership.open().is_none()
+            && (self.is_duplex() || sole)
+            && self.membership.open().is_none_or(joins)
             && self.suspicion.is_none()
             && self.divergence.is_none()
             && self.leaving.is_none()
+            // One that may not know yet that it is a member in this epoch could not follow the move.
+            && self.admitting.is_none()
             && !self.log.panicked()
             && self.has_room();
         if !healthy || self.enrolment.enrolling && self.witness_up {
@@ -200,12 +207,27 @@ impl Replica {
     /// the other has it.
     pub(super) fn find_move(&mut self) {
         let history = self.log.history();
-        let Some(record) = history.enrolled else { return };
+        // In a new lineage nothing of the old one counts.
+        let Some(record) = history.enrolled.filter(|_| !self.start.adopt) else { return };
         let (slot, index) = (history.witness, history.index);
         let known = self.membership.last_known();
-        if known.is_some_and(|known| known < (record.lineage, record.epoch)) {
-            self.enrolment.moving = Some(Moving { index, record, slot });
+        if known.is_none_or(|known| known >= (record.lineage, record.epoch)) {
+            return;
         }
+        let moving = Moving { index, record, slot };
+        if self.membership.was_alone_before(&record) {
+            // Nobody else is to have it: with the entry on its disk the predecessor had moved.
+            return self.succeed(moving);
+        }
+        self.enrolment.moving = Some(moving);
+    }
+
+    /// The predecessor's place is to be claimed of the witness to which it had moved.
+    fn succeed(&mut self, moving: Moving) {
+        self.enrolment.moving = None;
+        self.membership.succeed(moving.record);
+        self.use_witness(moving.slot);
+        self.persist_membership();
     }
 
     /// The last epoch of which the log knows, if that is a move that is not certain.
@@ -225,18 +247,31 @@ impl Replica {
         self.enrolment.moving = None;
     }
 
-    /// The other shows that it has the move on disk as well (rule W2).
-    pub(super) fn on_presence_of_move(&mut self, enrolled: Option<Digest>) {
+    /// The other shows what its disk has of the move (rule W2).
+    pub(super) fn on_presence_of_move(&mut self, hello: &Hello) {
         let Some(moving) = self.enrolment.moving else { return };
-        if enrolled != Some(moving.record.digest()) || self.persisted < moving.index {
-            return;
+        if lacks(hello, &moving) {
+            // Whoever has the pair's place next has it by the word of the witness in use.
+            self.enrolment.moving = None;
+        } else if hello.enrolled != Some(moving.record.digest()) || self.persisted < moving.index {
+            // It may have the move and have followed it, for all that is known.
+        } else if self.membership.record().is_some() {
+            self.enter(moving.record);
+        } else {
+            self.succeed(moving);
         }
-        if self.membership.record().is_some() {
-            return self.enter(moving.record);
-        }
-        self.enrolment.moving = None;
-        self.membership.succeed(moving.record);
-        self.use_witness(moving.slot);
-        self.persist_membership();
     }
+}
+
+/// Whether it is a new process whose disk is whole, was a member's up to the epoch that the move
+/// renews, and ends before the move: then its predecessor never had it, and nobody will.
+fn lacks(hello: &Hello, moving: &Moving) -> bool {
+    let Some(claim) = hello.claim.filter(|_| hello.record.is_none()) else { return false };
+    let Moving { index, record, .. } = moving;
+    if !record.members.is_duplex() {
+        // Nobody but this place was to have it.
+        return false;
+    }
+    let same = claim.lineage == record.lineage && claim.epoch.next().next() >= record.epoch;
+    same && claim.epoch < record.epoch && claim.held < *index
 }

@@ -141,7 +141,8 @@ impl Replica {
         self.on_moved(&record);
         self.persist_membership();
         self.epoch_since = Some(self.now.mono);
-        self.admitting = None;
+        // The other follows a renewal as soon as it hears of it; what comes next of it counts only then.
+        self.admitting = Some(record).filter(|record| renewed && record.members.is_duplex());
         if record.origin == Origin::Joined {
             self.begin_joined(record);
         } else if !renewed {
@@ -194,8 +195,9 @@ impl Replica {
         if !self.is_duplex() || self.now.mono.since(since) >= LEAVE_PATIENCE {
             return self.stop(StopCause::Asked);
         }
-        // Not to one that may not know that it is a member: its disk could not claim.
-        let is_known = self.progress.persisted >= self.log.history().began;
+        // Not to one that may not know that it is a member in this epoch: its disk could not claim.
+        let is_known =
+            self.admitting.is_none() && self.progress.persisted >= self.log.history().began;
         if is_known && self.membership.open().is_none() && self.suspicion.is_none() {
             self.ask(Membership::ask_to_leave);
         }

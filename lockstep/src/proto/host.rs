@@ -340,6 +340,10 @@ impl Replica {
         let gone = self.met != Some(to);
         let why = if gone {
             Some(FallBack::Replaced)
+        } else if !guest.attached && self.unadmitted {
+            // It began anew after it had been asked for: what is released waits for it.
+            let since = self.epoch_since.map_or(guest.since, |epoch| epoch.max(guest.since));
+            (now.since(since) >= self.config.slow_limit).then_some(FallBack::Slow)
         } else if !guest.attached {
             (now.since(guest.heard) >= PATIENCE).then_some(FallBack::Silent)
         } else if !self.is_heard() && now.since(guest.since) >= self.config.silence {

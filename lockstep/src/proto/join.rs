@@ -216,11 +216,14 @@ impl Replica {
     }
 
     fn fetch_entries(&mut self) {
+        // Once it is recorded what it has stays in the window until it is admitted, and it is
+        // admitted only once it has caught up: the member orders no more than a window beyond that.
+        let recorded = self.released_without_us() < self.log.held();
         let room = self.log.len() < self.config.window_entries / 2
             && self.log.bytes() < self.config.window_bytes / 2;
         let after = self.log.held();
         let Some(join) = &mut self.join else { return };
-        if !room {
+        if !room && !recorded {
             return;
         }
         join.stage = Stage::Entries { fetching: Some(after) };
@@ -336,8 +339,10 @@ impl Replica {
     pub(super) fn on_admit(&mut self, record: Record, from: Index) {
         if self.membership.record() == Some(&record) && self.join.is_none() {
             // It did not hear that we know.
-            let epoch = record.epoch;
-            return self.send_everywhere(PeerFrame::Admitted { epoch });
+            if self.membership.is_all_persisted() {
+                self.send_everywhere(PeerFrame::Admitted { epoch: record.epoch });
+            }
+            return;
         }
         let Some(join) = &self.join else { return self.ignore(Ignored::NotOurRole) };
         let whole = self.persisted >= from && self.log.history().record == Some(record);

@@ -142,7 +142,14 @@ impl Membership {
         self.open = None;
     }
 
-    /// The predecessor and the other member had both turned to this record.
+    /// Whether the predecessor was a member alone in the epoch that this record renews.
+    pub(super) fn was_alone_before(&self, record: &Record) -> bool {
+        let known = self.inherited.iter().chain(&self.predecessor);
+        let own = record.members.at(self.place).is_some() && !record.members.is_duplex();
+        own && known.into_iter().any(|known| record.renews(known))
+    }
+
+    /// The members that there were had all turned to this record.
     pub(super) fn succeed(&mut self, record: Record) {
         self.predecessor = Some(record);
         self.inherited.clear();

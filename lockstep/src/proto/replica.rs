@@ -97,7 +97,7 @@ pub struct Replica {
     pub(super) differed: Option<Index>,
     /// The record names a joiner that has not been told that it is a member: this one alone is.
     pub(super) unadmitted: bool,
-    /// The new member has not yet said that it knows.
+    /// The other, newly a member or after a renewal, has not yet said that its disk knows.
     pub(super) admitting: Option<Record>,
     /// Since when this member means to leave.
     pub(super) leaving: Option<Mono>,

@@ -159,7 +159,7 @@ impl Replica {
         let known = self.start.peer.filter(|peer| peer.incarnation == incarnation);
         let record = record.or(known.and_then(|known| known.record));
         self.start.peer = Some(Presence { incarnation, record, claim });
-        self.on_presence_of_move(hello.enrolled);
+        self.on_presence_of_move(hello);
     }
 
     /// A record told on a link on which that process is the other.

@@ -79,6 +79,8 @@ broken! {
     OtherState = "other-state", Restored;
     /// A member takes its own request to go on alone for granted.
     SelfGranted = "self-granted", Alone;
+    /// B goes on asking the witness that the pair has left.
+    OldWitness = "old-witness", Epochs;
 }
 
 impl Broken {
@@ -149,6 +151,16 @@ impl Broken {
             }
             Self::SelfGranted => {
                 options.faults = vec![fault(FaultKind::AllCut, middle, silence * 6, Place::A)];
+            }
+            Self::OldWitness => {
+                options.witnesses = 2;
+                options.witness_patience = core::time::Duration::from_millis(20);
+                let third = options.faults_end / 3;
+                options.faults = vec![
+                    fault(FaultKind::WitnessAway, third, 100_000_000, Place::A),
+                    fault(FaultKind::AllCut, third + 250_000_000, silence * 6, Place::A),
+                ];
+                options.faults_end = options.faults_end.max(third + 600_000_000);
             }
             Self::FrozenClock | Self::LostWakeUps => options.faults.clear(),
             Self::LostInput | Self::BothCarry => {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use super::marks::{Mark, Marks};
-use super::{Outcome, Plan, Words, run};
+use super::{Outcome, Plan, Profile, Words, run};
 use crate::digest::{Digest, Hasher};
 
 /// Most failures that are shown; at one more the campaign ends.
@@ -101,7 +101,7 @@ impl Campaign {
                 summary.seeds += 1;
             }
         });
-        summary.conclude(&reports);
+        summary.conclude(self.plan.profile, &reports);
         summary
     }
 
@@ -187,13 +187,12 @@ impl Summary {
         }
     }
 
-    fn conclude(&mut self, reports: &BTreeMap<u64, (Digest, Marks)>) {
+    fn conclude(&mut self, profile: Profile, reports: &BTreeMap<u64, (Digest, Marks)>) {
         for (seed, (digest, _)) in reports {
             self.digest = Hasher::after(self.digest).number(*seed).bytes(&digest.0).finish();
         }
-        let required = Mark::ALL.iter().filter(|mark| mark.is_required());
-        self.missing =
-            required.map(|mark| mark.name()).filter(|n| !self.marks.contains_key(n)).collect();
+        let required = Mark::required(profile).into_iter().map(Mark::name);
+        self.missing = required.filter(|name| !self.marks.contains_key(name)).collect();
         self.failures.sort_by_key(|failure| failure.seed);
     }
 

@@ -12,22 +12,20 @@ use super::judges::JudgeName;
 use super::options::Profile;
 use super::{Plan, Words, options};
 
-/// A campaign shorter than this is not expected to reach every required mark.
-const VACUOUS: u64 = 2000;
-
 const HELP: &str = "\
 lockstep-sim: runs the pair in a simulated world and lets judges watch
 
   --seed N           one seed, in words
   --seeds FROM..TO   a range of seeds (0..100)
   --profile NAME     default (also: ci), calm, storm, links, witness, divergence, storage,
-                     rejoin
+                     rejoin, witnesses
   --broken NAME      break the pair on purpose, to see a judge notice
   --judge NAME       only this judge watches
   --twice            run each seed twice and compare
   --trace            every step in words (with --seed)
   --each             one line for every seed: operations and faults
-  --no-marks         do not ask which situations were reached
+  --marks            ask which situations were reached, however few the seeds are
+  --no-marks         do not ask, however many
   --threads N        how many threads (all processors)
   --json             the result as JSON
 
@@ -100,6 +98,7 @@ fn arguments(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("twice") => found.twice = true,
             Long("trace") => found.plan.words = Words::All,
             Long("each") => found.each = true,
+            Long("marks") => found.marks = Some(true),
             Long("no-marks") => found.marks = Some(false),
             Long("threads") => found.threads = parser.value()?.parse()?,
             Long("json") => found.json = true,
@@ -151,11 +150,9 @@ fn command(arguments: &Arguments, out: &mut impl Write) -> io::Result<u8> {
         }
     });
     shown?;
-    let asks = arguments.marks.unwrap_or(
-        plan.profile == Profile::Default
-            && plan.broken.is_none()
-            && seeds.end - seeds.start >= VACUOUS,
-    );
+    let is_campaign =
+        plan.profile.campaign().is_some_and(|enough| seeds.end - seeds.start >= enough);
+    let asks = arguments.marks.unwrap_or(plan.broken.is_none() && is_campaign);
     let is_vacuous = asks && summary.passed() && !summary.missing.is_empty();
     if arguments.json {
         let json = Json::of(&summary, plan, seeds, is_vacuous);
@@ -298,6 +295,54 @@ impl<'a> Json<'a> {
             impossible: &summary.impossible,
             trace_digest: summary.digest.to_string(),
             failures: failures.collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The exit code, and what was printed.
+    fn run(line: &str) -> (u8, String) {
+        let parser = lexopt::Parser::from_args(line.split_whitespace());
+        let mut out = Vec::new();
+        let code = command(&arguments(parser).expect("it is known"), &mut out);
+        (code.expect("a vector takes all"), String::from_utf8(out).expect("it is text"))
+    }
+
+    #[test]
+    fn a_campaign_that_misses_what_its_profile_requires_is_vacuous() {
+        let (code, said) = run("--seeds 0..1 --profile rejoin --marks");
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("VACUOUS: never reached: ") && said.contains("joiner-died-at-chunk"));
+        assert!(said.ends_with("FAILED\n"));
+        let (code, said) = run("--seeds 0..1 --profile rejoin --marks --json");
+        assert_eq!(code, 3, "{said}");
+        assert!(said.contains("\"vacuous\": true") && said.contains("\"passed\": false"));
+    }
+
+    #[test]
+    fn one_too_short_to_reach_them_all_is_not() {
+        for line in ["--seeds 0..1 --profile rejoin", "--seeds 0..1 --profile calm --marks"] {
+            let (code, said) = run(line);
+            assert_eq!(code, 0, "{said}");
+            assert!(!said.contains("VACUOUS") && said.ends_with("passed\n"));
+        }
+    }
+
+    #[test]
+    fn a_seed_that_fails_outweighs_what_was_not_reached() {
+        let (code, said) = run("--seeds 0..3 --broken rewrite-release --marks");
+        assert_eq!(code, 1, "{said}");
+        assert!(said.contains("FAILED seed ") && !said.contains("VACUOUS"));
+    }
+
+    #[test]
+    fn every_profile_that_requires_marks_says_how_many_seeds_reach_them() {
+        for (profile, name) in Profile::ALL {
+            let required = super::super::marks::Mark::required(profile);
+            assert_eq!(required.is_empty(), profile.campaign().is_none(), "{name}");
         }
     }
 }

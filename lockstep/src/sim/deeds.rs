@@ -12,33 +12,50 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
 use crate::ids::{ConnId, LogTime, Place};
 use crate::output::{Carrier, OutputKind};
-use crate::proto::{Input, Output};
+use crate::proto::{Input, Output, Replica};
 use crate::record::Origin;
 use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessAnswer, WitnessCall};
 
 /// What a core wants done.
 impl World {
     pub(super) fn drain(&mut self, place: Place) {
-        loop {
-            let mut answers = Vec::new();
-            while let Some(output) =
-                self.server(place).process.as_mut().and_then(|process| process.replica.poll())
-            {
-                self.carry_out(place, output, &mut answers);
-                if self.verdict.is_some() {
-                    return;
-                }
-            }
-            if answers.is_empty() {
-                return;
-            }
-            for input in answers {
-                match input {
-                    Input::Executed(executed) => self.give_result(place, executed),
-                    input => self.tell(place, input),
-                }
+        self.execute_first(place);
+        while self.settle(place, Replica::poll) {}
+    }
+
+    /// As the runtime does where steps are short: they are executed before anything of them is
+    /// sent.
+    fn execute_first(&mut self, place: Place) {
+        let (most, slot) = (self.options.executes_first[place.slot()], place.slot());
+        let is_short =
+            self.options.service_time[slot].is_none() && self.servers[slot].slowness == 0;
+        let Some(process) = self.servers[slot].process.as_mut().filter(|_| most != 0 && is_short)
+        else {
+            return;
+        };
+        process.replica.hand_out_first(most);
+        self.settle(place, Replica::poll_decided);
+    }
+
+    /// Carries out what there is, and tells what came of it; whether there was any such.
+    fn settle(&mut self, place: Place, poll: fn(&mut Replica) -> Option<Output>) -> bool {
+        let mut answers = Vec::new();
+        while let Some(output) =
+            self.server(place).process.as_mut().and_then(|process| poll(&mut process.replica))
+        {
+            self.carry_out(place, output, &mut answers);
+            if self.verdict.is_some() {
+                return false;
             }
         }
+        let has_answers = !answers.is_empty();
+        for input in answers {
+            match input {
+                Input::Executed(executed) => self.give_result(place, executed),
+                input => self.tell(place, input),
+            }
+        }
+        has_answers
     }
 
     pub(super) fn carry_out(&mut self, place: Place, output: Output, answers: &mut Vec<Input>) {
@@ -76,8 +93,16 @@ impl World {
                 self.close(wire, place.slot());
                 answers.push(Input::LinkDown { link });
             }
-            // There is one witness here.
-            Output::UseWitness { .. } => {}
+            Output::UseWitness { .. }
+                if self.options.broken == Some(Broken::OldWitness) && place == Place::B => {}
+            Output::UseWitness { slot } => {
+                if let Some(process) = &mut self.server(place).process {
+                    process.slot = slot;
+                    if process.witnesses[usize::from(slot)] {
+                        answers.push(Input::WitnessUp);
+                    }
+                }
+            }
             Output::Witness(WitnessCall::Ask { request })
                 if self.options.broken == Some(Broken::SelfGranted)
                     && request.next.origin == Origin::Alone =>
@@ -86,7 +111,8 @@ impl World {
                 answers.push(Input::Witness(WitnessAnswer::Present { record }));
             }
             Output::Witness(call) => {
-                let wire = self.witness_wire(place);
+                let slot = self.servers[place.slot()].process.as_ref().map_or(0, |p| p.slot);
+                let wire = self.witness_wire(place, slot);
                 match self.encoder.witness_call(&call) {
                     Ok(bytes) => self.send(wire, 0, bytes),
                     Err(error) => panic!("the call {call:?} cannot be encoded: {error}"),
@@ -159,6 +185,7 @@ impl World {
         {
             self.watch.forwards(who, last.number);
         }
+        self.watch_frames(who, frame);
         let bytes = match self.encoder.peer(frame) {
             Ok(bytes) => bytes,
             Err(error) => panic!("a frame of {who} cannot be encoded: {error}"),

@@ -79,8 +79,9 @@ impl Disk {
         let identity = Identity { pair: PAIR, place };
         let options = Options { segment_bytes: SEGMENT_BYTES, spares: 1, sync, seed };
         let opened = Journal::open(self.directory.share(), identity, options);
-        let (Ok((mut journal, found)), Ok(())) = (opened, checkpoint::tidy(&self.directory, None))
-        else {
+        let tidied = checkpoint::newest_unfinished(&self.directory)
+            .and_then(|wanted| checkpoint::tidy(&self.directory, wanted));
+        let (Ok((mut journal, found)), Ok(())) = (opened, tidied) else {
             return Found::Failed;
         };
         let loaded = MembershipStore::load(&self.directory);
@@ -265,6 +266,7 @@ impl Disk {
     }
 
     pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Done<u64> {
+        checkpoint::tidy(&self.directory, Some(file.index)).map_err(said)?;
         let incoming = Incoming::open(&self.directory, stamp_of(file)).map_err(said)?;
         let have = incoming.received();
         self.opened()?.incoming = Some(incoming);
@@ -314,20 +316,23 @@ impl Disk {
         history: History,
         frozen: &FrozenUnit<FrozenShelf>,
         service: &Shelf,
+        retained: u64,
     ) -> Done<CheckpointFile> {
         let (pair, service, outputs) = (PAIR, service.identity(), frozen.outputs());
         let header = Header { pair, service, history, outputs };
         let pace = Box::new(|_| ControlFlow::Continue(()));
         let stamp = checkpoint::write(&self.directory, &header, frozen, pace).map_err(said)?;
-        self.drop_old()?;
+        self.drop_old(retained)?;
         Ok(file_of(stamp))
     }
 
     /// Keeps the newest checkpoints, what the mark can be restored from, and what a joiner needs.
-    fn drop_old(&mut self) -> Done<()> {
+    fn drop_old(&mut self, most: u64) -> Done<()> {
         let listing = checkpoint::list(&self.directory).map_err(said)?;
         let open = self.opened()?;
-        let (mark, retained) = (open.journal.mark().index, open.retained);
+        let mark = open.journal.mark().index;
+        let fits = |from: &Index| open.journal.bytes_since(*from) <= most;
+        let retained = open.retained.filter(fits);
         let indexes = listing.whole.iter().map(|summary| summary.stamp.index);
         let mut pinned: Vec<Index> = indexes.clone().rfind(|i| *i <= mark).into_iter().collect();
         pinned.extend(retained);
@@ -355,6 +360,22 @@ impl Disk {
     /// The power is cut after so many more operations of what the process is doing.
     pub(super) fn halt_after(&self, operations: u64) {
         self.directory.halt_after(operations);
+    }
+
+    /// A write to come does not reach the disk, or another place of it, and says nothing.
+    pub(super) fn stray(&self, nth: u64, shift: Option<u64>) {
+        self.directory.stray(nth, shift);
+    }
+
+    /// Has every write at its place. Returns the disk as it is without that, if there is a
+    /// difference.
+    pub(super) fn mend(&mut self) -> Option<Self> {
+        if !self.directory.has_strayed() {
+            return None;
+        }
+        let stray = self.directory.crash(&mut |bound| bound - 1);
+        self.directory.mend();
+        Some(Self { directory: stray, ..Self::default() })
     }
 
     /// An operation to come fails.

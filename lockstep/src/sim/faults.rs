@@ -103,6 +103,27 @@ kinds! {
     PanicOne = "panic-one", 60;
     /// The service panics on both.
     PanicBoth = "panic-both", 30;
+    /// A witness is away for so long that the pair turns to the other.
+    WitnessAway = "witness-away", 200;
+    /// A witness's disk fails.
+    WitnessDisk = "witness-disk-error", 80;
+    /// A witness is killed and its disk replaced by an empty one.
+    WitnessWiped = "witness-wiped", 80;
+    /// A witness is killed and its disk replaced by an old copy of it.
+    WitnessRestored = "witness-restored", 80;
+    /// A CoServer is killed at some step of a join.
+    JoinCrash = "join-crash", 300;
+    /// A write of a disk is lost, though it reports success.
+    LostWrite = "lost-write", 60;
+    /// One comes to another place of its file.
+    Misdirected = "misdirected-write", 60;
+}
+
+impl FaultKind {
+    /// Those that are drawn first, and those that are drawn after everything else.
+    pub(super) const EARLY: &[Self] = Self::ALL.split_at(Self::WitnessAway as usize).0;
+    /// See [`Self::EARLY`].
+    pub(super) const LATE: &[Self] = Self::ALL.split_at(Self::WitnessAway as usize).1;
 }
 
 impl fmt::Display for FaultKind {
@@ -139,16 +160,25 @@ pub struct Weather {
     pub silence: u64,
     /// How much more often than by default each kind occurs, in percent.
     pub scale: u32,
+    /// How long a healthy pair waits for its witness (ns).
+    pub patience: u64,
 }
 
 /// Draws the faults of one run, in order of time.
-pub fn draw(weather: Weather, only: Option<&[FaultKind]>, rng: &mut Rng) -> Vec<Fault> {
+pub(super) fn draw(
+    weather: Weather,
+    only: Option<&[FaultKind]>,
+    kinds: &[FaultKind],
+    rng: &mut Rng,
+) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for kind in FaultKind::ALL {
+    for kind in kinds {
         // Drawn for every kind, so that leaving one out does not change the others.
         let mut own = rng.fork();
         let permille = match only {
             Some(_) if kind.costs_a_disk() => 250,
+            // Each of them mostly ends what the one before began.
+            Some(_) if kind.costs_a_record() => 300,
             Some(_) => 900,
             None => kind.enabled() * weather.scale / 100,
         };
@@ -167,6 +197,7 @@ fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
     let place = rng.pick(&Place::BOTH);
     let span = match kind {
         FaultKind::Squeeze => rng.from(weather.silence / 2, weather.silence * 2),
+        FaultKind::WitnessAway => rng.from(weather.patience, weather.patience * 6),
         _ => rng.spread(weather.silence / 8, weather.silence * 6),
     };
     let degree = match kind {
@@ -194,13 +225,29 @@ impl FaultKind {
     /// Whether a CoServer has to do without its disk afterwards: with two of them in a run the
     /// state is mostly lost, and the run comes to nothing.
     fn costs_a_disk(self) -> bool {
-        matches!(self, Self::DiskLost | Self::DiskDamaged | Self::CopiedBack | Self::Lying)
+        matches!(
+            self,
+            Self::DiskLost
+                | Self::DiskDamaged
+                | Self::CopiedBack
+                | Self::Lying
+                | Self::LostWrite
+                | Self::Misdirected
+        )
+    }
+
+    /// Whether a witness has to do without its record afterwards.
+    fn costs_a_record(self) -> bool {
+        matches!(self, Self::WitnessWiped | Self::WitnessRestored | Self::WitnessDisk)
     }
 
     /// How often at most it strikes in a run.
     fn most(self) -> u64 {
         match self {
             Self::Swapped | Self::Leave | Self::LeaveBoth => 2,
+            // Each waits for its step.
+            Self::JoinCrash => 8,
+            Self::WitnessWiped | Self::WitnessRestored | Self::WitnessDisk => 2,
             Self::Crash | Self::CrashBoth => 4,
             _ => 6,
         }
@@ -212,13 +259,13 @@ mod tests {
     use super::*;
 
     const WEATHER: Weather =
-        Weather { from: 1000, until: 1_000_000_000, silence: 50_000_000, scale: 100 };
+        Weather { from: 1000, until: 1_000_000_000, silence: 50_000_000, scale: 100, patience: 1 };
 
     #[test]
     fn faults_come_in_order_and_every_kind_comes_up() {
         let mut seen = std::collections::BTreeSet::new();
         for seed in 0..300 {
-            let faults = draw(WEATHER, None, &mut Rng::new(seed));
+            let faults = draw(WEATHER, None, FaultKind::ALL, &mut Rng::new(seed));
             assert!(faults.is_sorted_by_key(|fault| fault.at));
             seen.extend(faults.iter().map(|fault| fault.kind));
             let flips = faults.iter().filter(|fault| fault.kind == FaultKind::Flip);
@@ -230,7 +277,7 @@ mod tests {
     #[test]
     fn a_choice_of_kinds_is_kept_to() {
         let only = [FaultKind::Pause];
-        let faults = draw(WEATHER, Some(&only), &mut Rng::new(3));
+        let faults = draw(WEATHER, Some(&only), FaultKind::ALL, &mut Rng::new(3));
         assert!(faults.iter().all(|fault| fault.kind == FaultKind::Pause));
     }
 }

@@ -22,8 +22,8 @@ impl World {
             Arrival::LinkUp(link) => self.tell(place, Input::LinkUp { link }),
             Arrival::LinkDown(link) => self.tell(place, Input::LinkDown { link }),
             Arrival::LinkWritable(link) => self.tell(place, Input::LinkWritable { link }),
-            Arrival::WitnessUp => self.tell(place, Input::WitnessUp),
-            Arrival::WitnessDown => self.tell(place, Input::WitnessDown),
+            Arrival::WitnessUp(slot) => self.on_witness_wire(place, slot, true),
+            Arrival::WitnessDown(slot) => self.on_witness_wire(place, slot, false),
             Arrival::ClientUp(wire) => self.on_conn_up(place, wire),
             Arrival::ClientDown(wire) => self.on_conn_down(place, wire),
             Arrival::Executed(executed) => self.give_result(place, executed),
@@ -38,7 +38,7 @@ impl World {
                 self.taken(wire, end, bytes.len());
                 match role {
                     Role::Link(link) => self.on_peer_frame(place, wire, link, &bytes),
-                    Role::Witness => self.on_witness_frame(place, wire, &bytes),
+                    Role::Witness(slot) => self.on_witness_frame(place, slot, wire, &bytes),
                     Role::Client => self.on_client_call(place, wire, &bytes),
                 }
             }
@@ -69,7 +69,7 @@ impl World {
     }
 
     pub(super) fn end_at(&self, place: Place, role: Role) -> usize {
-        if role == Role::Witness { 0 } else { place.slot() }
+        if matches!(role, Role::Witness(_)) { 0 } else { place.slot() }
     }
 
     pub(super) fn on_peer_frame(&mut self, place: Place, wire: WireId, link: LinkId, bytes: &[u8]) {
@@ -98,13 +98,27 @@ impl World {
         self.servers[place.slot()].process.as_ref().map_or(Index(0), |process| process.held)
     }
 
-    pub(super) fn on_witness_frame(&mut self, place: Place, wire: WireId, bytes: &[u8]) {
+    /// The replica is told of the witness that it asks, and of no other.
+    fn on_witness_wire(&mut self, place: Place, slot: u8, up: bool) {
+        let Some(process) = &mut self.server(place).process else { return };
+        process.witnesses[usize::from(slot)] = up;
+        if process.slot == slot {
+            self.tell(place, if up { Input::WitnessUp } else { Input::WitnessDown });
+        }
+    }
+
+    fn on_witness_frame(&mut self, place: Place, slot: u8, wire: WireId, bytes: &[u8]) {
+        let asked = self.servers[place.slot()].process.as_ref().map(|process| process.slot);
+        if asked != Some(slot) {
+            // Of one that was asked before.
+            return;
+        }
         let Ok(answer) = codec::decode_witness_answer(bytes) else {
             self.reach(Mark::CorruptRefused);
             self.close(wire, 0);
-            return self.tell(place, Input::WitnessDown);
+            return self.on_witness_wire(place, slot, false);
         };
-        self.trace.say(self.at, || format!("{place} <- witness  {answer:?}"));
+        self.trace.say(self.at, || format!("{place} <- witness {slot}  {answer:?}"));
         let serves = matches!(
             self.servers[place.slot()].process.as_ref().map(|process| process.standing),
             Some(Standing::Serving { .. } | Standing::Holding)

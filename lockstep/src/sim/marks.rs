@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use super::options::Profile;
+
 macro_rules! marks {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $required:literal;)*) => {
         /// A situation that the simulator must reach.
@@ -105,7 +107,7 @@ marks! {
     /// A joiner went back to a checkpoint of its own.
     JoinedByOwnCheckpoint = "joined-by-own-checkpoint", true;
     /// A transfer that broke off was gone on with.
-    TransferResumed = "transfer-resumed", true;
+    TransferResumed = "transfer-resumed", false;
     /// The sole member took a checkpoint while it brought a joiner up to date.
     CheckpointInJoin = "checkpoint-in-join", true;
     /// The sole member went on without its joiner.
@@ -140,6 +142,80 @@ marks! {
     Checkpoint = "checkpoint", true;
     /// A process waited because it could neither claim nor join.
     Waited = "waited", true;
+    /// A witness refused a pair that it does not know.
+    WitnessUnknown = "witness-unknown-pair", true;
+    /// One refused because its record is older than the pair's.
+    WitnessBehind = "witness-behind", true;
+    /// One refused because its disk had failed.
+    WitnessStorage = "witness-storage", true;
+    /// A witness lost everything.
+    WitnessWiped = "witness-wiped", true;
+    /// A witness got back an old copy of its records.
+    WitnessRestored = "witness-restored", true;
+    /// A witness that had forgotten the pair has its record again, from the pair.
+    EnrolledAnew = "enrolled-anew", true;
+    /// The pair turned to the alternate witness.
+    TurnedToAlternate = "turned-to-alternate", true;
+    /// It turned back to the preferred one.
+    TurnedBack = "turned-back", true;
+    /// A member went on alone by the alternate's word.
+    AloneByAlternate = "alone-by-alternate", true;
+    /// A CoServer died while the pair turned to another witness.
+    DiedInMove = "died-in-move", true;
+    /// Both did.
+    BothDiedInMove = "both-died-in-move", false;
+    /// An operator began a new lineage with what a disk had.
+    Adopted = "adopted", true;
+    /// A process with a lesser claim waited for the better one.
+    Yielded = "yielded", true;
+    /// What a joiner lacked was not kept any more.
+    PiecesGone = "pieces-gone", true;
+    /// A process came back to a disk that a write never reached, or reached elsewhere.
+    StrayWrite = "stray-write", true;
+    /// The joiner died when it said what it has.
+    JoinerDiedAtJoin = "joiner-died-at-join", false;
+    /// The joiner died when it was told with what it begins.
+    JoinerDiedAtOffer = "joiner-died-at-offer", false;
+    /// The joiner died when it had a piece of a checkpoint.
+    JoinerDiedAtChunk = "joiner-died-at-chunk", false;
+    /// The joiner died when it had the checkpoint.
+    JoinerDiedAtInstalled = "joiner-died-at-installed", false;
+    /// The joiner died when it was sent what is ordered.
+    JoinerDiedAtAttached = "joiner-died-at-attached", false;
+    /// The joiner died when it was to be recorded.
+    JoinerDiedAtAsked = "joiner-died-at-asked", false;
+    /// The joiner died when it was recorded.
+    JoinerDiedAtRecorded = "joiner-died-at-recorded", false;
+    /// The joiner died when it was to be a member from an entry on.
+    JoinerDiedAtOrdered = "joiner-died-at-ordered", false;
+    /// The joiner died when it had that entry on its disk.
+    JoinerDiedAtPersisted = "joiner-died-at-persisted", false;
+    /// The joiner died when it was told that it is a member.
+    JoinerDiedAtAdmit = "joiner-died-at-admit", false;
+    /// The joiner died when it had that on its disk.
+    JoinerDiedAtAdmitted = "joiner-died-at-admitted", false;
+    /// The member died when its joiner said what it has.
+    MemberDiedAtJoin = "member-died-at-join", false;
+    /// The member died when its joiner was told with what it begins.
+    MemberDiedAtOffer = "member-died-at-offer", false;
+    /// The member died when its joiner had a piece of a checkpoint.
+    MemberDiedAtChunk = "member-died-at-chunk", false;
+    /// The member died when its joiner had the checkpoint.
+    MemberDiedAtInstalled = "member-died-at-installed", false;
+    /// The member died when its joiner was sent what is ordered.
+    MemberDiedAtAttached = "member-died-at-attached", false;
+    /// The member died when its joiner was to be recorded.
+    MemberDiedAtAsked = "member-died-at-asked", false;
+    /// The member died when its joiner was recorded.
+    MemberDiedAtRecorded = "member-died-at-recorded", false;
+    /// The member died when its joiner was to be a member from an entry on.
+    MemberDiedAtOrdered = "member-died-at-ordered", false;
+    /// The member died when its joiner had that entry on its disk.
+    MemberDiedAtPersisted = "member-died-at-persisted", false;
+    /// The member died when its joiner was told that it is a member.
+    MemberDiedAtAdmit = "member-died-at-admit", false;
+    /// The member died when its joiner had that on its disk.
+    MemberDiedAtAdmitted = "member-died-at-admitted", false;
 }
 
 impl fmt::Display for Mark {
@@ -166,6 +242,69 @@ impl Marks {
     /// Those that were reached, in order.
     pub fn iter(self) -> impl Iterator<Item = Mark> {
         Mark::ALL.iter().copied().filter(move |mark| self.has(*mark))
+    }
+}
+
+/// What a campaign of a profile of its own has to reach besides.
+const REJOIN: &[Mark] = &[
+    Mark::Yielded,
+    Mark::PiecesGone,
+    Mark::TransferResumed,
+    Mark::JoinerDiedAtJoin,
+    Mark::JoinerDiedAtOffer,
+    Mark::JoinerDiedAtChunk,
+    Mark::JoinerDiedAtInstalled,
+    Mark::JoinerDiedAtAttached,
+    Mark::JoinerDiedAtAsked,
+    Mark::JoinerDiedAtRecorded,
+    Mark::JoinerDiedAtOrdered,
+    Mark::JoinerDiedAtPersisted,
+    Mark::JoinerDiedAtAdmit,
+    Mark::JoinerDiedAtAdmitted,
+    Mark::MemberDiedAtJoin,
+    Mark::MemberDiedAtOffer,
+    Mark::MemberDiedAtChunk,
+    Mark::MemberDiedAtInstalled,
+    Mark::MemberDiedAtAttached,
+    Mark::MemberDiedAtAsked,
+    Mark::MemberDiedAtRecorded,
+    Mark::MemberDiedAtOrdered,
+    Mark::MemberDiedAtPersisted,
+    Mark::MemberDiedAtAdmit,
+    Mark::MemberDiedAtAdmitted,
+];
+
+/// See [`REJOIN`].
+const STORAGE: &[Mark] =
+    &[Mark::DamagedDisk, Mark::StorageFailed, Mark::LiedUnharmed, Mark::StrayWrite];
+
+/// See [`REJOIN`].
+const WITNESSES: &[Mark] = &[
+    Mark::WitnessUnknown,
+    Mark::WitnessBehind,
+    Mark::WitnessStorage,
+    Mark::WitnessStarting,
+    Mark::EnrolledAnew,
+    Mark::TurnedToAlternate,
+    Mark::TurnedBack,
+    Mark::AloneByAlternate,
+    Mark::DiedInMove,
+    Mark::BothDiedInMove,
+    Mark::Adopted,
+];
+
+impl Mark {
+    /// What a campaign of this profile has to reach, or it is vacuous.
+    pub fn required(profile: Profile) -> Vec<Self> {
+        match profile {
+            Profile::Default => {
+                Self::ALL.iter().copied().filter(|mark| mark.is_required()).collect()
+            }
+            Profile::Rejoin => REJOIN.to_vec(),
+            Profile::Storage => STORAGE.to_vec(),
+            Profile::Witnesses => WITNESSES.to_vec(),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -47,9 +47,11 @@ pub(super) struct CoServer {
     /// So does whatever its disk is to do.
     pub(super) disk_slowness: u64,
     pub(super) storage: Storage,
-    /// What its disk has if it lies.
-    pub(super) stale: Option<Disk>,
+    /// What its disk has if it lies, or a write strayed, and the mark of that.
+    pub(super) stale: Option<(Disk, Mark)>,
     pub(super) next_input: u64,
+    /// An operator wants the next process to begin a lineage with what its disk has.
+    pub(super) adopts: bool,
 }
 
 /// What has come to a process and waits for it to look.
@@ -61,10 +63,10 @@ pub(super) enum Arrival {
     LinkDown(LinkId),
     /// A full link takes frames again.
     LinkWritable(LinkId),
-    /// The witness is connected.
-    WitnessUp,
+    /// The witness in this slot is connected.
+    WitnessUp(u8),
     /// It is not any more.
-    WitnessDown,
+    WitnessDown(u8),
     /// A client is connected.
     ClientUp(WireId),
     /// It is not any more.
@@ -87,6 +89,9 @@ pub(super) struct Process {
     pub(super) unit: Unit<Shelf>,
     pub(super) conns: BTreeMap<ConnId, WireId>,
     pub(super) wires: BTreeMap<WireId, ConnId>,
+    /// The witness that its replica asks, and which of them are connected.
+    pub(super) slot: u8,
+    pub(super) witnesses: [bool; 2],
     pub(super) next_conn: u64,
     /// Clients' frames that wait until inputs are taken.
     pub(super) waiting: VecDeque<(ConnId, ClientCall)>,
@@ -126,6 +131,7 @@ impl CoServer {
             storage: Storage::default(),
             stale: None,
             next_input: 0,
+            adopts: false,
         }
     }
 
@@ -166,8 +172,8 @@ fn config(options: &Options, place: Place) -> Config {
         hold_limit: options.hold_limit,
         window_entries: window,
         window_bytes: options.window_bytes,
-        witnesses: 1,
-        witness_patience: core::time::Duration::from_secs(1),
+        witnesses: options.witnesses,
+        witness_patience: options.witness_patience,
         divergence: options.divergence,
         meeting: options.meeting,
         checkpoint_bytes: options.checkpoint_bytes,
@@ -191,7 +197,8 @@ impl World {
             return self.restart_later(place, 100_000_000);
         };
         let disk = self.forged(disk);
-        let boot = Boot { incarnation, seed: self.rng.seed(), disk, adopt: false };
+        let adopt = core::mem::take(&mut self.server(place).adopts);
+        let boot = Boot { incarnation, seed: self.rng.seed(), disk, adopt };
         let who = Who { place, incarnation };
         let now = self.servers[place.slot()].clock.now(self.at);
         let replica = Replica::new(config(&self.options, place), boot, now);
@@ -209,6 +216,8 @@ impl World {
             frozen: None,
             conns: BTreeMap::new(),
             wires: BTreeMap::new(),
+            slot: 0,
+            witnesses: [false; 2],
             next_conn: 0,
             waiting: VecDeque::new(),
             armed: None,
@@ -242,7 +251,8 @@ impl World {
             Some(Broken::StaleRead) => Flaw::StaleRead,
             _ => Flaw::None,
         };
-        Shelf::new(self.servers[place.slot()].knob.clone(), flaw)
+        let knob = self.servers[place.slot()].knob.clone();
+        Shelf::new(knob, flaw).with_ballast(self.options.ballast)
     }
 
     /// Broken on purpose: what the disk does not say.
@@ -272,6 +282,10 @@ impl World {
                 if self.servers[place.slot()].storage.disk.has_forgotten {
                     self.see(Seen::Wiped { place });
                     self.reach(Mark::DamagedDisk);
+                }
+                if disk.is_none() {
+                    // It may have been another's, or lost while it was.
+                    self.see(Seen::Wiped { place });
                 }
                 Some(disk)
             }
@@ -307,16 +321,16 @@ impl World {
         }
     }
 
-    /// A disk that has lied loses what it said that it had, if by then the other goes on alone:
+    /// A disk that has lied, or lost a write or put it elsewhere, shows it, if by then the other goes on alone:
     /// with nobody else who has it, nothing could be promised.
     fn believe_disk(&mut self, place: Place) {
-        let Some(stale) = self.server(place).stale.take() else { return };
+        let Some((stale, mark)) = self.server(place).stale.take() else { return };
         let alone = self.judges.ground().latest().is_some_and(|record| {
             record.members.at(place).is_none() && record.members.at(place.other()).is_some()
         });
         if alone {
             self.server(place).storage.disk = stale;
-            self.reach(Mark::LiedUnharmed);
+            self.reach(mark);
             self.see(Seen::Wiped { place });
         }
     }
@@ -336,12 +350,18 @@ impl World {
     fn wires_of(&self, place: Place) -> Vec<(WireId, usize)> {
         let links = (0..self.options.links.len()).map(|link| (WireId(link), place.slot()));
         let clients = (0..self.clients.len()).map(|client| (self.client_wire(client, place), 1));
-        links.chain([(self.witness_wire(place), 0)]).chain(clients).collect()
+        let witnesses = self.slots().map(|slot| (self.witness_wire(place, slot), 0));
+        links.chain(witnesses).chain(clients).collect()
     }
 
     /// The process ends at once, whatever it was about to do.
     pub(super) fn kill_server(&mut self, place: Place) -> bool {
         let power = self.rng.chance(500);
+        self.end_server(place, power)
+    }
+
+    /// The process ends, and its machine with it or not.
+    pub(super) fn end_server(&mut self, place: Place, power: bool) -> bool {
         let Some(process) = self.server(place).process.take() else { return false };
         let (who, mark) = (process.who, process.replica.mark());
         self.server(place).inbox.clear();

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::broken::Broken;
 use super::faults::{self, Fault, FaultKind, Weather};
 use super::rng::Rng;
+use super::steps::Step;
 use crate::ids::Place;
 use crate::limits;
 use crate::proto::io::DivergencePolicy;
@@ -51,11 +52,13 @@ pub enum Profile {
     Storage,
     /// Processes that come and go, with faults of the links and of the witness meanwhile.
     Rejoin,
+    /// Two witnesses that come and go, are wiped and restored.
+    Witnesses,
 }
 
 impl Profile {
     /// Every profile, with its name.
-    pub const ALL: [(Self, &'static str); 8] = [
+    pub const ALL: [(Self, &'static str); 9] = [
         (Self::Default, "default"),
         (Self::Calm, "calm"),
         (Self::Storm, "storm"),
@@ -64,6 +67,7 @@ impl Profile {
         (Self::Divergence, "divergence"),
         (Self::Storage, "storage"),
         (Self::Rejoin, "rejoin"),
+        (Self::Witnesses, "witnesses"),
     ];
 
     /// Its name.
@@ -75,6 +79,15 @@ impl Profile {
     pub fn named(name: &str) -> Option<Self> {
         let name = if name == "ci" { "default" } else { name };
         Self::ALL.iter().find(|(_, known)| *known == name).map(|(profile, _)| *profile)
+    }
+
+    /// So many seeds have to reach every mark that the profile requires: as many as CI runs.
+    pub const fn campaign(self) -> Option<u64> {
+        match self {
+            Self::Default => Some(1500),
+            Self::Storage | Self::Rejoin | Self::Witnesses => Some(500),
+            _ => None,
+        }
     }
 
     fn only(self) -> Option<&'static [FaultKind]> {
@@ -114,10 +127,13 @@ impl Profile {
                 F::Lying,
                 F::SlowDisk,
                 F::LinkSlow,
+                F::LostWrite,
+                F::Misdirected,
             ]),
             Self::Rejoin => Some(&[
                 F::Crash,
                 F::CrashBoth,
+                F::DiskLost,
                 F::Leave,
                 F::LeaveBoth,
                 F::AllCut,
@@ -127,6 +143,24 @@ impl Profile {
                 F::WitnessCrash,
                 F::WitnessTwice,
                 F::WitnessLate,
+                F::JoinCrash,
+            ]),
+            Self::Witnesses => Some(&[
+                F::Crash,
+                F::CrashBoth,
+                F::Leave,
+                F::HandOver,
+                F::Pause,
+                F::AllCut,
+                F::LinkLoss,
+                F::SlowDisk,
+                F::WitnessCut,
+                F::WitnessLate,
+                F::WitnessTwice,
+                F::WitnessAway,
+                F::WitnessDisk,
+                F::WitnessWiped,
+                F::WitnessRestored,
             ]),
             Self::Divergence => Some(&[F::Flip, F::PanicOne, F::HandOver, F::AllCut, F::Pause]),
         }
@@ -156,6 +190,10 @@ pub struct Options {
     pub window_bytes: usize,
     /// Who goes on after a divergence.
     pub divergence: DivergencePolicy,
+    /// How many witnesses there are: 1, or 2 with an alternate.
+    pub witnesses: u8,
+    /// How long a healthy pair waits for its witness before it turns to the other one.
+    pub witness_patience: Duration,
     /// To and from the witness (ns).
     pub witness_latency: u64,
     /// How long the witness's disk takes (ns).
@@ -172,6 +210,10 @@ pub struct Options {
     pub device_pace: [Option<u64>; 2],
     /// How long a step takes on a service thread (ns), where there is one.
     pub service_time: [Option<u64>; 2],
+    /// So many entries are executed before anything of them is sent, where that is done inline.
+    pub executes_first: [usize; 2],
+    /// Bytes of the service's state that nobody asks for.
+    pub ballast: usize,
     /// How many arrivals a CoServer takes at once at most.
     pub batch: [usize; 2],
     /// From an arrival to the process taking it at most (ns).
@@ -198,6 +240,8 @@ pub struct Options {
     pub meeting: Duration,
     /// Bytes of entries after which a checkpoint is taken.
     pub checkpoint_bytes: u64,
+    /// Bytes of entries that are kept for a joiner at most.
+    pub retained_bytes: u64,
     /// Bytes a second that a joiner is sent at most.
     pub join_rate: u64,
     /// What is broken on purpose.
@@ -231,8 +275,9 @@ impl Options {
             until: faults_end - 20 * MILLI,
             silence,
             scale: if profile == Profile::Storm { 230 } else { 100 },
+            patience: 0,
         };
-        let faults = faults::draw(weather, profile.only(), rng);
+        let faults = faults::draw(weather, profile.only(), FaultKind::EARLY, rng);
         let is_small = rng.chance(250);
         let mut options = Self {
             links,
@@ -251,6 +296,8 @@ impl Options {
                 DivergencePolicy::Prefer(Place::B),
                 DivergencePolicy::Hold,
             ]),
+            witnesses: 1,
+            witness_patience: Duration::from_secs(1),
             witness_latency: rng.spread(100 * MICRO, 10 * MILLI),
             witness_fsync: rng.spread(50 * MICRO, 10 * MILLI),
             client_latency: [rng.spread(50 * MICRO, 5 * MILLI), rng.spread(50 * MICRO, 5 * MILLI)],
@@ -259,6 +306,8 @@ impl Options {
             think: rng.spread(3 * MILLI, 80 * MILLI),
             device_pace: [device(rng), device(rng)],
             service_time: [service(rng), service(rng)],
+            executes_first: [0; 2],
+            ballast: 0,
             batch: [rng.spread(1, 64) as usize, rng.spread(1, 64) as usize],
             turnaround: rng.spread(MICRO, 200 * MICRO),
             long_permille: rng.pick(&[0, 20, 100]),
@@ -272,13 +321,59 @@ impl Options {
             disk: [disk(rng), disk(rng)],
             meeting: Duration::from_nanos(rng.spread(20 * MILLI, 300 * MILLI)),
             checkpoint_bytes: rng.spread(8 << 10, 1 << 20),
+            retained_bytes: u64::MAX,
             join_rate: rng.spread(4 << 20, 1 << 30),
             broken,
         };
+        options.draw_late(profile, weather, &mut rng.fork());
         if let Some(broken) = broken {
             broken.provoke(&mut options, rng);
         }
         options
+    }
+
+    /// What came to the simulator last is drawn last, so that everything else of a seed stays.
+    fn draw_late(&mut self, profile: Profile, weather: Weather, rng: &mut Rng) {
+        let (alternate, patience) = (rng.chance(350), rng.spread(10 * MILLI, 150 * MILLI));
+        if alternate || profile == Profile::Witnesses {
+            self.witnesses = 2;
+        }
+        if rng.chance(150) {
+            // A slow joiner, and not much kept for it.
+            self.join_rate = rng.spread(32 << 10, 1 << 20);
+            self.retained_bytes = rng.spread(1 << 10, 32 << 10);
+            self.checkpoint_bytes = self.checkpoint_bytes.min(16 << 10);
+        }
+        self.witness_patience = Duration::from_nanos(patience);
+        let weather = Weather { patience, ..weather };
+        self.faults.extend(faults::draw(weather, profile.only(), FaultKind::LATE, rng));
+        self.executes_first = [first(rng), first(rng)];
+        if rng.chance(if profile == Profile::Rejoin { 450 } else { 40 }) {
+            self.lengthen_transfers(profile, weather, rng);
+        }
+        self.faults.sort_by_key(|fault| fault.at);
+    }
+
+    /// A checkpoint has several pieces, and a joiner soon needs one; in the profile that is about
+    /// joining there is one that does, and dies when it has the first piece; and then another dies.
+    fn lengthen_transfers(&mut self, profile: Profile, weather: Weather, rng: &mut Rng) {
+        self.ballast = rng.spread(300 << 10, 900 << 10) as usize;
+        self.join_rate = rng.spread(2 << 20, 32 << 20);
+        self.retained_bytes = self.retained_bytes.min(rng.spread(1 << 10, 8 << 10));
+        self.checkpoint_bytes = rng.spread(4 << 10, 16 << 10);
+        if profile != Profile::Rejoin {
+            return;
+        }
+        let (from, until) = (weather.from, weather.until);
+        let at = rng.from((from + until) / 4, (from + until) / 2).max(from);
+        let degree = rng.spread(2 * MILLI, 100 * MILLI);
+        let place = rng.pick(&Place::BOTH);
+        let fault = |kind, which| Fault { kind, at, until, place, which, degree };
+        self.faults.push(fault(FaultKind::DiskLost, 0));
+        self.faults.push(fault(FaultKind::JoinCrash, Step::Chunk.trap(false)));
+        let (step, member) =
+            rng.pick(&[(Step::Chunk, true), (Step::Installed, false), (Step::Installed, true)]);
+        self.faults.push(fault(FaultKind::JoinCrash, step.trap(member)));
     }
 }
 
@@ -304,6 +399,10 @@ fn device(rng: &mut Rng) -> Option<u64> {
 
 fn service(rng: &mut Rng) -> Option<u64> {
     rng.chance(300).then(|| rng.spread(10 * MICRO, 2 * MILLI))
+}
+
+fn first(rng: &mut Rng) -> usize {
+    rng.pick(&[0, 0, 1, 8, 4096])
 }
 
 fn ppm(rng: &mut Rng) -> i64 {

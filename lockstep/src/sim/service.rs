@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::ops::{Answer, Fired, Op, Request};
+use super::rng::Rng;
 use crate::digest::{Digest, Hasher};
 use crate::ids::{DeviceId, LogTime, Place};
 use crate::limits;
@@ -89,12 +90,20 @@ struct State {
     chance: u64,
     applied: u64,
     noise: Digest,
+    /// So many words that nobody asks for: a state that is long to bring to another CoServer.
+    ballast: usize,
 }
 
 impl Shelf {
     /// An empty shelf.
     pub(super) fn new(knob: Knob, flaw: Flaw) -> Self {
         Self { state: State::default(), knob, flaw }
+    }
+
+    /// The same with so many bytes that lie there.
+    pub(super) fn with_ballast(mut self, bytes: usize) -> Self {
+        self.state.ballast = bytes / 8;
+        self
     }
 
     fn request(&mut self, context: &mut Context<'_>, body: &[u8]) -> Bytes {
@@ -242,6 +251,11 @@ impl StateMachine for Shelf {
         for at in 0..SECTIONS {
             state.read(at, &numbers(&next()?)?)?;
         }
+        for block in ballast(state.ballast).chunks(BLOCK) {
+            if numbers(&next()?)? != block {
+                return Err(invalid("its ballast has shifted"));
+            }
+        }
         self.state = state;
         Ok(())
     }
@@ -258,12 +272,21 @@ impl Freeze for FrozenShelf {
             debug_assert!(bytes.len() <= limits::RECORD_BYTES, "the simulated state is small");
             sink.record(&bytes)?;
         }
+        for block in ballast(self.0.ballast).chunks(BLOCK) {
+            let mut bytes = BytesMut::new();
+            block.iter().for_each(|number| bytes.put_u64_le(*number));
+            sink.record(&bytes)?;
+        }
         Ok(())
     }
 }
 
 /// One record for each part of the state, each a row of numbers.
-const SECTIONS: usize = 5;
+const SECTIONS: usize = 6;
+
+/// Most words of ballast, and how many are in one record.
+const BALLAST: u64 = 1 << 17;
+const BLOCK: usize = 4096;
 
 impl State {
     fn section(&self, at: usize) -> Vec<u64> {
@@ -281,6 +304,7 @@ impl State {
                     [u64::from(*key), queue.len() as u64].into_iter().chain(queue.iter().copied())
                 })
                 .collect(),
+            4 => vec![self.ballast as u64],
             _ => {
                 let mut row = vec![self.chance, self.applied];
                 row.extend(self.noise.0.chunks(8).map(le));
@@ -305,6 +329,10 @@ impl State {
                     rest = &tail[len..];
                 }
             }
+            4 => match row {
+                [words] if *words <= BALLAST => self.ballast = *words as usize,
+                _ => return Err(invalid("so much ballast it never had")),
+            },
             _ => {
                 let [chance, applied, low, high, timers @ ..] = row else {
                     return Err(invalid("counters are missing"));
@@ -317,6 +345,12 @@ impl State {
         }
         Ok(())
     }
+}
+
+/// Words that no compression makes shorter, always the same.
+fn ballast(words: usize) -> Vec<u64> {
+    let mut rng = Rng::new(0);
+    (0..words).map(|_| rng.bits()).collect()
 }
 
 fn le(bytes: &[u8]) -> u64 {
@@ -367,7 +401,7 @@ mod tests {
 
     #[test]
     fn a_restored_shelf_is_the_frozen_one() {
-        let mut shelf = Shelf::new(Knob::default(), Flaw::None);
+        let mut shelf = Shelf::new(Knob::default(), Flaw::None).with_ballast(40_000);
         ask(&mut shelf, 1, Op::Set { key: 3, value: 30 });
         ask(&mut shelf, 2, Op::Set { key: 3, value: 31 });
         ask(&mut shelf, 3, Op::Push { queue: 1, value: 5 });
@@ -376,6 +410,7 @@ mod tests {
         ask(&mut shelf, 6, Op::Chance);
         let mut records = Records(VecDeque::new());
         shelf.freeze().write(&mut records).expect("the records fit");
+        assert!(records.0.iter().any(|record| record.len() == BLOCK * 8));
         let mut copy = Shelf::new(Knob::default(), Flaw::None);
         copy.restore(&mut records).expect("its own records");
         assert_eq!(copy.state, shelf.state);

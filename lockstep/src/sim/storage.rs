@@ -9,6 +9,7 @@ use super::marks::Mark;
 use super::node::Arrival;
 use super::options::Durability;
 use super::service::{Flaw, FrozenShelf, Knob, Shelf};
+use super::steps::Step;
 use super::world::{Due, World};
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -206,11 +207,14 @@ impl World {
             }
             Job::WriteChunk { checkpoint, offset, bytes } => {
                 let have = disk.write_chunk(checkpoint, offset, &bytes)?;
+                self.at_step(Step::Chunk, place);
                 Some(Input::ChunksWritten { checkpoint, have })
             }
             Job::Install { file, chain } => {
                 storage.is_void = false;
-                Some(Input::Installed(storage.disk.install(file, chain)?))
+                let installed = storage.disk.install(file, chain)?;
+                self.at_step(Step::Installed, place);
+                Some(Input::Installed(installed))
             }
             Job::Retain { from } => {
                 disk.retain(from);
@@ -269,7 +273,9 @@ impl World {
         let Some((history, frozen)) = server.storage.writing.take() else { return };
         let index = history.index;
         let shelf = Shelf::new(Knob::default(), Flaw::None);
-        let result = server.storage.disk.write_checkpoint(history, &frozen, &shelf);
+        let retained = self.options.retained_bytes;
+        let server = self.server(place);
+        let result = server.storage.disk.write_checkpoint(history, &frozen, &shelf, retained);
         self.trace.step(self.at, 37, index.0);
         self.arrive(place, Arrival::Disk(Input::CheckpointWritten { index, result }));
     }
@@ -277,7 +283,8 @@ impl World {
     /// The process is dead: what was under way is done, in part or not at all; without power
     /// what was not synced may be lost too.
     pub(super) fn break_storage(&mut self, who: Who, mark: (Index, Digest), power: bool) {
-        let Self { servers, rng, .. } = self;
+        let Self { servers, rng, options, .. } = self;
+        let retained = options.retained_bytes;
         let storage = &mut servers[who.place.slot()].storage;
         let count = core::mem::take(&mut storage.busy);
         let jobs: Vec<Job> = storage.jobs.drain(..).take(count).collect();
@@ -285,6 +292,7 @@ impl World {
         if power {
             storage.disk.halt_after(rng.from(0, 12));
         }
+
         let mut remembered = None;
         if rng.chance(500) {
             if jobs.first().is_some_and(Job::is_append) {
@@ -304,15 +312,19 @@ impl World {
             }
             if let (Some((history, frozen)), false) = (checkpoint, storage.is_void) {
                 let shelf = Shelf::new(Knob::default(), Flaw::None);
-                let _ = storage.disk.write_checkpoint(history, &frozen, &shelf);
+                let _ = storage.disk.write_checkpoint(history, &frozen, &shelf, retained);
             }
         }
         storage.is_void = false;
+        // What it has really, and what it would have if every write had come to where it should.
+        let stray = storage.disk.mend().map(|disk| (disk, Mark::StrayWrite));
         if power {
             storage.disk.cut_power(rng);
         } else {
             storage.disk.close();
         }
+        let stale = &mut servers[who.place.slot()].stale;
+        *stale = stale.take().or(stray);
         if let Some(membership) = remembered {
             self.see(Seen::Remembered { who, membership: &membership });
         }

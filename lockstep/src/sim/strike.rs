@@ -53,6 +53,8 @@ impl World {
             FaultKind::CopiedBack
             | FaultKind::Swapped
             | FaultKind::Lying
+            | FaultKind::LostWrite
+            | FaultKind::Misdirected
             | FaultKind::DiskLost
             | FaultKind::DiskDamaged
                 if self.are_swapped =>
@@ -75,7 +77,7 @@ impl World {
             }
             FaultKind::Lying => {
                 let stale = self.server(place).storage.disk.stale();
-                self.server(place).stale = Some(stale);
+                self.server(place).stale = Some((stale, Mark::LiedUnharmed));
                 let life = self.servers[place.slot()].life;
                 self.queue.put(fault.until, Due::Kill { place, life });
             }
@@ -105,7 +107,35 @@ impl World {
                 self.cut_all_links(at);
                 self.mute_witness(at);
             }
-            FaultKind::WitnessCrash => self.kill_witness(),
+            FaultKind::WitnessCrash => {
+                return self.kill_witness(self.witnesses.nth(fault.which));
+            }
+            FaultKind::WitnessAway => {
+                let slot = fault.which % usize::from(self.options.witnesses);
+                if fault.degree.is_multiple_of(2) {
+                    return self.kill_witness(slot);
+                }
+                for place in Place::BOTH {
+                    let wire = self.witness_wire(place, u8::from(slot == 1));
+                    self.trouble(wire, [true, true], at, stall());
+                }
+            }
+            // It counts when it strikes: the mark says so.
+            FaultKind::JoinCrash => self.traps.set(fault.which),
+            FaultKind::LostWrite | FaultKind::Misdirected => {
+                let nth = self.rng.spread(1, 30);
+                let shift = (kind == FaultKind::Misdirected).then_some(degree);
+                self.server(place).storage.disk.stray(nth, shift);
+                let life = self.servers[place.slot()].life;
+                self.queue.put(fault.until, Due::Kill { place, life });
+            }
+            FaultKind::WitnessDisk => self.fail_witness(self.witnesses.nth(fault.which)),
+            FaultKind::WitnessWiped => {
+                return self.replace_witness(self.witnesses.nth(fault.which), false);
+            }
+            FaultKind::WitnessRestored => {
+                return self.replace_witness(self.witnesses.nth(fault.which), true);
+            }
             FaultKind::WitnessMute => self.mute_witness(at),
             FaultKind::Flip => return self.spoil(place, &[place], Mishap::Flip),
             FaultKind::PanicOne => return self.spoil(place, &[place], Mishap::Panic),
@@ -179,9 +209,11 @@ impl World {
 
     /// The witness hears, but its answers do not come.
     fn mute_witness(&mut self, at: usize) {
-        for place in Place::BOTH {
-            let wire = self.witness_wire(place);
-            self.trouble(wire, [false, true], at, stall());
+        for slot in self.slots() {
+            for place in Place::BOTH {
+                let wire = self.witness_wire(place, slot);
+                self.trouble(wire, [false, true], at, stall());
+            }
         }
     }
 
@@ -211,7 +243,8 @@ impl World {
         };
         let wire = match fault.kind {
             FaultKind::WitnessCut | FaultKind::WitnessLate | FaultKind::WitnessTwice => {
-                self.witness_wire(fault.place)
+                let slot = fault.which % usize::from(self.options.witnesses);
+                self.witness_wire(fault.place, u8::from(slot == 1))
             }
             FaultKind::ClientStall => {
                 self.client_wire(fault.which % self.clients.len(), fault.place)
@@ -245,8 +278,19 @@ impl World {
         match fault.kind {
             FaultKind::SlowService => self.server(fault.place).slowness = 0,
             FaultKind::SlowDisk => self.server(fault.place).disk_slowness = 0,
-            FaultKind::WitnessCrash => self.start_witness(),
+            FaultKind::WitnessCrash | FaultKind::WitnessWiped | FaultKind::WitnessRestored => {
+                self.start_witness(self.witnesses.nth(fault.which));
+            }
+            // Whoever looks after the processes starts one again whose disk failed.
+            FaultKind::WitnessDisk => {
+                let machine = self.witnesses.nth(fault.which);
+                self.kill_witness(machine);
+                self.start_witness(machine);
+            }
             _ => {
+                if fault.kind == FaultKind::WitnessAway {
+                    self.start_witness(self.witnesses.nth(fault.which));
+                }
                 for wire in 0..self.wires.len() {
                     for end in [0, 1] {
                         let waiting = self.wires[wire].lanes[end].relieve(at, self.at);
@@ -269,11 +313,14 @@ impl World {
             server.slowness = 0;
             server.disk_slowness = 0;
             server.storage.disk.heal();
+            server.storage.disk.mend();
             server.paused_until = server.paused_until.min(self.at);
             server.knob.clear();
         }
         Place::BOTH.into_iter().for_each(|place| self.wake_anew(place));
-        self.start_witness();
+        self.traps.clear();
+        self.options.retained_bytes = u64::MAX;
+        self.mend_witnesses();
         Place::BOTH.into_iter().for_each(|place| self.start_server(place));
     }
 }

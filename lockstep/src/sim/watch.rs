@@ -36,6 +36,13 @@ pub(super) struct Watch {
     offered: BTreeSet<Who>,
     last: [Index; 2],
     released: BTreeMap<OutputName, Who>,
+    slot: u8,
+    meeting: u64,
+    started: [u64; 2],
+    restored: BTreeSet<Who>,
+    claimable: [bool; 2],
+    moving: bool,
+    died_moving: [bool; 2],
 }
 
 impl Watch {
@@ -63,6 +70,13 @@ impl Watch {
             offered: BTreeSet::new(),
             last: [Index(0); 2],
             released: BTreeMap::new(),
+            slot: 0,
+            meeting: options.meeting.as_nanos() as u64,
+            started: [0; 2],
+            restored: BTreeSet::new(),
+            claimable: [false; 2],
+            moving: false,
+            died_moving: [false; 2],
         }
     }
 
@@ -94,8 +108,11 @@ impl Watch {
     pub(super) fn see(&mut self, at: u64, seen: &Seen<'_>) {
         match *seen {
             Seen::Event { who, event } => self.event(at, who, event),
-            Seen::Recorded { record } => {
+            Seen::Recorded { slot, record } => {
                 self.recorded.insert(record.nonce, at);
+                if slot == 1 && record.origin == Origin::Alone {
+                    self.marks.reach(Mark::AloneByAlternate);
+                }
                 match (record.origin, record.asker) {
                     (Origin::Alone, place) => {
                         self.marks.reach(match place {
@@ -110,7 +127,7 @@ impl Watch {
                         }
                     }
                     (Origin::Renewal(_), _) => self.marks.reach(Mark::RenewalVoidsRequest),
-                    (Origin::Restarted, place) => self.claimed(place),
+                    (Origin::Restarted, place) => self.claimed(at, place),
                     (Origin::Left(_), _) => self.marks.reach(Mark::Left),
                     _ => {}
                 }
@@ -124,14 +141,32 @@ impl Watch {
                 StopCause::Asked => self.stopped[who.place.slot()] = true,
                 _ => {}
             },
-            Seen::Started { who } => self.alive[who.place.slot()] = Some(who),
-            Seen::Ended { who } => self.alive[who.place.slot()] = None,
+            Seen::Started { who } => {
+                self.alive[who.place.slot()] = Some(who);
+                self.started[who.place.slot()] = at;
+            }
+            Seen::Remembered { who, membership } => {
+                self.claimable[who.place.slot()] = membership.record.is_some();
+            }
+            Seen::Wiped { place } => self.claimable[place.slot()] = false,
+            Seen::Ended { who } => {
+                self.alive[who.place.slot()] = None;
+                if self.moving {
+                    self.died_moving[who.place.slot()] = true;
+                    let both = self.died_moving == [true; 2];
+                    self.marks.reach(Mark::DiedInMove);
+                    if both {
+                        self.marks.reach(Mark::BothDiedInMove);
+                    }
+                }
+            }
             Seen::Standing { who, standing } => {
                 self.standings.insert(who, standing);
             }
             Seen::Restored { who, recovered } => {
                 let last = recovered.tail.last().map(|entry| entry.index);
                 self.last[who.place.slot()] = last.unwrap_or(recovered.history.index);
+                self.restored.insert(who);
                 if self.offered.contains(&who) {
                     self.marks.reach(Mark::JoinedByOwnCheckpoint);
                 }
@@ -161,12 +196,18 @@ impl Watch {
     }
 
     /// A process that was started anew has its predecessor's place.
-    fn claimed(&mut self, place: Place) {
+    fn claimed(&mut self, at: u64, place: Place) {
         self.marks.reach(Mark::Restarted);
         let other = self.alive[place.other().slot()];
         let serves = other.and_then(|other| self.standings.get(&other));
         if matches!(serves, Some(Standing::Serving { .. } | Standing::Holding)) {
             return;
+        }
+        let there = place.other().slot();
+        let waited = at.saturating_sub(self.started[there]) > self.meeting + self.meeting / 8;
+        let could = other.is_some_and(|other| self.restored.contains(&other));
+        if waited && could && self.claimable[there] {
+            self.marks.reach(Mark::Yielded);
         }
         self.marks.reach(match place {
             Place::A => Mark::BothDownAFirst,
@@ -247,6 +288,16 @@ impl Watch {
                 if self.hosts.contains(&who) {
                     self.marks.reach(Mark::CheckpointInJoin);
                 }
+            }
+            Event::Moving { .. } => (self.moving, self.died_moving) = (true, [false; 2]),
+            Event::Enrolled { slot, .. } => {
+                self.moving = false;
+                self.marks.reach(match (self.slot, *slot) {
+                    (0, 1) => Mark::TurnedToAlternate,
+                    (1, 0) => Mark::TurnedBack,
+                    _ => Mark::EnrolledAnew,
+                });
+                self.slot = *slot;
             }
             Event::Waiting { .. } => self.marks.reach(Mark::Waited),
             Event::Resumed { .. } => self.marks.reach(Mark::Resumed),

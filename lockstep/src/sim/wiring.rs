@@ -14,8 +14,8 @@ use crate::ids::{LinkId, Place};
 pub(super) enum Party {
     /// The CoServer at this place, by what the wire is to it.
     Server(Place, Role),
-    /// The witness; the asker's place.
-    Witness(Place),
+    /// The witness in this slot; the asker's place.
+    Witness(Place, u8),
     /// A client, and which CoServer the wire leads to.
     Client(usize, Place),
 }
@@ -25,8 +25,8 @@ pub(super) enum Party {
 pub(super) enum Role {
     /// A link to its peer.
     Link(LinkId),
-    /// To the witness.
-    Witness,
+    /// To the witness in this slot.
+    Witness(u8),
     /// A client's.
     Client,
 }
@@ -36,12 +36,21 @@ impl World {
         WireId(usize::from(link.0))
     }
 
-    pub(super) fn witness_wire(&self, place: Place) -> WireId {
-        WireId(self.options.links.len() + place.slot())
+    pub(super) fn witness_wire(&self, place: Place, slot: u8) -> WireId {
+        WireId(self.options.links.len() + 2 * usize::from(slot) + place.slot())
+    }
+
+    /// The slots of the witnesses that there are.
+    pub(super) fn slots(&self) -> core::ops::Range<u8> {
+        0..self.options.witnesses
+    }
+
+    fn witness_wires(&self) -> usize {
+        2 * usize::from(self.options.witnesses)
     }
 
     pub(super) fn client_wire(&self, client: usize, place: Place) -> WireId {
-        WireId(self.options.links.len() + 2 + 2 * client + place.slot())
+        WireId(self.options.links.len() + self.witness_wires() + 2 * client + place.slot())
     }
 
     pub(super) fn party(&self, wire: WireId, end: usize) -> Party {
@@ -51,9 +60,10 @@ impl World {
             return Party::Server(Place::BOTH[end], Role::Link(link));
         }
         let at = wire.0 - links;
-        match (at.checked_sub(2), end) {
-            (None, 0) => Party::Server(Place::BOTH[at], Role::Witness),
-            (None, _) => Party::Witness(Place::BOTH[at]),
+        let slot = u8::try_from(at / 2).unwrap_or(u8::MAX);
+        match (at.checked_sub(self.witness_wires()), end) {
+            (None, 0) => Party::Server(Place::BOTH[at % 2], Role::Witness(slot)),
+            (None, _) => Party::Witness(Place::BOTH[at % 2], slot),
             (Some(at), 0) => Party::Client(at / 2, Place::BOTH[at % 2]),
             (Some(at), _) => Party::Server(Place::BOTH[at % 2], Role::Client),
         }
@@ -62,7 +72,7 @@ impl World {
     fn runs(&self, party: Party) -> bool {
         match party {
             Party::Server(place, _) => self.servers[place.slot()].is_running(),
-            Party::Witness(_) => self.witness.is_running(),
+            Party::Witness(place, slot) => self.witnesses.is_running(place, slot),
             Party::Client(client, place) => self.clients[client].wants(place),
         }
     }
@@ -139,9 +149,11 @@ impl World {
         self.wires[wire.0].open[end] = true;
         match party {
             Party::Server(place, Role::Link(link)) => self.arrive(place, Arrival::LinkUp(link)),
-            Party::Server(place, Role::Witness) => self.arrive(place, Arrival::WitnessUp),
+            Party::Server(place, Role::Witness(slot)) => {
+                self.arrive(place, Arrival::WitnessUp(slot));
+            }
             Party::Server(place, Role::Client) => self.arrive(place, Arrival::ClientUp(wire)),
-            Party::Witness(place) => self.on_asker_up(place),
+            Party::Witness(place, slot) => self.on_asker_up(place, slot),
             Party::Client(client, place) => self.on_client_up(client, place),
         }
     }
@@ -157,9 +169,11 @@ impl World {
     fn tell_down(&mut self, wire: WireId, end: usize) {
         match self.party(wire, end) {
             Party::Server(place, Role::Link(link)) => self.arrive(place, Arrival::LinkDown(link)),
-            Party::Server(place, Role::Witness) => self.arrive(place, Arrival::WitnessDown),
+            Party::Server(place, Role::Witness(slot)) => {
+                self.arrive(place, Arrival::WitnessDown(slot));
+            }
             Party::Server(place, Role::Client) => self.arrive(place, Arrival::ClientDown(wire)),
-            Party::Witness(place) => self.on_asker_down(place),
+            Party::Witness(place, slot) => self.on_asker_down(place, slot),
             Party::Client(client, place) => self.on_client_down(client, place),
         }
     }
@@ -173,9 +187,9 @@ impl World {
                 let generation = self.wires[wire.0].generation;
                 self.arrive(place, Arrival::Frame { wire, generation, role, bytes });
             }
-            Party::Witness(place) => {
+            Party::Witness(place, slot) => {
                 self.taken(wire, end, bytes.len());
-                self.on_asked(place, &bytes);
+                self.on_asked(place, slot, &bytes);
             }
             Party::Client(client, place) => {
                 self.taken(wire, end, bytes.len());

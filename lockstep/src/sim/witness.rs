@@ -1,4 +1,4 @@
-//! The witness in the world: its core, and a disk that takes its time.
+//! The witnesses in the world: for each a core, and a disk that takes its time.
 
 use std::collections::BTreeMap;
 
@@ -6,196 +6,349 @@ use super::broken::Broken;
 use super::judges::Seen;
 use super::marks::Mark;
 use super::options::Options;
+use super::rng::Rng;
 use super::world::{Due, PAIR, World};
 use crate::ids::{ConnId, Epoch, Lineage, Mono, Place};
 use crate::record::{Origin, Record};
 use crate::wire::codec;
 use crate::wire::frames::{WitnessAnswer, WitnessCall, WitnessRefusal};
-use crate::witness::{Config, Held, Input, Output, Witness};
+use crate::witness::{Config, Held, Input, Output, Told, Witness};
 
-/// The witness process; two of them where the pair is broken so.
-pub(super) struct SimWitness {
-    cores: Option<Vec<Witness>>,
-    disks: Vec<Record>,
-    writing: Vec<Option<Record>>,
+/// The witnesses' machines: the preferred one's and, if there is one, the alternate's.
+pub(super) struct Witnesses {
+    machines: Vec<Machine>,
     config: Config,
+    /// Broken on purpose: each place has a machine of its own.
+    are_split: bool,
+}
+
+/// A machine, and the process on it while one runs.
+struct Machine {
+    core: Option<Witness>,
+    /// What its disk has for the pair: nothing if it was wiped, or the pair never came there.
+    disk: Option<Held>,
+    /// Every record that it ever had, as old copies of its disk have them.
+    copies: Vec<Record>,
+    writing: Option<Record>,
+    /// The next write fails.
+    fails: bool,
+    /// One did, so that the process knows nothing any more.
+    has_failed: bool,
     life: u32,
     conns: BTreeMap<Place, ConnId>,
     next_conn: u64,
-    is_new: bool,
 }
 
-impl SimWitness {
-    /// A witness that does not run yet, with a vacant record.
-    pub(super) fn new(options: &Options, grace: u64) -> Self {
-        let count = if options.broken == Some(Broken::TwoWitnesses) { 2 } else { 1 };
-        let vacant = Record::vacant(PAIR, Lineage(1), Epoch(0));
+impl Machine {
+    fn new(disk: Option<Held>) -> Self {
         Self {
-            cores: None,
-            disks: vec![vacant; count],
-            writing: vec![None; count],
-            config: Config { grace: core::time::Duration::from_nanos(grace) },
+            core: None,
+            disk,
+            copies: Vec::new(),
+            writing: None,
+            fails: false,
+            has_failed: false,
             life: 0,
             conns: BTreeMap::new(),
             next_conn: 0,
-            is_new: true,
         }
     }
 
-    pub(super) fn is_running(&self) -> bool {
-        self.cores.is_some()
-    }
-
-    /// Which core serves a place.
-    fn core_of(&self, place: Place) -> usize {
-        place.slot().min(self.disks.len() - 1)
+    fn keep(&mut self, record: Record) {
+        self.disk = Some(Held::trusted(record));
+        self.copies.push(record);
     }
 }
 
+impl Witnesses {
+    /// Witnesses that do not run yet: the preferred one with a vacant record.
+    pub(super) fn new(options: &Options, grace: u64) -> Self {
+        let are_split = options.broken == Some(Broken::TwoWitnesses);
+        let vacant = Held::trusted(Record::vacant(PAIR, Lineage(1), Epoch(0)));
+        let mut machines = vec![Machine::new(Some(vacant))];
+        if are_split {
+            machines.push(Machine::new(Some(vacant)));
+        } else if options.witnesses > 1 {
+            machines.push(Machine::new(None));
+        }
+        let config = Config { grace: core::time::Duration::from_nanos(grace) };
+        Self { machines, config, are_split }
+    }
+
+    /// Whether the machine runs that serves this place in this slot.
+    pub(super) fn is_running(&self, place: Place, slot: u8) -> bool {
+        self.machines[self.machine(place, slot)].core.is_some()
+    }
+
+    fn machine(&self, place: Place, slot: u8) -> usize {
+        if self.are_split { place.slot() } else { usize::from(slot) }
+    }
+
+    /// The machine's slot.
+    fn slot(&self, machine: usize) -> u8 {
+        if self.are_split { 0 } else { u8::from(machine == 1) }
+    }
+
+    /// The machine that a fault strikes.
+    pub(super) fn nth(&self, which: usize) -> usize {
+        which % self.machines.len()
+    }
+}
+
+/// Starting, dying, and what happens to a disk meanwhile.
 impl World {
-    pub(super) fn start_witness(&mut self) {
-        if self.witness.is_running() {
+    pub(super) fn start_witnesses(&mut self) {
+        (0..self.witnesses.machines.len()).for_each(|machine| self.start_witness(machine));
+    }
+
+    pub(super) fn start_witness(&mut self, machine: usize) {
+        if self.witnesses.machines[machine].core.is_some() {
             return;
         }
-        self.trace.step(self.at, 20, 0);
-        self.trace.say(self.at, || "witness starts".into());
-        let mut config = self.witness.config;
+        self.trace.step(self.at, 20, machine as u64);
+        self.trace.say(self.at, || format!("witness {machine} starts"));
+        let mut config = self.witnesses.config;
+        let slot = self.witnesses.slot(machine);
+        let known = &mut self.witnesses.machines[machine];
+        known.life += 1;
+        let is_new = known.life == 1;
+        let held = known.disk;
         // The very first start need not wait for members that know better.
-        if core::mem::take(&mut self.witness.is_new) {
+        if is_new {
             config.grace = core::time::Duration::ZERO;
-        } else {
+        }
+        let pairs = held.map(|held| (PAIR, Some(held)));
+        known.core = Some(Witness::new(Mono(self.at), config, pairs));
+        if !is_new {
             self.reach(Mark::WitnessRestarted);
+        } else if let (0, Some(held)) = (machine, held) {
+            self.see(Seen::Recorded { slot, record: &held.record });
         }
-        let now = Mono(self.at);
-        let disks = self.witness.disks.clone();
-        let core =
-            |record: &Record| Witness::new(now, config, [(PAIR, Some(Held::trusted(*record)))]);
-        self.witness.cores = Some(disks.iter().map(core).collect());
-        self.witness.life += 1;
-        if self.witness.life == 1 {
-            self.see(Seen::Recorded { record: &disks[0] });
-        }
-        for place in Place::BOTH {
-            let wire = self.witness_wire(place);
+        self.renew_witness(machine);
+    }
+
+    fn renew_witness(&mut self, machine: usize) {
+        for (place, slot) in self.wires_to(machine) {
+            let wire = self.witness_wire(place, slot);
             self.renew(wire, 1);
         }
     }
 
+    /// The wires that end at a machine, by place and slot.
+    fn wires_to(&self, machine: usize) -> Vec<(Place, u8)> {
+        let slots = self.slots().flat_map(|slot| Place::BOTH.map(|place| (place, slot)));
+        slots.filter(|(place, slot)| self.witnesses.machine(*place, *slot) == machine).collect()
+    }
+
     /// SIGKILL: what was being written is on the disk, or is not.
-    pub(super) fn kill_witness(&mut self) {
-        if self.witness.cores.take().is_none() {
-            return;
+    pub(super) fn kill_witness(&mut self, machine: usize) -> bool {
+        let known = &mut self.witnesses.machines[machine];
+        if known.core.take().is_none() {
+            return false;
         }
-        self.trace.say(self.at, || "witness is killed".into());
-        for core in 0..self.witness.disks.len() {
-            if let Some(record) = self.witness.writing[core].take()
-                && self.rng.chance(500)
-            {
-                self.record(core, record);
-            }
+        known.life += 1;
+        known.conns.clear();
+        (known.fails, known.has_failed) = (false, false);
+        let writing = known.writing.take();
+        self.trace.say(self.at, || format!("witness {machine} is killed"));
+        if let Some(record) = writing.filter(|_| self.rng.chance(500)) {
+            self.record(machine, record);
         }
-        self.witness.life += 1;
-        self.witness.conns.clear();
-        for place in Place::BOTH {
-            let wire = self.witness_wire(place);
+        for (place, slot) in self.wires_to(machine) {
+            let wire = self.witness_wire(place, slot);
             self.abandon(wire, 1);
         }
+        true
     }
 
-    fn record(&mut self, core: usize, record: Record) {
-        self.witness.disks[core] = record;
-        self.trace.say(self.at, || format!("witness {core} has {}", short(&record)));
-        self.see(Seen::Recorded { record: &record });
+    /// The next write of a witness fails, and with it everything that depends on it.
+    pub(super) fn fail_witness(&mut self, machine: usize) {
+        self.witnesses.machines[machine].fails = true;
     }
 
-    pub(super) fn on_asker_up(&mut self, place: Place) {
-        self.witness.next_conn += 1;
-        let conn = ConnId(self.witness.next_conn);
-        self.witness.conns.insert(place, conn);
-    }
-
-    pub(super) fn on_asker_down(&mut self, place: Place) {
-        if let Some(conn) = self.witness.conns.remove(&place) {
-            self.tell_witness(self.witness.core_of(place), Input::Gone { conn });
+    /// Every witness runs, and its disk works.
+    pub(super) fn mend_witnesses(&mut self) {
+        for machine in 0..self.witnesses.machines.len() {
+            if self.witnesses.machines[machine].has_failed {
+                self.kill_witness(machine);
+            }
+            self.witnesses.machines[machine].fails = false;
+            self.start_witness(machine);
         }
     }
 
-    pub(super) fn on_asked(&mut self, place: Place, bytes: &[u8]) {
-        let Some(conn) = self.witness.conns.get(&place).copied() else { return };
-        let wire = self.witness_wire(place);
+    /// A witness is killed, and its disk replaced by an empty one or by an old copy. An old copy
+    /// is known for one: its file is not the one in which it was written.
+    ///
+    /// Not while a process is a member by its own word and by nobody else's: it could tell the
+    /// witness that has forgotten what was true once (see rule W3).
+    pub(super) fn replace_witness(&mut self, machine: usize, restored: bool) -> bool {
+        let slot = self.witnesses.slot(machine);
+        let is_vacant = |record: &Record| record.origin == Origin::Vacant;
+        let has_something = self.witnesses.machines[machine].disk.is_some();
+        let ground = self.judges.ground();
+        let is_formed = ground.latest().is_some_and(|latest| !is_vacant(latest));
+        if self.witnesses.are_split || !has_something || !is_formed || !ground.is_unanimous() {
+            return false;
+        }
+        self.kill_witness(machine);
+        let Self { witnesses, rng, .. } = self;
+        let known = &mut witnesses.machines[machine];
+        known.disk = match restored {
+            true => old_copy(&known.copies, rng),
+            false => None,
+        };
+        self.trace.say(self.at, || format!("witness {machine} has another disk"));
+        self.reach(if restored { Mark::WitnessRestored } else { Mark::WitnessWiped });
+        self.see(Seen::Forgotten { slot });
+        true
+    }
+
+    /// An operator begins a new lineage where the pair is to go on, with everything stopped.
+    pub(super) fn begin_lineage(&mut self, slot: u8) {
+        let machine = usize::from(slot);
+        self.kill_witness(machine);
+        let known = &mut self.witnesses.machines[machine];
+        let vacant = match known.disk {
+            Some(held) => held.next_lineage(),
+            // Enrolled there as a new one first.
+            None => Held::trusted(Record::vacant(PAIR, Lineage(1), Epoch(0))).next_lineage(),
+        };
+        if let Some(record) = vacant {
+            self.record(machine, record);
+        }
+        self.start_witness(machine);
+    }
+
+    fn record(&mut self, machine: usize, record: Record) {
+        self.witnesses.machines[machine].keep(record);
+        self.trace.say(self.at, || format!("witness {machine} has {}", short(&record)));
+        let slot = self.witnesses.slot(machine);
+        self.see(Seen::Recorded { slot, record: &record });
+    }
+}
+
+fn old_copy(copies: &[Record], rng: &mut Rng) -> Option<Held> {
+    let copy = (!copies.is_empty()).then(|| copies[rng.below(copies.len())])?;
+    Some(Held { record: copy, behind: Some(Told::from(&copy)) })
+}
+
+/// What is asked, and answered.
+impl World {
+    pub(super) fn on_asker_up(&mut self, place: Place, slot: u8) {
+        let machine = self.witnesses.machine(place, slot);
+        let known = &mut self.witnesses.machines[machine];
+        known.next_conn += 1;
+        known.conns.insert(place, ConnId(known.next_conn));
+    }
+
+    pub(super) fn on_asker_down(&mut self, place: Place, slot: u8) {
+        let machine = self.witnesses.machine(place, slot);
+        if let Some(conn) = self.witnesses.machines[machine].conns.remove(&place) {
+            self.tell_witness(machine, Input::Gone { conn });
+        }
+    }
+
+    pub(super) fn on_asked(&mut self, place: Place, slot: u8, bytes: &[u8]) {
+        let machine = self.witnesses.machine(place, slot);
+        let Some(conn) = self.witnesses.machines[machine].conns.get(&place).copied() else {
+            return;
+        };
         let Ok(call) = codec::decode_witness_call(bytes) else {
             self.reach(Mark::CorruptRefused);
-            return self.close(wire, 1);
+            return self.close(self.witness_wire(place, slot), 1);
         };
-        self.trace.say(self.at, || format!("{place} -> witness  {}", said(&call)));
+        self.trace.say(self.at, || format!("{place} -> witness {machine}  {}", said(&call)));
         if self.watch.is_repeated(place, &call) {
             self.reach(Mark::WitnessDuplicate);
         }
-        let input = Input::Call { conn, pair: PAIR, place, call };
-        self.tell_witness(self.witness.core_of(place), input);
+        self.tell_witness(machine, Input::Call { conn, pair: PAIR, place, call });
     }
 
-    fn tell_witness(&mut self, core: usize, input: Input) {
+    fn tell_witness(&mut self, machine: usize, input: Input) {
         let now = Mono(self.at);
-        let Some(cores) = &mut self.witness.cores else { return };
-        cores[core].handle(now, input);
-        while let Some(output) = self.witness.cores.as_mut().and_then(|cores| cores[core].poll()) {
-            self.do_for_witness(core, output);
+        let Some(core) = &mut self.witnesses.machines[machine].core else { return };
+        core.handle(now, input);
+        while let Some(output) =
+            self.witnesses.machines[machine].core.as_mut().and_then(Witness::poll)
+        {
+            self.do_for_witness(machine, output);
         }
     }
 
-    fn do_for_witness(&mut self, core: usize, output: Output) {
+    fn do_for_witness(&mut self, machine: usize, output: Output) {
         match output {
-            Output::Answer { conn, answer } => self.answer_asker(conn, &answer),
+            Output::Answer { conn, answer } => self.answer_asker(machine, conn, &answer),
             Output::Close { conn } => {
-                if let Some(place) = self.asker(conn) {
-                    self.close(self.witness_wire(place), 1);
+                if let Some(place) = self.asker(machine, conn) {
+                    let wire = self.witness_wire(place, self.witnesses.slot(machine));
+                    self.close(wire, 1);
                 }
             }
             Output::Store { record, .. } | Output::Adopt { record } => {
-                self.witness.writing[core] = Some(record);
+                let known = &mut self.witnesses.machines[machine];
+                known.writing = Some(record);
+                let life = known.life;
                 let at = self.at + self.rng.from(1_000, self.options.witness_fsync);
-                self.queue.put(at, Due::Stored { core, life: self.witness.life });
+                self.queue.put(at, Due::Stored { machine, life });
             }
             Output::Distrust { told, .. } => {
-                self.trace.say(self.at, || format!("witness distrusts its record: {told:?}"));
+                if let Some(held) = &mut self.witnesses.machines[machine].disk {
+                    held.behind = held.behind.max(Some(told));
+                }
+                self.trace
+                    .say(self.at, || format!("witness {machine} distrusts its record: {told:?}"));
             }
             Output::Event(event) => {
-                self.trace.say(self.at, || format!("witness  {event:?}"));
+                self.trace.say(self.at, || format!("witness {machine}  {event:?}"));
             }
         }
     }
 
-    fn asker(&self, conn: ConnId) -> Option<Place> {
-        self.witness.conns.iter().find(|(_, known)| **known == conn).map(|(place, _)| *place)
+    fn asker(&self, machine: usize, conn: ConnId) -> Option<Place> {
+        let conns = &self.witnesses.machines[machine].conns;
+        conns.iter().find(|(_, known)| **known == conn).map(|(place, _)| *place)
     }
 
-    fn answer_asker(&mut self, conn: ConnId, answer: &WitnessAnswer) {
-        let Some(place) = self.asker(conn) else { return };
-        if *answer == (WitnessAnswer::Refused { reason: WitnessRefusal::Starting }) {
-            self.reach(Mark::WitnessStarting);
+    fn answer_asker(&mut self, machine: usize, conn: ConnId, answer: &WitnessAnswer) {
+        let Some(place) = self.asker(machine, conn) else { return };
+        if let WitnessAnswer::Refused { reason } = answer {
+            match reason {
+                WitnessRefusal::Starting => self.reach(Mark::WitnessStarting),
+                WitnessRefusal::UnknownPair => self.reach(Mark::WitnessUnknown),
+                WitnessRefusal::Behind => self.reach(Mark::WitnessBehind),
+                WitnessRefusal::Storage => self.reach(Mark::WitnessStorage),
+                // Of those who are not what they say, or of another version.
+                WitnessRefusal::NotYou | WitnessRefusal::Version => {}
+            }
         }
         match self.encoder.witness_answer(answer) {
             Ok(bytes) => {
-                let wire = self.witness_wire(place);
+                let wire = self.witness_wire(place, self.witnesses.slot(machine));
                 self.send(wire, 1, bytes);
             }
             Err(error) => panic!("the witness's answer {answer:?} cannot be encoded: {error}"),
         }
     }
 
-    pub(super) fn on_stored(&mut self, core: usize, life: u32) {
-        if life != self.witness.life {
+    pub(super) fn on_stored(&mut self, machine: usize, life: u32) {
+        let known = &mut self.witnesses.machines[machine];
+        if life != known.life {
             return;
         }
-        let Some(record) = self.witness.writing[core].take() else { return };
+        let Some(record) = known.writing.take() else { return };
+        let fails = core::mem::take(&mut known.fails);
+        known.has_failed |= fails;
         self.trace.step(self.at, 21, record.epoch.0);
-        self.record(core, record);
-        self.tell_witness(core, Input::Stored { pair: PAIR, durable: true });
+        // What a write that failed leaves, the next process finds out.
+        if !fails || self.rng.chance(500) {
+            self.record(machine, record);
+        }
+        self.tell_witness(machine, Input::Stored { pair: PAIR, durable: !fails });
         // Broken on purpose: both know of a pair together, each of its own side alone.
-        if self.witness.disks.len() == 2 && record.origin != Origin::Alone {
-            let other = 1 - core;
-            self.witness.disks[other] = record;
+        if self.witnesses.are_split && record.origin != Origin::Alone {
+            let other = 1 - machine;
+            self.witnesses.machines[other].keep(record);
             self.tell_witness(other, Input::Enrolled(Held::trusted(record)));
         }
     }

@@ -9,21 +9,22 @@ use std::collections::BTreeMap;
 
 use super::clock::Clock;
 use super::faults::FaultKind;
-use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, at_odds, impossible, stuck};
+use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, impossible};
 use super::marks::{Mark, Marks};
 use super::net::{Item, Lane, Wire, WireId};
 use super::node::CoServer;
+use super::operator::Operator;
 use super::options::Options;
 use super::queue::Queue;
 use super::rng::Rng;
+use super::steps::Traps;
 use super::trace::{Trace, Words};
 use super::watch::Watch;
-use super::witness::SimWitness;
+use super::witness::Witnesses;
 use super::workload::SimClient;
 use crate::digest::Digest;
 use crate::ids::{Incarnation, PairId, Place};
 use crate::output::Executed;
-use crate::proto::{Command, DivergencePolicy};
 use crate::wire::codec::Encoder;
 
 /// The pair of every run.
@@ -41,6 +42,9 @@ const HOPELESS: u64 = 1_200_000_000;
 
 /// An operator looks after a pair that holds for a divergence this long after the faults (ns).
 const OPERATOR: u64 = 400_000_000;
+
+/// An operator begins a new lineage this long after the faults, if nobody can go on otherwise.
+const ADOPTION: u64 = 2_500_000_000;
 
 /// How long the pair idles at the end, with nothing but its timers (ns).
 const IDLE: u64 = 120_000_000;
@@ -76,8 +80,8 @@ pub(super) enum Due {
     Think { client: usize },
     /// A client core's timeout.
     ClientTimer { client: usize },
-    /// The witness's record is on its disk.
-    Stored { core: usize, life: u32 },
+    /// A witness's record is on its disk.
+    Stored { machine: usize, life: u32 },
     /// A fault begins.
     Strike(usize),
     /// A fault ends.
@@ -100,14 +104,15 @@ pub(super) struct World {
     pub(super) encoder: Encoder,
     pub(super) verdict: Option<Verdict>,
     pub(super) servers: [CoServer; 2],
-    pub(super) witness: SimWitness,
+    pub(super) witnesses: Witnesses,
     pub(super) clients: Vec<SimClient>,
     pub(super) wires: Vec<Wire>,
     pub(super) healed: Option<u64>,
     pub(super) faults: BTreeMap<FaultKind, u64>,
     pub(super) operations: u64,
     pub(super) device_inputs: u64,
-    operator_acted: bool,
+    pub(super) operator: Operator,
+    pub(super) traps: Traps,
     /// Each of the machines has the other's disk.
     pub(super) are_swapped: bool,
 }
@@ -163,14 +168,15 @@ impl World {
             encoder: Encoder::new(),
             verdict: None,
             servers,
-            witness: SimWitness::new(&options, rng.from(20_000_000, 150_000_000)),
+            witnesses: Witnesses::new(&options, rng.from(20_000_000, 150_000_000)),
             clients,
             wires: Vec::new(),
             healed: None,
             faults: BTreeMap::new(),
             operations: 0,
             device_inputs: 0,
-            operator_acted: false,
+            operator: Operator::default(),
+            traps: Traps::default(),
             are_swapped: false,
             rng,
             options,
@@ -185,7 +191,7 @@ impl World {
             let idle = self.rng.spread(100_000_000, 1_500_000_000);
             self.lay(link.reliable, link.latency, link.jitter, link.capacity, idle);
         }
-        for _ in Place::BOTH {
+        for _ in 0..2 * self.options.witnesses {
             let (latency, idle) = (self.options.witness_latency, self.rng.from(1, 8) * 50_000_000);
             self.lay(true, latency, latency / 4, long, idle);
         }
@@ -221,7 +227,7 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.start_witness();
+        self.start_witnesses();
         for place in Place::BOTH {
             let at = self.rng.spread(1_000, 30_000_000);
             self.queue.put(at, Due::Restart { place });
@@ -259,7 +265,7 @@ impl World {
             Due::Device { place } => self.on_device(place),
             Due::Think { client } => self.on_think(client),
             Due::ClientTimer { client } => self.on_client_timer(client),
-            Due::Stored { core, life } => self.on_stored(core, life),
+            Due::Stored { machine, life } => self.on_stored(machine, life),
             Due::Strike(fault) => self.on_strike(fault),
             Due::Relieve(fault) => self.on_relieve(fault),
             Due::Heal => self.on_heal(),
@@ -270,6 +276,7 @@ impl World {
     /// Shows the judges something, and notes what it means for coverage.
     pub(super) fn see(&mut self, seen: Seen<'_>) {
         self.watch.see(self.at, &seen);
+        self.watch_steps(&seen);
         if self.verdict.is_none()
             && let Err(verdict) = self.judges.see(self.at, &seen)
         {
@@ -303,28 +310,10 @@ impl World {
         if self.healed.is_some_and(|healed| self.at - healed > OPERATOR) {
             self.look_after();
         }
-        self.queue.put(self.at + WATCH, Due::Watch);
-    }
-
-    /// Where a divergence is left to operators, one stops the replica that panicked, or either.
-    fn look_after(&mut self) {
-        if self.operator_acted {
-            return;
+        if self.healed.is_some_and(|healed| self.at - healed > ADOPTION) {
+            self.begin_anew();
         }
-        let stopped = match at_odds(self.judges.ground()) {
-            Some(_) if self.options.divergence != DivergencePolicy::Hold => return,
-            Some([(one, true), _]) => one,
-            Some([_, (two, true)]) => two,
-            Some([(one, _), (two, _)]) => self.rng.pick(&[one, two]),
-            None => match stuck(self.judges.ground()) {
-                Some(stuck) => stuck,
-                None => return,
-            },
-        };
-        self.operator_acted = true;
-        self.reach(Mark::Operator);
-        self.trace.say(self.at, || format!("the operator stops {stopped}"));
-        self.command(stopped.place, Command::Stop);
+        self.queue.put(self.at + WATCH, Due::Watch);
     }
 
     fn is_over(&mut self) -> bool {

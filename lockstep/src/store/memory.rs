@@ -77,6 +77,22 @@ impl MemoryDirectory {
         self.disk().faults.inject(fault);
     }
 
+    /// Has a write to come report success and not be done; or, with a shift, be done so many
+    /// sectors further on in its file, or further back where the file ends before.
+    pub fn stray(&self, nth: u64, shift: Option<u64>) {
+        self.disk().faults.stray(nth, shift);
+    }
+
+    /// Whether a write was lost or came elsewhere.
+    pub fn has_strayed(&self) -> bool {
+        self.disk().has_strayed()
+    }
+
+    /// Puts everything right that went wrong so, as though it never had.
+    pub fn mend(&self) {
+        self.disk().mend();
+    }
+
     /// Takes back every fault that has not struck yet.
     pub fn heal(&self) {
         self.disk().faults.heal();

@@ -10,6 +10,7 @@ use crate::ids::{Epoch, Index, Lineage, Place};
 use crate::limits;
 use crate::proto::io::{Command, Input, Membership, Standing};
 use crate::record::{Origin, Record};
+use crate::wire::frames::{PeerFrame, WitnessAnswer};
 
 use Place::{A, B};
 
@@ -635,6 +636,32 @@ fn a_member_that_left_comes_back_and_the_other_may_leave_then() {
 }
 
 #[test]
+fn a_member_leaves_to_one_that_knows_of_the_renewal_before() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    // Recorded, and the other has heard nothing of it when this one is told to stop.
+    let (epoch, of) = (pair.record.epoch.next(), pair.record.digest());
+    let record = Record { epoch, asker: A, origin: Origin::Renewal(of), ..pair.record };
+    pair.record = record;
+    pair.loss = Box::new(|| true);
+    pair.forge(A, PeerFrame::Epoch { record });
+    pair.tell(A, Input::Command(Command::Stop));
+    pair.run(MS * 15);
+    pair.loss = Box::new(|| false);
+    pair.run(MS * 300);
+    assert!(matches!(pair.node(A).stopped, Some(StopCause::Left { .. })));
+    assert_eq!(pair.node(B).stopped, None);
+    assert_eq!(pair.record.origin, Origin::Left(record.digest()));
+    texts(&mut pair, B, 3, 3);
+    pair.kill(B);
+    pair.restart(B);
+    pair.run(MS * 1500);
+    assert_eq!(pair.record.origin, Origin::Restarted);
+    pair.restart(A);
+    pair.run_to_duplex();
+}
+
+#[test]
 fn a_sole_member_told_to_stop_keeps_its_right() {
     let mut pair = Pair::formed();
     pair.kill(B);
@@ -741,6 +768,25 @@ fn an_empty_process_forms_no_pair_with_one_that_claims_nothing_and_holds_a_log()
 }
 
 #[test]
+fn a_disk_that_is_to_be_adopted_is_not_taken_for_fresh() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.kill(A);
+    pair.kill(B);
+    // It says that its owner was a joiner.
+    pair.node(B).disk.membership = Default::default();
+    pair.wipe(A);
+    pair.begin_lineage();
+    pair.restart(A);
+    pair.restart_with(B, true);
+    pair.run_to_duplex();
+    let device =
+        |kind: &&crate::entry::EntryKind| matches!(kind, crate::entry::EntryKind::Device { .. });
+    assert_eq!(pair.node(B).executed.iter().filter(device).count(), 3);
+    check_level(&mut pair);
+}
+
+#[test]
 fn a_replica_whose_disk_fails_is_out_and_the_other_goes_on() {
     let mut pair = Pair::formed();
     texts(&mut pair, A, 0, 3);
@@ -768,6 +814,72 @@ fn the_member_keeps_serving_while_the_other_joins() {
         let released = pair.node(A).texts().len();
         assert!(released + 2 > number, "{number}: {released}");
     }
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+/// B joined, was asked for, was lost and began anew: it has no more than it shows, is not attached,
+/// and the record with it comes now. The windows are of 16 entries.
+fn recorded_unattached() -> Pair {
+    let small = |place| crate::proto::Config { window_entries: 16, ..config(place) };
+    let mut pair = Pair::with(small);
+    pair.run(MS * 100);
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    pair.witness_mute = true;
+    while !pair
+        .node(A)
+        .saw(|event| matches!(event, Event::Asked { next } if next.origin == Origin::Joined))
+    {
+        pair.run(MS / 10);
+    }
+    for link in [0, 1] {
+        pair.cut(link, false);
+    }
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::FellBack { .. })));
+    texts(&mut pair, A, 0, 12);
+    pair.node(A).events.clear();
+    pair.node(B).events.clear();
+    for link in [0, 1] {
+        pair.cut(link, true);
+    }
+    while !pair.node(B).saw(|event| matches!(event, Event::Offered { .. })) {
+        pair.run(MS / 10);
+    }
+    // It has got the twelve entries, and asks for the next in a moment.
+    pair.run(MS);
+    let record = pair.record;
+    assert_eq!(record.origin, Origin::Joined, "the answer was lost");
+    pair.witness_mute = false;
+    pair.tell(A, Input::Witness(WitnessAnswer::Present { record }));
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::Attached { .. })));
+    texts(&mut pair, A, 12, 9);
+    pair
+}
+
+#[test]
+fn one_that_was_recorded_before_it_is_attached_is_admitted_within_a_small_window() {
+    let mut pair = recorded_unattached();
+    pair.run(MS * 400);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
+    assert_eq!(pair.record.origin, Origin::Joined, "nobody had to be left behind for it");
+    check_level(&mut pair);
+}
+
+#[test]
+fn one_that_was_recorded_and_is_never_attached_is_left_behind() {
+    let mut pair = recorded_unattached();
+    pair.pause(B, true);
+    let before = pair.node(A).released.len();
+    pair.run(MS * 1000);
+    assert_eq!(pair.node(A).released.len(), before + 9, "not held for a joiner that does nothing");
+    assert_eq!(pair.record.origin, Origin::Alone);
+    pair.pause(B, false);
+    pair.run(MS * 100);
+    assert!(matches!(pair.node(B).stopped, Some(StopCause::Removed { .. })));
+    pair.restart(B);
     pair.run_to_duplex();
     check_level(&mut pair);
 }

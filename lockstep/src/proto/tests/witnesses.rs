@@ -1,10 +1,11 @@
 //! Stories of two witnesses, and of one that has forgotten (section W of `docs/protocol.md`).
 
 use super::pair::{MS, Pair, config};
+use crate::entry::EntryKind;
 use crate::event::Event;
-use crate::ids::Place;
+use crate::ids::{Nonce, Place};
 use crate::proto::Config;
-use crate::proto::io::Standing;
+use crate::proto::io::{Command, Input, Standing};
 use crate::record::{Origin, Record};
 use crate::wire::frames::PeerFrame;
 
@@ -66,6 +67,29 @@ fn while_a_move_is_uncertain_nobody_is_asked() {
     assert!(!serves_alone(&mut pair, A), "the other may have gone on by the old one's word");
     assert!(pair.alternate.is_none());
     assert!(pair.record.members.is_duplex());
+}
+
+#[test]
+fn an_operator_may_begin_a_lineage_where_a_move_stayed_uncertain() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    pair.kill(A);
+    pair.kill(B);
+    pair.connect_witness(true);
+    pair.begin_lineage();
+    pair.restart_with(A, true);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, A));
+    pair.node(B).disk_stuck = false;
+    pair.wipe(B);
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B), "it asks the witness that the member asked");
 }
 
 #[test]
@@ -186,6 +210,37 @@ fn after_a_void_move_one_that_restarts_alone_asks_the_witness_that_the_pair_had(
 }
 
 #[test]
+fn a_joiner_after_a_move_that_came_to_nothing_asks_the_witness_that_the_member_asks() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    while !pair.node(A).saw(|event| matches!(event, Event::Moving { .. })) {
+        pair.run(MS);
+    }
+    // B had asked the old witness for a renewal before, and hears now that it has it.
+    let of = pair.record.digest();
+    let (epoch, origin) = (pair.record.epoch.next(), Origin::Renewal(of));
+    pair.record = Record { epoch, asker: B, nonce: Nonce(77), origin, ..pair.record };
+    for place in [A, B] {
+        let record = pair.record;
+        pair.forge(place, PeerFrame::Epoch { record });
+    }
+    pair.node(B).disk_stuck = false;
+    pair.connect_witness(true);
+    pair.run(MS * 100);
+    assert_eq!(pair.node(A).replica.status().record, Some(pair.record));
+    assert!(pair.alternate.is_none(), "the move is void");
+    pair.kill(B);
+    pair.wipe(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    pair.run_to_duplex();
+    pair.kill(A);
+    pair.run(MS * 300);
+    assert!(serves_alone(&mut pair, B));
+}
+
+#[test]
 fn a_witness_that_lost_its_record_is_told_it_by_the_healthy_pair() {
     let mut pair = Pair::formed();
     pair.witness_wiped = true;
@@ -213,6 +268,20 @@ fn a_sole_member_tells_it_as_well_and_then_takes_a_joiner() {
 }
 
 #[test]
+fn a_sole_member_tells_it_though_a_joiner_has_come() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Hosting { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.witness_wiped = true;
+    pair.run_to_duplex();
+    assert!(!pair.witness_wiped);
+}
+
+#[test]
 fn a_lone_member_of_two_does_not_tell_a_witness_that_forgot() {
     let mut pair = Pair::formed();
     pair.cut(0, false);
@@ -221,4 +290,111 @@ fn a_lone_member_of_two_does_not_tell_a_witness_that_forgot() {
     pair.run(MS * 3000);
     assert!(pair.witness_wiped, "each would have it name itself");
     assert!(!serves_alone(&mut pair, A) && !serves_alone(&mut pair, B));
+}
+
+#[test]
+fn a_sole_member_that_moved_is_followed_by_what_its_log_says() {
+    let mut pair = two_witnesses();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.connect_witness(false);
+    let before = pair.node(A).disk.membership.clone();
+    while pair.alternate.is_none() {
+        pair.run(MS);
+    }
+    pair.kill(A);
+    // It died before its disk said so otherwise.
+    pair.node(A).disk.membership = before;
+    pair.connect_witness(true);
+    pair.restart(A);
+    pair.run(MS * 2000);
+    assert!(serves_alone(&mut pair, A));
+    assert_eq!(pair.alternate.unwrap().origin, Origin::Restarted);
+    pair.restart(B);
+    pair.run_to_duplex();
+}
+
+#[test]
+fn a_move_is_void_if_the_others_whole_disk_lacks_it() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.node(B).disk_stuck = false;
+    pair.restart(B);
+    pair.connect_witness(true);
+    pair.run_to_duplex();
+    assert_eq!(pair.node(A).stopped, None, "it went on by the old one's word");
+    assert!(pair.alternate.is_none());
+    pair.kill(B);
+    pair.kill(A);
+    pair.restart(A);
+    pair.run(MS * 2000);
+    assert!(serves_alone(&mut pair, A), "its log names the witness that it asks");
+}
+
+#[test]
+fn a_move_stays_uncertain_if_the_others_disk_is_not_what_it_was() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    pair.run(MS * 300);
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.node(B).disk_stuck = false;
+    // It may have followed the move, and nothing shows it any more.
+    pair.wipe(B);
+    pair.restart(B);
+    pair.connect_witness(true);
+    pair.run(MS * 3000);
+    assert!(!serves_alone(&mut pair, A) && !serves_alone(&mut pair, B));
+}
+
+#[test]
+fn the_pair_does_not_move_before_a_new_member_knows_that_it_is_one() {
+    let mut pair = two_witnesses();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Attached { .. })) {
+        pair.run(MS / 10);
+    }
+    // It is recorded, and admitted only after the witness has been away for long.
+    pair.node(B).executes = false;
+    while pair.record.origin != Origin::Joined {
+        pair.run(MS / 10);
+    }
+    pair.run(MS);
+    pair.connect_witness(false);
+    pair.run(MS * 300);
+    pair.resume(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    pair.connect_witness(true);
+    pair.run_to_duplex();
+    assert!(pair.alternate.is_none());
+}
+
+#[test]
+fn nobody_elses_disk_makes_a_sole_members_move_void() {
+    let mut pair = two_witnesses();
+    pair.tell(B, Input::Command(Command::Stop));
+    pair.run(MS * 100);
+    assert!(serves_alone(&mut pair, A));
+    pair.connect_witness(false);
+    pair.node(A).disk_stuck = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    // Its disk is whole, and knows of the epoch: it asked for it.
+    pair.restart(B);
+    pair.run(MS * 100);
+    let moves = |kind: &&EntryKind| matches!(kind, EntryKind::Witness { .. });
+    assert_eq!(pair.node(A).executed.iter().filter(moves).count(), 1, "none that takes it back");
 }

@@ -117,7 +117,7 @@ pub(super) fn open(
     if settings.durability == Durability::Memory {
         discard_log(&*directory)?;
     }
-    checkpoint::tidy(&*directory, newest_unfinished(&*directory)?)?;
+    checkpoint::tidy(&*directory, checkpoint::newest_unfinished(&*directory)?)?;
     let (membership, remembered) = open_membership(&*directory)?;
     let options = settings.journal_options(seed);
     let (journal, recovery) = Journal::open(directory.share(), who.journal_identity(), options)?;
@@ -224,15 +224,6 @@ fn open_membership(
             Ok((store, Remembered { membership, is_damaged: false }))
         }
     }
-}
-
-/// A checkpoint that was being received last is gone on with.
-fn newest_unfinished(directory: &dyn Directory) -> io::Result<Option<Index>> {
-    let names = directory.list()?;
-    let indices = names.iter().filter_map(|name| {
-        name.strip_prefix("checkpoint-")?.strip_suffix(".part")?.parse().ok().map(Index)
-    });
-    Ok(indices.max())
 }
 
 impl Keeper {

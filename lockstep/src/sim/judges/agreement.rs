@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Bounds, Ground, Seen, Who};
 use crate::digest::Digest;
-use crate::ids::{Epoch, Index, Place};
+use crate::ids::{Epoch, Index, Lineage, Place};
 
 /// What was seen first under each name.
 #[derive(Debug)]
 pub(super) struct Agreement {
-    entries: BTreeMap<(Epoch, Index), (Who, Digest)>,
+    entries: BTreeMap<(Lineage, Epoch, Index), (Who, Digest)>,
     executed: BTreeMap<(Digest, Index), (Who, Digest)>,
     states: BTreeMap<(Digest, Index), (Who, Digest)>,
 }
@@ -33,7 +33,7 @@ impl Agreement {
                     ));
                 }
                 let chain = view.chain(entry.index).unwrap_or_default();
-                let name = (entry.epoch, entry.index);
+                let name = (view.lineage, entry.epoch, entry.index);
                 same("entry", who, chain, self.entries.entry(name).or_insert((who, chain)))
                     .map_err(|what| format!("{what}: {} of epoch {}", entry.index, entry.epoch))
             }

@@ -19,7 +19,9 @@ impl Claims {
     pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
         match *seen {
             Seen::Completed { id, .. } => self.acknowledged.push(id),
-            Seen::Recorded { record } if record.origin == Origin::Restarted => {
+            Seen::Recorded { record, .. }
+                if record.origin == Origin::Restarted && ground.latest() == Some(record) =>
+            {
                 return self.may_claim(record, ground);
             }
             _ => {}
@@ -34,7 +36,7 @@ impl Claims {
         // One that died meanwhile acts no more, whatever became of its disk.
         let Some(view) = ground.view(who).filter(|view| view.is_alive) else { return Ok(()) };
         let remembered = ground.remembered(place);
-        let Some(before) = ground.before(record) else { return Ok(()) };
+        let Some(before) = ground.enrolled().before(record) else { return Ok(()) };
         let known = remembered.record.iter().chain(&remembered.asked);
         let is_ours =
             |known: &Record| before == known || before.renews(known) || before.leaves(known);

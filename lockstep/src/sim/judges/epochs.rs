@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::enrolled::key;
 use super::{Bounds, Ground, Seen, Who};
 use crate::ids::{Epoch, Place};
 use crate::record::{Origin, Record};
@@ -31,7 +32,7 @@ impl Epochs {
         }
         let apart = |other: &Record| {
             let (early, late) =
-                if other.epoch <= record.epoch { (other, &record) } else { (&record, other) };
+                if key(other) <= key(&record) { (other, &record) } else { (&record, other) };
             !leads_to(ground, early, late)
         };
         if let Some((other, by)) = self.released.iter().find(|(other, _)| apart(other)) {
@@ -54,9 +55,8 @@ fn leads_to(ground: &Ground, from: &Record, to: &Record) -> bool {
     }
     let mut reached = BTreeSet::from([from.digest()]);
     let mut level = vec![*from];
-    for record in ground.records().filter(|r| from.epoch < r.epoch && r.epoch <= to.epoch) {
-        if level.iter().any(|before| before.epoch.next() == record.epoch && goes_on(before, record))
-        {
+    for record in ground.enrolled().between(from, to) {
+        if level.iter().any(|before| goes_on(before, record)) {
             reached.insert(record.digest());
             level.push(*record);
         }
@@ -65,6 +65,13 @@ fn leads_to(ground: &Ground, from: &Record, to: &Record) -> bool {
 }
 
 fn goes_on(before: &Record, next: &Record) -> bool {
+    // A lineage that an operator began, with what the disk of one of them had.
+    if before.origin == Origin::Vacant || next.origin == Origin::Vacant {
+        return next.origin != Origin::Vacant || next.lineage > before.lineage;
+    }
+    if before.lineage != next.lineage || before.epoch.next() != next.epoch {
+        return next.renews(before);
+    }
     let stays = |place: Place| {
         before.members.at(place).is_some() && before.members.at(place) == next.members.at(place)
     };

@@ -1,20 +1,19 @@
 //! The judges' own books: who holds and has executed what, and what the witness recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::model::{Effect, Model};
-use super::{OutputName, Seen};
+use super::Seen;
+use super::enrolled::{Enrolled, Ordered};
+pub(super) use super::view::{AnswerName, View};
 use crate::digest::{Digest, Hasher};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::EntryKind;
 use crate::event::{Event, StopCause};
-use crate::ids::{Epoch, Incarnation, Index, LogTime, Nonce, Place, RequestNumber, SessionId};
-use crate::output::{Executed, OutputKind, Refusal};
+use crate::ids::{Incarnation, Index, Place, SessionId};
+use crate::output::{OutputKind, Refusal};
 use crate::proto::io::{DivergencePolicy, Membership, Recovered, Standing};
 use crate::record::Origin::Joined;
 use crate::record::Record;
-use crate::sim::ops::Fired;
 use crate::sim::options::Durability;
-use crate::sim::service::TIMER;
 use crate::wire::frames::ClientAnswer;
 
 /// A replica: the process at a place.
@@ -36,234 +35,18 @@ impl core::fmt::Display for Who {
 #[derive(Debug, Default)]
 pub struct Ground {
     views: BTreeMap<Who, View>,
-    records: BTreeMap<Epoch, Vec<Record>>,
-    latest: Option<Record>,
+    /// The newest process at each place.
+    newest: [Option<Who>; 2],
+    enrolled: Enrolled,
+    completed: Vec<u64>,
+    /// The last entry of which an output was released, with the running digest there.
+    released: (Index, Digest),
     healed: Option<u64>,
     spoiled: [bool; 2],
     disks: [Membership; 2],
     journals: bool,
     holds: bool,
     was_stopped: bool,
-}
-
-/// What is known of one replica.
-#[derive(Debug)]
-pub struct View {
-    /// Whether its process runs.
-    pub is_alive: bool,
-    /// Its standing, by its own word.
-    pub standing: Standing,
-    /// Its epoch's record, by its own word.
-    pub record: Option<Record>,
-    /// What it holds.
-    pub log: Vec<Held>,
-    /// The running digests of the outputs of what it has executed.
-    pub executed: Vec<Digest>,
-    /// Its outputs, by name.
-    pub outputs: BTreeMap<OutputName, Digest>,
-    /// Its answers to clients: at which entries, with which content.
-    pub answers: BTreeMap<AnswerName, Vec<(Index, Digest)>>,
-    /// What its log comes to.
-    pub model: Model,
-    /// The timers that its service has set and not fired: when they are due, and for whom.
-    pub timers: BTreeSet<(LogTime, u64)>,
-    /// Where its service panicked.
-    pub panicked: Option<Index>,
-    /// Whether it knows of a divergence.
-    pub diverged: bool,
-    /// Whether it is out.
-    pub is_out: bool,
-    /// Whether it stopped without having been told to.
-    pub gave_up: bool,
-    /// What is surely on its disk.
-    pub persisted: Index,
-    /// The timers that fired, and at which entries.
-    fired: Vec<(Index, (LogTime, u64))>,
-    /// The joiner that it brings up to date.
-    guest: Option<Incarnation>,
-    /// Whether its record began with a joiner, and that one was told that it is a member; for the
-    /// joiner itself, whether it was told.
-    pub is_admitted: bool,
-}
-
-/// An entry that a replica holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// The entry itself.
-    pub entry: Entry,
-    /// The epoch in which it was ordered.
-    pub epoch: Epoch,
-    /// Its timestamp.
-    pub time: LogTime,
-    /// When the replica appended it (ns of the world).
-    pub at: u64,
-    /// The running digest of the entries.
-    pub chain: Digest,
-    /// Whether the protocol made it.
-    pub is_protocol: bool,
-    /// The timer that it sets.
-    pub timer: Option<(LogTime, u64)>,
-}
-
-/// Names an answer to a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AnswerName {
-    /// To a request for a session.
-    Opened(Nonce),
-    /// To a request.
-    Reply(SessionId, RequestNumber),
-}
-
-impl View {
-    fn new() -> Self {
-        Self {
-            is_alive: true,
-            standing: Standing::Starting,
-            record: None,
-            log: Vec::new(),
-            executed: Vec::new(),
-            outputs: BTreeMap::new(),
-            answers: BTreeMap::new(),
-            model: Model::default(),
-            timers: BTreeSet::new(),
-            panicked: None,
-            diverged: false,
-            is_out: false,
-            gave_up: false,
-            persisted: Index(0),
-            fired: Vec::new(),
-            guest: None,
-            is_admitted: false,
-        }
-    }
-
-    /// What it held and had computed up to an entry.
-    fn prefix(&self, to: Index) -> Self {
-        let mut view = Self::new();
-        let len = usize::try_from(to.0).unwrap_or(usize::MAX);
-        self.log.iter().take(len).for_each(|held| view.append(&held.entry, held.at));
-        view.executed = self.executed.iter().take(len).copied().collect();
-        let early = |index: Index| index <= to;
-        view.outputs =
-            self.outputs.iter().filter(|(n, _)| early(n.index)).map(|(n, d)| (*n, *d)).collect();
-        for (name, given) in &self.answers {
-            let given: Vec<_> = given.iter().copied().filter(|(index, _)| early(*index)).collect();
-            if !given.is_empty() {
-                view.answers.insert(*name, given);
-            }
-        }
-        view.fired = self.fired.iter().copied().filter(|(index, _)| early(*index)).collect();
-        view.timers = view.log.iter().take(view.executed.len()).filter_map(|h| h.timer).collect();
-        view.fired.iter().for_each(|(_, timer)| {
-            view.timers.remove(timer);
-        });
-        view.panicked = self.panicked.filter(|index| early(*index));
-        view
-    }
-
-    /// Takes over what another view holds and has computed, and stays what it is otherwise.
-    fn take_over(&mut self, other: Self) {
-        let View { log, executed, outputs, answers, model, timers, fired, panicked, .. } = other;
-        *self = Self {
-            is_alive: self.is_alive,
-            standing: self.standing,
-            record: self.record,
-            log,
-            executed,
-            outputs,
-            answers,
-            model,
-            timers,
-            panicked,
-            diverged: self.diverged,
-            is_out: self.is_out,
-            gave_up: self.gave_up,
-            persisted: self.persisted,
-            fired,
-            guest: self.guest,
-            is_admitted: self.is_admitted,
-        };
-    }
-
-    /// Whether it has all of these entries, computed.
-    fn has_executed(&self, index: Index, chain: Digest) -> bool {
-        index == Index(0) || (self.chain(index) == Some(chain) && self.outputs_at(index).is_some())
-    }
-
-    /// The entry with which this record begins in its log.
-    fn began(&self, record: &Record) -> Option<Index> {
-        let begins = |held: &&Held| matches!(&held.entry.kind, EntryKind::Membership { record: own } if own == record);
-        self.log.iter().rev().find(begins).map(|held| held.entry.index)
-    }
-
-    /// Whether it is a member together with the other, rather than alone with a joiner.
-    fn is_together(&self, who: Who, record: &Record) -> bool {
-        if !record.members.is_duplex() {
-            return false;
-        }
-        record.origin != Joined || self.is_admitted || record.asker != who.place
-    }
-
-    /// The running digest of the entries at this one.
-    pub fn chain(&self, index: Index) -> Option<Digest> {
-        at(index).and_then(|slot| self.log.get(slot)).map(|held| held.chain)
-    }
-
-    /// The running digest of the outputs at this entry.
-    pub fn outputs_at(&self, index: Index) -> Option<Digest> {
-        at(index).and_then(|slot| self.executed.get(slot)).copied()
-    }
-
-    /// The last entry that it holds.
-    pub fn held(&self) -> Index {
-        Index(self.log.len() as u64)
-    }
-
-    /// What a request came to in its log.
-    pub fn effect(&self, id: u64) -> Option<&Effect> {
-        self.model.effect(id)
-    }
-
-    fn append(&mut self, entry: &Entry, now: u64) {
-        let previous = self.log.last().map_or(Digest::ZERO, |held| held.chain);
-        self.log.push(Held {
-            entry: entry.clone(),
-            epoch: entry.epoch,
-            time: entry.time,
-            at: now,
-            chain: entry.chain(previous),
-            is_protocol: entry.kind.is_protocol(),
-            timer: self.model.append(entry),
-        });
-    }
-
-    fn execute(&mut self, executed: &Executed) {
-        self.executed.push(executed.digest);
-        if let Some(timer) = at(executed.index).and_then(|slot| self.log.get(slot)?.timer) {
-            self.timers.insert(timer);
-        }
-        if executed.panic.is_some() {
-            self.panicked = Some(executed.index);
-        }
-        for output in &executed.outputs {
-            let digest = content(&output.kind);
-            if let OutputKind::Device { device: TIMER, bytes, .. } = &output.kind
-                && let Ok(Fired { id, due }) = Fired::decode(bytes)
-            {
-                self.timers.remove(&(due, id));
-                self.fired.push((executed.index, (due, id)));
-            }
-            if let Some(name) = answer_name(&output.kind) {
-                self.answers.entry(name).or_default().push((executed.index, digest));
-            }
-            let (step, ordinal) = (output.step, output.ordinal);
-            self.outputs.insert(OutputName { index: executed.index, step, ordinal }, digest);
-        }
-    }
-}
-
-fn at(index: Index) -> Option<usize> {
-    usize::try_from(index.0).ok()?.checked_sub(1)
 }
 
 impl Ground {
@@ -288,9 +71,15 @@ impl Ground {
         match *seen {
             Seen::Started { who } => {
                 self.views.insert(who, View::new());
+                self.newest[who.place.slot()] = Some(who);
             }
             Seen::Ended { who } => self.with(who, |view| view.is_alive = false),
-            Seen::Appended { who, entry } => self.with(who, |view| view.append(entry, now)),
+            Seen::Appended { who, entry } => {
+                self.with(who, |view| view.append(entry, now));
+                if let EntryKind::Witness { slot, record } = entry.kind {
+                    self.enrolled.order(entry.index, slot, record);
+                }
+            }
             Seen::Executed { who, executed } => self.with(who, |view| view.execute(executed)),
             Seen::Standing { who, standing } => {
                 self.with(who, |view| view.standing = standing);
@@ -335,17 +124,44 @@ impl Ground {
                 Event::Diverged { .. } | Event::EntriesDiffer { .. } => view.diverged = true,
                 _ => {}
             }),
-            Seen::Recorded { record } => {
-                let of_epoch = self.records.entry(record.epoch).or_default();
-                if !of_epoch.contains(record) {
-                    of_epoch.push(*record);
-                }
-                self.latest = Some(*record);
+            Seen::Recorded { slot, record } => self.enrolled.record(slot, *record),
+            Seen::Forgotten { slot } => self.enrolled.forget(slot),
+            Seen::Released { who, name, .. } if name.index > self.released.0 => {
+                let chain = self.views.get(&who).and_then(|view| view.chain(name.index));
+                chain.into_iter().for_each(|chain| self.released = (name.index, chain));
             }
+            Seen::Answered { who, answer } => {
+                let at = answered(answer).and_then(|(name, _)| {
+                    let view = self.views.get(&who)?;
+                    let (index, _) = *view.answers.get(&name)?.last()?;
+                    Some((index, view.chain(index)?))
+                });
+                at.filter(|(index, _)| *index > self.released.0)
+                    .into_iter()
+                    .for_each(|at| self.released = at);
+            }
+            Seen::Completed { id, .. } => self.completed.push(id),
             Seen::Spoiled { place } => self.spoiled[place.slot()] = true,
             Seen::Healed => self.healed = Some(now),
             _ => {}
         }
+        let followed = self.enrolled.ordered().find(|ordered| self.is_followed(ordered));
+        followed.into_iter().for_each(|moved| self.enrolled.follow(moved));
+    }
+
+    /// Whether a move counts: every member that it names has it, and followed the record that it
+    /// renews when it got it, or would by what its disk says.
+    fn is_followed(&self, ordered: &Ordered) -> bool {
+        let Ordered { index, slot, record } = *ordered;
+        let kind = EntryKind::Witness { slot, record };
+        let place = |place: &Place| record.members.at(*place).is_some();
+        Place::BOTH.iter().filter(|at| place(at)).all(|place| {
+            let newest = self.newest[place.slot()];
+            let Some(view) = newest.and_then(|who| self.views.get(&who)) else { return false };
+            let followed = view.record.or(self.disks[place.slot()].record);
+            let renews = followed.is_some_and(|from| record.renews(&from) || record == from);
+            renews && view.has(index, &kind, self.journals)
+        })
     }
 
     fn restore(&mut self, who: Who, recovered: &Recovered) {
@@ -371,14 +187,41 @@ impl Ground {
         &self.disks[place.slot()]
     }
 
-    /// The record before this one.
-    pub fn before(&self, record: &Record) -> Option<&Record> {
-        self.records.range(..record.epoch).next_back().and_then(|(_, of_epoch)| of_epoch.last())
+    /// What the witnesses have, and which of them counts.
+    pub(super) fn enrolled(&self) -> &Enrolled {
+        &self.enrolled
     }
 
-    /// Every record, in order of their numbers.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.values().flatten()
+    /// Whether the witness that counts has the present record.
+    pub fn is_enrolled(&self) -> bool {
+        self.enrolled.is_known()
+    }
+
+    /// Whether everyone that is a member by its own word is one by the present record.
+    pub fn is_unanimous(&self) -> bool {
+        let alive = self.views.values().filter(|view| view.is_alive && !view.is_out);
+        let mut own = alive.filter_map(|view| view.record);
+        own.all(|own| Some(&own) == self.latest())
+    }
+
+    /// Whether the process at this place, which runs, has everything that was acknowledged or
+    /// released, on its disk. One without entries has nothing that could be adopted (rule J8).
+    pub fn has_everything(&self, place: Place) -> bool {
+        let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
+        let (index, chain) = self.released;
+        let has_released = |view: &View| index == Index(0) || view.chain(index) == Some(chain);
+        let has_all = |view: &View| {
+            has_released(view) && self.completed.iter().all(|id| view.effect(*id).is_some())
+        };
+        let on_disk =
+            |view: &View| self.journals && view.held() > Index(0) && view.persisted >= view.held();
+        view.is_some_and(|view| view.is_alive && on_disk(view) && has_all(view))
+    }
+
+    /// How much the process at this place holds.
+    pub fn held(&self, place: Place) -> Index {
+        let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
+        view.map_or(Index(0), View::held)
     }
 
     fn with(&mut self, who: Who, change: impl FnOnce(&mut View)) {
@@ -397,14 +240,14 @@ impl Ground {
         self.views.iter().map(|(who, view)| (*who, view))
     }
 
-    /// The witness's present record.
+    /// The present record, of the witness that counts.
     pub fn latest(&self) -> Option<&Record> {
-        self.latest.as_ref()
+        self.enrolled.latest()
     }
 
-    /// Whether the witness recorded exactly this.
+    /// Whether the witness that counts recorded exactly this.
     pub fn is_recorded(&self, record: &Record) -> bool {
-        self.records.get(&record.epoch).is_some_and(|of_epoch| of_epoch.contains(record))
+        self.enrolled.is_recorded(record)
     }
 
     /// When the faults ended.
@@ -425,7 +268,7 @@ impl Ground {
                 let joins = record.origin == Joined && record.asker != who.place;
                 record.members.has(who.place, who.incarnation) && (!joins || view.is_admitted)
             };
-            view.is_alive && !view.is_out && self.latest.as_ref().is_some_and(member)
+            view.is_alive && !view.is_out && self.latest().is_some_and(member)
         })
     }
 
@@ -494,7 +337,7 @@ impl Ground {
 }
 
 /// The name of an output that is an answer to a client.
-fn answer_name(kind: &OutputKind) -> Option<AnswerName> {
+pub(super) fn answer_name(kind: &OutputKind) -> Option<AnswerName> {
     match kind {
         OutputKind::Opened { token, .. } => Some(AnswerName::Opened(*token)),
         OutputKind::Reply { session, number, .. } => Some(AnswerName::Reply(*session, *number)),

@@ -79,14 +79,34 @@ pub fn impossible(ground: &Ground) -> Option<Impossible> {
     if ground.views().any(|(_, view)| view.panicked.is_some() && is_agreed_panic(ground, view)) {
         return Some(Impossible::Panicked);
     }
-    if ground.members().next().is_some() {
-        return None;
+    let lost = forsaken(ground) && !Place::BOTH.iter().any(|place| ground.has_everything(*place));
+    lost.then_some(Impossible::StateLost)
+}
+
+/// Whether nobody can go on unless an operator begins a new lineage (rule J8).
+pub fn forsaken(ground: &Ground) -> bool {
+    let Some(record) = ground.latest() else { return false };
+    let mut members = ground.members();
+    let is_granted_nothing = !ground.is_enrolled();
+    // A move that was under way leaves it open which witness counts (W2).
+    let is_open = ground.enrolled().ordered().any(|ordered| ordered.record.renews(record));
+    match (members.next(), members.next()) {
+        // A witness that has forgotten the pair grants it nothing until a healthy pair tells it
+        // what it is: not one of two without the other, nor one that was never told.
+        (Some((_, view)), None) => {
+            let can_tell = !record.members.is_duplex() && view.record == Some(*record);
+            (is_granted_nothing && !can_tell) || (is_open && record.members.is_duplex())
+        }
+        // Nor of two that differ.
+        (Some(_), Some(_)) => is_granted_nothing && at_odds(ground).is_some(),
+        // A process that was started anew can take a place only by what its disk says.
+        (None, _) => {
+            let keeps = |place: &Place| {
+                record.members.at(*place).is_some() && ground.remembered(*place).record.is_some()
+            };
+            is_granted_nothing || is_open || !Place::BOTH.iter().any(keeps)
+        }
     }
-    // A process that was started anew can take a place only by what its disk says.
-    let keeps = |place: Place| {
-        record.members.at(place).is_some() && ground.remembered(place).record.is_some()
-    };
-    (!Place::BOTH.into_iter().any(keeps)).then_some(Impossible::StateLost)
 }
 
 /// Both panicked at this entry: nobody can get past it.

@@ -9,6 +9,7 @@ mod agreement;
 mod alone;
 mod bounds;
 mod claims;
+mod enrolled;
 mod epochs;
 mod ground;
 mod history;
@@ -20,6 +21,7 @@ mod release;
 mod restored;
 mod serving;
 mod time;
+mod view;
 mod wgl;
 
 #[cfg(test)]
@@ -27,8 +29,9 @@ mod tests;
 
 use core::fmt;
 
-pub use ground::{Ground, View, Who};
-pub use liveness::{Impossible, at_odds, impossible, stuck};
+pub use ground::{Ground, Who};
+pub use liveness::{Impossible, at_odds, forsaken, impossible, stuck};
+pub use view::View;
 
 use super::ops::{Answer, Request};
 use super::options::Options;
@@ -282,10 +285,17 @@ pub enum Seen<'a> {
         /// The last entry that it keeps.
         after: Index,
     },
-    /// The witness has this record on its disk.
+    /// A witness has this record on its disk.
     Recorded {
+        /// Its slot.
+        slot: u8,
         /// The record.
         record: &'a Record,
+    },
+    /// A witness has lost its disk, or has an old copy of it.
+    Forgotten {
+        /// Its slot.
+        slot: u8,
     },
     /// A client made a request.
     Invoked {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::ground::Held;
+use super::view::Held;
 use super::wgl::{Call, is_linearizable};
 use super::*;
 use crate::entry::{EntryKind, Origin};
@@ -47,7 +47,7 @@ impl Story {
 
     fn duplex(mut self) -> Self {
         let record = record(1, Members::both(A.incarnation, B.incarnation));
-        self.ok(Seen::Recorded { record: &record });
+        self.ok(Seen::Recorded { slot: 0, record: &record });
         for who in [A, B] {
             self.enter(who, record);
         }
@@ -61,7 +61,7 @@ impl Story {
 
     fn alone(&mut self, who: Who, epoch: u64) {
         let record = record(epoch, Members::alone(who.place, who.incarnation));
-        self.ok(Seen::Recorded { record: &record });
+        self.ok(Seen::Recorded { slot: 0, record: &record });
         self.enter(who, record);
     }
 
@@ -211,6 +211,27 @@ fn releases_in_disjoint_epochs_are_objected_to() {
 }
 
 #[test]
+fn a_witness_counts_until_both_have_on_disk_that_the_pair_leaves_it() {
+    let both = record(1, Members::both(A.incarnation, B.incarnation));
+    let moved = Record { epoch: Epoch(3), origin: How::Renewal(both.digest()), ..both };
+    let leaves = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
+    let alone = record(2, Members::alone(B.place, B.incarnation));
+    for has_moved in [false, true] {
+        let mut story = Story::new(JudgeName::Release).duplex();
+        story.append(A, &leaves).expect("fine");
+        story.ok(Seen::Appended { who: B, entry: &leaves });
+        if has_moved {
+            story.ok(Seen::Persisted { who: B, index: Index(1) });
+        }
+        story.execute(B, 1, &[note(1)]).expect("fine");
+        story.ok(Seen::Recorded { slot: 0, record: &alone });
+        story.enter(B, alone);
+        story.ok(Seen::Persisted { who: B, index: Index(1) });
+        assert_eq!(story.release(B, 2, &note(1)).is_err(), has_moved);
+    }
+}
+
+#[test]
 fn an_acknowledged_request_that_a_member_lacks_is_objected_to() {
     let mut story = Story::new(JudgeName::Acknowledged).duplex();
     let request = entry(2, 1, 20, asked(5, 1, Op::Append { list: 1 }));
@@ -227,7 +248,7 @@ fn an_acknowledged_request_that_a_member_lacks_is_objected_to() {
     story.ok(completed);
     story.judges.ground.see(0, &Seen::Ended { who: A });
     let record = record(3, Members::alone(B.place, B.incarnation));
-    assert!(story.see(Seen::Recorded { record: &record }).is_err());
+    assert!(story.see(Seen::Recorded { slot: 0, record: &record }).is_err());
 }
 
 #[test]
@@ -375,16 +396,16 @@ fn a_claim_that_the_disk_does_not_bear_out_is_objected_to() {
     let both = record(1, Members::both(A.incarnation, B.incarnation));
     let mut story = Story::new(JudgeName::Claims).duplex();
     let (_, next) = restarted(&mut story);
-    assert!(story.see(Seen::Recorded { record: &next }).is_err(), "an empty disk");
+    assert!(story.see(Seen::Recorded { slot: 0, record: &next }).is_err(), "an empty disk");
     let mut story = Story::new(JudgeName::Claims).duplex();
     story.remember(A, both);
     let (_, next) = restarted(&mut story);
-    story.ok(Seen::Recorded { record: &next });
+    story.ok(Seen::Recorded { slot: 0, record: &next });
     let mut story = Story::new(JudgeName::Claims).duplex();
     story.remember(A, both);
     story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Done(true) });
     let (_, next) = restarted(&mut story);
-    assert!(story.see(Seen::Recorded { record: &next }).is_err(), "a request is missing");
+    assert!(story.see(Seen::Recorded { slot: 0, record: &next }).is_err(), "a request is missing");
 }
 
 #[test]
@@ -402,7 +423,7 @@ fn one_that_releases_alone_against_the_present_record_is_objected_to() {
     story.alone(A, 2);
     story.release(A, 2, &note(1)).expect("it was granted");
     let other = Record { asker: Place::B, ..record(3, Members::alone(Place::B, B.incarnation)) };
-    story.ok(Seen::Recorded { record: &other });
+    story.ok(Seen::Recorded { slot: 0, record: &other });
     assert!(story.release(A, 2, &note(1)).is_err());
 }
 

@@ -1,6 +1,6 @@
 //! Log time neither goes back nor stands still, also when nothing happens.
 
-use super::{Bounds, Ground, Seen, View, Who};
+use super::{Bounds, Ground, Seen, View, Who, forsaken};
 use crate::entry::Entry;
 use crate::ids::{Epoch, Index, LogTime};
 use crate::proto::io::Standing;
@@ -67,6 +67,10 @@ impl Time {
     /// After the faults, everyone who serves has to keep its timers.
     fn all_awake(&self, now: u64, late: u64, ground: &Ground) -> Result<(), String> {
         let Some(healed) = ground.healed() else { return Ok(()) };
+        if forsaken(ground) {
+            // Whoever waits for an operator orders nothing any more once its window is full.
+            return Ok(());
+        }
         ground
             .members()
             .filter(|(_, view)| is_serving(view))

@@ -29,7 +29,7 @@ mod writer;
 pub use error::{CheckpointError, IncomingError, LoadError};
 pub use header::{Header, VERSION};
 pub use reader::{Reader, load, verify};
-pub use retention::{Kept, Listing, keep, list, tidy};
+pub use retention::{Kept, Listing, keep, list, newest_unfinished, tidy};
 pub use transfer::{Incoming, Outgoing};
 pub use writer::{Pace, Writer, write};
 

@@ -76,6 +76,14 @@ pub fn tidy(dir: &dyn Directory, wanted: Option<Index>) -> Result<(), Checkpoint
     dir.sync().map_err(failed_to("sync the directory of", "checkpoints"))
 }
 
+/// The one that was being received last, with which a joiner goes on.
+///
+/// # Errors
+/// [`CheckpointError::Io`].
+pub fn newest_unfinished(dir: &dyn Directory) -> Result<Option<Index>, CheckpointError> {
+    Ok(indices(dir, false)?.pop_last())
+}
+
 fn remove(dir: &dyn Directory, names: impl Iterator<Item = String>) -> Result<(), CheckpointError> {
     let mut any = false;
     for name in names {

@@ -86,27 +86,53 @@ pub(super) struct Contents {
     pub(super) now: Vec<u8>,
     durable: Vec<u8>,
     changes: Vec<Change>,
+    /// What it would be if no write had strayed.
+    meant: Option<Box<Self>>,
 }
 
 impl Contents {
     /// Splits a write where sectors end, since each of them survives for itself.
     fn write(&mut self, bytes: &[u8], offset: usize) {
+        if let Some(meant) = &mut self.meant {
+            meant.write(bytes, offset);
+        }
         let mut at = 0;
         while at < bytes.len() {
             let room = SECTOR - (offset + at) % SECTOR;
             let piece = &bytes[at..bytes.len().min(at + room)];
-            self.change(What::Piece { offset: offset + at, bytes: piece.to_vec() });
+            self.change_this(What::Piece { offset: offset + at, bytes: piece.to_vec() });
             at += piece.len();
         }
     }
 
+    /// A write that reports success and goes nowhere, or to another place of the file.
+    fn stray(&mut self, bytes: &[u8], offset: usize, shift: Option<u64>) {
+        let mut meant = self.meant.take().unwrap_or_else(|| Box::new(self.clone()));
+        meant.write(bytes, offset);
+        if let Some(sectors) = shift.and_then(|shift| usize::try_from(shift).ok()) {
+            let room = self.now.len().saturating_sub(bytes.len()).max(1);
+            self.write(bytes, (offset + sectors * SECTOR) % room);
+        }
+        self.meant = Some(meant);
+    }
+
     fn change(&mut self, what: What) {
+        if let Some(meant) = &mut self.meant {
+            meant.change(what.clone());
+        }
+        self.change_this(what);
+    }
+
+    fn change_this(&mut self, what: What) {
         let change = Change { what, doubtful: false };
         change.apply(&mut self.now);
         self.changes.push(change);
     }
 
     fn sync(&mut self) {
+        if let Some(meant) = &mut self.meant {
+            meant.sync();
+        }
         let mut again = BTreeSet::new();
         for change in self.changes.iter().filter(|change| !change.doubtful) {
             change.apply(&mut self.durable);
@@ -118,6 +144,9 @@ impl Contents {
     }
 
     fn doubt(&mut self) {
+        if let Some(meant) = &mut self.meant {
+            meant.doubt();
+        }
         self.changes.iter_mut().for_each(|change| change.doubtful = true);
     }
 
@@ -135,7 +164,7 @@ impl Contents {
                 change.apply(&mut left);
             }
         }
-        Self { now: left.clone(), durable: left, changes: Vec::new() }
+        Self { now: left.clone(), durable: left, ..Self::default() }
     }
 }
 
@@ -233,7 +262,10 @@ impl Disk {
             Err(_) if self.faults.count(None) == halted => &[],
             Err(_) => &bytes[..bytes.len() / 2],
         };
-        self.file(id).write(written, offset);
+        match passed.is_ok().then(|| self.faults.strays()).flatten() {
+            Some(shift) => self.file(id).stray(written, offset, shift),
+            None => self.file(id).write(written, offset),
+        }
         passed
     }
 
@@ -256,6 +288,18 @@ impl Disk {
         passed
     }
 
+    pub(super) fn has_strayed(&self) -> bool {
+        self.files.values().any(|file| file.meant.is_some())
+    }
+
+    pub(super) fn mend(&mut self) {
+        for file in self.files.values_mut() {
+            if let Some(meant) = file.meant.take() {
+                *file = *meant;
+            }
+        }
+    }
+
     pub(super) fn contents(&self, name: &str) -> Option<&[u8]> {
         Some(&self.files.get(self.names.get(name)?)?.now)
     }
@@ -266,7 +310,7 @@ impl Disk {
             None => self.new_file(),
         };
         let contents =
-            Contents { now: bytes.to_vec(), durable: bytes.to_vec(), changes: Vec::new() };
+            Contents { now: bytes.to_vec(), durable: bytes.to_vec(), ..Contents::default() };
         self.files.insert(id, contents);
         self.names.insert(name.into(), id);
         self.durable_names.insert(name.into(), id);

@@ -66,6 +66,8 @@ pub(super) struct Faults {
     /// With the number among those of its kind at which each strikes.
     waiting: Vec<(u64, Fault)>,
     halt: Option<u64>,
+    /// The number of the write that strays, and where to.
+    stray: Option<(u64, Option<u64>)>,
 }
 
 impl Faults {
@@ -84,8 +86,20 @@ impl Faults {
         self.waiting.push((self.count(fault.operation).saturating_add(fault.nth), fault));
     }
 
+    pub(super) fn stray(&mut self, nth: u64, shift: Option<u64>) {
+        let number = self.count(Some(Operation::Write)).saturating_add(nth);
+        self.stray = Some((number, shift));
+    }
+
+    /// Where the write that was counted last goes, if it strays: nowhere, or so much further on.
+    pub(super) fn strays(&mut self) -> Option<Option<u64>> {
+        let now = self.count(Some(Operation::Write));
+        self.stray.take_if(|(number, _)| *number <= now).map(|(_, shift)| shift)
+    }
+
     pub(super) fn heal(&mut self) {
         self.waiting.clear();
+        self.stray = None;
     }
 
     pub(super) fn halt_after(&mut self, operations: u64) {

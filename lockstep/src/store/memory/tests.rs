@@ -27,6 +27,26 @@ fn what_was_synced_survives_and_the_rest_may() {
 }
 
 #[test]
+fn a_write_strays_in_silence_until_it_is_mended() {
+    for (shift, seen) in [(None, [1, 1, 3]), (Some(1), [1, 2, 3])] {
+        let (directory, file) = with_file(&[1; 3 * SECTOR]);
+        directory.stray(2, shift);
+        file.write_all_at(&[3; SECTOR], 2 * SECTOR as u64).unwrap();
+        file.write_all_at(&[2; SECTOR], 0).unwrap();
+        file.sync().unwrap();
+        let firsts = |directory: &MemoryDirectory| {
+            let bytes = directory.crash(&mut nothing).contents("f").unwrap();
+            [bytes[0], bytes[SECTOR], bytes[2 * SECTOR]]
+        };
+        assert_eq!(firsts(&directory), seen);
+        assert!(directory.has_strayed());
+        directory.mend();
+        assert_eq!(firsts(&directory), [2, 1, 3]);
+        assert!(!directory.has_strayed());
+    }
+}
+
+#[test]
 fn any_subset_of_sectors_may_survive() {
     let (directory, file) = with_file(&[1; 3 * SECTOR]);
     file.write_all_at(&[2; 3 * SECTOR], 0).unwrap();

@@ -1,0 +1,251 @@
+//! What the books have of one replica: what it holds, what it has computed, what it says it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::OutputName;
+use super::ground::{Who, answer_name, content};
+use super::model::{Effect, Model};
+use crate::digest::Digest;
+use crate::entry::{Entry, EntryKind};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, RequestNumber, SessionId};
+use crate::output::{Executed, OutputKind};
+use crate::proto::io::Standing;
+use crate::record::Origin::Joined;
+use crate::record::Record;
+use crate::sim::ops::Fired;
+use crate::sim::service::TIMER;
+
+/// What is known of one replica.
+#[derive(Debug)]
+pub struct View {
+    /// Whether its process runs.
+    pub is_alive: bool,
+    /// Its standing, by its own word.
+    pub standing: Standing,
+    /// Its epoch's record, by its own word.
+    pub record: Option<Record>,
+    /// What it holds.
+    pub log: Vec<Held>,
+    /// The running digests of the outputs of what it has executed.
+    pub executed: Vec<Digest>,
+    /// Its outputs, by name.
+    pub outputs: BTreeMap<OutputName, Digest>,
+    /// Its answers to clients: at which entries, with which content.
+    pub answers: BTreeMap<AnswerName, Vec<(Index, Digest)>>,
+    /// What its log comes to.
+    pub model: Model,
+    /// The timers that its service has set and not fired: when they are due, and for whom.
+    pub timers: BTreeSet<(LogTime, u64)>,
+    /// Where its service panicked.
+    pub panicked: Option<Index>,
+    /// Whether it knows of a divergence.
+    pub diverged: bool,
+    /// Whether it is out.
+    pub is_out: bool,
+    /// Whether it stopped without having been told to.
+    pub gave_up: bool,
+    /// What is surely on its disk.
+    pub persisted: Index,
+    /// The timers that fired, and at which entries.
+    fired: Vec<(Index, (LogTime, u64))>,
+    /// The joiner that it brings up to date.
+    pub(super) guest: Option<Incarnation>,
+    /// Whether its record began with a joiner, and that one was told that it is a member; for the
+    /// joiner itself, whether it was told.
+    pub is_admitted: bool,
+    /// The lineage of its last entry.
+    pub lineage: Lineage,
+}
+
+/// An entry that a replica holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// The entry itself.
+    pub entry: Entry,
+    /// The epoch in which it was ordered.
+    pub epoch: Epoch,
+    /// Its timestamp.
+    pub time: LogTime,
+    /// When the replica appended it (ns of the world).
+    pub at: u64,
+    /// The running digest of the entries.
+    pub chain: Digest,
+    /// Whether the protocol made it.
+    pub is_protocol: bool,
+    /// The timer that it sets.
+    pub timer: Option<(LogTime, u64)>,
+}
+
+/// Names an answer to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnswerName {
+    /// To a request for a session.
+    Opened(Nonce),
+    /// To a request.
+    Reply(SessionId, RequestNumber),
+}
+
+impl View {
+    pub(super) fn new() -> Self {
+        Self {
+            is_alive: true,
+            standing: Standing::Starting,
+            record: None,
+            log: Vec::new(),
+            executed: Vec::new(),
+            outputs: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            model: Model::default(),
+            timers: BTreeSet::new(),
+            panicked: None,
+            diverged: false,
+            is_out: false,
+            gave_up: false,
+            persisted: Index(0),
+            fired: Vec::new(),
+            guest: None,
+            is_admitted: false,
+            lineage: Lineage(0),
+        }
+    }
+
+    /// What it held and had computed up to an entry.
+    pub(super) fn prefix(&self, to: Index) -> Self {
+        let mut view = Self::new();
+        let len = usize::try_from(to.0).unwrap_or(usize::MAX);
+        self.log.iter().take(len).for_each(|held| view.append(&held.entry, held.at));
+        view.executed = self.executed.iter().take(len).copied().collect();
+        let early = |index: Index| index <= to;
+        view.outputs =
+            self.outputs.iter().filter(|(n, _)| early(n.index)).map(|(n, d)| (*n, *d)).collect();
+        for (name, given) in &self.answers {
+            let given: Vec<_> = given.iter().copied().filter(|(index, _)| early(*index)).collect();
+            if !given.is_empty() {
+                view.answers.insert(*name, given);
+            }
+        }
+        view.fired = self.fired.iter().copied().filter(|(index, _)| early(*index)).collect();
+        view.timers = view.log.iter().take(view.executed.len()).filter_map(|h| h.timer).collect();
+        view.fired.iter().for_each(|(_, timer)| {
+            view.timers.remove(timer);
+        });
+        view.panicked = self.panicked.filter(|index| early(*index));
+        view
+    }
+
+    /// Takes over what another view holds and has computed, and stays what it is otherwise.
+    pub(super) fn take_over(&mut self, other: Self) {
+        let View {
+            log, executed, outputs, answers, model, timers, fired, panicked, lineage, ..
+        } = other;
+        *self = Self {
+            is_alive: self.is_alive,
+            standing: self.standing,
+            record: self.record,
+            log,
+            executed,
+            outputs,
+            answers,
+            model,
+            timers,
+            panicked,
+            diverged: self.diverged,
+            is_out: self.is_out,
+            gave_up: self.gave_up,
+            persisted: self.persisted,
+            fired,
+            guest: self.guest,
+            is_admitted: self.is_admitted,
+            lineage,
+        };
+    }
+
+    /// Whether it has all of these entries, computed.
+    pub(super) fn has_executed(&self, index: Index, chain: Digest) -> bool {
+        index == Index(0) || (self.chain(index) == Some(chain) && self.outputs_at(index).is_some())
+    }
+
+    /// The entry with which this record begins in its log.
+    pub(super) fn began(&self, record: &Record) -> Option<Index> {
+        let begins = |held: &&Held| matches!(&held.entry.kind, EntryKind::Membership { record: own } if own == record);
+        self.log.iter().rev().find(begins).map(|held| held.entry.index)
+    }
+
+    /// Whether it is a member together with the other, rather than alone with a joiner.
+    pub(super) fn is_together(&self, who: Who, record: &Record) -> bool {
+        if !record.members.is_duplex() {
+            return false;
+        }
+        record.origin != Joined || self.is_admitted || record.asker != who.place
+    }
+
+    /// Whether it has this entry, and that on its disk if that is what counts.
+    pub(super) fn has(&self, index: Index, kind: &EntryKind, on_disk: bool) -> bool {
+        let held = at(index).and_then(|slot| self.log.get(slot));
+        held.is_some_and(|held| held.entry.kind == *kind) && (!on_disk || self.persisted >= index)
+    }
+
+    /// The running digest of the entries at this one.
+    pub fn chain(&self, index: Index) -> Option<Digest> {
+        at(index).and_then(|slot| self.log.get(slot)).map(|held| held.chain)
+    }
+
+    /// The running digest of the outputs at this entry.
+    pub fn outputs_at(&self, index: Index) -> Option<Digest> {
+        at(index).and_then(|slot| self.executed.get(slot)).copied()
+    }
+
+    /// The last entry that it holds.
+    pub fn held(&self) -> Index {
+        Index(self.log.len() as u64)
+    }
+
+    /// What a request came to in its log.
+    pub fn effect(&self, id: u64) -> Option<&Effect> {
+        self.model.effect(id)
+    }
+
+    pub(super) fn append(&mut self, entry: &Entry, now: u64) {
+        if let EntryKind::Membership { record } = &entry.kind {
+            self.lineage = record.lineage;
+        }
+        let previous = self.log.last().map_or(Digest::ZERO, |held| held.chain);
+        self.log.push(Held {
+            entry: entry.clone(),
+            epoch: entry.epoch,
+            time: entry.time,
+            at: now,
+            chain: entry.chain(previous),
+            is_protocol: entry.kind.is_protocol(),
+            timer: self.model.append(entry),
+        });
+    }
+
+    pub(super) fn execute(&mut self, executed: &Executed) {
+        self.executed.push(executed.digest);
+        if let Some(timer) = at(executed.index).and_then(|slot| self.log.get(slot)?.timer) {
+            self.timers.insert(timer);
+        }
+        if executed.panic.is_some() {
+            self.panicked = Some(executed.index);
+        }
+        for output in &executed.outputs {
+            let digest = content(&output.kind);
+            if let OutputKind::Device { device: TIMER, bytes, .. } = &output.kind
+                && let Ok(Fired { id, due }) = Fired::decode(bytes)
+            {
+                self.timers.remove(&(due, id));
+                self.fired.push((executed.index, (due, id)));
+            }
+            if let Some(name) = answer_name(&output.kind) {
+                self.answers.entry(name).or_default().push((executed.index, digest));
+            }
+            let (step, ordinal) = (output.step, output.ordinal);
+            self.outputs.insert(OutputName { index: executed.index, step, ordinal }, digest);
+        }
+    }
+}
+
+fn at(index: Index) -> Option<usize> {
+    usize::try_from(index.0).ok()?.checked_sub(1)
+}

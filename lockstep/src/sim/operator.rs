@@ -1,0 +1,67 @@
+//! The operator, who looks after a pair that cannot go on by itself once the faults have ended.
+
+use super::judges::{at_odds, forsaken, stuck};
+use super::marks::Mark;
+use super::world::{Due, World};
+use crate::ids::Place;
+use crate::proto::{Command, DivergencePolicy};
+
+/// What the operator has done.
+#[derive(Debug, Default)]
+pub(super) struct Operator {
+    has_stopped: bool,
+    has_begun_anew: bool,
+}
+
+impl World {
+    /// Where a divergence is left to operators, one stops the replica that panicked, or either.
+    pub(super) fn look_after(&mut self) {
+        if self.operator.has_stopped {
+            return;
+        }
+        let stopped = match at_odds(self.judges.ground()) {
+            Some(_) if self.options.divergence != DivergencePolicy::Hold => return,
+            Some([(one, true), _]) => one,
+            Some([_, (two, true)]) => two,
+            Some([(one, _), (two, _)]) => self.rng.pick(&[one, two]),
+            None => match stuck(self.judges.ground()) {
+                Some(stuck) => stuck,
+                None => return,
+            },
+        };
+        self.operator.has_stopped = true;
+        self.reach(Mark::Operator);
+        self.trace.say(self.at, || format!("the operator stops {stopped}"));
+        self.command(stopped.place, Command::Stop);
+    }
+
+    /// Where nobody can go on, and a disk has everything, the operator stops both, begins a new
+    /// lineage at the witness that this disk names, and has its process adopt it. The other
+    /// begins with an empty disk (rule J8).
+    pub(super) fn begin_anew(&mut self) {
+        let ground = self.judges.ground();
+        if self.operator.has_begun_anew || !forsaken(ground) {
+            return;
+        }
+        let whole = Place::BOTH.into_iter().filter(|place| ground.has_everything(*place));
+        // The one that was a member last has what only it released, however much the other holds.
+        let last = |place: Place| {
+            let record = ground.remembered(place).record;
+            (record.map(|record| (record.lineage, record.epoch)), ground.held(place))
+        };
+        let Some(place) = whole.max_by_key(|place| last(*place)) else { return };
+        let slot = ground.remembered(place).witness;
+        self.operator.has_begun_anew = true;
+        self.reach(Mark::Adopted);
+        self.trace.say(self.at, || format!("the operator has {place} begin a new lineage"));
+        for place in Place::BOTH {
+            self.end_server(place, false);
+        }
+        self.lose_disk(place.other());
+        self.begin_lineage(slot);
+        self.server(place).adopts = true;
+        for (at, place) in [(self.at, place), (self.at + 1_000_000, place.other())] {
+            self.queue.put(at, Due::Restart { place });
+        }
+    }
+}
