@@ -255,10 +255,12 @@ impl Replica {
         let held = self.log.held();
         let Some(guest) = &mut self.guest else { return };
         let (to, pin) = (guest.incarnation, guest.pin.take());
-        let Some(entries) = entries else {
+        let Some(mut entries) = entries else {
             self.spoilt = self.spoilt.max(Some(after));
             return self.drop_guest(FallBack::Unreadable);
         };
+        // It has a window like this one's, and would drop the rest.
+        entries.truncate(self.config.window_entries);
         let last = entries.last().map_or(after, |entry| entry.index);
         guest.charge(entries.iter().map(|entry| entry.weight() as u64).sum::<u64>());
         // Read up to where nothing was dropped since: from here on it gets all as it is ordered.

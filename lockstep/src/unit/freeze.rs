@@ -12,10 +12,11 @@ use super::header::Header;
 use super::records::{Summer, Writer, expect, invalid};
 use super::session_records::{restore_sessions, write_session};
 use super::sessions::Table;
-use super::{Unit, UnitConfig, panic_message};
+use super::{Unit, UnitConfig, chain, panic_message};
 use crate::digest::Digest;
 use crate::ids::Index;
 use crate::machine::{Freeze, RecordSink, RecordSource, RestoreError, SinkError, StateMachine};
+use crate::output::Executed;
 
 /// A consistent view of a unit. It may be written out on another thread while the unit goes on.
 #[derive(Debug)]
@@ -42,6 +43,28 @@ impl<S: StateMachine> Unit<S> {
             sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
         };
         FrozenUnit { header, sessions, service: self.service.freeze() }
+    }
+
+    /// Takes a view right after this entry was executed. If the service panics over it, it has
+    /// panicked in the entry, and the result says so.
+    pub(crate) fn freeze_after(
+        &mut self,
+        executed: &mut Executed,
+    ) -> Option<FrozenUnit<S::Frozen>> {
+        let payload = match catch_unwind(AssertUnwindSafe(|| self.freeze())) {
+            Ok(view) => return Some(view),
+            Err(payload) => payload,
+        };
+        self.panicked = true;
+        self.digest = chain(self.digest, executed.index, &[], None, true);
+        *executed = Executed {
+            index: executed.index,
+            digest: self.digest,
+            outputs: Vec::new(),
+            wakeup: None,
+            panic: Some(format!("freezing its state panicked: {}", panic_message(payload))),
+        };
+        None
     }
 
     /// A unit as a frozen view wrote it, around a fresh service.

@@ -115,8 +115,8 @@ impl<S: StateMachine> Executor<S> {
         match &mut self.seat {
             Seat::Inline(seated) => {
                 let unit = &mut seated.unit;
-                let executed = unit.execute(&entry);
-                if let Some(view) = frozen_after(unit, &entry) {
+                let mut executed = unit.execute(&entry);
+                if let Some(view) = frozen_after(unit, &entry, &mut executed) {
                     self.frozen = Some(view);
                 }
                 Some(executed)
@@ -201,9 +201,13 @@ impl<S: StateMachine> Executor<S> {
 const SLOTS: usize = 16;
 
 /// Right after a checkpoint's entry the state is frozen, on both CoServers alike (rule K1).
-fn frozen_after<S: StateMachine>(unit: &Unit<S>, entry: &Entry) -> Option<FrozenUnit<S::Frozen>> {
+fn frozen_after<S: StateMachine>(
+    unit: &mut Unit<S>,
+    entry: &Entry,
+    executed: &mut Executed,
+) -> Option<FrozenUnit<S::Frozen>> {
     let wanted = matches!(entry.kind, EntryKind::Checkpoint) && !unit.has_panicked();
-    wanted.then(|| unit.freeze())
+    wanted.then(|| unit.freeze_after(executed)).flatten()
 }
 
 fn replay<S: StateMachine>(
@@ -223,9 +227,9 @@ fn run<S: StateMachine>(mut seated: Box<Seated<S>>, jobs: &Jobs<Job>, outbox: &S
             // Handed out before the panic was known; nothing after it is executed.
             Job::Execute(_) if seated.unit.has_panicked() => true,
             Job::Execute(entry) => {
-                let executed = seated.unit.execute(&entry);
-                let frozen =
-                    frozen_after(&seated.unit, &entry).is_none_or(|view| give(Done::Frozen(view)));
+                let mut executed = seated.unit.execute(&entry);
+                let frozen = frozen_after(&mut seated.unit, &entry, &mut executed);
+                let frozen = frozen.is_none_or(|view| give(Done::Frozen(view)));
                 frozen && give(Done::Executed(executed))
             }
             Job::Recover(plan) => {

@@ -12,8 +12,9 @@ use crate::runtime::cli::chain;
 use crate::store::checkpoint::{self, Header, Pace};
 use crate::store::files::Directory;
 use crate::sync::Sender;
-use crate::unit::FrozenUnit;
+use crate::unit::{FrozenUnit, panic_message};
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 /// The thread's nice value: the loop, the journal and the service come first.
@@ -40,9 +41,15 @@ pub(super) fn run<F: Freeze>(
     let _ = setpriority_process(None, NICE);
     while let Ok(Job { header, view }) = jobs.recv() {
         let index: Index = header.history.index;
-        let result = checkpoint::write(directory, &header, &view, pace(stop.clone()));
-        drop(view);
-        let result = result.map_err(|error| chain(&error));
+        // The service's code writes its records.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let result = checkpoint::write(directory, &header, &view, pace(stop.clone()));
+            drop(view);
+            result.map_err(|error| chain(&error))
+        }));
+        let result = result.unwrap_or_else(|payload| {
+            Err(format!("the service panicked over its records: {}", panic_message(payload)))
+        });
         if answers.push_blocking(Answer::Checkpoint { index, result }, None).is_err() {
             return;
         }

@@ -222,3 +222,53 @@ proptest! {
         let _ = Unit::restore(Probe::default(), generous(), &mut records);
     }
 }
+
+/// A service whose view cannot be taken.
+struct Shy;
+
+impl crate::machine::StateMachine for Shy {
+    type Frozen = Shy;
+    fn identity(&self) -> crate::machine::Identity {
+        crate::machine::Identity {
+            name: "shy".into(),
+            version: 1,
+            configuration: crate::digest::Digest::ZERO,
+        }
+    }
+    fn step(&mut self, _: &mut crate::machine::Context<'_>, _: crate::machine::Step<'_>) -> Bytes {
+        Bytes::new()
+    }
+    fn freeze(&self) -> Self {
+        panic!("not now")
+    }
+    fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+impl crate::machine::Freeze for Shy {
+    fn write(
+        &self,
+        _: &mut dyn crate::machine::RecordSink,
+    ) -> Result<(), crate::machine::SinkError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_panic_over_the_view_is_one_of_its_entry_on_both_replicas_alike() {
+    let genesis = full().entry(EntryKind::Genesis { seed: [1; 32] });
+    let entry = crate::entry::Entry { index: crate::ids::Index(1), ..genesis };
+    let frozen = || {
+        let mut unit = Unit::new(Shy);
+        let mut executed = unit.execute(&entry);
+        let clean = executed.clone();
+        assert!(unit.freeze_after(&mut executed).is_none());
+        assert!(unit.has_panicked());
+        (clean, executed)
+    };
+    let (clean, panicked) = frozen();
+    assert_eq!(panicked.panic.as_deref(), Some("freezing its state panicked: not now"));
+    assert_ne!(panicked.digest, clean.digest, "one that took its view computed something else");
+    assert_eq!(frozen().1, panicked);
+}

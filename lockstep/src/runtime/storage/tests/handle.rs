@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{MARK, entries, settings, who};
+use super::{MARK, entries, history, settings, who};
 use crate::ids::Index;
 use crate::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
@@ -15,8 +15,12 @@ use crate::proto::Input;
 use crate::runtime::clock::Clock;
 use crate::runtime::storage::{Durability, Locked, Noted, Storage, StorageSettings};
 use crate::store::memory::MemoryDirectory;
+use crate::unit::Unit;
 
-struct Nothing;
+#[derive(Default)]
+struct Nothing {
+    panics: bool,
+}
 
 impl StateMachine for Nothing {
     type Frozen = Self;
@@ -27,7 +31,7 @@ impl StateMachine for Nothing {
         Bytes::new()
     }
     fn freeze(&self) -> Self {
-        Self
+        Self { panics: self.panics }
     }
     fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
         Ok(())
@@ -36,6 +40,7 @@ impl StateMachine for Nothing {
 
 impl Freeze for Nothing {
     fn write(&self, _: &mut dyn RecordSink) -> Result<(), SinkError> {
+        assert!(!self.panics, "not these");
         Ok(())
     }
 }
@@ -82,4 +87,23 @@ async fn under_memory_what_is_waited_for_is_not_left_unwritten() {
     assert!(!storage.persists_at_once(), "the disk is behind by more than the pair allows");
     let written = async { while told(&mut storage).await != Input::Persisted(last) {} };
     tokio::time::timeout(Duration::from_secs(30), written).await.expect("all of it is written");
+}
+
+#[tokio::test]
+async fn a_service_that_panics_over_its_records_costs_a_checkpoint_and_not_the_thread() {
+    let mut storage = storage(4096);
+    for panics in [true, false] {
+        let mut unit = Unit::new(Nothing { panics });
+        let log = entries(1, 8);
+        unit.execute(&log[0]);
+        storage.write_checkpoint(history(&log, 1), unit.freeze()).unwrap();
+        let Input::CheckpointWritten { result, .. } = told(&mut storage).await else {
+            panic!("another answer");
+        };
+        match (panics, result) {
+            (true, Err(why)) => assert!(why.contains("panicked") && why.contains("not these")),
+            (false, Ok(_)) => {}
+            (_, other) => panic!("{other:?}"),
+        }
+    }
 }
