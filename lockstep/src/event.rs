@@ -239,6 +239,11 @@ pub enum Event {
     },
     /// This member takes its leave in good order.
     Leaving,
+    /// The other member says that it stops for good.
+    Farewell {
+        /// Why, in its words.
+        why: String,
+    },
     /// A checkpoint is on disk.
     Checkpoint {
         /// The entry at which it was taken.
@@ -325,6 +330,7 @@ impl Event {
             Self::Moving { .. } => "moving",
             Self::Enrolled { .. } => "enrolled",
             Self::Leaving => "leaving",
+            Self::Farewell { .. } => "farewell",
             Self::Checkpoint { .. } => "checkpoint",
             Self::NoCheckpoint { .. } => "no_checkpoint",
             Self::StatesDiffer { .. } => "states_differ",
@@ -363,6 +369,7 @@ impl Event {
             | Self::Unrecovered { .. }
             | Self::FellBack { .. }
             | Self::Moving { .. }
+            | Self::Farewell { .. }
             | Self::NoCheckpoint { .. }
             | Self::WindowFull { .. } => Severity::Warning,
             Self::Incompatible { .. }

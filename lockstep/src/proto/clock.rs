@@ -54,7 +54,8 @@ impl LogClock {
             return LogTime(now.wall.0.clamp(1, LATEST.0 / 2));
         }
         if self.resumes {
-            return LogTime(now.wall.0.clamp(self.last.0.saturating_add(1), LATEST.0));
+            let next = self.last.0.saturating_add(1);
+            return LogTime(now.wall.0.clamp(next, LATEST.0.max(next)));
         }
         let elapsed = now.mono.0.saturating_sub(self.at.0);
         let free = self.last.0.saturating_add(elapsed);

@@ -56,8 +56,9 @@ enum Stage {
     Chunks { file: CheckpointFile, chain: Digest, have: u64, written: u64, asked_to: u64 },
     /// Checks it and makes it its own.
     Installing { at: Index },
-    /// Gets entries; those after this one are asked for and have not come.
-    Entries { fetching: Option<Index> },
+    /// Gets entries; those after this one are asked for and have not come. The last answer brought
+    /// some, and there were entries up to here.
+    Entries { fetching: Option<Index>, more: Index },
 }
 
 impl Joining {
@@ -211,7 +212,7 @@ impl Replica {
         self.peer_has = self.log.held();
         self.progress = Progress { held: self.log.held(), ..Progress::default() };
         self.clear_ahead();
-        self.set_stage(Stage::Entries { fetching: None });
+        self.set_stage(Stage::Entries { fetching: None, more: Index(0) });
         self.fetch_entries();
     }
 
@@ -226,19 +227,19 @@ impl Replica {
         if !room && !recorded {
             return;
         }
-        join.stage = Stage::Entries { fetching: Some(after) };
+        join.stage = Stage::Entries { fetching: Some(after), more: Index(0) };
         join.asked = self.now.mono;
         self.send_to_host(PeerFrame::Fetch(Fetch::Entries { from: after.next() }));
     }
 
     pub(super) fn on_fetched(&mut self, after: Index, entries: Vec<Entry>, held: Index) {
         let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
-        let Stage::Entries { fetching } = join.stage else { return };
+        let Stage::Entries { fetching, .. } = join.stage else { return };
         // A question that was asked twice is answered twice: only the first answer leads to
         // another question, or each would lead to one from then on.
         let answers = fetching == Some(after);
         if answers {
-            join.stage = Stage::Entries { fetching: None };
+            join.stage = Stage::Entries { fetching: None, more: Index(0) };
             join.came(self.now.mono);
         }
         let before = self.log.held();
@@ -246,7 +247,21 @@ impl Replica {
             self.on_entries(entries);
         }
         // An answer that brought nothing is asked for again when it is due, not at once.
-        if answers && before < self.log.held() && self.log.held() < held {
+        let brought = before < self.log.held();
+        if let Some(Joining { stage: Stage::Entries { fetching: None, more }, .. }) = &mut self.join
+            && answers
+            && brought
+        {
+            *more = held;
+            self.fetch_more();
+        }
+    }
+
+    /// Goes on fetching as soon as there is room for what the member is known to have.
+    fn fetch_more(&mut self) {
+        if let Some(Joining { stage: Stage::Entries { fetching: None, more }, .. }) = self.join
+            && self.log.held() < more
+        {
             self.fetch_entries();
         }
     }
@@ -415,12 +430,12 @@ impl Replica {
                 self.ask_in_vain();
                 self.fetch_chunks();
             }
-            Stage::Entries { fetching: Some(_) } if in_vain => {
+            Stage::Entries { fetching: Some(_), .. } if in_vain => {
                 self.ask_in_vain();
                 self.fetch_entries();
             }
-            Stage::Entries { fetching: None } if waited >= IDLE => self.fetch_entries(),
-            _ => {}
+            Stage::Entries { fetching: None, .. } if waited >= IDLE => self.fetch_entries(),
+            _ => self.fetch_more(),
         }
     }
 

@@ -199,7 +199,7 @@ impl Replica {
     fn is_absurd(&self, entry: &Entry) -> bool {
         let Origin { place, incarnation, number } = entry.origin;
         let members = self.membership.record().map(|record| record.members);
-        let in_time = entry.time <= clock::LATEST;
+        let in_time = entry.time < clock::LATEST;
         let follows = self.log.history().check(entry).is_ok();
         if self.is_joiner() {
             // What it is brought up to date with is older than its own membership.

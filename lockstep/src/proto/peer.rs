@@ -126,11 +126,14 @@ impl Replica {
                     self.on_digests(from, &outputs);
                 }
             }
-            PeerFrame::Farewell { epoch, reason: _ } => {
+            PeerFrame::Farewell { epoch, reason } => {
                 // It stops for good, so a renewal of its epoch changes nothing (rule E11).
                 let greeted = self.link(link).greeted;
                 let from_member = greeted == self.membership.peer();
                 if from_member && (self.reign..=self.membership.epoch()).contains(&epoch) {
+                    if !self.reported_dead {
+                        self.event(Event::Farewell { why: reason });
+                    }
                     self.reported_dead = true;
                 }
             }

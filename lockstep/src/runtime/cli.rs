@@ -1,8 +1,8 @@
 //! The command line of every program that embeds the library.
 //!
 //! A program implements [`Application`] and calls [`main`]; it then has the subcommands `init`,
-//! `coserver`, `witness`, `enrol`, `new-lineage`, `status`, `metrics`, `hand-over` and `stop`. Commands of
-//! its own it looks for before, and the rest it hands to [`run`].
+//! `coserver`, `witness`, `enrol`, `new-lineage`, `replace-peer`, `replace-key`, `status`, `metrics`,
+//! `hand-over` and `stop`. Commands of its own it looks for before, and the rest it hands to [`run`].
 //!
 //! ```no_run
 //! # use lockstep::machine::StateMachine;

@@ -17,9 +17,9 @@ use crate::wire::frames::ClientAnswer;
 impl Process {
     /// Executes an entry, and keeps a view of the state where both take a checkpoint.
     fn execute(&mut self, entry: &Entry) -> Executed {
-        let executed = self.unit.execute(entry);
+        let mut executed = self.unit.execute(entry);
         if matches!(entry.kind, EntryKind::Checkpoint) && executed.panic.is_none() {
-            self.frozen = Some(self.unit.freeze());
+            self.frozen = self.unit.freeze_after(&mut executed);
         }
         executed
     }

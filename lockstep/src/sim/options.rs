@@ -339,8 +339,9 @@ impl Options {
             self.witnesses = 2;
         }
         if rng.chance(150) {
-            // A slow joiner, and not much kept for it.
-            self.join_rate = rng.spread(32 << 10, 1 << 20);
+            // A slow joiner, and not much kept for it. All that it can lack comes in the time in
+            // which the pair has to be whole again.
+            self.join_rate = rng.spread(128 << 10, 1 << 20);
             self.retained_bytes = rng.spread(1 << 10, 32 << 10);
             self.checkpoint_bytes = self.checkpoint_bytes.min(16 << 10);
         }

@@ -47,10 +47,7 @@ impl<S: StateMachine> Unit<S> {
 
     /// Takes a view right after this entry was executed. If the service panics over it, it has
     /// panicked in the entry, and the result says so.
-    pub(crate) fn freeze_after(
-        &mut self,
-        executed: &mut Executed,
-    ) -> Option<FrozenUnit<S::Frozen>> {
+    pub fn freeze_after(&mut self, executed: &mut Executed) -> Option<FrozenUnit<S::Frozen>> {
         let payload = match catch_unwind(AssertUnwindSafe(|| self.freeze())) {
             Ok(view) => return Some(view),
             Err(payload) => payload,

@@ -68,10 +68,8 @@ impl DataDirectory {
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DirectoryError> {
         let path = path.into();
         match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(DirectoryError::Io { path, source: error });
-            }
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.and_then(|()| sync_parent(&path)).map_err(failed(&path))?,
         }
         let file = path.join(LOCK);
         let mut options = OpenOptions::new();
@@ -135,6 +133,12 @@ impl Drop for DataDirectory {
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
     move |source| DirectoryError::Io { path, source }
+}
+
+/// What is in a directory is there after a power cut only if the directory is.
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn read_pid(lock: &mut File) -> Option<u32> {

@@ -227,7 +227,7 @@ impl Settings {
             }
         }
         for (name, value, least, most) in [
-            ("window_entries", self.window_entries, 16, 1 << 20),
+            ("window_entries", self.window_entries, 16, 1 << 18),
             ("window_bytes", self.window_bytes, limits::WINDOW_BYTES_MIN, 16 << 30),
             ("clients", self.client_connections, 1, limits::CLIENT_CONNECTIONS),
         ] {
