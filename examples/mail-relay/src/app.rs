@@ -196,7 +196,9 @@ fn settings_fault(own: &Section, error: &SettingsError) -> ConfigError {
     let (what, remedy) = text.split_once(": ").unwrap_or((&text, "correct it"));
     match error {
         SettingsError::NextHop(_) => own.fault("next_hop", what, remedy),
-        SettingsError::Range { name, .. } => own.fault(name, what, remedy),
+        SettingsError::Range { name, .. } | SettingsError::Time { name, .. } => {
+            own.fault(name, what, remedy)
+        }
     }
 }
 
@@ -263,7 +265,7 @@ mod tests {
             ("127.0.0.0/8", "127.0.0.1/8", "`allow_networks`", "127.0.0.0/8"),
             ("allow_domains = []", "allow_domains = [\"*.a\"]", "`allow_domains`", ".example.org"),
             ("allow_domains = []", "max_message = 5", "`max_message`", "choose between"),
-            ("allow_domains = []", "retry_first = \"3h\"", "`retry_first`", "choose between"),
+            ("allow_domains = []", "retry_first = \"3h\"", "`retry_first`", "between 100ms"),
             ("allow_domains = []", "max_mesage = 5", "`max_mesage`", "max_message"),
         ];
         for (from, to, names, remedy) in cases {

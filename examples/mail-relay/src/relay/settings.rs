@@ -1,5 +1,7 @@
 //! Everything that the relay's behaviour depends on; equal on both CoServers.
 
+use std::time::Duration;
+
 use io_redirect::Wrapper;
 use io_redirect::tcp::{Target, TcpLimits};
 use io_redirect::wrapper::BuildError;
@@ -55,6 +57,18 @@ pub enum SettingsError {
         least: u64,
         /// The most it may be.
         most: u64,
+    },
+    /// A time is out of its range.
+    #[error("{name} is {value:?}: choose between {least:?} and {most:?}")]
+    Time {
+        /// Which.
+        name: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The least it may be.
+        least: Duration,
+        /// The most it may be.
+        most: Duration,
     },
 }
 
@@ -115,12 +129,19 @@ impl RelaySettings {
             ("max_queue_bytes", queue.max_bytes, mail.saturating_mul(2), 1024 * GIB),
             ("max_queue_mails", queue.max_mails, 1, 10_000_000),
             ("max_deliveries", queue.max_deliveries.into(), 1, 1000),
+        ] {
+            if value < least || value > most {
+                return Err(SettingsError::Range { name, value, least, most });
+            }
+        }
+        for (name, value, least, most) in [
             ("retry_most", queue.retry_most, limits::SECOND / 10, 365 * 24 * limits::HOUR),
             ("retry_first", queue.retry_first, limits::SECOND / 10, queue.retry_most),
             ("give_up", queue.give_up, queue.retry_first, 365 * 24 * limits::HOUR),
         ] {
             if value < least || value > most {
-                return Err(SettingsError::Range { name, value, least, most });
+                let [value, least, most] = [value, least, most].map(Duration::from_nanos);
+                return Err(SettingsError::Time { name, value, least, most });
             }
         }
         Ok(())

@@ -266,8 +266,8 @@ impl Marks {
         };
         let why = format!(
             "the replay contradicts what was released: at entry {index} the outputs' digest \
-             is {digest}, and was {}; the service is not deterministic, or is another one, or \
-             this machine computes wrongly, or did",
+             is {digest}, and was {}; the service is configured otherwise than then, or is \
+             another one, or not deterministic, or this machine computes wrongly, or did",
             mark.outputs
         );
         self.contradiction.get_or_insert(why);
