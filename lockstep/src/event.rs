@@ -341,6 +341,8 @@ impl Event {
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
+            // Each time it is asked while it has only just started.
+            Self::WitnessRefused { reason: WitnessRefusal::Starting } => Severity::Detail,
             Self::Ignored { .. } | Self::PeerAsked { .. } | Self::WindowOpen => Severity::Detail,
             Self::LinkUp { .. }
             | Self::Met { .. }

@@ -45,6 +45,10 @@ pub const SESSION_ERRORS: u32 = 20;
 /// Recipients refused by policy before a session is ended with 421; apart from
 /// [`SESSION_ERRORS`], because a list with dead entries is not a fault.
 pub const SESSION_REFUSALS: u32 = 200;
+/// Recipients that a mail has already, or that are more than it may have, before a session is
+/// ended with 421. Both are legal, and a client that pipelines says many before it sees the first
+/// answer: the accepted ones have to stay (RFC 5321 section 4.5.3.1.10).
+pub const SESSION_SURPLUS: u32 = 20_000;
 /// Commands that bring no mail forward (NOOP, RSET, VRFY, HELP, EHLO, MAIL)
 /// between two mails before a session is ended with 421.
 pub const IDLE_COMMANDS: u32 = 200;

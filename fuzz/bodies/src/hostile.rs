@@ -485,7 +485,7 @@ impl World {
         let frame = match source.byte() % 11 {
             0 => PeerFrame::Join {
                 points: vec![Point { index: near, chain: Digest::ZERO }],
-                spoilt: source.byte().is_multiple_of(4).then_some(near),
+                spoilt: near.0.is_multiple_of(4).then_some(near),
             },
             1 => {
                 let from = Point { index: near, chain: Digest([source.byte(); 16]) };

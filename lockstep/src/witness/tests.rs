@@ -253,13 +253,14 @@ fn who_is_not_who_its_key_says_is_turned_away() {
         incarnation,
         protocol: Versions { oldest: newest, newest },
     };
-    assert_eq!(fresh().say_as_a(hello(PAIR, Place::B, A, 1)), not_you);
-    assert_eq!(fresh().say_as_a(hello(PairId([3; 16]), Place::A, A, 1)), not_you);
-    assert_eq!(fresh().say_as_a(hello(PAIR, Place::A, Incarnation(0), 1)), not_you);
+    let spoken = SPOKEN.newest;
+    assert_eq!(fresh().say_as_a(hello(PAIR, Place::B, A, spoken)), not_you);
+    assert_eq!(fresh().say_as_a(hello(PairId([3; 16]), Place::A, A, spoken)), not_you);
+    assert_eq!(fresh().say_as_a(hello(PAIR, Place::A, Incarnation(0), spoken)), not_you);
     let version = turned_away(WitnessRefusal::Version);
-    assert_eq!(fresh().say_as_a(hello(PAIR, Place::A, A, 2)), version);
+    assert_eq!(fresh().say_as_a(hello(PAIR, Place::A, A, spoken + 1)), version);
     let mut bench = Bench::new(formed());
-    assert_eq!(bench.say_as_a(hello(PAIR, Place::A, A, 1)), not_you);
+    assert_eq!(bench.say_as_a(hello(PAIR, Place::A, A, spoken)), not_you);
     let mut bench = Bench::new(formed());
     let foreign = Record { pair: PairId([3; 16]), ..formed() };
     assert_eq!(bench.say_as_a(WitnessCall::Query { known: Some(foreign) }), not_you);

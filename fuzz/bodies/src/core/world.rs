@@ -22,7 +22,7 @@ use super::node::{Mail, Node, incarnation};
 
 pub(super) const PAIR: PairId = PairId([7; 16]);
 pub(super) const MS: u64 = 1_000_000;
-pub(super) const PROTOCOL: Versions = Versions { oldest: 1, newest: 1 };
+pub(super) const PROTOCOL: Versions = Versions::SPOKEN;
 /// More than this under way to one node is lost: connections have buffers.
 const MAIL: usize = 512;
 

@@ -42,16 +42,18 @@ impl Guards {
     }
 }
 
-/// Waits for SIGTERM or SIGINT.
+/// Waits for SIGTERM, SIGINT or SIGHUP: a terminal that goes is no reason to go without a word.
 ///
 /// # Errors
 /// If the operating system lets nobody wait for them.
 pub async fn terminated() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
         _ = terminate.recv() => tracing::info!(event = "signal", name = "SIGTERM"),
         _ = interrupt.recv() => tracing::info!(event = "signal", name = "SIGINT"),
+        _ = hangup.recv() => tracing::info!(event = "signal", name = "SIGHUP"),
     }
     Ok(())
 }

@@ -26,6 +26,8 @@ pub struct ServerSession {
     held_too_much: bool,
     errors: u32,
     refusals: u32,
+    /// Recipients that were there already, or beyond what one mail may have.
+    surplus: u32,
     idle_commands: u32,
     deadline: u64,
 }
@@ -94,6 +96,7 @@ impl ServerSession {
             held_too_much: false,
             errors: 0,
             refusals: 0,
+            surplus: 0,
             idle_commands: 0,
             deadline: env.now.saturating_add(limits::SERVER_IDLE),
         };
@@ -310,11 +313,11 @@ impl ServerSession {
             }
         };
         if envelope.recipients.contains(&recipient) {
-            self.refusals += 1;
+            self.surplus += 1;
             return Ok(reply::RECIPIENT_OK);
         }
         if envelope.recipients.len() >= env.config.max_recipients as usize {
-            self.refusals += 1;
+            self.surplus += 1;
             return Ok(reply::TOO_MANY_RECIPIENTS);
         }
         envelope.bytes += recipient.held_bytes();
@@ -378,7 +381,8 @@ impl ServerSession {
     fn check_idle_commands(&mut self, out: &mut Output) {
         if self.idle_commands > limits::IDLE_COMMANDS {
             self.end(&reply::TOO_MUCH_IDLING, out);
-        } else if self.refusals > limits::SESSION_REFUSALS {
+        } else if self.refusals > limits::SESSION_REFUSALS || self.surplus > limits::SESSION_SURPLUS
+        {
             self.end(&reply::TOO_MANY_REFUSALS, out);
         }
     }

@@ -311,7 +311,7 @@ fn nothing_a_client_says_is_ever_echoed() {
 #[test]
 fn too_many_errors_refusals_or_idle_commands_end_the_session() {
     let end = |talk: &mut Talk, line: &str| {
-        for count in 1..10_000 {
+        for count in 1..30_000 {
             let replies = talk.say(line);
             if talk.closed {
                 assert!(replies.last().unwrap().starts_with("421 4.7.0 "));
@@ -329,6 +329,21 @@ fn too_many_errors_refusals_or_idle_commands_end_the_session() {
     stranger.hears("MAIL FROM:<>", "250 ");
     let refused = end(&mut stranger, "RCPT TO:<a@elsewhere.org>");
     assert_eq!(refused, limits::SESSION_REFUSALS + 1);
+    let mut forgetful = Talk::greeted();
+    forgetful.hears("MAIL FROM:<>", "250 ");
+    let said = end(&mut forgetful, "RCPT TO:<a@example.org>");
+    assert_eq!(said, 1 + limits::SESSION_SURPLUS + 1);
+}
+
+#[test]
+fn recipients_that_were_accepted_stay_however_many_are_said_after_them() {
+    let mut talk = Talk::greeted();
+    talk.hears("MAIL FROM:<>", "250 ");
+    talk.hears("RCPT TO:<a@example.org>", "250 ");
+    for _ in 0..limits::SESSION_REFUSALS * 2 {
+        talk.hears("RCPT TO:<a@example.org>", "250 ");
+    }
+    talk.hears("DATA", "354 ");
 }
 
 #[test]
