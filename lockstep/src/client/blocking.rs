@@ -2,8 +2,12 @@
 //!
 //! ```no_run
 //! use lockstep::client::{blocking, session::Settings};
+//! use lockstep::runtime::config::{ClientConfig, Overrides};
 //!
-//! # fn example(settings: Settings) -> Result<(), Box<dyn std::error::Error>> {
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! // As `init` wrote it.
+//! let config = ClientConfig::read("pair/client.toml".as_ref(), &Overrides::new())?;
+//! let settings = Settings::new(config.pair, config.coservers, config.credentials);
 //! let session = blocking::Session::open(settings)?;
 //! let reply = session.request("get balance")?;
 //! session.close()?;
