@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::ground::{Who, answered, content};
 use super::{Bounds, Ground, OutputName, Seen};
 use crate::digest::Digest;
-use crate::ids::Epoch;
+use crate::ids::{Epoch, Lineage};
 use crate::output::{Carrier, OutputKind};
 use crate::sim::judges::ground::AnswerName;
 
@@ -20,7 +20,8 @@ pub(super) struct Outputs {
 #[derive(Clone, Copy, Debug)]
 struct Release {
     by: Who,
-    epoch: Epoch,
+    /// A new lineage counts its epochs on from what the adopted disk knows.
+    epoch: (Lineage, Epoch),
     content: Digest,
     alone: bool,
 }
@@ -35,6 +36,8 @@ impl Outputs {
     pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
         match *seen {
             Seen::Released { who, epoch, name, kind } => {
+                let lineage = ground.view(who).map_or(Lineage(0), |view| view.lineage);
+                let epoch = (lineage, epoch);
                 self.is_carried_by(who, epoch, name, kind)?;
                 // One alone has nobody who would notice a fault that strikes its service.
                 let alone = ground.is_spoiled(who.place) && ground.is_alone(who);
@@ -68,7 +71,7 @@ impl Outputs {
     fn is_carried_by(
         &self,
         who: Who,
-        epoch: Epoch,
+        epoch: (Lineage, Epoch),
         name: OutputName,
         kind: &OutputKind,
     ) -> Result<(), String> {
