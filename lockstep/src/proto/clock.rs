@@ -55,7 +55,7 @@ impl LogClock {
         }
         if self.resumes {
             let next = self.last.0.saturating_add(1);
-            return LogTime(now.wall.0.clamp(next, LATEST.0.max(next)));
+            return LogTime(now.wall.0.min(LATEST.0).max(next));
         }
         let elapsed = now.mono.0.saturating_sub(self.at.0);
         let free = self.last.0.saturating_add(elapsed);
