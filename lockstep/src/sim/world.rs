@@ -319,7 +319,7 @@ impl World {
     fn is_over(&mut self) -> bool {
         let Some(healed) = self.healed else { return false };
         let since = self.at - healed;
-        if since > RESUME {
+        if since > RESUME + self.catching_up() {
             return true;
         }
         // Looked at now and then; it is not for nothing.
@@ -327,6 +327,15 @@ impl World {
             return impossible(self.judges.ground()).is_some() || self.is_quiet();
         }
         self.is_quiet()
+    }
+
+    /// How long a joiner may take for the whole log (ns): it asks for one window of entries after
+    /// the other, and for each one waits for a trip over what may be the slowest link.
+    fn catching_up(&self) -> u64 {
+        let log = Place::BOTH.map(|place| self.judges.ground().held(place).0).into_iter().max();
+        let windows = log.unwrap_or(0).div_ceil(self.options.window_entries as u64);
+        let one_way = self.options.links.iter().map(|link| link.latency + link.jitter).max();
+        windows * 2 * one_way.unwrap_or(0)
     }
 
     /// Whether everything that was asked is answered, and the pair has idled for a while.
