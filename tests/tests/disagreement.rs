@@ -5,7 +5,7 @@ use bytes::Bytes;
 use lockstep::client::blocking::{Session, Ticket};
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::caller::{serves, settings};
-use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, other};
 use lockstep_tests::process::wait_for;
 
 const WAYWARD: &str = env!("CARGO_BIN_EXE_wayward");
@@ -129,6 +129,8 @@ fn a_panic_on_both_sides_holds_both() {
 fn refused_to_join(line: &str, why: &str) {
     let mut pair = formed("sequencer");
     pair.kill(B);
+    // Its own disk would refuse it else.
+    pair.wipe(B);
     pair.wait_for_mode(A, "simplex");
     let epoch = pair.status(A).unwrap()["epoch"].clone();
     pair.change(B, "[service]\n", &format!("[service]\n{line}\n"));
@@ -154,6 +156,59 @@ fn a_joiner_with_another_version_of_the_service_is_refused_and_the_member_serves
 #[test]
 fn a_joiner_with_another_configuration_is_refused_and_the_member_serves_on() {
     refused_to_join("configuration = 3", "configuration");
+}
+
+/// Changes a line of the service's settings in both files.
+fn change_both(pair: &Pair, old: &str, new: &str) {
+    for part in [A, B] {
+        pair.change(part, &format!("[service]\n{old}"), &format!("[service]\n{new}"));
+    }
+}
+
+#[test]
+fn what_the_service_was_changed_to_since_the_log_was_computed_is_refused_before_a_replay() {
+    let mut pair = formed("sequencer");
+    let session = Session::open(settings(&pair)).unwrap();
+    for part in [A, B] {
+        pair.terminate(part);
+    }
+    for line in ["version = 2\n", "configuration = 3\n"] {
+        change_both(&pair, "", line);
+        for part in [A, B] {
+            pair.run(part);
+            pair.expect_exit(part, Exit::Config);
+            let log = pair.process(part).log();
+            assert!(log.contains("as they were") && !log.contains("log_set_aside"), "{log}");
+        }
+        change_both(&pair, line, "");
+    }
+    // Nothing was changed on the disks.
+    for part in [A, B] {
+        pair.run(part);
+    }
+    pair.wait_for_duplex();
+    session.close().expect("a session from before");
+
+    // The way to change it.
+    for part in [A, B, WITNESS] {
+        pair.terminate(part);
+    }
+    change_both(&pair, "", "configuration = 3\n");
+    let config = pair.config(WITNESS);
+    let (said, status) =
+        pair.command(&["new-lineage", "--config", config.to_str().unwrap(), "--yes"]);
+    assert_eq!(status.code(), Some(0), "{said}");
+    pair.run(WITNESS);
+    pair.run_with(A, &["--adopt"]);
+    pair.run_with(B, &["--discard", "--yes"]);
+    pair.wait_for_duplex();
+    for part in [A, B] {
+        pair.terminate(part);
+        pair.wait_for_mode(other(part), "simplex");
+        pair.run(part);
+        pair.wait_for_duplex();
+    }
+    serves(&pair).unwrap();
 }
 
 #[test]

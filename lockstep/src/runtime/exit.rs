@@ -133,7 +133,8 @@ impl From<&StorageError> for Exit {
         match error {
             StorageError::Directory(error) => error.into(),
             StorageError::Home(HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })
-            | StorageError::OtherService { .. } => Exit::Config,
+            | StorageError::OtherService { .. }
+            | StorageError::OtherBehaviour { .. } => Exit::Config,
             StorageError::Home(_)
             | StorageError::Membership(_)
             | StorageError::Journal(_)

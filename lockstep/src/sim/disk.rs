@@ -6,7 +6,7 @@ use core::ops::ControlFlow;
 use bytes::Bytes;
 
 use super::rng::Rng;
-use super::service::{FrozenShelf, Shelf};
+use super::service::{FrozenShelf, Shelf, shelf};
 use super::world::PAIR;
 use crate::digest::Digest;
 use crate::entry::Entry;
@@ -73,7 +73,7 @@ impl Disk {
             Err(refused) => return Found::Refused(refused),
         };
         self.has_forgotten = false;
-        if fresh && Home::create(&self.directory, PAIR, place).is_err() {
+        if fresh && Home::create(&self.directory, PAIR, place, &shelf()).is_err() {
             return Found::Failed;
         }
         let identity = Identity { pair: PAIR, place };

@@ -221,11 +221,16 @@ impl Shelf {
     }
 }
 
+/// What every simulated CoServer runs.
+pub(super) fn shelf() -> Identity {
+    Identity { name: "shelf".into(), version: 1, configuration: Digest::ZERO }
+}
+
 impl StateMachine for Shelf {
     type Frozen = FrozenShelf;
 
     fn identity(&self) -> Identity {
-        Identity { name: "shelf".into(), version: 1, configuration: Digest::ZERO }
+        shelf()
     }
 
     fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {

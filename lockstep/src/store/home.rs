@@ -1,4 +1,4 @@
-//! Whose a data directory is: the file `home`.
+//! Whose a data directory is, and what computed the log in it: the file `home`.
 //!
 //! A directory belongs to one place of one pair, and to the files that were made in it: one that
 //! was copied, or restored from a copy, holds an old state as if it were the present one, and
@@ -13,19 +13,28 @@
 //! ```text
 //! offset  bytes  field
 //!      0      8  magic, "LKSTHOME"
-//!      8      2  version of the directory's format: 1
+//!      8      2  version of the directory's format: 2
 //!     10      1  place: 0 for a, 1 for b
 //!     11      1  1 if the file has a mark, else 0
-//!     12      4  0
+//!     12      4  version of the service
 //!     16     16  pair
 //!     32      8  the file's mark, 0 if it has none
-//!     40    456  0
+//!     40     16  digest of what else the service's steps depend on
+//!     56      2  length of the service's name
+//!     58      n  the service's name, at most 256 bytes
+//!             .  0
 //!    496     16  XXH3-128 of everything before
 //! ```
+//!
+//! In version 1, which is read too, bytes 12 to 16 and 40 to 496 are 0: it says nothing of the
+//! service.
 
 use std::io;
 
+use crate::digest::Digest;
 use crate::ids::{PairId, Place};
+use crate::limits::NAME_BYTES;
+use crate::machine::Identity;
 use crate::store::fields::{Broken, Fields, SEALED_BYTES, begin, seal, unseal};
 use crate::store::files::Directory;
 use crate::store::{checkpoint, membership};
@@ -33,7 +42,10 @@ use crate::store::{checkpoint, membership};
 const MAGIC: &[u8; 8] = b"LKSTHOME";
 
 /// The version of the directory's format: which files there are, and what they mean together.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
+
+/// The one before, which did not say what computed the log.
+const UNNAMED: u16 = 1;
 
 /// The file's name.
 pub const NAME: &str = "home";
@@ -50,12 +62,15 @@ const ANEW: &str = "To start anew, discard it (`--discard`): this CoServer joins
     other CoServer serves, or if nothing better is left";
 
 /// A directory that this CoServer may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
     /// The pair.
     pub pair: PairId,
     /// The place in it.
     pub place: Place,
+    /// What computed the log in it; `None` in a directory of version 1. Its name has at most
+    /// [`NAME_BYTES`] bytes.
+    pub service: Option<Identity>,
     /// The file's mark, where files have one.
     mark: Option<u64>,
 }
@@ -177,26 +192,40 @@ impl Home {
     ///
     /// # Errors
     /// [`HomeError::Exists`], [`HomeError::Missing`], [`HomeError::Io`].
-    pub fn create(dir: &dyn Directory, pair: PairId, place: Place) -> Result<Self, HomeError> {
+    pub fn create(
+        dir: &dyn Directory,
+        pair: PairId,
+        place: Place,
+        service: &Identity,
+    ) -> Result<Self, HomeError> {
         match dir.open(NAME) {
             Ok(_) => return Err(HomeError::Exists),
             Err(error) if error.kind() == io::ErrorKind::NotFound => no_home(dir)?,
             Err(error) => return Err(failed_to("open", NAME)(error)),
         }
-        Self::write(dir, pair, place)
+        Self::write(dir, pair, place, service)
     }
 
-    /// Has the file replaced by a new one that says the same but for its mark, so that copies of
-    /// the directory as it is until now are told also when they are copied *over* it, which leaves
+    /// Has the file replaced by a new one with a mark of its own, so that copies of the directory as it is until now are told also when they are copied *over* it, which leaves
     /// every file its mark. The more often, the fewer copies are not told.
     ///
     /// # Errors
     /// [`HomeError::Io`]. The directory remains this one's, by the old file or the new one.
-    pub fn renew(dir: &dyn Directory, pair: PairId, place: Place) -> Result<Self, HomeError> {
-        Self::write(dir, pair, place)
+    pub fn renew(
+        dir: &dyn Directory,
+        pair: PairId,
+        place: Place,
+        service: &Identity,
+    ) -> Result<Self, HomeError> {
+        Self::write(dir, pair, place, service)
     }
 
-    fn write(dir: &dyn Directory, pair: PairId, place: Place) -> Result<Self, HomeError> {
+    fn write(
+        dir: &dyn Directory,
+        pair: PairId,
+        place: Place,
+        service: &Identity,
+    ) -> Result<Self, HomeError> {
         match dir.remove(UNFINISHED) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(failed_to("remove", UNFINISHED)(error));
@@ -205,7 +234,7 @@ impl Home {
         }
         let file = dir.create(UNFINISHED).map_err(failed_to("create", UNFINISHED))?;
         let mark = dir.mark(UNFINISHED).map_err(failed_to("look at", UNFINISHED))?;
-        let home = Self { pair, place, mark };
+        let home = Self { pair, place, service: Some(service.clone()), mark };
         file.write_all_at(&encode(&home), 0).map_err(failed_to("write", UNFINISHED))?;
         file.sync().map_err(failed_to("sync", UNFINISHED))?;
         dir.rename(UNFINISHED, NAME).map_err(failed_to("rename", UNFINISHED))?;
@@ -225,30 +254,56 @@ fn no_home(dir: &dyn Directory) -> Result<(), HomeError> {
     names.into_iter().find(ours).map_or(Ok(()), |name| Err(HomeError::Missing { name }))
 }
 
+/// # Panics
+/// If the service's name is longer than a name may be: nothing starts with such a one.
 fn encode(home: &Home) -> Vec<u8> {
-    let mut out = begin(MAGIC, VERSION);
-    out.extend_from_slice(&[home.place.slot() as u8, u8::from(home.mark.is_some()), 0, 0, 0, 0]);
+    let service = home.service.as_ref();
+    let mut out = begin(MAGIC, if service.is_some() { VERSION } else { UNNAMED });
+    out.extend_from_slice(&[home.place.slot() as u8, u8::from(home.mark.is_some())]);
+    out.extend_from_slice(&service.map_or(0, |service| service.version).to_le_bytes());
     out.extend_from_slice(&home.pair.0);
     out.extend_from_slice(&home.mark.unwrap_or(0).to_le_bytes());
+    if let Some(Identity { name, configuration, .. }) = service {
+        assert!(name.len() <= NAME_BYTES, "the service's name is longer than {NAME_BYTES} bytes");
+        out.extend_from_slice(&configuration.0);
+        out.extend_from_slice(&(name.len() as u16).to_le_bytes());
+        out.extend_from_slice(name.as_bytes());
+    }
     seal(out)
 }
 
 fn decode(bytes: &[u8]) -> Result<Home, Broken> {
-    let fields = unseal(bytes, MAGIC, VERSION)?;
-    take(fields).ok_or(Broken::Damaged("its fields contradict each other"))
+    let taken = match unseal(bytes, MAGIC, VERSION) {
+        Err(Broken::Version(UNNAMED)) => take(unseal(bytes, MAGIC, UNNAMED)?, UNNAMED),
+        fields => take(fields?, VERSION),
+    };
+    taken.ok_or(Broken::Damaged("its fields contradict each other"))
 }
 
-fn take(mut fields: Fields<'_>) -> Option<Home> {
+fn take(mut fields: Fields<'_>, format: u16) -> Option<Home> {
     let (place, marked) = (fields.place()?, fields.u8()?);
-    fields.zeros(4)?;
+    let version = fields.u32()?;
     let (pair, mark) = (fields.pair()?, fields.u64()?);
+    let configuration = fields.digest()?;
+    let name = usize::from(fields.u16()?);
+    if name > NAME_BYTES {
+        return None;
+    }
+    let name = str::from_utf8(fields.take(name)?).ok()?.to_owned();
     fields.end()?;
+    let service = Identity { name, version, configuration };
     let mark = match (marked, mark) {
         (0, 0) => None,
         (1, mark) => Some(mark),
         _ => return None,
     };
-    Some(Home { pair, place, mark })
+    let nothing = Identity { name: String::new(), version: 0, configuration: Digest::ZERO };
+    let service = match format {
+        UNNAMED if service != nothing => return None,
+        UNNAMED => None,
+        _ => Some(service),
+    };
+    Some(Home { pair, place, service, mark })
 }
 
 fn failed_to(action: &'static str, name: &'static str) -> impl FnOnce(io::Error) -> HomeError {

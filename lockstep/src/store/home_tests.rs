@@ -11,9 +11,21 @@ fn open(dir: &dyn Directory) -> Result<Option<Home>, HomeError> {
     Home::open(dir, PAIR, Place::A)
 }
 
+fn service() -> Identity {
+    Identity { name: "ledger".into(), version: 3, configuration: Digest([9; 16]) }
+}
+
+fn create(dir: &dyn Directory) -> Result<Home, HomeError> {
+    Home::create(dir, PAIR, Place::A, &service())
+}
+
+fn renew(dir: &dyn Directory) -> Result<Home, HomeError> {
+    Home::renew(dir, PAIR, Place::A, &service())
+}
+
 fn made() -> Scratch {
     let dir = Scratch::new();
-    Home::create(&dir, PAIR, Place::A).unwrap();
+    create(&dir).unwrap();
     dir
 }
 
@@ -24,10 +36,11 @@ fn an_empty_directory_is_nobodys_until_it_is_made_somebodys() {
     dir.put("lock", b"");
     dir.put("notes.txt", b"an operator's own");
     assert_eq!(open(&dir).unwrap(), None);
-    let home = Home::create(&dir, PAIR, Place::A).unwrap();
-    assert_eq!(open(&dir).unwrap(), Some(home));
+    let home = create(&dir).unwrap();
+    assert_eq!(home.service, Some(service()));
+    assert_eq!(open(&dir).unwrap().as_ref(), Some(&home));
     assert_eq!(open(&dir.after_crash(Loss::All)).unwrap(), Some(home));
-    assert!(matches!(Home::create(&dir, PAIR, Place::A), Err(HomeError::Exists)));
+    assert!(matches!(create(&dir), Err(HomeError::Exists)));
 }
 
 #[test]
@@ -50,7 +63,7 @@ fn a_copied_directory_is_refused_and_says_what_to_do() {
 fn an_older_copy_that_was_copied_over_it_is_refused() {
     let dir = made();
     let older = dir.bytes(NAME).unwrap();
-    Home::renew(&dir, PAIR, Place::A).unwrap();
+    renew(&dir).unwrap();
     assert!(open(&dir).unwrap().is_some());
     assert!(open(&dir.after_crash(Loss::All)).unwrap().is_some());
     dir.put(NAME, &older);
@@ -63,7 +76,7 @@ fn a_crash_or_error_anywhere_in_renewing_it_leaves_it_ours() {
         for operation in 1.. {
             let dir = made();
             dir.fail_at(operation, fault);
-            let done = Home::renew(&dir, PAIR, Place::A);
+            let done = renew(&dir);
             if !dir.struck() {
                 done.unwrap();
                 break;
@@ -78,7 +91,7 @@ fn a_crash_or_error_anywhere_in_renewing_it_leaves_it_ours() {
 #[test]
 fn a_home_that_had_no_mark_is_refused_where_there_are_marks() {
     let dir = made();
-    dir.put(NAME, &encode(&Home { pair: PAIR, place: Place::A, mark: None }));
+    dir.put(NAME, &encode(&Home { mark: None, ..open(&dir).unwrap().unwrap() }));
     assert!(matches!(open(&dir), Err(HomeError::Copied)));
 }
 
@@ -88,7 +101,7 @@ fn files_without_a_home_are_refused() {
         let dir = Scratch::new();
         dir.put(name, b"x");
         assert!(matches!(open(&dir), Err(HomeError::Missing { name: named }) if named == name));
-        let error = Home::create(&dir, PAIR, Place::A).unwrap_err();
+        let error = create(&dir).unwrap_err();
         assert!(matches!(error, HomeError::Missing { .. }), "{error}");
     }
 }
@@ -98,7 +111,7 @@ fn a_crash_anywhere_in_making_it_leaves_it_made_or_nobodys() {
     for operation in 1.. {
         let dir = Scratch::new();
         dir.fail_at(operation, Fault::Crash);
-        let done = Home::create(&dir, PAIR, Place::A);
+        let done = create(&dir);
         if !dir.struck() {
             done.unwrap();
             break;
@@ -109,7 +122,7 @@ fn a_crash_anywhere_in_making_it_leaves_it_made_or_nobodys() {
                 Some(_) => {}
                 None => {
                     assert!(done.is_err(), "{operation} {loss:?}");
-                    Home::create(&found, PAIR, Place::A).unwrap();
+                    create(&found).unwrap();
                     open(&found).unwrap().unwrap();
                 }
             }
@@ -123,8 +136,7 @@ fn every_failing_operation_is_reported() {
         for operation in 1.. {
             let dir = if making { Scratch::new() } else { made() };
             dir.fail_at(operation, Fault::Error(kind));
-            let done =
-                if making { Home::create(&dir, PAIR, Place::A).map(Some) } else { open(&dir) };
+            let done = if making { create(&dir).map(Some) } else { open(&dir) };
             if !dir.struck() {
                 done.unwrap();
                 break;
@@ -156,18 +168,42 @@ fn another_version_is_named() {
 }
 
 #[test]
-fn the_fixture_of_this_version_is_read() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/home-v1").join(NAME);
-    let home = Home { pair: PAIR, place: Place::A, mark: Some(0x1122_3344_5566_7788) };
-    let kept = std::fs::read(&path).unwrap_or_else(|_| {
-        // Only where there is none: a file that was released is never replaced.
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, encode(&home)).unwrap();
-        panic!("{} was missing and has been written: commit it", path.display())
-    });
-    assert_eq!(kept, encode(&home), "it is written otherwise: raise the version");
-    assert_eq!(decode(&kept), Ok(home));
+fn the_longest_name_has_room() {
+    let name = "n".repeat(NAME_BYTES);
+    let service = Identity { name, ..service() };
     let dir = Scratch::new();
-    dir.put(NAME, &kept);
-    assert!(matches!(open(&dir), Err(HomeError::Copied)), "its mark is another file's");
+    let home = Home::create(&dir, PAIR, Place::A, &service).unwrap();
+    assert_eq!(home.service, Some(service));
+    assert_eq!(open(&dir).unwrap(), Some(home));
+}
+
+#[test]
+fn the_fixtures_of_all_versions_are_read_and_still_written_so() {
+    for (version, service) in [(1, None), (2, Some(service()))] {
+        let folder = format!("tests/fixtures/home-v{version}");
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder).join(NAME);
+        let mark = Some(0x1122_3344_5566_7788);
+        let home = Home { pair: PAIR, place: Place::A, service, mark };
+        let kept = std::fs::read(&path).unwrap_or_else(|_| {
+            // Only where there is none: a file that was released is never replaced.
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, encode(&home)).unwrap();
+            panic!("{} was missing and has been written: commit it", path.display())
+        });
+        assert_eq!(kept, encode(&home), "it is written otherwise: raise the version");
+        assert_eq!(decode(&kept), Ok(home));
+        let dir = Scratch::new();
+        dir.put(NAME, &kept);
+        assert!(matches!(open(&dir), Err(HomeError::Copied)), "its mark is another file's");
+    }
+}
+
+#[test]
+fn a_file_of_the_first_version_that_names_a_service_is_damaged() {
+    let dir = made();
+    let mut fields = dir.bytes(NAME).unwrap();
+    fields[8] = 1;
+    fields.truncate(SEALED_BYTES - 16);
+    dir.put(NAME, &seal(fields));
+    assert!(matches!(open(&dir), Err(HomeError::Damaged { .. })));
 }

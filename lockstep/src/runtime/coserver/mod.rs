@@ -43,7 +43,7 @@ use crate::digest::{Digest, Hasher};
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Incarnation};
 use crate::limits;
-use crate::machine::StateMachine;
+use crate::machine::{Identity, StateMachine};
 use crate::proto::{Config, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::entropy::{self, NoEntropy};
@@ -156,12 +156,13 @@ impl<S: StateMachine> CoServer<S> {
         // What a replica may hold and not have released; the core's own bound of its window.
         let window = 2 * (settings.window_entries + limits::WINDOW_RESERVE);
         let (pair, place) = (settings.pair, settings.place);
-        let who = Who { pair, place, service: service.identity() };
+        let who = Who { pair, place, service: replayed_by(&service, &devices.table) };
         let salt = entropy::nonce()?.0;
         if settings.adopt {
             storage::take_back(&*locked.directory, &who)?;
         }
-        let opened = Storage::open(locked, who, &settings.storage, salt, window, clock)?;
+        let opened =
+            Storage::open(locked, who, &settings.storage, settings.adopt, salt, window, clock)?;
         let Opened { storage, disk, damage } = opened;
         (boot.disk, boot.adopt) = (disk, settings.adopt);
         let wires = Wires::open(&settings, credentials)?;
@@ -244,7 +245,7 @@ fn start_devices(
 }
 
 fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &DeviceTable) -> Config {
-    let identity = service.identity();
+    let identity = replayed_by(service, table);
     Config {
         pair: settings.pair,
         place: settings.place,
@@ -252,7 +253,7 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
         environment: Environment {
             service: identity.name,
             service_version: identity.version,
-            configuration: shared_digest(settings, identity.configuration, table),
+            configuration: shared_digest(settings, identity.configuration),
             protocol: Versions::SPOKEN,
         },
         silence: settings.silence,
@@ -272,14 +273,22 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
     }
 }
 
-/// Everything that must be the same on both: the service's configuration, its devices, and the
-/// bounds and the policy that both act on.
-fn shared_digest(settings: &Settings, service: Digest, table: &DeviceTable) -> Digest {
+/// What the outcome of a replay depends on: the service with its settings, its devices, and the
+/// bounds within which the engine steps it.
+fn replayed_by<S: StateMachine>(service: &S, table: &DeviceTable) -> Identity {
+    let mut identity = service.identity();
+    let mut hasher = Hasher::after(identity.configuration);
+    hasher.bytes(&table.digest().0).bytes(&unit::UnitConfig::default().digest().0);
+    identity.configuration = hasher.finish();
+    identity
+}
+
+/// Everything that must be the same on both: what a replay depends on, and the bounds and the
+/// policy that both act on.
+fn shared_digest(settings: &Settings, replayed_by: Digest) -> Digest {
     use crate::proto::DivergencePolicy::{Hold, Prefer, Sequencer};
-    let mut hasher = Hasher::after(service);
+    let mut hasher = Hasher::after(replayed_by);
     hasher
-        .bytes(&table.digest().0)
-        .bytes(&unit::UnitConfig::default().digest().0)
         .number(settings.links.len() as u64)
         .number(settings.window_entries as u64)
         .number(settings.window_bytes as u64)

@@ -140,13 +140,14 @@ impl<S: StateMachine> Storage<S> {
         locked: Locked,
         who: Who,
         settings: &StorageSettings,
+        adopt: bool,
         seed: u64,
         window: usize,
         clock: Clock,
     ) -> Result<Opened<S>, StorageError> {
         let Locked { directory, lock } = locked;
         let for_checkpoints = directory.share();
-        let (keeper, found) = opening::open(directory, who.clone(), settings, seed)?;
+        let (keeper, found) = opening::open(directory, who.clone(), settings, adopt, seed)?;
         let (commands, inbox) = items(COMMANDS)?;
         let (jobs, queue) = channel::bounded(1);
         let (stop, stopped) = channel::bounded(0);

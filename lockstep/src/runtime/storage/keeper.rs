@@ -5,13 +5,14 @@ use bytes::Bytes;
 use super::handle::Gauges;
 use super::recovery::{Plan, Start};
 use super::settings::StorageSettings;
-use super::{Who, aside};
+use super::{Service, Who, aside};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::Index;
 use crate::limits;
 use crate::proto::io::Membership;
 use crate::proto::{Input, LookedUp};
+use crate::record::Record;
 use crate::runtime::cli::chain;
 use crate::store::checkpoint::{
     self, CheckpointError, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
@@ -46,6 +47,11 @@ pub(super) const LOOK: &str = "see the disk, its free space and its permissions"
 pub(super) struct Keeper {
     pub(super) directory: Box<dyn Directory>,
     pub(super) who: Who,
+    /// What computed the log, as `home` says: something else than what runs here only where an
+    /// operator adopts the log, and until that is done.
+    pub(super) computed_by: Service,
+    /// The record of which a predecessor was a member.
+    pub(super) began_with: Option<Record>,
     pub(super) settings: StorageSettings,
     pub(super) seed: u64,
     pub(super) journal: Journal,
@@ -88,6 +94,11 @@ impl Keeper {
     }
 
     pub(super) fn save(&mut self, membership: &Membership) -> Result<(), Failure> {
+        if membership.record != self.began_with && self.computed_by != self.who.service {
+            // A member of a later epoch, with what it computed itself or was given by the other.
+            self.computed_by = self.who.service.clone();
+            self.renew_home();
+        }
         let saved = self.membership.save(membership);
         saved.map_err(|error| Failure(format!("{}; {LOOK}", chain(&error))))
     }
@@ -286,7 +297,7 @@ impl Keeper {
     /// reason to stop.
     pub(super) fn renew_home(&self) {
         let Who { pair, place, .. } = self.who;
-        if let Err(error) = Home::renew(&*self.directory, pair, place) {
+        if let Err(error) = Home::renew(&*self.directory, pair, place, &self.computed_by) {
             tracing::warn!(event = "home_not_renewed", why = chain(&error));
         }
     }

@@ -54,6 +54,8 @@ const LOCK_AGAIN: Duration = Duration::from_millis(10);
 pub(crate) struct Who {
     pub(crate) pair: PairId,
     pub(crate) place: Place,
+    /// What runs here. Its `configuration` is of everything that a replay depends on, devices and
+    /// the engine included.
     pub(crate) service: Service,
 }
 

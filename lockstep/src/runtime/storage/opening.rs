@@ -4,7 +4,7 @@ use std::io;
 
 use super::keeper::Keeper;
 use super::settings::{Durability, StorageSettings};
-use super::{Who, aside};
+use super::{Service, Who, aside};
 use crate::ids::{Index, Lineage};
 use crate::proto::Disk;
 use crate::proto::io::Membership;
@@ -47,6 +47,24 @@ pub enum StorageError {
         found: String,
         /// What this program runs.
         ours: String,
+    },
+    /// The log was computed by another version of the service, or with other settings.
+    #[error(
+        "the log in the data directory was computed by `{name}` of version {found} with {settings} \
+         settings, and this program runs version {ours}: replayed, it would come to something else \
+         than what clients were told. Put the program and the service's settings back as they were. \
+         To change them: stop both CoServers, begin a new lineage (`new-lineage`), then start one \
+         with `--adopt` and the other with `--discard`. If the other CoServer already serves with \
+         the new ones, start this one with `--discard`",
+        settings = if found == ours { "other" } else { "its" }
+    )]
+    OtherBehaviour {
+        /// The service.
+        name: String,
+        /// The version that computed the log.
+        found: u32,
+        /// The version of this program.
+        ours: u32,
     },
     /// A thread.
     #[error("a thread for the disk cannot be started")]
@@ -109,11 +127,13 @@ pub(super) fn open(
     directory: Box<dyn Directory>,
     who: Who,
     settings: &StorageSettings,
+    adopt: bool,
     seed: u64,
 ) -> Result<(Keeper, Found), StorageError> {
-    if Home::open(&*directory, who.pair, who.place)?.is_none() {
-        Home::create(&*directory, who.pair, who.place)?;
-    }
+    let home = match Home::open(&*directory, who.pair, who.place)? {
+        Some(home) => home,
+        None => Home::create(&*directory, who.pair, who.place, &who.service)?,
+    };
     if settings.durability == Durability::Memory {
         discard_log(&*directory)?;
     }
@@ -121,9 +141,16 @@ pub(super) fn open(
     let (membership, remembered) = open_membership(&*directory)?;
     let options = settings.journal_options(seed);
     let (journal, recovery) = Journal::open(directory.share(), who.journal_identity(), options)?;
+    let computed_by = home.service.filter(|_| journal.held().0 > Index(0));
+    let computed_by = computed_by.unwrap_or_else(|| who.service.clone());
+    if !adopt {
+        check_service(&computed_by, &who.service)?;
+    }
     let mut keeper = Keeper {
         directory,
         who,
+        computed_by,
+        began_with: remembered.membership.record,
         settings: settings.clone(),
         seed,
         journal,
@@ -152,6 +179,20 @@ pub(super) fn open(
     let found = found(&mut keeper, remembered, damage)?;
     keeper.renew_home();
     Ok((keeper, found))
+}
+
+/// Whether what computed the log is what runs here: a replay by anything else may contradict what
+/// was released (rule R5).
+fn check_service(found: &Service, ours: &Service) -> Result<(), StorageError> {
+    if found.name != ours.name {
+        let (found, ours) = (found.name.clone(), ours.name.clone());
+        return Err(StorageError::OtherService { found, ours });
+    }
+    if found != ours {
+        let (name, found, ours) = (ours.name.clone(), found.version, ours.version);
+        return Err(StorageError::OtherBehaviour { name, found, ours });
+    }
+    Ok(())
 }
 
 fn found(

@@ -34,11 +34,11 @@ fn settings() -> StorageSettings {
 }
 
 fn opened(disk: &MemoryDirectory) -> (Keeper, Found) {
-    open(Box::new(disk.clone()), who(), &settings(), 1).unwrap()
+    open(Box::new(disk.clone()), who(), &settings(), false, 1).unwrap()
 }
 
 fn refused(disk: &MemoryDirectory, who: Who) -> StorageError {
-    open(Box::new(disk.clone()), who, &settings(), 1).err().expect("it is refused")
+    open(Box::new(disk.clone()), who, &settings(), false, 1).err().expect("it is refused")
 }
 
 fn record() -> Record {
@@ -178,11 +178,71 @@ fn a_directory_of_somebody_else_is_refused() {
     let copy = refused(&disk.copy(), who());
     assert!(matches!(copy, StorageError::Home(HomeError::Copied)), "{copy}");
 
-    checkpoint(&disk, history(&entries(5, 20), 5));
     let mut service = who();
     service.service.name = "another".into();
+    let foreign = refused(&disk, service.clone());
+    assert!(matches!(foreign, StorageError::OtherService { .. }), "{foreign}");
+    // Also without a `home` that says so.
+    let log = entries(5, 20);
+    checkpoint(&disk, history(&log, 5));
+    let mut keeper = opened(&disk).0;
+    keeper.computed_by = service.service.clone();
+    keeper.renew_home();
     let foreign = refused(&disk, service);
     assert!(matches!(foreign, StorageError::OtherService { .. }), "{foreign}");
+}
+
+/// With other settings, and of another version.
+fn changed() -> [Who; 2] {
+    let set = Service { configuration: Digest([1; 16]), ..who().service };
+    let newer = Service { version: 2, ..who().service };
+    [set, newer].map(|service| Who { service, ..who() })
+}
+
+#[test]
+fn a_log_that_something_else_computed_is_refused_and_left_as_it_is() {
+    let disk = MemoryDirectory::new();
+    // Nothing was computed yet.
+    for who in changed() {
+        open(Box::new(disk.clone()), who, &settings(), false, 1).unwrap();
+    }
+    let log = entries(10, 20);
+    with_log(&disk, &log);
+    for who in changed() {
+        let error = refused(&disk, who);
+        assert!(matches!(error, StorageError::OtherBehaviour { .. }), "{error}");
+        assert!(error.to_string().contains("`--adopt`"), "{error}");
+    }
+    let (_, found) = opened(&disk);
+    assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(10)));
+    // Under `memory` it is thrown away.
+    let memory = StorageSettings { durability: Durability::Memory, ..settings() };
+    for who in changed() {
+        open(Box::new(disk.clone()), who, &memory, false, 1).unwrap();
+    }
+}
+
+#[test]
+fn a_log_that_is_adopted_is_the_new_services_once_it_is_a_member_with_it() {
+    for who in changed() {
+        let disk = MemoryDirectory::new();
+        with_log(&disk, &entries(10, 20));
+        let adopting = || open(Box::new(disk.clone()), who.clone(), &settings(), true, 1).unwrap();
+        // Opened, and no more: the settings can still be put back.
+        drop(adopting());
+        drop(opened(&disk));
+        let (mut keeper, _) = adopting();
+        let asked = Membership { record: None, asked: vec![record()], ..Membership::default() };
+        keeper.save(&asked).unwrap();
+        drop(keeper);
+        drop(opened(&disk));
+        let (mut keeper, _) = adopting();
+        keeper.save(&Membership { record: Some(record()), ..asked }).unwrap();
+        drop(keeper);
+        assert!(matches!(refused(&disk, self::who()), StorageError::OtherBehaviour { .. }));
+        let (_, found) = open(Box::new(disk), who, &settings(), false, 1).unwrap();
+        assert_eq!(found.disk.unwrap().held, Index(10));
+    }
 }
 
 #[test]
@@ -192,7 +252,7 @@ fn under_memory_nothing_of_a_predecessor_counts() {
     with_log(&disk, &log);
     checkpoint(&disk, history(&log, 8));
     let memory = StorageSettings { durability: Durability::Memory, ..settings() };
-    let (keeper, found) = open(Box::new(disk), who(), &memory, 1).unwrap();
+    let (keeper, found) = open(Box::new(disk), who(), &memory, false, 1).unwrap();
     assert_eq!(found.disk, None);
     assert_eq!((keeper.journal.held().0, keeper.checkpoints.len()), (Index(0), 0));
 }
@@ -202,7 +262,7 @@ fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
     let disk = MemoryDirectory::new();
     let log = entries(400, 64 << 10);
     let keep_little = StorageSettings { journal_keep_bytes: 0, checkpoints_kept: 1, ..settings() };
-    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &keep_little, 1).unwrap();
+    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &keep_little, false, 1).unwrap();
     for entry in &log {
         keeper.append(core::slice::from_ref(entry), MARK).unwrap();
     }
@@ -260,7 +320,7 @@ fn what_a_joiner_needs_goes_when_it_is_more_than_the_limit() {
         retain_limit_bytes: limit,
         ..settings()
     };
-    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &kept(16 << 20), 1).unwrap();
+    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &kept(16 << 20), false, 1).unwrap();
     keeper.retain = Some(Index(50));
     for entry in &log[..200] {
         keeper.append(core::slice::from_ref(entry), MARK).unwrap();

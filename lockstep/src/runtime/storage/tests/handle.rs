@@ -48,7 +48,7 @@ impl Freeze for Nothing {
 fn storage(window: usize) -> Storage<Nothing> {
     let settings = StorageSettings { durability: Durability::Memory, ..settings() };
     let locked = Locked { directory: Box::new(MemoryDirectory::new()), lock: None };
-    Storage::open(locked, who(), &settings, 1, window, Clock::start()).unwrap().storage
+    Storage::open(locked, who(), &settings, false, 1, window, Clock::start()).unwrap().storage
 }
 
 async fn told(storage: &mut Storage<Nothing>) -> Input {
