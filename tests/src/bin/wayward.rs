@@ -2,7 +2,9 @@
 //! configuration if its section says so, and with requests at which the CoServers part ways.
 //!
 //! `differ` is answered by the place that executes it; `panic` panics on both, `panic a` and
-//! `panic b` on one.
+//! `panic b` on one; `slow` takes [`SLOW`].
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
@@ -12,6 +14,9 @@ use lockstep::runtime::cli::{self, Application, BuildError, Program};
 use lockstep::runtime::config::Section;
 use lockstep::runtime::coserver::Devices;
 use register::service::Register;
+
+/// How long a slow step takes.
+const SLOW: Duration = Duration::from_millis(5);
 
 /// A service that is not the same on both sides when it is asked not to be.
 struct Wayward {
@@ -35,6 +40,9 @@ impl StateMachine for Wayward {
             if body[..] == b"panic"[..] || body[..] == *here.as_bytes() {
                 panic!("the request says so");
             }
+            if body[..] == b"slow"[..] {
+                work(SLOW);
+            }
             if body[..] == b"differ"[..] {
                 return Bytes::from(self.place.to_string());
             }
@@ -49,6 +57,11 @@ impl StateMachine for Wayward {
     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
         self.inner.restore(records)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a step that is slow, and computes nothing")]
+fn work(time: Duration) {
+    std::thread::sleep(time);
 }
 
 struct Part;

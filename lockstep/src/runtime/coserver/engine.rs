@@ -30,8 +30,15 @@ use crate::sync::Receiver;
 /// enough that heartbeats are not late.
 const ROUND: usize = 256;
 
-/// Entries executed before the replica's other duties are looked at again.
+/// Entries executed in one round.
 const EXECUTIONS: usize = 64;
+
+/// No execution begins in a round after this long: a few of them fit between two heartbeats.
+const SLICE: Duration = Duration::from_millis(2);
+
+/// After a round of this length the sockets are looked at before the next one begins. The runtime
+/// does so by itself only when it has nothing else to do, or now and then.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// Steps that take no longer than this together are executed before their entries are sent. One
 /// frame less on each link saves both CoServers more.
@@ -71,6 +78,8 @@ enum Wake {
     Service(Outgoing),
     Storage(Answer),
     Timer,
+    /// There was nothing else, and there are entries to be executed.
+    Nothing,
 }
 
 impl<S: StateMachine> Engine<S> {
@@ -86,6 +95,7 @@ impl<S: StateMachine> Engine<S> {
 
     /// Goes on refusing clients until then.
     pub(super) async fn linger(&mut self, until: Mono) {
+        self.to_execute.clear();
         while self.clock.mono() < until {
             self.set_timer(Some(until));
             let wake = self.wait().await;
@@ -99,9 +109,13 @@ impl<S: StateMachine> Engine<S> {
     async fn round(&mut self) {
         self.set_timer(self.replica.next_timeout());
         let wake = self.wait().await;
+        let began = self.clock.mono();
         self.take(wake);
         self.take_more();
         self.settle().await;
+        if !self.to_execute.is_empty() || self.clock.mono().since(began) >= BREATH {
+            tokio::task::yield_now().await;
+        }
     }
 
     fn set_timer(&mut self, due: Option<Mono>) {
@@ -139,6 +153,9 @@ impl<S: StateMachine> Engine<S> {
                 self.sleep_until = None;
                 return Poll::Ready(Wake::Timer);
             }
+            if !self.to_execute.is_empty() {
+                return Poll::Ready(Wake::Nothing);
+            }
             Poll::Pending
         })
         .await
@@ -167,6 +184,7 @@ impl<S: StateMachine> Engine<S> {
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
             Wake::Request(Request::Repinned) => self.wires.close_unpinned(),
+            Wake::Nothing => {}
         }
     }
 
@@ -190,9 +208,11 @@ impl<S: StateMachine> Engine<S> {
         }
     }
 
-    /// Sends, executes and releases until there is nothing more to do. Frames leave before
-    /// executions begin, so that both CoServers work at the same time; but where steps are short
-    /// their results leave in the same frames.
+    /// Sends, executes and releases. Frames leave before executions begin, so that both CoServers
+    /// work at the same time; but where steps are short their results leave in the same frames.
+    ///
+    /// Not everything that is to be executed is: the peer is heard between two rounds only, and
+    /// would seem silent.
     async fn settle(&mut self) {
         self.execute_first();
         self.drain();
@@ -201,16 +221,24 @@ impl<S: StateMachine> Engine<S> {
             self.wires.transmit().await;
             self.storage.flush(self.replica.mark());
         }
-        while !self.to_execute.is_empty() {
+        if !self.to_execute.is_empty() {
             self.wires.transmit().await;
-            for _ in 0..EXECUTIONS {
-                let Some(entry) = self.to_execute.pop_front() else { break };
-                self.execute(entry);
-            }
+            self.execute_some();
             self.drain();
         }
         self.storage.flush(self.replica.mark());
         self.wires.network().flush();
+    }
+
+    fn execute_some(&mut self) {
+        let began = self.clock.mono();
+        for _ in 0..EXECUTIONS {
+            let Some(entry) = self.to_execute.pop_front() else { return };
+            self.execute(entry);
+            if self.clock.mono().since(began) >= SLICE {
+                return;
+            }
+        }
     }
 
     fn execute_first(&mut self) {
