@@ -212,6 +212,25 @@ fn what_the_service_was_changed_to_since_the_log_was_computed_is_refused_before_
 }
 
 #[test]
+fn the_one_that_may_go_on_is_not_ended_by_a_stranger_that_is_up_first() {
+    let mut pair = formed("sequencer");
+    pair.kill(B);
+    pair.wait_for_mode(A, "simplex");
+    pair.kill(A);
+    pair.change(B, "divergence = \"sequencer\"", "divergence = \"hold\"");
+    pair.run(B);
+    pair.wait_for_mode(B, "starting");
+    pair.run(A);
+    pair.expect_exit(B, Exit::Incompatible);
+    pair.wait_for_mode(A, "simplex");
+    serves(&pair).unwrap();
+    logged(&mut pair, A, "ERROR", "incompatible");
+    pair.change(B, "divergence = \"hold\"", "divergence = \"sequencer\"");
+    pair.run(B);
+    pair.wait_for_duplex();
+}
+
+#[test]
 fn one_whose_lineage_an_operator_ends_under_it_is_a_member_no_more() {
     let mut pair = formed("sequencer");
     pair.kill(B);

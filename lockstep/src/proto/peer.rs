@@ -212,14 +212,16 @@ impl Replica {
     fn on_incompatible(&mut self, link: LinkId, theirs: Hello, why: String) {
         self.send_on(link, PeerFrame::Refuse { reason: why.clone() });
         self.outputs.push_back(Output::CloseLink { link });
-        self.event(Event::Incompatible { theirs: Box::new(theirs), why: why.clone() });
-        if self.membership.record().is_none() {
-            self.stop(StopCause::Incompatible { why });
+        // It comes again and again, as long as it does not give way either.
+        if self.on_stranger(&theirs) {
+            self.event(Event::Incompatible { theirs: Box::new(theirs), why: why.clone() });
         }
+        self.on_refused(why);
     }
 
+    /// The two cannot run together: one that has no right of its own ends (rule E2).
     fn on_refused(&mut self, why: String) {
-        if self.membership.record().is_none() {
+        if self.gives_way() {
             self.stop(StopCause::Incompatible { why });
         }
     }

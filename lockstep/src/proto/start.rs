@@ -24,6 +24,8 @@ pub(super) struct Start {
     pub(super) recovering: bool,
     pub(super) adopt: bool,
     peer: Option<Presence>,
+    /// The last process at the other place that cannot run with this one.
+    stranger: Option<Presence>,
     waits: bool,
 }
 
@@ -39,7 +41,15 @@ struct Presence {
 impl Start {
     pub(super) fn new(disk: Option<Disk>, adopt: bool, now: Mono) -> Self {
         let disk = disk.filter(|disk| !never_began(disk));
-        Self { since: now, disk, recovering: false, adopt, peer: None, waits: false }
+        Self {
+            since: now,
+            disk,
+            recovering: false,
+            adopt,
+            peer: None,
+            stranger: None,
+            waits: false,
+        }
     }
 
     /// Whether there is nothing here that could be lost.
@@ -159,7 +169,33 @@ impl Replica {
         let known = self.start.peer.filter(|peer| peer.incarnation == incarnation);
         let record = record.or(known.and_then(|known| known.record));
         self.start.peer = Some(Presence { incarnation, record, claim });
+        self.start.stranger = None;
         self.on_presence_of_move(hello);
+    }
+
+    /// A process that cannot run with this one introduced itself. Whether it did so for the first
+    /// time.
+    pub(super) fn on_stranger(&mut self, hello: &Hello) -> bool {
+        let Hello { incarnation, record, claim, .. } = *hello;
+        let presence = Presence { incarnation, record, claim };
+        let before = self.start.stranger.replace(presence);
+        before.is_none_or(|before| before.incarnation != incarnation)
+    }
+
+    /// Whether this process ends because the other cannot run with it (rule E2): it is no member,
+    /// and either the other is one, or this one has nothing with which it might go on by itself.
+    pub(super) fn gives_way(&self) -> bool {
+        if self.membership.record().is_some() {
+            return false;
+        }
+        let other = self.start.stranger.or(self.linked_peer());
+        if self.join.is_some() || other.is_some_and(|other| other.record.is_some()) {
+            return true;
+        }
+        let unknown = self.membership.present().is_none() && self.membership.vacant().is_none();
+        let adopts = self.start.adopt && self.membership.vacant().is_some();
+        let may_claim = self.membership.claimable().is_some();
+        !may_claim && (self.start.is_fresh() || !(unknown || adopts))
     }
 
     /// A record told on a link on which that process is the other.
@@ -240,7 +276,10 @@ impl Replica {
     fn may_claim_now(&self) -> bool {
         let waited = self.now.mono.since(self.start.since);
         let meeting = self.config.meeting;
-        let Some(peer) = self.linked_peer() else { return waited >= meeting };
+        // One that cannot run with this one may have more to lose all the same.
+        let Some(peer) = self.linked_peer().or(self.start.stranger) else {
+            return waited >= meeting;
+        };
         if peer.record.is_some() {
             // A member: it goes on alone first, and then this one joins it.
             return false;

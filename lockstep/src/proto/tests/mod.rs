@@ -10,6 +10,7 @@ mod links;
 mod pair;
 mod roles;
 mod storm;
+mod strangers;
 mod suspicion;
 mod witnesses;
 

@@ -109,7 +109,8 @@ pub(super) struct Pair {
     mail: Vec<(Duration, u64, Mail)>,
     sent: u64,
     started: u64,
-    configured: Box<dyn Fn(Place) -> Config>,
+    /// With what the next process at a place is started.
+    pub(super) configured: Box<dyn Fn(Place) -> Config>,
 }
 
 pub(super) fn config(place: Place) -> Config {
