@@ -4,6 +4,8 @@ use lockstep::runtime::exit::Exit;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up, other};
 
 const PART: &str = env!("CARGO_BIN_EXE_part");
+/// Its service has addresses of its own.
+const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 
 /// Looks at the other side after a CoServer has gone without a word.
 fn goes_on_alone(pair: &Pair, survivor: Part) {
@@ -267,14 +269,16 @@ fn the_sequencer_role_is_handed_over() {
 
 #[test]
 fn a_second_process_on_the_same_directory_is_refused() {
-    let pair = Pair::start(PART, SILENCE);
-    for part in [A, B, WITNESS] {
-        let mut second = pair.run_another(part);
-        let status = second.wait(DEADLINE);
-        assert_eq!(status.code(), Some(Exit::Locked.code().into()), "{}", second.log());
-        assert!(second.log().contains("in use by another process (pid"), "{}", second.log());
+    for program in [PART, RELAY] {
+        let pair = Pair::start(program, SILENCE);
+        for part in [A, B, WITNESS] {
+            let mut second = pair.run_another(part);
+            let status = second.wait(DEADLINE);
+            assert_eq!(status.code(), Some(Exit::Locked.code().into()), "{}", second.log());
+            assert!(second.log().contains("in use by another process (pid"), "{}", second.log());
+        }
+        assert_eq!(pair.status(A).unwrap()["mode"], "duplex");
     }
-    assert_eq!(pair.status(A).unwrap()["mode"], "duplex");
 }
 
 #[test]

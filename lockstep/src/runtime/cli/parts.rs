@@ -62,6 +62,9 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     let returns = Returns::begin();
     let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
     logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
+    // Before anything else is taken: what another process has here is told by this, not by its
+    // addresses.
+    let directory = DataDirectory::open(&config.directory).map_err(PartError::from)?;
     // A process that came back is not to do again what was to be done once.
     if returns.is_first() {
         config.settings.adopt = flags.disk.adopt;
@@ -71,7 +74,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     }
     let (service, devices) = app.build(config.settings.place, config.service.clone())?;
     let pair = config.pair();
-    let ran = run_coserver(config, service, devices);
+    let ran = run_coserver(config, directory, service, devices);
     let cause = ran.map_err(|error| with_remedy(error, pair))?;
     if cause.comes_back() && !flags.no_return {
         returns.again(&cause).map_err(PartError::from)?;
@@ -84,7 +87,8 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     }
 }
 
-/// Runs a CoServer with its control socket until it is told to stop, by a signal too, or is out.
+/// Runs a CoServer with its control socket, in its directory, until it is told to stop, by a signal
+/// too, or is out.
 /// Where [`StopCause::comes_back`] is true of what it returns, a new process comes back into the
 /// pair.
 ///
@@ -92,11 +96,11 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
 /// What keeps it from starting.
 pub fn run_coserver<S: StateMachine>(
     config: CoServerConfig,
+    mut directory: DataDirectory,
     service: S,
     devices: Devices,
 ) -> Result<StopCause, PartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut directory = DataDirectory::open(&config.directory)?;
     runtime.block_on(async {
         let name = service.identity().name;
         let place = config.settings.place;
