@@ -282,6 +282,21 @@ fn a_second_process_on_the_same_directory_is_refused() {
 }
 
 #[test]
+fn one_can_be_started_right_after_the_command_that_stops_it() {
+    let mut pair = Pair::start(PART, SILENCE);
+    for part in [A, WITNESS] {
+        let config = pair.config(part);
+        let (said, status) = pair.command(&["stop", "--config", config.to_str().unwrap()]);
+        assert_eq!(status.code(), Some(0), "{said}");
+        // It need not be waited for: the second one gets the directory.
+        let mut next = pair.run_another(part);
+        pair.wait_until(part, "there again", |_| true);
+        assert!(next.ended().is_none(), "{}", next.log());
+        pair.expect_exit(part, Exit::Done);
+    }
+}
+
+#[test]
 fn an_address_in_use_is_an_error_that_says_so() {
     let pair = Pair::init(PART, SILENCE);
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

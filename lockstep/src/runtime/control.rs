@@ -11,7 +11,7 @@ mod directory;
 mod report;
 mod serve;
 
-pub use ask::{AskError, ask};
+pub use ask::{AskError, ask, stop};
 pub use directory::{DataDirectory, DirectoryError};
 pub use report::{
     CoServerControl, CoServerReport, LinkReport, MetricsReport, PeerKeys, Percentiles,

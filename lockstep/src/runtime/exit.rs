@@ -223,9 +223,10 @@ impl From<&InitError> for Exit {
 impl From<&AskError> for Exit {
     fn from(error: &AskError) -> Self {
         match error {
-            AskError::NotRunning { .. } | AskError::NoAnswer { .. } | AskError::Refused { .. } => {
-                Exit::Unavailable
-            }
+            AskError::NotRunning { .. }
+            | AskError::NoAnswer { .. }
+            | AskError::Refused { .. }
+            | AskError::NotEnded { .. } => Exit::Unavailable,
             AskError::Directory(error) => error.into(),
         }
     }

@@ -16,6 +16,10 @@ use crate::runtime::keys::PublicKey;
 /// How long a question to a running process waits for its answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long one that was told to stop is waited for: it leaves in good order, and refuses its
+/// clients for a while.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
 pub(super) fn run<A: Application>(app: &A, mut parser: Parser) -> Result<Exit, Failure> {
     let first = parser.next().map_err(UsageError::from)?;
     let command = match first {
@@ -94,7 +98,7 @@ fn at(parser: &mut Parser) -> Result<Place, UsageError> {
 }
 
 fn replace_key(parser: &mut Parser, command: &str) -> Result<Exit, Failure> {
-    let mut flags = AskFlags { config: None, directory: None, within: ANSWER_WITHIN };
+    let mut flags = AskFlags::default();
     let (mut pair, mut place, mut key) = (None, None, None);
     while let Some(arg) = parser.next().map_err(UsageError::from)? {
         match arg {
@@ -164,29 +168,40 @@ impl LineageFlags {
 }
 
 fn ask(parser: &mut Parser, command: &str) -> Result<Exit, Failure> {
-    let mut flags = AskFlags { config: None, directory: None, within: ANSWER_WITHIN };
-    flags.take(parser)?;
+    let mut flags = AskFlags::default();
+    flags.take(parser, command)?;
     let directory = match (flags.config, flags.directory) {
         (None, Some(directory)) => directory,
         (Some(config), None) => commands::directory_of(&config)?,
         _ => return Err(UsageError::Either("--config FILE or --dir DIR").into()),
     };
-    commands::ask(&directory, command, flags.within)
+    match command {
+        "stop" => commands::stop(&directory, flags.within, flags.wait),
+        _ => commands::ask(&directory, command, flags.within),
+    }
 }
 
 struct AskFlags {
     config: Option<PathBuf>,
     directory: Option<PathBuf>,
     within: Duration,
+    wait: Duration,
+}
+
+impl Default for AskFlags {
+    fn default() -> Self {
+        Self { config: None, directory: None, within: ANSWER_WITHIN, wait: END_WITHIN }
+    }
 }
 
 impl AskFlags {
-    fn take(&mut self, parser: &mut Parser) -> Result<(), UsageError> {
+    fn take(&mut self, parser: &mut Parser, command: &str) -> Result<(), UsageError> {
         while let Some(arg) = parser.next()? {
             match arg {
                 Arg::Long("config") => self.config = Some(parser.value()?.into()),
                 Arg::Long("dir") => self.directory = Some(parser.value()?.into()),
                 Arg::Long("timeout") => self.within = duration(parser, "--timeout")?,
+                Arg::Long("wait") if command == "stop" => self.wait = duration(parser, "--wait")?,
                 other => return Err(other.unexpected().into()),
             }
         }

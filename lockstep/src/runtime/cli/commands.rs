@@ -68,3 +68,14 @@ pub(super) fn ask(directory: &Path, command: &str, within: Duration) -> Result<E
     print(&answer.to_string());
     Ok(Exit::Done)
 }
+
+/// Tells a process to stop, and waits until it has.
+pub(super) fn stop(
+    directory: &Path,
+    within: Duration,
+    patience: Duration,
+) -> Result<Exit, Failure> {
+    let answer = control::stop(directory, within, patience)?;
+    print(&answer.to_string());
+    Ok(Exit::Done)
+}

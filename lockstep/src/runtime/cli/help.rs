@@ -9,7 +9,7 @@ const COMMANDS: &str = "\
   status       ask a running process how it is; prints one line of JSON
   metrics      ask a CoServer for its counters and latencies; JSON
   hand-over    have the other CoServer order the inputs from now on
-  stop         have a process end in good order, as SIGTERM does
+  stop         have a process end in good order, as SIGTERM does, and wait until it has
   replace-peer have a running CoServer know the other one by a new key
   replace-key  have a running witness know a CoServer by a new key
   enrol        make the first record of a pair whose witness is an object store
@@ -35,6 +35,7 @@ coserver and witness
     [--allow-core-dumps]                core dumps, with all secrets in them
 status, metrics, hand-over, stop  --config FILE | --dir DIR
     [--timeout TIME]                    how long to wait for the answer
+    [--wait TIME]                       stop: how long to wait for its end, 30s if not said; 0s: not
 replace-peer --config FILE --key KEY    of the CoServer that stays
 replace-key --config FILE --pair ID --place a|b --key KEY   of the witness
 enrol --config FILE                     of a CoServer whose witness is an object store

@@ -3,12 +3,16 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::directory::Holder;
 use super::{DirectoryError, SOCKET};
 
 /// Longest answer that is read: a witness with a thousand pairs gives some hundred KiB.
 const ANSWER: u64 = 64 << 20;
+
+/// How often one looks whether a process has ended.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A process was asked and there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,17 @@ pub enum AskError {
     Refused {
         /// In its own words.
         message: String,
+    },
+    /// It was told to stop, and goes on.
+    #[error(
+        "the process in {} was told to stop and has not ended within {waited:?}: its log says what it waits for; `--wait` waits longer",
+        directory.display()
+    )]
+    NotEnded {
+        /// The process's directory.
+        directory: PathBuf,
+        /// For how long its end was waited for.
+        waited: Duration,
     },
     /// Its directory cannot be used.
     #[error(transparent)]
@@ -64,5 +79,41 @@ pub fn ask(
     match answer.pointer("/error/message").and_then(|message| message.as_str()) {
         Some(message) => Err(AskError::Refused { message: message.into() }),
         None => Ok(answer),
+    }
+}
+
+/// Tells the process that runs in this directory to stop, and waits for its end, so that another one
+/// can be started there.
+///
+/// # Errors
+/// As for [`ask()`]; and [`AskError::NotEnded`] if it takes longer than `patience`.
+pub fn stop(
+    directory: &Path,
+    within: Duration,
+    patience: Duration,
+) -> Result<serde_json::Value, AskError> {
+    let not_running = |source| AskError::NotRunning { directory: directory.into(), source };
+    let mut holder = Holder::of(directory).map_err(not_running)?;
+    let answer = ask(directory, "stop", within)?;
+    let ended = wait_until_gone(&mut holder, patience)
+        .map_err(|source| DirectoryError::Io { path: directory.into(), source })?;
+    match ended {
+        true => Ok(answer),
+        false => Err(AskError::NotEnded { directory: directory.into(), waited: patience }),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a command waits for a process to end")]
+fn wait_until_gone(holder: &mut Holder, patience: Duration) -> io::Result<bool> {
+    let began = Instant::now();
+    loop {
+        // Zero is not to wait at all.
+        if patience.is_zero() || holder.is_gone()? {
+            return Ok(true);
+        }
+        if began.elapsed() >= patience {
+            return Ok(false);
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
 }

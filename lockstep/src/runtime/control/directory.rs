@@ -130,6 +130,35 @@ impl Drop for DataDirectory {
     }
 }
 
+/// The process that has a directory, for whoever waits for its end.
+#[derive(Debug)]
+pub(super) struct Holder {
+    lock: File,
+    pid: Option<u32>,
+}
+
+impl Holder {
+    /// Whoever has it now.
+    pub(super) fn of(directory: &Path) -> io::Result<Self> {
+        let mut lock = File::open(directory.join(LOCK))?;
+        let pid = read_pid(&mut lock);
+        Ok(Self { lock, pid })
+    }
+
+    /// Whether it has ended; another one may have the directory by now.
+    pub(super) fn is_gone(&mut self) -> io::Result<bool> {
+        match self.lock.try_lock_shared() {
+            Ok(()) => self.lock.unlock().map(|()| true),
+            Err(TryLockError::WouldBlock) => {
+                self.lock.rewind()?;
+                let pid = read_pid(&mut self.lock);
+                Ok(pid.is_some() && pid != self.pid)
+            }
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
     move |source| DirectoryError::Io { path, source }

@@ -117,3 +117,37 @@ fn a_path_too_long_for_a_socket_is_refused() {
     let mut data = DataDirectory::open(path).unwrap();
     assert!(matches!(data.listen(), Err(DirectoryError::TooLong { .. })));
 }
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the asker waits for what this thread then does")]
+fn a_process_that_is_told_to_stop_is_waited_for_until_its_directory_is_free() {
+    let directory = tempfile::tempdir().unwrap();
+    let (told, was_told) = std::sync::mpsc::channel();
+    let (asker, _was_told) = served(directory.path(), move |path| {
+        let early = stop(&path, SOON, Duration::from_millis(20));
+        assert!(matches!(early, Err(AskError::NotEnded { .. })), "{early:?}");
+        assert!(stop(&path, SOON, Duration::ZERO).is_ok(), "not waited for");
+        let asker = std::thread::spawn(move || {
+            let answer = stop(&path, SOON, SOON);
+            told.send(()).unwrap();
+            // Whoever has been told so can start the next one.
+            (answer, DataDirectory::open(path))
+        });
+        assert!(was_told.recv_timeout(Duration::from_millis(200)).is_err(), "it waits");
+        (asker, was_told)
+    });
+    let (answer, next) = asker.join().unwrap();
+    assert_eq!(answer.unwrap()["said"], "stop");
+    next.unwrap();
+    assert!(matches!(stop(directory.path(), SOON, SOON), Err(AskError::NotRunning { .. })));
+}
+
+#[test]
+fn one_that_was_started_again_meanwhile_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let lock = directory.path().join("process.lock");
+    std::fs::write(&lock, "1\n").unwrap();
+    let mut holder = directory::Holder::of(directory.path()).unwrap();
+    let _next = DataDirectory::open(directory.path()).unwrap();
+    assert!(holder.is_gone().unwrap());
+}
