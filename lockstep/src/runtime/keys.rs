@@ -28,6 +28,35 @@ const SPKI_PREFIX: [u8; 12] =
 /// What the text form of a public key starts with.
 const TEXT_PREFIX: &str = "ed25519:";
 
+/// The points of small order, without the sign of x: anybody can sign for such a key. These are the
+/// seven that libsodium refuses (`ge25519_has_small_order`). Their y is 0, 1, the two values of order
+/// 8, and -1; the last two are 0 and 1 again, as p and p + 1, which RFC 8032 (section 5.1.3) does not
+/// decode, but not everybody keeps to that.
+const SMALL_ORDER: [[u8; 32]; 7] = [
+    [0; 32],
+    with_ends(0x01, 0x00, 0x00),
+    [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
+        0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
+        0xfc, 0x05,
+    ],
+    [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67,
+        0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac,
+        0x03, 0x7a,
+    ],
+    with_ends(0xec, 0xff, 0x7f),
+    with_ends(0xed, 0xff, 0x7f),
+    with_ends(0xee, 0xff, 0x7f),
+];
+
+const fn with_ends(first: u8, all: u8, last: u8) -> [u8; 32] {
+    let mut bytes = [all; 32];
+    bytes[0] = first;
+    bytes[31] = last;
+    bytes
+}
+
 /// An Ed25519 public key: the name of a party.
 ///
 /// Its text form, for configuration files and messages, is `ed25519:` followed
@@ -51,6 +80,13 @@ impl PublicKey {
     pub fn from_spki(der: &[u8]) -> Option<Self> {
         let bytes = der.strip_prefix(&SPKI_PREFIX)?;
         bytes.try_into().ok().map(PublicKey)
+    }
+
+    /// Whether it is a point of small order, for which anybody can sign: nobody's key.
+    fn is_weak(&self) -> bool {
+        let mut y = self.0;
+        y[31] &= 0x7f;
+        SMALL_ORDER.contains(&y)
     }
 
     /// The DER SubjectPublicKeyInfo of this key.
@@ -86,7 +122,8 @@ impl FromStr for PublicKey {
             let value = digit.to_digit(16).ok_or(ParseKeyError::Digit { digit, at })?;
             bytes[at / 2] = bytes[at / 2] << 4 | value as u8;
         }
-        Ok(PublicKey(bytes))
+        let key = PublicKey(bytes);
+        if key.is_weak() { Err(ParseKeyError::Weak) } else { Ok(key) }
     }
 }
 
@@ -116,6 +153,11 @@ pub enum ParseKeyError {
         /// Its position after the prefix.
         at: usize,
     },
+    /// A point of small order, such as all zeros.
+    #[error(
+        "no secret key has this public key, and anybody could pass for its owner; copy the one that `init` wrote for this party"
+    )]
+    Weak,
 }
 
 /// An Ed25519 private key. It shows itself only by its public half; the secret

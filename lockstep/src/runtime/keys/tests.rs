@@ -29,6 +29,23 @@ fn a_text_that_is_no_key_is_refused_with_its_reason() {
     assert_eq!(parse(&key), ParseKeyError::Digit { digit: 'é', at: 0 });
 }
 
+/// With both signs of x, and nothing else: a key that differs from one in a bit is no such point.
+#[test]
+fn a_key_for_which_anybody_can_sign_is_refused() {
+    let parse = |bytes: [u8; 32]| PublicKey::from_bytes(bytes).to_string().parse::<PublicKey>();
+    for mut bytes in SMALL_ORDER {
+        for sign in [0, 0x80] {
+            bytes[31] = bytes[31] & 0x7f | sign;
+            assert_eq!(parse(bytes), Err(ParseKeyError::Weak), "{bytes:x?}");
+            let mut other = bytes;
+            other[7] ^= 0x10;
+            assert_eq!(parse(other), Ok(PublicKey::from_bytes(other)));
+        }
+    }
+    let said = ParseKeyError::Weak.to_string();
+    assert!(said.contains("copy the one that `init` wrote"), "{said}");
+}
+
 #[test]
 fn a_key_file_is_private_exclusive_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
