@@ -171,6 +171,8 @@ pub enum Event {
     Waiting {
         /// The record in force.
         record: Record,
+        /// Nobody is there either who could take it in, and has not been for long.
+        in_vain: bool,
     },
     /// The other, a sole member, brings this replica up to date.
     Joining {
@@ -371,6 +373,7 @@ impl Event {
             | Self::Unrecovered { .. }
             | Self::FellBack { .. }
             | Self::Moving { .. }
+            | Self::Waiting { in_vain: false, .. }
             | Self::Farewell { .. }
             | Self::NoCheckpoint { .. }
             | Self::WindowFull { .. } => Severity::Warning,
@@ -380,7 +383,7 @@ impl Event {
             | Self::Diverged { .. }
             | Self::EntriesDiffer { .. }
             | Self::Panicked { .. }
-            | Self::Waiting { .. }
+            | Self::Waiting { in_vain: true, .. }
             | Self::StatesDiffer { .. }
             | Self::Corrupted { .. } => Severity::Alarm,
             Self::Stopped { cause: StopCause::Asked | StopCause::Left { .. } } => Severity::Notice,

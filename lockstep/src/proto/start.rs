@@ -6,13 +6,17 @@ use super::log::Log;
 use super::membership;
 use super::replica::Replica;
 use crate::event::{Event, StopCause};
-use crate::ids::{Incarnation, Index, Mono, Place};
+use crate::ids::{Epoch, Incarnation, Index, Mono, Place};
 use crate::record::{Members, Origin, Record};
 use crate::wire::frames::{Claim, Hello, Point};
 
 /// One that yields to the other's better claim tries for so many times as long as one that meets
 /// nobody, before it claims all the same.
 const YIELD: u32 = 5;
+
+/// One that can become nothing and hears of nobody who could take it in has waited so many times as
+/// long before it calls for somebody: links take their time to come up.
+const PATIENT: u32 = 5;
 
 /// What a process knows of itself and of the other before it is a member.
 #[derive(Debug)]
@@ -26,7 +30,19 @@ pub(super) struct Start {
     peer: Option<Presence>,
     /// The last process at the other place that cannot run with this one.
     stranger: Option<Presence>,
-    waits: bool,
+    /// What it has said of its waiting.
+    waits: Waits,
+}
+
+/// What an operator has been told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Waits {
+    #[default]
+    Unsaid,
+    /// That it waits.
+    Said,
+    /// That it waits in vain.
+    Alarmed,
 }
 
 /// What the other process said of itself.
@@ -48,7 +64,7 @@ impl Start {
             adopt,
             peer: None,
             stranger: None,
-            waits: false,
+            waits: Waits::Unsaid,
         }
     }
 
@@ -290,11 +306,21 @@ impl Replica {
     }
 
     fn say_that_it_waits(&mut self) {
-        let long = self.now.mono.since(self.start.since) >= self.config.meeting;
-        let Some(&record) = self.membership.present() else { return };
-        if long && !core::mem::replace(&mut self.start.waits, true) {
-            self.event(Event::Waiting { record });
+        let (waited, meeting) = (self.now.mono.since(self.start.since), self.config.meeting);
+        let Some(&record) = self.membership.present().filter(|_| waited >= meeting) else { return };
+        let in_vain = waited >= meeting * PATIENT && !self.may_be_taken_in();
+        let waits = if in_vain { Waits::Alarmed } else { Waits::Said };
+        if waits > self.start.waits {
+            self.start.waits = waits;
+            self.event(Event::Waiting { record, in_vain });
         }
+    }
+
+    /// Whether the other, which is there, is a member or has what it takes to become one.
+    fn may_be_taken_in(&self) -> bool {
+        let claims = |claim: Claim| claim.epoch != Epoch(0);
+        let peer = self.linked_peer();
+        peer.is_some_and(|peer| peer.record.is_some() || peer.claim.is_some_and(claims))
     }
 
     /// What this process can show a sole member of its log.

@@ -12,6 +12,7 @@ mod roles;
 mod storm;
 mod strangers;
 mod suspicion;
+mod waiting;
 mod witnesses;
 
 use super::io::{Command, Input, Standing};

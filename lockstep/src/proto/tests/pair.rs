@@ -287,6 +287,11 @@ impl Pair {
         if self.slots[place.slot()] == 0 && self.witness_up {
             self.tell(place, Input::WitnessUp);
         }
+        self.reconnect();
+    }
+
+    /// Connections that ended, or were closed, are made again, as a driver does.
+    pub(super) fn reconnect(&mut self) {
         for link in [LinkId(0), LinkId(1)] {
             for end in Place::BOTH {
                 self.tell(end, Input::LinkDown { link });

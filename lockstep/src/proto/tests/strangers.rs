@@ -2,7 +2,7 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, StopCause};
-use crate::ids::{LinkId, Place};
+use crate::ids::Place;
 use crate::proto::io::{Command, Input, Standing};
 
 use Place::{A, B};
@@ -16,16 +16,6 @@ fn misconfigure(pair: &mut Pair, wrong: Option<Place>) {
     });
 }
 
-/// Connections that were closed are made again, as a driver does.
-fn reconnect(pair: &mut Pair) {
-    for place in Place::BOTH {
-        for link in [LinkId(0), LinkId(1)] {
-            pair.tell(place, Input::LinkDown { link });
-            pair.tell(place, Input::LinkUp { link });
-        }
-    }
-}
-
 fn end(pair: &mut Pair, place: Place) {
     pair.kill(place);
     pair.run(MS * 200);
@@ -35,7 +25,7 @@ fn end(pair: &mut Pair, place: Place) {
 fn check_stays(pair: &mut Pair, stays: Place) {
     for _ in 0..40 {
         pair.run(MS * 250);
-        reconnect(pair);
+        pair.reconnect();
     }
     let (goes, stopped) = (stays.other(), pair.node(stays).stopped.clone());
     assert_eq!(stopped, None, "{stays} had the right to go on");
@@ -99,7 +89,7 @@ fn one_that_has_not_heard_from_the_witness_yet_waits_for_it() {
     pair.restart(B);
     pair.restart(A);
     pair.run(MS * 500);
-    reconnect(&mut pair);
+    pair.reconnect();
     pair.run(MS * 500);
     assert_eq!(pair.node(A).stopped, None);
     let said = |event: &&Event| matches!(event, Event::Incompatible { .. });
