@@ -14,7 +14,7 @@
 //! `retry_first`, `retry_most`, `give_up`. Everything but `listen` must be the same on both
 //! CoServers; two that differ refuse each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -128,6 +128,11 @@ pub fn read(mut own: Section) -> Result<Configured, ConfigError> {
         let what = "names no address with a port";
         return Err(own.fault("listen", what, "write at least one, such as [\"192.0.2.1:25\"]"));
     }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = listen.iter().find(|address| !seen.insert(**address)) {
+        let what = format!("names {twice} twice");
+        return Err(own.fault("listen", what, "leave one of the two out"));
+    }
     policy(&mut own, &mut settings)?;
     numbers(&mut own, &mut settings)?;
     own.finish()?;
@@ -216,6 +221,15 @@ mod tests {
         let configured = section(&text).unwrap();
         assert_eq!(configured.listen, ["127.0.0.1:2500".parse::<SocketAddr>().unwrap()]);
         assert_eq!(configured.settings.server.policy.rules(), ["127.0.0.0/8"]);
+    }
+
+    #[test]
+    fn an_address_that_is_written_twice_is_refused_before_it_is_in_use() {
+        let text = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
+        let twice =
+            text.replace("[\"127.0.0.1:2500\"]", "[\"127.0.0.1:2500\", \"127.0.0.1:2500\"]");
+        let said = section(&twice).unwrap_err();
+        assert!(said.contains("names 127.0.0.1:2500 twice; leave one"), "{said}");
     }
 
     #[test]

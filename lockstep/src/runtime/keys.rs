@@ -175,7 +175,9 @@ pub enum SecretKeyError {
     #[error("the operating system gave no random numbers for a new key; try again later")]
     NoEntropy,
     /// Not PKCS#8, or not Ed25519, or its two halves do not belong together.
-    #[error("not an Ed25519 private key in PKCS#8; make a new one, or restore the file")]
+    #[error(
+        "not an Ed25519 private key in PKCS#8; restore the file, or have `init` make a new key in another directory and give its public half to the others, as for a machine that is replaced"
+    )]
     Malformed,
 }
 

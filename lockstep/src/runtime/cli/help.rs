@@ -43,7 +43,7 @@ new-lineage --config FILE [--pair ID] --yes
     the file of the witness, which must not run, or of a CoServer whose witness is an object
     store; without --yes it only says what would be lost
 
-ADDR is an IP address with a port, TIME a number with its unit, as in 100ms or 2s.
+ADDR is an IP address with a port, TIME a whole number with its unit, as in 100ms or 2s.
 --help, --version
 
 Exit codes: 0 done, 10 removed, 11 not a member, 12 incompatible, 13 memory corrupted,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use super::coserver::{address, own, pin, secret};
+use super::coserver::{own, pin, remote, secret};
 use super::document::{Document, Overrides};
 use super::error::ConfigError;
 use super::section::Section;
@@ -45,7 +45,7 @@ impl ClientConfig {
         let mut table = root.section("coservers")?;
         let mut coserver = |name, place| {
             let mut section = table.section(name)?;
-            let at = address(&mut section, "address", "where this CoServer serves clients")?;
+            let at = remote(&mut section, "address", "where this CoServer serves clients")?;
             let meaning = "this CoServer's public key";
             pin(&mut section, &mut roster, "key", Role::CoServer(place), meaning)?;
             section.finish()?;

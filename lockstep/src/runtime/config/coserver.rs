@@ -72,13 +72,8 @@ impl CoServerConfig {
             settings.execution = execution;
         }
         let meaning = "the address of the alternate witness";
-        settings.alternate = root.optional("alternate", meaning)?;
-        if settings.alternate.is_some_and(|address| address.port() == 0) {
-            return Err(root.fault(
-                "alternate",
-                "port 0 is no port",
-                "write a port from 1 to 65535",
-            ));
+        if root.has("alternate") {
+            settings.alternate = Some(remote(&mut root, "alternate", meaning)?);
         }
         let credentials = credentials(&mut root, place, &settings)?;
         let service = root.section("service")?;
@@ -171,10 +166,24 @@ pub(super) fn address(
     }
 }
 
+/// The address of somebody else.
+pub(super) fn remote(
+    section: &mut Section,
+    name: &'static str,
+    meaning: &str,
+) -> Result<SocketAddr, ConfigError> {
+    let found = address(section, name, meaning)?;
+    if found.ip().is_unspecified() {
+        let what = format!("{} stands for every address of this machine", found.ip());
+        return Err(section.fault(name, what, format!("write {meaning}")));
+    }
+    Ok(found)
+}
+
 fn links(root: &mut Section) -> Result<Links, ConfigError> {
     let item = |mut section: Section| {
         let local = address(&mut section, "local", "this CoServer's own address on the link")?;
-        let remote = address(&mut section, "remote", "the other CoServer's address on the link")?;
+        let remote = remote(&mut section, "remote", "the other CoServer's address on the link")?;
         section.finish()?;
         Ok::<_, ConfigError>((section, LinkAddresses { local, remote }))
     };
@@ -241,13 +250,13 @@ fn limits(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
 /// Where the witness is: an address, or a table that says what kind it is of.
 pub(in crate::runtime) fn witness(root: &mut Section) -> Result<WitnessAddress, ConfigError> {
     if !root.is_table("witness") {
-        return address(root, "witness", "the witness's address").map(Into::into);
+        return remote(root, "witness", "the witness's address").map(Into::into);
     }
     let mut section = root.section("witness")?;
     let kind: String =
         section.required("kind", "\"quic\" for a process, \"object\" for a store")?;
     let witness = match kind.as_str() {
-        "quic" => address(&mut section, "address", "the witness's address")?.into(),
+        "quic" => remote(&mut section, "address", "the witness's address")?.into(),
         "object" => {
             let meaning = "the store, as file:///PATH or s3://BUCKET/PREFIX";
             let url: String = section.required("url", meaning)?;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::string::FromUtf8Error;
 use std::sync::Arc;
 
 use toml::de::DeTable;
@@ -121,12 +122,13 @@ impl Document {
     /// If it cannot be read, is no TOML, or an override has no place in it.
     pub fn read(file: &Path, overrides: &Overrides) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Read { file: file.into(), source };
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let opened = File::open(file).map_err(failed)?;
-        opened.take(FILE_MAX + 1).read_to_string(&mut text).map_err(failed)?;
-        if text.len() as u64 > FILE_MAX {
+        opened.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > FILE_MAX {
             return Err(ConfigError::TooLarge { file: file.into(), limit: FILE_MAX });
         }
+        let text = String::from_utf8(bytes).map_err(|error| not_text(file, &error))?;
         Self::parse(file, text, overrides)
     }
 
@@ -156,6 +158,17 @@ impl Document {
     pub fn into_root(self) -> Section {
         self.root
     }
+}
+
+/// At the first byte that is no part of a text.
+fn not_text(file: &Path, error: &FromUtf8Error) -> ConfigError {
+    let end = error.utf8_error().valid_up_to();
+    let bytes = error.as_bytes();
+    let (good, bad) = (&bytes[..end], bytes.get(end).copied().unwrap_or_default());
+    let text = String::from_utf8_lossy(good).into_owned();
+    let source = Source { file: file.into(), text, flags: Vec::new() };
+    let what = format!("the file is not UTF-8: there is the byte 0x{bad:02x}");
+    source.fault(&(end..end), "", what, "save it as UTF-8, or check that it is the right file")
 }
 
 /// Puts a string where the path says; `None` if a table on the way is not there.

@@ -143,6 +143,11 @@ impl Section {
         Ok(self.inner(vec![name.into()], span, table))
     }
 
+    /// Whether the field is there.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.left.contains_key(name)
+    }
+
     /// Whether the field is there, and a table.
     pub fn is_table(&self, name: &str) -> bool {
         self.left.get(name).is_some_and(|(_, value)| matches!(value.node, Node::Table(_)))

@@ -413,6 +413,32 @@ fn each_absurd_value_is_refused_at_its_line() {
     }
 }
 
+/// Nobody can be reached there; a dial would come back to this machine.
+#[test]
+fn an_address_that_stands_for_all_is_nobody_elses() {
+    let bench = Bench::new();
+    let alternate = |address: &str| {
+        let key = SecretKey::generate().unwrap().public();
+        let text = bench.coserver().replace("[peers]", &format!("[peers]\nalternate = \"{key}\""));
+        format!("alternate = \"{address}\"\n{text}")
+    };
+    for (text, field) in [
+        (with(&bench.coserver(), "remote", "\"0.0.0.0:7003\"").0, "links.0.remote"),
+        (with(&bench.coserver(), "witness", "\"[::]:7000\"").0, "witness"),
+        (alternate("0.0.0.0:7000"), "alternate"),
+    ] {
+        let found = fault(bench.read_coserver(text));
+        assert_eq!(found.field, field);
+        assert!(found.what.contains("every address of this machine"), "{found}");
+        assert!(found.remedy.contains("address"), "{found}");
+    }
+    assert!(bench.read_coserver(alternate("127.0.0.9:7000")).is_ok());
+    let text = with(&bench.client(), "address", "\"0.0.0.0:7001\"").0;
+    assert!(fault(bench.read_client(text)).field.ends_with("address"));
+    let all = with(&bench.witness(), "listen", "\"0.0.0.0:7000\"").0;
+    assert!(bench.read_witness(all).is_ok(), "to listen there is another matter");
+}
+
 #[test]
 fn the_number_of_clients_has_its_bounds() {
     let bench = Bench::new();
@@ -508,11 +534,13 @@ fn what_is_no_toml_or_no_file_is_refused() {
     let error = CoServerConfig::read(&missing, &Overrides::new()).unwrap_err();
     assert!(matches!(error, ConfigError::Read { .. }));
     let binary = bench.directory.path().join("binary.toml");
-    std::fs::write(&binary, [0xff, 0xfe, 0]).unwrap();
-    assert!(matches!(
-        CoServerConfig::read(&binary, &Overrides::new()).unwrap_err(),
-        ConfigError::Read { .. }
-    ));
+    // What another encoding makes of the umlaut, in the second line.
+    std::fs::write(&binary, b"place = \"a\"\n# f\xfcr b\n").unwrap();
+    let found = self::fault(CoServerConfig::read(&binary, &Overrides::new()));
+    assert_eq!(found.position, Position::Line { line: 2, column: 4 });
+    let said = found.to_string();
+    assert!(said.contains("0xfc") && said.contains("binary.toml:2:4"), "{said}");
+    assert!(said.contains("save it as UTF-8"), "{said}");
     let directory = bench.directory.path();
     assert!(CoServerConfig::read(directory, &Overrides::new()).is_err());
 }
@@ -602,6 +630,8 @@ fn durations_are_whole_numbers_with_a_unit() {
     for text in ["", "s", "-1s", "1.5s", " 1s"] {
         assert!(parse_duration(text).is_err(), "{text}");
     }
+    assert_eq!(parse_duration("1.5s"), Err(NotADuration::Fraction));
+    assert!(NotADuration::Fraction.to_string().contains("1500ms"));
     assert_eq!(parse_duration("1"), Err(NotADuration::Unit));
     assert_eq!(parse_duration("1S"), Err(NotADuration::Unit));
     assert_eq!(parse_duration("99999999999999999999s"), Err(NotADuration::TooLong));

@@ -116,7 +116,7 @@ from_text! {
 
 impl Setting for Duration {
     fn form() -> String {
-        "a number with its unit (us, ms, s, min, h), as in \"100ms\"".into()
+        "a whole number with its unit (us, ms, s, min, h), as in \"100ms\"".into()
     }
 
     fn read(value: &Value) -> Result<Self, Mismatch> {
@@ -204,6 +204,9 @@ pub enum NotADuration {
     /// It does not begin with digits.
     #[error("a duration begins with a whole number")]
     Number,
+    /// It has a fraction.
+    #[error("a duration is a whole number: write 1500ms for one and a half seconds")]
+    Fraction,
     /// There is no unit, or another one.
     #[error("a duration ends with its unit: us, ms, s, min or h")]
     Unit,
@@ -228,6 +231,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, NotADuration> {
         "s" => 1_000_000,
         "min" => 60_000_000,
         "h" => 3_600_000_000,
+        unit if unit.starts_with(['.', ',']) => return Err(NotADuration::Fraction),
         _ => return Err(NotADuration::Unit),
     };
     let number: u64 = number.parse().map_err(|_| NotADuration::TooLong)?;

@@ -80,7 +80,9 @@ fn a_file_that_is_no_key_is_refused() {
     for content in ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
         fs::write(&path, content).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(SecretKey::load(&path), Err(KeyFileError::Malformed { .. })), "{content}");
+        let refused = SecretKey::load(&path).unwrap_err();
+        assert!(matches!(refused, KeyFileError::Malformed { .. }), "{content}");
+        assert!(refused.to_string().contains("have `init` make a new key"), "{refused}");
     }
     fs::write(&path, vec![b'x'; 20_000]).unwrap();
     assert!(matches!(SecretKey::load(&path), Err(KeyFileError::NotAKeyFile { .. })));
