@@ -2,6 +2,7 @@
 
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up, other};
+use lockstep_tests::process::wait_for;
 
 const PART: &str = env!("CARGO_BIN_EXE_part");
 /// Its service has addresses of its own.
@@ -238,6 +239,18 @@ fn one_that_has_not_met_the_other_ends_when_told() {
     pair.run(A);
     pair.wait_for_mode(A, "starting");
     assert_eq!(pair.terminate(A).code(), Some(0), "{}", pair.logs());
+}
+
+/// It hears signals before it takes its directory, which is the first that can be seen of it.
+#[test]
+fn one_that_is_told_to_end_as_soon_as_it_begins_ends_in_good_order() {
+    for part in [A, WITNESS] {
+        let mut pair = Pair::init(PART, SILENCE);
+        let lock = pair.data(part).join("process.lock");
+        pair.run(part);
+        wait_for(DEADLINE, || lock.exists().then_some(()).ok_or("not begun")).unwrap();
+        assert_eq!(pair.terminate(part).code(), Some(0), "{}", pair.logs());
+    }
 }
 
 #[test]

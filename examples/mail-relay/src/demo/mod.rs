@@ -145,12 +145,12 @@ fn say(text: &str) {
 /// If the processes cannot be started, or do not form a pair.
 pub async fn run(options: DemoOptions) -> Result<Exit, CrewError> {
     say("mail-relay: one relay on two CoServers; a mail that was answered with 250 is on both.\n");
+    let mut signals = lockstep::runtime::cli::Signals::hear().map_err(CrewError::System)?;
     let mut crew = Crew::start(options.keep).await?;
     crew.introduce();
     let result = tokio::select! {
         book = perform(&options, &mut crew) => book,
-        signal = lockstep::runtime::cli::terminated() => {
-            signal.map_err(CrewError::System)?;
+        () = signals.told() => {
             crew.end().await;
             return Err(CrewError::Interrupted);
         }

@@ -4,9 +4,9 @@ use std::io;
 
 use super::discarding::{discard, with_remedy};
 use super::flags::PartFlags;
-use super::process::terminated;
+use super::process::Signals;
 use super::returning::Returns;
-use super::{Application, BuildError, Failure, chain};
+use super::{Application, BuildError, Failure};
 use crate::event::StopCause;
 use crate::machine::StateMachine;
 use crate::proto::Command;
@@ -58,6 +58,9 @@ impl From<&PartError> for Exit {
 }
 
 pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit, Failure> {
+    let signals = Signals::hear().map_err(PartError::from)?;
+    // One that came while the process ran counts when it is about to come back.
+    let mut all_signals = Signals::hear().map_err(PartError::from)?;
     flags.guards.apply().map_err(PartError::from)?;
     let returns = Returns::begin();
     let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
@@ -74,10 +77,10 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     }
     let (service, devices) = app.build(config.settings.place, config.service.clone())?;
     let pair = config.pair();
-    let ran = run_coserver(config, directory, service, devices);
+    let ran = run_coserver(config, directory, signals, service, devices);
     let cause = ran.map_err(|error| with_remedy(error, pair))?;
     if cause.comes_back() && !flags.no_return {
-        returns.again(&cause).map_err(PartError::from)?;
+        returns.again(&cause, &mut all_signals).map_err(PartError::from)?;
         return Ok(Exit::Done);
     }
     let exit = Exit::from(&cause);
@@ -97,6 +100,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
 pub fn run_coserver<S: StateMachine>(
     config: CoServerConfig,
     mut directory: DataDirectory,
+    mut signals: Signals,
     service: S,
     devices: Devices,
 ) -> Result<StopCause, PartError> {
@@ -111,10 +115,7 @@ pub fn run_coserver<S: StateMachine>(
         let handle = coserver.handle();
         tokio::spawn(serve(listener, CoServerControl::new(handle.clone(), &name).with_keys(keys)));
         tokio::spawn(async move {
-            if let Err(error) = terminated().await {
-                tracing::error!(%error, "signals are not heard: stop the process by its socket");
-                return;
-            }
+            signals.told().await;
             let _ = handle.command(Command::Stop);
         });
         let incarnation = format_args!("{:016x}", coserver.incarnation().0).to_string();
@@ -126,10 +127,11 @@ pub fn run_coserver<S: StateMachine>(
 }
 
 pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
+    let signals = Signals::hear().map_err(PartError::from)?;
     flags.guards.apply().map_err(PartError::from)?;
     let config = WitnessConfig::read(flags.config()?, &flags.overrides)?;
     logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
-    run_witness(config)?;
+    run_witness(config, signals)?;
     Ok(Exit::Done)
 }
 
@@ -138,7 +140,7 @@ pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run_witness(config: WitnessConfig) -> Result<(), PartError> {
+pub fn run_witness(config: WitnessConfig, mut signals: Signals) -> Result<(), PartError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut directory = DataDirectory::open(&config.directory)?;
     let records = open_records(&config.directory).map_err(WitnessError::from)?;
@@ -150,10 +152,8 @@ pub fn run_witness(config: WitnessConfig) -> Result<(), PartError> {
         let handle = server.handle();
         tokio::spawn(serve(listener, WitnessControl::new(handle.clone()).with_keys(keys)));
         tokio::spawn(async move {
-            match terminated().await {
-                Ok(()) => drop(handle.stop()),
-                Err(error) => tracing::error!(error = chain(&error), "signals are not heard"),
-            }
+            signals.told().await;
+            let _ = handle.stop();
         });
         tracing::info!(event = "started", %listen);
         server.run().await;

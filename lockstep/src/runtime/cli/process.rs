@@ -3,10 +3,10 @@
 use std::io;
 
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, getppid, set_dumpable_behavior,
+    DumpableBehavior, Resource, Rlimit, Signal as LinuxSignal, getppid, set_dumpable_behavior,
     set_parent_process_death_signal, setrlimit,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Against leaks and orphans.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Guards {
             set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         }
         if let Some(parent) = self.die_with_parent {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
+            set_parent_process_death_signal(Some(LinuxSignal::KILL))?;
             // Whoever ended before that sends no signal any more.
             let present = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
             if present != Some(parent) {
@@ -42,18 +42,56 @@ impl Guards {
     }
 }
 
-/// Waits for SIGTERM, SIGINT or SIGHUP: a terminal that goes is no reason to go without a word.
-///
-/// # Errors
-/// If the operating system lets nobody wait for them.
-pub async fn terminated() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! {
-        _ = terminate.recv() => tracing::info!(event = "signal", name = "SIGTERM"),
-        _ = interrupt.recv() => tracing::info!(event = "signal", name = "SIGINT"),
-        _ = hangup.recv() => tracing::info!(event = "signal", name = "SIGHUP"),
+/// Ears for SIGTERM, SIGINT and SIGHUP: a terminal that goes is no reason to go without a word. A signal
+/// that comes before anybody waits for it is not lost.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on such a signal does not end the process any more, and [`told`](Self::told) says so.
+    /// Best the first thing that a process does.
+    ///
+    /// # Errors
+    /// If the operating system lets nobody wait for them.
+    pub fn hear() -> io::Result<Self> {
+        // Only to register them: whichever runtime waits for them reads what came.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let _entered = runtime.enter();
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
-    Ok(())
+
+    /// Waits until one has come.
+    pub async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!(event = "signal", name = "SIGTERM"),
+            _ = self.interrupt.recv() => tracing::info!(event = "signal", name = "SIGINT"),
+            _ = self.hangup.recv() => tracing::info!(event = "signal", name = "SIGHUP"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_came_before_anybody_waited_is_not_lost() {
+        let (mut early, mut late) = (Signals::hear().unwrap(), Signals::hear().unwrap());
+        rustix::process::kill_process(rustix::process::getpid(), LinuxSignal::HUP).unwrap();
+        for signals in [&mut early, &mut late] {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let soon = std::time::Duration::from_secs(20);
+                tokio::time::timeout(soon, signals.told()).await.unwrap();
+            });
+        }
+    }
 }

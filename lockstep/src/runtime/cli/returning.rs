@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use super::process::terminated;
+use super::process::Signals;
 use crate::event::StopCause;
 use crate::ids::Mono;
 use crate::runtime::clock::Clock;
@@ -50,11 +50,11 @@ impl Returns {
 
     /// Comes back after a while. Returns only if it does not: because it was told to stop in the
     /// meantime, or the system refuses.
-    pub(super) fn again(&self, cause: &StopCause) -> io::Result<()> {
+    pub(super) fn again(&self, cause: &StopCause, signals: &mut Signals) -> io::Result<()> {
         let lived = self.clock.mono().since(Mono(0));
         let (short, after) = wait(self.short.unwrap_or(0), lived);
         tracing::info!(event = "returning", %cause, after_ms = after.as_millis() as u64);
-        if stopped_within(after)? {
+        if stopped_within(after, signals)? {
             return Ok(());
         }
         let mut args = std::env::args_os();
@@ -72,16 +72,16 @@ fn wait(before: u32, lived: Duration) -> (u32, Duration) {
     (before.saturating_add(1), doubled.min(LONGEST))
 }
 
-/// Whether a signal to stop came within that time.
-fn stopped_within(span: Duration) -> io::Result<bool> {
+/// Whether a signal to stop has come, or comes within that time.
+fn stopped_within(span: Duration, signals: &mut Signals) -> io::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    Ok(runtime.block_on(async {
         tokio::select! {
             biased;
-            told = terminated() => told.map(|()| true),
-            () = tokio::time::sleep(span) => Ok(false),
+            () = signals.told() => true,
+            () = tokio::time::sleep(span) => false,
         }
-    })
+    }))
 }
 
 #[cfg(test)]
