@@ -24,11 +24,11 @@
 //! use lockstep::machine::*;
 //! use lockstep::testing::Solo;
 //!
-//! #[derive(Clone, Default)]
+//! #[derive(Default)]
 //! struct Counter(u64);
 //!
 //! impl StateMachine for Counter {
-//!     type Frozen = Self;
+//!     type Frozen = Bytes;
 //!     fn identity(&self) -> Identity {
 //!         Identity { name: "counter".into(), version: 1, configuration: Digest::ZERO }
 //!     }
@@ -38,17 +38,13 @@
 //!         }
 //!         Bytes::from(self.0.to_string())
 //!     }
-//!     fn freeze(&self) -> Self { self.clone() }
+//!     fn freeze(&self) -> Bytes {
+//!         Bytes::copy_from_slice(&self.0.to_le_bytes())
+//!     }
 //!     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
 //!         let record = records.record()?.and_then(|record| record[..].try_into().ok());
 //!         self.0 = u64::from_le_bytes(record.ok_or(RestoreError::Missing { missing: "count" })?);
 //!         Ok(())
-//!     }
-//! }
-//!
-//! impl Freeze for Counter {
-//!     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
-//!         sink.record(&self.0.to_le_bytes())
 //!     }
 //! }
 //!

@@ -13,11 +13,11 @@
 //! use lockstep::testing::Solo;
 //!
 //! /// Adds up the numbers that its clients send.
-//! #[derive(Clone, Default)]
+//! #[derive(Default)]
 //! struct Adder(u64);
 //!
 //! impl StateMachine for Adder {
-//!     type Frozen = Self;
+//!     type Frozen = Bytes;
 //!     fn identity(&self) -> Identity {
 //!         Identity { name: "adder".into(), version: 1, configuration: Digest::ZERO }
 //!     }
@@ -28,20 +28,14 @@
 //!         self.0 = self.0.wrapping_add(number);
 //!         self.0.to_string().into()
 //!     }
-//!     fn freeze(&self) -> Self {
-//!         self.clone()
+//!     fn freeze(&self) -> Bytes {
+//!         Bytes::copy_from_slice(&self.0.to_le_bytes())
 //!     }
 //!     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
 //!         let record = records.record()?;
 //!         let sum = record.and_then(|record| record[..].try_into().ok());
 //!         self.0 = u64::from_le_bytes(sum.ok_or(RestoreError::Missing { missing: "sum" })?);
 //!         Ok(())
-//!     }
-//! }
-//!
-//! impl Freeze for Adder {
-//!     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
-//!         sink.record(&self.0.to_le_bytes())
 //!     }
 //! }
 //!
@@ -200,6 +194,7 @@ use bytes::Bytes;
 
 use crate::digest::Digest;
 use crate::ids::{DeviceId, Index, LogTime, Place, RequestNumber, SessionId};
+use crate::limits::RECORD_BYTES;
 use crate::output::{Carrier, Output, OutputKind};
 use crate::record::Members;
 
@@ -250,6 +245,13 @@ pub trait Freeze: Send + 'static {
     /// # Errors
     /// Those of the sink, passed on.
     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError>;
+}
+
+/// A small state, frozen as bytes that say everything: as many records as they need, none for none.
+impl Freeze for Bytes {
+    fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
+        self.chunks(RECORD_BYTES).try_for_each(|record| sink.record(record))
+    }
 }
 
 /// Takes the records of a frozen state.
