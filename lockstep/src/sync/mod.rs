@@ -3,7 +3,8 @@
 //! helpers, the service where it runs on a thread of its own).
 //!
 //! - [`mailbox`]: a bounded queue, many producers, one consumer.
-//! - [`watermark`]: a number that grows, one writer, many readers.
+//! - [`watermark`]: a number that grows, one writer, many readers: how far outputs were released,
+//!   as any thread of the process sees it.
 //!
 //! Both stand on one wake-up protocol, the wait list. There is no `unsafe`
 //! here, and no other place in this crate chooses a memory ordering to build

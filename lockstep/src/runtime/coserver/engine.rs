@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::time::Sleep;
 
 use super::executor::{Executor, Outgoing};
-use super::handle::{Handle, Request};
+use super::handle::{Handle, Handled, Request};
 use super::intake::DeviceInputs;
 use super::keeping::Recovery;
 use super::metrics::Metrics;
@@ -24,7 +24,7 @@ use crate::proto::{Input, Output, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::link::Event as NetworkEvent;
 use crate::runtime::storage::{Answer, Storage};
-use crate::sync::Receiver;
+use crate::sync::Watermark;
 
 /// Inputs taken in one round before anything is done about them: enough to share a frame, few
 /// enough that heartbeats are not late.
@@ -55,7 +55,7 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) adopts: bool,
     pub(super) devices: Vec<Box<dyn Device>>,
     pub(super) inputs: DeviceInputs,
-    pub(super) requests: Receiver<Request>,
+    pub(super) handled: Handled,
     /// Kept so that the requests' mailbox does not close when nobody asks.
     pub(super) _handle: Handle,
     pub(super) clock: Clock,
@@ -137,7 +137,7 @@ impl<S: StateMachine> Engine<S> {
             if let Poll::Ready(answer) = self.storage.poll(cx) {
                 return Poll::Ready(Wake::Storage(answer));
             }
-            if let Poll::Ready(Some(request)) = self.requests.poll_pop(cx) {
+            if let Poll::Ready(Some(request)) = self.handled.requests.poll_pop(cx) {
                 return Poll::Ready(Wake::Request(request));
             }
             if takes_input && let Poll::Ready((device, bytes)) = self.inputs.poll_pop(cx) {
@@ -284,6 +284,7 @@ impl<S: StateMachine> Engine<S> {
         }
         let released = self.replica.released();
         self.metrics.released(released, self.clock.mono());
+        self.handled.released.advance(released.0.min(Watermark::MAX));
     }
 
     fn carry_out(&mut self, output: Output) {

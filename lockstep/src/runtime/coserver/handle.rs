@@ -4,7 +4,9 @@ use tokio::sync::oneshot;
 
 use super::metrics::MetricsSnapshot;
 use crate::proto::{Command, Status};
-use crate::sync::{Capacity, CapacityError, Receiver, Sender, mailbox};
+use crate::sync::{
+    Capacity, CapacityError, Receiver, Sender, Watermark, WatermarkWriter, mailbox, watermark,
+};
 
 /// Questions and commands that wait for the loop; one more is refused.
 const WAITING: usize = 256;
@@ -13,6 +15,7 @@ const WAITING: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: Sender<Request>,
+    released: Watermark,
 }
 
 /// The CoServer has ended, or too many already wait for an answer.
@@ -29,9 +32,18 @@ pub(super) enum Request {
     Repinned,
 }
 
-pub(super) fn handle() -> Result<(Handle, Receiver<Request>), CapacityError> {
-    let (requests, receiver) = mailbox(Capacity::new(WAITING, WAITING as u64)?, |_: &Request| 1);
-    Ok((Handle { requests }, receiver))
+/// The loop's end of a [`Handle`].
+#[derive(Debug)]
+pub(super) struct Handled {
+    pub(super) requests: Receiver<Request>,
+    /// The last entry whose outputs were released.
+    pub(super) released: WatermarkWriter,
+}
+
+pub(super) fn handle() -> Result<(Handle, Handled), CapacityError> {
+    let (sender, requests) = mailbox(Capacity::new(WAITING, WAITING as u64)?, |_: &Request| 1);
+    let (writer, released) = watermark(0);
+    Ok((Handle { requests: sender, released }, Handled { requests, released: writer }))
 }
 
 impl Handle {
@@ -53,6 +65,13 @@ impl Handle {
         let (answer, metrics) = oneshot::channel();
         self.push(Request::Metrics(answer))?;
         metrics.await.map_err(|_| Unanswered)
+    }
+
+    /// The index of the last entry whose outputs were released here: what anybody may have seen.
+    /// It grows, and is closed when the CoServer has ended. To look at it, or to wait for an entry,
+    /// asks nothing of the loop.
+    pub fn released(&self) -> &Watermark {
+        &self.released
     }
 
     /// Gives a command, which is carried out soon after.

@@ -170,7 +170,7 @@ impl<S: StateMachine> CoServer<S> {
         let started = start_devices(&settings, incarnation, devices, |device| {
             crate::device::Inputs::new(device, intake.clone())
         })?;
-        let (handle, requests) = handle::handle()?;
+        let (handle, handled) = handle::handle()?;
         let mut engine = Engine {
             replica: Replica::new(config, boot, clock.now()),
             wires,
@@ -180,7 +180,7 @@ impl<S: StateMachine> CoServer<S> {
             recovery: damage.map_or(Recovery::None, |why| Recovery::Lost { why }),
             devices: started,
             inputs,
-            requests,
+            handled,
             _handle: handle.clone(),
             clock,
             metrics: Metrics::new(),

@@ -275,6 +275,27 @@ async fn inputs_of_both_sides_come_out_where_they_came_in() {
 }
 
 #[tokio::test]
+async fn what_was_released_is_seen_without_asking_the_loop() {
+    let ([mut a, b], _stage) = start(Execution::Inline).await;
+    let seen = [&a, &b].map(|side| side.handle.released().clone());
+    let before = a.handle.status().await.unwrap().released;
+    a.echo("one").await;
+    for released in &seen {
+        let reached = soon(released.reached(before.0 + 1)).await.unwrap();
+        assert!(reached > before.0);
+    }
+    let [of_a, of_b] = seen;
+    b.handle.command(Command::Stop).unwrap();
+    soon(b.ended).await.unwrap();
+    assert!(of_b.is_closed(), "it will not grow any more");
+    a.until(is_alone).await;
+    let last = of_a.get();
+    let waiting = std::thread::spawn(move || of_a.wait(last + 1, None));
+    a.echo("alone").await;
+    assert!(waiting.join().unwrap().unwrap() > last);
+}
+
+#[tokio::test]
 async fn many_inputs_at_once_all_come_out_in_order() {
     let ([a, mut b], _stage) = start(Execution::Inline).await;
     let inputs = b.inputs.clone();
