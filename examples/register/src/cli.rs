@@ -28,29 +28,30 @@ pub const VIOLATED: u8 = 21;
 /// The history could not be checked to the end.
 pub const UNDECIDED: u8 = 22;
 
-const USAGE: &str = "\
-  get NAME                   a register's value
-  set NAME VALUE             give it one; prints the one before
-  cas NAME EXPECTED VALUE    give it one if it has the expected one; `-` for none
-  add NAME DELTA             add to it
-  push QUEUE TEXT            put a text at the end of a queue
-  pop QUEUE                  take the first one out
-  peek QUEUE                 the first one, which stays
-  len QUEUE                  how many there are
-  remind QUEUE TIME TEXT     put a text into a queue after so long, as in 1500ms
-  random BELOW               a random number
-  now                        log time
-  info                       how much there is of everything
-  record                     drive the pair with many clients, write down what they saw
-  check FILE                 whether a history is linearizable, and everything took effect once
+const USAGE: &str = "  get NAME                    a register's value
+  set NAME VALUE              give it one; prints the one before
+  cas NAME EXPECTED VALUE     give it one if it has the expected one; `-` for none
+  add NAME DELTA              add to it
+  push QUEUE TEXT             put a text at the end of a queue
+  pop QUEUE                   take the first one out
+  peek QUEUE                  the first one, which stays
+  len QUEUE                   how many there are
+  remind QUEUE TIME TEXT      put a text into a queue after so long, as in 1500ms
+  random BELOW                a random number
+  now                         log time
+  info                        how much there is of everything
+  record                      drive the pair with many clients, write down what they saw
+  check FILE                  whether a history is linearizable, and all took effect once
 
-the client's commands  --config FILE   its configuration, client.toml if not said
-    [--timeout TIME]                how long to wait for an answer; 10s if not said
-    [--json]                        answer in JSON
-record  --out FILE
+the client's commands
+    [--config FILE]                     its configuration, client.toml if not said
+    [--timeout TIME]                    how long to wait for an answer; 10s if not said
+    [--json]                            answer in JSON
+record --out FILE
     [--ops N] [--seconds N] [--clients K] [--pipeline P] [--keys R] [--pause TIME] [--seed S]
-    [--prefix TEXT]                 of the names used, so that histories do not meet
-check  FILE [--states N] [--json]   how long to search, in states for each name
+    [--prefix TEXT]                     of the names used, so that histories do not meet
+check FILE
+    [--states N] [--json]               how long to search, in states for each name
 
 More exit codes: 20 refused by the service, 21 violation in the history, 22 history not decided";
 
