@@ -58,7 +58,8 @@ fn old_key_is_refused(pair: &mut Pair, old: &std::path::Path) {
         let look = || {
             let log = pair.process(part).log();
             let refused = |line: &str| {
-                line.contains("event=\"connection_refused\"") && line.contains("not in the roster")
+                line.contains("event=\"connection_refused\"")
+                    && line.contains("not one that the configuration here names")
             };
             if log.lines().any(refused) { Ok(()) } else { Err(log) }
         };
@@ -128,12 +129,12 @@ fn a_key_that_another_party_has_is_no_new_key_and_changes_nothing() {
     for name in ["a.key", "witness.key", "client.key"] {
         let key = SecretKey::load(&pair.directory().join("keys").join(name)).unwrap().public();
         let (said, code) = replace(&pair, &["replace-peer"], A, &key);
-        assert_eq!(code, Some(Exit::Unavailable.code().into()), "{name}: {said}");
+        assert_eq!(code, Some(Exit::Config.code().into()), "{name}: {said}");
     }
     let key = SecretKey::load(&pair.directory().join("keys").join("a.key")).unwrap().public();
     let words = ["replace-key", "--pair", &id, "--place", "b"];
     let (said, code) = replace(&pair, &words, WITNESS, &key);
-    assert_eq!(code, Some(Exit::Unavailable.code().into()), "{said}");
+    assert_eq!(code, Some(Exit::Config.code().into()), "{said}");
     for (part, text) in [A, WITNESS].into_iter().zip(files) {
         assert_eq!(std::fs::read_to_string(pair.config(part)).unwrap(), text);
     }

@@ -223,10 +223,15 @@ impl From<&InitError> for Exit {
 impl From<&AskError> for Exit {
     fn from(error: &AskError) -> Self {
         match error {
-            AskError::NotRunning { .. }
-            | AskError::NoAnswer { .. }
-            | AskError::Refused { .. }
-            | AskError::NotEnded { .. } => Exit::Unavailable,
+            AskError::NotRunning { .. } | AskError::NoAnswer { .. } | AskError::NotEnded { .. } => {
+                Exit::Unavailable
+            }
+            AskError::Refused { code, .. } => match code.as_str() {
+                "unknown-command" | "too-long" => Exit::Usage,
+                "not-done" => Exit::Config,
+                "not-written" => Exit::Storage,
+                _ => Exit::Unavailable,
+            },
             AskError::Directory(error) => error.into(),
         }
     }

@@ -36,6 +36,8 @@ pub enum AskError {
     /// It refused.
     #[error("{message}")]
     Refused {
+        /// Which kind of refusal it is, as [`Refusal`](super::Refusal) has it.
+        code: String,
         /// In its own words.
         message: String,
     },
@@ -71,13 +73,22 @@ pub fn ask(
     let within = Some(within.max(Duration::from_millis(1)));
     stream.set_read_timeout(within).map_err(no_answer)?;
     stream.set_write_timeout(within).map_err(no_answer)?;
-    stream.write_all(format!("{command}\n").as_bytes()).map_err(no_answer)?;
+    // One that is too busy has said so already, and closed.
+    let written = stream.write_all(format!("{command}\n").as_bytes());
     let mut line = String::new();
-    BufReader::new(stream).take(ANSWER).read_line(&mut line).map_err(no_answer)?;
+    let read = BufReader::new(stream).take(ANSWER).read_line(&mut line);
+    if line.is_empty() {
+        written.map_err(no_answer)?;
+    }
+    read.map_err(no_answer)?;
     let answer: serde_json::Value = serde_json::from_str(&line)
         .map_err(|error| no_answer(io::Error::new(io::ErrorKind::InvalidData, error)))?;
     match answer.pointer("/error/message").and_then(|message| message.as_str()) {
-        Some(message) => Err(AskError::Refused { message: message.into() }),
+        Some(message) => {
+            let code = answer.pointer("/error/code").and_then(|code| code.as_str());
+            let code = code.unwrap_or_default().into();
+            Err(AskError::Refused { code, message: message.into() })
+        }
         None => Ok(answer),
     }
 }

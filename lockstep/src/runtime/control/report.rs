@@ -46,7 +46,7 @@ impl PeerKeys {
         let old: Vec<_> = self.credentials.roster().keys_of(role).copied().collect();
         let refused = |error| Refusal::not_done(&error);
         self.credentials.check_replacement(role, &old, key).map_err(refused)?;
-        replace_peer(&self.file, key).map_err(|error| Refusal::not_done(&error))?;
+        replace_peer(&self.file, key)?;
         self.credentials.replace(role, &old, key).map_err(refused)?;
         tracing::warn!(event = "key_replaced", place = %self.place, %key);
         Ok(())

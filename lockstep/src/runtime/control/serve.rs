@@ -9,6 +9,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use crate::runtime::config::ConfigError;
+
 /// Connections at a time: some monitors and an operator. One more is told so and closed.
 const CONNECTIONS: usize = 16;
 
@@ -26,8 +28,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Stable, for programs: `unknown-command`, `not-done`, `too-long`, `busy`,
-    /// `ending`.
+    /// Stable, for programs: `unknown-command`, `not-done`, `not-written`, `too-long`,
+    /// `busy`, `ending`.
     pub code: &'static str,
     /// For people: what to do.
     pub message: String,
@@ -41,6 +43,11 @@ impl Refusal {
         Self { code: "unknown-command", message }
     }
 
+    /// The file that it was to be written into cannot be written.
+    pub fn not_written(error: &dyn std::error::Error) -> Self {
+        Self { code: "not-written", message: error.to_string() }
+    }
+
     /// It was tried, and this is why it was not done.
     pub fn not_done(error: &dyn std::error::Error) -> Self {
         Self { code: "not-done", message: error.to_string() }
@@ -50,6 +57,15 @@ impl Refusal {
     pub fn ending() -> Self {
         let message = "the process is ending, or too many wait for an answer; ask again".into();
         Self { code: "ending", message }
+    }
+}
+
+impl From<ConfigError> for Refusal {
+    fn from(error: ConfigError) -> Self {
+        match error {
+            ConfigError::Read { .. } | ConfigError::Write { .. } => Self::not_written(&error),
+            ConfigError::TooLarge { .. } | ConfigError::Fault(_) => Self::not_done(&error),
+        }
     }
 }
 
@@ -88,7 +104,10 @@ pub async fn serve<A: Answer>(listener: UnixListener, answer: A) {
                 });
             }
             Err(_) => {
-                let message = "as many control connections as there may be; close one".into();
+                let message = format!(
+                    "{CONNECTIONS} others ask at this socket, which is as many as may; close one of \
+                     them (each is closed after {IDLE:?} without a command), then ask again"
+                );
                 say_at_once(&stream, &Err(Refusal { code: "busy", message }));
             }
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::runtime::exit::Exit;
 
 struct Echo;
 
@@ -43,7 +44,9 @@ fn a_question_is_answered_and_a_wrong_one_refused() {
     let path = directory.path().join("data");
     served(&path, |path| {
         assert_eq!(ask(&path, "status", SOON).unwrap()["said"], "status");
-        assert!(matches!(ask(&path, "fail", SOON), Err(AskError::Refused { .. })));
+        let refused = ask(&path, "fail", SOON).unwrap_err();
+        assert!(matches!(&refused, AskError::Refused { code, .. } if code == "unknown-command"));
+        assert_eq!(Exit::from(&refused), Exit::Usage);
         let mode = std::fs::metadata(path.join(SOCKET)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
@@ -107,6 +110,9 @@ fn lines_and_connections_are_bounded() {
         .take(64)
         .collect();
         assert!((14..=16).contains(&held.len()), "{} connections", held.len());
+        let busy = ask(&path, "status", SOON).unwrap_err();
+        assert!(busy.to_string().contains("close one of them"), "{busy}");
+        assert_eq!(Exit::from(&busy), Exit::Unavailable);
     });
 }
 

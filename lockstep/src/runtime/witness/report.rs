@@ -54,7 +54,7 @@ impl PairKeys {
         }
         let refused = |error| Refusal::not_done(&error);
         self.credentials.check_replacement(role, &old, key).map_err(refused)?;
-        replace_pair_key(&self.file, pair, place, key).map_err(|e| Refusal::not_done(&e))?;
+        replace_pair_key(&self.file, pair, place, key)?;
         self.credentials.replace(role, &old, key).map_err(refused)?;
         tracing::warn!(event = "key_replaced", %pair, %place, %key);
         handle.replaced(pair, place, key).await.ok_or_else(Refusal::ending)
