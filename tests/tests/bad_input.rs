@@ -148,7 +148,12 @@ fn an_unknown_key_is_refused_on_every_port() {
         if let Ok(connection) = stranger.connect(at, purpose) {
             stranger.ended(&connection);
         }
-        logged(&mut pair, part, "connection_refused", "is not in the roster");
+        logged(
+            &mut pair,
+            part,
+            "connection_refused",
+            "is not one that the configuration here names",
+        );
     }
     goes_on(&mut pair);
 }
@@ -175,7 +180,7 @@ fn a_key_of_another_role_is_refused() {
     if let Ok(connection) = stranger.connect(at, purpose) {
         stranger.ended(&connection);
     }
-    logged(&mut pair, part, "connection_refused", "is not in the roster");
+    logged(&mut pair, part, "connection_refused", "is not one that the configuration here names");
     goes_on(&mut pair);
 }
 

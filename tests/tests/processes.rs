@@ -196,6 +196,7 @@ fn a_new_lineage_begun_by_hand_needs_a_word_about_each_disk() {
     assert!(refused.0.contains("gives up everything"), "{}", refused.0);
     let done = pair.command(&["new-lineage", "--config", config, "--yes"]);
     assert_eq!(done.1.code(), Some(0), "{}", done.0);
+    assert!(done.0.contains("--adopt") && done.0.contains("--discard"), "{}", done.0);
     for part in [WITNESS, A, B] {
         pair.run(part);
     }
@@ -346,6 +347,20 @@ fn a_wrong_command_line_or_file_is_refused_with_its_code() {
     ends(&["coserver", "--config", "/nowhere/a.toml"], Exit::Config, "/nowhere/a.toml");
     ends(&["status", "--config", path], Exit::Unavailable, "no process answers");
     ends(&["status"], Exit::Usage, "either");
+    ends(&["status", "--config", path, "--config", path], Exit::Usage, "--config is given twice");
+    ends(&["coserver", "--config", path, "--config", path], Exit::Usage, "--config is given twice");
+    let both = ["init", "--dir", "x", "--base-port", "7000", "--free-ports"];
+    ends(&both, Exit::Usage, "not both");
+    ends(&["enrol", "--config", path], Exit::Usage, "is a process, not an object store");
+    let witness = pair.config(WITNESS);
+    let witness = witness.to_str().unwrap();
+    ends(&["new-lineage", "--config", witness], Exit::Usage, "when it first starts");
+    assert!(!pair.data(WITNESS).exists(), "it has made nothing");
+    let other = "00112233445566778899aabbccddeeff";
+    let wrong = ["new-lineage", "--config", witness, "--pair", other];
+    ends(&wrong, Exit::Usage, "is not in");
+    let wrong = ["coserver", "--config", path, "--discard", "--pair", other];
+    ends(&wrong, Exit::Usage, "is another pair");
     ends(&["init", "--dir", pair.directory().to_str().unwrap()], Exit::Exists, "is there already");
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("place = \"a\"", "place = \"c\"")).unwrap();

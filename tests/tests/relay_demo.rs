@@ -79,6 +79,18 @@ fn options_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_sink_that_cannot_write_mail_takes_none() {
+    let sink = Command::new(RELAY)
+        .args(["sink", "--listen", "127.0.0.1:0", "--directory", "/nowhere/at/all"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&sink.stderr);
+    assert_eq!(sink.status.code(), Some(74), "{said}");
+    assert!(said.contains("/nowhere/at/all") && said.contains("make the directory"), "{said}");
+    assert!(sink.stdout.is_empty(), "it does not listen");
+}
+
+#[test]
 fn a_process_whose_parent_is_gone_does_not_start() {
     // Nobody's child has process 1 for its parent while a test runs it.
     let sink = Command::new(RELAY)
@@ -86,6 +98,6 @@ fn a_process_whose_parent_is_gone_does_not_start() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&sink.stderr);
-    assert_eq!(sink.status.code(), Some(71), "{said}");
-    assert!(said.contains("not the parent"), "{said}");
+    assert_eq!(sink.status.code(), Some(64), "{said}");
+    assert!(said.contains("not the one that started this one"), "{said}");
 }

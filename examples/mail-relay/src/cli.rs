@@ -43,7 +43,7 @@ fn usage(error: impl std::fmt::Display) -> Failed {
 
 fn run_sink(parser: &mut Parser) -> Result<Exit, Failed> {
     let (options, guards) = sink_options(parser).map_err(usage)?;
-    guards.apply().map_err(|error| (Exit::System, error.to_string()))?;
+    guards.apply().map_err(|error| (Exit::from(&error), error.to_string()))?;
     let runtime = runtime().map_err(|error| (Exit::System, error.to_string()))?;
     match runtime.block_on(sink::run(options)) {
         Ok(()) => Ok(Exit::Done),

@@ -55,7 +55,7 @@ pub enum SinkError {
         source: io::Error,
     },
     /// The directory.
-    #[error("cannot write to {directory}: {source}")]
+    #[error("cannot write to {}: {source}; make the directory, or name another one", directory.display())]
     Write {
         /// Which.
         directory: PathBuf,
@@ -173,6 +173,11 @@ async fn serve(
 /// # Errors
 /// What it cannot do.
 pub async fn run(options: SinkOptions) -> Result<(), SinkError> {
+    // Before any mail is taken that could then not be written.
+    if let Some(directory) = &options.directory {
+        std::fs::read_dir(directory)
+            .map_err(|source| SinkError::Write { directory: directory.clone(), source })?;
+    }
     let sink = Sink::bind(options.listen).await?;
     let address = sink.address();
     let address =

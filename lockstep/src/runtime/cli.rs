@@ -72,7 +72,7 @@ use crate::machine::StateMachine;
 
 pub use flags::{Logging, UsageError};
 pub use parts::{PartError, run_coserver, run_witness};
-pub use process::{Guards, Signals};
+pub use process::{GuardError, Guards, Signals};
 
 /// What a program is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -131,7 +131,9 @@ impl Credentials {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRefusal {
     /// Nobody in the roster has this key.
-    #[error("the peer's key {key} is not in the roster; enrol it if it belongs here")]
+    #[error(
+        "the peer's key {key} is not one that the configuration here names; if its key was replaced, write the new one in place of the stale one, else check what runs there"
+    )]
     Unknown {
         /// The key.
         key: PublicKey,

@@ -195,7 +195,10 @@ fn op(command: &str, words: Vec<String>) -> Result<Op, Failure> {
             let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
             Op::Remind { queue, item: word(), after }
         }
-        "random" => Op::Random { below: parsed("BELOW", &word())? },
+        "random" => {
+            let below: u64 = parsed("BELOW", &word())?;
+            Op::Random { below: within("BELOW", below, 1, u64::MAX)? }
+        }
         "now" => Op::Now,
         _ => Op::Info,
     })
@@ -271,6 +274,8 @@ mod tests {
         assert_eq!(complaint("record"), "record needs --out FILE; see --help");
         let clients = "--clients 0: choose 1 to 1000; see --help";
         assert_eq!(complaint("record --out x --clients 0"), clients);
+        let random = format!("BELOW 0: choose 1 to {}; see --help", u64::MAX);
+        assert_eq!(complaint("random 0"), random);
         assert!(parse("coserver --config a.toml").unwrap().is_none());
         assert!(parse("get --help").unwrap().is_none());
     }

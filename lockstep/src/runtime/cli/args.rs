@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
 
-use super::flags::{PartFlags, UsageError, parsed, value};
+use super::flags::{PartFlags, UsageError, config as config_flag, parsed, value};
 use super::{Application, Failure, commands, help, objects, parts, print};
 use crate::ids::{PairId, Place};
 use crate::runtime::config::parse_duration;
@@ -66,7 +66,7 @@ fn asks_for_help(parser: &Parser) -> bool {
 
 fn plan(parser: &mut Parser) -> Result<Plan, UsageError> {
     let mut plan = Plan::new("");
-    let mut directory = None;
+    let (mut directory, mut counts) = (None, false);
     while let Some(arg) = parser.next()? {
         match arg {
             Arg::Long("dir") => directory = Some(parser.value()?.into()),
@@ -75,11 +75,17 @@ fn plan(parser: &mut Parser) -> Result<Plan, UsageError> {
             Arg::Long("witness") => plan.witness = Some(value(parser, "--witness")?),
             Arg::Long("a-clients") => plan.clients[0] = Some(value(parser, "--a-clients")?),
             Arg::Long("b-clients") => plan.clients[1] = Some(value(parser, "--b-clients")?),
-            Arg::Long("base-port") => plan.base_port = value(parser, "--base-port")?,
+            Arg::Long("base-port") => {
+                plan.base_port = value(parser, "--base-port")?;
+                counts = true;
+            }
             Arg::Long("free-ports") => plan.free_ports = true,
             Arg::Long("silence") => plan.silence = Some(duration(parser, "--silence")?),
             other => return Err(other.unexpected().into()),
         }
+    }
+    if counts && plan.free_ports {
+        return Err(UsageError::Either("--base-port or --free-ports, not both"));
     }
     plan.directory = directory.ok_or(UsageError::Missing("--dir DIR"))?;
     Ok(plan)
@@ -105,9 +111,7 @@ fn replace_key(parser: &mut Parser, command: &str) -> Result<Exit, Failure> {
             Arg::Long("pair") => pair = Some(value::<PairId>(parser, "--pair")?),
             Arg::Long("place") => place = Some(at(parser)?),
             Arg::Long("key") => key = Some(value::<PublicKey>(parser, "--key")?),
-            Arg::Long("config") => {
-                flags.config = Some(parser.value().map_err(UsageError::from)?.into());
-            }
+            Arg::Long("config") => config_flag(&mut flags.config, parser)?,
             Arg::Long("timeout") => flags.within = duration(parser, "--timeout")?,
             other => return Err(UsageError::from(other.unexpected()).into()),
         }
@@ -129,7 +133,7 @@ fn enrol(parser: &mut Parser) -> Result<Exit, Failure> {
     let mut config: Option<PathBuf> = None;
     while let Some(arg) = parser.next().map_err(UsageError::from)? {
         match arg {
-            Arg::Long("config") => config = Some(parser.value().map_err(UsageError::from)?.into()),
+            Arg::Long("config") => config_flag(&mut config, parser)?,
             other => return Err(UsageError::from(other.unexpected()).into()),
         }
     }
@@ -157,7 +161,7 @@ impl LineageFlags {
     fn take(&mut self, parser: &mut Parser) -> Result<(), UsageError> {
         while let Some(arg) = parser.next()? {
             match arg {
-                Arg::Long("config") => self.config = Some(parser.value()?.into()),
+                Arg::Long("config") => config_flag(&mut self.config, parser)?,
                 Arg::Long("pair") => self.pair = Some(value(parser, "--pair")?),
                 Arg::Long("yes") => self.yes = true,
                 other => return Err(other.unexpected().into()),
@@ -198,7 +202,7 @@ impl AskFlags {
     fn take(&mut self, parser: &mut Parser, command: &str) -> Result<(), UsageError> {
         while let Some(arg) = parser.next()? {
             match arg {
-                Arg::Long("config") => self.config = Some(parser.value()?.into()),
+                Arg::Long("config") => config_flag(&mut self.config, parser)?,
                 Arg::Long("dir") => self.directory = Some(parser.value()?.into()),
                 Arg::Long("timeout") => self.within = duration(parser, "--timeout")?,
                 Arg::Long("wait") if command == "stop" => self.wait = duration(parser, "--wait")?,

@@ -10,7 +10,7 @@ use crate::runtime::control;
 use crate::runtime::exit::Exit;
 use crate::runtime::init::Plan;
 use crate::runtime::witness::{describe, new_lineage as begin_lineage, open_records};
-use crate::witness::RecordStore;
+use crate::witness::{RecordStore, StoreError};
 
 pub(super) fn init<A: Application>(app: &A, plan: &Plan) -> Result<Exit, Failure> {
     let made = plan.write(|ports| app.init(ports))?;
@@ -30,13 +30,27 @@ pub(super) fn init<A: Application>(app: &A, plan: &Plan) -> Result<Exit, Failure
 
 pub(super) fn new_lineage(config: &Path, pair: Option<PairId>, yes: bool) -> Result<Exit, Failure> {
     let config = WitnessConfig::read(config, &Overrides::new())?;
+    let enrolled = |pair| config.pairs.iter().any(|known| known.id == pair);
     let pair = match (pair, config.pairs.as_slice()) {
         (Some(pair), _) => pair,
         (None, [only]) => only.id,
         (None, _) => return Err(UsageError::Missing("--pair ID, for the file has several,").into()),
     };
+    if !enrolled(pair) {
+        let file = config.file.display();
+        let what = format!("pair {pair} is not in {file}: name one that is, or add it there");
+        return Err(UsageError::Instead(what).into());
+    }
+    // It makes both, and the record, when it first starts.
+    if !config.directory.exists() {
+        return Err(no_record(pair));
+    }
+    let of_pair = |error| match error {
+        StoreError::Unknown { pair } => no_record(pair),
+        other => other.into(),
+    };
     if !yes {
-        let held = open_records(&config.directory)?.present(pair)?;
+        let held = open_records(&config.directory)?.present(pair).map_err(of_pair)?;
         print(&format!(
             "pair {pair} is in {}.\nA new lineage gives up everything that the pair held: the \
              service's state, the clients' sessions, replies not yet given; unless one of the \
@@ -46,14 +60,23 @@ pub(super) fn new_lineage(config: &Path, pair: Option<PairId>, yes: bool) -> Res
         ));
         return Err(UsageError::Missing("--yes").into());
     }
-    let (before, after) = begin_lineage(&config.directory, pair)?;
+    let (before, after) = begin_lineage(&config.directory, pair).map_err(of_pair)?;
     print(&format!(
         "pair {pair} was in {}; it is in {} now.\nIts former state is given up: start the \
-         witness and both CoServers.",
+         witness, then each CoServer whose disk holds entries with --adopt (the one with the longer \
+         log: the lineage begins with them) or --discard, and one with an empty disk as it is.",
         describe(&before.record),
         describe(&after.record)
     ));
     Ok(Exit::Done)
+}
+
+fn no_record(pair: PairId) -> Failure {
+    UsageError::Instead(format!(
+        "there is no record of pair {pair} yet, so there is nothing to give up: the witness makes it when \
+         it first starts with this file. If there was one, check `directory`"
+    ))
+    .into()
 }
 
 /// The directory of the process with this configuration. Only that is read: a running process

@@ -22,7 +22,13 @@ pub(super) fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), F
             directory.display(),
             command(pair)
         ));
-        return Err(UsageError::Missing("--yes, or --pair with the pair's id,").into());
+        return Err(match flags.pair {
+            Some(other) => UsageError::Instead(format!(
+                "--pair {other} is another pair, or a slip of the pen: nothing is discarded"
+            )),
+            None => UsageError::Missing("--yes, or --pair with the pair's id,"),
+        }
+        .into());
     }
     if directory.exists() {
         storage::discard(directory, pair, place)?;

@@ -37,6 +37,12 @@ pub enum UsageError {
     /// Two that exclude each other, or none of them.
     #[error("give either {0}; see --help")]
     Either(&'static str),
+    /// One flag, given more than once.
+    #[error("{0} is given twice; leave one of the two out")]
+    Twice(&'static str),
+    /// The command is for something else: what to do instead.
+    #[error("{0}")]
+    Instead(String),
     /// Logging.
     #[error(transparent)]
     Log(#[from] crate::runtime::logging::LogError),
@@ -97,7 +103,7 @@ impl PartFlags {
         let mut flags = Self::default();
         while let Some(arg) = parser.next()? {
             match arg {
-                Arg::Long("config") => flags.config = Some(parser.value()?.into()),
+                Arg::Long("config") => config(&mut flags.config, parser)?,
                 Arg::Long("directory") => {
                     flags.path("directory", "--directory", parser.value()?)?
                 }
@@ -186,6 +192,14 @@ fn log_format(text: &str) -> Result<LogFormat, UsageError> {
             value: text.into(),
             why: "write text or json".into(),
         }),
+    }
+}
+
+/// Takes the file that `--config` names: there is one.
+pub(super) fn config(file: &mut Option<PathBuf>, parser: &mut Parser) -> Result<(), UsageError> {
+    match file.replace(parser.value()?.into()) {
+        None => Ok(()),
+        Some(_) => Err(UsageError::Twice("--config")),
     }
 }
 

@@ -35,7 +35,13 @@ pub(super) fn store_of(config: &Path) -> Result<Option<Store>, ConfigError> {
 }
 
 pub(super) fn enrol(config: &Path) -> Result<Exit, Failure> {
-    let store = store_of(config)?.ok_or(UsageError::Missing("[witness] with kind = \"object\""))?;
+    let store = store_of(config)?.ok_or_else(|| {
+        UsageError::Instead(format!(
+            "the witness in {} is a process, not an object store, and nothing is to be enrolled: it makes \
+             the first record of each pair in its `[[pairs]]` when it starts",
+            config.display()
+        ))
+    })?;
     store.enrol()
 }
 
@@ -77,7 +83,8 @@ impl Store {
         }
         let after = self.with(async |client| Ok(client.new_lineage().await?))?;
         print(&format!(
-            "pair {pair} was in {}; it is in {} now. Start both CoServers.",
+            "pair {pair} was in {}; it is in {} now. Start each CoServer whose disk holds entries with \
+             --adopt (the one with the longer log) or --discard, and one with an empty disk as it is.",
             describe(&before),
             describe(&after)
         ));
@@ -108,7 +115,9 @@ mod tests {
         let text = |witness: &str| format!("pair = \"{}\"\n{witness}", PairId([5; 16]));
         std::fs::write(&file, text("witness = \"127.0.0.1:7000\"")).unwrap();
         assert!(store_of(&file).unwrap().is_none());
-        assert_eq!(enrol(&file).unwrap_err().exit, Exit::Usage);
+        let refused = enrol(&file).unwrap_err();
+        assert_eq!(refused.exit, Exit::Usage);
+        assert!(refused.message.contains("is a process"), "{}", refused.message);
 
         let table = format!("[witness]\nkind = \"object\"\nurl = \"file://{}\"", folder.display());
         std::fs::write(&file, text(&table)).unwrap();

@@ -61,7 +61,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     let signals = Signals::hear().map_err(PartError::from)?;
     // One that came while the process ran counts when it is about to come back.
     let mut all_signals = Signals::hear().map_err(PartError::from)?;
-    flags.guards.apply().map_err(PartError::from)?;
+    flags.guards.apply()?;
     let returns = Returns::begin();
     let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
     logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
@@ -128,7 +128,7 @@ pub fn run_coserver<S: StateMachine>(
 
 pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
-    flags.guards.apply().map_err(PartError::from)?;
+    flags.guards.apply()?;
     let config = WitnessConfig::read(flags.config()?, &flags.overrides)?;
     logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
     run_witness(config, signals)?;

@@ -8,6 +8,8 @@ use rustix::process::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::runtime::exit::Exit;
+
 /// Against leaks and orphans.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Guards {
@@ -18,24 +20,53 @@ pub struct Guards {
     pub allow_core_dumps: bool,
 }
 
+/// A guard cannot be put into force.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// What was named as the parent is not, or not any more.
+    #[error(
+        "--die-with-parent {pid}: that process has ended, or is not the one that started this one; write the id of the starting process, or leave the flag out"
+    )]
+    NotTheParent {
+        /// What was named.
+        pid: u32,
+    },
+    /// The operating system.
+    #[error(
+        "the operating system refuses what the process needs: {0}; see what this user's limits are"
+    )]
+    System(#[from] io::Error),
+}
+
+impl From<&GuardError> for Exit {
+    fn from(error: &GuardError) -> Self {
+        match error {
+            GuardError::NotTheParent { .. } => Exit::Usage,
+            GuardError::System(_) => Exit::System,
+        }
+    }
+}
+
 impl Guards {
     /// Puts them into force.
     ///
     /// # Errors
     /// If the operating system refuses, or the parent has ended already.
-    pub fn apply(self) -> io::Result<()> {
+    pub fn apply(self) -> Result<(), GuardError> {
         if !self.allow_core_dumps {
             // The limit alone is not enough: the kernel does not apply it to a core that is
             // piped to a program.
-            setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
-            set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+            let none = Rlimit { current: Some(0), maximum: Some(0) };
+            setrlimit(Resource::Core, none).map_err(io::Error::from)?;
+            set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(io::Error::from)?;
         }
         if let Some(parent) = self.die_with_parent {
-            set_parent_process_death_signal(Some(LinuxSignal::KILL))?;
+            let set = set_parent_process_death_signal(Some(LinuxSignal::KILL));
+            set.map_err(io::Error::from)?;
             // Whoever ended before that sends no signal any more.
             let present = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
             if present != Some(parent) {
-                return Err(io::Error::other(format!("process {parent} is not the parent")));
+                return Err(GuardError::NotTheParent { pid: parent });
             }
         }
         Ok(())
