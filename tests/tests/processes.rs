@@ -311,6 +311,29 @@ fn one_can_be_started_right_after_the_command_that_stops_it() {
 }
 
 #[test]
+fn what_a_service_logs_in_a_replay_is_told_apart_from_news() {
+    let mut pair = Pair::start(RELAY, SILENCE);
+    let said = |pair: &mut Pair| {
+        let log = pair.process(A).log();
+        let lines = log.lines().filter(|line| line.contains("the members changed"));
+        let (again, news): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(" replay: "));
+        (again.len(), news.len())
+    };
+    wait_for(DEADLINE, || if said(&mut pair).1 > 0 { Ok(()) } else { Err(pair.logs()) }).unwrap();
+    assert_eq!(said(&mut pair).0, 0);
+    for part in [A, B] {
+        pair.kill(part);
+    }
+    let (_, before) = said(&mut pair);
+    // Alone it does nothing before the replay is over, and then what is new.
+    pair.run(A);
+    pair.wait_for_mode(A, "simplex");
+    let (again, after) = said(&mut pair);
+    assert!(again >= 1, "{}", pair.logs());
+    assert!(after <= before + 1, "{}", pair.logs());
+}
+
+#[test]
 fn an_address_in_use_is_an_error_that_says_so() {
     let pair = Pair::init(PART, SILENCE);
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

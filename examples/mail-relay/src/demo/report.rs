@@ -151,7 +151,7 @@ fn comparison(book: &Book, back: Return) -> String {
     let around = book.longest_gap(|stage| stage == Stage::Return);
     format!(
         "\nThe return: {}.\n  longest gap in replies around it {} ms, around the kills {} ms, \
-         in calm {} ms\n",
+         while both were there\n  and nothing happened {} ms; the pause between two mails is a part of each\n",
         returned(back),
         gap(around),
         gap(kill),

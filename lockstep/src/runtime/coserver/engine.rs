@@ -323,7 +323,10 @@ impl<S: StateMachine> Engine<S> {
             Output::Standing(standing) => self.tell_devices(standing),
             Output::Event(event) => super::events::log(&event),
             Output::Recover { to } => self.recover(to),
-            Output::Truncate { after } => self.storage.truncate(after, self.replica.mark()),
+            Output::Truncate { after } => {
+                self.executor.truncated(after);
+                self.storage.truncate(after, self.replica.mark());
+            }
             Output::LookUp { points } => self.storage.look_up(points),
             Output::ReadEntries { after } => self.storage.read_entries(after),
             Output::ReadChunk { checkpoint, offset } => {

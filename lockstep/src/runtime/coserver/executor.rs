@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Receiver as Jobs, Sender as ToThread};
+use tracing::span::EnteredSpan;
 
 use super::settings::Execution;
 use crate::entry::{Entry, EntryKind};
@@ -24,6 +25,8 @@ pub(super) struct Executor<S: StateMachine> {
     results: Receiver<Done<S>>,
     /// The newest state frozen at a checkpoint's entry, until it is written.
     frozen: Option<FrozenUnit<S::Frozen>>,
+    /// Entries up to this one were on the disk, so that a predecessor has executed them.
+    on_disk: Index,
 }
 
 /// Where the service is.
@@ -48,7 +51,8 @@ struct ThreadExecutor {
 
 /// What the service's thread does.
 enum Job {
-    Execute(Entry),
+    /// Whether it may have been executed by a predecessor too.
+    Execute(Entry, bool),
     Recover(Plan),
 }
 
@@ -102,7 +106,7 @@ impl<S: StateMachine> Executor<S> {
                 Seat::Thread(ThreadExecutor { jobs, thread: Some(thread) })
             }
         };
-        Ok(Self { seat, outbox, results, frozen: None })
+        Ok(Self { seat, outbox, results, frozen: None, on_disk: Index(0) })
     }
 
     /// Whether [`execute`](Self::execute) executes now.
@@ -112,9 +116,11 @@ impl<S: StateMachine> Executor<S> {
 
     /// Executes the entry, now or on the thread. `None` if the result comes later.
     pub(super) fn execute(&mut self, entry: Entry) -> Option<Executed> {
+        let again = entry.index <= self.on_disk;
         match &mut self.seat {
             Seat::Inline(seated) => {
                 let unit = &mut seated.unit;
+                let _span = replaying(again);
                 let mut executed = unit.execute(&entry);
                 if let Some(view) = frozen_after(unit, &entry, &mut executed) {
                     self.frozen = Some(view);
@@ -124,7 +130,7 @@ impl<S: StateMachine> Executor<S> {
             Seat::Thread(thread) => {
                 // A thread that is gone panicked outside the service's steps; the results
                 // that no longer come make the peer find this replica too slow.
-                let _ = thread.jobs.send(Job::Execute(entry));
+                let _ = thread.jobs.send(Job::Execute(entry, again));
                 None
             }
             Seat::Away => unreachable!("nothing is executed during a replay"),
@@ -152,6 +158,11 @@ impl<S: StateMachine> Executor<S> {
             let _ = outbox.push_blocking(Done::Recovered(outcome, Some(seated)), None);
         };
         std::thread::Builder::new().name("lockstep-replay".into()).spawn(replay).map(drop)
+    }
+
+    /// The entries after this one are gone from the log: what comes in their place is new.
+    pub(super) fn truncated(&mut self, after: Index) {
+        self.on_disk = self.on_disk.min(after);
     }
 
     /// The state as it was frozen at this entry.
@@ -188,6 +199,8 @@ impl<S: StateMachine> Executor<S> {
             }
             Done::Replayed(index) => Some(Outgoing::Replayed(index)),
             Done::Recovered(outcome, seated) => {
+                let tail = outcome.result.as_ref().ok().and_then(|result| result.tail.last());
+                self.on_disk = tail.map_or(Index(0), |last| last.index);
                 if let Some(seated) = seated {
                     self.seat = Seat::Inline(seated);
                 }
@@ -210,11 +223,18 @@ fn frozen_after<S: StateMachine>(
     wanted.then(|| unit.freeze_after(executed)).flatten()
 }
 
+/// What the service says of what it does once more is not to be taken for news.
+fn replaying(again: bool) -> Option<EnteredSpan> {
+    // Of the highest level, so that no filter that lets a message through leaves it out.
+    again.then(|| tracing::error_span!("replay").entered())
+}
+
 fn replay<S: StateMachine>(
     seated: &mut Seated<S>,
     plan: Plan,
     outbox: &Sender<Done<S>>,
 ) -> Outcome {
+    let _span = replaying(true);
     let Seated { unit, pristine } = seated;
     recover(unit, pristine, plan, |index| drop(outbox.try_push(Done::Replayed(index))))
 }
@@ -225,8 +245,9 @@ fn run<S: StateMachine>(mut seated: Box<Seated<S>>, jobs: &Jobs<Job>, outbox: &S
     while let Ok(job) = jobs.recv() {
         let given = match job {
             // Handed out before the panic was known; nothing after it is executed.
-            Job::Execute(_) if seated.unit.has_panicked() => true,
-            Job::Execute(entry) => {
+            Job::Execute(..) if seated.unit.has_panicked() => true,
+            Job::Execute(entry, again) => {
+                let _span = replaying(again);
                 let mut executed = seated.unit.execute(&entry);
                 let frozen = frozen_after(&mut seated.unit, &entry, &mut executed);
                 let frozen = frozen.is_none_or(|view| give(Done::Frozen(view)));
