@@ -543,7 +543,11 @@ impl fmt::Display for StopCause {
                 "an operator has begun lineage {}: what this process was a member of is over",
                 record.lineage
             ),
-            Self::Incompatible { why } => write!(f, "the CoServers cannot run together: {why}"),
+            Self::Incompatible { why } => write!(
+                f,
+                "the CoServers cannot run together: {why}. Make the two alike, then start again the \
+                 one that has ended"
+            ),
             Self::Corrupted => f.write_str("outputs changed in memory while they were held"),
         }
     }

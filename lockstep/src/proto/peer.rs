@@ -410,7 +410,9 @@ fn incompatible(ours: &Environment, theirs: &Environment) -> Option<String> {
         return Some("they share no version of the protocol: install the same on both".into());
     }
     (ours.configuration != theirs.configuration).then(|| {
-        "their shared configuration differs: compare the service's settings, devices and limits"
+        "their shared configuration differs: compare the service's settings and devices, the number \
+         of links, `divergence`, `limits.window_entries`, `limits.window_bytes`, `storage.durability` \
+         and `storage.checkpoint_bytes`"
             .into()
     })
 }

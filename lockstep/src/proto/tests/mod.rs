@@ -321,7 +321,10 @@ fn incompatible_replicas_do_not_form_a_pair() {
     });
     pair.run(MS * 50);
     for place in Place::BOTH {
-        assert!(matches!(pair.node(place).stopped, Some(StopCause::Incompatible { .. })));
+        let cause = pair.node(place).stopped.clone().unwrap();
+        assert!(matches!(cause, StopCause::Incompatible { .. }));
+        let said = cause.to_string();
+        assert!(said.contains("of the service") && said.contains("start again"), "{said}");
     }
     assert_eq!(pair.record.origin, Origin::Vacant);
 }
