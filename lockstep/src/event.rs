@@ -531,11 +531,15 @@ impl fmt::Display for StopCause {
             Self::JoinEnded => f.write_str(
                 "the member that brought this one up to date is gone: start this one again",
             ),
+            Self::LineageOver { held: Index(0), .. } => f.write_str(
+                "there is nothing on the disk to begin the new lineage with: look for the disk that \
+                 has it, or start with `--discard` to begin empty",
+            ),
             Self::LineageOver { lineage, held } => write!(
                 f,
                 "the disk holds {held} entries of lineage {lineage}, which is over: start with \
-                 `--adopt` to begin the new lineage with them, or `--discard` to begin empty, \
-                 which loses them"
+                 `--adopt` to begin the new lineage with them, if nobody serves in it yet, or with \
+                 `--discard` to give up what the other CoServer does not have of them"
             ),
             Self::Storage { why } => write!(f, "the disk failed: {why}"),
             Self::NotAMember { record } => write!(

@@ -145,6 +145,10 @@ impl Replica {
         join.record = record;
         join.came(self.now.mono);
         self.event(Event::Offered { from: from.index, checkpoint, held });
+        if self.would_lose_a_lineage(&record, from, checkpoint) {
+            let (lineage, held) = (self.log.history().lineage(), self.log.held());
+            return self.stop(StopCause::LineageOver { lineage, held });
+        }
         match checkpoint {
             Some(file) => {
                 self.set_stage(Stage::Chunks {
@@ -158,6 +162,19 @@ impl Replica {
             }
             None => self.begin_from(from),
         }
+    }
+
+    /// Whether what this disk holds of an earlier lineage is more than what the present one began
+    /// with, or may be: that is given up by operators only (rule J8).
+    fn would_lose_a_lineage(
+        &self,
+        record: &Record,
+        from: Point,
+        checkpoint: Option<CheckpointFile>,
+    ) -> bool {
+        let own = self.log.history().record;
+        let is_over = own.is_some_and(|own| own.lineage < record.lineage);
+        is_over && (checkpoint.is_some() || from.index < self.log.held())
     }
 
     fn set_stage(&mut self, stage: Stage) {

@@ -6,7 +6,7 @@ use super::log::Log;
 use super::membership;
 use super::replica::Replica;
 use crate::event::{Event, StopCause};
-use crate::ids::{Epoch, Incarnation, Index, Mono, Place};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, Mono, Place};
 use crate::record::{Members, Origin, Record};
 use crate::wire::frames::{Claim, Hello, Point};
 
@@ -102,7 +102,9 @@ impl Replica {
                     return self.give_up_log(why);
                 }
                 if let Some(why) = contradicts {
-                    self.disclaim(Event::Contradicts { why });
+                    // Found again at every start; so the disk may remember what it was a member of.
+                    self.event(Event::Contradicts { why });
+                    self.membership.forget();
                 }
             }
             Err(why) => self.lose_disk(why),
@@ -244,7 +246,12 @@ impl Replica {
     /// Nobody is a member. What a disk holds is of a lineage that is over, unless an operator
     /// wants it to be the beginning of the next one (rule J8).
     pub(super) fn on_vacant(&mut self) {
-        let Some(disk) = &self.start.disk else { return self.form() };
+        let Some(disk) = &self.start.disk else {
+            if self.start.adopt {
+                return self.stop(StopCause::LineageOver { lineage: Lineage(0), held: Index(0) });
+            }
+            return self.form();
+        };
         let (lineage, held) = (disk.lineage, disk.held);
         if self.start.adopt && self.start.recovering {
             return;

@@ -704,6 +704,63 @@ fn a_disk_of_a_lineage_that_is_over_is_refused_unless_it_is_adopted() {
     check_level(&mut pair);
 }
 
+/// The stale side was adopted: what the other one has more of was acknowledged, and is given up by
+/// an operator, not by a join.
+#[test]
+fn a_disk_that_has_more_than_a_new_lineage_began_with_does_not_join_it() {
+    for adopt in [false, true] {
+        let mut pair = Pair::formed();
+        texts(&mut pair, A, 0, 3);
+        pair.kill(B);
+        pair.run(MS * 200);
+        texts(&mut pair, A, 3, 3);
+        pair.kill(A);
+        pair.begin_lineage();
+        pair.restart_with(B, true);
+        pair.run(MS * 100);
+        assert_eq!(pair.record.origin, Origin::Adopted);
+        let held = pair.node(A).disk.held();
+        pair.restart_with(A, adopt);
+        pair.run(MS * 300);
+        assert!(matches!(pair.node(A).stopped, Some(StopCause::LineageOver { .. })), "{adopt}");
+        assert_eq!(pair.node(A).disk.held(), held, "nothing was dropped");
+        texts(&mut pair, B, 3, 3);
+        pair.wipe(A);
+        pair.restart(A);
+        pair.run_to_duplex();
+        check_level(&mut pair);
+    }
+}
+
+#[test]
+fn a_disk_that_has_only_what_a_new_lineage_began_with_joins_it() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.kill(B);
+    pair.run(MS * 200);
+    texts(&mut pair, A, 3, 3);
+    pair.kill(A);
+    pair.begin_lineage();
+    pair.restart_with(A, true);
+    pair.run(MS * 100);
+    pair.restart(B);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
+fn there_is_nothing_to_adopt_on_an_empty_disk() {
+    let mut pair = Pair::formed();
+    pair.kill(A);
+    pair.kill(B);
+    pair.begin_lineage();
+    pair.wipe(A);
+    pair.restart_with(A, true);
+    pair.run(MS * 100);
+    let stopped = pair.node(A).stopped.clone();
+    assert!(matches!(stopped, Some(StopCause::LineageOver { held: Index(0), .. })), "{stopped:?}");
+}
+
 /// Numbers go on from those of the disk, or what is ordered from then on would look like the past.
 #[test]
 fn a_disk_is_adopted_at_a_witness_that_knows_no_epoch_of_it() {
