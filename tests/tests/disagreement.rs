@@ -180,6 +180,18 @@ fn what_the_service_was_changed_to_since_the_log_was_computed_is_refused_before_
             let log = pair.process(part).log();
             assert!(log.contains("as they were") && !log.contains("log_set_aside"), "{log}");
         }
+        // The new lineage forgotten: nothing is claimed, and nothing is given up.
+        for part in [A, B] {
+            pair.run_with(part, &["--adopt"]);
+        }
+        for part in [A, B] {
+            pair.wait_until(part, "met", |status| !status["peer"].is_null());
+            logged(&mut pair, part, "ERROR", "contradicts");
+            assert_eq!(pair.status(part).unwrap()["mode"], "starting");
+        }
+        for part in [A, B] {
+            pair.terminate(part);
+        }
         change_both(&pair, line, "");
     }
     // Nothing was changed on the disks.

@@ -8,17 +8,16 @@ use super::settings::StorageSettings;
 use super::{Service, Who, aside};
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::ids::Index;
+use crate::ids::{Index, Lineage};
 use crate::limits;
 use crate::proto::io::Membership;
 use crate::proto::{Input, LookedUp};
-use crate::record::Record;
 use crate::runtime::cli::chain;
 use crate::store::checkpoint::{
     self, CheckpointError, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
 };
 use crate::store::files::Directory;
-use crate::store::home::Home;
+use crate::store::home::{Home, HomeError};
 use crate::store::journal::{Journal, JournalError, Mark};
 use crate::store::membership::MembershipStore;
 use crate::wire::frames::{CheckpointFile, Point};
@@ -47,11 +46,11 @@ pub(super) const LOOK: &str = "see the disk, its free space and its permissions"
 pub(super) struct Keeper {
     pub(super) directory: Box<dyn Directory>,
     pub(super) who: Who,
-    /// What computed the log, as `home` says: something else than what runs here only where an
-    /// operator adopts the log, and until that is done.
+    /// What computed the log: something else than what runs here only where an operator adopts the
+    /// log, and until that is done.
     pub(super) computed_by: Service,
-    /// The record of which a predecessor was a member.
-    pub(super) began_with: Option<Record>,
+    /// Of which lineage the log was at the start.
+    pub(super) lineage: Lineage,
     pub(super) settings: StorageSettings,
     pub(super) seed: u64,
     pub(super) journal: Journal,
@@ -94,13 +93,23 @@ impl Keeper {
     }
 
     pub(super) fn save(&mut self, membership: &Membership) -> Result<(), Failure> {
-        if membership.record != self.began_with && self.computed_by != self.who.service {
-            // A member of a later epoch, with what it computed itself or was given by the other.
-            self.computed_by = self.who.service.clone();
-            self.renew_home();
+        if self.computed_by != self.who.service && self.is_later_member(membership) {
+            // With what was computed here, or by the other.
+            let before = core::mem::replace(&mut self.computed_by, self.who.service.clone());
+            self.write_home().map_err(|error| {
+                self.computed_by = before;
+                Failure(format!("{}; {LOOK}", chain(&error)))
+            })?;
         }
         let saved = self.membership.save(membership);
         saved.map_err(|error| Failure(format!("{}; {LOOK}", chain(&error))))
+    }
+
+    /// Whether this is a member of a lineage that began after what the disk had at the start.
+    fn is_later_member(&self, membership: &Membership) -> bool {
+        membership.record.is_some_and(|record| {
+            record.lineage > self.lineage && record.members.at(self.who.place).is_some()
+        })
     }
 
     /// Drops what comes after this entry.
@@ -156,7 +165,12 @@ impl Keeper {
             let replay = self.journal.replay(checkpoint.unwrap_or(Index(0)).next())?;
             starts.push(Start { checkpoint, replay });
         }
-        Ok(Plan { directory: self.directory.share(), starts, target, mark, tail, adopt: false })
+        let otherwise = (self.computed_by != self.who.service).then(|| {
+            let Service { name, version, .. } = &self.computed_by;
+            format!("the log was computed by `{name}` of version {version} with other settings")
+        });
+        let directory = self.directory.share();
+        Ok(Plan { directory, starts, target, mark, tail, adopt: false, otherwise })
     }
 
     /// The log is not to be used any more: its files are kept aside, and there is none.
@@ -296,10 +310,14 @@ impl Keeper {
     /// Without it an older copy that is copied over the directory may not be told; that is no
     /// reason to stop.
     pub(super) fn renew_home(&self) {
-        let Who { pair, place, .. } = self.who;
-        if let Err(error) = Home::renew(&*self.directory, pair, place, &self.computed_by) {
+        if let Err(error) = self.write_home() {
             tracing::warn!(event = "home_not_renewed", why = chain(&error));
         }
+    }
+
+    pub(super) fn write_home(&self) -> Result<(), HomeError> {
+        let Who { pair, place, .. } = self.who;
+        Home::renew(&*self.directory, pair, place, &self.computed_by).map(drop)
     }
 
     /// Keeps what the settings say, and what a joiner needs.

@@ -50,13 +50,13 @@ pub enum StorageError {
     },
     /// The log was computed by another version of the service, or with other settings.
     #[error(
-        "the log in the data directory was computed by `{name}` of version {found} with {settings} \
-         settings, and this program runs version {ours}: replayed, it would come to something else \
-         than what clients were told. Put the program and the service's settings back as they were. \
+        "the log in the data directory was computed by `{name}` of version {found}{settings}, and this \
+         program runs version {ours}: replayed, it would come to something else than what clients \
+         were told. Put the program and the service's settings back as they were. \
          To change them: stop both CoServers, begin a new lineage (`new-lineage`), then start one \
          with `--adopt` and the other with `--discard`. If the other CoServer already serves with \
          the new ones, start this one with `--discard`",
-        settings = if found == ours { "other" } else { "its" }
+        settings = if found == ours { " with other settings or devices, or another lockstep" } else { "" }
     )]
     OtherBehaviour {
         /// The service.
@@ -141,16 +141,14 @@ pub(super) fn open(
     let (membership, remembered) = open_membership(&*directory)?;
     let options = settings.journal_options(seed);
     let (journal, recovery) = Journal::open(directory.share(), who.journal_identity(), options)?;
-    let computed_by = home.service.filter(|_| journal.held().0 > Index(0));
-    let computed_by = computed_by.unwrap_or_else(|| who.service.clone());
-    if !adopt {
-        check_service(&computed_by, &who.service)?;
-    }
+    let named = home.service.clone().filter(|_| journal.held().0 > Index(0));
+    let computed_by = named.unwrap_or_else(|| who.service.clone());
+    check_service(&computed_by, &who.service, adopt)?;
     let mut keeper = Keeper {
         directory,
         who,
         computed_by,
-        began_with: remembered.membership.record,
+        lineage: Lineage(0),
         settings: settings.clone(),
         seed,
         journal,
@@ -177,18 +175,24 @@ pub(super) fn open(
         }
     }
     let found = found(&mut keeper, remembered, damage)?;
-    keeper.renew_home();
+    if home.service.as_ref() == Some(&keeper.computed_by) {
+        keeper.renew_home();
+    } else {
+        // What is computed from here on must not be taken for another service's.
+        keeper.write_home()?;
+    }
     Ok((keeper, found))
 }
 
 /// Whether what computed the log is what runs here: a replay by anything else may contradict what
 /// was released (rule R5).
-fn check_service(found: &Service, ours: &Service) -> Result<(), StorageError> {
+/// An operator may adopt a log all the same, of the same service.
+fn check_service(found: &Service, ours: &Service, adopt: bool) -> Result<(), StorageError> {
     if found.name != ours.name {
         let (found, ours) = (found.name.clone(), ours.name.clone());
         return Err(StorageError::OtherService { found, ours });
     }
-    if found != ours {
+    if found != ours && !adopt {
         let (name, found, ours) = (ours.name.clone(), found.version, ours.version);
         return Err(StorageError::OtherBehaviour { name, found, ours });
     }
@@ -209,6 +213,7 @@ fn found(
         None if damage.is_none() => keeper.last_lineage()?,
         None => Lineage(0),
     };
+    keeper.lineage = lineage;
     let points = match &damage {
         Some(why) => {
             tracing::error!(event = "log_set_aside", why);

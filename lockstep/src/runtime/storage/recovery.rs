@@ -30,6 +30,9 @@ pub(crate) struct Plan {
     pub(super) tail: usize,
     /// Whether an operator wants what the replay comes to, also if something else was released.
     pub(crate) adopt: bool,
+    /// What else than this service computed the log: what comes of it then contradicts what was
+    /// released, also where no difference is noticed.
+    pub(super) otherwise: Option<String>,
 }
 
 /// Where a replay begins.
@@ -80,7 +83,7 @@ fn run<S: StateMachine>(
     damaged: &mut Vec<(Index, String)>,
     progress: impl FnMut(Index),
 ) -> Result<Recovered, Unrecovered> {
-    let Plan { directory, starts, target, mark, tail, adopt } = plan;
+    let Plan { directory, starts, target, mark, tail, adopt, otherwise } = plan;
     for Start { checkpoint, replay } in starts {
         let history = match checkpoint {
             None => reload_pristine(unit, pristine).map(|()| History::default())?,
@@ -92,8 +95,10 @@ fn run<S: StateMachine>(
                 }
             },
         };
-        return Replaying { unit, history, target, tail: Vec::new(), most: tail, adopt }
-            .run(replay, mark, progress);
+        let replaying = Replaying { unit, history, target, tail: Vec::new(), most: tail, adopt };
+        let mut recovered = replaying.run(replay, mark, progress)?;
+        recovered.contradicts = recovered.contradicts.or(otherwise);
+        return Ok(recovered);
     }
     Err(Unrecovered::Unusable("there is no checkpoint that can be used".into()))
 }
@@ -266,8 +271,8 @@ impl Marks {
         };
         let why = format!(
             "the replay contradicts what was released: at entry {index} the outputs' digest \
-             is {digest}, and was {}; the service is configured otherwise than then, or is \
-             another one, or not deterministic, or this machine computes wrongly, or did",
+             is {digest}, and was {}; the service is another one than then, or not deterministic, or \
+             this machine computes wrongly, or did",
             mark.outputs
         );
         self.contradiction.get_or_insert(why);

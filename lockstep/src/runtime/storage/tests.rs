@@ -232,17 +232,36 @@ fn a_log_that_is_adopted_is_the_new_services_once_it_is_a_member_with_it() {
         drop(adopting());
         drop(opened(&disk));
         let (mut keeper, _) = adopting();
-        let asked = Membership { record: None, asked: vec![record()], ..Membership::default() };
-        keeper.save(&asked).unwrap();
+        assert!(keeper.plan(None, 100).unwrap().otherwise.is_some());
+        let next = Record { lineage: Lineage(4), origin: Origin::Adopted, ..record() };
+        let asked = Membership { record: None, asked: vec![next], ..Membership::default() };
+        let elsewhere = Record { members: Members::alone(Place::B, WHO), ..next };
+        let same = Membership { record: Some(record()), ..asked.clone() };
+        let other = Membership { record: Some(elsewhere), ..asked.clone() };
+        for no_member in [Membership::default(), same, other, asked.clone()] {
+            keeper.save(&no_member).unwrap();
+        }
+        // Put back in between, it counts as before.
+        keeper.save(&Membership { record: Some(record()), ..Membership::default() }).unwrap();
         drop(keeper);
         drop(opened(&disk));
         let (mut keeper, _) = adopting();
-        keeper.save(&Membership { record: Some(record()), ..asked }).unwrap();
+        keeper.save(&Membership { record: Some(next), ..asked }).unwrap();
         drop(keeper);
         assert!(matches!(refused(&disk, self::who()), StorageError::OtherBehaviour { .. }));
         let (_, found) = open(Box::new(disk), who, &settings(), false, 1).unwrap();
         assert_eq!(found.disk.unwrap().held, Index(10));
     }
+}
+
+/// Nobody adopts the log of another service.
+#[test]
+fn a_log_of_another_service_is_refused_also_where_it_is_to_be_adopted() {
+    let disk = MemoryDirectory::new();
+    with_log(&disk, &entries(5, 20));
+    let other = Who { service: Service { name: "another".into(), ..who().service }, ..who() };
+    let refused = open(Box::new(disk), other, &settings(), true, 1).err().unwrap();
+    assert!(matches!(refused, StorageError::OtherService { .. }), "{refused}");
 }
 
 #[test]
