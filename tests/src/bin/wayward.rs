@@ -16,7 +16,7 @@ use lockstep::runtime::coserver::Devices;
 use register::service::Register;
 
 /// How long a slow step takes.
-const SLOW: Duration = Duration::from_millis(5);
+const SLOW: Duration = Duration::from_millis(20);
 
 /// A service that is not the same on both sides when it is asked not to be.
 struct Wayward {

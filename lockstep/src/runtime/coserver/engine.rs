@@ -223,16 +223,16 @@ impl<S: StateMachine> Engine<S> {
         }
         if !self.to_execute.is_empty() {
             self.wires.transmit().await;
-            self.execute_some();
+            self.execute_some(EXECUTIONS);
             self.drain();
         }
         self.storage.flush(self.replica.mark());
         self.wires.network().flush();
     }
 
-    fn execute_some(&mut self) {
+    fn execute_some(&mut self, most: usize) {
         let began = self.clock.mono();
-        for _ in 0..EXECUTIONS {
+        for _ in 0..most {
             let Some(entry) = self.to_execute.pop_front() else { return };
             self.execute(entry);
             if self.clock.mono().since(began) >= SLICE {
@@ -250,9 +250,7 @@ impl<S: StateMachine> Engine<S> {
         while let Some(output) = self.replica.poll_decided() {
             self.carry_out(output);
         }
-        while let Some(entry) = self.to_execute.pop_front() {
-            self.execute(entry);
-        }
+        self.execute_some(usize::MAX);
     }
 
     fn execute(&mut self, entry: Entry) {
