@@ -247,7 +247,8 @@ pub trait Freeze: Send + 'static {
     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError>;
 }
 
-/// A small state, frozen as bytes that say everything: as many records as they need, none for none.
+/// A small state, frozen as bytes that say everything: as many records as they need, none for
+/// none. What restores them reads to the end.
 impl Freeze for Bytes {
     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
         self.chunks(RECORD_BYTES).try_for_each(|record| sink.record(record))
@@ -426,5 +427,29 @@ impl<'a> Context<'a> {
     fn push(&mut self, kind: OutputKind) {
         let ordinal = u32::try_from(self.outputs.len() - self.first).unwrap_or(u32::MAX);
         self.outputs.push(Output { step: self.step, ordinal, kind });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Lengths(Vec<usize>);
+
+    impl RecordSink for Lengths {
+        fn record(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+            self.0.push(bytes.len());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn bytes_are_as_many_records_as_they_need() {
+        for (len, records) in [(0, vec![]), (1, vec![1]), (RECORD_BYTES + 1, vec![RECORD_BYTES, 1])]
+        {
+            let mut sink = Lengths(Vec::new());
+            Bytes::from(vec![7; len]).write(&mut sink).unwrap();
+            assert_eq!(sink.0, records);
+        }
     }
 }

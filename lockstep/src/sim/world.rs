@@ -108,6 +108,8 @@ pub(super) struct World {
     pub(super) clients: Vec<SimClient>,
     pub(super) wires: Vec<Wire>,
     pub(super) healed: Option<u64>,
+    /// How much longer than [`RESUME`] it may take from then on (ns).
+    catching_up: u64,
     pub(super) faults: BTreeMap<FaultKind, u64>,
     pub(super) operations: u64,
     pub(super) device_inputs: u64,
@@ -172,6 +174,7 @@ impl World {
             clients,
             wires: Vec::new(),
             healed: None,
+            catching_up: 0,
             faults: BTreeMap::new(),
             operations: 0,
             device_inputs: 0,
@@ -299,6 +302,7 @@ impl World {
 
     fn on_heal(&mut self) {
         self.healed = Some(self.at);
+        self.catching_up = 2 * self.time_for_the_log();
         self.trace.say(self.at, || "all faults end".into());
         self.end_all_faults();
         self.see(Seen::Healed);
@@ -319,7 +323,7 @@ impl World {
     fn is_over(&mut self) -> bool {
         let Some(healed) = self.healed else { return false };
         let since = self.at - healed;
-        if since > RESUME + self.catching_up() {
+        if since > RESUME + self.catching_up {
             return true;
         }
         // Looked at now and then; it is not for nothing.
@@ -329,9 +333,9 @@ impl World {
         self.is_quiet()
     }
 
-    /// How long a joiner may take for the whole log (ns): it asks for one window of entries after
-    /// the other, and for each one waits for a trip over what may be the slowest link.
-    fn catching_up(&self) -> u64 {
+    /// How long a joiner may take for the log as it is now (ns): it asks for one window of entries
+    /// after the other, and for each one waits for a trip over what may be the slowest link.
+    fn time_for_the_log(&self) -> u64 {
         let log = Place::BOTH.map(|place| self.judges.ground().held(place).0).into_iter().max();
         let windows = log.unwrap_or(0).div_ceil(self.options.window_entries as u64);
         let one_way = self.options.links.iter().map(|link| link.latency + link.jitter).max();

@@ -60,7 +60,7 @@ impl From<&PartError> for Exit {
 pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
     // One that came while the process ran counts when it is about to come back.
-    let mut all_signals = Signals::hear().map_err(PartError::from)?;
+    let mut signals_for_return = Signals::hear().map_err(PartError::from)?;
     flags.guards.apply()?;
     let returns = Returns::begin();
     let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
@@ -80,7 +80,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     let ran = run_coserver(config, directory, signals, service, devices);
     let cause = ran.map_err(|error| with_remedy(error, pair))?;
     if cause.comes_back() && !flags.no_return {
-        returns.again(&cause, &mut all_signals).map_err(PartError::from)?;
+        returns.again(&cause, &mut signals_for_return).map_err(PartError::from)?;
         return Ok(Exit::Done);
     }
     let exit = Exit::from(&cause);
@@ -141,8 +141,9 @@ pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
 /// # Errors
 /// What keeps it from starting.
 pub fn run_witness(config: WitnessConfig, mut signals: Signals) -> Result<(), PartError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // Given back after the runtime, and with it the port, is gone.
     let mut directory = DataDirectory::open(&config.directory)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let records = open_records(&config.directory).map_err(WitnessError::from)?;
     runtime.block_on(async {
         let listen = config.listen;

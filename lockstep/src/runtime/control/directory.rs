@@ -5,11 +5,16 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::SOCKET;
 
 /// The lock's name in the directory.
 const LOCK: &str = "process.lock";
+
+/// How often the lock is tried again, and after how long.
+const LOOKS: u32 = 20;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Longest path of a Unix socket on Linux (`sun_path` in unix(7), without its final zero).
 const SOCKET_PATH_MAX: usize = 107;
@@ -60,6 +65,18 @@ pub struct DataDirectory {
     socket: Option<PathBuf>,
 }
 
+/// A command that looks whether the process has ended holds the lock for a moment.
+#[expect(clippy::disallowed_methods, reason = "a start waits for a look to be over")]
+fn try_lock(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOOKS {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK),
+            tried => return tried,
+        }
+    }
+    lock.try_lock()
+}
+
 impl DataDirectory {
     /// Takes the directory, making it with mode 0700 if it is not there (its parent must be).
     ///
@@ -76,7 +93,7 @@ impl DataDirectory {
         let opened =
             options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&file);
         let mut lock = opened.map_err(failed(&file))?;
-        match lock.try_lock() {
+        match try_lock(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(DirectoryError::Locked { path, pid: read_pid(&mut lock) });

@@ -290,9 +290,9 @@ async fn what_was_released_is_seen_without_asking_the_loop() {
     assert!(of_b.is_closed(), "it will not grow any more");
     a.until(is_alone).await;
     let last = of_a.get();
-    let waiting = std::thread::spawn(move || of_a.wait(last + 1, None));
-    a.echo("alone").await;
-    assert!(waiting.join().unwrap().unwrap() > last);
+    let waiting = tokio::task::spawn_blocking(move || of_a.wait(last + 1, None));
+    a.echo("again").await;
+    assert!(soon(waiting).await.unwrap().unwrap() > last);
 }
 
 #[tokio::test]
