@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::UNIX_EPOCH;
 
 use crate::digest::{Digest, Hasher};
@@ -12,6 +13,10 @@ use crate::store::files::{Directory, File};
 
 /// Only its owner may read what a service was told.
 const MODE: u32 = 0o600;
+
+/// The blocks of a file of this length take a file system long to free, several hundred
+/// milliseconds for one of 1 GiB: not while others wait for the thread that removes it.
+const LARGE: u64 = 16 << 20;
 
 /// A directory of the file system. It keeps the directory open, so that its names can be synced
 /// when no descriptor is to be had any more.
@@ -73,7 +78,16 @@ impl Directory for OsDirectory {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.path.join(name))
+        let path = self.0.path.join(name);
+        let large = SystemFile::open(&path)
+            .ok()
+            .filter(|file| file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE));
+        fs::remove_file(path)?;
+        if let Some(file) = large {
+            // Whoever closes it last frees its blocks. Without a thread that is this one.
+            let _ = Builder::new().name("lockstep-free".into()).spawn(move || drop(file));
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -154,6 +168,22 @@ mod tests {
         assert_eq!(beyond.kind(), io::ErrorKind::UnexpectedEof);
         directory.remove("two").unwrap();
         assert!(directory.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_large_file_that_is_removed_is_read_by_whoever_has_it_open() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = OsDirectory::open(place.path()).unwrap();
+        let file = directory.create("large").unwrap();
+        file.set_len(LARGE).unwrap();
+        file.write_all_at(b"end", LARGE - 3).unwrap();
+        directory.remove("large").unwrap();
+        assert_eq!(directory.open("large").err().unwrap().kind(), io::ErrorKind::NotFound);
+        let mut bytes = [0; 3];
+        file.read_exact_at(&mut bytes, LARGE - 3).unwrap();
+        assert_eq!(&bytes, b"end");
+        let missing = directory.remove("large").unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]
