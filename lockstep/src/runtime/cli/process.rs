@@ -73,8 +73,8 @@ impl Guards {
     }
 }
 
-/// Ears for SIGTERM, SIGINT and SIGHUP: a terminal that goes is no reason to go without a word. A signal
-/// that comes before anybody waits for it is not lost.
+/// Ears for SIGTERM, SIGINT and SIGHUP: a terminal that goes is no reason to go without a word. A
+/// signal that comes before anybody waits for it is not lost.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -89,9 +89,16 @@ impl Signals {
     /// # Errors
     /// If the operating system lets nobody wait for them.
     pub fn hear() -> io::Result<Self> {
+        if tokio::runtime::Handle::try_current().is_ok() {
+            return Self::register();
+        }
         // Only to register them: whichever runtime waits for them reads what came.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let _entered = runtime.enter();
+        Self::register()
+    }
+
+    fn register() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -112,6 +119,11 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn they_are_heard_from_within_a_runtime_too() {
+        Signals::hear().unwrap();
+    }
 
     #[test]
     fn a_signal_that_came_before_anybody_waited_is_not_lost() {
