@@ -5,16 +5,19 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::SOCKET;
 
 /// The lock's name in the directory.
 const LOCK: &str = "process.lock";
 
-/// How often the lock is tried again, and after how long.
-const LOOKS: u32 = 20;
-const LOOK: Duration = Duration::from_millis(10);
+/// A command that looks whether the process has ended holds the lock for a moment: so long a start
+/// tries again.
+const LOOK_WITHIN: Duration = Duration::from_millis(200);
+
+/// Between two tries.
+const LOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Longest path of a Unix socket on Linux (`sun_path` in unix(7), without its final zero).
 const SOCKET_PATH_MAX: usize = 107;
@@ -65,16 +68,17 @@ pub struct DataDirectory {
     socket: Option<PathBuf>,
 }
 
-/// A command that looks whether the process has ended holds the lock for a moment.
-#[expect(clippy::disallowed_methods, reason = "a start waits for a look to be over")]
-fn try_lock(lock: &File) -> Result<(), TryLockError> {
-    for _ in 0..LOOKS {
+#[expect(clippy::disallowed_methods, reason = "a start waits for whoever is about to let go")]
+fn lock_within(lock: &File, patience: Duration) -> Result<(), TryLockError> {
+    let until = Instant::now() + patience;
+    loop {
         match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK),
+            Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                std::thread::sleep(LOCK_AGAIN);
+            }
             tried => return tried,
         }
     }
-    lock.try_lock()
 }
 
 impl DataDirectory {
@@ -83,6 +87,17 @@ impl DataDirectory {
     /// # Errors
     /// [`DirectoryError::Locked`] if another process has it.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DirectoryError> {
+        Self::open_within(path, LOOK_WITHIN)
+    }
+
+    /// The same, waiting for so long until another process lets go of it.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub(crate) fn open_within(
+        path: impl Into<PathBuf>,
+        patience: Duration,
+    ) -> Result<Self, DirectoryError> {
         let path = path.into();
         match DirBuilder::new().mode(0o700).create(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -93,7 +108,7 @@ impl DataDirectory {
         let opened =
             options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&file);
         let mut lock = opened.map_err(failed(&file))?;
-        match try_lock(&lock) {
+        match lock_within(&lock, patience) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(DirectoryError::Locked { path, pid: read_pid(&mut lock) });

@@ -33,11 +33,11 @@ pub(crate) use handle::{Answer, Noted, Opened, Storage};
 pub(crate) use recovery::{Outcome, Plan, Unrecovered, recover};
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::ids::{PairId, Place};
 use crate::machine::Identity as Service;
-use crate::runtime::control::{DataDirectory, DirectoryError};
+use crate::runtime::control::DataDirectory;
 use crate::store::files::Directory;
 use crate::store::journal::Identity;
 use crate::store::os::OsDirectory;
@@ -45,9 +45,6 @@ use crate::store::os::OsDirectory;
 /// How long a start waits for its predecessor to let go of the directory: a process that was
 /// killed holds it until the kernel has freed its memory.
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
-
-/// Between two looks at the lock.
-const LOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Whose disk it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,21 +75,8 @@ impl Locked {
     /// # Errors
     /// If another process has it and keeps it, or it cannot be made or opened.
     pub(crate) fn take(path: &Path) -> Result<Self, StorageError> {
-        let lock = lock(path)?;
+        let lock = DataDirectory::open_within(path, LOCK_WITHIN)?;
         Ok(Self { directory: Box::new(OsDirectory::open(path)?), lock: Some(lock) })
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a start waits for its predecessor's end")]
-fn lock(path: &Path) -> Result<DataDirectory, DirectoryError> {
-    let until = Instant::now() + LOCK_WITHIN;
-    loop {
-        match DataDirectory::open(path) {
-            Err(DirectoryError::Locked { .. }) if Instant::now() < until => {
-                std::thread::sleep(LOCK_AGAIN);
-            }
-            taken => return taken,
-        }
     }
 }
 
