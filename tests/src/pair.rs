@@ -364,6 +364,18 @@ impl Pair {
         (String::from_utf8_lossy(&said).into_owned(), output.status)
     }
 
+    /// Has the witness, which does not run, begin a new lineage, and starts it.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn begin_lineage(&mut self) {
+        let config = self.config(WITNESS);
+        let config = config.to_str().expect("a path that is text");
+        let (said, status) = self.command(&["new-lineage", "--config", config, "--yes"]);
+        assert_eq!(status.code(), Some(0), "{said}");
+        self.run(WITNESS);
+    }
+
     /// The process of a part.
     ///
     /// # Panics

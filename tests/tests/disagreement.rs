@@ -206,11 +206,7 @@ fn what_the_service_was_changed_to_since_the_log_was_computed_is_refused_before_
         pair.terminate(part);
     }
     change_both(&pair, "", "configuration = 3\n");
-    let config = pair.config(WITNESS);
-    let (said, status) =
-        pair.command(&["new-lineage", "--config", config.to_str().unwrap(), "--yes"]);
-    assert_eq!(status.code(), Some(0), "{said}");
-    pair.run(WITNESS);
+    pair.begin_lineage();
     pair.run_with(A, &["--adopt"]);
     pair.run_with(B, &["--discard", "--yes"]);
     pair.wait_for_duplex();
@@ -248,11 +244,7 @@ fn one_whose_lineage_an_operator_ends_under_it_is_a_member_no_more() {
     pair.kill(B);
     pair.wait_for_mode(A, "simplex");
     pair.kill(WITNESS);
-    let config = pair.config(WITNESS);
-    let config = config.to_str().unwrap();
-    let (said, status) = pair.command(&["new-lineage", "--config", config, "--yes"]);
-    assert_eq!(status.code(), Some(0), "{said}");
-    pair.run(WITNESS);
+    pair.begin_lineage();
     pair.expect_exit(A, Exit::NotAMember);
 }
 

@@ -341,11 +341,7 @@ fn both_killed_with_their_state_in_memory_serve_nobody_until_a_new_lineage_is_be
 
 /// A new lineage with nothing of the old one.
 fn begin_anew(pair: &mut Pair) {
-    let config = pair.config(WITNESS);
-    let config = config.to_str().unwrap();
-    let (said, status) = pair.command(&["new-lineage", "--config", config, "--yes"]);
-    assert_eq!(status.code(), Some(0), "{said}");
-    pair.run(WITNESS);
+    pair.begin_lineage();
     for part in [A, B] {
         pair.run_with(part, &["--discard", "--yes"]);
     }
@@ -381,11 +377,7 @@ fn a_new_lineage_that_adopts_a_disk_loses_no_request() {
     for part in [A, WITNESS] {
         pair.kill(part);
     }
-    let config = pair.config(WITNESS);
-    let config = config.to_str().unwrap();
-    let (said, status) = pair.command(&["new-lineage", "--config", config, "--yes"]);
-    assert_eq!(status.code(), Some(0), "{said}");
-    pair.run(WITNESS);
+    pair.begin_lineage();
     pair.run_with(A, &["--adopt"]);
     pair.run_with(B, &["--discard", "--yes"]);
     assert_eq!(pair.wait_for_duplex()["lineage"], 2);

@@ -291,11 +291,7 @@ fn a_session_that_the_pair_forgot_is_over() {
     for part in [A, B, WITNESS] {
         pair.kill(part);
     }
-    let config = pair.config(WITNESS);
-    let config = config.to_str().unwrap();
-    let done = pair.command(&["new-lineage", "--config", config, "--yes"]);
-    assert_eq!(done.1.code(), Some(0), "{}", done.0);
-    pair.run(WITNESS);
+    pair.begin_lineage();
     for part in [A, B] {
         pair.run_with(part, &["--discard", "--yes"]);
     }
