@@ -120,10 +120,12 @@ impl From<&StartupError> for Exit {
             StartupError::Settings(_) => Exit::Config,
             StartupError::Bind(error) => error.into(),
             StartupError::Store(error) => error.into(),
-            StartupError::Storage(error) => error.into(),
+            StartupError::Storage { source, .. } => source.into(),
             StartupError::Device(_) => Exit::Unavailable,
             StartupError::Executor(_) | StartupError::Entropy(_) => Exit::System,
-            StartupError::Queue(_) | StartupError::Panics(_) => Exit::Software,
+            StartupError::Queue(_) | StartupError::Panics(_) | StartupError::ServiceName { .. } => {
+                Exit::Software
+            }
         }
     }
 }
@@ -134,7 +136,8 @@ impl From<&StorageError> for Exit {
             StorageError::Directory(error) => error.into(),
             StorageError::Home(HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })
             | StorageError::OtherService { .. }
-            | StorageError::OtherBehaviour { .. } => Exit::Config,
+            | StorageError::OtherBehaviour { .. }
+            | StorageError::KeptLog => Exit::Config,
             StorageError::Home(_)
             | StorageError::Membership(_)
             | StorageError::Journal(_)

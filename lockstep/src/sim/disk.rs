@@ -17,7 +17,7 @@ use crate::machine::StateMachine;
 use crate::proto::io::{self, LookedUp, Membership, Recovered};
 use crate::store::checkpoint::{self, Header, Incoming, IncomingError, Outgoing, Stamp};
 use crate::store::files::Directory;
-use crate::store::home::{Home, HomeError};
+use crate::store::home::{Home, HomeError, Kept};
 use crate::store::journal::{Identity, Journal, JournalError, Mark, Options, State};
 use crate::store::membership::{MembershipError, MembershipStore};
 use crate::store::memory::{Fault, MemoryDirectory, Operation, seeded};
@@ -73,7 +73,8 @@ impl Disk {
             Err(refused) => return Found::Refused(refused),
         };
         self.has_forgotten = false;
-        if fresh && Home::create(&self.directory, PAIR, place, &shelf()).is_err() {
+        let kept = if sync { Kept::OnDisk } else { Kept::InMemory };
+        if fresh && Home::create(&self.directory, PAIR, place, &shelf(), kept).is_err() {
             return Found::Failed;
         }
         let identity = Identity { pair: PAIR, place };

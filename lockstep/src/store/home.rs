@@ -13,9 +13,9 @@
 //! ```text
 //! offset  bytes  field
 //!      0      8  magic, "LKSTHOME"
-//!      8      2  version of the directory's format: 2
+//!      8      2  version of the directory's format: 3
 //!     10      1  place: 0 for a, 1 for b
-//!     11      1  1 if the file has a mark, else 0
+//!     11      1  bits: 1 the file has a mark, 2 the log is kept in memory only
 //!     12      4  version of the service
 //!     16     16  pair
 //!     32      8  the file's mark, 0 if it has none
@@ -26,8 +26,8 @@
 //!    496     16  XXH3-128 of everything before
 //! ```
 //!
-//! In version 1, which is read too, bytes 12 to 16 and 40 to 496 are 0: it says nothing of the
-//! service.
+//! In version 2, which is read too, the bit for the log is 0 whatever it is. In version 1 so are
+//! bytes 12 to 16 and 40 to 496: it says nothing of the service.
 
 use std::io;
 
@@ -42,10 +42,19 @@ use crate::store::{checkpoint, membership};
 const MAGIC: &[u8; 8] = b"LKSTHOME";
 
 /// The version of the directory's format: which files there are, and what they mean together.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
-/// The one before, which did not say what computed the log.
+/// The one before, which did not say how the log is kept.
+const UNKEPT: u16 = 2;
+
+/// The first, which did not say what computed it either.
 const UNNAMED: u16 = 1;
+
+/// The bit of a file that has a mark.
+const MARKED: u8 = 1;
+
+/// The bit of a log that is kept in memory only.
+const IN_MEMORY: u8 = 2;
 
 /// The file's name.
 pub const NAME: &str = "home";
@@ -61,6 +70,16 @@ const ANEW: &str = "To start anew, discard it (`--discard`): this CoServer joins
     and takes its state. Entries that only this directory holds are lost, so do it only while the \
     other CoServer serves, or if nothing better is left";
 
+/// What the log in a directory is worth after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It has everything that was released. So it is taken to be where a file of an older version
+    /// does not say.
+    OnDisk,
+    /// It may lack any part of that.
+    InMemory,
+}
+
 /// A directory that this CoServer may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
@@ -71,6 +90,8 @@ pub struct Home {
     /// What computed the log in it; `None` in a directory of version 1. Its name has at most
     /// [`NAME_BYTES`] bytes.
     pub service: Option<Identity>,
+    /// What the log is worth.
+    pub kept: Kept,
     /// The file's mark, where files have one.
     mark: Option<u64>,
 }
@@ -197,13 +218,14 @@ impl Home {
         pair: PairId,
         place: Place,
         service: &Identity,
+        kept: Kept,
     ) -> Result<Self, HomeError> {
         match dir.open(NAME) {
             Ok(_) => return Err(HomeError::Exists),
             Err(error) if error.kind() == io::ErrorKind::NotFound => no_home(dir)?,
             Err(error) => return Err(failed_to("open", NAME)(error)),
         }
-        Self::write(dir, pair, place, service)
+        Self::write(dir, pair, place, service, kept)
     }
 
     /// Has the file replaced by a new one with a mark of its own, so that copies of the directory as it is until now are told also when they are copied *over* it, which leaves
@@ -216,8 +238,9 @@ impl Home {
         pair: PairId,
         place: Place,
         service: &Identity,
+        kept: Kept,
     ) -> Result<Self, HomeError> {
-        Self::write(dir, pair, place, service)
+        Self::write(dir, pair, place, service, kept)
     }
 
     fn write(
@@ -225,6 +248,7 @@ impl Home {
         pair: PairId,
         place: Place,
         service: &Identity,
+        kept: Kept,
     ) -> Result<Self, HomeError> {
         match dir.remove(UNFINISHED) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -234,7 +258,7 @@ impl Home {
         }
         let file = dir.create(UNFINISHED).map_err(failed_to("create", UNFINISHED))?;
         let mark = dir.mark(UNFINISHED).map_err(failed_to("look at", UNFINISHED))?;
-        let home = Self { pair, place, service: Some(service.clone()), mark };
+        let home = Self { pair, place, service: Some(service.clone()), kept, mark };
         file.write_all_at(&encode(&home), 0).map_err(failed_to("write", UNFINISHED))?;
         file.sync().map_err(failed_to("sync", UNFINISHED))?;
         dir.rename(UNFINISHED, NAME).map_err(failed_to("rename", UNFINISHED))?;
@@ -258,8 +282,10 @@ fn no_home(dir: &dyn Directory) -> Result<(), HomeError> {
 /// If the service's name is longer than a name may be: nothing starts with such a one.
 fn encode(home: &Home) -> Vec<u8> {
     let service = home.service.as_ref();
-    let mut out = begin(MAGIC, if service.is_some() { VERSION } else { UNNAMED });
-    out.extend_from_slice(&[home.place.slot() as u8, u8::from(home.mark.is_some())]);
+    let mut out = begin(MAGIC, VERSION);
+    let marked = if home.mark.is_some() { MARKED } else { 0 };
+    let kept = if home.kept == Kept::InMemory { IN_MEMORY } else { 0 };
+    out.extend_from_slice(&[home.place.slot() as u8, marked | kept]);
     out.extend_from_slice(&service.map_or(0, |service| service.version).to_le_bytes());
     out.extend_from_slice(&home.pair.0);
     out.extend_from_slice(&home.mark.unwrap_or(0).to_le_bytes());
@@ -273,15 +299,16 @@ fn encode(home: &Home) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Home, Broken> {
-    let taken = match unseal(bytes, MAGIC, VERSION) {
-        Err(Broken::Version(UNNAMED)) => take(unseal(bytes, MAGIC, UNNAMED)?, UNNAMED),
-        fields => take(fields?, VERSION),
+    let (fields, format) = match unseal(bytes, MAGIC, VERSION) {
+        Err(Broken::Version(older @ (UNKEPT | UNNAMED))) => (unseal(bytes, MAGIC, older)?, older),
+        fields => (fields?, VERSION),
     };
+    let taken = take(fields, format);
     taken.ok_or(Broken::Damaged("its fields contradict each other"))
 }
 
 fn take(mut fields: Fields<'_>, format: u16) -> Option<Home> {
-    let (place, marked) = (fields.place()?, fields.u8()?);
+    let (place, bits) = (fields.place()?, fields.u8()?);
     let version = fields.u32()?;
     let (pair, mark) = (fields.pair()?, fields.u64()?);
     let configuration = fields.digest()?;
@@ -292,9 +319,14 @@ fn take(mut fields: Fields<'_>, format: u16) -> Option<Home> {
     let name = str::from_utf8(fields.take(name)?).ok()?.to_owned();
     fields.end()?;
     let service = Identity { name, version, configuration };
-    let mark = match (marked, mark) {
+    let mark = match (bits & MARKED, mark) {
         (0, 0) => None,
-        (1, mark) => Some(mark),
+        (MARKED, mark) => Some(mark),
+        _ => return None,
+    };
+    let kept = match bits & !MARKED {
+        0 => Kept::OnDisk,
+        IN_MEMORY if format == VERSION => Kept::InMemory,
         _ => return None,
     };
     let nothing = Identity { name: String::new(), version: 0, configuration: Digest::ZERO };
@@ -303,7 +335,7 @@ fn take(mut fields: Fields<'_>, format: u16) -> Option<Home> {
         UNNAMED => None,
         _ => Some(service),
     };
-    Some(Home { pair, place, service, mark })
+    Some(Home { pair, place, service, kept, mark })
 }
 
 fn failed_to(action: &'static str, name: &'static str) -> impl FnOnce(io::Error) -> HomeError {

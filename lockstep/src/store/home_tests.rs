@@ -16,11 +16,11 @@ fn service() -> Identity {
 }
 
 fn create(dir: &dyn Directory) -> Result<Home, HomeError> {
-    Home::create(dir, PAIR, Place::A, &service())
+    Home::create(dir, PAIR, Place::A, &service(), Kept::OnDisk)
 }
 
 fn renew(dir: &dyn Directory) -> Result<Home, HomeError> {
-    Home::renew(dir, PAIR, Place::A, &service())
+    Home::renew(dir, PAIR, Place::A, &service(), Kept::OnDisk)
 }
 
 fn made() -> Scratch {
@@ -172,38 +172,57 @@ fn the_longest_name_has_room() {
     let name = "n".repeat(NAME_BYTES);
     let service = Identity { name, ..service() };
     let dir = Scratch::new();
-    let home = Home::create(&dir, PAIR, Place::A, &service).unwrap();
+    let home = Home::create(&dir, PAIR, Place::A, &service, Kept::OnDisk).unwrap();
     assert_eq!(home.service, Some(service));
     assert_eq!(open(&dir).unwrap(), Some(home));
 }
 
 #[test]
-fn the_fixtures_of_all_versions_are_read_and_still_written_so() {
-    for (version, service) in [(1, None), (2, Some(service()))] {
+fn it_says_what_the_log_is_worth() {
+    let dir = made();
+    for kept in [Kept::InMemory, Kept::OnDisk] {
+        let home = Home::renew(&dir, PAIR, Place::A, &service(), kept).unwrap();
+        assert_eq!(home.kept, kept);
+        assert_eq!(open(&dir).unwrap(), Some(home));
+    }
+}
+
+#[test]
+fn the_fixtures_of_all_versions_are_read_and_the_last_is_still_written_so() {
+    use Kept::{InMemory, OnDisk};
+    let known =
+        [(1, None, OnDisk), (2, Some(service()), OnDisk), (VERSION, Some(service()), InMemory)];
+    for (version, service, kept) in known {
         let folder = format!("tests/fixtures/home-v{version}");
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder).join(NAME);
         let mark = Some(0x1122_3344_5566_7788);
-        let home = Home { pair: PAIR, place: Place::A, service, mark };
-        let kept = std::fs::read(&path).unwrap_or_else(|_| {
+        let home = Home { pair: PAIR, place: Place::A, service, kept, mark };
+        let released = std::fs::read(&path).unwrap_or_else(|_| {
             // Only where there is none: a file that was released is never replaced.
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, encode(&home)).unwrap();
             panic!("{} was missing and has been written: commit it", path.display())
         });
-        assert_eq!(kept, encode(&home), "it is written otherwise: raise the version");
-        assert_eq!(decode(&kept), Ok(home));
+        if version == VERSION {
+            assert_eq!(released, encode(&home), "it is written otherwise: raise the version");
+        }
+        assert_eq!(decode(&released), Ok(home));
         let dir = Scratch::new();
-        dir.put(NAME, &kept);
+        dir.put(NAME, &released);
         assert!(matches!(open(&dir), Err(HomeError::Copied)), "its mark is another file's");
     }
 }
 
 #[test]
-fn a_file_of_the_first_version_that_names_a_service_is_damaged() {
-    let dir = made();
-    let mut fields = dir.bytes(NAME).unwrap();
-    fields[8] = 1;
-    fields.truncate(SEALED_BYTES - 16);
-    dir.put(NAME, &seal(fields));
-    assert!(matches!(open(&dir), Err(HomeError::Damaged { .. })));
+fn a_file_that_says_more_than_its_version_knows_is_damaged() {
+    let dir = Scratch::new();
+    Home::create(&dir, PAIR, Place::A, &service(), Kept::InMemory).unwrap();
+    for (version, bits) in [(1, MARKED), (2, MARKED | IN_MEMORY), (3, MARKED | 4)] {
+        let mut fields = dir.bytes(NAME).unwrap();
+        (fields[8], fields[11]) = (version, bits);
+        fields.truncate(SEALED_BYTES - 16);
+        let dir = Scratch::new();
+        dir.put(NAME, &seal(fields));
+        assert!(matches!(open(&dir), Err(HomeError::Damaged { .. })), "{version}");
+    }
 }

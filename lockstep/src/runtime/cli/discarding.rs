@@ -40,7 +40,7 @@ pub(super) fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), F
 /// What is said of a start that failed; where a disk is to be discarded for it, with the command.
 pub(super) fn with_remedy(error: PartError, pair: PairId) -> Failure {
     let discards = match &error {
-        PartError::CoServer(StartupError::Storage(error)) => error.calls_for_discarding(),
+        PartError::CoServer(StartupError::Storage { source, .. }) => source.calls_for_discarding(),
         _ => false,
     };
     let mut failure = Failure::from(error);

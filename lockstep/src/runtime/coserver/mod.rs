@@ -36,13 +36,14 @@ mod wires;
 mod tests;
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::device::{Device, DeviceTable, Outside, Setup, StartError};
 use crate::digest::{Digest, Hasher};
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Incarnation};
-use crate::limits;
+use crate::limits::{self, NAME_BYTES};
 use crate::machine::{Identity, StateMachine};
 use crate::proto::{Config, Replica, Standing};
 use crate::runtime::clock::Clock;
@@ -90,9 +91,20 @@ pub enum StartupError {
     /// The service's thread.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
+    /// The service's name.
+    #[error("the service's name has {bytes} bytes: give it 1 to {NAME_BYTES}")]
+    ServiceName {
+        /// Its length.
+        bytes: usize,
+    },
     /// The disk.
-    #[error("the disk cannot be used")]
-    Storage(#[from] StorageError),
+    #[error("the data directory {} cannot be used", directory.display())]
+    Storage {
+        /// Where it is.
+        directory: PathBuf,
+        /// Why.
+        source: StorageError,
+    },
     /// A queue.
     #[error("a queue cannot be made")]
     Queue(#[from] crate::sync::CapacityError),
@@ -137,7 +149,7 @@ impl<S: StateMachine> CoServer<S> {
     ) -> Result<Self, StartupError> {
         unit::check_unwinding()?;
         settings.check()?;
-        let locked = Locked::take(&settings.storage.directory)?;
+        let locked = Locked::take(&settings.storage.directory).map_err(unusable(&settings))?;
         Self::start_on(locked, settings, credentials, service, devices)
     }
 
@@ -149,6 +161,7 @@ impl<S: StateMachine> CoServer<S> {
         service: S,
         devices: Devices,
     ) -> Result<Self, StartupError> {
+        check_name(&service.identity())?;
         let clock = Clock::start();
         let mut boot = entropy::boot()?;
         let incarnation = boot.incarnation;
@@ -159,11 +172,11 @@ impl<S: StateMachine> CoServer<S> {
         let who = Who { pair, place, service: replayed_by(&service, &devices.table) };
         let salt = entropy::nonce()?.0;
         if settings.adopt {
-            storage::take_back(&*locked.directory, &who)?;
+            storage::take_back(&*locked.directory, &who).map_err(unusable(&settings))?;
         }
         let opened =
-            Storage::open(locked, who, &settings.storage, settings.adopt, salt, window, clock)?;
-        let Opened { storage, disk, damage } = opened;
+            Storage::open(locked, who, &settings.storage, settings.adopt, salt, window, clock);
+        let Opened { storage, disk, damage } = opened.map_err(unusable(&settings))?;
         (boot.disk, boot.adopt) = (disk, settings.adopt);
         let wires = Wires::open(&settings, credentials)?;
         let (intake, inputs) = intake::intake()?;
@@ -226,6 +239,18 @@ impl<S: StateMachine> CoServer<S> {
         storage.close(replica.mark(), DISK_WITHIN).await;
         cause
     }
+}
+
+fn check_name(service: &Identity) -> Result<(), StartupError> {
+    match service.name.len() {
+        1..=NAME_BYTES => Ok(()),
+        bytes => Err(StartupError::ServiceName { bytes }),
+    }
+}
+
+fn unusable(settings: &Settings) -> impl FnOnce(StorageError) -> StartupError {
+    let directory = settings.storage.directory.clone();
+    move |source| StartupError::Storage { directory, source }
 }
 
 fn start_devices(

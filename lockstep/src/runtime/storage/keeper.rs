@@ -317,7 +317,8 @@ impl Keeper {
 
     pub(super) fn write_home(&self) -> Result<(), HomeError> {
         let Who { pair, place, .. } = self.who;
-        Home::renew(&*self.directory, pair, place, &self.computed_by).map(drop)
+        Home::renew(&*self.directory, pair, place, &self.computed_by, self.settings.kept())
+            .map(drop)
     }
 
     /// Keeps what the settings say, and what a joiner needs.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, LOOK};
 use super::settings::{Durability, StorageSettings};
 use super::{Service, Who, aside};
 use crate::ids::{Index, Lineage};
@@ -11,7 +11,7 @@ use crate::proto::io::Membership;
 use crate::runtime::control::DirectoryError;
 use crate::store::checkpoint::{self, CheckpointError, Summary};
 use crate::store::files::Directory;
-use crate::store::home::{Home, HomeError};
+use crate::store::home::{Home, HomeError, Kept};
 use crate::store::journal::{Journal, JournalError, State};
 use crate::store::membership::{MembershipError, MembershipStore, NAMES};
 use crate::wire::frames::Point;
@@ -35,11 +35,11 @@ pub enum StorageError {
     #[error(transparent)]
     Checkpoint(CheckpointError),
     /// The system.
-    #[error("the data directory cannot be used; see the disk, its free space and its permissions")]
+    #[error("{LOOK}")]
     Io(#[from] io::Error),
     /// The files are of another service.
     #[error(
-        "the data directory holds the state of the service `{found}`, this program runs `{ours}`: \
+        "it holds the state of the service `{found}`, this program runs `{ours}`: \
          start the right program, or give this one a directory of its own"
     )]
     OtherService {
@@ -50,7 +50,7 @@ pub enum StorageError {
     },
     /// The log was computed by another version of the service, or with other settings.
     #[error(
-        "the log in the data directory was computed by `{name}` of version {found}{settings}, and this \
+        "the log in it was computed by `{name}` of version {found}{settings}, and this \
          program runs version {ours}: replayed, it would come to something else than what clients \
          were told. Put the program and the service's settings back as they were. \
          To change them: stop both CoServers, begin a new lineage (`new-lineage`), then start one \
@@ -66,6 +66,14 @@ pub enum StorageError {
         /// The version of this program.
         ours: u32,
     },
+    /// There is a log that was kept under `journal`, where `memory` begins with nothing.
+    #[error(
+        "there is a log in it that was kept with `durability = \"journal\"`, and the configuration \
+         now says \"memory\", with which a CoServer begins with nothing at every start. Put \
+         `durability` back, or give the log up with `--discard`: while the other CoServer serves \
+         nothing is lost by that; when both are stopped, everything is"
+    )]
+    KeptLog,
     /// A thread.
     #[error("a thread for the disk cannot be started")]
     Thread(#[source] io::Error),
@@ -132,15 +140,23 @@ pub(super) fn open(
 ) -> Result<(Keeper, Found), StorageError> {
     let home = match Home::open(&*directory, who.pair, who.place)? {
         Some(home) => home,
-        None => Home::create(&*directory, who.pair, who.place, &who.service)?,
+        None => Home::create(&*directory, who.pair, who.place, &who.service, settings.kept())?,
     };
-    if settings.durability == Durability::Memory {
+    if home.kept == Kept::InMemory {
+        // It may lack what was released.
         discard_log(&*directory)?;
     }
     checkpoint::tidy(&*directory, checkpoint::newest_unfinished(&*directory)?)?;
     let (membership, remembered) = open_membership(&*directory)?;
     let options = settings.journal_options(seed);
     let (journal, recovery) = Journal::open(directory.share(), who.journal_identity(), options)?;
+    let is_kept = journal.held().0 > Index(0)
+        || matches!(recovery.state, State::Damaged(_))
+        || remembered.is_damaged
+        || remembered.membership != Membership::default();
+    if settings.durability == Durability::Memory && is_kept {
+        return Err(StorageError::KeptLog);
+    }
     let named = home.service.clone().filter(|_| journal.held().0 > Index(0));
     let computed_by = named.unwrap_or_else(|| who.service.clone());
     check_service(&computed_by, &who.service, adopt)?;
@@ -175,10 +191,11 @@ pub(super) fn open(
         }
     }
     let found = found(&mut keeper, remembered, damage)?;
-    if home.service.as_ref() == Some(&keeper.computed_by) {
+    if home.service.as_ref() == Some(&keeper.computed_by) && home.kept == settings.kept() {
         keeper.renew_home();
     } else {
-        // What is computed from here on must not be taken for another service's.
+        // What is computed from here on must not be taken for another service's, nor for more than
+        // it is worth.
         keeper.write_home()?;
     }
     Ok((keeper, found))

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::store::home::Kept;
 use crate::store::journal::{self, BLOCK_BYTES};
 
 /// When an entry counts as held.
@@ -13,7 +14,7 @@ pub enum Durability {
     Journal,
     /// Once it is in memory: two copies in two machines. A loss of both is a loss. The same files
     /// are written, to bring a joiner up to date, but nothing is waited for; what is found of them
-    /// at a start is thrown away.
+    /// at a start is thrown away, also under `Journal`.
     Memory,
 }
 
@@ -88,10 +89,18 @@ impl StorageSettings {
             .find(|(name, value, least, most)| out(*value, name, *least, *most))
     }
 
+    /// What the log is worth after a crash.
+    pub(super) fn kept(&self) -> Kept {
+        match self.durability {
+            Durability::Journal => Kept::OnDisk,
+            Durability::Memory => Kept::InMemory,
+        }
+    }
+
     pub(super) fn journal_options(&self, seed: u64) -> journal::Options {
         let mut options = journal::Options::new(seed);
         options.segment_bytes = u32::try_from(self.segment_bytes).unwrap_or(u32::MAX);
-        options.sync = self.durability == Durability::Journal;
+        options.sync = self.kept() == Kept::OnDisk;
         options
     }
 }

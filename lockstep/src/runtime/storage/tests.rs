@@ -215,11 +215,6 @@ fn a_log_that_something_else_computed_is_refused_and_left_as_it_is() {
     }
     let (_, found) = opened(&disk);
     assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(10)));
-    // Under `memory` it is thrown away.
-    let memory = StorageSettings { durability: Durability::Memory, ..settings() };
-    for who in changed() {
-        open(Box::new(disk.clone()), who, &memory, false, 1).unwrap();
-    }
 }
 
 #[test]
@@ -264,16 +259,50 @@ fn a_log_of_another_service_is_refused_also_where_it_is_to_be_adopted() {
     assert!(matches!(refused, StorageError::OtherService { .. }), "{refused}");
 }
 
+fn memory() -> StorageSettings {
+    StorageSettings { durability: Durability::Memory, ..settings() }
+}
+
+/// Under `memory`, of any service, and after it.
 #[test]
-fn under_memory_nothing_of_a_predecessor_counts() {
+fn nothing_of_a_predecessor_under_memory_counts() {
+    let [other, _] = changed();
+    for (who, then) in [(who(), memory()), (other, memory()), (who(), settings())] {
+        let disk = MemoryDirectory::new();
+        let log = entries(10, 20);
+        let (mut keeper, _) =
+            open(Box::new(disk.clone()), self::who(), &memory(), false, 1).unwrap();
+        keeper.append(&log, MARK).unwrap();
+        keeper.commit(MARK).unwrap();
+        keeper.save(&Membership { record: Some(record()), ..Membership::default() }).unwrap();
+        drop(keeper);
+        checkpoint(&disk, history(&log, 8));
+        let (keeper, found) = open(Box::new(disk), who, &then, false, 1).unwrap();
+        assert_eq!(found.disk, None);
+        assert_eq!((keeper.journal.held().0, keeper.checkpoints.len()), (Index(0), 0));
+    }
+}
+
+#[test]
+fn a_log_that_was_kept_on_disk_is_not_thrown_away_because_the_settings_say_memory_now() {
     let disk = MemoryDirectory::new();
-    let log = entries(10, 20);
-    with_log(&disk, &log);
-    checkpoint(&disk, history(&log, 8));
-    let memory = StorageSettings { durability: Durability::Memory, ..settings() };
-    let (keeper, found) = open(Box::new(disk), who(), &memory, false, 1).unwrap();
-    assert_eq!(found.disk, None);
-    assert_eq!((keeper.journal.held().0, keeper.checkpoints.len()), (Index(0), 0));
+    // There is none yet.
+    drop(opened(&disk));
+    drop(open(Box::new(disk.clone()), who(), &memory(), false, 1).unwrap());
+    with_log(&disk, &entries(10, 20));
+    for _ in 0..2 {
+        let refused = open(Box::new(disk.clone()), who(), &memory(), false, 1).err().unwrap();
+        assert!(matches!(refused, StorageError::KeptLog), "{refused}");
+    }
+    let (_, found) = opened(&disk);
+    assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(10)));
+    // Nor is what it was a member of.
+    let disk = MemoryDirectory::new();
+    let (mut keeper, _) = opened(&disk);
+    keeper.save(&Membership { record: Some(record()), ..Membership::default() }).unwrap();
+    drop(keeper);
+    let refused = open(Box::new(disk), who(), &memory(), false, 1).err().unwrap();
+    assert!(matches!(refused, StorageError::KeptLog), "{refused}");
 }
 
 #[test]

@@ -351,6 +351,16 @@ async fn a_sole_member_whose_replay_contradicts_is_adopted_in_a_new_lineage() {
     }
 }
 
+#[test]
+fn a_service_has_a_name_that_fits() {
+    let named = |bytes| Identity { name: "n".repeat(bytes), ..COUNTING.identity() };
+    check_name(&named(NAME_BYTES)).unwrap();
+    for wrong in [0, NAME_BYTES + 1] {
+        let refused = check_name(&named(wrong)).unwrap_err();
+        assert!(matches!(refused, StartupError::ServiceName { bytes } if bytes == wrong));
+    }
+}
+
 #[tokio::test]
 async fn a_directory_has_one_owner() {
     let stage = Stage::new();
@@ -359,5 +369,8 @@ async fn a_directory_has_one_owner() {
     let credentials = stage.cast.of(Role::CoServer(Place::A));
     let refused = CoServer::start(settings, credentials, COUNTING, Devices::default()).err();
     let error = refused.unwrap();
-    assert!(matches!(error, StartupError::Storage(StorageError::Directory(_))), "{error}");
+    assert!(
+        matches!(error, StartupError::Storage { source: StorageError::Directory(_), .. }),
+        "{error}"
+    );
 }
