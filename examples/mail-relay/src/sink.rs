@@ -8,9 +8,10 @@
 //! mail <number or -> <run or -> <sound|damaged|unknown> <octets>
 //! ```
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -30,7 +31,8 @@ const CONNECTIONS: usize = 1024;
 pub struct SinkOptions {
     /// The address to listen on; with port 0 the system chooses one.
     pub listen: SocketAddr,
-    /// Where each mail is written to as a file of its own, if anywhere.
+    /// Where each mail is written to as a file of its own, if anywhere: numbered, after those that
+    /// are there.
     pub directory: Option<PathBuf>,
 }
 
@@ -174,10 +176,11 @@ async fn serve(
 /// What it cannot do.
 pub async fn run(options: SinkOptions) -> Result<(), SinkError> {
     // Before any mail is taken that could then not be written.
-    if let Some(directory) = &options.directory {
-        std::fs::read_dir(directory)
-            .map_err(|source| SinkError::Write { directory: directory.clone(), source })?;
-    }
+    let mut count = match &options.directory {
+        Some(directory) => last_number(directory)
+            .map_err(|source| SinkError::Write { directory: directory.clone(), source })?,
+        None => 0,
+    };
     let sink = Sink::bind(options.listen).await?;
     let address = sink.address();
     let address =
@@ -187,18 +190,29 @@ pub async fn run(options: SinkOptions) -> Result<(), SinkError> {
     // Bounded: a sink whose output is not read takes no more mail.
     let (sender, mut mails) = mpsc::channel(64);
     tokio::spawn(sink.run(sender));
-    let mut count = 0;
     while let Some(got) = mails.recv().await {
         count += 1;
         if let Some(directory) = &options.directory {
             let path = directory.join(format!("{count:06}.eml"));
             let text = [&got.message.trace[..], &got.message.content[..]].concat();
-            std::fs::write(path, text)
+            File::create_new(path)
+                .and_then(|mut file| file.write_all(&text))
                 .map_err(|source| SinkError::Write { directory: directory.clone(), source })?;
         }
         print(&mut out, &line(&got))?;
     }
     Ok(())
+}
+
+/// The number of the last mail in a directory; 0 if there is none.
+fn last_number(directory: &Path) -> io::Result<u64> {
+    let mut last = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_suffix(".eml")?.parse().ok());
+        last = last.max(number.unwrap_or(0));
+    }
+    Ok(last)
 }
 
 fn line(got: &Got) -> String {
@@ -215,6 +229,23 @@ fn line(got: &Got) -> String {
 
 /// Waits, with everything else, while nobody reads: then no more mail is taken.
 fn print(out: &mut io::Stdout, text: &str) -> Result<(), SinkError> {
-    use std::io::Write;
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(SinkError::Output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_is_numbered_after_those_that_are_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let last = || last_number(directory.path()).unwrap();
+        assert_eq!(last(), 0);
+        for name in ["000007.eml", "000003.eml", "notes.eml", "000009.txt"] {
+            File::create_new(directory.path().join(name)).unwrap();
+        }
+        assert_eq!(last(), 7);
+        File::create_new(directory.path().join("1000000.eml")).unwrap();
+        assert_eq!(last(), 1_000_000);
+    }
 }

@@ -1,5 +1,6 @@
 //! Everything that the relay's behaviour depends on; equal on both CoServers.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use io_redirect::Wrapper;
@@ -43,7 +44,8 @@ pub struct HopAddress {
 pub enum SettingsError {
     /// The next hop has no port, or is no host.
     #[error(
-        "`{0}` is no next hop: write `host:port`, such as mail.example.org:25 or [2001:db8::1]:25"
+        "`{0}` is no next hop: write `host:port` of another machine or service, such as \
+         mail.example.org:25 or [2001:db8::1]:25"
     )]
     NextHop(String),
     /// A number is out of its range.
@@ -82,12 +84,16 @@ impl HopAddress {
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(wrong)?;
         let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(inner) if inner.parse::<std::net::Ipv6Addr>().is_ok() => inner,
+            Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
             Some(_) => return Err(wrong()),
-            None if host.parse::<std::net::Ipv4Addr>().is_ok() => host,
+            None if host.parse::<Ipv4Addr>().is_ok() => host,
             None if Domain::parse(host).is_ok() => host,
             None => return Err(wrong()),
         };
+        if host.parse().is_ok_and(|address: IpAddr| address.is_unspecified()) {
+            // Addresses to listen on.
+            return Err(wrong());
+        }
         Ok(HopAddress { host: host.to_owned(), port })
     }
 

@@ -547,7 +547,17 @@ fn a_next_hop_is_a_host_and_a_port() {
     for good in ["hop.example:25", "192.0.2.1:2525", "[2001:db8::1]:25", "localhost:1"] {
         assert!(super::HopAddress::parse(good).is_ok(), "{good}");
     }
-    for bad in ["", "hop.example", "hop.example:0", "hop:x", ":25", "2001:db8::1:25", "[hop]:25"] {
+    for bad in [
+        "",
+        "hop.example",
+        "hop.example:0",
+        "hop:x",
+        ":25",
+        "2001:db8::1:25",
+        "[hop]:25",
+        "0.0.0.0:25",
+        "[::]:25",
+    ] {
         assert!(super::HopAddress::parse(bad).is_err(), "{bad}");
     }
 }
