@@ -170,6 +170,16 @@ impl Refusal {
 }
 
 impl Op {
+    /// Whether it changes nothing, whatever there is.
+    pub fn is_read(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::Peek { .. } | Self::Len { .. } => true,
+            Self::Random { .. } | Self::Now | Self::Info => true,
+            Self::Set { .. } | Self::Cas { .. } | Self::Add { .. } => false,
+            Self::Push { .. } | Self::Pop { .. } | Self::Remind { .. } => false,
+        }
+    }
+
     /// In bytes.
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::new();

@@ -4,6 +4,9 @@
 //! other call has to precede, apply it, go on; remember the sets of calls taken, with the state
 //! they led to, that led nowhere. Calls of one session take effect in the order of their
 //! numbers, which makes a set of calls a position in each session.
+//!
+//! A call that may be next, whose answer fits, and that changes nothing is taken at once, and no
+//! other order is tried: wherever an order that explains all has it, it can be moved to here.
 
 use std::collections::BTreeSet;
 
@@ -42,8 +45,9 @@ pub(super) fn search(object: &Object, calls: &[&Call], most: usize) -> Verdict {
     let lanes = lanes(calls);
     let mut seen = BTreeSet::new();
     let mut furthest = (0, vec![0; lanes.len()]);
-    let start = vec![0; lanes.len()];
-    let mut path = vec![choice(&lanes, start, object.start())];
+    let (mut start, state) = (vec![0; lanes.len()], object.start());
+    take_free(&lanes, &mut start, &state);
+    let mut path = vec![choice(&lanes, start, state)];
     while let Some(here) = path.last_mut() {
         if is_explained(&lanes, &here.taken) {
             return Verdict::Linearizable;
@@ -56,6 +60,7 @@ pub(super) fn search(object: &Object, calls: &[&Call], most: usize) -> Verdict {
         let Some(state) = here.state.after(&call.op, call.answer.as_ref()) else { continue };
         let mut taken = here.taken.clone();
         taken[lane] += 1;
+        take_free(&lanes, &mut taken, &state);
         if !seen.insert((taken.clone(), state.clone())) {
             continue;
         }
@@ -89,15 +94,33 @@ fn ends(calls: &[&Call]) -> Vec<u64> {
 }
 
 fn choice<'a>(lanes: &[Lane<'a>], taken: Vec<u32>, state: State<'a>) -> Choice<'a> {
-    let deadline = earliest_end(lanes, &taken);
-    let next = |lane: &usize| lanes[*lane].calls.get(taken[*lane] as usize).copied();
-    let may_be_next = |lane: &usize| next(lane).is_some_and(|call| call.from <= deadline);
-    let mut open: Vec<usize> = (0..lanes.len()).filter(may_be_next).collect();
+    let mut open: Vec<(usize, &Call)> = possible(lanes, &taken).collect();
     // What was answered first probably took effect first; what was not answered may never have.
-    open.sort_by_key(|lane| {
-        std::cmp::Reverse(next(lane).map_or(u64::MAX, |call| call.to.unwrap_or(u64::MAX)))
-    });
+    open.sort_by_key(|(_, call)| std::cmp::Reverse(call.to.unwrap_or(u64::MAX)));
+    let open = open.into_iter().map(|(lane, _)| lane).collect();
     Choice { taken, state, open }
+}
+
+/// The calls that no other has to precede, with their sessions.
+fn possible<'a>(lanes: &[Lane<'a>], taken: &[u32]) -> impl Iterator<Item = (usize, &'a Call)> {
+    let deadline = earliest_end(lanes, taken);
+    let next = lanes.iter().zip(taken).map(|(lane, taken)| lane.calls.get(*taken as usize));
+    let next = next.enumerate().filter_map(|(lane, call)| Some((lane, *call?)));
+    next.filter(move |(_, call)| call.from <= deadline)
+}
+
+/// Takes what may be next and changes nothing.
+fn take_free(lanes: &[Lane<'_>], taken: &mut [u32], state: &State<'_>) {
+    let is_free = |call: &Call| {
+        let after = state.after(&call.op, call.answer.as_ref());
+        // Without an answer, a write of what is there already may have come later as well.
+        (call.answer.is_some() || call.op.is_read()) && after.as_ref() == Some(state)
+    };
+    loop {
+        let free = possible(lanes, taken).find(|(_, call)| is_free(call));
+        let Some((lane, _)) = free else { return };
+        taken[lane] += 1;
+    }
 }
 
 /// Whether only calls without an answer are left.
