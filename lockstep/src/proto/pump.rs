@@ -29,9 +29,17 @@ impl Replica {
         while self.handed_out < self.log.held() && !self.log.panicked() {
             let next = self.handed_out.next();
             let entry = self.log.entry(next).expect("what is not executed is kept").clone();
+            if matches!(entry.kind, EntryKind::Checkpoint) && self.freezes_later(next) {
+                return;
+            }
             self.outputs.push_back(Output::Execute(entry));
             self.handed_out = next;
         }
+    }
+
+    /// Whether the follower does not hold the entry yet at which both freeze (rule K1).
+    fn freezes_later(&self, index: Index) -> bool {
+        self.is_sequencer() && self.is_duplex() && self.progress.held < index
     }
 
     /// How far this replica is, for the peer.
@@ -187,7 +195,8 @@ impl Replica {
     }
 
     /// Whether progress alone is worth a frame: results are, as soon as they are persisted; what is
-    /// merely held only when much of it is unacknowledged, for the next heartbeat says it too.
+    /// merely held only when much of it is unacknowledged, for the next heartbeat says it too; or
+    /// when the sequencer waits for it to freeze its state.
     fn worth_telling(&self, told: &Told) -> bool {
         let held = self.log.weight_at(self.log.held());
         let unsaid = held.saturating_sub(self.log.weight_at(told.held));
@@ -195,6 +204,7 @@ impl Replica {
         let whole = self.log.executed().min(self.persisted);
         whole > told.executed.min(told.persisted)
             || (unsaid > limits::BATCH_BYTES as u64 && self.peer_has > told.held)
+            || (unsaid > 0 && !self.is_sequencer() && self.is_to_freeze())
     }
 
     /// The last entry whose outputs may be released by the release rule (rules R1 to R3).

@@ -271,11 +271,21 @@ impl Replica {
     /// many entries. For steps that take less time than a frame: entry and result then leave in
     /// one. The caller goes on with [`poll_decided`](Self::poll_decided), executes, and only then
     /// [`poll`](Self::poll)s.
+    ///
+    /// A checkpoint is nothing short: to freeze a state may mean to copy it. The sequencer waits
+    /// until the follower says that it holds the entry (rule K1), and that has to be sent before.
     pub fn hand_out_first(&mut self, most: usize) {
         let waiting = self.log.held().0.saturating_sub(self.handed_out.0);
-        if !self.stopped && waiting <= most as u64 {
+        if !self.stopped && waiting <= most as u64 && !self.is_to_freeze() {
             self.hand_out();
         }
+    }
+
+    /// Whether a checkpoint is among what is to be handed out.
+    pub(super) fn is_to_freeze(&self) -> bool {
+        let waiting = self.handed_out.next().0..=self.log.held().0;
+        let mut entries = waiting.filter_map(|index| self.log.entry(Index(index)));
+        entries.any(|entry| matches!(entry.kind, EntryKind::Checkpoint))
     }
 
     /// The next thing to be done of what is decided already; nothing is sent, and nothing handed

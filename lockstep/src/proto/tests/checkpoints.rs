@@ -55,6 +55,52 @@ fn checkpoints(pair: &mut Pair, place: Place) -> Vec<(Index, Digest)> {
     pair.node(place).events.iter().filter_map(done).collect()
 }
 
+/// A state may take longer to copy than a peer that does nothing is waited for: both do it at once.
+#[test]
+fn both_hold_the_entry_before_either_freezes_its_state() {
+    for executes_first in [false, true] {
+        let mut pair = formed();
+        pair.executes_first = executes_first;
+        for _ in 0..2 {
+            order_one(&mut pair);
+            pair.run(MS * 2);
+        }
+        for place in Place::BOTH {
+            assert_eq!(pair.node(place).held_before_frozen, [true, true]);
+        }
+    }
+}
+
+/// It waits for no heartbeat: a follower that freezes has none to spare.
+#[test]
+fn a_follower_says_that_it_holds_the_entry_before_it_executes_it() {
+    let mut pair = formed();
+    pair.heartbeats_lost = true;
+    pair.node(B).executes = false;
+    for number in 0..40 {
+        pair.device_input(A, &format!("{number}"));
+        pair.run(MS / 2);
+    }
+    assert_eq!(pair.node(A).held_before_frozen, [true]);
+}
+
+/// Nobody is waited for who is gone.
+#[test]
+fn a_sequencer_that_waits_to_freeze_goes_on_when_the_follower_dies() {
+    let mut pair = formed();
+    pair.batches_lost = true;
+    for number in 0..40 {
+        pair.device_input(A, &format!("{number}"));
+        pair.run(MS);
+    }
+    assert!(pair.node(A).held_before_frozen.is_empty());
+    pair.kill(B);
+    pair.batches_lost = false;
+    pair.run(MS * 500);
+    assert!(!pair.node(A).held_before_frozen.is_empty());
+    assert_eq!(pair.node(A).texts().len(), 40);
+}
+
 #[test]
 fn states_that_differ_behind_equal_outputs_are_reported_by_both_once_and_change_nothing_else() {
     let mut pair = formed();

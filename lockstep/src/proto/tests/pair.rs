@@ -54,6 +54,8 @@ pub(super) struct Node {
     pub(super) executed: Vec<EntryKind>,
     /// The batches that the replica made, with the links for each.
     pub(super) batches: Vec<(LinkSet, Vec<Index>)>,
+    /// Of each checkpoint that is taken, whether the other held its entry by then.
+    pub(super) held_before_frozen: Vec<bool>,
     /// How often the witness was called.
     pub(super) calls: usize,
     /// How often it looked up what a joiner has.
@@ -168,6 +170,7 @@ impl Pair {
                 unexecuted: VecDeque::new(),
                 executed: Vec::new(),
                 batches: Vec::new(),
+                held_before_frozen: Vec::new(),
                 calls: 0,
                 look_ups: 0,
                 waiting: VecDeque::new(),
@@ -495,6 +498,13 @@ impl Pair {
         }
     }
 
+    fn note_freeze(&mut self, place: Place, entry: &Entry) {
+        if matches!(entry.kind, EntryKind::Checkpoint) {
+            let held = self.node(place.other()).replica.status().held >= entry.index;
+            self.node(place).held_before_frozen.push(held);
+        }
+    }
+
     fn carry_out(&mut self, place: Place, output: Output) {
         let now = time(self.now);
         match output {
@@ -537,6 +547,7 @@ impl Pair {
                 }
             }
             Output::Execute(entry) if self.node(place).executes => {
+                self.note_freeze(place, &entry);
                 let executed = self.node(place).execute(&entry);
                 self.node(place).replica.handle(now, Input::Executed(executed));
             }
