@@ -176,13 +176,7 @@ impl RealPair {
             None
         };
         let found = tokio::time::timeout(within, next).await;
-        found.ok().flatten().ok_or_else(|| {
-            let last = self.history.iter().rev().take(12).rev();
-            let last: Vec<_> =
-                last.map(|said| format!("{}: {} {}", said.place, said.name, said.detail)).collect();
-            format!("no {name} of {} within {within:?}; last:\n{}", PLACES[place], last.join("\n"))
-                .into()
-        })
+        found.ok().flatten().ok_or_else(|| self.missed(name, PLACES[place], within))
     }
 
     /// Waits until both CoServers have reported an event of this name, in whatever order. What
@@ -203,7 +197,17 @@ impl RealPair {
             }
         };
         let waited = tokio::time::timeout(within, both).await;
-        waited.map_err(|_| format!("no {name} of place {missing:?} within {within:?}").into())
+        let of = || missing.iter().map(|place| PLACES[*place]).collect::<Vec<_>>().join(" and ");
+        waited.map_err(|_| self.missed(name, &of(), within))
+    }
+
+    fn missed(&self, name: &str, of: &str, within: Duration) -> AnyError {
+        let last: Vec<_> = self.history.iter().rev().take(12).rev().collect();
+        let last: Vec<_> = last
+            .iter()
+            .map(|said| format!("{}: {} {}", said.place, said.name, said.detail))
+            .collect();
+        format!("no {name} of {of} within {within:?}; last:\n{}", last.join("\n")).into()
     }
 
     /// Takes note of what was reported by now.
