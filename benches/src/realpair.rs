@@ -202,11 +202,9 @@ impl RealPair {
     }
 
     fn missed(&self, name: &str, of: &str, within: Duration) -> AnyError {
-        let last: Vec<_> = self.history.iter().rev().take(12).rev().collect();
-        let last: Vec<_> = last
-            .iter()
-            .map(|said| format!("{}: {} {}", said.place, said.name, said.detail))
-            .collect();
+        let last = self.history.iter().rev().take(12).rev();
+        let last: Vec<_> =
+            last.map(|said| format!("{}: {} {}", said.place, said.name, said.detail)).collect();
         format!("no {name} of {of} within {within:?}; last:\n{}", last.join("\n")).into()
     }
 
