@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::digest::Digest;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::history::History;
 use crate::ids::{Index, LogTime, Place};
 use crate::limits;
@@ -58,6 +58,8 @@ pub(super) struct Log {
     output_weight: usize,
     panicked: bool,
     last_bulk: Index,
+    /// The last entry at which both take a checkpoint.
+    last_checkpoint: Index,
 }
 
 impl Log {
@@ -98,6 +100,7 @@ impl Log {
             output_weight: 0,
             panicked: false,
             last_bulk: Index(0),
+            last_checkpoint: Index(0),
         }
     }
 
@@ -114,6 +117,11 @@ impl Log {
     /// The last entry that is bulk.
     pub(super) fn last_bulk(&self) -> Index {
         self.last_bulk
+    }
+
+    /// The last entry at which both take a checkpoint; 0 if there was none in this log.
+    pub(super) fn last_checkpoint(&self) -> Index {
+        self.last_checkpoint
     }
 
     /// How many entries the window holds.
@@ -183,6 +191,9 @@ impl Log {
         if entry.kind.payload_len() >= limits::BULK_BYTES {
             self.last_bulk = entry.index;
         }
+        if matches!(entry.kind, EntryKind::Checkpoint) {
+            self.last_checkpoint = entry.index;
+        }
         self.slots.push_back(Slot { entry, chain, weight, sequencer, done: None });
     }
 
@@ -191,6 +202,7 @@ impl Log {
         assert!(self.executed <= after && after >= self.base, "only what was not executed is cut");
         let kept: Vec<_> = self.slots.drain(..).filter(|slot| slot.entry.index <= after).collect();
         self.history = self.base_history.clone();
+        self.last_checkpoint = Index(0);
         for slot in kept {
             self.append(slot.entry, slot.sequencer);
         }

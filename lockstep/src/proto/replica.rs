@@ -283,9 +283,7 @@ impl Replica {
 
     /// Whether a checkpoint is among what is to be handed out.
     pub(super) fn is_to_freeze(&self) -> bool {
-        let waiting = self.handed_out.next().0..=self.log.held().0;
-        let mut entries = waiting.filter_map(|index| self.log.entry(Index(index)));
-        entries.any(|entry| matches!(entry.kind, EntryKind::Checkpoint))
+        self.log.last_checkpoint() > self.handed_out
     }
 
     /// The next thing to be done of what is decided already; nothing is sent, and nothing handed
