@@ -50,10 +50,17 @@ pub const LISTENER_CONNECTIONS: u32 = 1024;
 /// that no step is long.
 pub const LOST_PER_STEP: usize = 64;
 
-/// Addresses of a name that are tried, in the resolver's order.
+/// Addresses of a name that are tried: the first ones, IPv6 and IPv4 in turns. Also how many a
+/// service can name that are to come last.
 pub const ADDRESSES_TRIED: usize = 8;
 
-/// Default for the time that making a connection may take, name and all addresses together.
+/// How long an address is waited for before the next one of its name is tried beside it. The
+/// kernel repeats a first packet that was lost after one second (RFC 6298, section 2.1); RFC 8305,
+/// section 5, allows two at most.
+pub const HEAD_START: Duration = Duration::from_secs(1);
+
+/// Default for the time that finding a name's addresses may take, and after that making
+/// a connection to one of them.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Clients that are being turned away at a time: each has its text sent and its farewell
@@ -73,6 +80,7 @@ const _: () = {
     assert!(WINDOW_MIN <= READ_WINDOW && READ_WINDOW <= WINDOW_MAX);
     assert!(WINDOW_MIN <= SEND_WINDOW && SEND_WINDOW <= WINDOW_MAX);
     assert!(LISTENER_CONNECTIONS <= CONNECTIONS);
+    assert!(HEAD_START.as_millis() * (ADDRESSES_TRIED as u128) < CONNECT_TIMEOUT.as_millis());
     // A row of the connection table takes far less than 512 bytes.
     assert!(ITEMS_PER_RECORD * 512 < lockstep::limits::RECORD_BYTES);
 };

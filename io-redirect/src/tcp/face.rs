@@ -57,7 +57,8 @@ impl Tcp<'_> {
     /// it is made, from whichever is then;
     /// [`TcpEvent::Connected`](super::TcpEvent::Connected) or
     /// [`TcpEvent::ConnectFailed`](super::TcpEvent::ConnectFailed) follows, within
-    /// [`TcpLimits::connect_timeout`](super::TcpLimits::connect_timeout).
+    /// [`TcpLimits::connect_timeout`](super::TcpLimits::connect_timeout) for the name, if it is
+    /// one, and the same for the connection.
     ///
     /// # Errors
     /// If the bound on connections is reached or the name cannot be one.

@@ -35,6 +35,8 @@ use std::net::{IpAddr, SocketAddr};
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use crate::limits;
+
 mod error;
 mod face;
 mod flow;
@@ -215,13 +217,19 @@ impl ConnectFailure {
 pub enum Target {
     /// An address.
     Address(SocketAddr),
-    /// A name, resolved by the CoServer that connects; its addresses are tried in the
-    /// resolver's order, at most [`ADDRESSES_TRIED`](crate::limits::ADDRESSES_TRIED).
+    /// A name, looked up anew for each connection by the CoServer that connects. Its addresses
+    /// are tried in the resolver's order, IPv6 and IPv4 in turns, at most
+    /// [`ADDRESSES_TRIED`](crate::limits::ADDRESSES_TRIED). Each is begun when the one before has
+    /// failed or has had its [`HEAD_START`](crate::limits::HEAD_START), and the first that
+    /// answers is taken: one that does not takes nothing from the others' time (RFC 5321,
+    /// section 5.1; RFC 8305, section 5).
     Name {
         /// The host, at most [`HOST_BYTES`](crate::limits::HOST_BYTES).
         host: String,
         /// The port.
         port: u16,
+        /// Those of its addresses that are tried after the others, see [`Target::last`].
+        last: Vec<SocketAddr>,
     },
 }
 
@@ -236,8 +244,21 @@ impl Target {
     pub fn host(host: &str, port: u16) -> Self {
         match host.parse::<IpAddr>() {
             Ok(ip) => Self::Address(SocketAddr::new(ip, port)),
-            Err(_) => Self::Name { host: host.into(), port },
+            Err(_) => Self::Name { host: host.into(), port, last: Vec::new() },
         }
+    }
+
+    /// The same, with these addresses behind the other ones of the name. For a service that
+    /// knows of an address ([`TcpEvent::Connected`] says which one answered) that it accepts
+    /// connections and does not serve; only a service can know that. More than
+    /// [`ADDRESSES_TRIED`](crate::limits::ADDRESSES_TRIED) are not looked at; for an address
+    /// there is nothing to choose from.
+    #[must_use]
+    pub fn last(mut self, addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        if let Self::Name { last, .. } = &mut self {
+            *last = addresses.into_iter().take(limits::ADDRESSES_TRIED).collect();
+        }
+        self
     }
 }
 
@@ -245,7 +266,7 @@ impl core::fmt::Display for Target {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Address(address) => write!(f, "{address}"),
-            Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Name { host, port, .. } => write!(f, "{host}:{port}"),
         }
     }
 }

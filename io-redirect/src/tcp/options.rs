@@ -27,7 +27,8 @@ pub struct TcpLimits {
     pub read_window: u32,
     /// Bytes sent ahead per connection, see [`limits::SEND_WINDOW`].
     pub send_window: u32,
-    /// How long making a connection may take.
+    /// How long finding the addresses of a name may take, and after that making a connection to
+    /// one of them.
     pub connect_timeout: core::time::Duration,
 }
 

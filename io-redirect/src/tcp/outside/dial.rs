@@ -1,6 +1,7 @@
 //! Makes one connection.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::conn::Conn;
 use super::{Command, Shared};
@@ -26,9 +28,7 @@ pub(super) async fn run(
     // Whatever the service says before the connection is made ends the attempt.
     let made = tokio::select! {
         _ = commands.recv() => None,
-        made = tokio::time::timeout(timeout, connect(&target)) => {
-            Some(made.unwrap_or(Err(ConnectFailure::TimedOut)))
-        }
+        made = connect(&target, timeout) => Some(made),
     };
     let report = match made {
         Some(Ok((stream, peer, local))) => {
@@ -51,24 +51,77 @@ fn failed(handle: Handle, failure: &ConnectFailure) -> Report {
 
 type Made = (TcpStream, SocketAddr, SocketAddr);
 
-async fn connect(target: &Target) -> Result<Made, ConnectFailure> {
-    let mut failure = ConnectFailure::Unresolved("the name has no address".into());
-    for address in resolve(target).await? {
-        match connect_to(address).await {
-            Ok(made) => return Ok(made),
-            Err(error) => failure = because(&error),
-        }
-    }
-    Err(failure)
+/// The name is looked up anew for each connection, on tokio's threads for what blocks. A slow
+/// resolver takes nothing from the time of the addresses that it finds.
+async fn connect(target: &Target, timeout: Duration) -> Result<Made, ConnectFailure> {
+    let addresses = within(timeout, resolve(target)).await?;
+    within(timeout, connect_to_one(addresses, timeout)).await
+}
+
+async fn within<T>(
+    timeout: Duration,
+    work: impl Future<Output = Result<T, ConnectFailure>>,
+) -> Result<T, ConnectFailure> {
+    tokio::time::timeout(timeout, work).await.unwrap_or(Err(ConnectFailure::TimedOut))
 }
 
 async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, ConnectFailure> {
     match target {
         Target::Address(address) => Ok(vec![*address]),
-        Target::Name { host, port } => match lookup_host((host.as_str(), *port)).await {
-            Ok(found) => Ok(found.take(limits::ADDRESSES_TRIED).collect()),
+        Target::Name { host, port, last } => match lookup_host((host.as_str(), *port)).await {
+            Ok(found) => Ok(in_order(found.collect(), last)),
             Err(error) => Err(ConnectFailure::Unresolved(error.to_string())),
         },
+    }
+}
+
+/// The resolver's order, except that IPv6 and IPv4 take turns (RFC 8305 section 4), so that
+/// many addresses of a family without a way out do not hide the other, and that those named in
+/// `last` come last.
+fn in_order(found: Vec<SocketAddr>, last: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut seen = BTreeSet::new();
+    let found = found.into_iter().filter(|address| seen.insert(*address));
+    let (late, soon): (Vec<_>, Vec<_>) = found.partition(|address| last.contains(address));
+    let ordered = [in_turns(soon), in_turns(late)].concat();
+    ordered.into_iter().take(limits::ADDRESSES_TRIED).collect()
+}
+
+/// The two families alternate, that of the first address first.
+fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first = addresses.first().map(SocketAddr::is_ipv4);
+    let (one, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| Some(address.is_ipv4()) == first);
+    let rounds = one.len().max(other.len());
+    let turn = |nth: usize| one.get(nth).into_iter().chain(other.get(nth));
+    (0..rounds).flat_map(turn).copied().collect()
+}
+
+/// Begins an attempt for each address when the one before has failed or has had its head start;
+/// the first connection made wins. So an address that does not answer takes nothing from the
+/// time of the others (RFC 5321 section 5.1, RFC 8305 section 5).
+async fn connect_to_one(
+    addresses: Vec<SocketAddr>,
+    timeout: Duration,
+) -> Result<Made, ConnectFailure> {
+    let shares = u32::try_from(addresses.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let head_start = limits::HEAD_START.min(timeout / shares);
+    let mut failure = ConnectFailure::Unresolved("the name has no address".into());
+    let mut addresses = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.spawn(connect_to(address));
+        }
+        tokio::select! {
+            ended = attempts.join_next() => match ended {
+                Some(Ok(Ok(made))) => return Ok(made),
+                Some(Ok(Err(error))) => failure = because(&error),
+                // An attempt is never aborted while it is waited for.
+                Some(Err(error)) => failure = ConnectFailure::Unreachable(error.to_string()),
+                None => return Err(failure),
+            },
+            () = tokio::time::sleep(head_start), if addresses.len() > 0 => {}
+        }
     }
 }
 
@@ -85,5 +138,101 @@ fn because(error: &io::Error) -> ConnectFailure {
         }
         io::ErrorKind::TimedOut => ConnectFailure::TimedOut,
         _ => ConnectFailure::Unreachable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn run<T>(story: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(story)
+    }
+
+    /// A listener whose queue is full: the kernel drops the first packet of whoever comes next,
+    /// as an address does behind which there is nobody.
+    async fn dropping() -> (SocketAddr, impl Sized) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        loop {
+            let next = TcpStream::connect(address);
+            match tokio::time::timeout(Duration::from_millis(300), next).await {
+                Ok(stream) => queued.push(stream.unwrap()),
+                Err(_) => return (address, (listener, queued)),
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_drops_packets_leaves_the_others_their_time() {
+        run(async {
+            let (silent, _held) = dropping().await;
+            let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let good = good.local_addr().unwrap();
+            // As long as the first is waited for by itself, this is never enough.
+            let timeout = Duration::from_secs(3600);
+            let made = connect_to_one(vec![silent, good], timeout);
+            let made = tokio::time::timeout(Duration::from_secs(60), made).await;
+            assert_eq!(made.expect("the first took all the time").unwrap().1, good);
+        });
+    }
+
+    #[test]
+    fn the_head_start_of_every_address_fits_into_a_short_limit() {
+        run(async {
+            let (silent, _held) = dropping().await;
+            let good = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let good = good.local_addr().unwrap();
+            let timeout = limits::HEAD_START;
+            let hosts = vec![silent, silent, silent, good];
+            let made = within(timeout, connect_to_one(hosts, timeout)).await;
+            assert_eq!(made.unwrap().1, good);
+        });
+    }
+
+    #[test]
+    fn where_nobody_answers_the_limit_holds_and_refusals_come_at_once() {
+        run(async {
+            let (silent, _held) = dropping().await;
+            let timeout = Duration::from_millis(50);
+            let made = within(timeout, connect_to_one(vec![silent], timeout)).await;
+            assert_eq!(made.unwrap_err(), ConnectFailure::TimedOut);
+            let closed = {
+                let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+                listener.local_addr().unwrap()
+            };
+            let made = connect_to_one(vec![closed; 3], Duration::from_secs(3600)).await;
+            assert_eq!(made.unwrap_err(), ConnectFailure::Refused);
+            let none = connect_to_one(Vec::new(), timeout).await;
+            assert!(matches!(none.unwrap_err(), ConnectFailure::Unresolved(_)));
+        });
+    }
+
+    #[test]
+    fn families_take_turns_and_what_did_not_serve_comes_last() {
+        let found = addresses(&["[::1]:1", "[::2]:1", "[::1]:1", "[::3]:1", "10.0.0.1:1"]);
+        let expected = addresses(&["[::1]:1", "10.0.0.1:1", "[::2]:1", "[::3]:1"]);
+        assert_eq!(in_order(found.clone(), &[]), expected);
+        let last = addresses(&["[::1]:1", "10.9.9.9:1"]);
+        let expected = addresses(&["[::2]:1", "10.0.0.1:1", "[::3]:1", "[::1]:1"]);
+        assert_eq!(in_order(found.clone(), &last), expected);
+        let expected = addresses(&["[::1]:1", "10.0.0.1:1", "[::2]:1", "[::3]:1"]);
+        assert_eq!(in_order(found.clone(), &found), expected, "all are tried in the end");
+        let many: Vec<SocketAddr> =
+            (0..40).map(|port| SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port))).collect();
+        let with_other = [many, addresses(&["10.0.0.1:1"])].concat();
+        let tried = in_order(with_other, &[]);
+        assert_eq!(tried.len(), limits::ADDRESSES_TRIED);
+        assert!(tried.iter().any(SocketAddr::is_ipv4));
     }
 }

@@ -66,10 +66,13 @@ pub(super) fn put_target(out: &mut BytesMut, target: &Target) {
             out.put_u8(0);
             put_address(out, *address);
         }
-        Target::Name { host, port } => {
+        Target::Name { host, port, last } => {
             out.put_u8(1);
             put_text(out, host.as_bytes());
             out.put_u16_le(*port);
+            let last = &last[..last.len().min(limits::ADDRESSES_TRIED)];
+            out.put_u8(last.len() as u8);
+            last.iter().for_each(|address| put_address(out, *address));
         }
     }
 }
@@ -80,9 +83,18 @@ pub(super) fn get_target(rest: &mut Bytes) -> Result<Target, Garbled> {
         1 => Ok(Target::Name {
             host: get_string(rest, limits::HOST_BYTES)?,
             port: rest.try_get_u16_le().or(Err(Garbled))?,
+            last: get_addresses(rest)?,
         }),
         _ => Err(Garbled),
     }
+}
+
+fn get_addresses(rest: &mut Bytes) -> Result<Vec<SocketAddr>, Garbled> {
+    let count = usize::from(rest.try_get_u8().or(Err(Garbled))?);
+    if count > limits::ADDRESSES_TRIED {
+        return Err(Garbled);
+    }
+    (0..count).map(|_| get_address(rest)).collect()
 }
 
 pub(super) fn put_windows(out: &mut BytesMut, windows: Windows) {
