@@ -112,6 +112,9 @@ pub const CLIENT_QUIT: u64 = 10 * SECOND;
 /// A connection to the next hop is kept this long after its last mail, for the next one: at
 /// a steady rate connections are made once, and an idle relay holds none.
 pub const HOP_IDLE: u64 = 2 * SECOND;
+/// How long an address of the next hop at which no session came about is tried after the others
+/// of its name: less often than every connection, and soon enough for one that is back.
+pub const HOP_ADDRESS_LAST: u64 = 10 * MINUTE;
 /// Lines that begin with a dot up to which the data is sent as slices of the
 /// stored mail; above, one copy is cheaper than many small slices.
 pub const STUFFED_SLICES: usize = 64;

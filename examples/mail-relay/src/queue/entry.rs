@@ -44,6 +44,11 @@ pub struct QueuedMail {
     pub attempts: u32,
     /// Connections lost under it, of those.
     pub lost: u32,
+    /// Log time at which its recipients began to be asked anew. Each is asked once before any is
+    /// asked again, so that the first ones cannot use up the attempts of the others.
+    pub round: u64,
+    /// A used connection refused it: the next attempt has a new one.
+    pub needs_new: bool,
 }
 
 /// Where a mail stands.
@@ -86,6 +91,20 @@ pub struct Failure {
     pub time: u64,
 }
 
+impl Recipient {
+    fn is_pending(&self) -> bool {
+        matches!(self.state, RecipientState::Pending(_))
+    }
+
+    /// Whether an attempt since `round` was about it.
+    fn is_asked(&self, round: u64) -> bool {
+        match &self.state {
+            RecipientState::Pending(last) => last.as_ref().is_some_and(|last| last.time >= round),
+            _ => true,
+        }
+    }
+}
+
 impl QueuedMail {
     pub(super) fn new(
         from: ReversePath,
@@ -102,6 +121,8 @@ impl QueuedMail {
             state: MailState::Waiting(now),
             attempts: 0,
             lost: 0,
+            round: now,
+            needs_new: false,
         }
     }
 
@@ -121,19 +142,38 @@ impl QueuedMail {
     }
 
     fn pending(&self) -> impl Iterator<Item = &Recipient> {
-        self.recipients.iter().filter(|r| matches!(r.state, RecipientState::Pending(_)))
+        self.recipients.iter().filter(|recipient| recipient.is_pending())
     }
 
-    /// What the next attempt is about. Its recipients are the first pending
-    /// ones, and stay so until it ends.
-    pub(super) fn delivery(&self, id: QueueId) -> Delivery {
-        let recipients = self.pending().take(limits::DELIVERY_RECIPIENTS);
+    /// Begins an attempt: once all pending recipients have been asked, a new round.
+    pub(super) fn begin(&mut self, id: QueueId, now: u64) -> Delivery {
+        self.state = MailState::Running;
+        self.needs_new = false;
+        if !self.is_round_open() {
+            self.round = now;
+        }
+        let recipients = self.next_recipients().into_iter();
         Delivery {
             token: id.number,
             from: self.from.clone(),
-            recipients: recipients.map(|r| r.mailbox.clone()).collect(),
+            recipients: recipients.map(|at| self.recipients[at].mailbox.clone()).collect(),
             message: self.message.clone(),
         }
+    }
+
+    /// What an attempt is about: pending recipients that this round has not asked, then the
+    /// others. They stay so until it ends.
+    fn next_recipients(&self) -> Vec<usize> {
+        let pending = |asked: bool| {
+            let of_these = move |r: &Recipient| r.is_pending() && r.is_asked(self.round) == asked;
+            (0..self.recipients.len()).filter(move |at| of_these(&self.recipients[*at]))
+        };
+        pending(false).chain(pending(true)).take(limits::DELIVERY_RECIPIENTS).collect()
+    }
+
+    /// Whether somebody has not been asked in this round.
+    fn is_round_open(&self) -> bool {
+        self.pending().any(|recipient| !recipient.is_asked(self.round))
     }
 
     /// Enters what an attempt brought. A report for fewer recipients than were
@@ -145,12 +185,8 @@ impl QueuedMail {
         report: &Report,
         events: &mut Vec<QueueEvent>,
     ) {
-        let pending = self
-            .recipients
-            .iter_mut()
-            .filter(|r| matches!(r.state, RecipientState::Pending(_)))
-            .take(limits::DELIVERY_RECIPIENTS);
-        for (recipient, outcome) in pending.zip(&report.outcomes) {
+        for (at, outcome) in self.next_recipients().into_iter().zip(&report.outcomes) {
+            let recipient = &mut self.recipients[at];
             recipient.state = match outcome {
                 Some(Outcome::Delivered) => {
                     events.push(QueueEvent::Delivered(id, recipient.mailbox.clone()));
@@ -185,6 +221,12 @@ impl QueuedMail {
         match &report.failure {
             // Nobody was asked: the hop's own pause is enough.
             Some(SessionFailure::Unreachable(_)) => return hop_not_before.max(now),
+            // The connection was refused, not the mail (RFC 5321 section 3.8): it goes at once,
+            // and before those that came after it.
+            Some(SessionFailure::Worn(_)) => {
+                self.needs_new = true;
+                return self.accepted;
+            }
             Some(SessionFailure::Lost(_)) if undecided && self.lost < limits::LOST_RETRIES => {
                 self.lost += 1;
                 return now.saturating_add(backoff(
@@ -196,6 +238,7 @@ impl QueuedMail {
             }
             // More recipients than one delivery takes: the rest is not late.
             None if !transient => return now,
+            _ if self.is_round_open() => return now,
             _ => {}
         }
         let pause = backoff(config.retry_first, config.retry_most, self.attempts, random);

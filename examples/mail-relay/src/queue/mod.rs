@@ -104,6 +104,8 @@ pub struct Job {
     pub id: QueueId,
     /// What to give to a client session. Its token is the job's name.
     pub delivery: Delivery,
+    /// A used connection refused it: make a new one.
+    pub needs_new: bool,
 }
 
 /// Something worth telling, in order.
@@ -171,9 +173,18 @@ impl Queue {
         }
         self.due.remove(&(time, id));
         let mail = Arc::make_mut(self.mails.get_mut(&id)?);
-        mail.state = MailState::Running;
+        let needs_new = mail.needs_new;
+        let delivery = mail.begin(id, now);
         self.running.insert(id.number, id);
-        Some(Job { id, delivery: mail.delivery(id) })
+        Some(Job { id, delivery, needs_new })
+    }
+
+    /// As [`Queue::next_job`], for a connection that has served already; not one that needs
+    /// a new connection.
+    pub fn next_job_for_used(&mut self, config: &QueueConfig, now: u64) -> Option<Job> {
+        let (_, id) = self.due.first()?;
+        let needs_new = self.mails.get(id).is_some_and(|mail| mail.needs_new);
+        if needs_new { None } else { self.next_job(config, now) }
     }
 
     /// When to call [`Queue::expire`] and [`Queue::next_job`] next if nothing
@@ -202,6 +213,7 @@ impl Queue {
         let Some(id) = self.running.remove(&report.token) else { return events };
         match &report.failure {
             Some(SessionFailure::Unreachable(_)) => self.hop.on_unreachable(now, random),
+            Some(SessionFailure::Worn(_)) => {}
             _ => self.hop.on_reached(),
         }
         let Some(mail) = self.mails.get_mut(&id).map(Arc::make_mut) else { return events };
@@ -210,7 +222,9 @@ impl Queue {
             let time = mail.next_attempt(config, now, random, &report, self.hop.not_before());
             mail.state = MailState::Waiting(time);
             self.due.insert((time, id));
-            events.push(QueueEvent::Deferred(id, time));
+            if !matches!(report.failure, Some(SessionFailure::Worn(_))) {
+                events.push(QueueEvent::Deferred(id, time));
+            }
         } else {
             mail.give_up(id, now, &mut events);
         }

@@ -50,12 +50,17 @@ impl Post {
     /// Ends a job with one outcome for each of its recipients.
     fn finish(&mut self, job: &Job, outcomes: &[Outcome]) -> Vec<QueueEvent> {
         let outcomes = outcomes.iter().cloned().map(Some).collect();
-        self.report(Report { token: job.delivery.token, outcomes, failure: None })
+        self.report(Report { token: job.delivery.token, outcomes, failure: None, in_doubt: false })
     }
 
     fn fail(&mut self, job: &Job, failure: SessionFailure) -> Vec<QueueEvent> {
         let outcomes = vec![None; job.delivery.recipients.len()];
-        self.report(Report { token: job.delivery.token, outcomes, failure: Some(failure) })
+        self.report(Report {
+            token: job.delivery.token,
+            outcomes,
+            failure: Some(failure),
+            in_doubt: false,
+        })
     }
 
     fn report(&mut self, report: Report) -> Vec<QueueEvent> {
@@ -370,7 +375,7 @@ fn live(steps: &[Step], freeze: bool) -> (Queue, Vec<QueueEvent>) {
                 let outcomes: Vec<_> = (0..job.delivery.recipients.len()).map(choose).collect();
                 let token = job.delivery.token;
                 let failure = outcomes.contains(&None).then(unreachable);
-                let report = Report { token, outcomes, failure };
+                let report = Report { token, outcomes, failure, in_doubt: false };
                 events.extend(post.queue.finish(&post.config, post.now, *random, report));
             }
             Step::Wait(time) => {

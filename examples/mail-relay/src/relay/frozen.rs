@@ -12,6 +12,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::Relay;
 use super::alarms::Alarms;
+use super::hop::HopAddresses;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::post::{Counters, Post};
@@ -38,6 +39,7 @@ struct Head {
     outbound: u64,
     queue: QueueHead,
     counters: Counters,
+    hop: HopAddresses,
     timer: Option<TimerId>,
 }
 
@@ -51,6 +53,7 @@ impl Frozen {
                 outbound: relay.outbound.len() as u64,
                 queue: queue.head(),
                 counters: relay.post.counters,
+                hop: relay.post.hop.clone(),
                 timer: relay.alarms.armed(),
             }),
             mails: queue.mails(),
@@ -98,7 +101,7 @@ impl Relay {
         self.outbound = shared(read_all(head.outbound, records)?);
         let queue = Queue::from_parts(head.queue, mails);
         let held = self.inbound.values().map(|row| row.counted).sum();
-        self.post = Post { queue, held, counters: head.counters };
+        self.post = Post { queue, held, counters: head.counters, hop: head.hop };
         self.alarms = Alarms::restored(head.timer);
         self.inbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));
         self.outbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));

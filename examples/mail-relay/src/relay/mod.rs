@@ -20,6 +20,7 @@
 mod alarms;
 mod backlog;
 mod frozen;
+mod hop;
 mod inbound;
 mod outbound;
 mod post;
@@ -27,6 +28,8 @@ mod settings;
 
 #[cfg(test)]
 mod large;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
@@ -55,7 +58,7 @@ pub use settings::{HopAddress, RelaySettings, SettingsError};
 pub const LISTENER: &str = "smtp";
 
 /// The behaviour's version; part of what the CoServers compare.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The relay.
 #[derive(Debug)]
@@ -145,7 +148,8 @@ impl Relay {
         let now = io.now().0;
         self.post.expire(&self.settings.queue, now);
         while let Some(job) = self.post.queue.next_job(&self.settings.queue, now) {
-            let idle = self.outbound.iter().find(|(_, row)| row.is_idle()).map(|(conn, _)| *conn);
+            let mut used = self.outbound.iter().filter(|(_, row)| row.is_idle() && !job.needs_new);
+            let idle = used.next().map(|(conn, _)| *conn);
             let conn = match idle.map_or_else(|| self.connect(io), Ok) {
                 Ok(conn) => conn,
                 Err(reason) => {
@@ -159,7 +163,8 @@ impl Relay {
     }
 
     fn connect(&mut self, io: &mut Io<'_>) -> Result<ConnId, String> {
-        let target = self.settings.next_hop.target();
+        let last = self.post.hop.last(io.now().0);
+        let target = self.settings.next_hop.target().last(last);
         let conn = io.tcp().connect(target).map_err(|error| error.to_string())?;
         self.outbound.insert(conn, Arc::new(Outbound::new(io.now().0)));
         Ok(conn)
@@ -170,6 +175,13 @@ impl Relay {
         let row = Inbound::open(io, &self.settings, &mut self.post, peer);
         self.inbound.insert(conn, Arc::new(row));
         self.on_inbound(io, conn, inbound::Event::GoOn);
+    }
+
+    fn on_connected(&mut self, io: &mut Io<'_>, conn: ConnId, peer: std::net::SocketAddr) {
+        if let Some(row) = self.outbound.get_mut(&conn).map(Arc::make_mut) {
+            row.on_connected(peer);
+        }
+        self.on_outbound(io, conn, client::Input::Connected);
     }
 
     fn on_writable(&mut self, io: &mut Io<'_>, conn: ConnId) {
@@ -223,7 +235,7 @@ impl Service for Relay {
     fn on_tcp(&mut self, io: &mut Io<'_>, event: TcpEvent) {
         match event {
             TcpEvent::Accepted { conn, peer, .. } => self.on_accepted(io, conn, peer.ip()),
-            TcpEvent::Connected { .. } => {}
+            TcpEvent::Connected { conn, peer, .. } => self.on_connected(io, conn, peer),
             TcpEvent::ConnectFailed { conn, why } => self.on_end(io, conn, &why.to_string()),
             TcpEvent::Received { conn, bytes } if self.outbound.contains_key(&conn) => {
                 self.on_outbound(io, conn, client::Input::Data(&bytes));

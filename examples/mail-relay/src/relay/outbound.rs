@@ -1,5 +1,7 @@
 //! One connection to the next hop.
 
+use std::net::SocketAddr;
+
 use io_redirect::Io;
 use io_redirect::tcp::{ConnId, ResetCause};
 use rkyv::{Archive, Deserialize, Serialize};
@@ -8,12 +10,14 @@ use super::backlog::Backlog;
 use super::post::Post;
 use super::settings::RelaySettings;
 use crate::limits;
-use crate::smtp::client::{Action, ClientSession, Input};
+use crate::smtp::client::{Action, ClientSession, Input, Report, SessionFailure};
 
 /// A session, and what waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub(super) struct Outbound {
     session: ClientSession,
+    /// Who answered.
+    peer: Option<SocketAddr>,
     pub(super) backlog: Backlog,
     /// Its last mail is done, and until then it waits for another.
     idle_until: Option<u64>,
@@ -26,6 +30,7 @@ impl Outbound {
     pub(super) fn new(now: u64) -> Outbound {
         Outbound {
             session: ClientSession::open(now),
+            peer: None,
             backlog: Backlog::default(),
             idle_until: None,
             alarm: None,
@@ -35,6 +40,11 @@ impl Outbound {
     /// Whether it waits for a mail.
     pub(super) fn is_idle(&self) -> bool {
         self.idle_until.is_some() && self.session.is_free()
+    }
+
+    /// The connection is made.
+    pub(super) fn on_connected(&mut self, peer: SocketAddr) {
+        self.peer = Some(peer);
     }
 
     pub(super) fn deadline(&self) -> Option<u64> {
@@ -66,7 +76,10 @@ impl Outbound {
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Send(bytes) => self.backlog.push(bytes),
-                Action::Done(report) => {
+                Action::Done(mut report) => {
+                    // What has not left cannot have been taken.
+                    report.in_doubt &= self.backlog.is_empty();
+                    self.judge(post, now, &report);
                     post.finish(io, settings, report);
                     if self.session.is_free() {
                         actions.extend(self.next(settings, post, now));
@@ -86,9 +99,18 @@ impl Outbound {
         over
     }
 
+    /// Remembers whether this address of the hop serves.
+    fn judge(&self, post: &mut Post, now: u64, report: &Report) {
+        let Some(peer) = self.peer else { return };
+        match &report.failure {
+            Some(SessionFailure::Unreachable(_)) => post.hop.failed(peer, now),
+            _ => post.hop.served(peer),
+        }
+    }
+
     /// The next mail on this connection, or none for a while.
     fn next(&mut self, settings: &RelaySettings, post: &mut Post, now: u64) -> Vec<Action> {
-        match post.queue.next_job(&settings.queue, now) {
+        match post.queue.next_job_for_used(&settings.queue, now) {
             Some(job) => self.session.handle(&settings.client, now, Input::Deliver(job.delivery)),
             None => {
                 self.idle_until = Some(now.saturating_add(limits::HOP_IDLE));

@@ -4,6 +4,7 @@ use io_redirect::Io;
 use rand_core::Rng as _;
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::hop::HopAddresses;
 use super::settings::RelaySettings;
 use crate::queue::{Job, Queue, QueueConfig, QueueEvent, QueueId};
 use crate::smtp::client::{Report, SessionFailure};
@@ -16,6 +17,7 @@ pub(super) struct Post {
     /// The sum of what all sessions hold.
     pub(super) held: u64,
     pub(super) counters: Counters,
+    pub(super) hop: HopAddresses,
 }
 
 /// What has happened since the pair began.
@@ -35,8 +37,8 @@ pub struct Counters {
     pub failed: u64,
     /// Notices of failure put in the queue.
     pub bounced: u64,
-    /// Deliveries whose connection was lost under them: the next hop may have taken the mail,
-    /// and gets it again. No mail reaches it more often than once and once for each of these.
+    /// Deliveries of which all data had been sent and no answer came: the next hop may have taken
+    /// the mail, and gets it again. No mail reaches it more often than once and once for each of these.
     pub in_doubt: u64,
     /// Clients whose connection broke off after a mail of theirs was taken over and before they
     /// brought another: they may not have the answer, and send that mail again as a new one.
@@ -81,7 +83,7 @@ impl Post {
     /// Takes a delivery's report.
     pub(super) fn finish(&mut self, io: &mut Io<'_>, settings: &RelaySettings, report: Report) {
         if let Some(failure) = &report.failure {
-            let in_doubt = !matches!(failure, SessionFailure::Unreachable(_));
+            let in_doubt = report.in_doubt;
             self.counters.in_doubt += u64::from(in_doubt);
             let mail = report.token;
             tracing::info!(mail, in_doubt, %failure, "a delivery was not completed");
@@ -101,7 +103,8 @@ impl Post {
     ) {
         let outcomes = vec![None; job.delivery.recipients.len()];
         let failure = Some(SessionFailure::Unreachable(reason));
-        self.finish(io, settings, Report { token: job.delivery.token, outcomes, failure });
+        let token = job.delivery.token;
+        self.finish(io, settings, Report { token, outcomes, failure, in_doubt: false });
     }
 
     pub(super) fn expire(&mut self, config: &QueueConfig, now: u64) {

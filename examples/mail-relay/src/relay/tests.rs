@@ -37,7 +37,7 @@ struct Hop {
 }
 
 impl Story {
-    fn new(settings: RelaySettings) -> Story {
+    pub(super) fn new(settings: RelaySettings) -> Story {
         let pair = Harness::new(settings.clone().wrapped().unwrap());
         Story {
             pair,
@@ -128,7 +128,7 @@ impl Story {
         self.pair.replace(fresh).unwrap();
     }
 
-    fn client(&mut self) -> Client {
+    pub(super) fn client(&mut self) -> Client {
         let client = self.pair.connect(LISTENER).unwrap();
         assert_eq!(self.said(client), "220 relay.example ESMTP mail-relay\r\n");
         client
@@ -138,13 +138,13 @@ impl Story {
         String::from_utf8(self.pair.take(client)).unwrap()
     }
 
-    fn say(&mut self, client: Client, text: &str) -> String {
+    pub(super) fn say(&mut self, client: Client, text: &str) -> String {
         self.pair.send(client, text.as_bytes());
         self.said(client)
     }
 
     /// A whole mail in one piece; the last line of the replies.
-    fn mail(&mut self, client: Client, from: &str, text: &str) -> String {
+    pub(super) fn mail(&mut self, client: Client, from: &str, text: &str) -> String {
         let session = format!(
             "EHLO c\r\nMAIL FROM:<{from}>\r\nRCPT TO:<to@example.org>\r\nDATA\r\n{text}\r\n.\r\n"
         );

@@ -33,6 +33,9 @@ pub enum Input<'a> {
     /// Deliver this next. Only while [`ClientSession::is_free`]; otherwise the
     /// answer is a [`Action::Done`] with every recipient undecided.
     Deliver(Delivery),
+    /// The connection is made. The time for the greeting counts from here (RFC 5321 section
+    /// 4.5.3.2.1); what making the connection took is not a part of it.
+    Connected,
     /// No more mails: say QUIT when idle, then close.
     Quit,
     /// The time of [`ClientSession::deadline`] may have come.
@@ -73,9 +76,11 @@ pub struct Report {
     /// One per recipient, in the order given. `None`: the session ended before
     /// the hop had said anything about that recipient; see `failure`.
     pub outcomes: Vec<Option<Outcome>>,
-    /// Why the session ended, if it did; then the hop may even have taken the
-    /// mail, and its answer be lost (RFC 1047).
+    /// Why recipients are undecided; the session has ended, or takes no other mail.
     pub failure: Option<SessionFailure>,
+    /// All of the data had been given to the caller, and no answer came: the hop may have the
+    /// mail (RFC 1047). Never before the data's end, without which it has nothing.
+    pub in_doubt: bool,
 }
 
 /// What the next hop said of one recipient.
@@ -114,10 +119,14 @@ impl std::fmt::Display for HopReply {
 /// Why a session ended with a mail undecided.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionFailure {
-    /// No connection, or no usable greeting or answer to EHLO and HELO. Says
-    /// nothing about the mail.
+    /// No connection, no usable greeting or answer to EHLO and HELO, or a hop that then takes
+    /// no mail whatever. Says nothing about the mail.
     #[error("the next hop is not reachable: {0}")]
     Unreachable(String),
+    /// A connection that had served before refused the mail or ended, and none of the mail's
+    /// data had been sent: it is the connection's fault, until a new one says the same.
+    #[error("the connection to the next hop had served its time: {0}")]
+    Worn(String),
     /// The connection ended under the mail.
     #[error("the connection to the next hop was lost: {0}")]
     Lost(String),

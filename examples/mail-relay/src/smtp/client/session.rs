@@ -49,12 +49,21 @@ struct Hop {
     size: Option<u64>,
     /// A mail was begun there and not ended: RSET comes before the next one.
     unfinished: bool,
+    /// It took the sender of a mail on this connection, so that it may refuse the next one only
+    /// because of the mails before it, or of the time since.
+    has_served: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 struct Mail {
     delivery: Delivery,
     states: Vec<RecipientState>,
+    /// The connection had served a mail before this one.
+    reused: bool,
+    /// MAIL was accepted.
+    begun: bool,
+    /// The hop refused, and what it said is not about the mail.
+    refused: Option<HopReply>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -89,13 +98,16 @@ impl ClientSession {
                 token: delivery.token,
                 outcomes: vec![None; delivery.recipients.len()],
                 failure: Some(SessionFailure::Lost("the session is not free".to_owned())),
+                in_doubt: false,
             })),
             _ if self.closed => {}
             Input::Deliver(delivery) => {
                 let states = vec![RecipientState::Undecided; delivery.recipients.len()];
-                self.mail = Some(Mail { delivery, states });
+                let reused = self.hop.has_served;
+                self.mail = Some(Mail { delivery, states, reused, begun: false, refused: None });
                 self.go_on(now, &mut out);
             }
+            Input::Connected => self.set_deadline(now),
             Input::Data(bytes) => self.on_data(config, now, bytes, &mut out),
             Input::Deadline => self.on_deadline(now, &mut out),
             Input::Closed(reason) => {
@@ -119,10 +131,15 @@ impl ClientSession {
         self.mail.is_none() && !self.quitting && !self.closed
     }
 
+    /// Whether the hop has answered EHLO or HELO.
+    pub fn is_ready(&self) -> bool {
+        self.hop.ready
+    }
+
     /// Whether all of the mail has been given to the caller, and the hop's verdict is awaited:
     /// from then on nobody but the hop knows whether it has the mail (RFC 1047).
     pub fn is_data_sent(&self) -> bool {
-        self.awaited.contains(&Awaited::FinalDot)
+        self.awaited.contains(&Awaited::FinalDot) && self.is_any_taken()
     }
 
     /// Whether the session is over.
@@ -143,7 +160,7 @@ impl ClientSession {
                 Some(Ok(reply)) => reply,
                 Some(Err(fault)) => return self.fail(SessionFailure::Protocol(fault), out),
             };
-            let awaited = self.awaited.pop_front();
+            let awaited = self.awaited.front().copied();
             if awaited == Some(Awaited::Quit) {
                 return self.close(out);
             }
@@ -154,9 +171,14 @@ impl ClientSession {
             let Some(awaited) = awaited else {
                 return self.fail(SessionFailure::Protocol("a reply that nothing asked for"), out);
             };
+            self.awaited.pop_front();
             match self.on_reply(config, now, awaited, &reply, out) {
                 Ok(()) => self.set_deadline(now),
-                Err(failure) => return self.fail(failure, out),
+                Err(failure) => {
+                    // Not answered by that.
+                    self.awaited.push_front(awaited);
+                    return self.fail(failure, out);
+                }
             }
         }
     }
@@ -215,15 +237,25 @@ impl ClientSession {
         out: &mut Vec<Action>,
     ) -> Result<(), SessionFailure> {
         let outcome = outcome(reply)?;
+        let Some(mail) = &mut self.mail else { return Ok(()) };
         if outcome == Outcome::Delivered {
+            mail.begun = true;
             self.hop.unfinished = true;
+            self.hop.has_served = true;
             if !self.hop.pipelining {
                 self.send_rcpt(now, 0, out);
             }
             return Ok(());
         }
-        for state in self.states() {
-            *state = RecipientState::Decided(outcome.clone());
+        // A server may end a session when it likes (RFC 5321 section 3.8), and some say it with
+        // other codes than 421: what a used connection says of a sender is asked of a new one.
+        let about_session = reply.is_about_the_session() || reply.code == 521;
+        let again = mail.reused || about_session;
+        self.quitting = again || reply.code / 100 == 4;
+        if again {
+            mail.refused = Some(reply.to_hop_reply());
+        } else {
+            mail.states.fill(RecipientState::Decided(outcome));
         }
         if self.awaited.is_empty() {
             self.finish_mail(now, out);
@@ -246,14 +278,21 @@ impl ClientSession {
             }
             outcome => RecipientState::Decided(outcome),
         };
-        let Some(state) = self.states().get_mut(number as usize) else { return Ok(()) };
-        if *state == RecipientState::Undecided {
+        let Some(mail) = &mut self.mail else { return Ok(()) };
+        let is_open = mail.begun && mail.refused.is_none();
+        if is_open && reply.is_about_the_session() {
+            self.refuse(reply);
+        } else if let Some(state) = mail.states.get_mut(number as usize)
+            && is_open
+            && *state == RecipientState::Undecided
+        {
             *state = decided;
         }
         if self.hop.pipelining {
             return Ok(());
         }
-        if (number as usize + 1) < self.states().len() {
+        let refused = self.mail.as_ref().is_some_and(|mail| mail.refused.is_some());
+        if !refused && (number as usize + 1) < self.states().len() {
             self.send_rcpt(now, number + 1, out);
         } else if self.is_any_taken() {
             self.send(now, "DATA\r\n".to_owned(), Awaited::Data, out);
@@ -273,6 +312,9 @@ impl ClientSession {
             let refused = outcome(reply)?;
             if refused == Outcome::Delivered {
                 return Err(SessionFailure::Protocol("DATA was answered with a 2xx reply"));
+            }
+            if self.is_any_taken() && reply.is_about_the_session() {
+                self.refuse(reply);
             }
             self.decide_taken(&refused);
             self.finish_mail(now, out);
@@ -380,19 +422,38 @@ impl ClientSession {
         }
     }
 
+    /// The hop takes no mail at all, or none on this connection: nobody is refused by that.
+    fn refuse(&mut self, reply: &Reply) {
+        self.quitting = true;
+        let Some(mail) = &mut self.mail else { return };
+        mail.refused = Some(reply.to_hop_reply());
+        for state in &mut mail.states {
+            if *state == RecipientState::Taken {
+                *state = RecipientState::Undecided;
+            }
+        }
+    }
+
     fn finish_mail(&mut self, now: u64, out: &mut Vec<Action>) {
-        self.report(None, out);
+        let refused =
+            self.mail.as_ref().and_then(|mail| Some((mail.refused.clone()?, mail.reused)));
+        let failure = refused.map(|(reply, reused)| match reused {
+            true => SessionFailure::Worn(reply.to_string()),
+            false => SessionFailure::Unreachable(reply.to_string()),
+        });
+        self.report(failure, out);
         self.go_on(now, out);
     }
 
     fn report(&mut self, failure: Option<SessionFailure>, out: &mut Vec<Action>) {
+        let in_doubt = failure.is_some() && self.is_data_sent();
         let Some(mail) = self.mail.take() else { return };
         let outcomes = mail.states.into_iter().map(|state| match state {
             RecipientState::Decided(outcome) => Some(outcome),
             RecipientState::Undecided | RecipientState::Taken => None,
         });
         let outcomes = outcomes.collect();
-        out.push(Action::Done(Report { token: mail.delivery.token, outcomes, failure }));
+        out.push(Action::Done(Report { token: mail.delivery.token, outcomes, failure, in_doubt }));
     }
 
     /// Ends a session that cannot go on, from our side.
@@ -402,18 +463,32 @@ impl ClientSession {
     }
 
     fn give_up(&mut self, failure: SessionFailure, out: &mut Vec<Action>) {
-        let failure = match failure {
-            failure @ SessionFailure::Unreachable(_) => failure,
-            SessionFailure::Lost(reason) | SessionFailure::Closing(reason) if !self.hop.ready => {
-                SessionFailure::Unreachable(reason)
-            }
-            failure if !self.hop.ready => SessionFailure::Unreachable(failure.to_string()),
-            failure => failure,
-        };
+        let failure = self.blame(failure);
         self.report(Some(failure), out);
         self.closed = true;
         self.awaited.clear();
         self.reader = ReplyReader::default();
+    }
+
+    /// Whose fault the end of the session is: the hop's, the connection's, or perhaps the mail's.
+    fn blame(&self, failure: SessionFailure) -> SessionFailure {
+        use SessionFailure::{Closing, Lost, Unreachable, Worn};
+        let text = match &failure {
+            Unreachable(text) | Lost(text) | Closing(text) => text.clone(),
+            failure => failure.to_string(),
+        };
+        let Some(mail) = self.mail.as_ref().filter(|_| self.hop.ready) else {
+            return Unreachable(text);
+        };
+        let sent = self.is_data_sent();
+        match failure {
+            failure if sent => failure,
+            _ if mail.reused => Worn(text),
+            // The hop said nothing about a mail yet, and would do this to any of them. That it
+            // only broke off is how the death of this CoServer looks.
+            failure if mail.begun || matches!(failure, Lost(_)) => failure,
+            _ => Unreachable(text),
+        }
     }
 
     fn close(&mut self, out: &mut Vec<Action>) {

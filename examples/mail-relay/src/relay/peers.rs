@@ -1,0 +1,263 @@
+//! Next hops and clients as they are met with, each with what it does to the relay.
+
+use io_redirect::tcp::{Client, Fate, Target};
+
+use super::RelaySettings;
+use super::tests::{Story, settings};
+
+/// One connection of a next hop that follows a script.
+struct Hop {
+    client: Client,
+    heard: String,
+    in_data: bool,
+    mails: usize,
+}
+
+impl Hop {
+    /// Answers the first connection that the relay wants, and greets.
+    fn answer(story: &mut Story) -> Hop {
+        let hop = Hop::connect(story);
+        story.pair.send(hop.client, b"220 hop.example ESMTP\r\n");
+        hop
+    }
+
+    fn connect(story: &mut Story) -> Hop {
+        let dial = story.pair.dials().remove(0);
+        let client = story.pair.answer(&dial).unwrap();
+        Hop { client, heard: String::new(), in_data: false, mails: 0 }
+    }
+
+    /// Says what the script says to each command, and to each mail (as `.`), until nothing more
+    /// comes. Where the script says nothing, the hop is silent.
+    fn serve(&mut self, story: &mut Story, mut script: impl FnMut(&str, usize) -> &'static str) {
+        loop {
+            self.heard.push_str(&String::from_utf8(story.pair.take(self.client)).unwrap());
+            // The end of the DATA line belongs to the end of an empty mail.
+            let is_empty = self.in_data && self.heard.starts_with(".\r\n");
+            let end = if self.in_data && !is_empty { "\r\n.\r\n" } else { "\r\n" };
+            let Some(at) = self.heard.find(end) else { return };
+            let said: String = self.heard.drain(..at + end.len()).collect();
+            let command = if self.in_data { "." } else { said.trim_end() };
+            let reply = script(command, self.mails);
+            self.mails += usize::from(self.in_data && !is_empty);
+            self.in_data = !self.in_data && command == "DATA" && reply.starts_with('3');
+            story.pair.send(self.client, reply.as_bytes());
+        }
+    }
+
+    fn is_open(&self, story: &Story) -> bool {
+        story.pair.fate(self.client) == Fate::Open
+    }
+}
+
+/// What a hop says that takes everything.
+fn good(command: &str) -> &'static str {
+    match command.split(' ').next().unwrap_or_default() {
+        "EHLO" => "250-hop.example\r\n250 PIPELINING\r\n",
+        "DATA" => "354 go\r\n",
+        "QUIT" => "221 bye\r\n",
+        _ => "250 ok\r\n",
+    }
+}
+
+/// The same without PIPELINING.
+fn plain(command: &str) -> &'static str {
+    if command.starts_with("EHLO") { "250 hop.example\r\n" } else { good(command) }
+}
+
+fn one_at_a_time() -> RelaySettings {
+    let mut settings = settings();
+    settings.queue.max_deliveries = 1;
+    settings
+}
+
+fn with_mails(count: usize) -> Story {
+    let mut story = Story::new(one_at_a_time());
+    let client = story.client();
+    for number in 0..count {
+        assert!(story.mail(client, "a@b.org", &format!("mail {number}")).starts_with("250"));
+    }
+    story
+}
+
+// ---- budgets that alternatives share -----------------------------------------
+
+#[test]
+fn an_address_that_gives_no_greeting_is_tried_after_the_others() {
+    let mut story = with_mails(1);
+    let silent = Hop::connect(&mut story);
+    story.advance(5 * 60 + 1);
+    assert!(!silent.is_open(&story));
+    story.advance(2);
+    let dial = story.pair.dials().remove(0);
+    let hop = Target::host("hop.example", 25);
+    assert_eq!(dial.target, hop.clone().last(["127.0.0.1:25".parse().unwrap()]));
+    let mut hop_again = Hop::answer(&mut story);
+    hop_again.serve(&mut story, |command, _| good(command));
+    assert_eq!(hop_again.mails, 1);
+    story.advance(5);
+    hop_again.serve(&mut story, |command, _| good(command));
+    let client = story.client();
+    story.mail(client, "a@b.org", "next");
+    assert_eq!(story.pair.dials()[0].target, hop, "what serves is no longer last");
+    story.check();
+}
+
+#[test]
+fn the_greeting_has_its_whole_time_however_long_connecting_took() {
+    let mut story = with_mails(1);
+    story.advance(4 * 60);
+    let mut hop = Hop::connect(&mut story);
+    story.advance(4 * 60);
+    story.pair.send(hop.client, b"220 hop\r\n");
+    hop.serve(&mut story, |command, _| good(command));
+    assert_eq!(hop.mails, 1);
+    story.check();
+}
+
+#[test]
+fn recipients_beyond_the_first_hundred_have_their_turn_although_those_are_put_off() {
+    let mut story = Story::new(one_at_a_time());
+    let client = story.client();
+    let to: String = (0..150).map(|n| format!("RCPT TO:<{n}@example.org>\r\n")).collect();
+    let mail = format!("EHLO c\r\nMAIL FROM:<a@b.org>\r\n{to}DATA\r\nhi\r\n.\r\n");
+    story.pair.send(client, mail.as_bytes());
+    let first_hundred = |command: &str| {
+        let name = command.strip_prefix("RCPT TO:<").and_then(|rest| rest.split('@').next());
+        name.is_some_and(|name| name.parse::<u32>().unwrap() < 100)
+    };
+    let mut hop = Hop::answer(&mut story);
+    let script = |command: &str, _| match first_hundred(command) {
+        true => "450 4.2.1 later\r\n",
+        false => good(command),
+    };
+    hop.serve(&mut story, script);
+    assert_eq!(story.pair.service().counters().delivered, 50);
+    // In the next round too, each is asked once.
+    story.advance(5 * 60);
+    let mut again = Hop::answer(&mut story);
+    let mut asked = 0;
+    again.serve(&mut story, |command, number| {
+        asked += usize::from(command.starts_with("RCPT"));
+        script(command, number)
+    });
+    assert_eq!(asked, 100);
+    story.check();
+}
+
+// ---- refusals of a connection ---------------------------------------------------
+
+/// Six mails, and a hop that does this instead of taking the fourth on one connection.
+fn with_three_to_a_connection(mut fourth: impl FnMut(&mut Story, &Hop) -> &'static str) {
+    for hello in [good, plain] {
+        let mut story = with_mails(6);
+        let mut received = 0;
+        for _ in 0..2 {
+            let mut hop = Hop::answer(&mut story);
+            let mut stop = false;
+            hop.serve(&mut story, |command, mails| {
+                stop |= mails == 3 && command.starts_with("MAIL");
+                if stop { "" } else { hello(command) }
+            });
+            received += hop.mails;
+            if stop {
+                let said = fourth(&mut story, &hop);
+                story.pair.send(hop.client, said.as_bytes());
+                hop.serve(&mut story, |command, _| good(command));
+            }
+        }
+        assert_eq!(received, 6, "no time has passed");
+        let counters = story.pair.service().counters();
+        assert_eq!((counters.deferred, counters.in_doubt, counters.failed), (0, 0, 0));
+        story.check();
+    }
+}
+
+#[test]
+fn a_used_connection_that_ends_with_421_is_replaced_at_once() {
+    with_three_to_a_connection(|_, _| "421 4.7.0 too many mails, bye\r\n");
+}
+
+#[test]
+fn a_used_connection_that_says_451_to_all_is_replaced_at_once() {
+    with_three_to_a_connection(|_, _| "451 4.7.0 later\r\n503 no\r\n503 no\r\n");
+}
+
+#[test]
+fn a_used_connection_that_refuses_senders_for_ever_is_replaced_at_once() {
+    with_three_to_a_connection(|_, _| "550 5.7.0 too many mails\r\n503 no\r\n503 no\r\n");
+}
+
+#[test]
+fn a_used_connection_that_breaks_off_is_replaced_at_once() {
+    with_three_to_a_connection(|story, hop| {
+        story.pair.reset(hop.client);
+        ""
+    });
+}
+
+#[test]
+fn a_new_connection_that_refuses_the_sender_is_believed() {
+    let mut story = with_mails(1);
+    let mut hop = Hop::answer(&mut story);
+    hop.serve(&mut story, |command, _| match command.starts_with("MAIL") {
+        true => "451 4.1.8 your domain is not found\r\n",
+        false => good(command),
+    });
+    assert!(story.pair.dials().is_empty() && story.pair.service().hops() == 0);
+    assert_eq!(story.pair.service().counters().deferred, 1);
+    story.advance(5 * 60);
+    let mut hop = Hop::answer(&mut story);
+    hop.serve(&mut story, |command, _| match command.starts_with("MAIL") {
+        true => "550 5.1.8 your domain is not found\r\n",
+        false => good(command),
+    });
+    assert_eq!(story.pair.service().counters().bounced, 1);
+    story.check();
+}
+
+#[test]
+fn a_hop_that_wants_another_kind_of_session_bounces_nothing() {
+    for verb in ["MAIL", "RCPT", "DATA"] {
+        for hello in [good, plain] {
+            let mut story = with_mails(2);
+            for _ in 0..20 {
+                if !story.pair.dials().is_empty() {
+                    let mut hop = Hop::answer(&mut story);
+                    hop.serve(&mut story, |command, _| match command.starts_with(verb) {
+                        true => "530 5.7.0 authentication required\r\n",
+                        false => hello(command),
+                    });
+                }
+                story.advance(1);
+            }
+            let counters = story.pair.service().counters();
+            assert_eq!((counters.failed, counters.bounced, counters.in_doubt), (0, 0, 0), "{verb}");
+            // Once it is set right, all goes out within the hop's pause.
+            story.advance(60);
+            let mut hop = Hop::answer(&mut story);
+            hop.serve(&mut story, |command, _| hello(command));
+            assert_eq!(hop.mails, 2, "{verb}");
+            story.check();
+        }
+    }
+}
+
+#[test]
+fn nothing_is_in_doubt_before_the_data_has_ended() {
+    for (stop, in_doubt) in [("MAIL", 0), ("RCPT", 0), ("DATA", 0), (".", 1)] {
+        for end in ["421 4.3.2 bye\r\n", "nonsense\r\n", ""] {
+            let mut story = with_mails(1);
+            let mut hop = Hop::answer(&mut story);
+            hop.serve(&mut story, |command, _| match command.starts_with(stop) {
+                true => "",
+                false => plain(command),
+            });
+            match end {
+                "" => story.pair.reset(hop.client),
+                end => story.pair.send(hop.client, end.as_bytes()),
+            }
+            assert_eq!(story.pair.service().counters().in_doubt, in_doubt, "{stop} {end}");
+        }
+    }
+}
