@@ -11,7 +11,9 @@
 //!
 //! What is left out has the defaults of [`crate::limits`]: `max_message`, `max_recipients`,
 //! `max_clients`, `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`,
-//! `retry_first`, `retry_most`, `give_up`. Everything but `listen` must be the same on both
+//! `retry_first`, `retry_most`, `give_up`. What is [custom](crate::smtp::ClientCustoms) against the
+//! letter of the standard is taken unless one of these is `false`: `accept_odd_names`,
+//! `accept_odd_dots`, `accept_odd_hello`, `accept_lf_replies`, `accept_mixed_replies`. Everything but `listen` must be the same on both
 //! CoServers; two that differ refuse each other.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +31,7 @@ use lockstep::runtime::init::{Ports, ServiceSections};
 
 use crate::net::Network;
 use crate::relay::{LISTENER, Relay, RelaySettings, SettingsError};
-use crate::smtp::Domain;
+use crate::smtp::{AddressCustoms, Domain};
 
 /// The program. Its field is what `init` writes; running parts read their files.
 #[derive(Debug, Clone)]
@@ -135,6 +137,7 @@ pub fn read(mut own: Section) -> Result<Configured, ConfigError> {
     }
     policy(&mut own, &mut settings)?;
     numbers(&mut own, &mut settings)?;
+    customs(&mut own, &mut settings)?;
     own.finish()?;
     settings.check().map_err(|error| settings_fault(&own, &error))?;
     Ok(Configured { settings, listen })
@@ -192,6 +195,26 @@ fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), Config
         if let Some(given) = given {
             *value = u64::try_from(given.as_nanos()).unwrap_or(u64::MAX);
         }
+    }
+    Ok(())
+}
+
+fn customs(own: &mut Section, settings: &mut RelaySettings) -> Result<(), ConfigError> {
+    let (clients, hop) = (&mut settings.server.customs, &mut settings.client.customs);
+    let AddressCustoms { names, dots } = &mut clients.addresses;
+    let options: [(&'static str, &str, &mut bool); 5] = [
+        ("accept_odd_names", "whether host names may have underscores", names),
+        ("accept_odd_dots", "whether local parts may have dots anywhere", dots),
+        ("accept_odd_hello", "whether any text may be the name in EHLO", &mut clients.hello),
+        ("accept_lf_replies", "whether the next hop may end lines with LF", &mut hop.bare_lf),
+        (
+            "accept_mixed_replies",
+            "whether lines of a reply may have different codes of one class",
+            &mut hop.mixed_codes,
+        ),
+    ];
+    for (name, meaning, value) in options {
+        *value = own.optional(name, meaning)?.unwrap_or(*value);
     }
     Ok(())
 }
@@ -265,6 +288,21 @@ mod tests {
             let text = good.replace("[\"127.0.0.1:2500\"]", listen);
             let error = section(&text).unwrap_err();
             assert!(error.contains("listen"), "{listen}: {error}");
+        }
+    }
+
+    #[test]
+    fn each_custom_can_be_switched_off_and_shows_in_the_identity() {
+        let good = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
+        let digest = |text: &str| section(text).unwrap().settings.digest();
+        let mut digests = BTreeSet::from([digest(&good)]);
+        for name in ["odd_names", "odd_dots", "odd_hello", "lf_replies", "mixed_replies"] {
+            let without = |value: &str| {
+                good.replace("allow_domains = []", &format!("accept_{name} = {value}"))
+            };
+            assert_eq!(digest(&without("true")), digest(&good), "{name}");
+            assert!(digests.insert(digest(&without("false"))), "{name}");
+            assert!(section(&without("1")).unwrap_err().contains(name));
         }
     }
 

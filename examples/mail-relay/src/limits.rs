@@ -42,9 +42,13 @@ pub const RECIPIENTS: u32 = 1000;
 /// Faulty commands before a session is ended with 421: a person's typing errors
 /// stay well below, a program that talks another protocol does not.
 pub const SESSION_ERRORS: u32 = 20;
-/// Recipients refused by policy before a session is ended with 421; apart from
-/// [`SESSION_ERRORS`], because a list with dead entries is not a fault.
-pub const SESSION_REFUSALS: u32 = 200;
+/// The same before the first EHLO or HELO, whoever speaks SMTP having nothing else to begin with.
+pub const UNGREETED_ERRORS: u32 = 4;
+/// Recipients refused since the last mail was taken, by policy or for their syntax, before a
+/// session is ended with 421; apart from [`SESSION_ERRORS`], because a list with dead entries is
+/// not a fault, and ending the session would lose its good recipients at every new attempt.
+/// Twenty times the default of [`RECIPIENTS`]: nobody's list.
+pub const SESSION_REFUSALS: u32 = 20_000;
 /// Recipients that a mail has already, or that are more than it may have, before a session is
 /// ended with 421. Both are legal, and a client that pipelines says many before it sees the first
 /// answer: the accepted ones have to stay (RFC 5321 section 4.5.3.1.10).

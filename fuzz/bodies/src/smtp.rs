@@ -4,7 +4,7 @@ use bytes::Bytes;
 use mail_relay::smtp::client::{
     Action, ClientConfig, ClientSession, Delivery, Input, Report, SessionFailure,
 };
-use mail_relay::smtp::{Domain, Mailbox, Message, ReversePath};
+use mail_relay::smtp::{Domain, HopCustoms, Mailbox, Message, ReversePath};
 
 pub use mail_relay::smtp::server::fuzz_one as server;
 
@@ -34,8 +34,9 @@ pub fn client(case: &[u8]) {
 /// The first byte of `how` says what the mails are like, the others how the input is cut (again
 /// and again; none or 0 means all that is left).
 fn converse(input: &[u8], how: &[u8]) -> Transcript {
-    let config = ClientConfig { hostname: domain("relay.example") };
     let (like, cuts) = how.split_first().map_or((0, how), |(like, cuts)| (*like, cuts));
+    let customs = HopCustoms { bare_lf: like & 8 == 0, mixed_codes: like & 16 == 0 };
+    let config = ClientConfig { customs, ..ClientConfig::new(domain("relay.example")) };
     let mut talk = Talk { session: ClientSession::open(0), config, seen: Transcript::default() };
     let mut mails = (0..3).map(|token| mail(token, like));
     let mut cuts = cuts.iter().cycle();
@@ -91,8 +92,18 @@ impl Talk {
         assert_eq!(report.outcomes.len(), recipients(report.token), "an outcome for each");
         let undecided = report.outcomes.iter().any(Option::is_none);
         assert!(!undecided || report.failure.is_some(), "undecided without a reason");
-        if let Some(SessionFailure::Closing(text) | SessionFailure::Unreachable(text)) =
-            &report.failure
+        // A connection is only blamed where it has served, and never for what may have arrived.
+        let is_worn = matches!(report.failure, Some(SessionFailure::Worn(_)));
+        assert!(!is_worn || !self.seen.reports.is_empty(), "worn without use");
+        if report.in_doubt {
+            assert!(report.failure.is_some() && !is_worn, "in doubt without a reason");
+            assert!(self.seen.sent.ends_with(b".\r\n"), "in doubt before the data's end");
+        }
+        if let Some(
+            SessionFailure::Closing(text)
+            | SessionFailure::Unreachable(text)
+            | SessionFailure::Worn(text),
+        ) = &report.failure
         {
             assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text:?}");
         }

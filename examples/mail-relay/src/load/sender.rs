@@ -186,7 +186,7 @@ impl Worker {
                 self.line.insert(Line {
                     stream,
                     session: ClientSession::open(0),
-                    config: ClientConfig { hostname: self.plan.hostname.clone() },
+                    config: ClientConfig::new(self.plan.hostname.clone()),
                     sent: Instant::now(),
                 })
             }

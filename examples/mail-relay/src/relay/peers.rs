@@ -71,6 +71,13 @@ fn one_at_a_time() -> RelaySettings {
     settings
 }
 
+fn open_to_all() -> RelaySettings {
+    let mut settings = one_at_a_time();
+    settings.server.policy.allow_network("0.0.0.0/0".parse().unwrap());
+    settings.server.policy.allow_network("::/0".parse().unwrap());
+    settings
+}
+
 fn with_mails(count: usize) -> Story {
     let mut story = Story::new(one_at_a_time());
     let client = story.client();
@@ -260,4 +267,125 @@ fn nothing_is_in_doubt_before_the_data_has_ended() {
             assert_eq!(story.pair.service().counters().in_doubt, in_doubt, "{stop} {end}");
         }
     }
+}
+
+// ---- clients that speak something else, or badly ----------------------------------
+
+#[test]
+fn a_request_of_another_protocol_ends_the_session_whatever_it_carries() {
+    let dialogue = "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nx\r\n.\r\n";
+    let headers = "Host: relay.example\r\nContent-Type: text/plain\r\nContent-Length: 70\r\n\r\n";
+    let starts = [
+        format!("POST / HTTP/1.1\r\n{headers}"),
+        "post / HTTP/1.0\r\nContent-Length: 70\r\n\r\n".to_owned(),
+        "PROPFIND / HTTP/1.0\r\nA: b\r\n\r\n".to_owned(),
+        "Content-Length: 70\r\n\r\n".to_owned(),
+        "\x16\x03\x01\x02\x00\x01\x00\x01\r\n".to_owned(),
+        "\x03\x00\x00\x13".to_owned(),
+        "SSH-2.0-OpenSSH_9\r\n".to_owned(),
+        "a\r\nb\r\nc\r\nd\r\n".to_owned(),
+    ];
+    for start in starts {
+        let mut story = Story::new(settings());
+        let client = story.client();
+        let said = story.say(client, &format!("{start}{dialogue}"));
+        let counters = story.pair.service().counters();
+        assert_eq!(counters.accepted, 0, "{start:?}: {said}");
+        assert!(said.lines().last().unwrap().starts_with("421 4."), "{start:?}: {said}");
+        assert_eq!(story.pair.service().clients(), 0, "{start:?}");
+        assert!(story.pair.service().queue().is_empty());
+        story.check();
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_but_a_binary_hello_is_let_go_at_once() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    assert!(story.say(client, "\x16\x03\x01").starts_with("421 4."));
+    assert_eq!(story.pair.service().clients(), 0);
+    story.check();
+}
+
+/// A mail for these recipients in one piece; how many of them it is queued for.
+fn queued_for(story: &mut Story, to: impl IntoIterator<Item = String>) -> usize {
+    let client = story.client();
+    let to: String = to.into_iter().map(|to| format!("RCPT TO:<{to}>\r\n")).collect();
+    let mail = format!("EHLO c\r\nMAIL FROM:<a@b.org>\r\n{to}DATA\r\nhi\r\n.\r\n");
+    let said = story.say(client, &mail);
+    let mail = story.pair.service().queue().iter().next();
+    mail.unwrap_or_else(|| panic!("{said}")).1.recipients.len()
+}
+
+#[test]
+fn bad_recipients_cost_the_good_ones_nothing() {
+    let cases: [fn(usize) -> String; 4] = [
+        |n| format!("bad..{n}..@@example.org"),
+        |n| format!("{n}@elsewhere.example"),
+        |n| format!("j\u{fc}rgen{n}@example.org"),
+        |n| format!("{n}{}@example.org", "x".repeat(600)),
+    ];
+    for bad in cases {
+        let mut story = Story::new(settings());
+        let good = (0..30).map(|n| format!("good{n}@example.org"));
+        let to = (0..400).map(bad).chain(good);
+        assert_eq!(queued_for(&mut story, to), 30, "{}", bad(1));
+        story.check();
+    }
+}
+
+#[test]
+fn what_follows_a_refused_sender_is_no_abuse() {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    let to: String = (0..100).map(|n| format!("RCPT TO:<{n}@example.org>\r\n")).collect();
+    let said = story.say(client, &format!("EHLO c\r\nMAIL FROM:<a@>\r\n{to}DATA\r\n"));
+    assert!(!said.contains("421 "), "{said}");
+    assert!(story.mail(client, "a@b.org", "hi").starts_with("250"));
+    story.check();
+}
+
+// ---- custom ---------------------------------------------------------------------
+
+#[test]
+fn names_that_are_custom_are_taken() {
+    let mut story = Story::new(open_to_all());
+    for hello in ["DESKTOP-1", "my_host", "-host-", "win pc (home)", "m\u{fc}ller", "localhost."] {
+        let client = story.client();
+        let said = story.say(client, &format!("EHLO {hello}\r\n"));
+        assert!(said.starts_with("250-"), "{hello}: {said}");
+    }
+    for path in ["root@my_host", "a..b@example.org", "a.@example.org", ".a@-b.example"] {
+        let client = story.client();
+        let said = story.say(
+            client,
+            &format!("HELO c\r\nMAIL FROM:<{path}>\r\nRCPT TO:<{path}>\r\nDATA\r\nhi\r\n.\r\n"),
+        );
+        assert!(said.lines().last().unwrap().starts_with("250 2.0.0"), "{path}: {said}");
+    }
+    let mut hop = Hop::answer(&mut story);
+    let mut named = Vec::new();
+    hop.serve(&mut story, |command, _| {
+        named.extend(command.strip_prefix("RCPT TO:").map(str::to_owned));
+        good(command)
+    });
+    let expected = ["<root@my_host>", "<a..b@example.org>", "<a.@example.org>", "<.a@-b.example>"];
+    assert_eq!(named, expected, "they go on as they came");
+    story.check();
+}
+
+#[test]
+fn replies_that_are_custom_are_taken() {
+    let mut story = with_mails(1);
+    let mut hop = Hop::connect(&mut story);
+    story.pair.send(hop.client, b"220 hop\n");
+    hop.serve(&mut story, |command, _| match command.split(' ').next().unwrap_or_default() {
+        "EHLO" => "250-hop.example\n250-SIZE 0\r\n250-8BITMIME\n250 PIPELINING\n",
+        "MAIL" => "250-ok\r\n251 ok\r\n",
+        "RCPT" => "251-ok\n250 ok\n",
+        "DATA" => "354 go\n",
+        _ => "250-taken\n250-by\r\n250 hop\n",
+    });
+    assert_eq!((hop.mails, story.pair.service().counters().delivered), (1, 1));
+    story.check();
 }

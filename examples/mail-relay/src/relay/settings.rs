@@ -11,9 +11,9 @@ use lockstep::digest::{Digest, Hasher};
 use super::Relay;
 use crate::limits;
 use crate::queue::QueueConfig;
-use crate::smtp::Domain;
 use crate::smtp::client::ClientConfig;
 use crate::smtp::server::ServerConfig;
+use crate::smtp::{AddressCustoms, Domain};
 
 /// Settings of a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +87,8 @@ impl HopAddress {
             Some(inner) if inner.parse::<Ipv6Addr>().is_ok() => inner,
             Some(_) => return Err(wrong()),
             None if host.parse::<Ipv4Addr>().is_ok() => host,
-            None if Domain::parse(host).is_ok() => host,
+            // Containers are called so, whatever their resolver thinks of it.
+            None if Domain::parse_with(host, AddressCustoms::default()).is_ok() => host,
             None => return Err(wrong()),
         };
         if host.parse().is_ok_and(|address: IpAddr| address.is_unspecified()) {
@@ -112,7 +113,7 @@ impl RelaySettings {
         Ok(RelaySettings {
             server: ServerConfig::new(hostname.clone()),
             queue: QueueConfig::new(hostname.clone(), &hop.host),
-            client: ClientConfig { hostname },
+            client: ClientConfig::new(hostname),
             next_hop: hop,
             max_clients: limits::CLIENTS,
             session_bytes: limits::SESSION_BYTES,
@@ -177,7 +178,7 @@ impl RelaySettings {
     }
 
     /// Names the settings exactly.
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         let RelaySettings { server, queue, client, next_hop, max_clients, session_bytes } = self;
         let mut hasher = Hasher::after(Digest::ZERO);
         let mut text = |text: &str| {
@@ -187,6 +188,13 @@ impl RelaySettings {
             text(&hostname.to_string());
         }
         [&queue.next_hop, &next_hop.host].into_iter().for_each(|host| text(host));
+        let customs = [
+            server.customs.addresses.names,
+            server.customs.addresses.dots,
+            server.customs.hello,
+            client.customs.bare_lf,
+            client.customs.mixed_codes,
+        ];
         let rules = server.policy.rules();
         rules.iter().for_each(|rule| text(rule));
         hasher
@@ -202,6 +210,7 @@ impl RelaySettings {
             .number(queue.give_up)
             .number((*max_clients).into())
             .number(*session_bytes)
+            .number(customs.iter().fold(0, |sum, custom| sum * 2 + u64::from(*custom)))
             .finish()
     }
 }

@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rkyv::{Archive, Deserialize, Serialize};
 
+use super::AddressCustoms;
 use crate::limits;
 
 /// `local-part@domain`, both parts checked. The only ways to make one check
@@ -29,7 +30,15 @@ impl Domain {
     /// # Errors
     /// As [`AddressError`] says.
     pub fn parse(text: &str) -> Result<Domain, AddressError> {
-        check_domain(text).map(|()| Domain(text.to_owned()))
+        Domain::parse_with(text, AddressCustoms::NONE)
+    }
+
+    /// As [`Domain::parse`], for a name that somebody else chose.
+    ///
+    /// # Errors
+    /// As [`AddressError`] says.
+    pub fn parse_with(text: &str, customs: AddressCustoms) -> Result<Domain, AddressError> {
+        check_domain(text, customs).map(|()| Domain(text.to_owned()))
     }
 
     /// The name.
@@ -83,7 +92,7 @@ impl Mailbox {
     /// # Errors
     /// As [`AddressError`] says; nothing may stand before or behind it.
     pub fn parse(text: &str) -> Result<Mailbox, AddressError> {
-        let (mailbox, rest) = take_mailbox(text)?;
+        let (mailbox, rest) = take_mailbox(text, AddressCustoms::NONE)?;
         if rest.is_empty() { Ok(mailbox) } else { Err(AddressError::Syntax) }
     }
 
@@ -122,10 +131,14 @@ impl ReversePath {
 
     /// Reads a reverse path at the start of `text`, brackets included, and
     /// gives what stands behind it.
-    pub(crate) fn take(text: &str) -> Result<(ReversePath, &str), AddressError> {
+    pub(crate) fn take(
+        text: &str,
+        customs: AddressCustoms,
+    ) -> Result<(ReversePath, &str), AddressError> {
         match text.strip_prefix("<>") {
             Some(rest) => Ok((ReversePath::Null, rest)),
-            None => take_path(text).map(|(mailbox, rest)| (ReversePath::Mailbox(mailbox), rest)),
+            None => take_path(text, customs)
+                .map(|(mailbox, rest)| (ReversePath::Mailbox(mailbox), rest)),
         }
     }
 }
@@ -142,25 +155,29 @@ impl fmt::Display for ReversePath {
 
 impl ForwardPath {
     /// As [`ReversePath::take`], for a recipient.
-    pub(crate) fn take(text: &str) -> Result<(ForwardPath, &str), AddressError> {
+    pub(crate) fn take(
+        text: &str,
+        customs: AddressCustoms,
+    ) -> Result<(ForwardPath, &str), AddressError> {
         const POSTMASTER: &str = "<Postmaster>";
         match text.split_at_checked(POSTMASTER.len()) {
             Some((path, rest)) if path.eq_ignore_ascii_case(POSTMASTER) => {
                 Ok((ForwardPath::Postmaster, rest))
             }
-            _ => take_path(text).map(|(mailbox, rest)| (ForwardPath::Mailbox(mailbox), rest)),
+            _ => take_path(text, customs)
+                .map(|(mailbox, rest)| (ForwardPath::Mailbox(mailbox), rest)),
         }
     }
 }
 
 /// `"<" [ A-d-l ":" ] Mailbox ">"`. The source route is checked and dropped
 /// (RFC 5321 section 4.1.1.3 and appendix C).
-fn take_path(text: &str) -> Result<(Mailbox, &str), AddressError> {
+fn take_path(text: &str, customs: AddressCustoms) -> Result<(Mailbox, &str), AddressError> {
     let mut rest = text.strip_prefix('<').ok_or(AddressError::Syntax)?;
     if rest.starts_with('@') {
-        rest = skip_source_route(rest)?;
+        rest = skip_source_route(rest, customs)?;
     }
-    let (mailbox, rest) = take_mailbox(rest)?;
+    let (mailbox, rest) = take_mailbox(rest, customs)?;
     let rest = rest.strip_prefix('>').ok_or(AddressError::Syntax)?;
     if text.len() - rest.len() > limits::PATH {
         return Err(AddressError::TooLong);
@@ -169,19 +186,20 @@ fn take_path(text: &str) -> Result<(Mailbox, &str), AddressError> {
 }
 
 /// `"@" domain *( "," "@" domain ) ":"`
-fn skip_source_route(text: &str) -> Result<&str, AddressError> {
+fn skip_source_route(text: &str, customs: AddressCustoms) -> Result<&str, AddressError> {
     let (route, rest) = text.split_once(':').ok_or(AddressError::Syntax)?;
     for hop in route.split(',') {
-        check_domain(hop.strip_prefix('@').ok_or(AddressError::Syntax)?)?;
+        check_domain(hop.strip_prefix('@').ok_or(AddressError::Syntax)?, customs)?;
     }
     Ok(rest)
 }
 
-fn take_mailbox(text: &str) -> Result<(Mailbox, &str), AddressError> {
+fn take_mailbox(text: &str, customs: AddressCustoms) -> Result<(Mailbox, &str), AddressError> {
     if !text.is_ascii() {
         return Err(AddressError::NotAscii);
     }
-    let local_len = if text.starts_with('"') { quoted_len(text)? } else { dotted_len(text)? };
+    let local_len =
+        if text.starts_with('"') { quoted_len(text)? } else { dotted_len(text, customs)? };
     let (local, rest) = text.split_at(local_len);
     if local.len() > limits::LOCAL_PART {
         return Err(AddressError::TooLong);
@@ -191,7 +209,7 @@ fn take_mailbox(text: &str) -> Result<(Mailbox, &str), AddressError> {
     if domain.starts_with('[') {
         check_literal(domain)?
     } else {
-        check_domain(domain)?
+        check_domain(domain, customs)?
     }
     Ok((Mailbox { local: local.to_owned(), domain: domain.to_owned() }, rest))
 }
@@ -200,16 +218,16 @@ fn split_domain(text: &str) -> (&str, &str) {
     let end = if text.starts_with('[') {
         text.find(']').map_or(text.len(), |at| at + 1)
     } else {
-        text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '.'))
-            .unwrap_or(text.len())
+        text.find(|c: char| !(c.is_ascii_alphanumeric() || "-._".contains(c))).unwrap_or(text.len())
     };
     text.split_at(end)
 }
 
 /// Length of `Atom *("." Atom)` at the start of `text`.
-fn dotted_len(text: &str) -> Result<usize, AddressError> {
+fn dotted_len(text: &str, customs: AddressCustoms) -> Result<usize, AddressError> {
     let end = text.bytes().position(|b| !(is_atext(b) || b == b'.')).unwrap_or(text.len());
-    if text[..end].split('.').any(str::is_empty) { Err(AddressError::Syntax) } else { Ok(end) }
+    let lacks_atom = text[..end].split('.').any(str::is_empty);
+    if end == 0 || (lacks_atom && !customs.dots) { Err(AddressError::Syntax) } else { Ok(end) }
 }
 
 /// RFC 5322 section 3.2.3.
@@ -234,15 +252,17 @@ fn quoted_len(text: &str) -> Result<usize, AddressError> {
 }
 
 /// Whether `text` is a domain of letters, digits and hyphens (RFC 5321 section
-/// 4.1.2); there is no final dot, and a single label is a domain.
-pub(crate) fn check_domain(text: &str) -> Result<(), AddressError> {
+/// 4.1.2), or as `customs` allow; there is no final dot, and a single label is a domain.
+pub(crate) fn check_domain(text: &str, customs: AddressCustoms) -> Result<(), AddressError> {
     if text.len() > limits::DOMAIN {
         return Err(AddressError::TooLong);
     }
     for label in text.split('.') {
         let bytes = label.as_bytes();
-        let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let inside = bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-');
+        let odd = |byte: &u8| customs.names && matches!(byte, b'-' | b'_');
+        let ends_well =
+            |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || odd(b));
+        let inside = bytes.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'-' || odd(b));
         if !inside || !ends_well(bytes.first()) || !ends_well(bytes.last()) {
             return Err(AddressError::Syntax);
         }
@@ -272,7 +292,7 @@ mod tests {
     use super::*;
 
     fn path(text: &str) -> Result<String, AddressError> {
-        ReversePath::take(text).map(|(path, rest)| format!("{path}|{rest}"))
+        ReversePath::take(text, AddressCustoms::NONE).map(|(path, rest)| format!("{path}|{rest}"))
     }
 
     #[test]
@@ -289,6 +309,28 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(path(text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_custom_lets_through_its_own_addresses_and_no_others() {
+        let [names, dots] =
+            [(true, false), (false, true)].map(|(names, dots)| AddressCustoms { names, dots });
+        let cases = [
+            (names, dots, "<root@my_host>"),
+            (names, dots, "<a@_b_.-c->"),
+            (dots, names, "<a..b@c.org>"),
+            (dots, names, "<a.@c.org>"),
+            (dots, names, "<.a@c.org>"),
+        ];
+        for (with, without, text) in cases {
+            let taken = ReversePath::take(text, with).map(|(path, rest)| format!("{path}{rest}"));
+            assert_eq!(taken.as_deref(), Ok(text));
+            assert_eq!(ReversePath::take(text, without), Err(AddressError::Syntax), "{text}");
+        }
+        let all = AddressCustoms::default();
+        for bad in ["<@b.org>", "<a@>", "<a@b..c>", "<a@b.>", "<a b@c>", "<a@b c>", "<a\r@b_c>"] {
+            assert!(ReversePath::take(bad, all).is_err(), "{bad:?}");
         }
     }
 
@@ -351,8 +393,9 @@ mod tests {
 
         let domain = [label.as_str(); 4].join(".");
         assert_eq!(domain.len(), limits::DOMAIN);
-        assert!(check_domain(&domain).is_ok());
-        assert_eq!(check_domain(&format!("{domain}.d")), Err(AddressError::TooLong));
+        assert!(check_domain(&domain, AddressCustoms::NONE).is_ok());
+        let longer = check_domain(&format!("{domain}.d"), AddressCustoms::NONE);
+        assert_eq!(longer, Err(AddressError::TooLong));
 
         let whole = limits::PATH - "<>".len() - "@".len();
         let longest = format!("<{}@{}>", "l".repeat(whole - 191), &domain[..191]);
@@ -365,9 +408,12 @@ mod tests {
     #[test]
     fn the_postmaster_needs_no_domain() {
         for text in ["<Postmaster>", "<postmaster>", "<POSTMASTER>"] {
-            assert_eq!(ForwardPath::take(text), Ok((ForwardPath::Postmaster, "")));
+            assert_eq!(
+                ForwardPath::take(text, AddressCustoms::NONE),
+                Ok((ForwardPath::Postmaster, ""))
+            );
         }
-        assert_eq!(ForwardPath::take("<>"), Err(AddressError::Syntax));
+        assert_eq!(ForwardPath::take("<>", AddressCustoms::NONE), Err(AddressError::Syntax));
         assert_eq!(path("<postmaster>"), Err(AddressError::Syntax));
     }
 }

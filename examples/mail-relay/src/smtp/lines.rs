@@ -38,6 +38,11 @@ impl LineReader {
         None
     }
 
+    /// Whether the next octet is the first of a line.
+    pub(crate) fn is_at_start(&self) -> bool {
+        self.line.is_empty() && !self.after_cr && self.fault.is_none()
+    }
+
     fn end_line(&mut self) -> Result<Vec<u8>, LineFault> {
         if !self.after_cr {
             self.note(LineFault::BareControl);

@@ -20,10 +20,12 @@
 
 mod address;
 pub mod client;
+mod custom;
 mod lines;
 pub mod server;
 
 pub use address::{AddressError, Domain, ForwardPath, Mailbox, ReversePath};
+pub use custom::{AddressCustoms, ClientCustoms, HopCustoms};
 
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};

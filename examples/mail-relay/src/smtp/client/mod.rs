@@ -23,7 +23,7 @@ pub use session::ClientSession;
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::{Domain, Mailbox, Message, ReversePath};
+use super::{Domain, HopCustoms, Mailbox, Message, ReversePath};
 
 /// What happens to a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,4 +146,13 @@ pub enum SessionFailure {
 pub struct ClientConfig {
     /// The name given in EHLO.
     pub hostname: Domain,
+    /// What of a next hop is taken against the letter of the standard.
+    pub customs: HopCustoms,
+}
+
+impl ClientConfig {
+    /// With every custom taken.
+    pub fn new(hostname: Domain) -> ClientConfig {
+        ClientConfig { hostname, customs: HopCustoms::default() }
+    }
 }

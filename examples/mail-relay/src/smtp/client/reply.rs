@@ -2,7 +2,7 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::HopReply;
+use super::{HopCustoms, HopReply};
 use crate::limits::{REPLY_LINE, REPLY_LINES, REPLY_TEXT};
 
 /// Collects one reply at a time, within [`REPLY_LINE`] and [`REPLY_LINES`].
@@ -25,7 +25,11 @@ type Fault = &'static str;
 impl ReplyReader {
     /// Takes octets off the front of `input` until a reply is complete; `None`
     /// when more are needed.
-    pub(super) fn take(&mut self, input: &mut &[u8]) -> Option<Result<Reply, Fault>> {
+    pub(super) fn take(
+        &mut self,
+        input: &mut &[u8],
+        customs: HopCustoms,
+    ) -> Option<Result<Reply, Fault>> {
         while let Some((&byte, rest)) = input.split_first() {
             *input = rest;
             if self.line.len() == REPLY_LINE {
@@ -33,7 +37,7 @@ impl ReplyReader {
             }
             self.line.push(byte);
             if byte == b'\n' {
-                match self.end_line() {
+                match self.end_line(customs) {
                     Ok(false) => {}
                     Ok(true) => return Some(Ok(std::mem::take(&mut self.reply))),
                     Err(fault) => return Some(Err(fault)),
@@ -49,9 +53,11 @@ impl ReplyReader {
         !self.line.is_empty() || !self.reply.lines.is_empty()
     }
 
-    fn end_line(&mut self) -> Result<bool, Fault> {
+    fn end_line(&mut self, customs: HopCustoms) -> Result<bool, Fault> {
         let line = std::mem::take(&mut self.line);
-        let line = line.strip_suffix(b"\r\n").ok_or("a reply line does not end with CRLF")?;
+        let bare = line.strip_suffix(b"\n").filter(|_| customs.bare_lf);
+        let line = line.strip_suffix(b"\r\n").or(bare);
+        let line = line.ok_or("a reply line does not end with CRLF")?;
         if line.iter().any(|byte| matches!(byte, b'\r' | 0)) {
             return Err("a reply has a bare CR or a NUL");
         }
@@ -62,7 +68,10 @@ impl ReplyReader {
             Some((b'-', text)) => (false, text),
             Some(_) => return Err("a reply code is followed by neither space nor hyphen"),
         };
-        if !self.reply.lines.is_empty() && self.reply.code != code {
+        let is_same = self.reply.lines.is_empty()
+            || self.reply.code == code
+            || (customs.mixed_codes && self.reply.code / 100 == code / 100);
+        if !is_same {
             return Err("the lines of a reply have different codes");
         }
         if self.reply.lines.len() == REPLY_LINES {
@@ -148,10 +157,17 @@ fn is_status(word: &str, class: u16) -> bool {
 mod tests {
     use super::*;
 
+    const STRICT: HopCustoms = HopCustoms { bare_lf: false, mixed_codes: false };
+
+    /// By the letter of the standard.
     fn read(text: &[u8]) -> Option<Result<Reply, Fault>> {
-        let whole = ReplyReader::default().take(&mut &*text);
+        read_with(text, STRICT)
+    }
+
+    fn read_with(text: &[u8], customs: HopCustoms) -> Option<Result<Reply, Fault>> {
+        let whole = ReplyReader::default().take(&mut &*text, customs);
         let mut reader = ReplyReader::default();
-        let bytewise = text.chunks(1).find_map(|mut piece| reader.take(&mut piece));
+        let bytewise = text.chunks(1).find_map(|mut piece| reader.take(&mut piece, customs));
         assert_eq!(bytewise, whole);
         assert!(whole.is_some() || text.is_empty() || reader.is_inside());
         whole
@@ -193,6 +209,27 @@ mod tests {
         ];
         for text in bad {
             assert!(matches!(read(text), Some(Err(_))), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn each_custom_lets_through_its_own_replies_and_no_others() {
+        let bare_lf = HopCustoms { bare_lf: true, mixed_codes: false };
+        let mixed_codes = HopCustoms { bare_lf: false, mixed_codes: true };
+        let cases: [(HopCustoms, HopCustoms, &[u8], u16); 3] = [
+            (bare_lf, mixed_codes, b"250 ok\n", 250),
+            (bare_lf, mixed_codes, b"250-a\n250-b\r\n250 c\n", 250),
+            (mixed_codes, bare_lf, b"250-a\r\n252-b\r\n251 c\r\n", 251),
+        ];
+        for (with, without, text, code) in cases {
+            assert_eq!(read_with(text, with).unwrap().unwrap().code, code);
+            assert!(read_with(text, without).unwrap().is_err(), "{}", text.escape_ascii());
+        }
+        let bad: [&[u8]; 5] =
+            [b"250-a\r\n550 b\r\n", b"354-a\r\n250 b\r\n", b"250 o\rk\n", b"\n", b"250 a\0\n"];
+        for text in bad {
+            let read = read_with(text, HopCustoms::default());
+            assert!(matches!(read, Some(Err(_))), "{}", text.escape_ascii());
         }
     }
 

@@ -155,7 +155,7 @@ impl ClientSession {
         out: &mut Vec<Action>,
     ) {
         while !self.closed {
-            let reply = match self.reader.take(&mut bytes) {
+            let reply = match self.reader.take(&mut bytes, config.customs) {
                 None => return,
                 Some(Ok(reply)) => reply,
                 Some(Err(fault)) => return self.fail(SessionFailure::Protocol(fault), out),

@@ -22,7 +22,7 @@ const HELLO: &str = "250-hop\r\n250-SIZE 1000\r\n250-8BITMIME\r\n250 PIPELINING\
 
 impl Talk {
     fn new() -> Talk {
-        let config = ClientConfig { hostname: Domain::parse("relay.example").unwrap() };
+        let config = ClientConfig::new(Domain::parse("relay.example").unwrap());
         let session = ClientSession::open(0);
         Talk { config, session, now: 0, sent: String::new(), reports: vec![], closed: false }
     }
@@ -272,7 +272,7 @@ fn over_the_wire(delivery: Delivery, piece: usize) -> (Vec<Report>, Vec<server::
     let mut config = server::ServerConfig::new(Domain::parse("hop.example").unwrap());
     config.policy.allow_network("::1".parse().unwrap());
     let env = Surroundings { config: &config, now: 0, room: u64::MAX };
-    let client_config = ClientConfig { hostname: Domain::parse("relay.example").unwrap() };
+    let client_config = ClientConfig::new(Domain::parse("relay.example").unwrap());
     let (mut server, mut from_server) = ServerSession::open(env, "::1".parse().unwrap());
     let mut client = ClientSession::open(0);
     let mut from_client = client.handle(&client_config, 0, Input::Deliver(delivery));

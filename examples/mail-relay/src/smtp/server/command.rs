@@ -3,6 +3,7 @@
 use super::reply::{self, Reply};
 use crate::limits;
 use crate::smtp::address::{self, AddressError, ForwardPath, ReversePath};
+use crate::smtp::{AddressCustoms, ClientCustoms};
 
 /// A command of RFC 5321 section 4.1.1, its arguments checked.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,9 +35,8 @@ impl Command {
     ///
     /// # Errors
     /// The reply to give: 500, 501, 502, 553 or 555.
-    pub(super) fn parse(line: &[u8]) -> Result<Command, Reply> {
-        let verb_len = line.iter().position(|b| matches!(b, b' ' | b'\t')).unwrap_or(line.len());
-        let (verb, argument) = line.split_at(verb_len);
+    pub(super) fn parse(line: &[u8], customs: ClientCustoms) -> Result<Command, Reply> {
+        let (verb, argument) = line.split_at(verb_len(line));
         let verb = verb.to_ascii_uppercase();
         let longest = match &verb[..] {
             b"MAIL" => limits::LONGEST_COMMAND_LINE,
@@ -46,10 +46,10 @@ impl Command {
             return Err(reply::LINE_TOO_LONG);
         }
         match &verb[..] {
-            b"MAIL" => parse_mail(text(argument)?),
-            b"RCPT" => parse_rcpt(text(argument)?),
-            b"EHLO" => Ok(Command::Ehlo(host_name(argument)?)),
-            b"HELO" => Ok(Command::Helo(host_name(argument)?)),
+            b"MAIL" => parse_mail(text(argument)?, customs.addresses),
+            b"RCPT" => parse_rcpt(text(argument)?, customs.addresses),
+            b"EHLO" => Ok(Command::Ehlo(host_name(argument, customs.hello)?)),
+            b"HELO" => Ok(Command::Helo(host_name(argument, customs.hello)?)),
             b"DATA" => alone(argument, Command::Data),
             b"RSET" => alone(argument, Command::Rset),
             b"QUIT" => alone(argument, Command::Quit),
@@ -62,6 +62,42 @@ impl Command {
             _ => Err(reply::UNKNOWN_COMMAND),
         }
     }
+}
+
+fn verb_len(line: &[u8]) -> usize {
+    line.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(line.len())
+}
+
+/// Whether a line begins with this verb.
+pub(super) fn has_verb(line: &[u8], verb: &str) -> bool {
+    line[..verb_len(line)].eq_ignore_ascii_case(verb.as_bytes())
+}
+
+/// Whether a line shows that something else than SMTP is spoken: a request or a header field of
+/// HTTP, a mail's header where commands belong, a greeting of SSH. Somebody has another program
+/// say what he wants said, and an SMTP dialogue may follow in its body.
+pub(super) fn is_other_protocol(line: &[u8]) -> bool {
+    const METHODS: [&str; 10] =
+        ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "PRI"];
+    let verb = &line[..verb_len(line)];
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    METHODS.iter().any(|method| has_verb(line, method))
+        || is_field_name(verb)
+        || verb.starts_with(b"SSH-")
+        || version.get(..5).is_some_and(|name| name.eq_ignore_ascii_case(b"HTTP/"))
+}
+
+/// `name:`, with the value glued to it or not (RFC 5322 section 2.2). No verb of SMTP has a colon.
+fn is_field_name(verb: &[u8]) -> bool {
+    let name = verb.split(|byte| *byte == b':').next().unwrap_or_default();
+    let glued = ["MAIL", "RCPT"].iter().any(|verb| name.len() >= 4 && has_verb(&name[..4], verb));
+    name.len() < verb.len() && !name.is_empty() && !glued
+}
+
+/// Whether no command begins with this octet: the first octets of TLS, SOCKS, RDP and other
+/// binary protocols, whose clients then wait for an answer and send no line.
+pub(super) fn is_binary(octet: u8) -> bool {
+    !octet.is_ascii_graphic() && !octet.is_ascii_whitespace()
 }
 
 /// The argument as text; octets above 127 need SMTPUTF8, which is not offered.
@@ -77,23 +113,23 @@ fn alone(argument: &[u8], command: Command) -> Result<Command, Reply> {
 }
 
 /// The name a client gives itself. Wrong names are common and prove nothing
-/// (RFC 5321 section 4.1.4 forbids to refuse them), so only the characters are
-/// checked: the name goes into the trace field.
-fn host_name(argument: &[u8]) -> Result<String, Reply> {
+/// (RFC 5321 section 4.1.4 forbids to refuse them). What may not stand in a trace
+/// field is replaced, or refused where `any` name is not taken.
+fn host_name(argument: &[u8], any: bool) -> Result<String, Reply> {
     let name = argument.trim_ascii();
     let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(byte);
-    if name.is_empty() || name.len() > limits::DOMAIN || !name.iter().all(good) {
+    if name.is_empty() || name.len() > limits::DOMAIN || !(any || name.iter().all(good)) {
         return Err(reply::BAD_ARGUMENT);
     }
-    Ok(String::from_utf8_lossy(name).into_owned())
+    Ok(name.iter().map(|byte| if good(byte) { char::from(*byte) } else { '?' }).collect())
 }
 
 /// ` FROM:<path> [parameters]`. Spaces behind the colon are against RFC 5321
 /// section 3.3 and common; they are ambiguous with nothing.
-fn parse_mail(argument: &str) -> Result<Command, Reply> {
+fn parse_mail(argument: &str, customs: AddressCustoms) -> Result<Command, Reply> {
     let path = strip_keyword(argument, "FROM:").ok_or(reply::BAD_ARGUMENT)?;
-    let (path, rest) =
-        ReversePath::take(path).map_err(|error| address_reply(error, reply::BAD_SENDER))?;
+    let (path, rest) = ReversePath::take(path, customs)
+        .map_err(|error| address_reply(error, reply::BAD_SENDER))?;
     let mut parameters = MailParameters::default();
     for (keyword, value) in split_parameters(rest, reply::BAD_SENDER)? {
         parameters.take(keyword, value)?;
@@ -102,10 +138,10 @@ fn parse_mail(argument: &str) -> Result<Command, Reply> {
 }
 
 /// ` TO:<path>`; no extension offered here has parameters for RCPT.
-fn parse_rcpt(argument: &str) -> Result<Command, Reply> {
+fn parse_rcpt(argument: &str, customs: AddressCustoms) -> Result<Command, Reply> {
     let path = strip_keyword(argument, "TO:").ok_or(reply::BAD_ARGUMENT)?;
-    let (path, rest) =
-        ForwardPath::take(path).map_err(|error| address_reply(error, reply::BAD_RECIPIENT))?;
+    let (path, rest) = ForwardPath::take(path, customs)
+        .map_err(|error| address_reply(error, reply::BAD_RECIPIENT))?;
     if split_parameters(rest, reply::BAD_RECIPIENT)?.next().is_some() {
         return Err(reply::UNKNOWN_PARAMETER);
     }
@@ -174,15 +210,21 @@ fn parse_size(digits: &str) -> Option<u64> {
 
 /// Whether a client's name has the form RFC 5321 section 4.1.2 wants.
 pub(crate) fn is_proper_name(name: &str) -> bool {
-    address::check_domain(name).is_ok() || address::check_literal(name).is_ok()
+    address::check_domain(name, AddressCustoms::NONE).is_ok()
+        || address::check_literal(name).is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// By the letter of the standard.
+    fn parse(line: &[u8]) -> Result<Command, Reply> {
+        Command::parse(line, ClientCustoms { addresses: AddressCustoms::NONE, hello: false })
+    }
+
     fn refused(line: &str) -> u16 {
-        match Command::parse(line.as_bytes()) {
+        match parse(line.as_bytes()) {
             Ok(command) => panic!("{line} was taken as {command:?}"),
             Err(reply) => reply.code,
         }
@@ -190,12 +232,12 @@ mod tests {
 
     #[test]
     fn commands_are_read_in_any_case_and_with_trailing_space() {
-        assert_eq!(Command::parse(b"quit"), Ok(Command::Quit));
-        assert_eq!(Command::parse(b"Data \t"), Ok(Command::Data));
-        assert_eq!(Command::parse(b"NOOP with text"), Ok(Command::Noop));
-        assert_eq!(Command::parse(b"ehlo [127.0.0.1] "), Ok(Command::Ehlo("[127.0.0.1]".into())));
+        assert_eq!(parse(b"quit"), Ok(Command::Quit));
+        assert_eq!(parse(b"Data \t"), Ok(Command::Data));
+        assert_eq!(parse(b"NOOP with text"), Ok(Command::Noop));
+        assert_eq!(parse(b"ehlo [127.0.0.1] "), Ok(Command::Ehlo("[127.0.0.1]".into())));
         let Ok(Command::Mail(path, parameters)) =
-            Command::parse(b"mail from: <a@b.org>  size=12 body=8bitmime ")
+            parse(b"mail from: <a@b.org>  size=12 body=8bitmime ")
         else {
             panic!("not read")
         };
@@ -246,6 +288,39 @@ mod tests {
     }
 
     #[test]
+    fn any_name_is_taken_in_ehlo_unless_that_is_switched_off() {
+        let taken = |line: &str| Command::parse(line.as_bytes(), ClientCustoms::default());
+        assert_eq!(taken("EHLO my pc (x)"), Ok(Command::Ehlo("my?pc??x?".into())));
+        assert_eq!(taken("HELO m\u{fc}"), Ok(Command::Helo("m??".into())));
+        assert_eq!(taken("EHLO DESKTOP-1"), Ok(Command::Ehlo("DESKTOP-1".into())));
+        assert_eq!(taken("EHLO "), Err(reply::BAD_ARGUMENT));
+        assert_eq!(taken(&format!("EHLO {}", "x".repeat(300))), Err(reply::BAD_ARGUMENT));
+        assert!(parse(b"EHLO my_pc").is_ok());
+        assert_eq!(refused("EHLO my pc"), 501);
+    }
+
+    #[test]
+    fn other_protocols_are_known_by_their_first_line_and_smtp_is_none_of_them() {
+        let others = [
+            "GET / HTTP/1.1",
+            "post /x",
+            "PROPFIND / HTTP/1.0",
+            "Host: x",
+            "Content-Length:7",
+            "SSH-2.0-x",
+            "PRI * HTTP/2.0",
+        ];
+        for line in others {
+            assert!(is_other_protocol(line.as_bytes()), "{line}");
+        }
+        for line in ["EHLO x", "MAIL FROM:<a@b.org>", "RCPT TO: <a@b>", "QUIT", "", "NOOP http"] {
+            assert!(!is_other_protocol(line.as_bytes()), "{line}");
+        }
+        assert!([0x16, 0x80, 0x03, 0x05, 0x00, 0xe4].into_iter().all(is_binary));
+        assert!(!b"EHLO \t\r\n{*".iter().any(|octet| is_binary(*octet)));
+    }
+
+    #[test]
     fn a_size_of_twenty_digits_is_read() {
         assert_eq!(parse_size("99999999999999999999"), Some(u64::MAX));
         assert_eq!(parse_size("00000000000000000001"), Some(1));
@@ -254,9 +329,9 @@ mod tests {
     #[test]
     fn only_mail_may_have_a_line_above_the_common_limit() {
         let noop = |len: usize| format!("NOOP {}", "x".repeat(len - 7));
-        assert!(Command::parse(noop(limits::COMMAND_LINE).as_bytes()).is_ok());
+        assert!(parse(noop(limits::COMMAND_LINE).as_bytes()).is_ok());
         assert_eq!(refused(&noop(limits::COMMAND_LINE + 1)), 500);
         let mail = format!("MAIL FROM:<>{}SIZE=1", " ".repeat(limits::COMMAND_LINE));
-        assert!(Command::parse(mail.as_bytes()).is_ok());
+        assert!(parse(mail.as_bytes()).is_ok());
     }
 }

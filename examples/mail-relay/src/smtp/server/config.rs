@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use crate::limits;
 use crate::net::Network;
-use crate::smtp::{AddressError, Domain, Mailbox};
+use crate::smtp::{AddressCustoms, AddressError, ClientCustoms, Domain, Mailbox};
 
 /// Configuration of the server side; equal on both CoServers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct ServerConfig {
     pub max_recipients: u32,
     /// Who may send where.
     pub policy: RelayPolicy,
+    /// What of clients is taken against the letter of the standard.
+    pub customs: ClientCustoms,
 }
 
 impl ServerConfig {
@@ -28,6 +30,7 @@ impl ServerConfig {
             max_message: limits::MESSAGE_BYTES,
             max_recipients: limits::RECIPIENTS,
             policy: RelayPolicy::default(),
+            customs: ClientCustoms::default(),
         }
     }
 }
@@ -58,7 +61,7 @@ impl RelayPolicy {
             Some(name) => (name, &mut self.parents),
             None => (domain, &mut self.domains),
         };
-        Domain::parse(name)?;
+        Domain::parse_with(name, AddressCustoms::default())?;
         set.insert(name.to_ascii_lowercase());
         Ok(())
     }

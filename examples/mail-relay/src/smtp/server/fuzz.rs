@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Action, Domain, Input, ServerConfig, ServerSession, Surroundings, Verdict};
+use super::{
+    Action, Domain, Input, Mailbox, ReversePath, ServerConfig, ServerSession, Surroundings, Verdict,
+};
 use crate::limits;
 
 /// What a client has seen of a session: all replies, every mail taken from it,
@@ -118,6 +120,12 @@ fn check_mail(config: &ServerConfig, mail: &super::AcceptedMail) {
     let content = &mail.message.content[..];
     assert!(content.len() as u64 <= config.max_message);
     assert!((1..=config.max_recipients as usize).contains(&mail.recipients.len()));
+    mail.recipients.iter().for_each(check_mailbox);
+    if let ReversePath::Mailbox(from) = &mail.from {
+        check_mailbox(from);
+    }
+    let named = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._:[]?".contains(byte);
+    assert!(mail.client.hello.as_bytes().iter().all(named), "{}", mail.client.hello);
     assert!(content.is_empty() || content.ends_with(b"\r\n"));
     assert!(!content.contains(&0));
     for (at, byte) in content.iter().enumerate() {
@@ -128,4 +136,18 @@ fn check_mail(config: &ServerConfig, mail: &super::AcceptedMail) {
         }
     }
     assert_eq!(mail.message.eight_bit, !content.is_ascii());
+}
+
+/// However lenient the session is: what goes on to the next hop, between angle brackets on a line
+/// of a command, ends neither bracket nor line, and is no second address.
+fn check_mailbox(mailbox: &Mailbox) {
+    let (local, domain) = (mailbox.local(), mailbox.domain());
+    let printable = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    assert!(printable(local) && printable(domain), "{mailbox}");
+    let literal = domain.starts_with('[') && domain.ends_with(']');
+    let named = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    assert!(!domain.is_empty() && (literal || domain.bytes().all(named)), "{mailbox}");
+    let quoted = local.len() >= 2 && local.starts_with('"') && local.ends_with('"');
+    let plain = |byte: u8| !b" <>@,:;()[]\\\"".contains(&byte);
+    assert!(!local.is_empty() && (quoted || local.bytes().all(plain)), "{mailbox}");
 }

@@ -114,7 +114,7 @@ pub struct AcceptedMail {
 pub struct Client {
     /// Where it connected from.
     pub address: IpAddr,
-    /// The name it gave itself: letters, digits and `-._:[]` only.
+    /// The name it gave itself: letters, digits and `-._:[]`, and `?` for anything else.
     pub hello: String,
     /// It said EHLO, not HELO.
     pub extended: bool,

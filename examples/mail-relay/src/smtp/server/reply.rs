@@ -47,6 +47,8 @@ pub(super) const NO_ROOM: Reply =
 pub(super) const IDLE: Reply = reply(421, "4.4.2", "nothing arrived for too long");
 pub(super) const TOO_MANY_ERRORS: Reply = reply(421, "4.7.0", "too many errors");
 pub(super) const TOO_MANY_REFUSALS: Reply = reply(421, "4.7.0", "too many refused recipients");
+pub(super) const OTHER_PROTOCOL: Reply =
+    reply(421, "4.7.0", "SMTP is spoken here, and what came is something else");
 pub(super) const TOO_MUCH_IDLING: Reply = reply(421, "4.7.0", "too many commands without a mail");
 pub(super) const TOO_MUCH_AHEAD: Reply =
     reply(421, "4.5.0", "too much input ahead of the reply to a mail");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
-use super::command::{Command, MailParameters};
+use super::command::{Command, MailParameters, has_verb, is_binary, is_other_protocol};
 use super::data::{DataFault, DataReader};
 use super::reply::{self, Reply};
 use super::{AcceptedMail, Action, Client, Input, Refusal, Surroundings, Verdict};
@@ -25,7 +25,10 @@ pub struct ServerSession {
     held: Vec<u8>,
     held_too_much: bool,
     errors: u32,
+    /// Recipients refused, each for itself.
     refusals: u32,
+    /// The last MAIL was refused: what was sent behind it makes no sense, and is no fault.
+    sender_refused: bool,
     /// Recipients that were there already, or beyond what one mail may have.
     surplus: u32,
     idle_commands: u32,
@@ -96,6 +99,7 @@ impl ServerSession {
             held_too_much: false,
             errors: 0,
             refusals: 0,
+            sender_refused: false,
             surplus: 0,
             idle_commands: 0,
             deadline: env.now.saturating_add(limits::SERVER_IDLE),
@@ -162,6 +166,10 @@ impl ServerSession {
                     }
                 }
                 Phase::Ready | Phase::Envelope(_) => {
+                    let is_start = self.hello.is_none() && self.lines.is_at_start();
+                    if is_start && bytes.first().is_some_and(|octet| is_binary(*octet)) {
+                        return self.end(&reply::OTHER_PROTOCOL, out);
+                    }
                     if let Some(line) = self.lines.take(&mut bytes) {
                         self.on_line(env, line, out);
                     }
@@ -193,7 +201,11 @@ impl ServerSession {
         self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
         self.idle_commands = 0;
         match verdict {
-            Verdict::Queued(id) => Reply::queued(id).write(&mut out.replies),
+            Verdict::Queued(id) => {
+                // A client that brings mail is none that those limits are meant for.
+                (self.errors, self.refusals, self.surplus) = (0, 0, 0);
+                Reply::queued(id).write(&mut out.replies);
+            }
             Verdict::Refused(Refusal::QueueFull) => reply::QUEUE_FULL.write(&mut out.replies),
             Verdict::Refused(Refusal::Loop) => reply::LOOP.write(&mut out.replies),
         }
@@ -211,8 +223,13 @@ impl ServerSession {
         out: &mut Output,
     ) {
         self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+        let of_recipient = self.is_about_a_recipient(&line);
+        let may_be_mail = line
+            .as_ref()
+            .map_or_else(|fault| *fault == LineFault::TooLong, |line| has_verb(line, "MAIL"));
         let result = match line {
-            Ok(line) => Command::parse(&line),
+            Ok(line) if is_other_protocol(&line) => return self.end(&reply::OTHER_PROTOCOL, out),
+            Ok(line) => Command::parse(&line, env.config.customs),
             Err(LineFault::TooLong) => Err(reply::LINE_TOO_LONG),
             Err(LineFault::BareControl) => {
                 // Whoever cuts lines otherwise than we do may mean another mail.
@@ -220,9 +237,31 @@ impl ServerSession {
                 Err(reply::BARE_CONTROL)
             }
         };
-        match result.and_then(|command| self.on_command(env, command, out)) {
+        let result = result.and_then(|command| self.on_command(env, command, out));
+        if may_be_mail && self.hello.is_some() {
+            self.sender_refused = matches!(self.phase, Phase::Ready);
+        }
+        match result {
             Ok(()) => self.check_idle_commands(out),
+            Err(reply) if of_recipient => {
+                reply.write(&mut out.replies);
+                self.refusals += 1;
+                self.check_idle_commands(out);
+            }
             Err(reply) => self.on_error(&reply, out),
+        }
+    }
+
+    /// Whether a refusal of this line is one recipient's affair: the others stay. A client that
+    /// pipelines sends many before it sees the first answer (RFC 2920 section 3.1).
+    fn is_about_a_recipient(&self, line: &Result<Vec<u8>, LineFault>) -> bool {
+        match (&self.phase, line) {
+            (Phase::Envelope(_), Ok(line)) => has_verb(line, "RCPT"),
+            (Phase::Envelope(_), Err(fault)) => *fault == LineFault::TooLong,
+            (Phase::Ready, Ok(line)) if self.sender_refused => {
+                has_verb(line, "RCPT") || has_verb(line, "DATA")
+            }
+            _ => false,
         }
     }
 
@@ -264,6 +303,7 @@ impl ServerSession {
         self.idle_commands += 1;
         if reset {
             self.phase = Phase::Ready;
+            self.sender_refused = false;
         }
         reply
     }
@@ -272,6 +312,7 @@ impl ServerSession {
         self.idle_commands += 1;
         self.hello = Some(Hello { name, extended });
         self.phase = Phase::Ready;
+        self.sender_refused = false;
     }
 
     fn on_mail(
@@ -373,7 +414,9 @@ impl ServerSession {
     fn on_error(&mut self, reply: &Reply, out: &mut Output) {
         reply.write(&mut out.replies);
         self.errors += 1;
-        if self.errors >= limits::SESSION_ERRORS {
+        let is_greeted = self.hello.is_some();
+        let most = if is_greeted { limits::SESSION_ERRORS } else { limits::UNGREETED_ERRORS };
+        if self.errors >= most {
             self.end(&reply::TOO_MANY_ERRORS, out);
         }
     }

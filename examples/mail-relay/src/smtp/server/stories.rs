@@ -131,7 +131,7 @@ fn commands_have_their_order() {
 
 #[test]
 fn the_small_commands_have_their_answers() {
-    let mut talk = Talk::inside();
+    let mut talk = Talk::greeted();
     let cases = [
         ("NOOP", "250 2.0.0 "),
         ("VRFY somebody", "252 2.5.0 "),
@@ -320,7 +320,8 @@ fn too_many_errors_refusals_or_idle_commands_end_the_session() {
         }
         panic!("{line} is not bounded");
     };
-    assert_eq!(end(&mut Talk::inside(), "XYZZY"), limits::SESSION_ERRORS);
+    assert_eq!(end(&mut Talk::greeted(), "XYZZY"), limits::SESSION_ERRORS);
+    assert_eq!(end(&mut Talk::inside(), "XYZZY"), limits::UNGREETED_ERRORS);
     for line in ["NOOP", "RSET", "VRFY a", "HELP", "EHLO a"] {
         assert_eq!(end(&mut Talk::inside(), line), limits::IDLE_COMMANDS + 1);
     }
@@ -340,7 +341,7 @@ fn recipients_that_were_accepted_stay_however_many_are_said_after_them() {
     let mut talk = Talk::greeted();
     talk.hears("MAIL FROM:<>", "250 ");
     talk.hears("RCPT TO:<a@example.org>", "250 ");
-    for _ in 0..limits::SESSION_REFUSALS * 2 {
+    for _ in 0..limits::RECIPIENTS {
         talk.hears("RCPT TO:<a@example.org>", "250 ");
     }
     talk.hears("DATA", "354 ");
