@@ -209,24 +209,27 @@ impl Replica {
         let history = self.log.history();
         // In a new lineage nothing of the old one counts.
         let Some(record) = history.enrolled.filter(|_| !self.start.adopt) else { return };
-        let (slot, index) = (history.witness, history.index);
+        let slot = history.witness;
         let known = self.membership.last_known();
-        if known.is_none_or(|known| known >= (record.lineage, record.epoch)) {
+        if known.is_none_or(|known| known >= (record.lineage, record.epoch))
+            || self.membership.passed_over(&record)
+        {
             return;
         }
-        let moving = Moving { index, record, slot };
-        if self.membership.was_alone_before(&record) {
-            // Nobody else is to have it: with the entry on its disk the predecessor had moved.
-            return self.succeed(moving);
+        // Nobody else is to have it: with the entry on its disk the predecessor had moved.
+        let alone = self.membership.was_alone_before(&record);
+        match self.log.enrolled_at(&record) {
+            Some(index) if !alone => self.enrolment.moving = Some(Moving { index, record, slot }),
+            // What is not in the window was released, so both had it on disk (rule R3).
+            _ => self.succeed(record, slot),
         }
-        self.enrolment.moving = Some(moving);
     }
 
     /// The predecessor's place is to be claimed of the witness to which it had moved.
-    fn succeed(&mut self, moving: Moving) {
+    fn succeed(&mut self, record: Record, slot: u8) {
         self.enrolment.moving = None;
-        self.membership.succeed(moving.record);
-        self.use_witness(moving.slot);
+        self.membership.succeed(record);
+        self.use_witness(slot);
         self.persist_membership();
     }
 
@@ -239,7 +242,11 @@ impl Replica {
     pub(super) fn enrolled(&self) -> Option<Digest> {
         let on_disk = self.enrolment.moving.is_none_or(|moving| self.persisted >= moving.index);
         let record = self.log.history().enrolled.filter(|_| on_disk && !self.is_joiner());
-        record.map(|record| record.digest())
+        let is_void = |record: &Record| match self.membership.record() {
+            Some(_) => self.log_misnames_witness(),
+            None => self.membership.passed_over(record),
+        };
+        record.filter(|record| !is_void(record)).map(|record| record.digest())
     }
 
     /// A joiner's log is replaced, and with it what it ends with.
@@ -258,7 +265,7 @@ impl Replica {
         } else if self.membership.record().is_some() {
             self.enter(moving.record);
         } else {
-            self.succeed(moving);
+            self.succeed(moving.record, moving.slot);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::history::History;
 use crate::ids::{Index, LogTime, Place};
 use crate::limits;
 use crate::output::{self, Executed, Output};
+use crate::record::Record;
 
 /// One entry and what became of it.
 #[derive(Debug)]
@@ -143,6 +144,13 @@ impl Log {
     /// The entry at this index, if it is in the window.
     pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
         self.slot(index).map(|slot| &slot.entry)
+    }
+
+    /// Where in the window the pair was enrolled with this record; `None` if that was dropped, or
+    /// came before the state that the log was restored at.
+    pub(super) fn enrolled_at(&self, record: &Record) -> Option<Index> {
+        let enrols = |slot: &&Slot| matches!(&slot.entry.kind, EntryKind::Witness { record: own, .. } if own == record);
+        self.slots.iter().rev().find(enrols).map(|slot| slot.entry.index)
     }
 
     /// Weight of all entries up to this one, for measuring what is under way between two.

@@ -149,6 +149,13 @@ impl Membership {
         own && known.into_iter().any(|known| record.renews(known))
     }
 
+    /// Whether the predecessor had gone on to another record than this one, with which the pair was
+    /// to be enrolled anew: the number between is that of a renewal by the witness before (rule W2).
+    pub(super) fn passed_over(&self, record: &Record) -> bool {
+        self.predecessor
+            .is_some_and(|own| own.lineage == record.lineage && own.epoch.next() == record.epoch)
+    }
+
     /// The members that there were had all turned to this record.
     pub(super) fn succeed(&mut self, record: Record) {
         self.predecessor = Some(record);

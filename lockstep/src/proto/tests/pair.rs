@@ -16,7 +16,9 @@ use crate::ids::{
 };
 use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind};
 use crate::proto::Replica;
-use crate::proto::io::{Boot, Config, DivergencePolicy, Input, LinkSet, Output, Standing};
+use crate::proto::io::{
+    Boot, Config, DivergencePolicy, Input, LinkSet, Membership, Output, Standing,
+};
 use crate::record::Record;
 use crate::wire::frames::{
     ClientAnswer, ClientCall, Environment, PeerFrame, Versions, WitnessAnswer, WitnessCall,
@@ -65,6 +67,12 @@ pub(super) struct Node {
     pub(super) disk: Disk,
     /// Nothing is persisted any more.
     pub(super) disk_stuck: bool,
+    /// No state is restored, until [`Pair::finish_recovery`].
+    pub(super) slow_recovery: bool,
+    unrecovered: Option<Option<Index>>,
+    /// No membership is written, until [`Pair::finish_membership`].
+    pub(super) slow_membership: bool,
+    unremembered: Vec<(u64, Membership)>,
     /// The service's state here is another one, although its outputs are the same.
     pub(super) other_state: bool,
     /// No checkpoint is finished, until [`Pair::finish_checkpoint`].
@@ -176,6 +184,10 @@ impl Pair {
                 waiting: VecDeque::new(),
                 disk: Disk::default(),
                 disk_stuck: false,
+                slow_recovery: false,
+                slow_membership: false,
+                unremembered: Vec::new(),
+                unrecovered: None,
                 other_state: false,
                 slow_checkpoints: false,
                 unfinished: None,
@@ -281,6 +293,8 @@ impl Pair {
         node.unexecuted.clear();
         node.waiting.clear();
         node.events.clear();
+        node.slow_membership = false;
+        node.unremembered.clear();
         self.slots[place.slot()] = 0;
         self.drain(place);
         self.mail.retain(|(_, _, mail)| match mail {
@@ -541,6 +555,9 @@ impl Pair {
             }
             Output::PersistMembership { number, membership } => {
                 let node = self.node(place);
+                if node.slow_membership {
+                    return node.unremembered.push((number, membership));
+                }
                 if !node.disk_stuck {
                     node.disk.membership = membership;
                     node.replica.handle(now, Input::MembershipPersisted(number));
@@ -571,6 +588,9 @@ impl Pair {
         let began = self.now;
         let node = self.node(place);
         let answer = match output {
+            Output::Recover { to } if node.slow_recovery => {
+                return node.unrecovered = Some(to);
+            }
             Output::Recover { to } => {
                 let mut disk = core::mem::take(&mut node.disk);
                 node.digest = Digest::ZERO;
@@ -605,6 +625,25 @@ impl Pair {
         };
         let now = time(self.now);
         self.node(place).replica.handle(now, answer);
+    }
+
+    /// The state is restored that a process asked for.
+    pub(super) fn finish_recovery(&mut self, place: Place) {
+        let node = self.node(place);
+        node.slow_recovery = false;
+        let to = node.unrecovered.take().expect("one is under way");
+        self.storage(place, Output::Recover { to });
+        self.drain(place);
+    }
+
+    /// What a process is to remember is written.
+    pub(super) fn finish_membership(&mut self, place: Place) {
+        let node = self.node(place);
+        node.slow_membership = false;
+        for (number, membership) in core::mem::take(&mut node.unremembered) {
+            self.node(place).disk.membership = membership;
+            self.tell(place, Input::MembershipPersisted(number));
+        }
     }
 
     /// The checkpoint that is being written is there.

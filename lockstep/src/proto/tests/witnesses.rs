@@ -1,9 +1,9 @@
 //! Stories of two witnesses, and of one that has forgotten (section W of `docs/protocol.md`).
 
 use super::pair::{MS, Pair, config};
-use crate::entry::EntryKind;
+use crate::entry::{Entry, EntryKind, Origin as Source};
 use crate::event::Event;
-use crate::ids::{Nonce, Place};
+use crate::ids::{DeviceId, LogTime, Nonce, OriginNumber, Place};
 use crate::proto::Config;
 use crate::proto::io::{Command, Input, Standing};
 use crate::record::{Origin, Record};
@@ -159,6 +159,44 @@ fn a_wiped_joiner_asks_the_witness_that_the_member_asks() {
     pair.run(MS * 300);
     assert!(serves_alone(&mut pair, B));
     assert!(!pair.alternate.unwrap().members.is_duplex());
+}
+
+#[test]
+fn a_move_that_one_disk_knows_to_be_void_is_void_for_the_other() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.batches_lost = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    let renewal = Origin::Renewal(pair.record.digest());
+    pair.record =
+        Record { epoch: pair.record.epoch.next(), asker: B, origin: renewal, ..pair.record };
+    // A dies before its disk says that it followed the renewal, and before its log says that the
+    // move came to nothing.
+    pair.node(A).slow_membership = true;
+    for place in Place::BOTH {
+        let record = pair.record;
+        pair.forge(place, PeerFrame::Epoch { record });
+    }
+    pair.batches_lost = false;
+    let moves = |pair: &mut Pair, place| {
+        let last = pair.node(place).disk.entries.last();
+        last.is_some_and(|entry| matches!(entry.kind, EntryKind::Witness { .. }))
+    };
+    while !moves(&mut pair, B) {
+        pair.run(MS);
+        assert!(moves(&mut pair, A), "its log does not end with the move any more");
+    }
+    pair.kill(A);
+    pair.kill(B);
+    pair.connect_witness(true);
+    pair.restart(A);
+    pair.restart(B);
+    // A's disk knows of a later epoch, so B lets it try first.
+    pair.run(MS * 5000);
+    pair.run_to_duplex();
+    assert!(pair.alternate.is_none());
+    assert_eq!(pair.record.origin, Origin::Joined);
 }
 
 /// A move that reached one disk only, when the pair had itself recorded anew by the old witness.
@@ -334,6 +372,75 @@ fn a_move_is_void_if_the_others_whole_disk_lacks_it() {
     pair.restart(A);
     pair.run(MS * 2000);
     assert!(serves_alone(&mut pair, A), "its log names the witness that it asks");
+}
+
+/// Both were killed with a move on their disks that neither is known to follow, and after it A has
+/// one entry more than B.
+fn both_killed_in_a_move() -> Pair {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    pair.node(A).disk_stuck = true;
+    while !pair.node(A).saw(|event| matches!(event, Event::Moving { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.run(MS);
+    pair.kill(B);
+    let written = pair.node(B).disk.entries.clone();
+    assert!(matches!(written.last().unwrap().kind, EntryKind::Witness { .. }));
+    pair.kill(A);
+    pair.node(A).disk_stuck = false;
+    let after = written.last().unwrap();
+    let origin = Source { number: OriginNumber(1), ..after.origin };
+    let kind = EntryKind::Device { device: DeviceId(0), bytes: "one".into() };
+    let (index, time) = (after.index.next(), LogTime(after.time.0 + 1));
+    let last = Entry { index, time, origin, kind, ..after.clone() };
+    let there = pair.node(A).disk.entries.len();
+    for entry in written[there..].iter().cloned().chain([last]) {
+        pair.node(A).disk.append(entry);
+    }
+    pair
+}
+
+#[test]
+fn a_move_is_not_void_because_the_others_whole_disk_lacks_what_came_after_it() {
+    let mut pair = both_killed_in_a_move();
+    pair.connect_witness(true);
+    let before = pair.record;
+    // Of B's log no more is known at first than how long it is.
+    pair.node(B).slow_recovery = true;
+    pair.restart(B);
+    pair.restart(A);
+    pair.run(MS * 10);
+    pair.finish_recovery(B);
+    pair.run(MS * 8000);
+    assert_eq!(pair.record, before, "both have the move, so nobody asks the old witness");
+    assert!(!serves_alone(&mut pair, A) && !serves_alone(&mut pair, B));
+}
+
+#[test]
+fn a_move_that_was_released_counts_whatever_the_others_disk_has() {
+    let mut pair = two_witnesses();
+    pair.connect_witness(false);
+    let before = pair.node(A).disk.membership.clone();
+    while pair.alternate.is_none() {
+        pair.run(MS);
+    }
+    for text in ["one", "two"] {
+        pair.device_input(A, text);
+        pair.run(MS * 5);
+    }
+    pair.kill(A);
+    pair.kill(B);
+    // It died before its disk said so otherwise; what B had is lost.
+    pair.node(A).disk.membership = before;
+    pair.wipe(B);
+    pair.connect_witness(true);
+    pair.restart(A);
+    pair.run(MS * 2000);
+    assert!(serves_alone(&mut pair, A));
+    assert_eq!(pair.alternate.unwrap().origin, Origin::Restarted);
+    pair.restart(B);
+    pair.run_to_duplex();
 }
 
 #[test]
