@@ -410,6 +410,10 @@ impl Replica {
         self.announce_standing();
         self.rewind_links();
         self.send_everywhere(PeerFrame::Admitted { epoch: record.epoch });
+        if self.is_sequencer() {
+            // It was handed the role while it joined.
+            self.take_over_inputs();
+        }
     }
 
     /// The last entry whose outputs the member releases without this one: all before that with

@@ -356,9 +356,11 @@ impl Replica {
         }
     }
 
-    /// Whether this replica is a member and orders the inputs.
+    /// Whether this replica is a member and orders the inputs. A joiner that was handed the role
+    /// does not before its disk says that it is a member (rule J6): nothing of its log is sent.
     pub(super) fn is_sequencer(&self) -> bool {
-        self.membership.record().is_some() && self.sequencer == self.config.place
+        let member = self.membership.record().is_some() && !self.is_joiner();
+        member && self.sequencer == self.config.place
     }
 
     /// Whether both are members, and this one knows that the other is.

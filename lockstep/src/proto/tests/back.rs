@@ -942,3 +942,33 @@ fn one_that_was_recorded_and_is_never_attached_is_left_behind() {
     pair.run_to_duplex();
     check_level(&mut pair);
 }
+
+#[test]
+fn a_joiner_that_is_handed_the_role_orders_only_once_its_disk_says_that_it_is_a_member() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Attached { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.node(B).slow_membership = true;
+    while !pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.node(A).events.clear();
+    pair.tell(A, Input::Command(Command::HandOver));
+    pair.device_input(A, "meanwhile");
+    pair.run(MS * 5);
+    let [a, b] = Place::BOTH.map(|place| pair.node(place).replica.status());
+    assert_eq!(b.held, a.held, "it ordered what nobody would ever be sent");
+    assert!(a.record == b.record && !a.is_sequencer && !b.is_sequencer);
+    pair.finish_membership(B);
+    texts(&mut pair, B, 0, 2);
+    pair.run(MS * 1000);
+    assert!(pair.node(B).replica.status().is_sequencer);
+    assert_eq!(pair.node(A).texts(), ["meanwhile"]);
+    assert_eq!(pair.node(B).texts(), ["0", "1"]);
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::Suspected { .. })));
+    check_level(&mut pair);
+}
