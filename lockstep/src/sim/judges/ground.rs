@@ -149,19 +149,25 @@ impl Ground {
         followed.into_iter().for_each(|moved| self.enrolled.follow(moved));
     }
 
-    /// Whether a move counts: every member that it names has it, and followed the record that it
-    /// renews when it got it, or would by what its disk says.
+    /// Whether a move counts: every member that it names has had it on disk (rule W2), be it that
+    /// process, whatever became of it since, or the one that took its place.
     fn is_followed(&self, ordered: &Ordered) -> bool {
-        let Ordered { index, slot, record } = *ordered;
-        let kind = EntryKind::Witness { slot, record };
-        let place = |place: &Place| record.members.at(*place).is_some();
-        Place::BOTH.iter().filter(|at| place(at)).all(|place| {
+        Place::BOTH.into_iter().all(|place| {
+            let Some(incarnation) = ordered.record.members.at(place) else { return true };
+            let named = Who { place, incarnation };
             let newest = self.newest[place.slot()];
-            let Some(view) = newest.and_then(|who| self.views.get(&who)) else { return false };
-            let followed = view.record.or(self.disks[place.slot()].record);
-            let renews = followed.is_some_and(|from| record.renews(&from) || record == from);
-            renews && view.has(index, &kind, self.journals)
+            [Some(named), newest].into_iter().flatten().any(|who| self.has_move(who, ordered))
         })
+    }
+
+    /// Whether this process has the move, and followed the record that it renews when it got it, or
+    /// would by what its disk says.
+    fn has_move(&self, who: Who, ordered: &Ordered) -> bool {
+        let Ordered { index, slot, record } = *ordered;
+        let Some(view) = self.views.get(&who) else { return false };
+        let followed = view.record.or(self.disks[who.place.slot()].record);
+        let renews = followed.is_some_and(|from| record.renews(&from) || record == from);
+        renews && view.has(index, &EntryKind::Witness { slot, record }, self.journals)
     }
 
     fn restore(&mut self, who: Who, recovered: &Recovered) {

@@ -232,6 +232,29 @@ fn a_witness_counts_until_both_have_on_disk_that_the_pair_leaves_it() {
 }
 
 #[test]
+fn a_move_counts_that_a_member_had_on_disk_when_it_died() {
+    let both = record(1, Members::both(A.incarnation, B.incarnation));
+    let moved = Record { epoch: Epoch(3), origin: How::Renewal(both.digest()), ..both };
+    let leaves = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
+    for had_it in [false, true] {
+        let mut story = Story::new(JudgeName::Release).duplex();
+        for who in [A, B] {
+            story.ok(Seen::Appended { who, entry: &leaves });
+            story.execute(who, 1, &[note(1)]).expect("the same");
+        }
+        if had_it {
+            story.ok(Seen::Persisted { who: A, index: Index(1) });
+        }
+        // The next process there has an empty disk.
+        restarted(&mut story);
+        story.ok(Seen::Wiped { place: Place::A });
+        story.ok(Seen::Persisted { who: B, index: Index(1) });
+        story.enter(B, moved);
+        assert_eq!(story.release(B, 3, &note(1)).is_ok(), had_it);
+    }
+}
+
+#[test]
 fn an_acknowledged_request_that_a_member_lacks_is_objected_to() {
     let mut story = Story::new(JudgeName::Acknowledged).duplex();
     let request = entry(2, 1, 20, asked(5, 1, Op::Append { list: 1 }));
