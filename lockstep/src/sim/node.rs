@@ -287,6 +287,9 @@ impl World {
                     // It may have been another's, or lost while it was.
                     self.see(Seen::Wiped { place });
                 }
+                if let Some(disk) = &disk {
+                    self.see(Seen::Found { place, membership: &disk.membership });
+                }
                 Some(disk)
             }
             Found::Damaged => {

@@ -181,7 +181,10 @@ impl World {
         Ok(match job {
             Job::Append { .. } => None,
             Job::Membership { number, membership } => {
-                disk.remember(&membership)?;
+                if let Err(why) = disk.remember(&membership) {
+                    self.see(Seen::Unsure { place, membership: &membership });
+                    return Err(why);
+                }
                 self.see(Seen::Remembered { who, membership: &membership });
                 Some(Input::MembershipPersisted(number))
             }
@@ -293,17 +296,17 @@ impl World {
             storage.disk.halt_after(rng.from(0, 12));
         }
 
-        let mut remembered = None;
+        let mut unsure = None;
         if rng.chance(500) {
             if jobs.first().is_some_and(Job::is_append) {
                 let _ = storage.write_entries(&jobs, mark);
             }
             for job in jobs {
                 match job {
-                    // Written twice: it counts if either copy is there.
+                    // Written twice: it counts if either copy is there, which the next start shows.
                     Job::Membership { membership, .. } => {
                         let _ = storage.disk.remember(&membership);
-                        remembered = Some(membership);
+                        unsure = Some(membership);
                     }
                     Job::Truncate { after } => drop(storage.disk.truncate(after)),
                     Job::Install { file, chain } => drop(storage.disk.install(file, chain)),
@@ -325,8 +328,8 @@ impl World {
         }
         let stale = &mut servers[who.place.slot()].stale;
         *stale = stale.take().or(stray);
-        if let Some(membership) = remembered {
-            self.see(Seen::Remembered { who, membership: &membership });
+        if let Some(membership) = unsure {
+            self.see(Seen::Unsure { place: who.place, membership: &membership });
         }
     }
 }

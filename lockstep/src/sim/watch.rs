@@ -148,6 +148,9 @@ impl Watch {
             Seen::Remembered { who, membership } => {
                 self.claimable[who.place.slot()] = membership.record.is_some();
             }
+            Seen::Found { place, membership } => {
+                self.claimable[place.slot()] = membership.record.is_some();
+            }
             Seen::Wiped { place } => self.claimable[place.slot()] = false,
             Seen::Ended { who } => {
                 self.alive[who.place.slot()] = None;

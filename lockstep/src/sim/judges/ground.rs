@@ -44,6 +44,8 @@ pub struct Ground {
     healed: Option<u64>,
     spoiled: [bool; 2],
     disks: [Membership; 2],
+    /// What was being written there, and may be on the disk or not.
+    unsure: [Option<Membership>; 2],
     journals: bool,
     holds: bool,
     was_stopped: bool,
@@ -96,8 +98,20 @@ impl Ground {
             }
             Seen::Remembered { who, membership } => {
                 self.disks[who.place.slot()] = membership.clone();
+                self.unsure[who.place.slot()] = None;
             }
-            Seen::Wiped { place } => self.disks[place.slot()] = Membership::default(),
+            Seen::Unsure { place, membership } => {
+                self.unsure[place.slot()].get_or_insert_with(|| membership.clone());
+            }
+            Seen::Found { place, membership } => {
+                let unsure = self.unsure[place.slot()].take();
+                let written = unsure.filter(|unsure| unsure == membership);
+                written.into_iter().for_each(|written| self.disks[place.slot()] = written);
+            }
+            Seen::Wiped { place } => {
+                self.disks[place.slot()] = Membership::default();
+                self.unsure[place.slot()] = None;
+            }
             Seen::Restored { who, recovered } => self.restore(who, recovered),
             Seen::Truncated { who, after } => {
                 let shorter = self.views.get(&who).map(|view| view.prefix(after));

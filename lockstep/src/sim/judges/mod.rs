@@ -266,6 +266,21 @@ pub enum Seen<'a> {
         /// The membership.
         membership: &'a Membership,
     },
+    /// A membership was being written when the disk failed or the process died: the disk has it, or
+    /// what it had before.
+    Unsure {
+        /// At which place.
+        place: Place,
+        /// The membership.
+        membership: &'a Membership,
+    },
+    /// A process that starts finds this membership on its disk.
+    Found {
+        /// At which place.
+        place: Place,
+        /// The membership.
+        membership: &'a Membership,
+    },
     /// The disk at this place was replaced by an empty one.
     Wiped {
         /// Where.

@@ -255,6 +255,28 @@ fn a_move_counts_that_a_member_had_on_disk_when_it_died() {
 }
 
 #[test]
+fn what_was_being_written_counts_if_the_next_process_finds_it() {
+    let both = record(1, Members::both(A.incarnation, B.incarnation));
+    let member = Membership { record: Some(both), asked: Vec::new(), witness: 0 };
+    let joiner = Membership::default();
+    for (found, counts) in [(&member, false), (&joiner, true)] {
+        let mut story = Story::new(JudgeName::Liveness).duplex();
+        story.remember(A, both);
+        story.ok(Seen::Unsure { place: Place::A, membership: &joiner });
+        restarted(&mut story);
+        story.ok(Seen::Ended { who: B });
+        assert_eq!(story.judges.ground().remembered(Place::A), &member);
+        story.ok(Seen::Found { place: Place::A, membership: found });
+        assert_eq!(story.judges.ground().remembered(Place::A), found);
+        assert_eq!(forsaken(story.judges.ground()), counts);
+    }
+    // Nobody wrote that.
+    let mut story = Story::new(JudgeName::Claims).duplex();
+    story.ok(Seen::Found { place: Place::A, membership: &member });
+    assert_eq!(story.judges.ground().remembered(Place::A), &joiner);
+}
+
+#[test]
 fn an_acknowledged_request_that_a_member_lacks_is_objected_to() {
     let mut story = Story::new(JudgeName::Acknowledged).duplex();
     let request = entry(2, 1, 20, asked(5, 1, Op::Append { list: 1 }));
