@@ -75,15 +75,22 @@ pub struct Campaign {
 
 impl Campaign {
     /// Runs it. `each` is called for every seed, in the order in which they end.
-    pub fn run(&self, mut each: impl FnMut(&Report)) -> Summary {
-        let (next, stop) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
+    pub fn run(&self, each: impl FnMut(&Report)) -> Summary {
+        self.run_until(&AtomicBool::new(false), each)
+    }
+
+    /// Runs it until it is told to stop: then the seeds that were begun are the first of its range,
+    /// and all of them are run to their end.
+    pub fn run_until(&self, told: &AtomicBool, mut each: impl FnMut(&Report)) -> Summary {
+        let (next, enough) = (AtomicU64::new(self.seeds.start), AtomicBool::new(false));
+        let goes_on = || !told.load(Ordering::Relaxed) && !enough.load(Ordering::Relaxed);
         let (sender, receiver) = mpsc::sync_channel::<Report>(64);
         let mut reports: BTreeMap<u64, (Digest, Marks)> = BTreeMap::new();
         let mut summary = Summary::empty();
         std::thread::scope(|scope| {
             for _ in 0..self.threads.max(1) {
                 let sender = sender.clone();
-                scope.spawn(|| self.work(&next, &stop, sender));
+                scope.spawn(|| self.work(&next, goes_on, sender));
             }
             drop(sender);
             for report in receiver {
@@ -91,7 +98,7 @@ impl Campaign {
                 if let Some(failure) = self.failure(&report) {
                     summary.failures.push(failure);
                     if summary.failures.len() >= FAILURES {
-                        stop.store(true, Ordering::Relaxed);
+                        enough.store(true, Ordering::Relaxed);
                     }
                 }
                 if let Ok(outcome) = &report.result {
@@ -105,8 +112,8 @@ impl Campaign {
         summary
     }
 
-    fn work(&self, next: &AtomicU64, stop: &AtomicBool, sender: mpsc::SyncSender<Report>) {
-        while !stop.load(Ordering::Relaxed) {
+    fn work(&self, next: &AtomicU64, goes_on: impl Fn() -> bool, sender: mpsc::SyncSender<Report>) {
+        while goes_on() {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= self.seeds.end || sender.send(self.report(seed)).is_err() {
                 return;

@@ -1,6 +1,7 @@
 //! The command `lockstep-sim`.
 
 use core::ops::Range;
+use core::time::Duration;
 use std::io::{self, Write};
 
 use lexopt::prelude::*;
@@ -8,6 +9,7 @@ use serde::Serialize;
 
 use super::broken::Broken;
 use super::campaign::{Campaign, Failure, Report, Summary};
+use super::fresh::Fresh;
 use super::judges::JudgeName;
 use super::options::Profile;
 use super::{Plan, Words, options};
@@ -28,6 +30,10 @@ lockstep-sim: runs the pair in a simulated world and lets judges watch
   --no-marks         do not ask, however many
   --threads N        how many threads (all processors)
   --json             the result as JSON
+  --fresh            ranges drawn at random, over the profiles that CI runs or the one named, until
+                     SIGINT or SIGTERM; ends with rows for docs/campaigns.md
+  --for MINUTES      at most so long (with --fresh)
+  --revision NAME    what those rows call the build (with --fresh)
 
 Exit codes: 0 passed, 1 a seed failed, 2 wrong usage, 3 required situations were not reached.
 ";
@@ -43,6 +49,7 @@ struct Arguments {
     marks: Option<bool>,
     threads: usize,
     is_single: bool,
+    fresh: Option<Fresh>,
     help: bool,
 }
 
@@ -57,6 +64,7 @@ pub fn main() -> io::Result<u8> {
             out.write_all(HELP.as_bytes())?;
             Ok(0)
         }
+        Ok(Arguments { fresh: Some(fresh), .. }) => Ok(u8::from(!fresh.run(&mut out)?)),
         Ok(arguments) => command(&arguments, &mut out),
         Err(error) => {
             writeln!(io::stderr(), "lockstep-sim: {error}\n\n{HELP}")?;
@@ -76,9 +84,16 @@ fn arguments(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
         marks: None,
         threads,
         is_single: false,
+        fresh: None,
         help: false,
     };
+    let (mut is_fresh, mut limit, mut revision) = (false, None, None);
+    let (mut profile, mut others) = (None, Vec::new());
     while let Some(argument) = parser.next()? {
+        if let Long(name) = &argument {
+            let goes_with_fresh = ["fresh", "for", "revision", "profile", "threads", "help"];
+            others.extend((!goes_with_fresh.contains(name)).then(|| format!("--{name}")));
+        }
         match argument {
             Long("seed") => {
                 let seed: u64 = parser.value()?.parse()?;
@@ -88,6 +103,7 @@ fn arguments(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("seeds") => found.seeds = range(&parser.value()?.string()?)?,
             Long("profile") => {
                 found.plan.profile = known(&parser.value()?.string()?, Profile::named)?;
+                profile = Some(found.plan.profile);
             }
             Long("broken") => {
                 found.plan.broken = Some(known(&parser.value()?.string()?, Broken::named)?);
@@ -102,11 +118,29 @@ fn arguments(mut parser: lexopt::Parser) -> Result<Arguments, lexopt::Error> {
             Long("no-marks") => found.marks = Some(false),
             Long("threads") => found.threads = parser.value()?.parse()?,
             Long("json") => found.json = true,
+            Long("fresh") => is_fresh = true,
+            Long("for") => limit = Some(minutes(parser.value()?.parse()?)?),
+            Long("revision") => revision = Some(parser.value()?.string()?),
             Short('h') | Long("help") => found.help = true,
             other => return Err(other.unexpected()),
         }
     }
+    if is_fresh {
+        if let Some(other) = others.first() {
+            return Err(format!("`{other}` does not go with `--fresh`").into());
+        }
+        let (threads, revision) = (found.threads, revision.unwrap_or_else(|| "?".to_owned()));
+        found.fresh = Some(Fresh { profile, limit, threads, revision });
+    } else if limit.is_some() || revision.is_some() {
+        return Err("`--for` and `--revision` go with `--fresh`".into());
+    }
     Ok(found)
+}
+
+/// So many minutes, whole or not.
+fn minutes(number: f64) -> Result<Duration, lexopt::Error> {
+    let seconds = Duration::try_from_secs_f64(number * 60.0);
+    seconds.map_err(|_| format!("`{number}` is no number of minutes").into())
 }
 
 fn judge(name: &str) -> Option<JudgeName> {
@@ -171,7 +205,7 @@ fn command(arguments: &Arguments, out: &mut impl Write) -> io::Result<u8> {
 }
 
 /// The command that runs a seed again.
-fn replay(seed: &str, plan: &Plan) -> String {
+pub(super) fn replay(seed: &str, plan: &Plan) -> String {
     let mut command = format!("lockstep-sim --seed {seed} --profile {}", plan.profile.name());
     if let Some(broken) = plan.broken {
         command += &format!(" --broken {broken}");
@@ -328,6 +362,20 @@ mod tests {
             let (code, said) = run(line);
             assert_eq!(code, 0, "{said}");
             assert!(!said.contains("VACUOUS") && said.ends_with("passed\n"));
+        }
+    }
+
+    #[test]
+    fn a_fresh_campaign_takes_a_time_a_profile_and_a_name_and_nothing_else() {
+        let parse = |line: &str| arguments(lexopt::Parser::from_args(line.split_whitespace()));
+        let all =
+            parse("--fresh --for 0.5 --threads 1").expect("it is known").fresh.expect("it is");
+        assert_eq!((all.limit, all.profile), (Some(Duration::from_secs(30)), None));
+        let one = parse("--fresh --profile rejoin --revision abc").expect("it is known");
+        let one = one.fresh.expect("it is");
+        assert_eq!((one.profile, one.revision.as_str()), (Some(Profile::Rejoin), "abc"));
+        for wrong in ["--fresh --seed 5", "--fresh --broken twice", "--for 5", "--fresh --for -1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
         }
     }
 

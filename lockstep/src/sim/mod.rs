@@ -26,6 +26,7 @@ mod clock;
 mod deeds;
 mod disk;
 mod execution;
+mod fresh;
 mod intake;
 mod net;
 mod node;
