@@ -149,7 +149,7 @@ fn hash_refusal(refusal: Refusal, hasher: &mut Hasher) -> &mut Hasher {
 }
 
 /// What executing one entry came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
     /// The entry.
     pub index: Index,

@@ -1,11 +1,13 @@
 //! Running a service several times over the same script.
 
+use core::panic::Location;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use bytes::Bytes;
 
 use super::difference::{Difference, Mismatch, Run, Spot, compare, first_byte};
 use super::script::Script;
+use super::second::{self, Condition};
 use crate::entry::{Entry, EntryKind};
 use crate::ids::Index;
 use crate::machine::{Freeze, RecordSource, StateMachine};
@@ -26,11 +28,25 @@ const BATCHES: usize = 64;
 /// ([`Input::Restarted`](super::Input::Restarted)), since that is what such a process does before
 /// it goes on. [`Check`] has more to set.
 ///
+/// The last run is in a second process of the same test, on Linux: with a wall clock that is 400 days
+/// ahead, another time zone, locale, environment and working directory, and hash seeds and
+/// addresses of its own. It finds what is the same throughout a process, such as a clock that is
+/// read in whole seconds, and says which of these it depends on.
+///
+/// For that, the test's program is started with the name of this test and nothing else, and does
+/// there what it does here up to this call. It is not started, and a line on standard error says
+/// so, outside the thread of a test (in a documentation test, say). The clock is shifted by a
+/// small library that is compiled with `cc`; without a C compiler it stays as it is. A clock of
+/// which only differences are taken ([`std::time::Instant`]) is not shifted; no run finds a span in
+/// whole seconds that was the same in all of them. Of the environment those variables are left
+/// alone that cargo, the loader and the like need.
+///
 /// # Errors
 /// The first [`Difference`], or a panic, or a state that could not be restored.
 ///
 /// # Panics
 /// If `make` does.
+#[track_caller]
 pub fn check_determinism<S: StateMachine>(
     make: impl Fn() -> S + Sync,
     script: &Script,
@@ -43,6 +59,7 @@ pub fn check_determinism<S: StateMachine>(
 pub struct Check {
     config: UnitConfig,
     batches: usize,
+    second_process: bool,
 }
 
 impl Default for Check {
@@ -54,7 +71,7 @@ impl Default for Check {
 impl Check {
     /// With the default settings.
     pub fn new() -> Self {
-        Self { config: UnitConfig::default(), batches: BATCHES }
+        Self { config: UnitConfig::default(), batches: BATCHES, second_process: true }
     }
 
     /// With other bounds of the unit.
@@ -72,6 +89,14 @@ impl Check {
         self
     }
 
+    /// Leaves out the run in a second process: for a test that cannot run twice at a time (it
+    /// binds a fixed port, say), or whose service is made from what only this process has.
+    #[must_use]
+    pub fn in_one_process(mut self) -> Self {
+        self.second_process = false;
+        self
+    }
+
     /// Runs the check.
     ///
     /// # Errors
@@ -79,13 +104,50 @@ impl Check {
     ///
     /// # Panics
     /// If `make` does.
+    #[track_caller]
     pub fn run<S: StateMachine>(
         &self,
         make: impl Fn() -> S + Sync,
         script: &Script,
     ) -> Result<(), Difference> {
+        let call = second::Call::begin(Location::caller());
+        let is_second = second::is_second();
+        if is_second && call.serve(|entries| self.straight(&make, entries).report()) {
+            return Ok(());
+        }
         let entries = script.entries();
-        let straight = self.straight(&make, entries)?;
+        let straight = self.straight(&make, entries);
+        self.cut(&make, entries, &straight)?;
+        if self.second_process && !is_second {
+            compare_processes(&call, entries, &straight)?;
+        }
+        Ok(())
+    }
+
+    fn straight<S: StateMachine>(&self, make: &impl Fn() -> S, entries: &[Entry]) -> Straight {
+        let mut unit = Unit::with_config(make(), self.config.clone());
+        let mut results = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let result = unit.execute(entry);
+            let stop = result.panic.is_some();
+            results.push(result);
+            if stop {
+                return Straight { results, state: None };
+            }
+        }
+        Straight { results, state: Some(State::take(&unit)) }
+    }
+
+    /// The runs that are cut into batches.
+    fn cut<S: StateMachine>(
+        &self,
+        make: &(impl Fn() -> S + Sync),
+        entries: &[Entry],
+        straight: &Straight,
+    ) -> Result<(), Difference> {
+        if let Some(Err(why)) = &straight.state {
+            return fail(Run::Straight, None, entries.last(), Mismatch::Freeze(why.clone()));
+        }
         let len = entries.len().div_ceil(self.batches).max(1);
         // The last run restores at other places than the one before it.
         let runs = [
@@ -95,34 +157,9 @@ impl Check {
             (Run::Restores, len + len / 2 + 1),
         ];
         runs.into_iter().try_for_each(|(run, len)| {
-            let mut cut =
-                Cut { config: &self.config, make: &make, run, restored: None, straight: &straight };
+            let mut cut = Cut { config: &self.config, make, run, restored: None, straight };
             cut.through(entries, len)
         })
-    }
-
-    fn straight<S: StateMachine>(
-        &self,
-        make: &impl Fn() -> S,
-        entries: &[Entry],
-    ) -> Result<Straight, Difference> {
-        let mut unit = Unit::with_config(make(), self.config.clone());
-        let mut results = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let result = unit.execute(entry);
-            let stop = result.panic.is_some();
-            results.push(result);
-            if stop {
-                return Ok(Straight { results, state: None });
-            }
-        }
-        let state = State::take(&unit).map_err(|why| Difference {
-            run: Run::Straight,
-            restored: None,
-            input: entries.last().cloned().map(Box::new),
-            what: Box::new(Mismatch::Freeze(why)),
-        })?;
-        Ok(Straight { results, state: Some(state) })
     }
 }
 
@@ -130,8 +167,60 @@ impl Check {
 struct Straight {
     /// Up to the entry that panicked, or the last.
     results: Vec<Executed>,
-    /// After the last entry; none if one panicked.
-    state: Option<State>,
+    /// After the last entry, or why it could not be frozen; none if one panicked.
+    state: Option<Result<State, String>>,
+}
+
+impl Straight {
+    /// What the first process is told of it.
+    fn report(self) -> second::Report {
+        let state = self.state.map(|state| state.map(|state| state.all.to_vec()));
+        second::Report { results: self.results, state, clock: second::wall_clock() }
+    }
+
+    /// The first thing in which another process came to something else, and at which entry.
+    fn differs(&self, other: &second::Report) -> Option<(usize, Mismatch)> {
+        for (at, (ours, theirs)) in self.results.iter().zip(&other.results).enumerate() {
+            if let Some(what) = compare(ours, theirs) {
+                return Some((at, what));
+            }
+        }
+        let last = self.results.len().saturating_sub(1);
+        let (Some(Ok(ours)), Some(theirs)) = (&self.state, &other.state) else { return None };
+        let what = match theirs {
+            Ok(theirs) => match State::read(theirs.clone().into(), ours.own) {
+                Ok(theirs) => Mismatch::FinalState(ours.differs(&theirs)?),
+                Err(why) => Mismatch::Freeze(why),
+            },
+            Err(why) => Mismatch::Freeze(why.clone()),
+        };
+        Some((last, what))
+    }
+}
+
+/// Has a second process run the same, and says on what a difference depends.
+fn compare_processes(
+    call: &second::Call,
+    entries: &[Entry],
+    straight: &Straight,
+) -> Result<(), Difference> {
+    let report = match call.run(entries) {
+        second::Outcome::Ran(report) => report,
+        second::Outcome::Skipped(why) => {
+            second::tell(&format!("not run: {why}"));
+            return Ok(());
+        }
+        second::Outcome::Failed(why) => {
+            let run = Run::SecondProcess { only: None };
+            return fail(run, None, entries.first(), Mismatch::Process(why));
+        }
+    };
+    let Some((at, what)) = straight.differs(&report) else { return Ok(()) };
+    let only = Condition::ALL.into_iter().find(|condition| {
+        let report = call.run_under(*condition, entries);
+        report.is_some_and(|report| straight.differs(&report).is_some())
+    });
+    fail(Run::SecondProcess { only }, None, entries.get(at), what)
 }
 
 /// A run that is cut into batches.
@@ -153,7 +242,7 @@ impl<S: StateMachine, M: Fn() -> S + Sync> Cut<'_, M> {
             unit = elsewhere(number, || self.batch(unit, batch))?;
             let last = batch.last();
             match self.run {
-                Run::Straight | Run::Batches => {}
+                Run::Straight | Run::Batches | Run::SecondProcess { .. } => {}
                 Run::Views => view = Some(self.swap_view(&unit, view, last)?),
                 Run::Restores => {
                     unit = elsewhere(number, || self.restore(unit, last))?;
@@ -162,7 +251,8 @@ impl<S: StateMachine, M: Fn() -> S + Sync> Cut<'_, M> {
             }
         }
         let state = self.state(&unit, entries.last())?;
-        let differs = self.straight.state.as_ref().and_then(|straight| straight.differs(&state));
+        let straight = self.straight.state.as_ref().and_then(|state| state.as_ref().ok());
+        let differs = straight.and_then(|straight| straight.differs(&state));
         differs.map_or(Ok(()), |spot| self.fail(entries.last(), Mismatch::FinalState(spot)))
     }
 
@@ -213,9 +303,18 @@ impl<S: StateMachine, M: Fn() -> S + Sync> Cut<'_, M> {
     }
 
     fn fail<T>(&self, input: Option<&Entry>, what: Mismatch) -> Result<T, Difference> {
-        let input = input.cloned().map(Box::new);
-        Err(Difference { run: self.run, restored: self.restored, input, what: Box::new(what) })
+        fail(self.run, self.restored, input, what)
     }
+}
+
+fn fail<T>(
+    run: Run,
+    restored: Option<Index>,
+    input: Option<&Entry>,
+    what: Mismatch,
+) -> Result<T, Difference> {
+    let input = input.cloned().map(Box::new);
+    Err(Difference { run, restored, input, what: Box::new(what) })
 }
 
 /// Batches of about this length. Where states are restored, one also ends before each entry at
@@ -248,6 +347,8 @@ fn begins_a_process(entry: &Entry) -> bool {
 struct State {
     all: Bytes,
     service: Vec<Bytes>,
+    /// Records of the engine's own, which come first.
+    own: usize,
 }
 
 impl State {
@@ -257,13 +358,17 @@ impl State {
 
     fn write<F: Freeze>(view: &FrozenUnit<F>) -> Result<Self, String> {
         let all = guarded(|| view.to_bytes())?.map_err(|error| error.to_string())?;
+        Self::read(all, view.own_records())
+    }
+
+    fn read(all: Bytes, own: usize) -> Result<Self, String> {
         let mut records = Vec::new();
         let mut reader = Reader::open(all.clone()).map_err(|error| error.to_string())?;
         while let Some(record) = reader.record().map_err(|error| error.to_string())? {
             records.push(record);
         }
-        let service = records.split_off(view.own_records());
-        Ok(Self { all, service })
+        let service = records.split_off(own.min(records.len()));
+        Ok(Self { all, service, own })
     }
 
     /// Where another state is not the same.

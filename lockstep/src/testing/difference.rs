@@ -4,6 +4,7 @@ use core::fmt;
 
 use bytes::Bytes;
 
+use super::second::Condition;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{Index, LogTime};
 use crate::output::{Executed, Output, OutputKind};
@@ -36,6 +37,11 @@ pub enum Run {
     Views,
     /// The same, with the state frozen and restored into a fresh instance after each batch.
     Restores,
+    /// From the first entry to the last, in a second process of the test.
+    SecondProcess {
+        /// The difference is there also where nothing but this is another: what to look for.
+        only: Option<Condition>,
+    },
 }
 
 /// A place in a frozen state.
@@ -84,6 +90,8 @@ pub enum Mismatch {
     Freeze(String),
     /// A state could not be restored.
     Restore(String),
+    /// The second process of the test did not come to the check, or not to its end.
+    Process(String),
 }
 
 impl core::error::Error for Difference {}
@@ -98,6 +106,13 @@ impl fmt::Display for Difference {
             (Run::Straight, _) => f.write_str(", in a straight run: ")?,
             (Run::Batches, _) => f.write_str(", run on other threads: ")?,
             (Run::Views, _) => f.write_str(", with views taken on the way: ")?,
+            (Run::SecondProcess { only: Some(only) }, _) => {
+                write!(f, ", in a second process, which differs by {only}: ")?;
+            }
+            (Run::SecondProcess { only: None }, _) => f.write_str(
+                ", in a second process, with another clock, time zone, locale, environment, \
+                 working directory, hash seeds and addresses: ",
+            )?,
             (Run::Restores, None) => f.write_str(", before any restore: ")?,
             (Run::Restores, Some(at)) => write!(f, ", state restored after entry {at}: ")?,
         }
@@ -146,6 +161,11 @@ impl fmt::Display for Mismatch {
                  with the live state?"
             ),
             Self::Freeze(why) => write!(f, "the state could not be frozen: {why}"),
+            Self::Process(why) => write!(
+                f,
+                "it has to do the same up to the end of this check, whatever its clock, \
+                 environment and working directory (else: `Check::in_one_process`), but {why}"
+            ),
             Self::Restore(why) => write!(f, "the state could not be restored: {why}"),
         }
     }

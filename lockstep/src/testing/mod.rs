@@ -5,7 +5,8 @@
 //!   generates, or drawn from a seed.
 //! - [`check_determinism`] runs a service over a script several times, straight and with its
 //!   state frozen and restored in between, wherever the script has a process start again and
-//!   elsewhere, and names the first thing that differs.
+//!   elsewhere; and in a second process with another clock, environment and working directory. It
+//!   names the first thing that differs, and on what that depends.
 //!
 //! ```
 //! use lockstep::testing::{Script, check_determinism};
@@ -52,6 +53,7 @@ mod dice;
 mod difference;
 mod scribe;
 mod script;
+mod second;
 mod solo;
 #[cfg(test)]
 mod tests;
@@ -61,4 +63,5 @@ pub use dice::Dice;
 pub use difference::{Difference, Mismatch, Run, Spot};
 pub use scribe::process;
 pub use script::{Input, Script};
+pub use second::Condition;
 pub use solo::Solo;
