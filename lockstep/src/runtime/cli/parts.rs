@@ -1,6 +1,7 @@
 //! The processes that stay: CoServer and witness.
 
 use std::io;
+use std::path::Path;
 
 use super::discarding::{discard, with_remedy};
 use super::flags::PartFlags;
@@ -65,6 +66,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     let returns = Returns::begin();
     let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
     logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
+    warn_of_etc(&config.directory);
     // Before anything else is taken: what another process has here is told by this, not by its
     // addresses.
     let directory = DataDirectory::open(&config.directory).map_err(PartError::from)?;
@@ -141,6 +143,7 @@ pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
 /// # Errors
 /// What keeps it from starting.
 pub fn run_witness(config: WitnessConfig, mut signals: Signals) -> Result<(), PartError> {
+    warn_of_etc(&config.directory);
     // Given back after the runtime, and with it the port, is gone.
     let mut directory = DataDirectory::open(&config.directory)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -161,4 +164,34 @@ pub fn run_witness(config: WitnessConfig, mut signals: Signals) -> Result<(), Pa
         tracing::info!(event = "ended");
         Ok(())
     })
+}
+
+/// Relative directories of a configuration that was moved to `/etc` end there.
+fn warn_of_etc(directory: &Path) {
+    if is_in_etc(directory) {
+        tracing::warn!(
+            event = "directory_in_etc",
+            directory = %directory.display(),
+            "data does not belong under /etc: write an absolute path for `directory`, under /var/lib say"
+        );
+    }
+}
+
+fn is_in_etc(directory: &Path) -> bool {
+    std::path::absolute(directory).is_ok_and(|directory| directory.starts_with("/etc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_under_etc_is_noticed() {
+        for directory in ["/etc/relay/a", "/etc"] {
+            assert!(is_in_etc(Path::new(directory)), "{directory}");
+        }
+        for directory in ["/var/lib/relay/a", "a", "/etcetera/a", "etc/a"] {
+            assert!(!is_in_etc(Path::new(directory)), "{directory}");
+        }
+    }
 }

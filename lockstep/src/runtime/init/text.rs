@@ -24,7 +24,8 @@ pub(super) fn coserver(
          place = \"{place}\"\n\
          # The same in all files of the pair.\n\
          pair = \"{pair}\"\n\
-         # For its lock, its control socket and, in `store`, its journal.\n\
+         # For its lock, its control socket and, in `store`, its journal. Make it absolute, such as\n\
+         # /var/lib/NAME/{place}, where this file is under /etc.\n\
          directory = \"{place}\"\n\
          key = \"keys/{place}.key\"\n\
          witness = \"{witness}\"\n\
@@ -94,7 +95,8 @@ pub(super) fn witness(pair: PairId, keys: &PairKeys, addresses: &Addresses) -> S
     format!(
         "# The witness. Relative paths start at this file's directory.\n\
          listen = \"{listen}\"\n\
-         # For the records, the lock and the control socket. Never restore it from a copy.\n\
+         # For the records, the lock and the control socket. Never restore it from a copy. Make it\n\
+         # absolute, such as /var/lib/NAME, where this file is under /etc.\n\
          directory = \"witness\"\n\
          key = \"keys/witness.key\"\n\
          # Nothing is granted for this long after a start.\n\
