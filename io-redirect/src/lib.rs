@@ -27,15 +27,16 @@
 //!         Identity { name: "clock".into(), version: 1, configuration: Digest::ZERO }
 //!     }
 //!     fn on_start(&mut self, io: &mut Io<'_>) {
-//!         io.tcp().listen("clock", ListenOptions::default()).expect("the only listener");
-//!         io.timers().after(Duration::from_secs(1), Token(0)).expect("the only timer");
+//!         // Errors of these are bounds that one listener and one timer cannot reach.
+//!         let _ = io.tcp().listen("clock", ListenOptions::default());
+//!         let _ = io.timers().after(Duration::from_secs(1), Token(0));
 //!     }
 //!     fn on_timer(&mut self, io: &mut Io<'_>, _: TimerId, token: Token) {
 //!         let text = format!("{}\r\n", io.now().0 / 1_000_000_000);
 //!         for conn in &self.listeners {
 //!             let _ = io.tcp().send(ConnId(*conn), text.as_bytes());
 //!         }
-//!         io.timers().after(Duration::from_secs(1), token).expect("the only timer");
+//!         let _ = io.timers().after(Duration::from_secs(1), token);
 //!     }
 //!     fn on_tcp(&mut self, _: &mut Io<'_>, event: TcpEvent) {
 //!         match event {
@@ -63,6 +64,86 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # From a service to a program
+//!
+//! A wrapped service is a [`StateMachine`](lockstep::machine::StateMachine) with devices. A
+//! program makes both: the service from what must be the same on both CoServers, the outside
+//! halves of its devices from what is each CoServer's own, such as the addresses on which it
+//! listens.
+//!
+#![cfg_attr(feature = "runtime", doc = "```")]
+#![cfg_attr(not(feature = "runtime"), doc = "```ignore")]
+//! # use io_redirect::snapshot::Snapshot;
+//! # use io_redirect::{Io, Service};
+//! # use io_redirect::lockstep::digest::Digest;
+//! # use io_redirect::lockstep::machine::{Identity, RecordSource, RestoreError};
+//! # #[derive(Default)]
+//! # struct SpeakingClock;
+//! # impl Service for SpeakingClock {
+//! #     type Frozen = Snapshot<Vec<u64>>;
+//! #     fn identity(&self) -> Identity {
+//! #         Identity { name: "clock".into(), version: 1, configuration: Digest::ZERO }
+//! #     }
+//! #     fn freeze(&self) -> Self::Frozen { Snapshot(Vec::new()) }
+//! #     fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> { Ok(()) }
+//! # }
+//! use std::error::Error;
+//! use std::net::SocketAddr;
+//! use io_redirect::Wrapper;
+//! use io_redirect::lockstep::ids::Place;
+//! use io_redirect::lockstep::runtime::cli::{self, Application, BuildError, Program};
+//! use io_redirect::lockstep::runtime::config::Section;
+//! use io_redirect::lockstep::runtime::coserver::Devices;
+//! use io_redirect::lockstep::runtime::init::{Ports, ServiceSections};
+//! use io_redirect::tcp::{TcpLimits, TcpOptions, TcpOutside};
+//!
+//! struct Clock;
+//!
+//! impl Application for Clock {
+//!     type Service = Wrapper<SpeakingClock>;
+//!
+//!     fn program(&self) -> Program {
+//!         Program { name: "clock", version: "1.0.0", about: "Tells the time, on two servers." }
+//!     }
+//!
+//!     // At each start of a CoServer, from its section `[service]`.
+//!     fn build(&self, _: Place, mut own: Section) -> Result<(Self::Service, Devices), BuildError> {
+//!         let listen: Vec<SocketAddr> = own.required("listen", "where clients are told the time")?;
+//!         own.finish()?;
+//!         let service = Wrapper::with_tcp(SpeakingClock, TcpLimits::default())
+//!             .map_err(BuildError::other)?;
+//!         // "clock" is the name by which the service orders this listener.
+//!         let listen = [("clock".to_owned(), listen)].into();
+//!         let outside = TcpOutside::bind(TcpOptions { listen, ..TcpOptions::default() })
+//!             .map_err(BuildError::other)?;
+//!         // One outside half for each device that the service has, in the table's order.
+//!         let table = service.devices().clone();
+//!         Ok((service, Devices { table, outsides: vec![Box::new(outside)] }))
+//!     }
+//!
+//!     // Once, when a pair is made: what `init` writes into the sections `[service]`.
+//!     fn init(&self, ports: &mut Ports) -> Result<ServiceSections, Box<dyn Error + Send + Sync>> {
+//!         let mut section = |place| ports.next(place).map(|at| format!("listen = [\"{at}\"]\n"));
+//!         let coservers = [section(Place::A)?, section(Place::B)?];
+//!         Ok(ServiceSections { coservers, client: String::new() })
+//!     }
+//! }
+//!
+//! # fn unused() -> std::process::ExitCode {
+//! // The whole of `main`:
+//! cli::main(&Clock)
+//! # }
+//! # let text = "listen = [\"127.0.0.1:0\"]";
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+//! # let _inside = runtime.enter();
+//! # let (_, devices) = Clock.build(Place::A, Section::parse("a.toml", text)?)?;
+//! # assert_eq!(devices.outsides.len(), 1);
+//! # Ok::<(), Box<dyn Error>>(())
+//! ```
+//!
+//! A program without a device of the library has `Devices::default()`. Devices of one's own are
+//! added with [`Builder::device`], and their outside halves in the same order; see [`custom`].
+//!
 //! # What survives what
 //!
 //! The service's state, its sessions, timers, random numbers and listeners are replicated: they
@@ -86,10 +167,15 @@
 //! - [`custom`]: how to write a device of one's own.
 //! - [`limits`]: every bound, and what happens at one more.
 //!
+//! A service needs no other crate than this one: [`lockstep`], [`bytes`], [`rand_core`] and
+//! [`tracing`] are re-exported.
+//!
 //! Feature `runtime` (default) adds the outside halves, on tokio. Without it everything here is
 //! deterministic and does no I/O.
 
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used))]
+
+pub use {bytes, lockstep, rand_core, tracing};
 
 pub mod harness;
 pub mod io;

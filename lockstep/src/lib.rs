@@ -19,7 +19,7 @@
 //! what to write instead of a clock, a thread or a `HashMap`.
 //!
 //! ```
-//! use bytes::Bytes;
+//! use lockstep::bytes::Bytes;
 //! use lockstep::digest::Digest;
 //! use lockstep::machine::*;
 //! use lockstep::testing::Solo;
@@ -49,12 +49,16 @@
 //! }
 //!
 //! let mut counter = Solo::new(Counter::default());
-//! assert_eq!(counter.request(1, "next").unwrap(), "1");
-//! assert_eq!(counter.request(2, "next").unwrap(), "2");
+//! assert_eq!(counter.request(1, "next")?, "1");
+//! assert_eq!(counter.request(2, "next")?, "2");
+//! # Ok::<(), lockstep::output::Refusal>(())
 //! ```
 //!
 //! A service that talks to the world through TCP connections, timers and random numbers is more
 //! comfortably written against the `io-redirect` crate, which is built on this one.
+//!
+//! A service needs no other crate than this one: [`bytes`], [`rand_chacha`] (random numbers from
+//! the seed that the log brings) and [`tracing`] (what the process logs) are re-exported.
 //!
 //! # Where is what
 //!
@@ -81,6 +85,8 @@
 //! - `sim`: the deterministic simulator and its command.
 //! - `object-witness`, `object-witness-s3`: a folder, or also S3, in place of a witness process.
 
+pub use {bytes, rand_chacha, tracing};
+
 pub mod client;
 pub mod device;
 pub mod digest;
@@ -104,3 +110,8 @@ pub mod testing;
 pub mod unit;
 pub mod wire;
 pub mod witness;
+
+/// The examples of the README are compiled as they stand there.
+#[cfg(all(doctest, feature = "runtime"))]
+#[doc = include_str!("../../README.md")]
+struct Readme;

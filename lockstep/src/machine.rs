@@ -7,7 +7,7 @@
 //! # A whole service
 //!
 //! ```
-//! use bytes::Bytes;
+//! use lockstep::bytes::Bytes;
 //! use lockstep::digest::Digest;
 //! use lockstep::machine::*;
 //! use lockstep::testing::Solo;
@@ -40,23 +40,106 @@
 //! }
 //!
 //! let mut adder = Solo::new(Adder::default());
-//! assert_eq!(adder.request(1, "40").unwrap(), "40");
-//! assert_eq!(adder.request(2, "2").unwrap(), "42");
-//! assert_eq!(adder.request(2, "two").unwrap(), "not a number");
+//! assert_eq!(adder.request(1, "40")?, "40");
+//! assert_eq!(adder.request(2, "2")?, "42");
+//! assert_eq!(adder.request(2, "two")?, "not a number");
+//! # Ok::<(), lockstep::output::Refusal>(())
 //! ```
 //!
 //! A request that makes no sense is answered, not panicked over: a panic stops both CoServers.
 //!
+//! # Views that cost nothing
+//!
+//! [`freeze`](StateMachine::freeze) is called between two entries, and neither CoServer executes
+//! anything until it returns. What it gives is written out later, on another thread, while the
+//! service goes on; so it must share nothing that changes. A checkpoint is taken whenever
+//! `storage.checkpoint_bytes` of entries have come, and when a joiner needs one.
+//!
+//! - **A few megabytes** may be copied: a [`Bytes`] that says everything, as above, or a clone of
+//!   the state with a [`Freeze`] of its own. A copy takes some milliseconds for ten megabytes; it
+//!   is the `freeze` in the metrics, and every request waits for it.
+//! - **More** is kept in persistent maps, such as those of the `imbl` crate: a clone shares
+//!   everything with the original, takes no time however large the map is, and costs a copy only
+//!   of the nodes that change afterwards. Values that are large themselves are [`Bytes`] or in an
+//!   `Arc`. Then the view is a clone of the whole state, and is written in records of some
+//!   kilobytes, each at most [`RECORD_BYTES`] long:
+//!
+//! ```
+//! # use lockstep::bytes::Bytes;
+//! # use lockstep::machine::*;
+//! use imbl::OrdMap;
+//!
+//! /// The state. Not: `BTreeMap`, whose clone copies everything.
+//! #[derive(Clone, Default)]
+//! struct Accounts {
+//!     balances: OrdMap<u64, i64>,
+//! }
+//!
+//! /// A view: the clone, which shares with the live state only what never changes.
+//! struct Frozen(Accounts);
+//!
+//! impl Freeze for Frozen {
+//!     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
+//!         let balances: Vec<_> = self.0.balances.iter().collect();
+//!         // A record for each hundred accounts: not one for each, and not one for all.
+//!         balances.chunks(100).try_for_each(|chunk| {
+//!             let numbers = chunk.iter().flat_map(|(account, balance)| {
+//!                 [account.to_le_bytes(), balance.to_le_bytes()].concat()
+//!             });
+//!             sink.record(&numbers.collect::<Vec<u8>>())
+//!         })
+//!     }
+//! }
+//!
+//! impl Accounts {
+//!     fn restore(records: &mut dyn RecordSource) -> Result<Self, RestoreError> {
+//!         let mut balances = OrdMap::new();
+//!         while let Some(record) = records.record()? {
+//!             let (numbers, rest) = record.as_chunks::<8>();
+//!             if !rest.is_empty() || numbers.len() % 2 != 0 {
+//!                 let why = format!("{} bytes are no accounts", record.len());
+//!                 return Err(RestoreError::Invalid { record: "accounts", why });
+//!             }
+//!             for pair in numbers.chunks_exact(2) {
+//!                 balances.insert(u64::from_le_bytes(pair[0]), i64::from_le_bytes(pair[1]));
+//!             }
+//!         }
+//!         Ok(Self { balances })
+//!     }
+//! }
+//! # let mut accounts = Accounts::default();
+//! # accounts.balances.insert(1, -2);
+//! # let frozen = Frozen(accounts.clone());
+//! # accounts.balances.insert(3, 4);
+//! # struct Kept(Vec<Bytes>);
+//! # impl RecordSink for Kept {
+//! #     fn record(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
+//! #         self.0.push(Bytes::copy_from_slice(bytes));
+//! #         Ok(())
+//! #     }
+//! # }
+//! # impl RecordSource for Kept {
+//! #     fn record(&mut self) -> Result<Option<Bytes>, RestoreError> { Ok(self.0.pop()) }
+//! # }
+//! # let mut kept = Kept(Vec::new());
+//! # frozen.write(&mut kept)?;
+//! # assert_eq!(Accounts::restore(&mut kept)?.balances.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The register in `examples/` does it so. What follows from the rest of the state (an index, a
+//! sum) is left out and computed anew by `restore`.
+//!
 //! # What a service must not do, and what it does instead
 //!
-//! [`crate::testing`] finds most violations by running a service several times; the
+//! [`crate::testing`] finds most violations by running a service several times, in two processes; the
 //! `clippy.toml` of this repository forbids the usual ways into them, and is there to be copied.
 //!
 //! **Read a clock.** [`Context::now`] is the time, the same on both CoServers. It stands still
 //! during a step, so it measures nothing. Instead of sleeping, set a wake-up:
 //!
 //! ```
-//! # use bytes::Bytes;
+//! # use lockstep::bytes::Bytes;
 //! # use lockstep::machine::*;
 //! # use core::time::Duration;
 //! fn step(context: &mut Context<'_>, step: Step<'_>) {
@@ -90,7 +173,7 @@
 //! jobs.insert("mail".into(), 3);
 //! jobs.insert("backup".into(), 3);
 //! let due = jobs.iter().find(|(_, priority)| **priority == 3);
-//! assert_eq!(due.unwrap().0, "backup");
+//! assert_eq!(due.map(|(name, _)| name.as_str()), Some("backup"));
 //! ```
 //!
 //! **Draw random numbers from the system.** [`Step::Start`] brings a seed. The generator is part
@@ -98,8 +181,8 @@
 //!
 //! ```
 //! # use lockstep::machine::*;
-//! use rand_chacha::ChaCha8Rng;
-//! use rand_chacha::rand_core::{Rng, SeedableRng};
+//! use lockstep::rand_chacha::ChaCha8Rng;
+//! use lockstep::rand_chacha::rand_core::{Rng, SeedableRng};
 //!
 //! struct Lottery {
 //!     // Not: rand::rng(), getrandom, RandomState.

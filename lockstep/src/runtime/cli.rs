@@ -17,7 +17,7 @@
 //! #     type Frozen = F;
 //! #     fn identity(&self) -> lockstep::machine::Identity { unimplemented!() }
 //! #     fn step(&mut self, _: &mut lockstep::machine::Context<'_>, _: lockstep::machine::Step<'_>)
-//! #         -> bytes::Bytes { unimplemented!() }
+//! #         -> lockstep::bytes::Bytes { unimplemented!() }
 //! #     fn freeze(&self) -> F { F }
 //! #     fn restore(&mut self, _: &mut dyn lockstep::machine::RecordSource)
 //! #         -> Result<(), lockstep::machine::RestoreError> { Ok(()) }
@@ -100,7 +100,9 @@ pub trait Application {
     /// If the section cannot be used, or something that the service needs is not there.
     fn build(&self, place: Place, own: Section) -> Result<(Self::Service, Devices), BuildError>;
 
-    /// The sections `[service]` that `init` writes. Listeners get their addresses from `ports`.
+    /// The sections `[service]` that `init` writes, when a new pair is made: the text that
+    /// [`build`](Self::build) will read, with a line of comment for each field. Listeners get
+    /// their addresses from `ports`, one for each place. Without this they are empty.
     ///
     /// # Errors
     /// If there are no ports.
@@ -124,6 +126,13 @@ pub enum BuildError {
     /// Something else.
     #[error("the service cannot be made")]
     Other(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl BuildError {
+    /// Something that is no fault of the configuration, such as an address in use.
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
 }
 
 /// Runs the program with the arguments that it was started with.

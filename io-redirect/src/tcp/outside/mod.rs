@@ -99,6 +99,12 @@ pub enum BindError {
 
 /// The outside half, configured, its addresses taken; it listens once the service wants to and
 /// the CoServer serves.
+///
+/// A program makes it in `Application::build` and hands it over, boxed, in `Devices::outsides`,
+/// at the position that [`TCP`] has in the wrapper's table. The names in
+/// [`TcpOptions::listen`] are those that the service gives to [`Tcp::listen`](super::Tcp::listen);
+/// a listener without addresses here accepts nothing on this CoServer. The whole wiring is an
+/// example at the [head of this crate](crate#from-a-service-to-a-program).
 #[derive(Debug)]
 pub struct TcpOutside {
     linger: Duration,

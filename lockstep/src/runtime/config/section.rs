@@ -33,9 +33,11 @@ use super::value::{Mismatch, Setting};
 ///     Ok((domain, hops))
 /// }
 ///
-/// let section = Section::parse("relay.toml", "domain = \"a.example\"\nhobs = 3").unwrap();
-/// let error = settings(section).unwrap_err().to_string();
-/// assert!(error.starts_with("relay.toml:2:1: `hobs`: there is no such field"), "{error}");
+/// let section = Section::parse("relay.toml", "domain = \"a.example\"\nhobs = 3")?;
+/// let error = settings(section).map_err(|error| error.to_string());
+/// let expected = "relay.toml:2:1: `hobs`: there is no such field";
+/// assert!(error.is_err_and(|error| error.starts_with(expected)));
+/// # Ok::<(), lockstep::runtime::config::ConfigError>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct Section {
