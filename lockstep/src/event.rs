@@ -405,6 +405,19 @@ pub enum Suspicion {
     Diverged,
 }
 
+/// What a member has to do for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Duty {
+    /// Receive an entry.
+    Hold,
+    /// Execute it.
+    Execute,
+    /// Have it on disk.
+    Persist,
+    /// As the sequencer: order the inputs that were forwarded to it.
+    Order,
+}
+
 /// Why a sole member goes on without its joiner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FallBack {
@@ -488,6 +501,13 @@ pub enum StopCause {
     },
     /// Memory here is not to be trusted.
     Corrupted,
+    /// It hangs while the other does not: the other goes on alone.
+    Hanging {
+        /// What it did not get on with.
+        duty: Duty,
+        /// For how long.
+        span: Duration,
+    },
 }
 
 impl StopCause {
@@ -496,7 +516,10 @@ impl StopCause {
     /// wanted it so.
     pub fn comes_back(&self) -> bool {
         match self {
-            Self::Removed { .. } | Self::JoinEnded | Self::NotAMember { .. } => true,
+            Self::Removed { .. }
+            | Self::JoinEnded
+            | Self::NotAMember { .. }
+            | Self::Hanging { .. } => true,
             Self::Asked
             | Self::Left { .. }
             | Self::LineageOver { .. }
@@ -514,6 +537,17 @@ impl fmt::Display for Suspicion {
             Self::Dead => "the peer is reported dead or left",
             Self::Slow => "the peer is too slow",
             Self::Diverged => "the peer computed something else",
+        })
+    }
+}
+
+impl fmt::Display for Duty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Hold => "received",
+            Self::Execute => "executed",
+            Self::Persist => "written to disk",
+            Self::Order => "ordered",
         })
     }
 }
@@ -553,6 +587,12 @@ impl fmt::Display for StopCause {
                  one that has ended"
             ),
             Self::Corrupted => f.write_str("outputs changed in memory while they were held"),
+            Self::Hanging { duty, span } => write!(
+                f,
+                "nothing was {duty} here for {span:.1?}, although the other CoServer did: it goes \
+                 on alone. Look at {} of this machine",
+                if *duty == Duty::Execute { "the service and the load" } else { "the disk" }
+            ),
         }
     }
 }

@@ -195,12 +195,15 @@ impl Replica {
         if !self.is_duplex() || self.now.mono.since(since) >= LEAVE_PATIENCE {
             return self.stop(StopCause::Asked);
         }
-        // Not to one that may not know that it is a member in this epoch: its disk could not claim.
-        let is_known =
-            self.admitting.is_none() && self.progress.persisted >= self.log.history().began;
-        if is_known && self.membership.open().is_none() && self.suspicion.is_none() {
+        if self.is_known() && self.membership.open().is_none() && self.suspicion.is_none() {
             self.ask(Membership::ask_to_leave);
         }
+    }
+
+    /// Whether the other knows that it is a member in this epoch: else its disk could not claim, and
+    /// it is not to be left alone.
+    pub(super) fn is_known(&self) -> bool {
+        self.admitting.is_none() && self.progress.persisted >= self.log.history().began
     }
 
     /// A new epoch with other members: its asker orders from here on (rule O8), and what the
@@ -213,10 +216,9 @@ impl Replica {
         self.progress = Progress::default();
         self.divergence = None;
         self.resend = Resend::default();
-        self.peer_advanced = self.now.mono;
+        self.forget_debts();
         self.clear_inbox();
         self.clear_ahead();
-        self.kept.restart(self.now.mono);
         if !self.is_sequencer() {
             return;
         }

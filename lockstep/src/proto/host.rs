@@ -297,7 +297,7 @@ impl Replica {
         self.progress = Progress { held: pin, ..Progress::default() };
         self.peer_has = pin;
         self.resend = Resend::default();
-        self.peer_advanced = self.now.mono;
+        self.forget_debts();
         let forward = self.forwards_lacking();
         for link in &mut self.links {
             link.cursor = pin.next();
@@ -353,9 +353,7 @@ impl Replica {
             Some(FallBack::Silent)
         } else if self.progress.halted && !self.log.panicked() {
             Some(FallBack::Diverged)
-        } else if now.since(self.peer_advanced) >= self.config.slow_limit
-            && (self.unadmitted || !self.has_room())
-        {
+        } else if self.peer_is_slow() && (self.unadmitted || !self.has_room()) {
             // Once it is recorded, what is released waits for it.
             Some(FallBack::Slow)
         } else {

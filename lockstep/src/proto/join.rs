@@ -403,7 +403,7 @@ impl Replica {
         self.progress = Progress { held: self.log.held(), ..Progress::default() };
         self.resend = Resend::default();
         self.epoch_since = Some(self.now.mono);
-        self.peer_advanced = self.now.mono;
+        self.forget_debts();
         self.reported_dead = self.met != self.membership.peer();
         let from = self.log.held();
         self.event(Event::Admitted { record, from });

@@ -1,24 +1,16 @@
 //! Inputs that this replica took: kept until the log has them (rules O5 to O7).
 
-use core::time::Duration;
 use std::collections::VecDeque;
 
 use crate::entry::EntryKind;
-use crate::ids::{Mono, OriginNumber};
+use crate::ids::OriginNumber;
 use crate::limits;
 use crate::wire::frames::Forward;
-
-/// One input and since when it waits.
-#[derive(Debug)]
-struct Waiting {
-    forward: Forward,
-    since: Mono,
-}
 
 /// A follower's inputs on their way into the log, in number order without gaps.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    inputs: VecDeque<Waiting>,
+    inputs: VecDeque<Forward>,
     bytes: usize,
     last: OriginNumber,
 }
@@ -36,7 +28,7 @@ impl Kept {
 
     /// The lowest number that is not in the log yet, or will be given next.
     pub(super) fn first(&self) -> OriginNumber {
-        self.inputs.front().map_or(self.last.next(), |input| input.forward.number)
+        self.inputs.front().map_or(self.last.next(), |input| input.number)
     }
 
     /// The highest number given.
@@ -44,16 +36,11 @@ impl Kept {
         self.last
     }
 
-    /// Since when the first one waits.
-    pub(super) fn since(&self) -> Option<Mono> {
-        self.inputs.front().map(|input| input.since)
-    }
-
     /// Takes an input, to be forwarded.
-    pub(super) fn keep(&mut self, kind: EntryKind, now: Mono) {
+    pub(super) fn keep(&mut self, kind: EntryKind) {
         let number = self.number();
         self.bytes += kind.payload_len();
-        self.inputs.push_back(Waiting { forward: Forward { number, kind }, since: now });
+        self.inputs.push_back(Forward { number, kind });
     }
 
     /// The next number, for an input that is ordered at once.
@@ -66,27 +53,13 @@ impl Kept {
     pub(super) fn ordered(&mut self, number: OriginNumber) {
         while self.first() <= number {
             let Some(input) = self.inputs.pop_front() else { break };
-            self.bytes -= input.forward.kind.payload_len();
+            self.bytes -= input.kind.payload_len();
         }
     }
 
     /// Inputs from this number on.
     pub(super) fn from(&self, number: OriginNumber) -> impl Iterator<Item = &Forward> {
         let skip = number.0.saturating_sub(self.first().0);
-        self.inputs.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)).map(|i| &i.forward)
-    }
-
-    /// This process was not running for this long: the wait for a sequencer was shorter.
-    pub(super) fn discount(&mut self, span: Duration) {
-        for input in &mut self.inputs {
-            input.since = input.since.plus(span);
-        }
-    }
-
-    /// The role changed: time that the inputs waited for another sequencer does not count.
-    pub(super) fn restart(&mut self, now: Mono) {
-        for input in &mut self.inputs {
-            input.since = now;
-        }
+        self.inputs.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
     }
 }

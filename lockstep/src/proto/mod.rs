@@ -28,6 +28,7 @@ pub mod io;
 mod checkpoints;
 mod clients;
 mod clock;
+mod debts;
 mod enrolment;
 mod epochs;
 mod gateway;

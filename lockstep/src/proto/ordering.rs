@@ -17,7 +17,7 @@ impl Replica {
         if self.membership.record().is_none() || self.is_joiner() {
             return;
         }
-        self.kept.keep(kind, self.now.mono);
+        self.kept.keep(kind);
         self.order_waiting();
     }
 
@@ -113,7 +113,7 @@ impl Replica {
             link.forward = first;
         }
         self.clear_ahead();
-        self.kept.restart(self.now.mono);
+        self.peer_debts.restart_order(self.now.mono);
         self.event(Event::HandedOver { to, index });
         self.announce_standing();
         if self.is_sequencer() {
@@ -132,7 +132,7 @@ impl Replica {
         while self.kept.has_room()
             && let Some(copy) = self.gateway.oldest_copy()
         {
-            self.kept.keep(copy, self.now.mono);
+            self.kept.keep(copy);
         }
     }
 

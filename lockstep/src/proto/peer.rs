@@ -3,7 +3,7 @@
 use super::io::{LinkSet, Output};
 use super::links::Link;
 use super::release::Difference;
-use super::replica::{Divergence, Replica, Resend};
+use super::replica::{Divergence, Replica, Resend, Unacknowledged};
 use crate::digest::Digest;
 use crate::event::{Event, FallBack, Ignored, StopCause};
 use crate::ids::{Epoch, Incarnation, Index, Lineage, LinkId};
@@ -306,14 +306,18 @@ impl Replica {
         if told.held >= self.handed_over {
             self.progress.ordered = old.ordered.max(told.ordered);
         }
-        if self.progress.held > old.held
+        let orders = self.progress.ordered > old.ordered;
+        let gets_on = self.progress.held > old.held
             || self.progress.executed > old.executed
-            || self.progress.persisted > old.persisted
-            || self.progress.ordered > old.ordered
-        {
-            self.peer_advanced = self.now.mono;
+            || self.progress.persisted > old.persisted;
+        if gets_on {
+            self.resend.entries = Unacknowledged::default();
+        }
+        if orders {
+            self.resend.inputs = Unacknowledged::default();
+        }
+        if gets_on || orders {
             self.progressed = self.now.mono;
-            self.resend = Resend::default();
         }
         self.compare();
         self.release();

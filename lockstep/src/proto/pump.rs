@@ -122,18 +122,25 @@ impl Replica {
             self.links[member].cursor = cursor;
             self.links[member].forward = forward;
         }
-        if self.resend.waiting.is_none() && self.is_owed() {
-            self.resend.waiting = Some(self.now.mono);
+        let now = self.now.mono;
+        if self.awaits_entries() {
+            self.resend.entries.waiting.get_or_insert(now);
+        }
+        if self.awaits_inputs() {
+            self.resend.inputs.waiting.get_or_insert(now);
         }
     }
 
-    /// Whether the peer has something from us that it has not acknowledged.
-    pub(super) fn is_owed(&self) -> bool {
+    /// Whether entries were sent to the peer that it has not acknowledged.
+    pub(super) fn awaits_entries(&self) -> bool {
         let lacking = self.peer_lacks();
-        let forward = self.progress.ordered.next().max(self.kept.first());
-        self.links
-            .iter()
-            .any(|link| link.connected && (link.cursor > lacking || link.forward > forward))
+        self.links.iter().any(|link| link.connected && link.cursor > lacking)
+    }
+
+    /// Whether inputs were.
+    pub(super) fn awaits_inputs(&self) -> bool {
+        let lacking = self.progress.ordered.next().max(self.kept.first());
+        self.links.iter().any(|link| link.connected && link.forward > lacking)
     }
 
     /// What a link is to send next, and by which rule for bulk.

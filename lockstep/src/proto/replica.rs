@@ -14,6 +14,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
+use super::debts::Debts;
 use super::enrolment::Enrolment;
 use super::gateway::Gateway;
 use super::host::{Guest, LookUp};
@@ -74,8 +75,9 @@ pub struct Replica {
     pub(super) peer_has: Index,
     pub(super) agreement: Agreement,
     pub(super) divergence: Option<Divergence>,
-    /// When the peer's progress last went on, or there was nothing that it owed.
-    pub(super) peer_advanced: Mono,
+    /// What the peer owes this side, and what this side owes the peer.
+    pub(super) peer_debts: Debts,
+    pub(super) own_debts: Debts,
     /// Whether the peer was not silent when it was last judged.
     pub(super) heard: bool,
     /// When a report of the peer last told of progress.
@@ -136,6 +138,14 @@ pub(super) struct Divergence {
 /// When what the peer lacks is sent again.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Resend {
+    pub(super) entries: Unacknowledged,
+    /// Forwarded inputs: a peer that gets on with entries may lack them all the same.
+    pub(super) inputs: Unacknowledged,
+}
+
+/// What was sent and is not acknowledged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Unacknowledged {
     /// Since when it has owed an acknowledgement without any progress.
     pub(super) waiting: Option<Mono>,
     /// How often in a row it was sent again.
@@ -180,7 +190,8 @@ impl Replica {
             peer_has: Index(0),
             agreement: Agreement::default(),
             divergence: None,
-            peer_advanced: now.mono,
+            peer_debts: Debts::default(),
+            own_debts: Debts::default(),
             heard: false,
             progressed: now.mono,
             resend: Resend::default(),

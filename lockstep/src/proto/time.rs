@@ -2,12 +2,13 @@
 
 use core::time::Duration;
 
+use super::debts::{Debts, Work};
 use super::io::DivergencePolicy;
-use super::replica::{Replica, TICK_MIN};
+use super::replica::{Replica, Resend, TICK_MIN, Unacknowledged};
 use crate::entry::EntryKind;
-use crate::event::{Event, Suspicion};
+use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Mono, Now};
-use crate::wire::frames::{ClientRefusal, PeerFrame};
+use crate::wire::frames::{ClientRefusal, PeerFrame, Progress};
 
 /// An unanswered request to the witness is sent again after this long: several round trips of a
 /// distant witness, a fraction of what a client notices.
@@ -31,7 +32,8 @@ impl Replica {
         let dues = [
             Some(self.next_heartbeat),
             self.links.iter().filter(|link| link.up).map(|link| link.echoed.plus(silent)).min(),
-            self.resend.waiting.map(|since| since.plus(self.resend_after())),
+            self.resend_due(&self.resend.entries),
+            self.resend_due(&self.resend.inputs),
             self.next_asking(),
             self.gateway.next_overdue(self.config.forward_delay).filter(|_| self.may_forward()),
             self.tick_due(),
@@ -53,9 +55,9 @@ impl Replica {
         for link in &mut self.links {
             link.echoed = link.echoed.plus(late);
         }
-        self.peer_advanced = self.peer_advanced.plus(late);
         self.progressed = self.progressed.plus(late);
-        self.kept.discount(late);
+        self.peer_debts.discount(late, now.mono);
+        self.own_debts.discount(late, now.mono);
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }
@@ -75,6 +77,10 @@ impl Replica {
         self.on_resend_due();
         self.on_forward_due();
         self.on_slowness_due();
+        self.on_hanging();
+        if self.stopped {
+            return;
+        }
         self.judge_peer();
         self.on_hold_due();
         self.on_start_due();
@@ -126,24 +132,31 @@ impl Replica {
         }
     }
 
-    fn resend_after(&self) -> Duration {
+    fn resend_due(&self, sent: &Unacknowledged) -> Option<Mono> {
         let slowest = self.links.iter().filter(|link| link.connected).map(|l| l.resend_after());
-        slowest.max().unwrap_or(ASK_AGAIN) * 2u32.pow(self.resend.tries.min(5))
+        let after = slowest.max().unwrap_or(ASK_AGAIN) * 2u32.pow(sent.tries.min(5));
+        sent.waiting.map(|since| since.plus(after))
     }
 
     /// Without any progress of the peer what it lacks is sent again, at growing intervals (rule F6).
     fn on_resend_due(&mut self) {
-        let now = self.now.mono;
-        if !self.is_owed() {
-            self.resend.waiting = None;
-            return;
-        }
-        let waiting = *self.resend.waiting.get_or_insert(now);
-        if now.since(waiting) >= self.resend_after() {
-            self.resend.waiting = Some(now);
-            self.resend.tries += 1;
+        let Resend { mut entries, mut inputs } = self.resend;
+        let mut due = self.is_to_resend(&mut entries, self.awaits_entries());
+        due |= self.is_to_resend(&mut inputs, self.awaits_inputs());
+        self.resend = Resend { entries, inputs };
+        if due {
             self.rewind_links();
         }
+    }
+
+    fn is_to_resend(&self, sent: &mut Unacknowledged, awaited: bool) -> bool {
+        let now = self.now.mono;
+        sent.waiting = awaited.then(|| sent.waiting.unwrap_or(now));
+        let due = self.resend_due(sent).is_some_and(|due| due <= now);
+        if due {
+            *sent = Unacknowledged { waiting: Some(now), tries: sent.tries + 1 };
+        }
+        due
     }
 
     /// A follower that can forward what the sequencer did not order.
@@ -176,23 +189,49 @@ impl Replica {
             }
             _ => {}
         }
-        // The peer owes the results of what we executed, and that it has persisted them.
-        let theirs = self.progress.executed.min(self.progress.persisted);
-        if self.log.executed() <= theirs {
-            self.peer_advanced = now;
-        }
+        self.count_debts();
     }
 
-    fn peer_is_slow(&self) -> bool {
-        let limit = self.config.slow_limit;
-        if self.now.mono.since(self.peer_advanced) >= limit {
-            return true;
+    /// Who owes what: each side the entries with which the other is done.
+    fn count_debts(&mut self) {
+        if self.is_joiner() || self.stream_peer().is_none() {
+            return self.forget_debts();
         }
-        // A follower that has done all it was given, and whose inputs still wait.
-        let caught_up = self.log.executed() == self.log.held();
-        !self.is_sequencer()
-            && caught_up
-            && self.kept.since().is_some_and(|since| self.now.mono.since(since) >= limit)
+        let now = self.now.mono;
+        let ours = Work {
+            held: self.log.held(),
+            executed: self.log.executed(),
+            persisted: self.persisted,
+        };
+        let Progress { held, executed, persisted, .. } = self.progress;
+        let theirs = Work { held, executed, persisted };
+        self.peer_debts.look(ours.done(), theirs, now);
+        let waiting = (self.kept.len() > 0).then(|| self.kept.first());
+        let waiting = waiting.filter(|_| !self.is_sequencer());
+        self.peer_debts.look_at_order(waiting, ours.done() < ours.held, now);
+        // It is the peer's duty to send what is not here.
+        self.own_debts.look(theirs.done().min(ours.held), ours, now);
+    }
+
+    /// What was owed until now is owed no more: the members are others, or have begun anew.
+    pub(super) fn forget_debts(&mut self) {
+        self.peer_debts = Debts::default();
+        self.own_debts = Debts::default();
+    }
+
+    pub(super) fn peer_is_slow(&self) -> bool {
+        self.peer_debts.overdue(self.config.slow_limit, self.now.mono).is_some()
+    }
+
+    /// A side that hangs itself accuses nobody: it leaves, so that the other goes on (rule S6).
+    fn on_hanging(&mut self) {
+        let limit = self.config.slow_limit;
+        let Some((duty, span)) = self.own_debts.overdue(limit, self.now.mono) else { return };
+        // While results differ, or where nobody would be let go on, to leave helps nobody.
+        let differs = self.divergence.is_some() || self.log.panicked() || self.progress.halted;
+        if self.is_duplex() && self.is_known() && self.is_heard() && self.witness_up && !differs {
+            self.stop(StopCause::Hanging { duty, span });
+        }
     }
 
     /// Suspects the peer for what there is against it, or no longer does.
@@ -203,8 +242,8 @@ impl Replica {
         let heard = self.is_heard();
         if heard && !self.heard {
             // What it could not tell is not held against it (rule S3).
-            self.peer_advanced = self.now.mono;
-            self.kept.restart(self.now.mono);
+            self.peer_debts.restart(self.now.mono);
+            self.own_debts.restart(self.now.mono);
         }
         self.heard = heard;
         let passed = match self.suspicion {

@@ -3,12 +3,13 @@
 //! | code | name | cause | to be restarted |
 //! | --- | --- | --- | --- |
 //! | 0 | [`Done`](Exit::Done) | it did what it was asked to; a CoServer or witness was told to stop | no |
-//! | 10 | [`Removed`](Exit::Removed) | the other CoServer goes on alone; started again, this one joins it. With `--no-return` only, as 11 and 14 | yes |
+//! | 10 | [`Removed`](Exit::Removed) | the other CoServer goes on alone; started again, this one joins it. With `--no-return` only, as 11, 14 and 16 | yes |
 //! | 11 | [`NotAMember`](Exit::NotAMember) | an operator has begun a new lineage | yes |
 //! | 12 | [`Incompatible`](Exit::Incompatible) | the CoServers cannot run together | no |
 //! | 13 | [`Corrupted`](Exit::Corrupted) | outputs changed in this machine's memory | no |
 //! | 14 | [`JoinEnded`](Exit::JoinEnded) | the member that brought it up to date is gone | yes |
 //! | 15 | [`LineageOver`](Exit::LineageOver) | the disk's lineage is over: an operator has to decide | no |
+//! | 16 | [`Hanging`](Exit::Hanging) | its disk or its service hangs, and the other CoServer goes on alone. With `--no-return` only | yes |
 //! | 64 | [`Usage`](Exit::Usage) | the command line is wrong | no |
 //! | 69 | [`Unavailable`](Exit::Unavailable) | an address is in use, or a process does not answer | later |
 //! | 70 | [`Software`](Exit::Software) | a defect, of the build or of the program | no |
@@ -19,7 +20,7 @@
 //! | 78 | [`Config`](Exit::Config) | the configuration is wrong | no |
 //! | 101 | | the process panicked; report it | yes |
 //!
-//! Codes from 64 on are those of `sysexits.h`; 10 to 15 are this project's own.
+//! Codes from 64 on are those of `sysexits.h`; 10 to 16 are this project's own.
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ pub enum Exit {
     JoinEnded = 14,
     /// What is on the disk is of a lineage that is over.
     LineageOver = 15,
+    /// Its disk or its service hangs.
+    Hanging = 16,
     /// `EX_USAGE`: the command line is wrong.
     Usage = 64,
     /// `EX_UNAVAILABLE`: an address is in use, or a process does not answer.
@@ -94,6 +97,7 @@ impl From<&StopCause> for Exit {
             StopCause::NotAMember { .. } => Exit::NotAMember,
             StopCause::Incompatible { .. } => Exit::Incompatible,
             StopCause::Corrupted => Exit::Corrupted,
+            StopCause::Hanging { .. } => Exit::Hanging,
         }
     }
 }

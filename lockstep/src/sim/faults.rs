@@ -117,13 +117,19 @@ kinds! {
     LostWrite = "lost-write", 60;
     /// One comes to another place of its file.
     Misdirected = "misdirected-write", 60;
+    /// A disk hangs: each operation takes longer than a member waits for the other.
+    HungDisk = "hung-disk", 60;
 }
 
 impl FaultKind {
-    /// Those that are drawn first, and those that are drawn after everything else.
+    /// Those that are drawn first, those that are drawn after everything else, and after these the
+    /// last.
     pub(super) const EARLY: &[Self] = Self::ALL.split_at(Self::WitnessAway as usize).0;
     /// See [`Self::EARLY`].
-    pub(super) const LATE: &[Self] = Self::ALL.split_at(Self::WitnessAway as usize).1;
+    pub(super) const LATE: &[Self] =
+        Self::ALL.split_at(Self::HungDisk as usize).0.split_at(Self::WitnessAway as usize).1;
+    /// See [`Self::EARLY`].
+    pub(super) const LAST: &[Self] = Self::ALL.split_at(Self::HungDisk as usize).1;
 }
 
 impl fmt::Display for FaultKind {
@@ -179,6 +185,8 @@ pub(super) fn draw(
             Some(_) if kind.costs_a_disk() => 250,
             // Each of them mostly ends what the one before began.
             Some(_) if kind.costs_a_record() => 300,
+            // While it lasts, nothing else happens at that disk.
+            Some(_) if *kind == FaultKind::HungDisk => 250,
             Some(_) => 900,
             None => kind.enabled() * weather.scale / 100,
         };
@@ -207,6 +215,7 @@ fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
         FaultKind::Crash | FaultKind::CrashBoth | FaultKind::DiskLost | FaultKind::DiskDamaged => {
             rng.spread(2_000_000, 400_000_000)
         }
+        FaultKind::HungDisk => rng.spread(100_000_000, 2_000_000_000),
         FaultKind::LinkFull => rng.spread(300, 20_000),
         FaultKind::WitnessTwice => rng.spread(1_000, 300_000_000),
         FaultKind::LinkCorrupt => rng.from(1, 30),
@@ -244,7 +253,7 @@ impl FaultKind {
     /// How often at most it strikes in a run.
     fn most(self) -> u64 {
         match self {
-            Self::Swapped | Self::Leave | Self::LeaveBoth => 2,
+            Self::Swapped | Self::Leave | Self::LeaveBoth | Self::HungDisk => 2,
             // Each waits for its step.
             Self::JoinCrash => 8,
             Self::WitnessWiped | Self::WitnessRestored | Self::WitnessDisk => 2,

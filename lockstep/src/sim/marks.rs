@@ -56,6 +56,8 @@ marks! {
     LinkBlocked = "link-blocked", true;
     /// A member was removed for slowness.
     SlowRemoval = "slow-removal", true;
+    /// A member whose disk or service hung said so itself, and the other went on.
+    GaveWay = "gave-way", false;
     /// Outputs were held for want of a witness.
     Held = "held", true;
     /// Outputs flowed again after that.
@@ -276,7 +278,7 @@ const REJOIN: &[Mark] = &[
 
 /// See [`REJOIN`].
 const STORAGE: &[Mark] =
-    &[Mark::DamagedDisk, Mark::StorageFailed, Mark::LiedUnharmed, Mark::StrayWrite];
+    &[Mark::DamagedDisk, Mark::StorageFailed, Mark::LiedUnharmed, Mark::StrayWrite, Mark::GaveWay];
 
 /// See [`REJOIN`].
 const WITNESSES: &[Mark] = &[

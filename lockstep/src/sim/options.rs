@@ -129,6 +129,7 @@ impl Profile {
                 F::LinkSlow,
                 F::LostWrite,
                 F::Misdirected,
+                F::HungDisk,
             ]),
             Self::Rejoin => Some(&[
                 F::Crash,
@@ -352,6 +353,7 @@ impl Options {
         if rng.chance(if profile == Profile::Rejoin { 450 } else { 40 }) {
             self.lengthen_transfers(profile, weather, rng);
         }
+        self.faults.extend(faults::draw(weather, profile.only(), FaultKind::LAST, rng));
         self.faults.sort_by_key(|fault| fault.at);
     }
 

@@ -83,7 +83,9 @@ impl World {
             }
             FaultKind::DiskLost => return self.lose(fault, false),
             FaultKind::DiskDamaged => return self.lose(fault, true),
-            FaultKind::SlowDisk => self.server(place).disk_slowness = degree,
+            FaultKind::SlowDisk | FaultKind::HungDisk => {
+                self.server(place).disk_slowness = degree;
+            }
             FaultKind::LeaveBoth => {
                 Place::BOTH.into_iter().for_each(|place| self.command(place, Command::Stop));
             }
@@ -277,7 +279,9 @@ impl World {
         self.trace.say(self.at, || format!("fault {} ends", fault.kind));
         match fault.kind {
             FaultKind::SlowService => self.server(fault.place).slowness = 0,
-            FaultKind::SlowDisk => self.server(fault.place).disk_slowness = 0,
+            FaultKind::SlowDisk | FaultKind::HungDisk => {
+                self.server(fault.place).disk_slowness = 0;
+            }
             FaultKind::WitnessCrash | FaultKind::WitnessWiped | FaultKind::WitnessRestored => {
                 self.start_witness(self.witnesses.nth(fault.which));
             }

@@ -139,6 +139,7 @@ impl Watch {
                     self.marks.reach(if was { Mark::Fenced } else { Mark::NotAMember });
                 }
                 StopCause::Asked => self.stopped[who.place.slot()] = true,
+                StopCause::Hanging { .. } => self.marks.reach(Mark::GaveWay),
                 _ => {}
             },
             Seen::Started { who } => {

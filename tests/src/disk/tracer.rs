@@ -34,7 +34,7 @@ pub struct Fault {
     pub call: &'static str,
     /// What strace is to do with it, as `error=EIO` or `signal=SIGKILL`.
     pub action: &'static str,
-    /// The how manieth, from 1.
+    /// The how manieth, from 1; 0 for every one.
     pub when: u32,
 }
 
@@ -56,7 +56,9 @@ pub fn missing() -> Option<String> {
 impl Fault {
     fn arguments(&self, said: &Path, files: &[PathBuf]) -> Vec<String> {
         let Self { call, action, when } = self;
-        let inject = format!("inject={call}:{action}:when={when}");
+        let first = (*when).max(1);
+        let last = if *when == 0 { "+" } else { "" };
+        let inject = format!("inject={call}:{action}:when={first}{last}");
         let words = ["-y", "-o", said.to_str().expect("UTF-8"), "-e", &format!("trace={call}")];
         let files = files.iter().flat_map(|file| ["-P", file.to_str().expect("UTF-8")]);
         let words = words.into_iter().chain(["-e", &inject]).chain(files);

@@ -9,6 +9,7 @@ mod hostile;
 mod links;
 mod pair;
 mod roles;
+mod slowness;
 mod storm;
 mod strangers;
 mod suspicion;

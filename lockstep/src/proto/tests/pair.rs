@@ -52,6 +52,13 @@ pub(super) struct Node {
     /// The service here takes entries and does not end with one, until [`Pair::resume`].
     pub(super) executes: bool,
     unexecuted: VecDeque<Entry>,
+    /// How long a step takes here; and when the one under way ends.
+    pub(super) step_takes: Duration,
+    step_ends: Option<Duration>,
+    /// How long a sync takes here; what waits for the next one, and what is under way until when.
+    pub(super) sync_takes: Duration,
+    unsynced: Vec<Entry>,
+    syncing: Option<(Duration, Vec<Entry>)>,
     /// What was executed, from the first entry on.
     pub(super) executed: Vec<EntryKind>,
     /// The batches that the replica made, with the links for each.
@@ -106,6 +113,10 @@ pub(super) struct Pair {
     pub(super) batches_lost: bool,
     /// Heartbeats and their answers are lost; all else arrives.
     pub(super) heartbeats_lost: bool,
+    /// The answers to heartbeats are lost; all else arrives.
+    pub(super) echoes_lost: bool,
+    /// How far a place's wall clock is ahead.
+    pub(super) wall_ahead: [Duration; 2],
     /// How long a frame is on its way.
     pub(super) hop: Duration,
     /// Entries are executed before they are sent.
@@ -114,6 +125,8 @@ pub(super) struct Pair {
     pub(super) fetched: u64,
     /// How often a joiner asked to join.
     pub(super) joins: usize,
+    /// How often somebody said that its disk knows that it is a member.
+    pub(super) admitted: usize,
     /// When each piece was sent that a joiner asked for, and its bytes.
     pub(super) pieces: Vec<(Duration, u64)>,
     mail: Vec<(Duration, u64, Mail)>,
@@ -176,6 +189,11 @@ impl Pair {
                 panics_at: None,
                 executes: true,
                 unexecuted: VecDeque::new(),
+                step_takes: Duration::ZERO,
+                step_ends: None,
+                sync_takes: Duration::ZERO,
+                unsynced: Vec::new(),
+                syncing: None,
                 executed: Vec::new(),
                 batches: Vec::new(),
                 held_before_frozen: Vec::new(),
@@ -209,10 +227,13 @@ impl Pair {
             loss: Box::new(|| false),
             batches_lost: false,
             heartbeats_lost: false,
+            echoes_lost: false,
+            wall_ahead: [Duration::ZERO; 2],
             hop: HOP,
             executes_first: false,
             fetched: 0,
             joins: 0,
+            admitted: 0,
             pieces: Vec::new(),
             mail: Vec::new(),
             sent: 0,
@@ -240,7 +261,7 @@ impl Pair {
     }
 
     pub(super) fn tell(&mut self, place: Place, input: Input) {
-        let now = time(self.now);
+        let now = self.time(place);
         if self.node(place).alive {
             self.node(place).replica.handle(now, input);
             self.drain(place);
@@ -281,7 +302,7 @@ impl Pair {
     pub(super) fn restart_with(&mut self, place: Place, adopt: bool) {
         self.started += 1;
         let incarnation = Incarnation(100 + self.started);
-        let (now, configured) = (time(self.now), (self.configured)(place));
+        let (now, configured) = (self.time(place), (self.configured)(place));
         let node = self.node(place);
         let disk = node.disk.found();
         let boot = Boot { incarnation, seed: [place.slot() as u8; 32], disk, adopt };
@@ -291,6 +312,8 @@ impl Pair {
         node.released.clear();
         node.executed.clear();
         node.unexecuted.clear();
+        (node.step_ends, node.syncing) = (None, None);
+        node.unsynced.clear();
         node.waiting.clear();
         node.events.clear();
         node.slow_membership = false;
@@ -370,6 +393,12 @@ impl Pair {
         }
     }
 
+    fn time(&self, place: Place) -> Now {
+        let Now { mono, wall } = time(self.now);
+        let ahead = self.wall_ahead[place.slot()].as_nanos() as u64;
+        Now { mono, wall: LogTime(wall.0 + ahead) }
+    }
+
     /// A frame comes from the peer, as though it had sent it.
     pub(super) fn forge(&mut self, to: Place, frame: PeerFrame) {
         self.tell(to, Input::Peer { link: LinkId(0), frame });
@@ -386,12 +415,43 @@ impl Pair {
             self.now += MS / 10;
             self.deliver();
             for place in Place::BOTH {
-                let (now, node) = (time(self.now), self.node(place));
+                self.work(place);
+                let (now, node) = (self.time(place), self.node(place));
                 let due = node.replica.next_timeout().is_some_and(|due| due <= now.mono);
                 if due && node.alive && !node.paused {
                     self.tell(place, Input::Timeout);
                 }
             }
+        }
+    }
+
+    /// Ends the step and the sync that are under way, when it is time, and begins the next.
+    fn work(&mut self, place: Place) {
+        let now = self.now;
+        let node = self.node(place);
+        if !node.alive || node.paused {
+            return;
+        }
+        if let Some((_, entries)) = node.syncing.take_if(|(ends, _)| *ends <= now) {
+            let last = entries.last().expect("something is synced").index;
+            for entry in entries {
+                node.disk.append(entry);
+            }
+            self.tell(place, Input::Persisted(last));
+        }
+        let node = self.node(place);
+        if node.syncing.is_none() && !node.unsynced.is_empty() {
+            let entries = core::mem::take(&mut node.unsynced);
+            node.syncing = Some((now + node.sync_takes, entries));
+        }
+        if node.step_ends.take_if(|ends| *ends <= now).is_some() {
+            let entry = node.unexecuted.pop_front().expect("the step's entry");
+            let executed = node.execute(&entry);
+            self.tell(place, Input::Executed(executed));
+        }
+        let node = self.node(place);
+        if node.executes && node.step_ends.is_none() && !node.unexecuted.is_empty() {
+            node.step_ends = Some(now + node.step_takes);
         }
     }
 
@@ -478,7 +538,7 @@ impl Pair {
         self.slots[place.slot()] = slot;
         let up = if slot == 0 { self.witness_up } else { self.alternate_up };
         if up {
-            let now = time(self.now);
+            let now = self.time(place);
             self.node(place).replica.handle(now, Input::WitnessUp);
         }
     }
@@ -494,6 +554,7 @@ impl Pair {
                 self.pieces.push((self.now, bytes.len() as u64));
             }
             Mail::Peer { frame: PeerFrame::Join { .. }, .. } => self.joins += 1,
+            Mail::Peer { frame: PeerFrame::Admitted { .. }, .. } => self.admitted += 1,
             _ => {}
         }
         self.sent += 1;
@@ -520,7 +581,7 @@ impl Pair {
     }
 
     fn carry_out(&mut self, place: Place, output: Output) {
-        let now = time(self.now);
+        let now = self.time(place);
         match output {
             Output::Peer { links, frame } => {
                 let batch = matches!(frame, PeerFrame::Batch { .. });
@@ -530,10 +591,12 @@ impl Pair {
                 }
                 for link in links.iter() {
                     let (to, frame) = (place.other(), frame.clone());
+                    let echo = matches!(frame, PeerFrame::Pong { .. });
                     let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
                     let lost = (self.loss)()
                         || (batch && self.batches_lost)
-                        || (beat && self.heartbeats_lost);
+                        || (beat && self.heartbeats_lost)
+                        || (echo && self.echoes_lost);
                     if !lost {
                         self.post(Mail::Peer { to, link, frame });
                     }
@@ -546,7 +609,9 @@ impl Pair {
             Output::Client { answer, .. } => self.node(place).answers.push(answer),
             Output::Append(entry) => {
                 let node = self.node(place);
-                if !node.disk_stuck {
+                if node.sync_takes > Duration::ZERO {
+                    node.unsynced.push(entry);
+                } else if !node.disk_stuck {
                     let index = entry.index;
                     node.disk.append(entry);
                     node.disk.mark = node.replica.mark().0;
@@ -563,7 +628,9 @@ impl Pair {
                     node.replica.handle(now, Input::MembershipPersisted(number));
                 }
             }
-            Output::Execute(entry) if self.node(place).executes => {
+            Output::Execute(entry)
+                if self.node(place).executes && self.node(place).step_takes.is_zero() =>
+            {
                 self.note_freeze(place, &entry);
                 let executed = self.node(place).execute(&entry);
                 self.node(place).replica.handle(now, Input::Executed(executed));
@@ -623,7 +690,7 @@ impl Pair {
             }
             _ => return,
         };
-        let now = time(self.now);
+        let now = self.time(place);
         self.node(place).replica.handle(now, answer);
     }
 

@@ -52,8 +52,8 @@ ADDR is an IP address with a port, TIME a whole number with its unit, as in 100m
 --help, --version
 
 Exit codes: 0 done, 10 removed, 11 not a member, 12 incompatible, 13 memory corrupted,
-14 join ended, 15 lineage over, 64 usage, 69 unavailable, 70 defect, 71 system, 73 exists,
-74 storage, 75 locked, 78 configuration.";
+14 join ended, 15 lineage over, 16 hanging, 64 usage, 69 unavailable, 70 defect, 71 system,
+73 exists, 74 storage, 75 locked, 78 configuration.";
 
 pub(super) fn text<A: Application>(app: &A) -> String {
     let program = app.program();
