@@ -182,3 +182,102 @@ pub fn chain(
     hasher.byte(u8::from(wakeup.is_some())).number(wakeup.map_or(0, |at| at.0));
     hasher.byte(u8::from(panicked)).finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(change: impl Fn(&mut u32, &mut u32, &mut DeviceId, &mut Carrier)) -> Output {
+        let (mut step, mut ordinal, mut device) = (1, 2, DeviceId(3));
+        let mut carrier = Carrier::Place(Place::A);
+        change(&mut step, &mut ordinal, &mut device, &mut carrier);
+        let bytes = Bytes::from_static(b"bytes");
+        Output { step, ordinal, kind: OutputKind::Device { device, carrier, bytes } }
+    }
+
+    fn reply(session: u64, token: u64, number: u64, result: Result<Bytes, Refusal>) -> Output {
+        let (session, token) = (SessionId(session), Nonce(token));
+        let kind = OutputKind::Reply { session, token, number: RequestNumber(number), result };
+        Output { step: 1, ordinal: 2, kind }
+    }
+
+    fn opened(token: u64, result: Result<SessionId, Refusal>) -> Output {
+        Output { step: 1, ordinal: 2, kind: OutputKind::Opened { token: Nonce(token), result } }
+    }
+
+    fn other_bytes() -> Output {
+        let mut output = device(|_, _, _, _| ());
+        if let OutputKind::Device { bytes, .. } = &mut output.kind {
+            *bytes = Bytes::from_static(b"Bytes");
+        }
+        output
+    }
+
+    /// One output with every field changed in turn, and every kind of answer.
+    fn variants() -> Vec<Output> {
+        let ok = || Ok(Bytes::from_static(b"ok"));
+        let gap = |expected| Refusal::Gap { expected: RequestNumber(expected) };
+        let refusals = [
+            Refusal::UnknownSession,
+            gap(1),
+            gap(2),
+            Refusal::Forgotten,
+            Refusal::TooManySessions,
+            Refusal::TooManyReplies,
+            Refusal::ReplyTooLarge,
+        ];
+        let mut variants = vec![
+            device(|_, _, _, _| ()),
+            device(|step, _, _, _| *step = 9),
+            device(|_, ordinal, _, _| *ordinal = 9),
+            device(|_, _, device, _| *device = DeviceId(9)),
+            device(|_, _, _, carrier| *carrier = Carrier::Place(Place::B)),
+            device(|_, _, _, carrier| *carrier = Carrier::Sequencer),
+            device(|_, _, _, carrier| *carrier = Carrier::Both),
+            other_bytes(),
+            reply(3, 4, 5, ok()),
+            reply(9, 4, 5, ok()),
+            reply(3, 9, 5, ok()),
+            reply(3, 4, 9, ok()),
+            reply(3, 4, 5, Ok(Bytes::from_static(b"OK"))),
+            opened(4, Ok(SessionId(3))),
+            opened(9, Ok(SessionId(3))),
+            opened(4, Ok(SessionId(9))),
+        ];
+        variants.extend(refusals.map(|refusal| reply(3, 4, 5, Err(refusal))));
+        variants.extend(refusals.map(|refusal| opened(4, Err(refusal))));
+        variants
+    }
+
+    #[test]
+    fn changing_any_one_field_of_an_output_changes_the_digest() {
+        let at = |outputs: &[Output]| chain(Digest::ZERO, Index(7), outputs, None, false);
+        let mut digests: Vec<Digest> =
+            variants().iter().map(|one| at(core::slice::from_ref(one))).collect();
+        let count = digests.len();
+        digests.sort_unstable_by_key(|digest| digest.0);
+        digests.dedup();
+        assert_eq!(digests.len(), count);
+    }
+
+    #[test]
+    fn the_digest_covers_what_came_before_and_everything_else_that_a_step_comes_to() {
+        let [one, other] = [0, 1].map(|at| variants()[at].clone());
+        let one_then = |outputs: &[Output]| chain(Digest::ZERO, Index(7), outputs, None, false);
+        let mut digests = vec![
+            one_then(&[]),
+            one_then(core::slice::from_ref(&one)),
+            one_then(&[one.clone(), other.clone()]),
+            one_then(&[other, one]),
+            chain(Digest::of(b"another past"), Index(7), &[], None, false),
+            chain(Digest::ZERO, Index(8), &[], None, false),
+            chain(Digest::ZERO, Index(7), &[], Some(LogTime(0)), false),
+            chain(Digest::ZERO, Index(7), &[], Some(LogTime(1)), false),
+            chain(Digest::ZERO, Index(7), &[], None, true),
+        ];
+        let count = digests.len();
+        digests.sort_unstable_by_key(|digest| digest.0);
+        digests.dedup();
+        assert_eq!(digests.len(), count);
+    }
+}

@@ -972,3 +972,23 @@ fn a_joiner_that_is_handed_the_role_orders_only_once_its_disk_says_that_it_is_a_
     assert!(!pair.node(A).saw(|event| matches!(event, Event::Suspected { .. })));
     check_level(&mut pair);
 }
+
+#[test]
+fn a_joiner_neither_serves_nor_says_that_it_is_a_member_before_its_own_disk_knows() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    let is_recorded = |pair: &Pair| pair.record.origin == Origin::Joined;
+    while !is_recorded(&pair) {
+        pair.run(MS / 10);
+    }
+    pair.node(B).slow_membership = true;
+    pair.run(MS * 300);
+    let status = pair.node(B).replica.status();
+    assert_eq!(status.standing, Standing::Joining);
+    assert!(!pair.node(B).replica.takes_input());
+    assert!(!pair.node(B).saw(|event| matches!(event, Event::Admitted { .. })));
+    assert_eq!(pair.admitted, 0, "and does not say so");
+}

@@ -1,6 +1,7 @@
 //! Stories of what goes over which link, and of clients' connections.
 
 use super::pair::{MS, Pair};
+use crate::event::Event;
 use crate::ids::{Epoch, Index, LinkId, Nonce, Place, RequestNumber, SessionId};
 use crate::limits;
 use crate::proto::io::Input;
@@ -97,4 +98,53 @@ fn an_entry_that_is_executed_first_leaves_with_its_result() {
         assert_eq!(pair.node(A).texts(), ["one"]);
     }
     assert_eq!(frames, [2, 1]);
+}
+
+#[test]
+fn a_link_on_which_frames_arrive_and_echoes_do_not_is_down_within_the_silence() {
+    let mut pair = Pair::formed();
+    pair.echoes_lost = true;
+    for _ in 0..11 {
+        pair.device_input(A, "x");
+        pair.run(MS * 10);
+    }
+    for place in Place::BOTH {
+        let status = pair.node(place).replica.status();
+        assert!(status.links.iter().all(|link| link.connected && !link.up), "{status:?}");
+        let fell_silent = |event: &Event| matches!(event, Event::LinkDown { closed: false, .. });
+        assert!(pair.node(place).saw(fell_silent));
+    }
+    assert_eq!(pair.node(A).texts().len(), 11, "everything else arrives");
+}
+
+#[test]
+fn the_window_takes_as_many_entries_as_configured_and_not_one_more() {
+    let mut pair = Pair::formed();
+    pair.run(MS * 20);
+    pair.pause(B, true);
+    let mut taken = 0;
+    while pair.node(A).replica.takes_input() {
+        pair.device_input(A, "x");
+        taken += 1;
+    }
+    assert_eq!(taken, super::pair::config(A).window_entries);
+}
+
+#[test]
+fn a_follower_takes_the_next_entry_however_much_came_ahead_of_it() {
+    let mut pair = Pair::formed();
+    pair.run(MS * 20);
+    let long = "x".repeat(limits::INPUT_BYTES);
+    pair.loss = Box::new(|| true);
+    pair.device_input(A, &long);
+    pair.loss = Box::new(|| false);
+    while pair.node(A).replica.takes_input() {
+        pair.device_input(A, &long);
+    }
+    let all = pair.node(A).replica.status().held;
+    pair.run(MS * 10);
+    let held = pair.node(B).replica.status().held;
+    assert!(held < all, "the first is still missing: {held} of {all}");
+    pair.run(MS * 90);
+    assert_eq!(pair.node(B).replica.status().held, all);
 }
