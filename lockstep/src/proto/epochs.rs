@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::io::{Output, Standing};
+use super::links::Link;
 use super::membership::{Meaning, Membership};
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
@@ -113,6 +114,14 @@ impl Replica {
 
     pub(super) fn is_linked_to(&self, peer: Incarnation) -> bool {
         self.links.iter().any(|link| link.greeted == Some(peer))
+    }
+
+    /// Whether that process is not silent, on a link on which it introduced itself: its connection
+    /// outlives it by the idle time of the transport, which is far longer.
+    pub(super) fn hears(&self, peer: Incarnation) -> bool {
+        let (now, patience) = (self.now.mono, self.config.silence);
+        let recent = |link: &Link| link.up || now.since(link.echoed) < patience;
+        self.links.iter().any(|link| link.greeted == Some(peer) && recent(link))
     }
 
     /// Asks the witness for what this makes of the membership and a new mark, if anything.

@@ -299,8 +299,10 @@ impl Replica {
     fn may_claim_now(&self) -> bool {
         let waited = self.now.mono.since(self.start.since);
         let meeting = self.config.meeting;
-        // One that cannot run with this one may have more to lose all the same.
-        let Some(peer) = self.linked_peer().or(self.start.stranger) else {
+        // One that has fallen silent is not waited for. One that cannot run with this one may have
+        // more to lose all the same.
+        let met = self.linked_peer().filter(|peer| self.hears(peer.incarnation));
+        let Some(peer) = met.or(self.start.stranger) else {
             return waited >= meeting;
         };
         if peer.record.is_some() {

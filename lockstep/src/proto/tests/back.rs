@@ -992,3 +992,24 @@ fn a_joiner_neither_serves_nor_says_that_it_is_a_member_before_its_own_disk_know
     assert!(!pair.node(B).saw(|event| matches!(event, Event::Admitted { .. })));
     assert_eq!(pair.admitted, 0, "and does not say so");
 }
+
+#[test]
+fn one_that_met_a_member_which_then_died_claims_after_a_silence() {
+    let quick = |place| crate::proto::Config { meeting: MS * 20, ..config(place) };
+    let mut pair = Pair::with(quick);
+    pair.configured = Box::new(quick);
+    pair.run(MS * 100);
+    texts(&mut pair, A, 0, 5);
+    pair.connect_witness(false);
+    pair.kill(B);
+    pair.restart(B);
+    pair.run(MS * 100);
+    assert!(pair.node(B).saw(|event| matches!(event, Event::Met { .. })));
+    pair.kill(A);
+    pair.connect_witness(true);
+    pair.run(MS * 50);
+    assert!(pair.record.members.is_duplex(), "it waits for the member that it has met");
+    // The silence is 100 ms, and nothing says that the connections have ended.
+    pair.run(MS * 100);
+    assert_eq!((pair.record.origin, pair.record.asker), (Origin::Restarted, B));
+}
