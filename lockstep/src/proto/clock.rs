@@ -42,6 +42,12 @@ impl LogClock {
         newly
     }
 
+    /// Nothing was said so far of how far this machine's clock has strayed: whoever was only being
+    /// brought up to date had nothing to compare it with.
+    pub(super) fn begin_reporting(&mut self) {
+        self.strays = false;
+    }
+
     /// The log goes on after an entry of this time, made while nobody here ran: there is nothing
     /// to be steered slowly, log time takes up the wall clock's.
     pub(super) fn restored(&mut self, time: LogTime) {

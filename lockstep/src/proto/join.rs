@@ -404,6 +404,7 @@ impl Replica {
         self.resend = Resend::default();
         self.epoch_since = Some(self.now.mono);
         self.forget_debts();
+        self.clock.begin_reporting();
         self.reported_dead = self.met != self.membership.peer();
         let from = self.log.held();
         self.event(Event::Admitted { record, from });

@@ -994,6 +994,21 @@ fn a_joiner_neither_serves_nor_says_that_it_is_a_member_before_its_own_disk_know
 }
 
 #[test]
+fn a_joiner_whose_clock_is_off_says_so_once_it_is_a_member() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 200);
+    texts(&mut pair, A, 0, 5);
+    pair.wall_ahead[B.slot()] = Duration::from_secs(3600);
+    pair.restart(B);
+    pair.run_to_duplex();
+    texts(&mut pair, A, 5, 5);
+    let strays = |event: &&Event| matches!(event, Event::ClockStrays { .. });
+    assert_eq!(pair.node(B).events.iter().filter(strays).count(), 1);
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::ClockStrays { .. })));
+}
+
+#[test]
 fn one_that_met_a_member_which_then_died_claims_after_a_silence() {
     let quick = |place| crate::proto::Config { meeting: MS * 20, ..config(place) };
     let mut pair = Pair::with(quick);
