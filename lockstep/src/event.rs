@@ -207,6 +207,28 @@ pub enum Event {
         /// Why.
         why: FallBack,
     },
+    /// A joiner has to wait, since those before it computed something else.
+    Postponed {
+        /// Its process.
+        joiner: Incarnation,
+        /// How often one at its place did of late.
+        divergences: usize,
+        /// For how long.
+        wait: Duration,
+    },
+    /// Those at the other place computed something else too often: none is taken in any more until
+    /// an operator says so.
+    HeldForRepair {
+        /// How often of late.
+        divergences: usize,
+        /// The process that wanted to join, if one did.
+        joiner: Option<Incarnation>,
+    },
+    /// An operator says that the other CoServer is in order again.
+    Readmitted {
+        /// How often one there had computed something else.
+        divergences: usize,
+    },
     /// The joiner is a member: the pair is redundant again.
     Duplex {
         /// Its process.
@@ -327,6 +349,9 @@ impl Event {
             Self::Hosting { .. } => "hosting",
             Self::Attached { .. } => "attached",
             Self::FellBack { .. } => "fell_back",
+            Self::Postponed { .. } => "postponed",
+            Self::HeldForRepair { .. } => "held_for_repair",
+            Self::Readmitted { .. } => "readmitted",
             Self::Duplex { .. } => "duplex",
             Self::Admitted { .. } => "admitted",
             Self::Moving { .. } => "moving",
@@ -362,6 +387,7 @@ impl Event {
             | Self::Admitted { .. }
             | Self::Enrolled { .. }
             | Self::Leaving
+            | Self::Readmitted { .. }
             | Self::Checkpoint { .. }
             | Self::Resumed { .. } => Severity::Notice,
             Self::LinkDown { .. }
@@ -372,6 +398,7 @@ impl Event {
             | Self::Stalled { .. }
             | Self::Unrecovered { .. }
             | Self::FellBack { .. }
+            | Self::Postponed { .. }
             | Self::Moving { .. }
             | Self::Waiting { in_vain: false, .. }
             | Self::Farewell { .. }
@@ -383,6 +410,7 @@ impl Event {
             | Self::Diverged { .. }
             | Self::EntriesDiffer { .. }
             | Self::Panicked { .. }
+            | Self::HeldForRepair { .. }
             | Self::Waiting { in_vain: true, .. }
             | Self::StatesDiffer { .. }
             | Self::Corrupted { .. } => Severity::Alarm,

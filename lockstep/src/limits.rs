@@ -130,6 +130,13 @@ pub const CHUNKS_AHEAD: usize = 4;
 /// lost with their connections.
 pub const OPEN_REQUESTS: usize = 8;
 
+/// Divergences of processes at one place within [`DIVERGENCE_WINDOW`]. At this many the survivor
+/// takes none in any more until an operator says so: a memory that flips a bit does not do so that
+/// often, and each return costs the pair a pause and the copy of its state.
+pub const DIVERGENCES: usize = 4;
+/// See [`DIVERGENCES`].
+pub const DIVERGENCE_WINDOW: Duration = Duration::from_secs(3600);
+
 const _: () = {
     assert!(CHUNK_BYTES + INPUT_BYTES + 4096 < FRAME_BYTES);
     assert!(DIGESTS * 16 + 4096 < FRAME_BYTES);
@@ -147,4 +154,5 @@ const _: () = {
     assert!(REPLIES_BYTES >= SESSION_REPLY_BYTES);
     assert!(CLIENT_WINDOW_BYTES >= INPUT_BYTES);
     assert!(LINKS <= 8);
+    assert!(DIVERGENCES >= 2);
 };

@@ -145,6 +145,7 @@ impl Replica {
 
     /// Follows a record from now on.
     pub(super) fn enter(&mut self, record: Record) {
+        self.count_removal(&record);
         let renewed = self.membership.record().is_some_and(|old| record.renews(old));
         self.membership.enter(record);
         self.on_moved(&record);

@@ -102,7 +102,7 @@ impl Replica {
     /// A joiner says what it has, and what of what it was sent is of no use to it.
     pub(super) fn on_join(&mut self, from: Incarnation, points: Vec<Point>, spoilt: Option<Index>) {
         let alone = self.membership.record().is_some_and(|record| !record.members.is_duplex());
-        if !alone || self.join.is_some() || self.leaving.is_some() {
+        if !alone || self.join.is_some() || self.leaving.is_some() || self.keeps_out(from) {
             return;
         }
         let now = self.now.mono;
@@ -368,6 +368,7 @@ impl Replica {
     pub(super) fn drop_guest(&mut self, why: FallBack) {
         let Some(guest) = self.guest.take() else { return };
         self.event(Event::FellBack { joiner: guest.incarnation, why });
+        self.count_fall_back(why);
         if why == FallBack::Diverged {
             self.differed = Some(self.log.held());
         }

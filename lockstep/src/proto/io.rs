@@ -166,6 +166,8 @@ pub enum Command {
     HandOver,
     /// Leave the pair and stop.
     Stop,
+    /// Take processes at the other place in again that are held for repair.
+    Readmit,
 }
 
 /// What a replica wants done. Drain all of them after every round of inputs.
@@ -495,6 +497,21 @@ pub struct Status {
     pub time: LogTime,
     /// Inputs taken here and not yet seen ordered.
     pub kept: usize,
+    /// Processes at the other place are not taken in until an operator says so.
+    pub held_for_repair: bool,
+}
+
+/// How often a process went on without one at the other place, member or joiner, by cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removals {
+    /// No link to it was up.
+    pub silent: u64,
+    /// It said that it leaves, or another process came in its place.
+    pub dead: u64,
+    /// It did not keep up.
+    pub slow: u64,
+    /// It computed something else.
+    pub diverged: u64,
 }
 
 /// One link at a glance.

@@ -42,6 +42,7 @@ mod ordering;
 mod peer;
 mod pump;
 mod release;
+mod repair;
 mod replica;
 mod start;
 mod time;
@@ -51,6 +52,6 @@ mod tests;
 
 pub use io::{
     Boot, Command, Config, Disk, DivergencePolicy, Input, LookedUp, Membership, Output, Recovered,
-    Standing, Status,
+    Removals, Standing, Status,
 };
 pub use replica::Replica;

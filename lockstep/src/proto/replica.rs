@@ -25,6 +25,7 @@ use super::links::{Link, Silence};
 use super::log::Log;
 use super::membership::Membership;
 use super::release::{Agreement, Difference};
+use super::repair::Repair;
 use super::start::Start;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
@@ -103,6 +104,7 @@ pub struct Replica {
     pub(super) admitting: Option<Record>,
     /// Since when this member means to leave.
     pub(super) leaving: Option<Mono>,
+    pub(super) repair: Repair,
     pub(super) checkpoints: Checkpoints,
     pub(super) enrolment: Enrolment,
 
@@ -204,6 +206,7 @@ impl Replica {
             unadmitted: false,
             admitting: None,
             leaving: None,
+            repair: Repair::default(),
             checkpoints: Checkpoints::default(),
             enrolment: Enrolment::new(membership.witness(), now.mono),
             membership,
@@ -357,6 +360,7 @@ impl Replica {
             witness_slot: self.enrolment.slot(),
             time: self.log.last_time(),
             kept: self.kept.len(),
+            held_for_repair: self.repair.is_held(),
         }
     }
 
@@ -364,6 +368,7 @@ impl Replica {
         match command {
             Command::HandOver => self.hand_over(),
             Command::Stop => self.leave(),
+            Command::Readmit => self.readmit(),
         }
     }
 

@@ -27,5 +27,6 @@ pub(super) fn status(who: Who) -> Status {
         witness_slot: 0,
         time: LogTime(0),
         kept: 0,
+        held_for_repair: false,
     }
 }

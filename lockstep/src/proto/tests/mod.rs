@@ -8,6 +8,7 @@ mod forming;
 mod hostile;
 mod links;
 mod pair;
+mod repair;
 mod roles;
 mod slowness;
 mod storm;

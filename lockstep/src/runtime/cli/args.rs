@@ -53,7 +53,7 @@ pub(super) fn run<A: Application>(app: &A, mut parser: Parser) -> Result<Exit, F
         "replace-peer" | "replace-key" => replace_key(&mut parser, &command),
         "enrol" => enrol(&mut parser),
         "new-lineage" => new_lineage(&mut parser),
-        "status" | "metrics" | "hand-over" | "stop" => ask(&mut parser, &command),
+        "status" | "metrics" | "hand-over" | "readmit" | "stop" => ask(&mut parser, &command),
         other => Err(UsageError::Command(other.into()).into()),
     }
 }

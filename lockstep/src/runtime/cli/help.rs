@@ -9,6 +9,7 @@ const COMMANDS: &str =
   status        ask a running process how it is; prints one line of JSON
   metrics       ask a CoServer for its counters and latencies; JSON
   hand-over     have the other CoServer order the inputs from now on
+  readmit       take the other CoServer in again, which was held for repair
   stop          have a process end in good order, as SIGTERM does, and wait until it has
   replace-peer  have a running CoServer know the other one by a new key
   replace-key   have a running witness know a CoServer by a new key
@@ -35,7 +36,7 @@ coserver and witness
                                         to standard error
     [--die-with-parent PID]             be killed when that process, which starts this one, ends
     [--allow-core-dumps]                core dumps, with all secrets in them
-status, metrics, hand-over, stop: --config FILE | --dir DIR
+status, metrics, hand-over, readmit, stop: --config FILE | --dir DIR
     [--timeout TIME]                    how long to wait for the answer
     [--wait TIME]                       stop: how long to wait for its end; 30s, and 0s: not at all
 replace-peer --config FILE --key KEY

@@ -9,14 +9,14 @@ use serde::Serialize;
 use super::{Answer, Refusal};
 use crate::ids::{Epoch, Place};
 use crate::proto::io::LinkStatus;
-use crate::proto::{Command, Standing, Status};
+use crate::proto::{Command, Removals, Standing, Status};
 use crate::runtime::config::replace_peer;
 use crate::runtime::coserver::{Counters, Handle, MetricsSnapshot, StorageMetrics};
 use crate::runtime::keys::{PublicKey, Role};
 use crate::runtime::storage::Durability;
 use crate::runtime::tls::Credentials;
 
-const COMMANDS: &str = "status, metrics, hand-over, replace-peer KEY, stop";
+const COMMANDS: &str = "status, metrics, hand-over, readmit, replace-peer KEY, stop";
 
 /// Answers at a CoServer's control socket.
 #[derive(Debug, Clone)]
@@ -95,6 +95,7 @@ impl Answer for CoServerControl {
             "status" => self.status().await,
             "metrics" => self.metrics().await,
             "hand-over" => self.command(Command::HandOver, command),
+            "readmit" => self.command(Command::Readmit, command),
             "stop" => self.command(Command::Stop, command),
             other => match other.strip_prefix("replace-peer ") {
                 Some(key) => self.replace_peer(key),
@@ -231,6 +232,8 @@ pub struct PeerReport {
     pub held: u64,
     /// The last that it is known to have executed.
     pub executed: u64,
+    /// It computed something else too often, and is not taken in before the command `readmit`.
+    pub held_for_repair: bool,
 }
 
 /// One link.
@@ -276,6 +279,7 @@ impl CoServerReport {
                 incarnation: status.peer.map(|peer| format!("{:016x}", peer.0)),
                 held: status.peer_held.0,
                 executed: status.peer_executed.0,
+                held_for_repair: status.held_for_repair,
             },
             links: status.links.iter().map(LinkReport::new).collect(),
             witness: status.witness_up,
@@ -338,6 +342,8 @@ pub struct MetricsReport {
     pub frames_invalid: u64,
     /// Clients turned away.
     pub clients_refused: u64,
+    /// How often it went on without the other CoServer, by cause.
+    pub removals: RemovalsReport,
     /// From an entry's being appended here to the release of its outputs here.
     pub commit: Percentiles,
     /// A step of the service; empty where it has its own thread.
@@ -374,11 +380,32 @@ impl MetricsReport {
             frames_dropped,
             frames_invalid,
             clients_refused,
+            removals: RemovalsReport::new(metrics.removals),
             commit: Percentiles::of(&metrics.commit),
             step: Percentiles::of(&metrics.step),
             sync: Percentiles::of(&metrics.storage.commit),
             freeze: Percentiles::of(&metrics.storage.freeze),
         }
+    }
+}
+
+/// How often a CoServer went on without the other, as a member or as a joiner, by cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RemovalsReport {
+    /// No link to it was up.
+    pub silent: u64,
+    /// It said that it leaves, or another process came in its place.
+    pub dead: u64,
+    /// It did not keep up.
+    pub slow: u64,
+    /// It computed something else.
+    pub diverged: u64,
+}
+
+impl RemovalsReport {
+    fn new(removals: Removals) -> Self {
+        let Removals { silent, dead, slow, diverged } = removals;
+        Self { silent, dead, slow, diverged }
     }
 }
 

@@ -161,6 +161,6 @@ impl<S: StateMachine> Engine<S> {
             replayed,
             ..self.metrics.storage.clone()
         };
-        self.metrics.snapshot(self.wires.clients(), storage)
+        self.metrics.snapshot(self.wires.clients(), self.replica.removals(), storage)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 use crate::ids::{Index, Mono};
-use crate::proto::Input;
+use crate::proto::{Input, Removals};
 use crate::runtime::storage::{Durability, Gauges};
 
 /// Longest latency that is told apart, in nanoseconds: a minute.
@@ -52,6 +52,8 @@ pub struct MetricsSnapshot {
     pub step: Histogram<u64>,
     /// Clients connected at present.
     pub clients: usize,
+    /// How often it went on without the other, by cause.
+    pub removals: Removals,
     /// The disk.
     pub storage: StorageMetrics,
 }
@@ -158,12 +160,18 @@ impl Metrics {
         }
     }
 
-    pub(super) fn snapshot(&self, clients: usize, storage: StorageMetrics) -> MetricsSnapshot {
+    pub(super) fn snapshot(
+        &self,
+        clients: usize,
+        removals: Removals,
+        storage: StorageMetrics,
+    ) -> MetricsSnapshot {
         MetricsSnapshot {
             counters: self.counters,
             commit: self.commit.clone(),
             step: self.step.clone(),
             clients,
+            removals,
             storage,
         }
     }
