@@ -205,6 +205,25 @@ mod tests {
         assert_eq!(directory.mark("one").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
+    /// A socket cannot be synced, and the system says so to whoever asks it.
+    #[test]
+    fn a_sync_of_names_or_bytes_is_asked_of_the_system() {
+        let socket = || {
+            let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+            SystemFile::from(std::os::fd::OwnedFd::from(socket))
+        };
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().to_owned();
+        let names = OsDirectory(Arc::new(Opened { path: path.clone(), handle: socket() }));
+        assert_eq!(names.sync().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(OsFile(socket()).sync().unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        // What is asked for is the directory that the names are in.
+        let opened = OsDirectory::open(&path).unwrap();
+        let synced = opened.0.handle.metadata().unwrap();
+        assert_eq!(synced.ino(), fs::metadata(&path).unwrap().ino());
+        opened.sync().unwrap();
+    }
+
     #[test]
     fn a_file_is_no_directory() {
         let place = tempfile::NamedTempFile::new().unwrap();

@@ -99,10 +99,10 @@ pub(super) enum Spares {
 }
 
 /// The loop is gone, or told the thread to end.
-struct Ended;
+pub(super) struct Ended;
 
 /// Why the thread stops.
-enum Halt {
+pub(super) enum Halt {
     Ended,
     Failed(Failure),
 }
@@ -220,7 +220,8 @@ impl JournalThread {
         Ok(self.say(Answer::Gauges(self.keeper.gauges()))?)
     }
 
-    fn take(&mut self, command: Command) -> Result<(), Halt> {
+    /// Takes one command: a read waits for its turn, everything else is done in this order.
+    pub(super) fn take(&mut self, command: Command) -> Result<(), Halt> {
         match command {
             Command::Append { entries, mark, generation } => {
                 self.newest = Some((mark, generation));

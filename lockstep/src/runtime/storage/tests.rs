@@ -20,6 +20,7 @@ use bytes::Bytes;
 use core::ops::ControlFlow;
 
 mod handle;
+mod order;
 
 const PAIR: PairId = PairId([4; 16]);
 const WHO: Incarnation = Incarnation(9);

@@ -18,7 +18,7 @@ use crate::store::memory::MemoryDirectory;
 use crate::unit::Unit;
 
 #[derive(Default)]
-struct Nothing {
+pub(super) struct Nothing {
     panics: bool,
 }
 
@@ -47,8 +47,16 @@ impl Freeze for Nothing {
 
 fn storage(window: usize) -> Storage<Nothing> {
     let settings = StorageSettings { durability: Durability::Memory, ..settings() };
-    let locked = Locked { directory: Box::new(MemoryDirectory::new()), lock: None };
-    Storage::open(locked, who(), &settings, false, 1, window, Clock::start()).unwrap().storage
+    on(MemoryDirectory::new(), &settings, window)
+}
+
+pub(super) fn on(
+    disk: MemoryDirectory,
+    settings: &StorageSettings,
+    window: usize,
+) -> Storage<Nothing> {
+    let locked = Locked { directory: Box::new(disk), lock: None };
+    Storage::open(locked, who(), settings, false, 1, window, Clock::start()).unwrap().storage
 }
 
 async fn told(storage: &mut Storage<Nothing>) -> Input {
