@@ -158,6 +158,27 @@ fn a_joiner_with_another_configuration_is_refused_and_the_member_serves_on() {
     refused_to_join("configuration = 3", "configuration");
 }
 
+#[test]
+fn what_was_to_be_discarded_for_a_join_that_fails_is_put_back() {
+    let mut pair = formed("sequencer");
+    pair.kill(B);
+    pair.wait_for_mode(A, "simplex");
+    pair.change(B, "[service]\n", "[service]\nversion = 2\n");
+    pair.run_with(B, &["--no-return", "--discard", "--yes"]);
+    pair.expect_exit(B, Exit::Incompatible);
+    let log = pair.process(B).log();
+    assert!(log.contains("event=\"discard_undone\""), "{log}");
+    assert!(log.lines().last().unwrap_or_default().contains("back as it was"), "{log}");
+    pair.change(B, "[service]\nversion = 2\n", "[service]\n");
+    pair.run(B);
+    pair.wait_for_duplex();
+    logged(&mut pair, B, "INFO", "recovered");
+    let named = |name: std::fs::DirEntry| name.file_name().into_string().unwrap();
+    let left = std::fs::read_dir(pair.data(B).join("store")).unwrap();
+    let left: Vec<_> = left.map(|name| named(name.unwrap())).collect();
+    assert!(!left.iter().any(|name| name.starts_with("discard")), "{left:?}");
+}
+
 /// Changes a line of the service's settings in both files.
 fn change_both(pair: &Pair, old: &str, new: &str) {
     for part in [A, B] {

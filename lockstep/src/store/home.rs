@@ -70,6 +70,10 @@ const ANEW: &str = "To start anew, discard it (`--discard`): this CoServer joins
     and takes its state. Entries that only this directory holds are lost, so do it only while the \
     other CoServer serves, or if nothing better is left";
 
+/// What to do about one that is another CoServer's.
+const BY_HAND: &str = "`--discard` does not touch what is another CoServer's: if nobody needs it any \
+    more, delete the directory's files by hand";
+
 /// What the log in a directory is worth after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -112,7 +116,7 @@ pub enum HomeError {
     /// It belongs to another pair.
     #[error(
         "the directory belongs to pair {found}, not to {}: correct `directory` or `pair` in the \
-         configuration", .ours
+         configuration. {BY_HAND}", .ours
     )]
     OtherPair {
         /// Whose it is.
@@ -123,7 +127,7 @@ pub enum HomeError {
     /// It belongs to the other place.
     #[error(
         "the directory belongs to place {found}, not to {ours}: correct `directory` or `place` in \
-         the configuration; if the machines' disks were swapped, swap them back"
+         the configuration; if the machines' disks were swapped, swap them back. {BY_HAND}"
     )]
     OtherPlace {
         /// Whose it is.

@@ -1,9 +1,13 @@
-//! Throwing away what is on a CoServer's disk, and the command that does it.
+//! Giving up what is on a CoServer's disk, and the command that does it.
+//!
+//! Nothing is erased before the other CoServer has brought this one up to date: whether that is
+//! possible shows only when the two have met.
 
 use std::ffi::OsString;
+use std::path::Path;
 
 use super::flags::DiskFlags;
-use super::{Failure, PartError, UsageError, print};
+use super::{Failure, PartError, UsageError, chain, print};
 use crate::ids::PairId;
 use crate::runtime::config::CoServerConfig;
 use crate::runtime::coserver::StartupError;
@@ -17,8 +21,8 @@ pub(super) fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), F
         print(&format!(
             "{} is the disk of CoServer {place} of pair {pair}.\nTo discard it gives up the \
              journal, the checkpoints and the membership in it: every entry that only this disk \
-             holds is lost. Nothing is lost while the other CoServer serves: this one joins it \
-             and takes its state. To go ahead: `{}`",
+             holds is lost. They are set aside until this CoServer has joined the other one and has \
+             its state, and are put back if it ends before that. To go ahead: `{}`",
             directory.display(),
             command(pair)
         ));
@@ -36,6 +40,28 @@ pub(super) fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), F
     }
     Ok(())
 }
+
+/// This CoServer has ended, and no new process of it comes back: what it was to discard is put back,
+/// unless it has become a member. Whether there was any.
+pub(super) fn undo(directory: &Path, why: &str) -> Result<bool, Failure> {
+    let put_back = storage::put_back(directory).map_err(|error| Failure {
+        message: format!(
+            "{why}. What was to be discarded is in {} as `discarding-*`, and could not be put back: \
+             {}. Start once more, with `--discard` to discard it",
+            directory.display(),
+            chain(&error)
+        ),
+        exit: crate::runtime::exit::Exit::Storage,
+    })?;
+    if put_back {
+        tracing::warn!(event = "discard_undone", directory = %directory.display(), why);
+    }
+    Ok(put_back)
+}
+
+/// What is said where [`undo`] did something.
+pub(super) const UNDONE: &str =
+    ". It has not joined the other CoServer, so what was to be discarded is back as it was";
 
 /// What is said of a start that failed; where a disk is to be discarded for it, with the command.
 pub(super) fn with_remedy(error: PartError, pair: PairId) -> Failure {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::discarding::{discard, with_remedy};
+use super::discarding::{UNDONE, discard, undo, with_remedy};
 use super::flags::PartFlags;
 use super::process::Signals;
 use super::returning::Returns;
@@ -70,6 +70,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     // Before anything else is taken: what another process has here is told by this, not by its
     // addresses.
     let directory = DataDirectory::open(&config.directory).map_err(PartError::from)?;
+    let (service, devices) = app.build(config.settings.place, config.service.clone())?;
     // A process that came back is not to do again what was to be done once.
     if returns.is_first() {
         config.settings.adopt = flags.disk.adopt;
@@ -77,10 +78,20 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
             discard(&config, flags.disk)?;
         }
     }
-    let (service, devices) = app.build(config.settings.place, config.service.clone())?;
     let pair = config.pair();
+    let disk = config.settings.storage.directory.clone();
     let ran = run_coserver(config, directory, signals, service, devices);
-    let cause = ran.map_err(|error| with_remedy(error, pair))?;
+    let cause = match ran {
+        Ok(cause) => cause,
+        Err(error) => {
+            let mut failure = with_remedy(error, pair);
+            if undo(&disk, &failure.message)? {
+                failure.message += UNDONE;
+            }
+            return Err(failure);
+        }
+    };
+    let undone = !cause.comes_back() && undo(&disk, &cause.to_string())?;
     if cause.comes_back() && !flags.no_return {
         returns.again(&cause, &mut signals_for_return).map_err(PartError::from)?;
         return Ok(Exit::Done);
@@ -88,7 +99,10 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     let exit = Exit::from(&cause);
     match exit {
         Exit::Done => Ok(exit),
-        _ => Err(Failure { message: cause.to_string(), exit }),
+        _ => {
+            let message = cause.to_string() + if undone { UNDONE } else { "" };
+            Err(Failure { message, exit })
+        }
     }
 }
 

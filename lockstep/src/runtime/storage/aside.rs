@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::reset::is_set_aside;
 use crate::store::files::Directory;
 use crate::store::journal::{Journal, JournalError};
 
@@ -11,12 +12,16 @@ const ENDING: &str = ".damaged";
 
 /// Whether anything was set aside and is still there.
 pub(super) fn is_any(dir: &dyn Directory) -> io::Result<bool> {
-    Ok(dir.list()?.iter().any(|name| name.ends_with(ENDING)))
+    Ok(dir.list()?.iter().any(|name| is_damaged(name)))
 }
 
 /// Removes what was set aside.
 pub(super) fn clear(dir: &dyn Directory) -> io::Result<()> {
-    dir.list()?.iter().filter(|name| name.ends_with(ENDING)).try_for_each(|name| dir.remove(name))
+    dir.list()?.iter().filter(|name| is_damaged(name)).try_for_each(|name| dir.remove(name))
+}
+
+fn is_damaged(name: &str) -> bool {
+    name.ends_with(ENDING) && !is_set_aside(name)
 }
 
 /// Gives one file another name, which nothing here opens.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::handle::Gauges;
 use super::recovery::{Plan, Start};
 use super::settings::StorageSettings;
-use super::{Service, Who, aside};
+use super::{Service, Who, aside, reset};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::{Index, Lineage};
@@ -61,6 +61,8 @@ pub(super) struct Keeper {
     pub(super) incoming: Option<Incoming>,
     /// What a joiner needs is kept from here on.
     pub(super) retain: Option<Index>,
+    /// Something was set aside to be discarded, until this CoServer is a member.
+    pub(super) discarding: bool,
 }
 
 impl Keeper {
@@ -102,7 +104,19 @@ impl Keeper {
             })?;
         }
         let saved = self.membership.save(membership);
-        saved.map_err(|error| Failure(format!("{}; {LOOK}", chain(&error))))
+        saved.map_err(|error| Failure(format!("{}; {LOOK}", chain(&error))))?;
+        self.settle_discarded(membership);
+        Ok(())
+    }
+
+    /// That it cannot be removed is no reason not to serve; the next start tries again.
+    fn settle_discarded(&mut self, membership: &Membership) {
+        if self.discarding && membership.record.is_some() {
+            self.discarding = false;
+            if let Err(error) = reset::settle(&*self.directory, membership) {
+                tracing::warn!(event = "retention_failed", why = %error);
+            }
+        }
     }
 
     /// Whether this is a member of a lineage that began after what the disk had at the start.

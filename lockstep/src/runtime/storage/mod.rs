@@ -21,6 +21,7 @@ mod journal;
 mod keeper;
 mod opening;
 mod recovery;
+mod reset;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -91,7 +92,8 @@ pub(crate) fn take_back(directory: &dyn Directory, who: &Who) -> Result<(), Stor
     Ok(())
 }
 
-/// Throws away everything that a CoServer has in this directory, so that it starts as a new one.
+/// Sets aside what a CoServer has in this directory, so that it starts as a new one. It goes for good
+/// once the CoServer is a member again; until then [`put_back`] undoes it.
 ///
 /// # Errors
 /// [`StorageError::Home`] if the directory is another CoServer's; others if it cannot be done.
@@ -103,6 +105,19 @@ pub fn discard(path: &Path, pair: PairId, place: Place) -> Result<(), StorageErr
             Err(error.into())
         }
         // Whatever else is wrong with it is what it is thrown away for.
-        _ => Ok(opening::discard(&*locked.directory)?),
+        _ => Ok(reset::set_aside(&*locked.directory)?),
     }
+}
+
+/// Undoes [`discard`], unless the CoServer has become a member since. Whether there was anything to
+/// undo.
+///
+/// # Errors
+/// If another process has the directory, or it cannot be done.
+pub fn put_back(path: &Path) -> Result<bool, StorageError> {
+    if !path.exists() || !reset::is_pending(&OsDirectory::open(path)?)? {
+        return Ok(false);
+    }
+    let locked = Locked::take(path)?;
+    Ok(reset::put_back(&*locked.directory)?)
 }

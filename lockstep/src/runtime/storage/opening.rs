@@ -4,7 +4,7 @@ use std::io;
 
 use super::keeper::{Keeper, LOOK};
 use super::settings::{Durability, StorageSettings};
-use super::{Service, Who, aside};
+use super::{Service, Who, aside, reset};
 use crate::ids::{Index, Lineage};
 use crate::proto::Disk;
 use crate::proto::io::Membership;
@@ -138,6 +138,7 @@ pub(super) fn open(
     adopt: bool,
     seed: u64,
 ) -> Result<(Keeper, Found), StorageError> {
+    reset::finish(&*directory)?;
     let home = match Home::open(&*directory, who.pair, who.place)? {
         Some(home) => home,
         None => Home::create(&*directory, who.pair, who.place, &who.service, settings.kept())?,
@@ -160,8 +161,10 @@ pub(super) fn open(
     let named = home.service.clone().filter(|_| journal.held().0 > Index(0));
     let computed_by = named.unwrap_or_else(|| who.service.clone());
     check_service(&computed_by, &who.service, adopt)?;
+    let discarding = reset::is_pending(&*directory)?;
     let mut keeper = Keeper {
         directory,
+        discarding,
         who,
         computed_by,
         lineage: Lineage(0),
@@ -258,7 +261,7 @@ fn discard_log(directory: &dyn Directory) -> io::Result<()> {
 }
 
 /// Makes a directory that of a CoServer that has never run, whatever is in it.
-pub(super) fn discard(directory: &dyn Directory) -> io::Result<()> {
+pub(super) fn wipe(directory: &dyn Directory) -> io::Result<()> {
     discard_log(directory)?;
     match directory.remove(crate::store::home::NAME) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -21,6 +21,7 @@ use core::ops::ControlFlow;
 
 mod handle;
 mod order;
+mod reset;
 
 const PAIR: PairId = PairId([4; 16]);
 const WHO: Incarnation = Incarnation(9);
