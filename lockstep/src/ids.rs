@@ -118,10 +118,6 @@ number! {
     Lineage(u32)
 }
 number! {
-    /// One start of a CoServer process: random, never zero, never used twice.
-    Incarnation(u64)
-}
-number! {
     /// Tells an asker's own request apart from every other.
     Nonce(u64)
 }
@@ -178,6 +174,25 @@ macro_rules! time {
 }
 time!(LogTime);
 time!(Mono);
+
+/// One start of a CoServer process: random, never zero, never used twice. Written with 16
+/// hexadecimal digits wherever an operator meets it.
+#[derive(
+    Archive, Serialize, Deserialize, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub struct Incarnation(pub u64);
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Incarnation({self})")
+    }
+}
 
 /// What time it is outside, handed to a core with every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

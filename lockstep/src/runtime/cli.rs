@@ -56,6 +56,7 @@ mod help;
 mod objects;
 mod parts;
 mod process;
+mod reloading;
 mod returning;
 
 use std::error::Error;
@@ -72,7 +73,7 @@ use crate::machine::StateMachine;
 
 pub use flags::{Logging, UsageError};
 pub use parts::{PartError, run_coserver, run_witness};
-pub use process::{GuardError, Guards, Signals};
+pub use process::{GuardError, Guards, Heard, Reload, Signals};
 
 /// What a program is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

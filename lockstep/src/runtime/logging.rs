@@ -1,13 +1,16 @@
 //! Events and messages on standard error.
 //!
-//! Every change of state is one event with a field `event`, its stable name, and `detail`, its
-//! cause. What is shown is chosen by a filter as `tracing-subscriber` has it: `info`, or
+//! Every change of state is one event with a field `event`, its stable name, and a field of its own
+//! for everything else that belongs to it. What is shown is chosen by a filter as `tracing-subscriber` has it: `info`, or
 //! `warn,lockstep::runtime::link=debug`.
 
 use std::io::{self, Write};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+
+/// What is shown where nobody says what.
+pub const DEFAULT_FILTER: &str = "info";
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,20 +35,62 @@ pub enum LogError {
     Begun,
 }
 
+/// Changes what is shown while the process runs.
+pub struct Filter {
+    set: Box<dyn Fn(EnvFilter) -> Result<(), String> + Send>,
+    /// What the command line says, which goes before what a file says.
+    fixed: bool,
+}
+
+impl Filter {
+    /// The command line says what is shown, whatever the file says.
+    #[must_use]
+    pub fn fixed(self, fixed: bool) -> Self {
+        Self { fixed, ..self }
+    }
+
+    /// Takes what the configuration file says.
+    ///
+    /// # Errors
+    /// Why it cannot; then nothing is changed.
+    pub fn change(&self, filter: Option<&str>) -> Result<(), String> {
+        if self.fixed {
+            return Ok(());
+        }
+        let parsed = EnvFilter::try_new(filter.unwrap_or(DEFAULT_FILTER));
+        (self.set)(parsed.map_err(|error| LogError::from(error).to_string())?)
+    }
+}
+
 /// Begins logging, for the whole process.
 ///
 /// # Errors
 /// If the filter is none, or logging was begun already.
-pub fn begin(filter: &str, format: LogFormat) -> Result<(), LogError> {
+pub fn begin(filter: &str, format: LogFormat) -> Result<Filter, LogError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_new(filter)?)
         .log_internal_errors(false)
         .with_writer(|| Lossy(io::stderr()));
-    let begun = match format {
-        LogFormat::Text => builder.with_ansi(false).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-    };
-    begun.map_err(|_| LogError::Begun)
+    match format {
+        LogFormat::Text => {
+            let builder = builder.with_ansi(false).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map_err(|_| LogError::Begun)?;
+            Ok(Filter::by(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
+        }
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init().map_err(|_| LogError::Begun)?;
+            Ok(Filter::by(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
+        }
+    }
+}
+
+impl Filter {
+    fn by(set: impl Fn(EnvFilter) -> Result<(), String> + Send + 'static) -> Self {
+        Self { set: Box::new(set), fixed: false }
+    }
 }
 
 /// Drops what cannot be written. Whoever read standard error may have gone; a service that must

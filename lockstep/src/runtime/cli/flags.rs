@@ -10,7 +10,7 @@ use super::process::Guards;
 use crate::ids::PairId;
 use crate::runtime::config::Overrides;
 use crate::runtime::exit::Exit;
-use crate::runtime::logging::LogFormat;
+use crate::runtime::logging::{self, Filter, LogFormat};
 
 /// The command line is wrong.
 #[derive(Debug, thiserror::Error)]
@@ -55,17 +55,19 @@ impl From<&UsageError> for Exit {
 }
 
 /// How a process logs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Logging {
     /// The filter; see [`crate::runtime::logging`].
-    pub filter: String,
+    pub filter: Option<String>,
     /// How a line looks.
     pub format: LogFormat,
 }
 
-impl Default for Logging {
-    fn default() -> Self {
-        Self { filter: "info".into(), format: LogFormat::Text }
+impl Logging {
+    /// Begins logging, as the command line says, else the configuration file, else by default.
+    pub(super) fn begin(&self, configured: Option<&str>) -> Result<Filter, UsageError> {
+        let filter = self.filter.as_deref().or(configured).unwrap_or(logging::DEFAULT_FILTER);
+        Ok(logging::begin(filter, self.format)?.fixed(self.filter.is_some()))
     }
 }
 
@@ -114,7 +116,7 @@ impl PartFlags {
                 Arg::Long("pair") if links => flags.disk.pair = Some(value(parser, "--pair")?),
                 Arg::Long("no-return") if links => flags.no_return = true,
                 Arg::Long("link") if links => flags.link(parser.value()?.string()?)?,
-                Arg::Long("log") => flags.logging.filter = parser.value()?.string()?,
+                Arg::Long("log") => flags.logging.filter = Some(parser.value()?.string()?),
                 Arg::Long("log-format") => {
                     flags.logging.format = log_format(&parser.value()?.string()?)?;
                 }

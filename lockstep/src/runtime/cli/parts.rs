@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::discarding::{UNDONE, discard, undo, with_remedy};
 use super::flags::PartFlags;
-use super::process::Signals;
+use super::process::{Heard, Signals};
+use super::reloading::{of_coserver, of_witness};
 use super::returning::Returns;
 use super::{Application, BuildError, Failure};
 use crate::event::StopCause;
@@ -15,7 +16,6 @@ use crate::runtime::config::{CoServerConfig, WitnessConfig};
 use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, PeerKeys, serve};
 use crate::runtime::coserver::{CoServer, Devices, StartupError};
 use crate::runtime::exit::Exit;
-use crate::runtime::logging;
 use crate::runtime::witness::{
     ObjectStoreError, PairKeys, WitnessControl, WitnessError, WitnessServer, open_records,
 };
@@ -65,7 +65,8 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     flags.guards.apply()?;
     let returns = Returns::begin();
     let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
-    logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
+    let filter = flags.logging.begin(config.log.as_deref())?;
+    let signals = signals.reloading(of_coserver(&config, flags.overrides.clone(), filter));
     warn_of_etc(&config.directory);
     // Before anything else is taken: what another process has here is told by this, not by its
     // addresses.
@@ -131,11 +132,13 @@ pub fn run_coserver<S: StateMachine>(
         let handle = coserver.handle();
         tokio::spawn(serve(listener, CoServerControl::new(handle.clone(), &name).with_keys(keys)));
         tokio::spawn(async move {
-            signals.told().await;
+            while signals.next().await == Heard::Reloaded {
+                let _ = handle.repinned();
+            }
             let _ = handle.command(Command::Stop);
         });
-        let incarnation = format_args!("{:016x}", coserver.incarnation().0).to_string();
-        tracing::info!(event = "started", %place, service = name, incarnation);
+        let incarnation = coserver.incarnation();
+        tracing::info!(event = "started", %place, service = name, %incarnation);
         let cause = coserver.run().await;
         tracing::info!(event = "ended", %place, %cause);
         Ok(cause)
@@ -146,7 +149,8 @@ pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
     flags.guards.apply()?;
     let config = WitnessConfig::read(flags.config()?, &flags.overrides)?;
-    logging::begin(&flags.logging.filter, flags.logging.format).map_err(super::UsageError::from)?;
+    let filter = flags.logging.begin(config.log.as_deref())?;
+    let signals = signals.reloading(of_witness(&config, flags.overrides.clone(), filter));
     run_witness(config, signals)?;
     Ok(Exit::Done)
 }

@@ -73,13 +73,26 @@ impl Guards {
     }
 }
 
-/// Ears for SIGTERM, SIGINT and SIGHUP: a terminal that goes is no reason to go without a word. A
-/// signal that comes before anybody waits for it is not lost.
-#[derive(Debug)]
+/// Ears for SIGTERM and SIGINT, which end a process, and SIGHUP, which never does: a terminal that
+/// goes, or a rotation of logs, is no reason to take a server out of a pair. A signal that comes
+/// before anybody waits for it is not lost.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    reload: Option<Reload>,
+}
+
+/// What a SIGHUP has reloaded.
+pub type Reload = Box<dyn FnMut() + Send>;
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// To end in good order: SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP: what can be reloaded has been.
+    Reloaded,
 }
 
 impl Signals {
@@ -103,16 +116,40 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            reload: None,
         })
     }
 
+    /// Has this done at every SIGHUP.
+    #[must_use]
+    pub fn reloading(self, reload: Reload) -> Self {
+        Self { reload: Some(reload), ..self }
+    }
+
     /// Waits until one has come.
-    pub async fn told(&mut self) {
+    pub async fn next(&mut self) -> Heard {
         tokio::select! {
-            _ = self.terminate.recv() => tracing::info!(event = "signal", name = "SIGTERM"),
-            _ = self.interrupt.recv() => tracing::info!(event = "signal", name = "SIGINT"),
-            _ = self.hangup.recv() => tracing::info!(event = "signal", name = "SIGHUP"),
+            _ = self.terminate.recv() => {
+                tracing::info!(event = "signal", name = "SIGTERM");
+                Heard::Stop
+            }
+            _ = self.interrupt.recv() => {
+                tracing::info!(event = "signal", name = "SIGINT");
+                Heard::Stop
+            }
+            _ = self.hangup.recv() => {
+                tracing::info!(event = "signal", name = "SIGHUP");
+                if let Some(reload) = &mut self.reload {
+                    reload();
+                }
+                Heard::Reloaded
+            }
         }
+    }
+
+    /// Waits until one has come that ends the process.
+    pub async fn told(&mut self) {
+        while self.next().await != Heard::Stop {}
     }
 }
 
@@ -126,9 +163,25 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_that_came_before_anybody_waited_is_not_lost() {
-        let (mut early, mut late) = (Signals::hear().unwrap(), Signals::hear().unwrap());
-        rustix::process::kill_process(rustix::process::getpid(), LinuxSignal::HUP).unwrap();
+    fn a_signal_that_came_before_anybody_waited_is_not_lost_and_a_hangup_ends_nothing() {
+        let (reloads, reloaded) = std::sync::mpsc::channel();
+        let early = Signals::hear().unwrap();
+        let mut early = early.reloading(Box::new(move || reloads.send(()).unwrap()));
+        let mut late = Signals::hear().unwrap();
+        let send = |signal| {
+            rustix::process::kill_process(rustix::process::getpid(), signal).unwrap();
+        };
+        send(LinuxSignal::HUP);
+        for signals in [&mut early, &mut late] {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let soon = std::time::Duration::from_secs(20);
+                let heard = tokio::time::timeout(soon, signals.next()).await;
+                assert_eq!(heard.unwrap(), Heard::Reloaded);
+            });
+        }
+        reloaded.try_recv().expect("it was reloaded");
+        send(LinuxSignal::TERM);
         for signals in [&mut early, &mut late] {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {

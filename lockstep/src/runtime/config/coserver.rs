@@ -27,6 +27,8 @@ pub struct CoServerConfig {
     pub directory: PathBuf,
     /// The file.
     pub file: PathBuf,
+    /// What is logged, unless the command line says it.
+    pub log: Option<String>,
     /// The section `[service]`, for the program that embeds the library.
     pub service: Section,
 }
@@ -76,11 +78,12 @@ impl CoServerConfig {
             settings.alternate = Some(remote(&mut root, "alternate", meaning)?);
         }
         let credentials = credentials(&mut root, place, &settings)?;
+        let log = root.optional("log", "what is logged: a level, or a list of `module=level`")?;
         let service = root.section("service")?;
         let file = root.file().to_owned();
         root.finish()?;
         settings.check().map_err(|error| sections.locate(&root, &error))?;
-        Ok(Self { settings, credentials, directory, file, service })
+        Ok(Self { settings, credentials, directory, file, log, service })
     }
 
     /// The pair.

@@ -41,6 +41,8 @@ pub struct WitnessConfig {
     pub credentials: Credentials,
     /// The file.
     pub file: PathBuf,
+    /// What is logged, unless the command line says it.
+    pub log: Option<String>,
     /// The pairs.
     pub pairs: Vec<EnrolledPair>,
 }
@@ -72,9 +74,10 @@ impl WitnessConfig {
         let mut roster = Roster::new();
         let pairs = pairs(&mut root, &mut roster)?;
         let credentials = own(&root, Role::Witness, secret, roster)?;
+        let log = root.optional("log", "what is logged: a level, or a list of `module=level`")?;
         root.finish()?;
         let file = root.file().to_owned();
-        Ok(Self { listen, directory, grace, credentials, file, pairs })
+        Ok(Self { listen, directory, grace, credentials, file, log, pairs })
     }
 
     /// Whose key is whose: what a connection may speak for.

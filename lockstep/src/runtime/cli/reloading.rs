@@ -1,0 +1,54 @@
+//! What a SIGHUP has a process read again.
+
+use super::chain;
+use super::process::Reload;
+use crate::runtime::config::{CoServerConfig, ConfigError, Overrides, WitnessConfig};
+use crate::runtime::logging::Filter;
+use crate::runtime::tls::Credentials;
+
+/// Of a CoServer: the level of its log, and the public keys of the others. Everything else that
+/// its file says counts at its next start.
+pub(super) fn of_coserver(config: &CoServerConfig, overrides: Overrides, filter: Filter) -> Reload {
+    let (file, credentials) = (config.file.clone(), config.credentials.clone());
+    Box::new(move || {
+        done(CoServerConfig::read(&file, &overrides).map(|new| {
+            let keys = take_keys(&credentials, &new.credentials);
+            (filter.change(new.log.as_deref()), keys)
+        }));
+    })
+}
+
+/// Of a witness: the level of its log. A CoServer's key is changed there with `replace-key`, which
+/// knows whose connections are to be closed.
+pub(super) fn of_witness(config: &WitnessConfig, overrides: Overrides, filter: Filter) -> Reload {
+    let file = config.file.clone();
+    Box::new(move || {
+        done(
+            WitnessConfig::read(&file, &overrides)
+                .map(|new| (filter.change(new.log.as_deref()), Ok(()))),
+        );
+    })
+}
+
+/// Whose keys are pinned; one's own is read at the start only.
+fn take_keys(ours: &Credentials, read: &Credentials) -> Result<(), String> {
+    if ours.take_roster(read) {
+        Ok(())
+    } else {
+        Err("the own key has changed, which counts at the next start: the others' keys were left \
+             as they were"
+            .into())
+    }
+}
+
+type Outcome = (Result<(), String>, Result<(), String>);
+
+/// Says what came of it. Where something could not be read everything stays as it was.
+fn done(read: Result<Outcome, ConfigError>) {
+    let failed = match read {
+        Ok((Ok(()), Ok(()))) => return tracing::info!(event = "reloaded"),
+        Ok((Err(why), _) | (_, Err(why))) => why,
+        Err(error) => chain(&error),
+    };
+    tracing::warn!(event = "not_reloaded", why = failed);
+}
