@@ -60,16 +60,14 @@ pub struct Reported {
     pub place: usize,
     /// The event's stable name.
     pub name: String,
-    /// Its cause.
-    pub detail: String,
+    /// The whole line.
+    pub line: serde_json::Value,
 }
 
 impl Reported {
-    /// The number after this name in the detail.
+    /// The number in this field.
     pub fn number(&self, name: &str) -> Option<u64> {
-        let (_, rest) = self.detail.split_once(&format!("{name}: "))?;
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        rest[..digits].parse().ok()
+        self.line[name].as_u64()
     }
 }
 
@@ -204,7 +202,7 @@ impl RealPair {
     fn missed(&self, name: &str, of: &str, within: Duration) -> AnyError {
         let last = self.history.iter().rev().take(12).rev();
         let last: Vec<_> =
-            last.map(|said| format!("{}: {} {}", said.place, said.name, said.detail)).collect();
+            last.map(|said| format!("{}: {} {}", said.place, said.name, said.line)).collect();
         format!("no {name} of {of} within {within:?}; last:\n{}", last.join("\n")).into()
     }
 
@@ -276,10 +274,8 @@ fn role(words: &[String]) -> Command {
 fn read_line(place: usize, line: &str) -> Reported {
     let at = Instant::now();
     let json: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-    let text = |name: &str| json[name].as_str().map(str::to_owned);
-    let name = text("event").unwrap_or_else(|| "message".into());
-    let detail = text("detail").unwrap_or_else(|| line.to_owned());
-    Reported { at, place, name, detail }
+    let name = json["event"].as_str().unwrap_or("message").to_owned();
+    Reported { at, place, name, line: json }
 }
 
 /// Plays the role that the words after [`ROLE_WORD`] say.

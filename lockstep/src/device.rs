@@ -53,6 +53,12 @@ pub trait Device: Send {
     /// away, clearly, so that they try the other CoServer.
     fn standing(&mut self, standing: Standing);
 
+    /// What it counts, for the status, by stable names: connections at present, say, and how many
+    /// were turned away since the start.
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// The process is about to end: lets go of everything at once. What should have been said to
     /// users was said after [`Standing::Out`].
     fn stop(&mut self) {}

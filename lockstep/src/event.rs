@@ -1,5 +1,7 @@
 //! What happened to the pair: every change of state is one structured event with its cause.
 
+mod wait;
+
 use core::fmt;
 use core::time::Duration;
 
@@ -7,6 +9,8 @@ use crate::digest::Digest;
 use crate::ids::{Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Place};
 use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
+
+pub use wait::Wait;
 
 /// One event of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +178,14 @@ pub enum Event {
         /// Nobody is there either who could take it in, and has not been for long.
         in_vain: bool,
     },
+    /// The replica has waited for this for a while, and still does. Said once, then at growing
+    /// intervals for as long as it lasts.
+    WaitsFor {
+        /// For what.
+        wait: Wait,
+        /// For how long.
+        span: Duration,
+    },
     /// The other, a sole member, brings this replica up to date.
     Joining {
         /// The member's process.
@@ -300,6 +312,10 @@ pub enum Event {
     },
 }
 
+/// What is waited for is missing once it has not come for so long: processes that are started one
+/// after the other wait for each other for less.
+const ORDINARY: Duration = Duration::from_secs(8);
+
 /// How much an event matters to an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -344,6 +360,7 @@ impl Event {
             Self::Unrecovered { .. } => "unrecovered",
             Self::Contradicts { .. } => "contradicts",
             Self::Waiting { .. } => "waiting",
+            Self::WaitsFor { .. } => "waits_for",
             Self::Joining { .. } => "joining",
             Self::Offered { .. } => "offered",
             Self::Hosting { .. } => "hosting",
@@ -368,6 +385,10 @@ impl Event {
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
+            Self::WaitsFor { wait, span } => {
+                let soon = *span < ORDINARY || wait.is_progress();
+                if soon { Severity::Notice } else { Severity::Warning }
+            }
             // Each time it is asked while it has only just started.
             Self::WitnessRefused { reason: WitnessRefusal::Starting } => Severity::Detail,
             Self::Ignored { .. } | Self::PeerAsked { .. } | Self::WindowOpen => Severity::Detail,
@@ -444,6 +465,18 @@ pub enum Duty {
     Persist,
     /// As the sequencer: order the inputs that were forwarded to it.
     Order,
+}
+
+impl Suspicion {
+    /// Its name in logs; stable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Dead => "dead",
+            Self::Slow => "slow",
+            Self::Diverged => "diverged",
+        }
+    }
 }
 
 /// Why a sole member goes on without its joiner.
@@ -576,6 +609,33 @@ impl fmt::Display for Duty {
             Self::Execute => "executed",
             Self::Persist => "written to disk",
             Self::Order => "ordered",
+        })
+    }
+}
+
+impl fmt::Display for FallBack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Silent => "the joiner is not heard any more",
+            Self::Slow => "the joiner does not keep up",
+            Self::Diverged => "the joiner computed something else",
+            Self::Replaced => "another process has come in the joiner's place",
+            Self::Unreadable => "what the joiner asked for is not kept any more, or cannot be read",
+            Self::Witness => "the witness has to be told first who the member is",
+        })
+    }
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OtherEpoch { .. } => "it is of another epoch or lineage",
+            Self::BeforeHello => "it came before the hello on its link",
+            Self::NotOurPeer => "it is of another pair, or from this replica's own place",
+            Self::BeyondWindow { .. } => "its entries are beyond what the window takes",
+            Self::NotOurRole => "it is for a replica in another role",
+            Self::Absurd => "it contradicts itself",
+            Self::StaleAnswer => "it is an answer of the witness about something else",
         })
     }
 }

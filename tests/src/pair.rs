@@ -486,7 +486,7 @@ impl Pair {
             let log = process.log();
             let line = log.lines().rfind(|line| line.contains("event=\"duplex\""))?;
             // Each line begins with its time, so that the latest is the greatest.
-            Some((line.to_owned(), number_after(line, "sent: ")?))
+            Some((line.to_owned(), number_after(line, "sent=")?))
         });
         stamped.max().map_or(0, |(_, sent)| sent)
     }

@@ -51,7 +51,7 @@ fn is_unnoticed(pair: &mut Pair) {
         let log = pair.process(part).log();
         let accuses = |line: &&str| {
             line.contains("event=\"suspected\"")
-                && (line.contains("Silent") || line.contains("Dead"))
+                && (line.contains("suspicion=\"silent\"") || line.contains("suspicion=\"dead\""))
         };
         assert_eq!(log.lines().find(accuses), None, "{}", part.name());
     }

@@ -3,6 +3,7 @@
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up, other};
 use lockstep_tests::process::wait_for;
+use rustix::process::Signal;
 
 const PART: &str = env!("CARGO_BIN_EXE_part");
 /// Its service has addresses of its own.
@@ -119,7 +120,7 @@ fn one_that_was_paused_for_too_long_comes_back_by_itself() {
         assert_eq!(after["pid"], before["pid"], "it was not started again");
         assert_ne!(after["incarnation"], before["incarnation"]);
         let log = pair.process(part).log();
-        assert!(log.contains("returning") && log.contains("Removed"), "{log}");
+        assert!(log.contains("returning") && log.contains("cause=removed"), "{log}");
     }
 }
 
@@ -274,10 +275,71 @@ fn the_sequencer_role_is_handed_over() {
     let pair = Pair::start(PART, SILENCE);
     let first = pair.status(A).unwrap()["sequencer"].as_str().unwrap().to_owned();
     let (from, to) = if first == "a" { (A, B) } else { (B, A) };
+    let refused = pair.ask(to, "hand-over").unwrap_err();
+    assert_eq!(Exit::from(&refused), Exit::Unavailable);
+    assert!(refused.to_string().contains(&format!("place {first}")), "{refused}");
     pair.ask(from, "hand-over").unwrap();
     for part in [A, B] {
         pair.wait_until(part, "under the new sequencer", |s| s["sequencer"] == to.name());
         assert_eq!(pair.status(part).unwrap()["mode"], "duplex");
+    }
+}
+
+/// Waits until a part's log has this event so many times.
+fn logged(pair: &mut Pair, part: Part, event: &str, times: usize) -> String {
+    let event = format!("event=\"{event}\"");
+    let look = || {
+        let log = pair.process(part).log();
+        let found = log.lines().filter(|line| line.contains(&event)).count();
+        if found >= times { Ok(log) } else { Err(log) }
+    };
+    wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event}: {log}"))
+}
+
+#[test]
+fn a_hangup_ends_nobody_and_has_the_file_read_again() {
+    let mut pair = Pair::start(PART, SILENCE);
+    pair.change(B, "[service]\n", "[service]\nmisspelt = 1\n[oops]\n");
+    for part in [A, B, WITNESS] {
+        pair.process(part).signal(Signal::HUP);
+    }
+    for part in [A, WITNESS] {
+        logged(&mut pair, part, "reloaded", 1);
+    }
+    let log = logged(&mut pair, B, "not_reloaded", 1);
+    assert!(log.contains("oops"), "{log}");
+    pair.change(B, "[service]\nmisspelt = 1\n[oops]\n", "[service]\n");
+    pair.process(B).signal(Signal::HUP);
+    logged(&mut pair, B, "reloaded", 1);
+    for part in [A, B] {
+        assert_eq!(pair.status(part).unwrap()["mode"], "duplex");
+        let links = &pair.status(part).unwrap()["links"];
+        assert_eq!(links[0]["up"], true, "whose keys have not changed stays connected");
+    }
+}
+
+#[test]
+fn two_that_are_restarted_without_a_witness_say_what_they_wait_for() {
+    let mut pair = Pair::start(PART, SILENCE);
+    for part in [A, B, WITNESS] {
+        pair.kill(part);
+    }
+    for part in [A, B] {
+        pair.run(part);
+    }
+    for part in [A, B] {
+        let status = pair.wait_until(part, "waiting for the witness", |status| {
+            status["waits_for"]["reason"] == "witness"
+        });
+        assert_eq!(status["mode"], "starting");
+        let log = logged(&mut pair, part, "waits_for", 1);
+        assert!(log.contains("the witness in use is not reached"), "{log}");
+    }
+    pair.run(WITNESS);
+    for part in [A, B] {
+        pair.wait_until(part, "waiting for nothing", |status| {
+            status["mode"] == "duplex" && status["waits_for"].is_null()
+        });
     }
 }
 

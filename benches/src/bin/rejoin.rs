@@ -246,7 +246,7 @@ async fn rejoin(options: &Options, table: &mut Table) -> Result<(), AnyError> {
             .contains(&said.name.as_str())
     });
     for said in odd {
-        table.line(&format!("{}: {} {}", PLACES[said.place], said.name, said.detail));
+        table.line(&format!("{}: {} {}", PLACES[said.place], said.name, said.line));
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::event::{Event, StopCause};
+use crate::event::{Event, StopCause, Wait};
 use crate::history::History;
 use crate::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, PairId, Place,
@@ -168,6 +168,32 @@ pub enum Command {
     Stop,
     /// Take processes at the other place in again that are held for repair.
     Readmit,
+}
+
+/// Why the sequencer role is not given away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandOverRefused {
+    /// This replica does not have it.
+    #[error(
+        "this CoServer does not order the inputs: ask the one at place {sequencer}, which does"
+    )]
+    Follower {
+        /// Who has it.
+        sequencer: Place,
+    },
+    /// There is nobody to give it to.
+    #[error(
+        "no two CoServers are members at present, so there is nobody to hand over to: see `mode` and `waits_for` in the status"
+    )]
+    Alone,
+    /// The other one may be gone, or computed something else.
+    #[error(
+        "this CoServer is about to go on without the other one, or holds its outputs: see the log"
+    )]
+    Suspects,
+    /// There is no room for the entry.
+    #[error("the other CoServer is a whole window behind: ask again once it has caught up")]
+    Full,
 }
 
 /// What a replica wants done. Drain all of them after every round of inputs.
@@ -497,6 +523,8 @@ pub struct Status {
     pub time: LogTime,
     /// Inputs taken here and not yet seen ordered.
     pub kept: usize,
+    /// What it waits for, and for how long it has.
+    pub wait: Option<(Wait, Duration)>,
     /// Processes at the other place are not taken in until an operator says so.
     pub held_for_repair: bool,
 }

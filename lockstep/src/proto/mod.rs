@@ -46,12 +46,13 @@ mod repair;
 mod replica;
 mod start;
 mod time;
+mod waits;
 
 #[cfg(test)]
 mod tests;
 
 pub use io::{
-    Boot, Command, Config, Disk, DivergencePolicy, Input, LookedUp, Membership, Output, Recovered,
-    Removals, Standing, Status,
+    Boot, Command, Config, Disk, DivergencePolicy, HandOverRefused, Input, LookedUp, Membership,
+    Output, Recovered, Removals, Standing, Status,
 };
 pub use replica::Replica;

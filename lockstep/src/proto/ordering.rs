@@ -1,7 +1,7 @@
 //! Handlers of the log: taking inputs, ordering them, appending entries, taking results.
 
 use super::clock;
-use super::io::Output;
+use super::io::{HandOverRefused, Output};
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::event::{Event, Ignored, StopCause};
@@ -92,13 +92,29 @@ impl Replica {
 
     /// Gives the sequencer role away (rule O9).
     pub(super) fn hand_over(&mut self) {
-        let calm = self.suspicion.is_none() && self.divergence.is_none();
+        if self.may_hand_over().is_ok() {
+            self.order_own(EntryKind::HandOver { to: self.config.place.other() });
+        }
+    }
+
+    /// Whether [`Command::HandOver`](super::io::Command::HandOver) would be carried out now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_hand_over(&self) -> Result<(), HandOverRefused> {
         // An operator may ask again and again while nothing moves; half of the reserve is for
         // entries that nobody can ask for.
         let room = self.log.len() < self.config.window_entries + limits::WINDOW_RESERVE / 2;
-        if self.is_sequencer() && self.is_duplex() && calm && room && !self.log.panicked() {
-            self.order_own(EntryKind::HandOver { to: self.config.place.other() });
+        if !self.is_duplex() {
+            return Err(HandOverRefused::Alone);
         }
+        if !self.is_sequencer() {
+            return Err(HandOverRefused::Follower { sequencer: self.sequencer });
+        }
+        if self.suspicion.is_some() || self.divergence.is_some() || self.log.panicked() {
+            return Err(HandOverRefused::Suspects);
+        }
+        if room { Ok(()) } else { Err(HandOverRefused::Full) }
     }
 
     fn on_handed_over(&mut self, to: Place, index: Index) {

@@ -27,6 +27,7 @@ use super::membership::Membership;
 use super::release::{Agreement, Difference};
 use super::repair::Repair;
 use super::start::Start;
+use super::waits::Waiting;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause, Suspicion};
@@ -120,6 +121,7 @@ pub struct Replica {
     /// When the epoch began here.
     pub(super) epoch_since: Option<Mono>,
     pub(super) standing: Standing,
+    pub(super) waiting: Option<Waiting>,
     pub(super) stopped: bool,
 
     pub(super) gateway: Gateway,
@@ -218,6 +220,7 @@ impl Replica {
             holding: None,
             epoch_since: None,
             standing: Standing::Starting,
+            waiting: None,
             stopped: false,
             gateway: Gateway::default(),
             next_heartbeat: now.mono,
@@ -361,6 +364,7 @@ impl Replica {
             time: self.log.last_time(),
             kept: self.kept.len(),
             held_for_repair: self.repair.is_held(),
+            wait: self.waiting_for(),
         }
     }
 

@@ -233,6 +233,16 @@ impl Replica {
         }
     }
 
+    /// Whether the other, which can run with this one, is there.
+    pub(super) fn meets_other(&self) -> bool {
+        self.linked_peer().is_some()
+    }
+
+    /// Whether the other is there and cannot run with this one.
+    pub(super) fn is_met_by_stranger(&self) -> bool {
+        self.start.stranger.is_some_and(|other| self.is_linked_to(other.incarnation))
+    }
+
     fn linked_peer(&self) -> Option<Presence> {
         self.start.peer.filter(|peer| self.is_linked_to(peer.incarnation))
     }

@@ -91,6 +91,7 @@ impl Replica {
         self.on_asking_due();
         self.on_tick_due();
         self.on_checkpoint_due();
+        self.on_wait_due();
     }
 
     fn on_heartbeat_due(&mut self) {
@@ -284,7 +285,7 @@ impl Replica {
 
     /// One whose service panicked cannot go on (rule D3), and where the policy is to hold, neither may
     /// until the other has been stopped.
-    fn may_go_alone(&self) -> bool {
+    pub(super) fn may_go_alone(&self) -> bool {
         let hold = self.config.divergence == DivergencePolicy::Hold && self.divergence.is_some();
         !self.log.panicked() && (!hold || self.reported_dead)
     }

@@ -53,6 +53,7 @@ mod commands;
 mod discarding;
 mod flags;
 mod help;
+mod human;
 mod objects;
 mod parts;
 mod process;

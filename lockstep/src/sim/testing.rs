@@ -28,5 +28,6 @@ pub(super) fn status(who: Who) -> Status {
         time: LogTime(0),
         kept: 0,
         held_for_repair: false,
+        wait: None,
     }
 }

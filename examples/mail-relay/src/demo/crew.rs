@@ -252,7 +252,7 @@ impl Crew {
         let file = self.logs().join(format!("{}.log", NAMES[2 + place.slot()]));
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let event = text.lines().rfind(|line| line.contains("event=\"duplex\""));
-        let number = event.and_then(|line| line.split_once("sent: ")?.1.split(',').next());
+        let number = event.and_then(|line| line.split_once(" sent=")?.1.split(' ').next());
         number.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
     }
 

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -107,6 +108,7 @@ impl Listener {
     /// Says why, waits a little until the client has it, and closes. Closing at once would make
     /// the kernel send a reset if the client has sent something, and the text would be lost.
     fn turn_away(&self, stream: TcpStream) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(&self.shared);
         let refusal = self.options.refusal.clone();
         if refusal.is_empty() {

@@ -173,6 +173,7 @@ impl Outside for TcpOutside {
         let shared = Shared {
             process: setup.incarnation,
             accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
             inputs: setup.inputs,
             conns: Conns::default(),
             linger: self.linger,
@@ -202,6 +203,8 @@ enum Mode {
 struct Shared {
     process: Incarnation,
     accepted: AtomicU64,
+    /// Connections that were accepted only to be told to go.
+    refused: AtomicU64,
     inputs: Inputs,
     conns: Conns,
     linger: Duration,
@@ -279,7 +282,7 @@ impl Device for Running {
             // have released already. What that one carried is over, and the inside half knows it.
             Ok(order) => tracing::debug!(
                 index = released.index.0,
-                process = order.process().0,
+                process = %order.process(),
                 "an output for another process of this CoServer is passed over"
             ),
             Err(_) => tracing::error!(
@@ -298,6 +301,15 @@ impl Device for Running {
             }
             Standing::Out => self.on_out(),
         }
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let Shared { accepted, refused, conns, .. } = &*self.shared;
+        vec![
+            ("connections", conns.lock().len() as u64),
+            ("accepted", accepted.load(Ordering::Relaxed)),
+            ("refused", refused.load(Ordering::Relaxed)),
+        ]
     }
 
     fn stop(&mut self) {

@@ -15,6 +15,7 @@ mod storm;
 mod strangers;
 mod suspicion;
 mod waiting;
+mod waits;
 mod witnesses;
 
 use super::io::{Command, Input, Standing};

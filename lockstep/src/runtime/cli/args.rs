@@ -181,6 +181,7 @@ fn ask(parser: &mut Parser, command: &str) -> Result<Exit, Failure> {
     };
     match command {
         "stop" => commands::stop(&directory, flags.within, flags.wait),
+        "status" => commands::status(&directory, flags.within, flags.json),
         _ => commands::ask(&directory, command, flags.within),
     }
 }
@@ -190,11 +191,13 @@ struct AskFlags {
     directory: Option<PathBuf>,
     within: Duration,
     wait: Duration,
+    json: bool,
 }
 
 impl Default for AskFlags {
     fn default() -> Self {
-        Self { config: None, directory: None, within: ANSWER_WITHIN, wait: END_WITHIN }
+        let (within, wait) = (ANSWER_WITHIN, END_WITHIN);
+        Self { config: None, directory: None, within, wait, json: false }
     }
 }
 
@@ -205,6 +208,8 @@ impl AskFlags {
                 Arg::Long("config") => config_flag(&mut self.config, parser)?,
                 Arg::Long("dir") => self.directory = Some(parser.value()?.into()),
                 Arg::Long("timeout") => self.within = duration(parser, "--timeout")?,
+                // All but the status are JSON in any case.
+                Arg::Long("json") => self.json = true,
                 Arg::Long("wait") if command == "stop" => self.wait = duration(parser, "--wait")?,
                 other => return Err(other.unexpected().into()),
             }

@@ -1,9 +1,10 @@
 //! The commands that do something and end.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Application, Failure, UsageError, print};
+use super::{Application, Failure, UsageError, human, print};
 use crate::ids::PairId;
 use crate::runtime::config::{ConfigError, Document, Overrides, WitnessConfig};
 use crate::runtime::control;
@@ -89,6 +90,14 @@ pub(super) fn directory_of(config: &Path) -> Result<PathBuf, ConfigError> {
 pub(super) fn ask(directory: &Path, command: &str, within: Duration) -> Result<Exit, Failure> {
     let answer = control::ask(directory, command, within)?;
     print(&answer.to_string());
+    Ok(Exit::Done)
+}
+
+/// Asks a process how it is: for people on a terminal, else, and where it is asked for, in JSON.
+pub(super) fn status(directory: &Path, within: Duration, json: bool) -> Result<Exit, Failure> {
+    let answer = control::ask(directory, "status", within)?;
+    let for_people = !json && std::io::stdout().is_terminal();
+    print(&if for_people { human::status(&answer) } else { answer.to_string() });
     Ok(Exit::Done)
 }
 

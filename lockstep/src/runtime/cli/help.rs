@@ -6,7 +6,7 @@ const COMMANDS: &str =
     "  init          make the configuration and the keys of a new pair, in one directory
   coserver      run the CoServer of a configuration
   witness       run the witness of a configuration
-  status        ask a running process how it is; prints one line of JSON
+  status        ask a running process how it is
   metrics       ask a CoServer for its counters and latencies; JSON
   hand-over     have the other CoServer order the inputs from now on
   readmit       take the other CoServer in again, which was held for repair
@@ -37,6 +37,7 @@ coserver and witness
     [--die-with-parent PID]             be killed when that process, which starts this one, ends
     [--allow-core-dumps]                core dumps, with all secrets in them
 status, metrics, hand-over, readmit, stop: --config FILE | --dir DIR
+    [--json]                            status: one line of JSON, on a terminal too
     [--timeout TIME]                    how long to wait for the answer
     [--wait TIME]                       stop: how long to wait for its end; 30s, and 0s: not at all
 replace-peer --config FILE --key KEY

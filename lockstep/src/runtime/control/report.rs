@@ -1,5 +1,6 @@
 //! What a CoServer says about itself. Field names are stable; fields may be added.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::{Answer, Refusal};
+use crate::event::Wait;
 use crate::ids::{Epoch, Place};
 use crate::proto::io::LinkStatus;
 use crate::proto::{Command, Removals, Standing, Status};
@@ -83,6 +85,13 @@ impl CoServerControl {
         Ok(json(&MetricsReport::new(&metrics)))
     }
 
+    async fn hand_over(&self) -> Result<serde_json::Value, Refusal> {
+        let done = self.handle.hand_over().await.map_err(|_| Refusal::ending())?;
+        done.map_err(|refused| Refusal::not_now(&refused))?;
+        Ok(serde_json::json!({ "taken": "hand-over", "done_with": "event handed_over" }))
+    }
+
+    /// Taken, and under way: what comes of it is in the log.
     fn command(&self, command: Command, said: &str) -> Result<serde_json::Value, Refusal> {
         self.handle.command(command).map_err(|_| Refusal::ending())?;
         Ok(serde_json::json!({ "taken": said }))
@@ -94,7 +103,7 @@ impl Answer for CoServerControl {
         match command {
             "status" => self.status().await,
             "metrics" => self.metrics().await,
-            "hand-over" => self.command(Command::HandOver, command),
+            "hand-over" => self.hand_over().await,
             "readmit" => self.command(Command::Readmit, command),
             "stop" => self.command(Command::Stop, command),
             other => match other.strip_prefix("replace-peer ") {
@@ -135,6 +144,8 @@ pub struct CoServerReport {
     pub sequencer: Option<String>,
     /// This process, in hexadecimal.
     pub incarnation: String,
+    /// What it waits for, if it cannot go on, or not as it should.
+    pub waits_for: Option<WaitReport>,
     /// The last entry that it holds.
     pub held: u64,
     /// The last that it has executed.
@@ -155,6 +166,8 @@ pub struct CoServerReport {
     pub witness_slot: u8,
     /// Clients connected here.
     pub clients: usize,
+    /// What the service's devices count.
+    pub devices: Vec<DeviceReport>,
     /// The silence timeout in force, in microseconds.
     pub silence_us: u64,
     /// Log time at the last entry, in nanoseconds since the Unix epoch.
@@ -186,6 +199,41 @@ pub struct StorageReport {
     pub replayed: Option<u64>,
     /// The checkpoint that is being received.
     pub joining: Option<JoiningReport>,
+}
+
+/// What one device counts.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeviceReport {
+    /// Its name in the service's table.
+    pub name: String,
+    /// Its counts, by names of its own.
+    pub counts: BTreeMap<&'static str, u64>,
+}
+
+impl DeviceReport {
+    fn new((name, counts): &(String, Vec<(&'static str, u64)>)) -> Self {
+        Self { name: name.clone(), counts: counts.iter().copied().collect() }
+    }
+}
+
+/// What a CoServer waits for.
+#[derive(Debug, Clone, Serialize)]
+pub struct WaitReport {
+    /// Its stable name, as in the event `waits_for`.
+    pub reason: &'static str,
+    /// For how long, in milliseconds.
+    pub for_ms: u64,
+    /// For people: what is missing.
+    pub why: String,
+    /// For people: what to do about it.
+    pub todo: &'static str,
+}
+
+impl WaitReport {
+    fn new(wait: Wait, span: Duration) -> Self {
+        let for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        Self { reason: wait.name(), for_ms, why: wait.to_string(), todo: wait.remedy() }
+    }
 }
 
 /// A checkpoint on its way here.
@@ -269,14 +317,15 @@ impl CoServerReport {
             epoch: record.map_or(Epoch(0), |record| record.epoch).0,
             lineage: record.map_or(0, |record| record.lineage.0),
             sequencer: sequencer.map(|place| place.to_string()),
-            incarnation: format!("{:016x}", status.incarnation.0),
+            incarnation: status.incarnation.to_string(),
+            waits_for: status.wait.map(|(wait, span)| WaitReport::new(wait, span)),
             held: status.held.0,
             executed: status.executed.0,
             agreed: status.agreed.0,
             released: status.released.0,
             kept: status.kept,
             peer: PeerReport {
-                incarnation: status.peer.map(|peer| format!("{:016x}", peer.0)),
+                incarnation: status.peer.map(|peer| peer.to_string()),
                 held: status.peer_held.0,
                 executed: status.peer_executed.0,
                 held_for_repair: status.held_for_repair,
@@ -285,6 +334,7 @@ impl CoServerReport {
             witness: status.witness_up,
             witness_slot: status.witness_slot,
             clients: metrics.clients,
+            devices: metrics.devices.iter().map(DeviceReport::new).collect(),
             silence_us: micros(status.silence),
             log_time_ns: status.time.0,
             storage: StorageReport::new(&metrics.storage),

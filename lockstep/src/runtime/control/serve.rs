@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Stable, for programs: `unknown-command`, `not-done`, `not-written`, `too-long`,
+    /// Stable, for programs: `unknown-command`, `not-done`, `not-now`, `not-written`, `too-long`,
     /// `busy`, `ending`.
     pub code: &'static str,
     /// For people: what to do.
@@ -46,6 +46,11 @@ impl Refusal {
     /// The file that it was to be written into cannot be written.
     pub fn not_written(error: &dyn std::error::Error) -> Self {
         Self { code: "not-written", message: error.to_string() }
+    }
+
+    /// It cannot be done as things are; nothing is wrong with the question.
+    pub fn not_now(error: &dyn std::error::Error) -> Self {
+        Self { code: "not-now", message: error.to_string() }
     }
 
     /// It was tried, and this is why it was not done.

@@ -20,7 +20,7 @@ use crate::event::StopCause;
 use crate::ids::{DeviceId, Mono};
 use crate::machine::StateMachine;
 use crate::output::OutputKind;
-use crate::proto::{Input, Output, Replica, Standing};
+use crate::proto::{Command, Input, Output, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::link::Event as NetworkEvent;
 use crate::runtime::storage::{Answer, Storage};
@@ -54,6 +54,8 @@ pub(super) struct Engine<S: StateMachine> {
     /// An operator wants what is on the disk for a new lineage.
     pub(super) adopts: bool,
     pub(super) devices: Vec<Box<dyn Device>>,
+    /// By position, as in the service's table.
+    pub(super) device_names: Vec<String>,
     pub(super) inputs: DeviceInputs,
     pub(super) handled: Handled,
     /// Kept so that the requests' mailbox does not close when nobody asks.
@@ -181,6 +183,11 @@ impl<S: StateMachine> Engine<S> {
             }
             Wake::Request(Request::Metrics(answer)) => {
                 let _ = answer.send(Box::new(self.snapshot()));
+            }
+            Wake::Request(Request::HandOver(answer)) => {
+                let may = self.replica.may_hand_over();
+                self.handle(Input::Command(Command::HandOver));
+                let _ = answer.send(may);
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
             Wake::Request(Request::Repinned) => self.wires.close_unpinned(),

@@ -1,14 +1,129 @@
-//! The replica's events as structured log events.
+//! The replica's events as structured log events: `event` names each, and every other field has a
+//! type of its own. `docs/operations.md` lists both; a test compares the list with this file.
 
-use crate::event::{Event, Severity};
+use tracing::field::{DisplayValue, display};
 
-/// Records one event. The fields are stable: `event` names it, `detail` has its cause.
-pub(super) fn log(event: &Event) {
-    let name = event.name();
-    match event.severity() {
-        Severity::Detail => tracing::debug!(event = name, detail = ?event),
-        Severity::Notice => tracing::info!(event = name, detail = ?event),
-        Severity::Warning => tracing::warn!(event = name, detail = ?event),
-        Severity::Alarm => tracing::error!(event = name, detail = ?event),
+use crate::event::{Event, Ignored, Severity};
+use crate::ids::{Incarnation, Place};
+use crate::record::Record;
+
+/// One log event at the event's own level.
+macro_rules! say {
+    ($said:expr, $($fields:tt)*) => {
+        match $said.severity() {
+            Severity::Detail => tracing::debug!(event = $said.name(), $($fields)*),
+            Severity::Notice => tracing::info!(event = $said.name(), $($fields)*),
+            Severity::Warning => tracing::warn!(event = $said.name(), $($fields)*),
+            Severity::Alarm => tracing::error!(event = $said.name(), $($fields)*),
+        }
+    };
+}
+
+/// The same with the fields of a record.
+macro_rules! say_record {
+    ($said:expr, $record:expr $(, $($fields:tt)*)?) => {
+        say!(
+            $said,
+            lineage = $record.lineage.0,
+            epoch = $record.epoch.0,
+            origin = $record.origin.name(),
+            a = member($record, Place::A),
+            b = member($record, Place::B),
+            asker = %$record.asker
+            $(, $($fields)*)?
+        )
+    };
+}
+
+/// A member's process, if there is a member at that place.
+fn member(record: &Record, place: Place) -> Option<DisplayValue<Incarnation>> {
+    record.members.at(place).map(display)
+}
+
+fn millis(span: core::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Records one event.
+pub(super) fn log(said: &Event) {
+    match said {
+        Event::LinkUp { link } => say!(said, link = link.0),
+        Event::LinkDown { link, closed } => say!(said, link = link.0, closed),
+        Event::Met { incarnation } => say!(said, %incarnation),
+        Event::Incompatible { theirs, why } => {
+            say!(said, incarnation = %theirs.incarnation, service = theirs.environment.service, why);
+        }
+        Event::Epoch { record, sequencer, after } => {
+            say_record!(said, record, %sequencer, after = after.0);
+        }
+        Event::HandedOver { to, index } => say!(said, %to, index = index.0),
+        Event::Suspected { suspicion } | Event::Cleared { suspicion } => {
+            say!(said, suspicion = suspicion.name(), why = %suspicion);
+        }
+        Event::Asked { next } | Event::PeerAsked { next } => say_record!(said, next),
+        Event::WitnessRefused { reason } => say!(said, why = %reason),
+        Event::Witness { up } => say!(said, up),
+        Event::Holding { released } => say!(said, released = released.0),
+        Event::Resumed { held } => say!(said, held_ms = millis(*held)),
+        Event::Diverged { index, ours, theirs } | Event::EntriesDiffer { index, ours, theirs } => {
+            say!(said, index = index.0, %ours, %theirs);
+        }
+        Event::StatesDiffer { index, ours, theirs } => say!(said, index = index.0, %ours, %theirs),
+        Event::Panicked { index, message } => say!(said, index = index.0, why = message),
+        Event::Corrupted { index } => say!(said, index = index.0),
+        Event::ClockStrays { wall, log } => say!(said, wall_ns = wall.0, log_ns = log.0),
+        Event::Stalled { span } => say!(said, for_ms = millis(*span)),
+        Event::WindowFull { ordered, agreed } => {
+            say!(said, ordered = ordered.0, agreed = agreed.0);
+        }
+        Event::WindowOpen | Event::Leaving => say!(said,),
+        Event::Ignored { why } => log_ignored(said, why),
+        Event::Recovered { released, held } => say!(said, released = released.0, held = held.0),
+        Event::Unrecovered { why } | Event::Contradicts { why } | Event::Farewell { why } => {
+            say!(said, why);
+        }
+        Event::Waiting { record, in_vain } => say_record!(said, record, in_vain),
+        Event::WaitsFor { wait, span } => {
+            let (reason, todo) = (wait.name(), wait.remedy());
+            say!(said, reason, for_ms = millis(*span), why = %wait, todo);
+        }
+        Event::Joining { host } => say!(said, %host),
+        Event::Offered { from, checkpoint, held } => {
+            let checkpoint = checkpoint.map(|file| file.index.0);
+            say!(said, from = from.0, checkpoint, held = held.0);
+        }
+        Event::Hosting { joiner } => say!(said, %joiner),
+        Event::Attached { joiner, at } => say!(said, %joiner, at = at.0),
+        Event::FellBack { joiner, why } => say!(said, %joiner, why = %why),
+        Event::Postponed { joiner, divergences, wait } => {
+            say!(said, %joiner, divergences, wait_ms = millis(*wait));
+        }
+        Event::HeldForRepair { divergences, joiner } => {
+            say!(said, divergences, joiner = joiner.map(display));
+        }
+        Event::Readmitted { divergences } => say!(said, divergences),
+        Event::Duplex { joiner, from, sent, took } => {
+            say!(said, %joiner, from = from.0, sent, took_ms = millis(*took));
+        }
+        Event::Admitted { record, from } => say_record!(said, record, from = from.0),
+        Event::Moving { slot, record } | Event::Enrolled { slot, record } => {
+            say_record!(said, record, slot);
+        }
+        Event::Checkpoint { index, len, hash } => say!(said, index = index.0, len, %hash),
+        Event::NoCheckpoint { index, why } => say!(said, index = index.0, why),
+        Event::Stopped { cause } => say!(said, %cause),
     }
 }
+
+fn log_ignored(said: &Event, why: &Ignored) {
+    let (epoch, index) = match why {
+        Ignored::OtherEpoch { epoch } => (Some(epoch.0), None),
+        Ignored::BeyondWindow { index } => (None, Some(index.0)),
+        _ => (None, None),
+    };
+    say!(said, epoch, index, why = %why);
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::metrics::MetricsSnapshot;
-use crate::proto::{Command, Status};
+use crate::proto::{Command, HandOverRefused, Status};
 use crate::sync::{
     Capacity, CapacityError, Receiver, Sender, Watermark, WatermarkWriter, mailbox, watermark,
 };
@@ -28,6 +28,7 @@ pub(super) enum Request {
     Status(oneshot::Sender<Status>),
     Metrics(oneshot::Sender<Box<MetricsSnapshot>>),
     Command(Command),
+    HandOver(oneshot::Sender<Result<(), HandOverRefused>>),
     /// Keys were replaced.
     Repinned,
 }
@@ -80,6 +81,17 @@ impl Handle {
     /// If there is nobody to take it.
     pub fn command(&self, command: Command) -> Result<(), Unanswered> {
         self.push(Request::Command(command))
+    }
+
+    /// Has the sequencer role given to the other CoServer. It is under way when this returns, and
+    /// done with the event `handed_over`.
+    ///
+    /// # Errors
+    /// If there is nobody to answer; and why it is not done.
+    pub async fn hand_over(&self) -> Result<Result<(), HandOverRefused>, Unanswered> {
+        let (answer, done) = oneshot::channel();
+        self.push(Request::HandOver(answer))?;
+        done.await.map_err(|_| Unanswered)
     }
 
     /// Has connections closed whose key is not pinned any more.

@@ -161,6 +161,11 @@ impl<S: StateMachine> Engine<S> {
             replayed,
             ..self.metrics.storage.clone()
         };
-        self.metrics.snapshot(self.wires.clients(), self.replica.removals(), storage)
+        let names = self.device_names.iter().cloned();
+        let counts = self.devices.iter().map(|device| device.counts());
+        let removals = self.replica.removals();
+        let mut snapshot = self.metrics.snapshot(self.wires.clients(), removals, storage);
+        snapshot.devices = names.zip(counts).collect();
+        snapshot
     }
 }

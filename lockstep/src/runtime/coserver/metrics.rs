@@ -56,6 +56,8 @@ pub struct MetricsSnapshot {
     pub removals: Removals,
     /// The disk.
     pub storage: StorageMetrics,
+    /// What the devices count, by their names.
+    pub devices: Vec<(String, Vec<(&'static str, u64)>)>,
 }
 
 /// What is on the disk, and what the disk costs.
@@ -173,6 +175,7 @@ impl Metrics {
             clients,
             removals,
             storage,
+            devices: Vec::new(),
         }
     }
 }

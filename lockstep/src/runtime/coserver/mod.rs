@@ -188,6 +188,7 @@ impl<S: StateMachine> CoServer<S> {
         (boot.disk, boot.adopt) = (disk, settings.adopt);
         let wires = Wires::open(&settings, credentials)?;
         let (intake, inputs) = intake::intake()?;
+        let device_names = devices.table.iter().map(|(_, row)| row.name.clone()).collect();
         let started = start_devices(&settings, incarnation, devices, |device| {
             crate::device::Inputs::new(device, intake.clone())
         })?;
@@ -200,6 +201,7 @@ impl<S: StateMachine> CoServer<S> {
             adopts: settings.adopt,
             recovery: damage.map_or(Recovery::None, |why| Recovery::Lost { why }),
             devices: started,
+            device_names,
             inputs,
             handled,
             _handle: handle.clone(),

@@ -1,5 +1,6 @@
 //! The CoServer's connections: which is which, and frames to bytes and back.
 
+use core::fmt;
 use std::collections::BTreeMap;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -37,6 +38,16 @@ enum Wire {
     /// By its slot.
     Witness(u8),
     Client(ConnId),
+}
+
+impl fmt::Display for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(link) => write!(f, "link {link}"),
+            Self::Witness(slot) => write!(f, "witness {slot}"),
+            Self::Client(conn) => write!(f, "client {conn}"),
+        }
+    }
 }
 
 /// All connections of a CoServer.
@@ -235,7 +246,7 @@ impl Wires {
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
-            tracing::warn!(event = "frame_invalid", ?wire, %error);
+            tracing::warn!(event = "frame_invalid", %wire, %error);
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
         .ok()

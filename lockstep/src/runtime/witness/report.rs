@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tracing::field::display;
 
 use super::WitnessHandle;
 use crate::ids::{PairId, Place};
@@ -13,7 +14,7 @@ use crate::runtime::config::replace_pair_key;
 use crate::runtime::control::{Answer, Refusal};
 use crate::runtime::keys::{PublicKey, Role, RosterError};
 use crate::runtime::tls::Credentials;
-use crate::witness::{StoreError, Witness};
+use crate::witness::{StoreError, Told, Witness};
 
 const COMMANDS: &str = "status, replace-key PAIR PLACE KEY, stop";
 
@@ -94,6 +95,33 @@ impl Answer for WitnessControl {
     }
 }
 
+/// A record was granted.
+pub(super) fn say_granted(record: &Record) {
+    let member = |place| record.members.at(place).map(display);
+    tracing::info!(
+        event = "granted",
+        pair = %record.pair,
+        lineage = record.lineage.0,
+        epoch = record.epoch.0,
+        origin = record.origin.name(),
+        a = member(Place::A),
+        b = member(Place::B),
+        asker = %record.asker
+    );
+}
+
+/// A CoServer knows of a later epoch than the record here.
+pub(super) fn say_behind(pair: PairId, ours: Told, told: Told) {
+    tracing::error!(
+        event = "behind",
+        %pair,
+        lineage = ours.lineage.0,
+        epoch = ours.epoch.0,
+        told_lineage = told.lineage.0,
+        told_epoch = told.epoch.0
+    );
+}
+
 /// A witness's state at a glance.
 #[derive(Debug, Clone, Serialize)]
 pub struct WitnessReport {
@@ -164,7 +192,7 @@ impl WitnessReport {
 
 impl RecordReport {
     fn new(record: &Record) -> Self {
-        let member = |place| record.members.at(place).map(|member| format!("{:016x}", member.0));
+        let member = |place| record.members.at(place).map(|member| member.to_string());
         Self {
             lineage: record.lineage.0,
             epoch: record.epoch.0,

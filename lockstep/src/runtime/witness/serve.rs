@@ -227,7 +227,7 @@ impl Loop {
 fn log(event: &Event) {
     match event {
         Event::Granted { record } => {
-            tracing::info!(event = "granted", pair = %record.pair, detail = ?record);
+            super::report::say_granted(record);
         }
         Event::Denied { asker, why } => {
             tracing::info!(event = "denied", pair = %asker.pair, place = %asker.place, %why);
@@ -235,9 +235,7 @@ fn log(event: &Event) {
         Event::Refused { pair, place, reason } => {
             tracing::warn!(event = "refused", %pair, %place, %reason);
         }
-        Event::Behind { pair, .. } => {
-            tracing::error!(event = "behind", %pair, detail = ?event);
-        }
+        Event::Behind { pair, ours, told } => super::report::say_behind(*pair, *ours, *told),
         Event::StorageFailed { pair } => tracing::error!(event = "storage_failed", %pair),
         Event::Dropped { pair } => tracing::warn!(event = "dropped", %pair),
     }

@@ -149,7 +149,8 @@ impl ObjectClient {
                 done.unwrap_or(Outcome::Failed)
             }
             Err(_) => {
-                tracing::warn!(event = "store_slow", limit = ?self.limit);
+                let limit_ms = self.limit.as_millis() as u64;
+                tracing::warn!(event = "store_slow", limit_ms);
                 Outcome::Failed
             }
         }
@@ -207,10 +208,12 @@ pub(super) async fn serve(
 fn log(event: &Event) {
     match event {
         Event::Granted { record } => {
-            tracing::info!(event = "granted", pair = %record.pair, detail = ?record);
+            super::super::report::say_granted(record);
         }
         Event::Denied { why, .. } => tracing::info!(event = "denied", %why),
-        Event::Behind { pair, .. } => tracing::error!(event = "behind", %pair, detail = ?event),
+        Event::Behind { pair, ours, told } => {
+            super::super::report::say_behind(*pair, *ours, *told);
+        }
         _ => {}
     }
 }

@@ -1,0 +1,133 @@
+//! What a replica waits for when it cannot go on, or not as it should.
+
+use core::fmt;
+
+/// What a replica waits for. Its [`name`](Self::name) is stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wait {
+    /// Its state is being restored from the disk.
+    Restore,
+    /// Neither the other CoServer nor the witness is reached.
+    OtherAndWitness,
+    /// The other CoServer is not reached.
+    Other,
+    /// The witness in use is not reached.
+    Witness,
+    /// The witness is reached and has not given what was asked for.
+    WitnessAnswer,
+    /// The other CoServer has the better claim to go on, and has not made it yet.
+    OtherFirst,
+    /// A member that brings this replica up to date: it may not go on by what is on its disk.
+    Member,
+    /// The other CoServer runs something else.
+    Incompatible,
+    /// The other CoServer is bringing this replica up to date.
+    Join,
+    /// This replica is bringing the other CoServer up to date.
+    Joiner,
+    /// The other member, which has not caught up: the window is full.
+    Peer,
+    /// An operator, after a divergence or a panic of the service.
+    Operator,
+    /// The witness, to record that this member leaves.
+    Leave,
+}
+
+impl Wait {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Restore,
+        Self::OtherAndWitness,
+        Self::Other,
+        Self::Witness,
+        Self::WitnessAnswer,
+        Self::OtherFirst,
+        Self::Member,
+        Self::Incompatible,
+        Self::Join,
+        Self::Joiner,
+        Self::Peer,
+        Self::Operator,
+        Self::Leave,
+    ];
+
+    /// Its name in logs and in the status; stable.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Restore => "restore",
+            Self::OtherAndWitness => "other-and-witness",
+            Self::Other => "other",
+            Self::Witness => "witness",
+            Self::WitnessAnswer => "witness-answer",
+            Self::OtherFirst => "other-first",
+            Self::Member => "member",
+            Self::Incompatible => "incompatible",
+            Self::Join => "join",
+            Self::Joiner => "joiner",
+            Self::Peer => "peer",
+            Self::Operator => "operator",
+            Self::Leave => "leave",
+        }
+    }
+
+    /// What an operator can do about it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Restore | Self::Join | Self::Joiner => {
+                "nothing: it goes on by itself; `storage` in the status says how far it is"
+            }
+            Self::OtherAndWitness | Self::Other | Self::Witness => REACH,
+            Self::WitnessAnswer => {
+                "see the witness's log: it may have just started, not know the pair, or be told of \
+                 a later epoch than its record's"
+            }
+            Self::OtherFirst => "see the other CoServer's log: it may not reach the witness",
+            Self::Member => {
+                "start the CoServer that served last; if its disk is lost, a new lineage is left \
+                 (`new-lineage`)"
+            }
+            Self::Incompatible => {
+                "make programs and configurations alike: `incompatible` in the log says what differs"
+            }
+            Self::Peer => "see the other CoServer's machine: its processors, disk and links",
+            Self::Operator => "see `diverged` and `panicked` in both logs, and stop the wrong one",
+            Self::Leave => "see that the witness runs and is reached; SIGKILL ends it without",
+        }
+    }
+
+    /// Whether it is work that is under way rather than something that is missing.
+    pub fn is_progress(self) -> bool {
+        matches!(self, Self::Restore | Self::Join | Self::Joiner | Self::Leave)
+    }
+}
+
+/// What can keep one process from reaching another.
+const REACH: &str = "start it; if it runs, compare the addresses in the configuration files, see \
+    that UDP passes in both directions, and that the path takes packets of 1,228 bytes (IPv6: \
+    1,248) whole";
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Restore => "its state is being restored from the disk",
+            Self::OtherAndWitness => "neither the other CoServer nor the witness is reached",
+            Self::Other => "the other CoServer is not reached",
+            Self::Witness => "the witness in use is not reached",
+            Self::WitnessAnswer => "the witness is reached, and has not given what was asked for",
+            Self::OtherFirst => "the other CoServer is to go on first, and has not done so",
+            Self::Member => {
+                "it may not go on by what is on its disk, and no member that brings it up to date \
+                 is there"
+            }
+            Self::Incompatible => "the other CoServer runs something else",
+            Self::Join => "the other CoServer is bringing it up to date",
+            Self::Joiner => "it is bringing the other CoServer up to date",
+            Self::Peer => "the other CoServer has not caught up",
+            Self::Operator => {
+                "the CoServers computed different things, or the service panicked, and an operator \
+                 has to decide"
+            }
+            Self::Leave => "it leaves, and the witness has not recorded that yet",
+        })
+    }
+}

@@ -1,0 +1,84 @@
+//! What a replica says that it waits for, although nothing changes.
+
+use core::time::Duration;
+
+use super::pair::{MS, Pair};
+use crate::event::{Event, Severity, Wait};
+use crate::ids::Place;
+use crate::proto::Input;
+use crate::proto::io::{Command, HandOverRefused};
+
+use Place::{A, B};
+
+/// What it has said, and after how long.
+fn said(pair: &mut Pair, place: Place) -> Vec<(Wait, Duration, Severity)> {
+    let waits = |event: &Event| match event {
+        Event::WaitsFor { wait, span } => Some((*wait, *span, event.severity())),
+        _ => None,
+    };
+    pair.node(place).events.iter().filter_map(waits).collect()
+}
+
+#[test]
+fn two_that_are_restarted_without_a_witness_name_it_once_and_then_at_growing_intervals() {
+    let mut pair = Pair::formed();
+    Place::BOTH.into_iter().for_each(|place| pair.kill(place));
+    pair.witness_up = false;
+    Place::BOTH.into_iter().for_each(|place| pair.restart(place));
+    pair.run(MS * 22_000);
+    for place in Place::BOTH {
+        let said = said(&mut pair, place);
+        let (waits, spans): (Vec<_>, Vec<_>) =
+            said.iter().map(|(wait, span, level)| ((*wait, *level), span.as_secs_f64())).unzip();
+        let levels = [Severity::Notice, Severity::Warning, Severity::Warning];
+        assert_eq!(waits, levels.map(|level| (Wait::Witness, level)), "{place}");
+        for (span, due) in spans.into_iter().zip([3.0, 9.0, 21.0]) {
+            assert!((due - 0.5..due + 0.5).contains(&span), "{place}: {span} s, not {due}");
+        }
+        let status = pair.node(place).replica.status();
+        assert!(matches!(status.wait, Some((Wait::Witness, span)) if span.as_secs() >= 20));
+    }
+    pair.connect_witness(true);
+    pair.run_to_duplex();
+    assert_eq!(pair.node(A).replica.status().wait, None);
+}
+
+#[test]
+fn one_that_is_alone_says_whom_it_is_without() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 4_000);
+    let waits: Vec<_> = said(&mut pair, A).into_iter().map(|(wait, ..)| wait).collect();
+    assert_eq!(waits, [Wait::Other]);
+    pair.connect_witness(false);
+    pair.run(MS * 100);
+    let status = pair.node(A).replica.status();
+    assert_eq!(status.wait.map(|(wait, _)| wait), Some(Wait::OtherAndWitness));
+}
+
+#[test]
+fn a_healthy_pair_waits_for_nothing() {
+    let mut pair = Pair::formed();
+    pair.run(MS * 5_000);
+    for place in Place::BOTH {
+        assert_eq!(said(&mut pair, place), []);
+        assert_eq!(pair.node(place).replica.status().wait, None);
+    }
+}
+
+#[test]
+fn a_hand_over_is_refused_with_the_reason_where_it_would_do_nothing() {
+    let mut pair = Pair::formed();
+    let sequencer = if pair.node(A).replica.status().is_sequencer { A } else { B };
+    let follower = sequencer.other();
+    assert_eq!(pair.node(sequencer).replica.may_hand_over(), Ok(()));
+    let refused = pair.node(follower).replica.may_hand_over();
+    assert_eq!(refused, Err(HandOverRefused::Follower { sequencer }));
+    pair.tell(follower, Input::Command(Command::HandOver));
+    pair.run(MS * 5);
+    assert!(pair.node(sequencer).replica.status().is_sequencer, "nothing was done");
+    pair.kill(follower);
+    pair.run(MS * 500);
+    let alone = pair.node(sequencer).replica.may_hand_over();
+    assert_eq!(alone, Err(HandOverRefused::Alone));
+}

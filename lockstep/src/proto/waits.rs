@@ -1,0 +1,116 @@
+//! What this replica waits for, and when it says so: not only changes are to be heard of, but also
+//! that nothing changes.
+
+use core::time::Duration;
+
+use super::replica::Replica;
+use crate::event::{Event, Wait};
+use crate::ids::Mono;
+
+/// A wait is said once it has lasted for so long: what belongs to an ordinary start or change of
+/// members is over by then.
+const FIRST: Duration = Duration::from_secs(3);
+
+/// It is said again after twice as long each time, and at least this often.
+const MOST: Duration = Duration::from_secs(600);
+
+/// A wait that goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    wait: Wait,
+    since: Mono,
+    /// When it is said next, and after how long again.
+    due: Mono,
+    interval: Duration,
+}
+
+impl Replica {
+    /// What it waits for, and for how long it has.
+    pub(super) fn waiting_for(&self) -> Option<(Wait, Duration)> {
+        self.waiting.map(|waiting| (waiting.wait, self.now.mono.since(waiting.since)))
+    }
+
+    /// Takes note of what it waits for, and says it when it is due.
+    pub(super) fn on_wait_due(&mut self) {
+        let now = self.now.mono;
+        let Some(wait) = self.find_wait() else {
+            self.waiting = None;
+            return;
+        };
+        let soon = now.plus(FIRST);
+        let new = Waiting { wait, since: now, due: soon, interval: FIRST };
+        let waiting = self.waiting.get_or_insert(new);
+        if waiting.wait != wait {
+            // One that changes all the time is said as often as one that stays.
+            *waiting = Waiting { due: waiting.due.min(soon), ..new };
+        }
+        if now >= waiting.due {
+            waiting.interval = (waiting.interval * 2).min(MOST);
+            waiting.due = now.plus(waiting.interval);
+            let span = now.since(waiting.since);
+            self.event(Event::WaitsFor { wait, span });
+        }
+    }
+
+    fn find_wait(&self) -> Option<Wait> {
+        if self.membership.record().is_some() && self.join.is_none() {
+            self.find_wait_of_member()
+        } else {
+            Some(self.find_wait_of_newcomer())
+        }
+    }
+
+    fn find_wait_of_newcomer(&self) -> Wait {
+        if self.start.recovering {
+            return Wait::Restore;
+        }
+        if self.join.is_some() {
+            return Wait::Join;
+        }
+        if self.is_met_by_stranger() {
+            return Wait::Incompatible;
+        }
+        let meets = self.meets_other();
+        match (meets, self.witness_up) {
+            (false, false) => return Wait::OtherAndWitness,
+            (true, false) => return Wait::Witness,
+            (_, true) => {}
+        }
+        let unknown = self.membership.present().is_none() && self.membership.vacant().is_none();
+        if unknown || self.membership.open().is_some() {
+            return Wait::WitnessAnswer;
+        }
+        match (meets, self.membership.claimable().is_some()) {
+            (true, true) => Wait::OtherFirst,
+            (true, false) => Wait::Member,
+            (false, _) if self.membership.vacant().is_some() => Wait::Other,
+            (false, true) => Wait::Other,
+            (false, false) => Wait::Member,
+        }
+    }
+
+    fn find_wait_of_member(&self) -> Option<Wait> {
+        if self.leaving.is_some() {
+            return Some(Wait::Leave);
+        }
+        if self.stuck_since.is_some() {
+            return Some(match (self.may_go_alone(), self.witness_up) {
+                (false, _) => Wait::Operator,
+                (true, false) => Wait::Witness,
+                (true, true) => Wait::WitnessAnswer,
+            });
+        }
+        if self.guest.is_some() {
+            return Some(Wait::Joiner);
+        }
+        if self.window_full_since.is_some() {
+            return Some(Wait::Peer);
+        }
+        match (self.is_duplex(), self.witness_up) {
+            (false, false) => Some(Wait::OtherAndWitness),
+            (false, true) => Some(Wait::Other),
+            (true, false) => Some(Wait::Witness),
+            (true, true) => None,
+        }
+    }
+}
