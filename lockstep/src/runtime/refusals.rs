@@ -64,7 +64,11 @@ fn is_refusal(error: &SetupError) -> bool {
         | SetupError::Purpose { .. }
         | SetupError::Busy { .. }
         | SetupError::Greeting { .. } => true,
-        SetupError::Timeout { .. } | SetupError::Dial { .. } | SetupError::Lost { .. } => false,
+        // Nobody's being there, or not yet or not any more.
+        SetupError::Timeout { .. }
+        | SetupError::Unready { .. }
+        | SetupError::Dial { .. }
+        | SetupError::Lost { .. } => false,
     }
 }
 

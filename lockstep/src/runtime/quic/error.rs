@@ -142,6 +142,15 @@ pub enum SetupError {
         /// The peer's address.
         remote: SocketAddr,
     },
+    /// The peer's process is there and takes no connection: no limit of its configuration is why.
+    #[error(
+        "{remote} takes no connections at present: its process is starting or ending, or too many \
+         connect at once; it is tried again"
+    )]
+    Unready {
+        /// The peer's address.
+        remote: SocketAddr,
+    },
     /// The peer does not speak this framing.
     #[error("{remote} did not greet as lockstep does; check what runs there, and its version")]
     Greeting {
@@ -291,7 +300,7 @@ impl Attempted {
     fn refused(&self, code: TransportErrorCode, error: ConnectionError) -> SetupError {
         let (remote, purpose) = (self.remote, self.purpose);
         if code == TransportErrorCode::CONNECTION_REFUSED {
-            SetupError::Busy { remote }
+            SetupError::Unready { remote }
         } else if is(code, alert::NO_APPLICATION_PROTOCOL) {
             SetupError::Purpose { remote, purpose }
         } else if is(code, alert::ACCESS_DENIED) {

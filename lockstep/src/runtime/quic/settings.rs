@@ -87,6 +87,10 @@ impl Settings {
                 queue: 256 << 10,
                 send_window: 128 << 10,
                 receive_window: 128 << 10,
+                // No heartbeats tell its silence, and an operator is to see soon that it is
+                // gone. It has a few connections, so that asking often costs nothing.
+                idle: Duration::from_secs(2),
+                keep_alive: Duration::from_millis(500),
                 ..link
             },
             Purpose::Client => Settings {

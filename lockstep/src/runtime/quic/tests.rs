@@ -289,6 +289,17 @@ async fn a_tls_client_without_a_key_is_refused() {
 }
 
 #[tokio::test]
+async fn one_that_is_ending_is_not_taken_for_one_that_is_full() {
+    let cast = Cast::new();
+    let side = Side::of(&cast, Purpose::Link);
+    let (listener, dialler) = (side.listener(A, &[B]), side.dialler(B, A));
+    listener.close(CloseCode::SHUTDOWN, "ending");
+    let error = soon(dialler.connect(listener.local_addr().unwrap())).await.err().unwrap();
+    assert!(matches!(error, SetupError::Unready { .. }), "{error}");
+    assert!(!error.to_string().contains("limit"), "{error}");
+}
+
+#[tokio::test]
 async fn nobody_there_is_a_timeout() {
     let cast = Cast::new();
     let mut side = Side::of(&cast, Purpose::Link);

@@ -16,7 +16,7 @@ use crate::runtime::link::{ConnectionId, Event as NetworkEvent, Network};
 use crate::runtime::quic::CloseCode;
 use crate::runtime::refusals::Refusals;
 use crate::wire::codec::{self, Encoder};
-use crate::wire::frames::WitnessAnswer;
+use crate::wire::frames::{WitnessAnswer, WitnessRefusal};
 use crate::witness::{Event, Input, Output, Witness};
 
 /// A frame was not valid.
@@ -231,6 +231,10 @@ fn log(event: &Event) {
         }
         Event::Denied { asker, why } => {
             tracing::info!(event = "denied", pair = %asker.pair, place = %asker.place, %why);
+        }
+        // Each time it is asked while it has only just started, which is every start of a pair.
+        Event::Refused { pair, place, reason: reason @ WitnessRefusal::Starting } => {
+            tracing::debug!(event = "refused", %pair, %place, %reason);
         }
         Event::Refused { pair, place, reason } => {
             tracing::warn!(event = "refused", %pair, %place, %reason);
