@@ -85,6 +85,22 @@ fn coming_back_is_measured_with_entries_and_with_a_wiped_disk() {
 }
 
 #[test]
+fn the_pauses_of_each_client_are_measured() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_pauses"))
+        .args(["--clients", "2", "--trials", "1", "--dead", "0.5", "--wait", "0", "--both", "0.5"])
+        .args(["--silence", "1000", "--disk"])
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    for row in ["dead 500ms, then 0ns", "both dead 500ms"] {
+        assert!(table.lines().any(|line| line.starts_with(row)), "{row}: {table}");
+    }
+}
+
+#[test]
 fn commits_of_the_journal_are_measured() {
     let directory = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_journal"))

@@ -190,9 +190,25 @@ impl Count {
 /// If the session that was opened is not answered.
 pub fn serves(pair: &Pair) -> Result<(), OpenError> {
     let session = Session::open(settings(pair))?;
+    adds(&session, pair);
+    session.close().unwrap_or_else(|error| panic!("{error:?}{}", pair.logs()));
+    Ok(())
+}
+
+/// A session that asks nothing by itself.
+///
+/// # Panics
+/// If none is opened.
+pub fn open(pair: &Pair) -> Session {
+    Session::open(settings(pair)).unwrap_or_else(|error| panic!("{error}{}", pair.logs()))
+}
+
+/// Has a session make one request.
+///
+/// # Panics
+/// If it is not answered.
+pub fn adds(session: &Session, pair: &Pair) {
     let add = Op::Add { name: "served".into(), delta: 1 };
     let answer = session.request_within(add.encode(), DEADLINE);
     answer.unwrap_or_else(|error| panic!("{error:?}{}", pair.logs()));
-    session.close().unwrap_or_else(|error| panic!("{error:?}{}", pair.logs()));
-    Ok(())
 }

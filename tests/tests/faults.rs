@@ -1,7 +1,7 @@
 //! The table "what each fault does" of `docs/operations.md`, row by row, with a client that
 //! counts across each fault: no request is lost and none takes effect twice.
 
-use lockstep::client::session::{CallError, PlaceStatus, Trouble};
+use lockstep::client::session::{CallError, PlaceStatus, Status, Trouble};
 use lockstep::client::{RequestError, SessionError};
 use lockstep::ids::Place;
 use lockstep::wire::frames::ClientRefusal;
@@ -83,6 +83,53 @@ fn the_sequencer_killed_and_started_again_loses_no_request() {
 #[test]
 fn the_follower_killed_and_started_again_loses_no_request() {
     killed(|pair| roles(pair).1);
+}
+
+/// Sessions that ask nothing, so that they would not find out by themselves for long.
+const IDLE: usize = 6;
+
+/// Much less than an idle session takes to notice by itself that a connection is dead, and much
+/// more than a busy machine takes for a handshake.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Duplex means that clients are redundant too: each has a connection to the one that is back, so
+/// that the loss of the other one is to them what it is to the pair.
+#[test]
+fn every_client_is_with_the_one_that_is_back_before_it_is_needed() {
+    let mut pair = Pair::start(REGISTERS, SILENCE);
+    let sessions: Vec<_> = (0..IDLE).map(|_| caller::open(&pair)).collect();
+    let caller = Caller::start(&pair, "n");
+    let is_with =
+        |status: &Status, part: Part, since: &serde_json::Value| match status.place(place(part)) {
+            PlaceStatus::Serving { epoch } => Some(epoch.0) >= since.as_u64(),
+            PlaceStatus::Away { .. } => false,
+        };
+    let everybody_is_with =
+        |pair: &Pair, caller: &Caller, part: Part, since: &serde_json::Value| {
+            let statuses =
+                || sessions.iter().map(|session| session.status()).chain([caller.status()]);
+            let look = || match statuses().filter(|status| !is_with(status, part, since)).count() {
+                0 => Ok(()),
+                lacking => Err(lacking),
+            };
+            wait_for(SOON, look).unwrap_or_else(|lacking| {
+                panic!("{lacking} clients are not with {}{}", part.name(), pair.logs())
+            });
+        };
+    everybody_is_with(&pair, &caller, A, &0.into());
+    everybody_is_with(&pair, &caller, B, &0.into());
+    pair.kill(A);
+    pair.wait_for_mode(B, "simplex");
+    caller.goes_on(&pair);
+    pair.run(A);
+    let epoch = pair.wait_for_duplex()["epoch"].clone();
+    everybody_is_with(&pair, &caller, A, &epoch);
+    pair.kill(B);
+    for session in &sessions {
+        caller::adds(session, &pair);
+    }
+    caller.goes_on(&pair);
+    caller.finish();
 }
 
 /// Stops one, chosen by role; it comes back by itself when it goes on.

@@ -594,6 +594,7 @@ impl World {
             1 => ClientCall::Open { token, alone },
             2 => ClientCall::Close { session, token },
             3 => return self.tell(Input::ClientGone { conn }),
+            4 => ClientCall::Probe,
             _ => ClientCall::Request {
                 session,
                 token,

@@ -1,5 +1,8 @@
 //! Client sessions by operations: every request takes effect exactly once, and its answer can
-//! be had again until it is given up.
+//! be had again until it is given up. Inputs that begin with one of [`CLIENTS`] are about a
+//! client's side of it.
+
+mod client;
 
 use ::core::time::Duration;
 use std::collections::BTreeMap;
@@ -30,9 +33,33 @@ fn config() -> UnitConfig {
     }
 }
 
+/// First bytes of inputs for the client.
+const CLIENTS: ::core::ops::Range<u8> = 0x50..0x70;
+
+fn unit() -> Unit<Tally> {
+    Unit::with_config(Tally::default(), config())
+}
+
+/// Executes an entry at this time. Its last output, if it has any.
+fn execute(unit: &mut Unit<Tally>, now: u64, kind: EntryKind) -> Option<OutputKind> {
+    let entry = Entry {
+        index: unit.index().next(),
+        epoch: Epoch(1),
+        time: LogTime(now),
+        origin: Origin { place: Place::A, incarnation: Incarnation(1), number: OriginNumber(0) },
+        kind,
+    };
+    let executed = unit.execute(&entry);
+    assert_eq!(executed.panic, None);
+    executed.outputs.into_iter().next_back().map(|output| output.kind)
+}
+
 /// Runs one input.
 pub fn run(data: &[u8]) {
-    let unit = Unit::with_config(Tally::default(), config());
+    if data.first().is_some_and(|first| CLIENTS.contains(first)) {
+        return client::run(&mut Source::new(&data[1..]));
+    }
+    let unit = unit();
     let mut world = World { unit, now: 1, known: BTreeMap::new(), effects: 0 };
     let mut source = Source::new(data);
     while let Some(op) = source.choice() {
@@ -67,21 +94,9 @@ struct World {
 
 impl World {
     fn execute(&mut self, kind: EntryKind) -> Option<OutputKind> {
-        let entry = Entry {
-            index: self.unit.index().next(),
-            epoch: Epoch(1),
-            time: LogTime(self.now),
-            origin: Origin {
-                place: Place::A,
-                incarnation: Incarnation(1),
-                number: OriginNumber(0),
-            },
-            kind,
-        };
-        self.known.retain(|_, known| known.last + IDLE > entry.time.0);
-        let executed = self.unit.execute(&entry);
-        assert_eq!(executed.panic, None);
-        executed.outputs.into_iter().next_back().map(|output| output.kind)
+        let now = self.now;
+        self.known.retain(|_, known| known.last + IDLE > now);
+        execute(&mut self.unit, now, kind)
     }
 
     fn open(&mut self, mark: u64) {

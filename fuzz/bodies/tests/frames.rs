@@ -169,6 +169,7 @@ fn client_calls() -> Vec<(&'static str, ClientCall)> {
         ("open", ClientCall::Open { token: TOKEN, alone: true }),
         ("request", request),
         ("close", ClientCall::Close { session: SESSION, token: TOKEN }),
+        ("probe", ClientCall::Probe),
     ]
 }
 
@@ -176,7 +177,15 @@ fn client_answers() -> Vec<(&'static str, ClientAnswer)> {
     let number = RequestNumber(2);
     let reply = |result| ClientAnswer::Reply { session: SESSION, number, result };
     vec![
-        ("welcome", ClientAnswer::Welcome { place: Place::A, epoch: Epoch(2) }),
+        (
+            "welcome",
+            ClientAnswer::Welcome { place: Place::A, incarnation: Incarnation(3), epoch: Epoch(2) },
+        ),
+        (
+            "not-yet",
+            ClientAnswer::NotYet { incarnation: Incarnation(3), reason: ClientRefusal::Starting },
+        ),
+        ("peer-back", ClientAnswer::PeerBack { place: Place::B, incarnation: Incarnation(4) }),
         ("opened", ClientAnswer::Opened { token: TOKEN, result: Ok(SESSION) }),
         ("not-opened", ClientAnswer::Opened { token: TOKEN, result: Err(Refusal::Forgotten) }),
         ("reply", reply(Ok(Bytes::from_static(b"an answer")))),

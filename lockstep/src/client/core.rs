@@ -14,6 +14,14 @@
 //! every CoServer that newly serves, after the other connection broke, and after a silence. All
 //! of it is harmless, because a repeated request is answered from the stored reply for as long as
 //! `lowest` does not pass its number.
+//!
+//! # How it finds a CoServer that serves
+//! A CoServer that it is connected to says when the other one is back, and one that starts keeps
+//! its connection until it serves; so the session usually has both before it needs them. Where
+//! that failed there is the silence (rule C8): while something is unanswered it dials whoever it
+//! has no connection to, and probes whoever it has one to. One that reacts to no probe is dialled
+//! beside the connection, which stands until another is up: a service that takes long looks just
+//! like one that is dead, except to a probe.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -22,9 +30,10 @@ use bytes::Bytes;
 
 use crate::client::error::{RequestError, SessionError, SubmitError};
 use crate::client::io::{Config, Counters, Event, Input, Output, PROTOCOL};
+use crate::client::jitter::Jitter;
 use crate::client::place::{Connection, Stage};
 use crate::client::window::Window;
-use crate::ids::{Epoch, Mono, Nonce, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Incarnation, Mono, Nonce, Place, RequestNumber, SessionId};
 use crate::limits;
 use crate::output::Refusal;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
@@ -40,6 +49,10 @@ pub struct Client {
     /// When everything unanswered is sent again, and how long after that once more.
     resend_at: Option<Mono>,
     resend_after: Duration,
+    /// When silence is acted upon, and how long after that once more.
+    silent_at: Option<Mono>,
+    silent_after: Duration,
+    jitter: Jitter,
     /// No request is given up before.
     deadline: Option<Mono>,
     /// The pair keeps too many replies to take this request: it is sent again once all before it
@@ -61,14 +74,18 @@ enum State {
 }
 
 impl Client {
+    /// Silence is never judged more often, whatever the configuration says.
+    const LEAST: Duration = Duration::from_millis(1);
+
     /// A session that is opened as soon as a CoServer serves.
     ///
     /// `token` is its secret mark: random, from the system's entropy, not zero, never used twice.
-    /// Requests can be submitted at once.
+    /// `seed` spreads its waiting times, and is better different for each session too. Requests
+    /// can be submitted at once.
     ///
     /// # Panics
     /// If the mark is zero.
-    pub fn new(now: Mono, config: Config, token: Nonce) -> Self {
+    pub fn new(now: Mono, config: Config, token: Nonce, seed: u64) -> Self {
         assert!(token != Nonce(0), "a session's mark is random and not zero");
         let window = Window::new(
             config.window.clamp(1, limits::SESSION_REPLIES),
@@ -83,11 +100,15 @@ impl Client {
             places: [connection(), connection()],
             resend_at: None,
             resend_after: config.resend,
+            silent_at: None,
+            silent_after: config.silence,
+            jitter: Jitter::new(seed),
             deadline: None,
             starved: None,
             outputs: VecDeque::new(),
             counters: Counters::default(),
         };
+        client.arm_silence(now);
         client.on_time(now);
         client
     }
@@ -98,6 +119,7 @@ impl Client {
             Input::Timeout => {}
             Input::Up { place } => self.on_up(now, place),
             Input::Down { place } => self.on_down(now, place),
+            Input::Heard { place } => self.at(place).unheard = None,
             Input::Answer { place, answer } => self.on_answer(now, place, answer),
         }
         self.on_time(now);
@@ -135,6 +157,7 @@ impl Client {
             self.send_from(place, number, alone);
         }
         self.arm_resend(now);
+        self.arm_silence(now);
         self.check_invariants();
         Ok(number)
     }
@@ -162,7 +185,7 @@ impl Client {
         if self.state == State::Over {
             return None;
         }
-        places.chain(resend).chain(self.deadline).min()
+        places.chain(resend).chain(self.silent_at).chain(self.deadline).min()
     }
 
     /// Whether a request of this length would be taken now.
@@ -188,11 +211,22 @@ impl Client {
     }
 
     fn on_up(&mut self, now: Mono, place: Place) {
-        if self.at(place).stage != Stage::Dialling {
-            return;
-        }
+        let stood = match self.at(place).stage {
+            Stage::Waiting { .. } | Stage::Ending => return,
+            Stage::Dialling { .. } | Stage::Greeting { .. } | Stage::Deferred { .. } => false,
+            Stage::Welcomed { .. } => true,
+        };
         let until = now.plus(self.config.greeting);
-        self.at(place).stage = Stage::Greeting { until };
+        self.at(place).greet(until);
+        if stood {
+            // A new connection has taken the place of one that nothing came on any more.
+            self.outputs.push_back(Output::Event(Event::Lost { place }));
+            self.on_last_one_left(now, place.other());
+        }
+        self.send_hello(place);
+    }
+
+    fn send_hello(&mut self, place: Place) {
         let call = ClientCall::Hello { pair: self.config.pair, protocol: PROTOCOL };
         self.outputs.push_back(Output::Send { place, call });
     }
@@ -202,7 +236,11 @@ impl Client {
             return;
         }
         let served = self.at(place).is_welcomed();
-        self.at(place).lost(now);
+        let most = match self.is_owed() {
+            true => self.config.silence_longest,
+            false => self.config.redial_longest,
+        };
+        self.places[place.slot()].lost(now, most, &mut self.jitter);
         if served {
             self.outputs.push_back(Output::Event(Event::Lost { place }));
             self.on_last_one_left(now, place.other());
@@ -218,13 +256,25 @@ impl Client {
     }
 
     fn on_answer(&mut self, now: Mono, place: Place, answer: ClientAnswer) {
+        self.at(place).unheard = None;
         match (answer, self.at(place).stage) {
-            (ClientAnswer::Welcome { epoch, .. }, Stage::Greeting { .. }) => {
-                self.on_welcome(now, place, epoch);
+            (
+                ClientAnswer::Welcome { incarnation, epoch, .. },
+                Stage::Greeting { .. } | Stage::Deferred { .. },
+            ) => self.on_welcome(now, place, incarnation, epoch),
+            (ClientAnswer::NotYet { incarnation, reason }, Stage::Greeting { .. }) => {
+                self.at(place).stage = Stage::Deferred { with: incarnation };
+                self.outputs.push_back(Output::Event(Event::Deferred { place, reason }));
             }
-            (ClientAnswer::Refused { reason }, Stage::Greeting { .. } | Stage::Welcomed { .. }) => {
-                self.on_refused(now, place, reason);
+            (ClientAnswer::PeerBack { place: back, incarnation }, Stage::Welcomed { .. })
+                if back != place =>
+            {
+                self.on_back(now, back, incarnation);
             }
+            (
+                ClientAnswer::Refused { reason },
+                Stage::Greeting { .. } | Stage::Deferred { .. } | Stage::Welcomed { .. },
+            ) => self.on_refused(now, place, reason),
             (ClientAnswer::Opened { token, result }, Stage::Welcomed { .. })
                 if token == self.token =>
             {
@@ -240,8 +290,8 @@ impl Client {
         }
     }
 
-    fn on_welcome(&mut self, now: Mono, place: Place, epoch: Epoch) {
-        self.at(place).welcome();
+    fn on_welcome(&mut self, now: Mono, place: Place, with: Incarnation, epoch: Epoch) {
+        self.at(place).welcome(with);
         self.outputs.push_back(Output::Event(Event::Welcomed { place, epoch }));
         let alone = self.serving() == 1;
         // A session that the other CoServer was already asked for would only be opened twice.
@@ -250,8 +300,49 @@ impl Client {
         }
     }
 
+    /// That process is there, or on its way (rule C7).
+    fn on_back(&mut self, now: Mono, place: Place, incarnation: Incarnation) {
+        self.outputs.push_back(Output::Event(Event::Back { place }));
+        let soon = now.plus(self.jitter.about(self.config.redial));
+        let connection = self.at(place);
+        connection.expect_soon();
+        match connection.stage {
+            Stage::Waiting { until } => {
+                connection.stage = Stage::Waiting { until: until.min(soon) }
+            }
+            Stage::Dialling { .. } => self.dial_again(now, place),
+            Stage::Deferred { with } | Stage::Welcomed { with, .. } if with != incarnation => {
+                self.give_up(now, place);
+            }
+            _ => {}
+        }
+    }
+
+    /// One more attempt, unless the last has only just begun.
+    fn dial_again(&mut self, now: Mono, place: Place) {
+        let redial = self.config.redial;
+        if let Stage::Dialling { since } = &mut self.at(place).stage
+            && now.since(*since) >= redial
+        {
+            *since = now;
+            self.outputs.push_back(Output::Connect { place });
+        }
+    }
+
+    /// The other end of this connection is gone for certain.
+    fn give_up(&mut self, now: Mono, place: Place) {
+        let served = self.at(place).is_welcomed();
+        self.at(place).stage = Stage::Ending;
+        self.outputs.push_back(Output::Disconnect { place });
+        if served {
+            self.outputs.push_back(Output::Event(Event::Lost { place }));
+            self.on_last_one_left(now, place.other());
+        }
+    }
+
     fn on_refused(&mut self, now: Mono, place: Place, reason: ClientRefusal) {
         let served = self.at(place).is_welcomed();
+        self.at(place).refused = true;
         match reason {
             ClientRefusal::Starting | ClientRefusal::Holding | ClientRefusal::Busy => {}
             ClientRefusal::Removed
@@ -349,7 +440,7 @@ impl Client {
 
     /// A request overtook one that was lost on the way: that one, and all after it, again.
     fn on_gap(&mut self, place: Place, expected: RequestNumber) {
-        let Stage::Welcomed { gap } = &mut self.at(place).stage else {
+        let Stage::Welcomed { gap, .. } = &mut self.at(place).stage else {
             return;
         };
         // What the log expects only grows: a lower number is an old report.
@@ -368,6 +459,9 @@ impl Client {
         self.resend_after = self.config.resend;
         self.resend_at = None;
         self.arm_resend(now);
+        self.silent_after = self.config.silence;
+        self.silent_at = None;
+        self.arm_silence(now);
     }
 
     fn on_time(&mut self, now: Mono) {
@@ -387,14 +481,14 @@ impl Client {
         if self.resend_at.is_some_and(|at| at <= now) && self.serving() > 0 {
             self.on_resend_timeout(now);
         }
+        if self.silent_at.is_some_and(|at| at <= now) {
+            self.on_silence_timeout(now);
+        }
     }
 
     fn on_place_timeout(&mut self, now: Mono, place: Place) {
         match self.at(place).stage {
-            Stage::Waiting { until } if until <= now => {
-                self.at(place).stage = Stage::Dialling;
-                self.outputs.push_back(Output::Connect { place });
-            }
+            Stage::Waiting { until } if until <= now => self.dial(now, place),
             Stage::Greeting { until } if until <= now => {
                 self.at(place).stage = Stage::Ending;
                 self.outputs.push_back(Output::Disconnect { place });
@@ -404,12 +498,63 @@ impl Client {
         }
     }
 
+    fn dial(&mut self, now: Mono, place: Place) {
+        self.at(place).stage = Stage::Dialling { since: now };
+        self.outputs.push_back(Output::Connect { place });
+    }
+
+    /// Nothing has been answered for a while that should be (rule C8).
+    fn on_silence_timeout(&mut self, now: Mono) {
+        // What came while this side was not scheduled may not have been looked at yet.
+        let late = self.silent_at.is_some_and(|due| now.since(due) >= self.config.deaf / 4);
+        if late {
+            self.places.iter_mut().for_each(|connection| connection.unheard = None);
+        }
+        self.silent_after =
+            self.silent_after.saturating_mul(2).min(self.config.silence_longest.max(Self::LEAST));
+        self.silent_at = Some(now.plus(self.jitter.about(self.silent_after)));
+        for place in Place::BOTH {
+            let Connection { stage, refused, .. } = self.places[place.slot()];
+            match stage {
+                Stage::Waiting { .. } if !refused => self.dial(now, place),
+                Stage::Dialling { .. } => self.dial_again(now, place),
+                Stage::Greeting { .. } => self.probe(now, place),
+                Stage::Deferred { .. } => {
+                    // That it serves by now may have been lost.
+                    self.send_hello(place);
+                    self.probe(now, place);
+                }
+                Stage::Welcomed { .. } => {
+                    self.ask_to_open_too(now, place);
+                    self.probe(now, place);
+                }
+                Stage::Waiting { .. } | Stage::Ending => {}
+            }
+        }
+    }
+
+    /// Finds out whether anybody is at the other end, and looks beside the connection if not.
+    fn probe(&mut self, now: Mono, place: Place) {
+        let since = *self.at(place).unheard.get_or_insert(now);
+        self.outputs.push_back(Output::Probe { place });
+        if now.since(since) >= self.config.deaf {
+            self.outputs.push_back(Output::Connect { place });
+        }
+    }
+
+    /// The session was asked for at the other CoServer only, and does not come.
+    fn ask_to_open_too(&mut self, now: Mono, place: Place) {
+        if matches!(self.state, State::Opening { .. }) && !self.at(place).asked_to_open {
+            self.send_all(now, place, true);
+        }
+    }
+
     fn on_resend_timeout(&mut self, now: Mono) {
         self.resend_after = self.resend_after.saturating_mul(2).min(self.config.resend_longest);
         self.resend_at = None;
         let requests = self.window.iter().count();
         for place in Place::BOTH {
-            if let Stage::Welcomed { gap } = &mut self.at(place).stage {
+            if let Stage::Welcomed { gap, .. } = &mut self.at(place).stage {
                 *gap = None;
                 self.send_all(now, place, true);
             }
@@ -418,14 +563,27 @@ impl Client {
         self.outputs.push_back(Output::Event(Event::Resent { requests }));
     }
 
-    /// Begins to wait for an answer, if one is owed and nobody waits yet.
-    fn arm_resend(&mut self, now: Mono) {
-        let owed = match self.state {
+    /// Whether anything is unanswered.
+    fn is_owed(&self) -> bool {
+        match self.state {
             State::Opening { .. } => true,
             State::Open { .. } => !self.window.is_empty(),
             State::Over => false,
-        };
-        if !owed {
+        }
+    }
+
+    /// Begins to listen for silence, if an answer is owed and nobody listens yet.
+    fn arm_silence(&mut self, now: Mono) {
+        if !self.is_owed() {
+            self.silent_at = None;
+        } else if self.silent_at.is_none() {
+            self.silent_at = Some(now.plus(self.silent_after.max(Self::LEAST)));
+        }
+    }
+
+    /// Begins to wait for an answer, if one is owed and nobody waits yet.
+    fn arm_resend(&mut self, now: Mono) {
+        if !self.is_owed() {
             self.resend_at = None;
         } else if self.resend_at.is_none() {
             self.resend_at = Some(now.plus(self.resend_after));
@@ -436,6 +594,7 @@ impl Client {
     fn send_all(&mut self, now: Mono, place: Place, alone: bool) {
         if let State::Opening { .. } = self.state {
             let call = ClientCall::Open { token: self.token, alone };
+            self.at(place).asked_to_open = true;
             self.outputs.push_back(Output::Send { place, call });
         }
         self.send_from(place, self.window.lowest(), alone);
@@ -492,6 +651,7 @@ impl Client {
         }
         self.state = State::Over;
         self.resend_at = None;
+        self.silent_at = None;
         self.deadline = None;
         self.outputs.push_back(Output::Over(how));
     }
@@ -512,5 +672,10 @@ impl Client {
         assert!(self.state == State::Over || done <= spread, "a request was lost");
         let owed = !self.window.is_empty() && self.session().is_some();
         assert!(!owed || self.resend_at.is_some(), "nobody waits for the replies under way");
+        assert_eq!(
+            self.silent_at.is_some(),
+            self.is_owed(),
+            "silence is judged when answers are due"
+        );
     }
 }

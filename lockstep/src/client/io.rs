@@ -26,11 +26,21 @@ pub struct Config {
     pub resend: Duration,
     /// See [`resend`](Self::resend).
     pub resend_longest: Duration,
-    /// A CoServer that was lost or does not serve is tried again after this long. Doubles up to
-    /// [`redial_longest`](Self::redial_longest) until it serves.
+    /// A CoServer that was lost or refused is tried again after about this long. Doubles up to
+    /// [`redial_longest`](Self::redial_longest) until it serves, or the other CoServer says that
+    /// it is back.
     pub redial: Duration,
     /// See [`redial`](Self::redial).
     pub redial_longest: Duration,
+    /// Something is unanswered and nothing has been answered for this long: connections are
+    /// probed, and a CoServer without one is dialled. Repeated at growing intervals up to
+    /// [`silence_longest`](Self::silence_longest) while it lasts. It ends no connection.
+    pub silence: Duration,
+    /// See [`silence`](Self::silence).
+    pub silence_longest: Duration,
+    /// A connection on which nothing has come for this long in spite of probes is taken for dead:
+    /// another is made beside it, which takes its place once it is up.
+    pub deaf: Duration,
     /// A CoServer that has not said within this long that it serves is given up for now.
     pub greeting: Duration,
 }
@@ -46,8 +56,18 @@ impl Config {
             // what they had been given; it must not answer a slow service with more work.
             resend: Duration::from_secs(1),
             resend_longest: Duration::from_secs(8),
-            redial: Duration::from_millis(50),
+            redial: Duration::from_millis(20),
             redial_longest: Duration::from_secs(2),
+            // As long as a pair takes at least to find one of its own dead, so that both are
+            // done at about the same time.
+            silence: Duration::from_millis(50),
+            // What a client adds to an outage at most. A thousand clients that wait for one
+            // CoServer send it some five thousand first packets a second at that.
+            silence_longest: Duration::from_millis(250),
+            // A last resort: a process that was started anew resets the connections to the one
+            // before at the first probe, and the other CoServer tells of it. Longer than a sound
+            // process stands still, or all its clients would come again when it goes on.
+            deaf: Duration::from_millis(500),
             greeting: Duration::from_secs(2),
         }
     }
@@ -68,6 +88,11 @@ pub enum Input {
         /// Whose.
         place: Place,
     },
+    /// Packets came on a connection since [`Output::Probe`], or it is too early to tell.
+    Heard {
+        /// Whose.
+        place: Place,
+    },
     /// A CoServer said something.
     Answer {
         /// Which.
@@ -81,8 +106,19 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
     /// Make a connection; then say [`Input::Up`], or [`Input::Down`] if it cannot be made.
+    ///
+    /// It may be asked for again before that is known, since a packet that nobody took is
+    /// repeated ever more rarely: the driver then makes one more attempt beside the first, in
+    /// place of any later one. It may also be asked for while there is a connection, which then
+    /// stands until another is up, and whose owner is not told of attempts that fail.
     Connect {
         /// To which CoServer.
+        place: Place,
+    },
+    /// Send something that the process at the other end acknowledges, and say [`Input::Heard`]
+    /// before the next [`Input::Timeout`] if anything has come by then.
+    Probe {
+        /// On whose connection.
         place: Place,
     },
     /// End the connection, after what was sent on it; then say [`Input::Down`].
@@ -125,6 +161,18 @@ pub enum Event {
         place: Place,
         /// Its epoch.
         epoch: Epoch,
+    },
+    /// A CoServer does not serve yet; it will say when it does.
+    Deferred {
+        /// Which.
+        place: Place,
+        /// Why.
+        reason: ClientRefusal,
+    },
+    /// A CoServer is back, says the other one.
+    Back {
+        /// Which.
+        place: Place,
     },
     /// A CoServer does not serve; it will be tried again.
     Refused {

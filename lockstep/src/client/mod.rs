@@ -2,16 +2,18 @@
 //! dies meanwhile.
 //!
 //! [`core`] is the session without any I/O, [`io`] its boundary; [`window`] keeps what is under way, [`place`] the
-//! state of the connection to one CoServer. With the feature `runtime`, [`session`] is the core
+//! state of the connection to one CoServer, [`jitter`] spreads waiting times. With the feature `runtime`, [`session`] is the core
 //! over QUIC for async callers and [`blocking`] for those that block.
 //!
-//! Not in the core: sockets, clocks, threads, entropy. The session's mark is an argument.
+//! Not in the core: sockets, clocks, threads, entropy. The session's mark and the seed of its
+//! waiting times are arguments.
 
 #[cfg(feature = "runtime")]
 pub mod blocking;
 pub mod core;
 pub mod error;
 pub mod io;
+pub mod jitter;
 pub mod place;
 #[cfg(feature = "runtime")]
 pub mod session;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{Epoch, Mono, Nonce, PairId, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Incarnation, Mono, Nonce, PairId, Place, RequestNumber, SessionId};
 use crate::output::Refusal;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 
@@ -41,7 +41,7 @@ impl Log {
                 let result = self.request(number.0, lowest.0, body);
                 Some(ClientAnswer::Reply { session, number, result })
             }
-            ClientCall::Hello { .. } | ClientCall::Close { .. } => None,
+            ClientCall::Hello { .. } | ClientCall::Close { .. } | ClientCall::Probe => None,
         }
     }
 
@@ -62,6 +62,15 @@ impl Log {
     }
 }
 
+fn welcome(place: Place, process: u64) -> ClientAnswer {
+    ClientAnswer::Welcome { place, incarnation: Incarnation(process), epoch: Epoch(1) }
+}
+
+fn not_yet(process: u64) -> ClientAnswer {
+    let reason = ClientRefusal::Starting;
+    ClientAnswer::NotYet { incarnation: Incarnation(process), reason }
+}
+
 fn reply_to(number: u64, body: &[u8]) -> Bytes {
     Bytes::from(format!("{number}: {body:?}"))
 }
@@ -69,7 +78,11 @@ fn reply_to(number: u64, body: &[u8]) -> Bytes {
 #[derive(Default)]
 struct Line {
     up: bool,
+    /// Which process it leads to; one that has been replaced takes nothing.
+    with: u64,
     welcomed: bool,
+    /// It waits for the CoServer to serve.
+    deferred: bool,
     to_server: VecDeque<ClientCall>,
     to_client: VecDeque<ClientAnswer>,
     /// The highest request sent on this connection.
@@ -81,7 +94,11 @@ struct World {
     client: Client,
     log: Log,
     lines: [Line; 2],
+    dialled: VecDeque<Place>,
     alive: [bool; 2],
+    /// The present process at each place, and whether it serves yet.
+    process: [u64; 2],
+    serves: [bool; 2],
     sequencer: Place,
     submitted: Vec<Bytes>,
     answered: BTreeMap<u64, Bytes>,
@@ -100,6 +117,14 @@ enum Act {
     Break(Place),
     Refuse(Place),
     Kill(Place),
+    /// Dies, and nobody tells the client.
+    Vanish(Place),
+    /// Another process begins where one died.
+    Return(Place),
+    /// One that has begun serves from now on.
+    Join(Place),
+    /// The other one tells the client of it.
+    Tell(Place),
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
@@ -115,19 +140,26 @@ fn any_act() -> impl Strategy<Value = Act> {
         1 => place().prop_map(Act::Break),
         1 => place().prop_map(Act::Refuse),
         1 => place().prop_map(Act::Kill),
+        1 => place().prop_map(Act::Vanish),
+        2 => place().prop_map(Act::Return),
+        2 => place().prop_map(Act::Join),
+        2 => place().prop_map(Act::Tell),
     ]
 }
 
 impl World {
-    fn new(window: usize, most_replies: usize) -> Self {
+    fn new(window: usize, most_replies: usize, seed: u64) -> Self {
         let now = Mono(1);
         let config = Config { window, ..Config::new(PairId([1; 16])) };
         let mut world = Self {
             now,
-            client: Client::new(now, config, TOKEN),
+            client: Client::new(now, config, TOKEN, seed),
             log: Log { most_replies, ..Log::default() },
             lines: Default::default(),
+            dialled: VecDeque::new(),
             alive: [true; 2],
+            process: [1; 2],
+            serves: [true; 2],
             sequencer: Place::A,
             submitted: Vec::new(),
             answered: BTreeMap::new(),
@@ -174,13 +206,55 @@ impl World {
                 }
             }
             Act::Kill(place) => {
-                if self.alive == [true; 2] {
-                    self.alive[place.slot()] = false;
-                    self.sequencer = place.other();
+                if self.vanish(place) {
                     self.cut(place);
                 }
             }
+            Act::Vanish(place) => drop(self.vanish(place)),
+            Act::Return(place) => {
+                if !self.alive[place.slot()] {
+                    self.alive[place.slot()] = true;
+                    self.process[place.slot()] += 1;
+                }
+            }
+            Act::Join(place) => self.join(place),
+            Act::Tell(place) => {
+                let back = self.peer_back(place);
+                let line = self.line(place.other());
+                if line.welcomed {
+                    line.to_client.push_back(back);
+                }
+            }
         }
+    }
+
+    /// One that serves dies, if the other serves.
+    fn vanish(&mut self, place: Place) -> bool {
+        let serves = self.serves == [true; 2];
+        if serves {
+            (self.alive[place.slot()], self.serves[place.slot()]) = (false, false);
+            self.sequencer = place.other();
+            // What it had not read is gone; what it had sent may still arrive.
+            self.line(place).to_server.clear();
+        }
+        serves
+    }
+
+    /// A process that was kept waiting serves, and welcomes whoever waits.
+    fn join(&mut self, place: Place) {
+        let (process, slot) = (self.process[place.slot()], place.slot());
+        if self.alive[slot] && !std::mem::replace(&mut self.serves[slot], true) {
+            let line = self.line(place);
+            if line.up && line.with == process && line.deferred {
+                line.welcomed = true;
+                line.to_client.push_back(welcome(place, process));
+            }
+        }
+    }
+
+    /// What the other one says of the process at this place.
+    fn peer_back(&self, place: Place) -> ClientAnswer {
+        ClientAnswer::PeerBack { place, incarnation: Incarnation(self.process[place.slot()]) }
     }
 
     fn line(&mut self, place: Place) -> &mut Line {
@@ -195,26 +269,44 @@ impl World {
 
     /// A CoServer takes one frame. The log's answer goes to every client connection of both.
     fn serve(&mut self, place: Place) {
-        let Some(call) = self.line(place).to_server.pop_front() else {
+        let process = self.process[place.slot()];
+        let dead = !self.alive[place.slot()] || self.line(place).with != process;
+        let Some(call) = self.line(place).to_server.pop_front().filter(|_| !dead) else {
+            // Whoever is there now does not know the connection; nobody says nothing.
+            if dead && self.alive[place.slot()] {
+                self.cut(place);
+            }
             return;
         };
         if let ClientCall::Hello { .. } = call {
-            self.line(place).welcomed = true;
-            let welcome = ClientAnswer::Welcome { place, epoch: Epoch(1) };
-            return self.line(place).to_client.push_back(welcome);
+            let serves = self.serves[place.slot()];
+            let line = self.line(place);
+            (line.welcomed, line.deferred) = (serves, !serves);
+            return line.to_client.push_back(match serves {
+                true => welcome(place, process),
+                false => not_yet(process),
+            });
+        }
+        if let ClientCall::Probe = call {
+            return self.give(Input::Heard { place });
         }
         assert!(self.line(place).welcomed, "said before it was welcome: {call:?}");
         let kept = match call {
             ClientCall::Open { alone, .. } | ClientCall::Request { alone, .. } => !alone,
-            ClientCall::Hello { .. } | ClientCall::Close { .. } => false,
+            ClientCall::Hello { .. } | ClientCall::Close { .. } | ClientCall::Probe => false,
         };
         // A follower waits to see it ordered; one that never does is the worst there is.
         if kept && place != self.sequencer {
             return;
         }
         if let Some(answer) = self.log.order(call) {
-            for line in self.lines.iter_mut().filter(|line| line.welcomed) {
-                line.to_client.push_back(answer.clone());
+            for place in Place::BOTH {
+                let process = self.process[place.slot()];
+                let serves = self.serves[place.slot()];
+                let line = self.line(place);
+                if line.welcomed && line.with == process && serves {
+                    line.to_client.push_back(answer.clone());
+                }
             }
         }
     }
@@ -225,17 +317,36 @@ impl World {
     }
 
     fn drain(&mut self) {
+        loop {
+            self.carry_out();
+            let Some(place) = self.dialled.pop_front() else { return };
+            self.connect(place);
+        }
+    }
+
+    /// The first attempt that can be taken is.
+    fn connect(&mut self, place: Place) {
+        let (up, stood) = (self.alive[place.slot()], self.line(place).up);
+        if up {
+            let with = self.process[place.slot()];
+            *self.line(place) = Line { up, with, ..Line::default() };
+            self.client.handle(self.now, Input::Up { place });
+        } else if !stood {
+            self.client.handle(self.now, Input::Down { place });
+        }
+    }
+
+    fn carry_out(&mut self) {
         while let Some(output) = self.client.poll() {
             match output {
-                Output::Connect { place } => {
-                    assert!(!self.line(place).up, "connected twice");
-                    let up = self.alive[place.slot()];
-                    self.line(place).up = up;
-                    let input = if up { Input::Up { place } } else { Input::Down { place } };
-                    self.client.handle(self.now, input);
+                Output::Connect { place } => self.dialled.push_back(place),
+                Output::Probe { place } => {
+                    assert!(self.line(place).up, "probed without a connection");
+                    self.line(place).to_server.push_back(ClientCall::Probe);
                 }
                 Output::Disconnect { place } => {
                     *self.line(place) = Line::default();
+                    self.dialled.retain(|dialled| *dialled != place);
                     self.client.handle(self.now, Input::Down { place });
                 }
                 Output::Send { place, call } => self.on_send(place, call),
@@ -267,6 +378,7 @@ impl World {
     /// No more faults: everything arrives, and time passes when nothing is under way; until every
     /// request is answered, or the session over.
     fn heal(&mut self, closed: bool) {
+        Place::BOTH.into_iter().for_each(|place| self.join(place));
         for _ in 0..200_000 {
             let before = self.answered.len();
             for place in Place::BOTH {
@@ -309,8 +421,9 @@ proptest! {
         acts in proptest::collection::vec(any_act(), 1..200),
         window in 1..20_usize,
         most_replies in 1..20_usize,
+        seed in any::<u64>(),
     ) {
-        let mut world = World::new(window, most_replies);
+        let mut world = World::new(window, most_replies, seed);
         for act in acts {
             world.act(act);
         }
@@ -326,7 +439,7 @@ proptest! {
 /// The campaign above is worth little if its faults never bite.
 #[test]
 fn the_model_loses_what_a_naive_client_would_not_get_back() {
-    let mut world = World::new(8, 8);
+    let mut world = World::new(8, 8, 1);
     let both = |world: &mut World, act: fn(Place) -> Act| {
         Place::BOTH.into_iter().for_each(|place| world.act(act(place)));
     };
@@ -342,4 +455,74 @@ fn the_model_loses_what_a_naive_client_would_not_get_back() {
     world.heal(false);
     world.judge();
     assert_eq!(world.log.executed.len(), 2);
+}
+
+/// The time until everything is answered, when everything arrives at once.
+fn pause(world: &mut World) -> Duration {
+    let from = world.now;
+    world.heal(false);
+    world.judge();
+    world.now.since(from)
+}
+
+fn deliver(world: &mut World) {
+    for _ in 0..20 {
+        for place in Place::BOTH {
+            world.act(Act::ToServer(place));
+            world.act(Act::ToClient(place));
+        }
+    }
+}
+
+fn served_by_both(seed: u64) -> World {
+    let mut world = World::new(8, 8, seed);
+    deliver(&mut world);
+    assert!(Place::BOTH.into_iter().all(|place| world.line(place).welcomed));
+    world
+}
+
+/// The loss of a CoServer, its return and the loss of the other: the client needs two silences at
+/// most to be with the one that is back, whatever it was told, and whether or not it knows that
+/// its connection to the one before is dead.
+#[test]
+fn the_pause_is_bounded_by_silence_however_long_one_was_dead() {
+    for seed in 0..200 {
+        let mut world = served_by_both(seed);
+        let lost: fn(Place) -> Act = if seed % 2 == 0 { Act::Kill } else { Act::Vanish };
+        world.act(lost(Place::A));
+        for _ in 0..seed * 7 % 100 {
+            world.act(Act::Advance(50));
+        }
+        world.act(Act::Return(Place::A));
+        if seed % 3 == 0 {
+            world.act(Act::Tell(Place::A));
+            deliver(&mut world);
+        }
+        world.act(Act::Join(Place::A));
+        deliver(&mut world);
+        world.act(Act::Vanish(Place::B));
+        world.act(Act::Submit(1));
+        let pause = pause(&mut world);
+        assert!(pause <= Duration::from_millis(150), "seed {seed}: {pause:?}");
+    }
+}
+
+/// Nobody is there for seconds while something is asked: the first that serves is found soon.
+#[test]
+fn the_first_that_serves_after_both_were_dead_is_found_soon() {
+    for seed in 0..200 {
+        let mut world = served_by_both(seed);
+        world.act(Act::Vanish(Place::A));
+        world.serves = [false; 2];
+        world.alive = [false; 2];
+        world.lines.iter_mut().for_each(|line| line.to_server.clear());
+        world.act(Act::Submit(1));
+        for _ in 0..600 {
+            world.act(Act::Advance(10));
+            deliver(&mut world);
+        }
+        Place::BOTH.into_iter().for_each(|place| world.act(Act::Return(place)));
+        let pause = pause(&mut world);
+        assert!(pause <= Duration::from_millis(300), "seed {seed}: {pause:?}");
+    }
 }

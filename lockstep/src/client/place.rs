@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use crate::ids::{Mono, RequestNumber};
+use crate::client::jitter::Jitter;
+use crate::ids::{Incarnation, Mono, RequestNumber};
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,14 +14,24 @@ pub enum Stage {
         until: Mono,
     },
     /// The driver was asked for one.
-    Dialling,
+    Dialling {
+        /// When it was last asked.
+        since: Mono,
+    },
     /// It is up, and the CoServer has until then to say that it serves.
     Greeting {
         /// When that is given up.
         until: Mono,
     },
+    /// The CoServer does not serve yet, and will say when it does.
+    Deferred {
+        /// Who is at the other end.
+        with: Incarnation,
+    },
     /// The CoServer serves. With an open session, everything unanswered has been sent to it.
     Welcomed {
+        /// Who is at the other end.
+        with: Incarnation,
         /// The last number from which it was asked to be sent everything again, so that a gap's
         /// many reports cause one repetition.
         gap: Option<RequestNumber>,
@@ -34,6 +45,12 @@ pub enum Stage {
 pub struct Connection {
     /// Where it is in its life.
     pub stage: Stage,
+    /// Probes have been sent from then on, and nothing has come from the other end since.
+    pub unheard: Option<Mono>,
+    /// It was asked on this connection to open the session.
+    pub asked_to_open: bool,
+    /// The CoServer refused this client. Haste would not help.
+    pub refused: bool,
     delay: Duration,
     shortest: Duration,
     longest: Duration,
@@ -44,7 +61,15 @@ impl Connection {
     /// `longest`.
     pub fn new(now: Mono, shortest: Duration, longest: Duration) -> Self {
         let longest = longest.max(shortest);
-        Self { stage: Stage::Waiting { until: now }, delay: shortest, shortest, longest }
+        Self {
+            stage: Stage::Waiting { until: now },
+            unheard: None,
+            asked_to_open: false,
+            refused: false,
+            delay: shortest,
+            shortest,
+            longest,
+        }
     }
 
     /// Whether requests go there.
@@ -52,16 +77,38 @@ impl Connection {
         matches!(self.stage, Stage::Welcomed { .. })
     }
 
-    /// It serves: the next failure is the first.
-    pub fn welcome(&mut self) {
-        self.stage = Stage::Welcomed { gap: None };
-        self.delay = self.shortest;
+    /// Who is at the other end, once that is known.
+    pub fn with(&self) -> Option<Incarnation> {
+        match self.stage {
+            Stage::Deferred { with } | Stage::Welcomed { with, .. } => Some(with),
+            _ => None,
+        }
     }
 
-    /// There is none any more; the next attempt waits longer than the last one did.
-    pub fn lost(&mut self, now: Mono) {
-        self.stage = Stage::Waiting { until: now.plus(self.delay) };
+    /// It is up: the CoServer has until then to answer.
+    pub fn greet(&mut self, until: Mono) {
+        self.stage = Stage::Greeting { until };
+        (self.unheard, self.asked_to_open) = (None, false);
+    }
+
+    /// It serves: the next failure is the first.
+    pub fn welcome(&mut self, with: Incarnation) {
+        self.stage = Stage::Welcomed { with, gap: None };
+        self.expect_soon();
+    }
+
+    /// There is none any more; the next attempt waits longer than the last one did, though never
+    /// longer than `most` unless the CoServer refused this client.
+    pub fn lost(&mut self, now: Mono, most: Duration, jitter: &mut Jitter) {
+        let most = if self.refused { self.longest } else { most };
+        self.stage = Stage::Waiting { until: now.plus(jitter.about(self.delay.min(most))) };
         self.delay = self.delay.saturating_mul(2).min(self.longest);
+    }
+
+    /// The next attempt waits no longer than the first did.
+    pub fn expect_soon(&mut self) {
+        self.delay = self.shortest;
+        self.refused = false;
     }
 
     /// The next attempt waits as long as any: what stands in the way will not pass soon.
@@ -73,7 +120,10 @@ impl Connection {
     pub fn timeout(&self) -> Option<Mono> {
         match self.stage {
             Stage::Waiting { until } | Stage::Greeting { until } => Some(until),
-            Stage::Dialling | Stage::Welcomed { .. } | Stage::Ending => None,
+            Stage::Dialling { .. }
+            | Stage::Deferred { .. }
+            | Stage::Welcomed { .. }
+            | Stage::Ending => None,
         }
     }
 }

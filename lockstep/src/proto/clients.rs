@@ -21,6 +21,7 @@ impl Replica {
                 }
                 return self.welcome(conn);
             }
+            ClientCall::Probe => return,
             _ if !self.gateway.knows(conn) => {
                 return self.refuse(conn, ClientRefusal::Protocol);
             }
@@ -64,23 +65,65 @@ impl Replica {
 
     fn welcome(&mut self, conn: ConnId) {
         match self.standing {
-            Standing::Starting | Standing::Joining => self.refuse(conn, ClientRefusal::Starting),
-            Standing::Holding => self.refuse(conn, ClientRefusal::Holding),
+            Standing::Starting | Standing::Joining => self.defer(conn, ClientRefusal::Starting),
+            Standing::Holding => self.defer(conn, ClientRefusal::Holding),
             Standing::Out => self.refuse(conn, ClientRefusal::Removed),
             Standing::Serving { epoch, .. } => {
-                if self.gateway.connect(conn) {
-                    let answer = ClientAnswer::Welcome { place: self.config.place, epoch };
-                    self.outputs.push_back(Output::Client { conn, answer });
-                } else {
-                    self.refuse(conn, ClientRefusal::Busy);
+                if !self.gateway.connect(conn) {
+                    return self.refuse(conn, ClientRefusal::Busy);
+                }
+                let (place, incarnation) = (self.config.place, self.incarnation);
+                self.answer(conn, ClientAnswer::Welcome { place, incarnation, epoch });
+                if let Some(back) = self.peer_back() {
+                    self.answer(conn, back);
                 }
             }
         }
     }
 
+    /// Keeps the connection until this replica serves: whoever is here already need not be
+    /// looked for then (rule C5).
+    fn defer(&mut self, conn: ConnId, reason: ClientRefusal) {
+        if self.gateway.defer(conn) {
+            let incarnation = self.incarnation;
+            self.answer(conn, ClientAnswer::NotYet { incarnation, reason });
+        } else {
+            self.refuse(conn, ClientRefusal::Busy);
+        }
+    }
+
+    /// Welcomes whoever has waited for this replica to serve.
+    pub(super) fn welcome_deferred(&mut self) {
+        if let Standing::Serving { .. } = self.standing {
+            for conn in self.gateway.take_deferred() {
+                self.welcome(conn);
+            }
+        }
+    }
+
+    /// Tells every client that the other CoServer is back (rule C7).
+    pub(super) fn tell_peer_back(&mut self) {
+        let Some(back) = self.peer_back() else { return };
+        for conn in self.gateway.welcomed() {
+            self.answer(conn, back.clone());
+        }
+    }
+
+    /// The other CoServer, if it is a member or is being brought up to date by this one.
+    fn peer_back(&self) -> Option<ClientAnswer> {
+        let guest = self.guest.as_ref().map(|guest| guest.incarnation);
+        let member = || self.membership.peer().filter(|_| self.is_duplex());
+        let incarnation = guest.or_else(member)?;
+        Some(ClientAnswer::PeerBack { place: self.config.place.other(), incarnation })
+    }
+
+    fn answer(&mut self, conn: ConnId, answer: ClientAnswer) {
+        self.outputs.push_back(Output::Client { conn, answer });
+    }
+
     fn refuse(&mut self, conn: ConnId, reason: ClientRefusal) {
         self.gateway.disconnect(conn);
-        self.outputs.push_back(Output::Client { conn, answer: ClientAnswer::Refused { reason } });
+        self.answer(conn, ClientAnswer::Refused { reason });
         self.outputs.push_back(Output::CloseClient { conn });
     }
 
@@ -114,7 +157,7 @@ impl Replica {
             OutputKind::Device { .. } => return,
         };
         if let Some(conn) = conn {
-            self.outputs.push_back(Output::Client { conn, answer });
+            self.answer(conn, answer);
         }
     }
 }

@@ -284,6 +284,7 @@ impl Replica {
         if standing != self.standing {
             self.standing = standing;
             self.outputs.push_back(Output::Standing(standing));
+            self.welcome_deferred();
         }
     }
 

@@ -44,6 +44,8 @@ impl CallName {
 #[derive(Debug, Default)]
 pub(super) struct Gateway {
     connections: BTreeMap<ConnId, Connection>,
+    /// Connections that are kept for when this replica serves.
+    deferred: BTreeSet<ConnId>,
     opens: BTreeMap<Nonce, ConnId>,
     /// The connection that last asked for a session's replies.
     sessions: BTreeMap<(SessionId, Nonce), ConnId>,
@@ -57,13 +59,38 @@ pub(super) struct Gateway {
 impl Gateway {
     /// A connection introduced itself. `false` if there are too many.
     pub(super) fn connect(&mut self, conn: ConnId) -> bool {
-        if !self.connections.contains_key(&conn)
-            && self.connections.len() >= limits::CLIENT_CONNECTIONS
-        {
+        if !self.admits(conn) {
             return false;
         }
+        self.deferred.remove(&conn);
         self.connections.entry(conn).or_default();
         true
+    }
+
+    /// A connection introduced itself before this replica serves. `false` if there are too many.
+    pub(super) fn defer(&mut self, conn: ConnId) -> bool {
+        let admitted = self.admits(conn);
+        if admitted {
+            self.connections.remove(&conn);
+            self.deferred.insert(conn);
+        }
+        admitted
+    }
+
+    fn admits(&self, conn: ConnId) -> bool {
+        self.connections.contains_key(&conn)
+            || self.deferred.contains(&conn)
+            || self.connections.len() + self.deferred.len() < limits::CLIENT_CONNECTIONS
+    }
+
+    /// Takes out the connections that wait for this replica to serve.
+    pub(super) fn take_deferred(&mut self) -> BTreeSet<ConnId> {
+        core::mem::take(&mut self.deferred)
+    }
+
+    /// The connections that are served.
+    pub(super) fn welcomed(&self) -> Vec<ConnId> {
+        self.connections.keys().copied().collect()
     }
 
     pub(super) fn knows(&self, conn: ConnId) -> bool {
@@ -71,6 +98,7 @@ impl Gateway {
     }
 
     pub(super) fn disconnect(&mut self, conn: ConnId) {
+        self.deferred.remove(&conn);
         let Some(connection) = self.connections.remove(&conn) else { return };
         for token in connection.opens {
             if self.opens.get(&token) == Some(&conn) {
@@ -87,7 +115,9 @@ impl Gateway {
 
     /// Every connection, to be turned away.
     pub(super) fn drain(&mut self) -> Vec<ConnId> {
-        let connections = core::mem::take(&mut self.connections).into_keys().collect();
+        let deferred = core::mem::take(&mut self.deferred);
+        let connections = core::mem::take(&mut self.connections).into_keys();
+        let connections = connections.chain(deferred).collect();
         *self = Self::default();
         connections
     }

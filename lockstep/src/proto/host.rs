@@ -116,7 +116,11 @@ impl Replica {
             self.event(Event::Hosting { joiner: from });
         }
         self.spoilt = self.spoilt.max(spoilt.filter(|index| *index <= self.log.held()));
+        let new = self.guest.as_ref().is_none_or(|guest| guest.incarnation != from);
         self.guest = Some(Guest::new(from, points, spoilt, now));
+        if new {
+            self.tell_peer_back();
+        }
         self.look_up();
     }
 
@@ -418,6 +422,7 @@ impl Replica {
         self.outputs.push_back(Output::Retain { from: None });
         self.send_admit();
         self.announce_standing();
+        self.tell_peer_back();
         self.release();
     }
 

@@ -88,6 +88,12 @@ marks! {
     ClientResent = "client-resent", true;
     /// A client was turned away with a typed reason.
     ClientRefused = "client-refused", true;
+    /// A client's connection was kept until the CoServer served.
+    ClientDeferred = "client-deferred", true;
+    /// A client was told that the other CoServer is back.
+    PeerBack = "peer-back", true;
+    /// A client that heard nothing made a new connection beside the one that it had.
+    ClientReplaces = "client-replaces", true;
     /// Time was the only input: a wake-up fired while the pair was idle.
     IdleWake = "idle-wake", true;
     /// An entry large enough to go by one link only.

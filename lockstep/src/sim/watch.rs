@@ -193,6 +193,8 @@ impl Watch {
             Seen::Answered { answer, .. } => match answer {
                 ClientAnswer::Reply { .. } => self.marks.reach(Mark::Duplex),
                 ClientAnswer::Refused { .. } => self.marks.reach(Mark::ClientRefused),
+                ClientAnswer::NotYet { .. } => self.marks.reach(Mark::ClientDeferred),
+                ClientAnswer::PeerBack { .. } => self.marks.reach(Mark::PeerBack),
                 _ => {}
             },
             _ => {}

@@ -180,7 +180,7 @@ impl World {
 
     fn on_frame(&mut self, wire: WireId, end: usize, bytes: Bytes) {
         if !self.wires[wire.0].open[end] {
-            return;
+            return self.reset_unknown(wire, end);
         }
         match self.party(wire, end) {
             Party::Server(place, role) => {
@@ -195,6 +195,16 @@ impl World {
                 self.taken(wire, end, bytes.len());
                 self.on_client_frame(client, place, &bytes);
             }
+        }
+    }
+
+    /// A client has sent to a process that is not the one that it was connected to: the new one
+    /// says that it knows of no such connection.
+    fn reset_unknown(&mut self, wire: WireId, end: usize) {
+        if let party @ Party::Server(_, Role::Client) = self.party(wire, end)
+            && self.runs(party)
+        {
+            self.push(wire, end, Item::Down);
         }
     }
 
@@ -217,20 +227,26 @@ impl World {
         self.redial_when_down(wire);
     }
 
-    /// The process at this end is gone.
+    /// The process at this end is gone. Its clients are told by its system, or by nobody.
     pub(super) fn abandon(&mut self, wire: WireId, end: usize) {
         self.wires[wire.0].open[end] = false;
         if self.wires[wire.0].open[1 - end] {
-            self.push(wire, end, Item::Down);
+            if !self.is_client_wire(wire) || self.rng.chance(500) {
+                self.push(wire, end, Item::Down);
+            }
             self.expect_idle(wire);
         } else {
             self.void(wire);
         }
     }
 
-    /// A new process is at this end: whatever the other end had of the old one is over.
+    /// A new process is at this end: whatever the other end had of the old one is over. A client
+    /// notices when it next sends something.
     pub(super) fn renew(&mut self, wire: WireId, end: usize) {
         self.wires[wire.0].open[end] = false;
+        if self.is_client_wire(wire) && self.wires[wire.0].open[1 - end] {
+            return;
+        }
         self.void(wire);
         self.on_down(wire, 1 - end);
         self.redial_when_down(wire);
@@ -278,10 +294,19 @@ impl World {
 
     /// The CoServers dial each other and the witness for ever; a client's core dials itself.
     fn redial_when_down(&mut self, wire: WireId) {
-        let is_client = matches!(self.party(wire, 0), Party::Client(..));
-        if self.wires[wire.0].is_down() && !is_client {
+        if self.wires[wire.0].is_down() && !self.is_client_wire(wire) {
             self.redial(wire);
         }
+    }
+
+    fn is_client_wire(&self, wire: WireId) -> bool {
+        matches!(self.party(wire, 0), Party::Client(..))
+    }
+
+    /// The client finds out whether the process that it is connected to is there.
+    pub(super) fn is_answered(&self, wire: WireId) -> bool {
+        let known = &self.wires[wire.0];
+        known.is_up() && !known.is_stalled() && self.runs(self.party(wire, 1))
     }
 
     /// Somebody dials in a while.
@@ -297,14 +322,14 @@ impl World {
         let ends = [0, 1].map(|end| self.runs(self.party(wire, end)));
         let down = self.wires[wire.0].is_down();
         let stalled = self.wires[wire.0].is_stalled();
-        if let Party::Client(client, place) = self.party(wire, 0)
-            && (ends != [true, true] || !down || stalled)
-        {
-            // Refused, or no answer: its core dials again when it thinks fit.
-            return self.on_not_dialled(client, place);
-        }
-        // Whoever starts dials then.
-        if ends != [true, true] || !down {
+        if let Party::Client(client, place) = self.party(wire, 0) {
+            if ends != [true, true] || stalled {
+                // Refused, or no answer: its core dials again when it thinks fit.
+                return self.on_not_dialled(client, place);
+            }
+            self.give_way(wire);
+        } else if ends != [true, true] || !down {
+            // Whoever starts dials then.
             return;
         }
         if stalled {
@@ -315,6 +340,17 @@ impl World {
         known.lanes.iter_mut().for_each(|lane| lane.reset(at));
         for end in [0, 1] {
             self.push(wire, end, Item::Up);
+        }
+    }
+
+    /// A client's new connection takes the place of what is left of the one before.
+    fn give_way(&mut self, wire: WireId) {
+        let [client, server] = core::mem::take(&mut self.wires[wire.0].open);
+        if client {
+            self.reach(Mark::ClientReplaces);
+        }
+        if server {
+            self.tell_down(wire, 1);
         }
     }
 

@@ -13,6 +13,7 @@ use crate::client::{Client, Config, Event, Input, Output};
 use crate::ids::{Mono, Nonce, Place, RequestNumber};
 use crate::limits;
 use crate::wire::codec;
+use crate::wire::frames::ClientCall;
 
 /// Clients and devices go on for this long after the faults have ended (ns).
 const GOES_ON: u64 = 150_000_000;
@@ -117,7 +118,8 @@ impl World {
         let enough = since.is_some_and(|since| since > GOES_ON) && known.made_since_heal >= PROBES;
         if known.core.is_none() {
             let token = Nonce(known.rng.mark());
-            known.core = Some(Client::new(Mono(at), known.config, token));
+            let seed = known.rng.mark();
+            known.core = Some(Client::new(Mono(at), known.config, token, seed));
             self.serve_client(client);
         } else if enough {
             return;
@@ -209,6 +211,15 @@ impl World {
                 self.close(wire, 0);
                 self.on_client_down(client, place);
             }
+            Output::Probe { place } => {
+                let wire = self.client_wire(client, place);
+                self.do_for_client(client, Output::Send { place, call: ClientCall::Probe });
+                if self.is_answered(wire)
+                    && let Some(core) = &mut self.clients[client].core
+                {
+                    core.handle(Mono(self.at), Input::Heard { place });
+                }
+            }
             Output::Send { place, call } => {
                 let wire = self.client_wire(client, place);
                 match self.encoder.client_call(&call) {
@@ -249,7 +260,9 @@ impl World {
 
     /// A client's connection could not be made, or is to be made again: its core decides.
     pub(super) fn on_not_dialled(&mut self, client: usize, place: Place) {
-        if self.clients[client].wants(place) {
+        // One beside a connection that stands is not missed.
+        let wire = self.client_wire(client, place);
+        if self.clients[client].wants(place) && !self.wires[wire.0].open[0] {
             self.on_client_down(client, place);
         }
     }
@@ -263,6 +276,9 @@ fn config(options: &Options, rng: &mut Rng) -> Config {
         resend_longest: Duration::from_millis(800),
         redial: Duration::from_nanos(rng.spread(2_000_000, 50_000_000)),
         redial_longest: Duration::from_millis(300),
+        silence: Duration::from_nanos(rng.spread(10_000_000, 200_000_000)),
+        silence_longest: Duration::from_nanos(rng.spread(50_000_000, 400_000_000)),
+        deaf: Duration::from_nanos(rng.spread(50_000_000, 500_000_000)),
         greeting: Duration::from_nanos(rng.spread(50_000_000, 500_000_000)),
         ..Config::new(PAIR)
     }

@@ -4,7 +4,7 @@
 //! session is the cores' business.
 
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{Index, Nonce, OriginNumber, RequestNumber, SessionId};
+use crate::ids::{Incarnation, Index, Nonce, OriginNumber, RequestNumber, SessionId};
 use crate::limits;
 use crate::record::{Members, Origin, Record};
 use crate::wire::error::FrameError;
@@ -90,7 +90,7 @@ impl Checked for WitnessCall {
     fn check(&self) -> Checks {
         match self {
             Self::Hello { incarnation, protocol, .. } => {
-                that(incarnation.0 != 0, "an incarnation is zero")?;
+                check_incarnation(*incarnation)?;
                 check_versions(*protocol)
             }
             Self::Query { known } => known.as_ref().map_or(Ok(()), check_record),
@@ -125,6 +125,7 @@ impl Checked for ClientCall {
                 check_request(*session, *token, *number, *lowest, body.len())
             }
             Self::Close { session, token } => check_session(*session, *token),
+            Self::Probe => Ok(()),
         }
     }
 
@@ -141,7 +142,10 @@ impl Checked for ClientAnswer {
 
     fn check(&self) -> Checks {
         match self {
-            Self::Welcome { .. } | Self::Refused { .. } => Ok(()),
+            Self::Welcome { incarnation, .. }
+            | Self::NotYet { incarnation, .. }
+            | Self::PeerBack { incarnation, .. } => check_incarnation(*incarnation),
+            Self::Refused { .. } => Ok(()),
             Self::Opened { token, .. } => check_token(*token),
             Self::Reply { number, result, .. } => {
                 that(number.0 > 0, "a request number is zero")?;
@@ -160,7 +164,7 @@ impl Checked for ClientAnswer {
 }
 
 fn check_hello(hello: &Hello) -> Checks {
-    that(hello.incarnation.0 != 0, "an incarnation is zero")?;
+    check_incarnation(hello.incarnation)?;
     let Environment { service, protocol, .. } = &hello.environment;
     within("a service's name", service.len(), limits::NAME_BYTES)?;
     check_versions(*protocol)?;
@@ -199,7 +203,7 @@ fn check_entries(entries: &[Entry]) -> Checks {
 
 /// What holds of every entry, on a connection and on disk.
 pub(crate) fn check_entry(entry: &Entry) -> Checks {
-    that(entry.origin.incarnation.0 != 0, "an incarnation is zero")?;
+    check_incarnation(entry.origin.incarnation)?;
     check_kind(&entry.kind)
 }
 
@@ -253,6 +257,10 @@ fn check_request(
 fn check_session(session: SessionId, token: Nonce) -> Checks {
     that(session.0 > 0, "a session's id is zero")?;
     check_token(token)
+}
+
+fn check_incarnation(incarnation: Incarnation) -> Checks {
+    that(incarnation.0 != 0, "an incarnation is zero")
 }
 
 fn check_token(token: Nonce) -> Checks {

@@ -385,6 +385,9 @@ pub enum ClientCall {
         /// The mark with which it was opened.
         token: Nonce,
     },
+    /// Says nothing. A process that is there acknowledges the packet, whatever its service does;
+    /// one that has replaced it at the same address resets the connection.
+    Probe,
 }
 
 /// Frames to a client.
@@ -394,8 +397,25 @@ pub enum ClientAnswer {
     Welcome {
         /// Its place.
         place: Place,
+        /// Its incarnation.
+        incarnation: Incarnation,
         /// Its epoch.
         epoch: Epoch,
+    },
+    /// The CoServer does not serve yet. It keeps the connection, and sends the welcome as soon as
+    /// it serves.
+    NotYet {
+        /// Its incarnation.
+        incarnation: Incarnation,
+        /// Why.
+        reason: ClientRefusal,
+    },
+    /// The other CoServer is back: it joins, or is a member. It can be dialled now.
+    PeerBack {
+        /// The other CoServer's place.
+        place: Place,
+        /// The incarnation that is back; a connection to any other is dead.
+        incarnation: Incarnation,
     },
     /// The answer to a request for a session.
     Opened {
@@ -424,8 +444,8 @@ pub enum ClientAnswer {
 /// answered is known to have taken effect or not; the other CoServer will say.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientRefusal {
-    /// It has not met the other CoServer yet.
-    #[error("this CoServer is starting and no member of the pair yet: try again")]
+    /// It has not met the other CoServer yet, or is being brought up to date by it.
+    #[error("this CoServer is starting and no member of the pair yet: wait for it")]
     Starting,
     /// It was removed from the pair, or leaves it.
     #[error("this CoServer is no member of the pair any more: use the other one")]

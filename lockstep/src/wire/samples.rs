@@ -204,14 +204,18 @@ pub(super) fn client_calls() -> Vec<(&'static str, ClientCall)> {
             },
         ),
         ("client close", ClientCall::Close { session, token }),
+        ("client probe", ClientCall::Probe),
     ]
 }
 
 pub(super) fn client_answers() -> Vec<(&'static str, ClientAnswer)> {
     let (session, token, number) = (SessionId(2), Nonce(99), RequestNumber(8));
+    let incarnation = Incarnation(77);
     let gap = Refusal::Gap { expected: RequestNumber(7) };
     vec![
-        ("client welcome", ClientAnswer::Welcome { place: Place::B, epoch: Epoch(2) }),
+        ("client welcome", ClientAnswer::Welcome { place: Place::B, incarnation, epoch: Epoch(2) }),
+        ("client not yet", ClientAnswer::NotYet { incarnation, reason: ClientRefusal::Starting }),
+        ("client peer back", ClientAnswer::PeerBack { place: Place::A, incarnation }),
         ("client opened", ClientAnswer::Opened { token, result: Ok(session) }),
         (
             "client not opened",

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
+use tokio::time::Instant;
+
 use crate::client::io::Input;
 use crate::client::session::error::{Trouble, Troubles};
 use crate::client::session::settings::Settings;
 use crate::ids::Place;
 use crate::limits;
 use crate::runtime::link::{ConnectionId, DialConfig, Event, Network, PortId};
-use crate::runtime::quic::{CloseCode, SendError};
+use crate::runtime::quic::{CloseCode, SendError, SetupError};
 use crate::wire::codec::{self, Encoder};
 use crate::wire::frames::{ClientAnswer, ClientCall};
 
@@ -23,11 +25,38 @@ const FAREWELL: std::time::Duration = std::time::Duration::from_millis(500);
 /// The way to one CoServer.
 #[derive(Default)]
 struct Lane {
-    port: Option<PortId>,
-    connection: Option<ConnectionId>,
+    /// The connection and its port.
+    connection: Option<(PortId, ConnectionId)>,
+    /// Attempts at one: the first has all the time that setting one up may take, the last is
+    /// replaced by each that is asked for after it.
+    first: Option<PortId>,
+    last: Option<PortId>,
+    probe: Option<Probe>,
     /// What the connection has not taken yet.
     backlog: VecDeque<ClientCall>,
     trouble: Option<Trouble>,
+}
+
+/// What had come and gone on a connection when it was probed.
+struct Probe {
+    at: Instant,
+    received: u64,
+    sent: u64,
+}
+
+impl Lane {
+    fn is_on(&self, connection: ConnectionId) -> bool {
+        self.connection.is_some_and(|(_, known)| known == connection)
+    }
+
+    fn has(&self, port: PortId) -> bool {
+        let connected = self.connection.map(|(port, _)| port);
+        [connected, self.first, self.last].contains(&Some(port))
+    }
+
+    fn is_tried(&self) -> bool {
+        self.first.is_some() || self.last.is_some()
+    }
 }
 
 /// Both ways.
@@ -59,20 +88,65 @@ impl Lanes {
         self.lanes[place.slot()].trouble = trouble;
     }
 
-    /// Begins to connect; says what the core has to know if that fails at once. To be called
-    /// within a tokio runtime.
+    /// Begins to connect, beside what there is; says what the core has to know if that fails at
+    /// once. To be called within a tokio runtime.
     pub(super) fn connect(&mut self, place: Place) -> Option<Input> {
-        self.drop_lane(place);
+        let last = self.lanes[place.slot()].last.take();
+        self.close_port(last);
         match self.network.dial(DialConfig::coserver(place, self.settings.address(place))) {
             Ok(port) => {
-                self.lanes[place.slot()].port = Some(port);
+                let lane = &mut self.lanes[place.slot()];
+                match lane.first {
+                    None => lane.first = Some(port),
+                    Some(_) => lane.last = Some(port),
+                }
                 None
             }
-            Err(error) => {
-                self.note(place, Some(Trouble::socket(&error)));
-                Some(Input::Down { place })
-            }
+            Err(error) => self.on_not_connected(place, Trouble::socket(&error)),
         }
+    }
+
+    /// An attempt failed; that counts if it was the last, and there is no connection.
+    fn on_not_connected(&mut self, place: Place, trouble: Trouble) -> Option<Input> {
+        let lane = &self.lanes[place.slot()];
+        let alone = lane.connection.is_none();
+        let over = alone && !lane.is_tried();
+        if alone {
+            self.note(place, Some(trouble));
+        }
+        over.then_some(Input::Down { place })
+    }
+
+    /// Has the process at the other end show that it is there.
+    pub(super) fn probe(&mut self, place: Place) {
+        let Some((_, connection)) = self.lanes[place.slot()].connection else { return };
+        if let Some(stats) = self.network.stats(connection) {
+            let probe = Probe {
+                at: Instant::now(),
+                received: stats.bytes_received,
+                sent: stats.bytes_sent,
+            };
+            self.lanes[place.slot()].probe.get_or_insert(probe);
+        }
+        // What waits for room already asks for an acknowledgement just as well.
+        if let Ok(bytes) = self.encoder.client_call(&ClientCall::Probe) {
+            let _ = self.network.send(connection, bytes);
+        }
+    }
+
+    /// Whether something came since the probe, or it cannot be told yet.
+    pub(super) fn heard(&mut self, place: Place) -> Option<Input> {
+        let lane = &mut self.lanes[place.slot()];
+        let (probe, (_, connection)) = (lane.probe.as_ref()?, lane.connection?);
+        let stats = self.network.stats(connection)?;
+        let came = stats.bytes_received != probe.received;
+        // All that was sent before has been acknowledged, and the other end has no room for more.
+        let left_nothing = stats.bytes_sent == probe.sent;
+        let early = probe.at.elapsed() < 2 * stats.round_trip;
+        if came {
+            lane.probe = None;
+        }
+        (came || left_nothing || early).then_some(Input::Heard { place })
     }
 
     /// Ends a connection, or an attempt at one.
@@ -86,12 +160,12 @@ impl Lanes {
         match event {
             Event::Up { port, connection, .. } => {
                 let place = self.place_of(port)?;
-                self.lanes[place.slot()].connection = Some(connection);
+                self.on_up(place, port, connection);
                 Some(Input::Up { place })
             }
             Event::Frame { port, connection, frame } => {
                 let place = self.place_of(port)?;
-                if self.lanes[place.slot()].connection != Some(connection) {
+                if !self.lanes[place.slot()].is_on(connection) {
                     return None;
                 }
                 Some(self.on_frame(place, &frame))
@@ -99,19 +173,49 @@ impl Lanes {
             Event::Writable { connection } => {
                 let place = Place::BOTH
                     .into_iter()
-                    .find(|place| self.lanes[place.slot()].connection == Some(connection))?;
+                    .find(|place| self.lanes[place.slot()].is_on(connection))?;
                 self.send_backlog(place)
             }
             Event::Down { port, connection, lost } => {
                 let place = self.place_of(port)?;
-                let known = self.lanes[place.slot()].connection == Some(connection);
+                let known = self.lanes[place.slot()].is_on(connection);
                 known.then(|| self.fail(place, Trouble::Lost(lost)))
             }
             Event::Failed { port, error } => {
                 let place = self.place_of(port)?;
-                Some(self.fail(place, Trouble::Setup(error)))
+                self.on_attempt_failed(place, port, error)
             }
         }
+    }
+
+    /// The first that is up is taken.
+    fn on_up(&mut self, place: Place, port: PortId, connection: ConnectionId) {
+        let lane = &mut self.lanes[place.slot()];
+        let before = lane.connection.replace((port, connection)).map(|(port, _)| port);
+        let others = [before, lane.first.take(), lane.last.take()];
+        lane.probe = None;
+        lane.backlog.clear();
+        for other in others.into_iter().filter(|other| *other != Some(port)) {
+            self.close_port(other);
+        }
+    }
+
+    fn on_attempt_failed(
+        &mut self,
+        place: Place,
+        port: PortId,
+        error: SetupError,
+    ) -> Option<Input> {
+        let lane = &mut self.lanes[place.slot()];
+        if lane.first == Some(port) {
+            lane.first = lane.last.take();
+        } else if lane.last == Some(port) {
+            lane.last = None;
+        } else {
+            return None;
+        }
+        self.close_port(Some(port));
+        self.on_not_connected(place, Trouble::Setup(error))
     }
 
     fn on_frame(&mut self, place: Place, frame: &[u8]) -> Input {
@@ -153,7 +257,7 @@ impl Lanes {
     fn send_now(&mut self, place: Place, call: ClientCall) -> Option<Input> {
         let lane = &mut self.lanes[place.slot()];
         // Not connected any more: the network's word of that is on its way.
-        let connection = lane.connection?;
+        let (_, connection) = lane.connection?;
         let sent = match self.encoder.client_call(&call) {
             Ok(bytes) => self.network.send(connection, bytes),
             // What the core takes in is within the limits of frames.
@@ -183,9 +287,17 @@ impl Lanes {
     /// The network would dial again by itself; when to do so is for the core to say.
     fn drop_lane(&mut self, place: Place) {
         let lane = &mut self.lanes[place.slot()];
-        lane.connection = None;
+        let connected = lane.connection.take().map(|(port, _)| port);
+        let ports = [connected, lane.first.take(), lane.last.take()];
+        lane.probe = None;
         lane.backlog.clear();
-        if let Some(port) = lane.port.take() {
+        for port in ports {
+            self.close_port(port);
+        }
+    }
+
+    fn close_port(&mut self, port: Option<PortId>) {
+        if let Some(port) = port {
             self.network.close_port(port, CloseCode::DONE, "no more use for this connection");
         }
     }
@@ -194,7 +306,7 @@ impl Lanes {
     pub(super) async fn shutdown(mut self) {
         let reason = "session over";
         for lane in &self.lanes {
-            if let Some(connection) = lane.connection {
+            if let Some((_, connection)) = lane.connection {
                 self.network.finish(connection, CloseCode::DONE, reason, FAREWELL);
             }
         }
@@ -202,6 +314,6 @@ impl Lanes {
     }
 
     fn place_of(&self, port: PortId) -> Option<Place> {
-        Place::BOTH.into_iter().find(|place| self.lanes[place.slot()].port == Some(port))
+        Place::BOTH.into_iter().find(|place| self.lanes[place.slot()].has(port))
     }
 }

@@ -91,7 +91,7 @@ impl Session {
     pub fn start(settings: Settings) -> Result<Self, OpenError> {
         let token = entropy::nonce()?;
         let clock = Clock::start();
-        let core = Client::new(clock.mono(), settings.core, token);
+        let core = Client::new(clock.mono(), settings.core, token, entropy::nonce()?.0);
         let (open_within, patience) = (settings.open_within, settings.patience);
         let close_within = settings.close_within;
         let shared = Shared::new(clock, core, Lanes::new(settings));

@@ -212,6 +212,7 @@ impl State {
                 return Poll::Pending;
             }
             self.armed = None;
+            self.look_for_signs();
             self.core.handle(self.clock.mono(), Input::Timeout);
         }
     }
@@ -223,6 +224,15 @@ impl State {
             if let Some(input) = lanes.on_event(event) {
                 self.tell(input);
                 self.carry_out();
+            }
+        }
+    }
+
+    /// Tells the core which connections are alive, before it looks at the time.
+    fn look_for_signs(&mut self) {
+        for place in Place::BOTH {
+            if let Some(heard) = self.lanes.as_mut().and_then(|lanes| lanes.heard(place)) {
+                self.tell(heard);
             }
         }
     }
@@ -270,6 +280,7 @@ impl State {
         match output {
             Output::Connect { place } => self.untold.extend(lanes.connect(place)),
             Output::Disconnect { place } => ending.push(place),
+            Output::Probe { place } => lanes.probe(place),
             Output::Send { place, call } => self.untold.extend(lanes.send(place, call)),
             Output::Reply { number, result } => {
                 if let Some(outcome) = self.waiting.remove(&number) {
@@ -287,11 +298,17 @@ impl State {
     fn on_event(&mut self, event: Event) {
         self.news = true;
         let trouble = match event {
+            Event::Lost { place } => {
+                self.serving[place.slot()] = None;
+                None
+            }
             Event::Welcomed { place, epoch } => {
                 self.serving[place.slot()] = Some(epoch);
                 None
             }
-            Event::Refused { place, reason } => Some((place, Trouble::Refused(reason))),
+            Event::Refused { place, reason } | Event::Deferred { place, reason } => {
+                Some((place, Trouble::Refused(reason)))
+            }
             Event::Unanswered { place } => Some((place, Trouble::Unanswered)),
             _ => None,
         };
@@ -339,6 +356,10 @@ fn log(event: Event, serving: usize) {
         Event::Welcomed { place, epoch } => {
             tracing::info!(event = "coserver_serves", %place, epoch = epoch.0, serving);
         }
+        Event::Deferred { place, reason } => {
+            tracing::info!(event = "coserver_not_yet", %place, %reason, serving);
+        }
+        Event::Back { place } => tracing::debug!(event = "coserver_back", %place),
         Event::Refused { place, reason } => {
             tracing::warn!(event = "coserver_refused", %place, %reason, serving);
         }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::client::{RequestError, SessionError, blocking};
-use crate::ids::{Epoch, Nonce, PairId, Place, SessionId};
+use crate::ids::{Epoch, Incarnation, Nonce, PairId, Place, SessionId};
 use crate::output::Refusal;
 use crate::runtime::keys::Role;
 use crate::runtime::link::{ConnectionId, Event, ListenConfig, Network};
@@ -33,10 +33,17 @@ struct Log {
     /// The sessions are gone.
     forgotten: bool,
     closed: usize,
+    /// Connections welcomed, and probes that came on them.
+    connections: usize,
+    probes: usize,
 }
 
 impl Log {
     fn apply(&mut self, call: ClientCall) -> Option<ClientAnswer> {
+        if call == ClientCall::Probe {
+            self.probes += 1;
+            return None;
+        }
         if self.mute {
             return None;
         }
@@ -66,7 +73,7 @@ impl Log {
                 self.closed += 1;
                 return None;
             }
-            ClientCall::Hello { .. } => unreachable!("answered before"),
+            ClientCall::Hello { .. } | ClientCall::Probe => unreachable!("answered before"),
         })
     }
 }
@@ -112,7 +119,11 @@ fn answer(
         (ClientCall::Hello { pair, .. }, _) if pair != PAIR => {
             Some(ClientAnswer::Refused { reason: ClientRefusal::WrongPair })
         }
-        (ClientCall::Hello { .. }, None) => Some(ClientAnswer::Welcome { place, epoch: Epoch(1) }),
+        (ClientCall::Hello { .. }, None) => {
+            log.lock().unwrap_or_else(PoisonError::into_inner).connections += 1;
+            let incarnation = Incarnation(1);
+            Some(ClientAnswer::Welcome { place, incarnation, epoch: Epoch(1) })
+        }
         (call, _) => log.lock().unwrap_or_else(PoisonError::into_inner).apply(call),
     }
 }
@@ -210,7 +221,11 @@ async fn the_death_of_either_is_not_noticed() {
 #[tokio::test]
 async fn large_requests_in_a_full_window_arrive() {
     let stage = Stage::new();
-    let session = soon(Session::open(stage.settings())).await.unwrap();
+    let mut settings = stage.settings();
+    // On a busy machine the first reply may take longer than a second.
+    settings.core.resend = Duration::from_secs(20);
+    settings.core.deaf = Duration::from_secs(20);
+    let session = soon(Session::open(settings)).await.unwrap();
     let body = Bytes::from(vec![5; crate::limits::INPUT_BYTES]);
     let mut tickets = Vec::new();
     for _ in 0..12 {
@@ -403,4 +418,33 @@ fn threads_share_a_blocking_session() {
     assert!(matches!(blocking::Session::open(stranger), Err(OpenError::Refused(_))));
     drop(stop);
     pair.unwrap().join().unwrap();
+}
+
+/// A service that takes long looks like a dead one, except to a probe.
+#[tokio::test]
+async fn a_long_step_on_both_sides_costs_probes_and_no_connection() {
+    let stage = Stage::new();
+    let mut settings = stage.settings();
+    settings.core.silence = Duration::from_millis(500);
+    settings.core.silence_longest = Duration::from_secs(1);
+    settings.core.deaf = Duration::from_secs(10);
+    let session = soon(Session::open(settings)).await.unwrap();
+    soon(async {
+        while stage.with_log(|log| log.connections) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    stage.with_log(|log| log.mute = true);
+    let ticket = soon(session.submit("long")).await.unwrap();
+    soon(async {
+        while stage.with_log(|log| log.probes) < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    stage.with_log(|log| log.mute = false);
+    assert_eq!(soon(ticket).await.unwrap(), "long");
+    assert_eq!(stage.with_log(|log| log.connections), 2);
+    assert_eq!(stage.executed(&session), 1);
 }

@@ -23,7 +23,7 @@ use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Index, Nonce, Place};
 use crate::record::Origin;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
-use pair::{MS, Pair, config};
+use pair::{CLIENT, MS, Pair, config};
 
 use Place::{A, B};
 
@@ -74,10 +74,60 @@ fn one_that_has_held_for_long_turns_away_the_clients_that_it_has() {
     pair.run(MS * 1000);
     let refused = ClientAnswer::Refused { reason: ClientRefusal::Holding };
     assert_eq!(pair.node(A).answers[1..], [refused]);
+    pair.greet(A);
+    let reason = ClientRefusal::Holding;
+    assert!(
+        matches!(pair.node(A).answers[2..], [ClientAnswer::NotYet { reason: found, .. }] if found == reason)
+    );
     pair.witness_up = true;
     pair.run(MS * 100);
+    assert!(matches!(pair.node(A).answers[3..], [ClientAnswer::Welcome { .. }]));
+}
+
+#[test]
+fn a_client_of_one_that_joins_is_welcomed_when_it_is_a_member() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    pair.greet(B);
+    let reason = ClientRefusal::Starting;
+    let incarnation = pair.node(B).replica.status().incarnation;
+    assert_eq!(pair.node(B).answers, [ClientAnswer::NotYet { incarnation, reason }]);
+    pair.call(B, ClientCall::Probe);
+    pair.run_to_duplex();
+    let welcome = |answer: &ClientAnswer| matches!(answer, ClientAnswer::Welcome { incarnation: found, .. } if *found == incarnation);
+    assert!(welcome(&pair.node(B).answers[1]), "{:?}", pair.node(B).answers);
+    assert_eq!(pair.node(B).answers.len(), 2);
+    pair.call(B, ClientCall::Open { token: Nonce(9), alone: true });
+    pair.run(MS * 20);
+    assert!(matches!(pair.node(B).answers[2..], [ClientAnswer::Opened { .. }]));
+}
+
+#[test]
+fn a_client_that_is_gone_before_it_was_welcome_is_forgotten() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    pair.greet(B);
+    pair.tell(B, Input::ClientGone { conn: CLIENT });
+    pair.run_to_duplex();
+    assert_eq!(pair.node(B).answers.len(), 1);
+}
+
+#[test]
+fn clients_are_told_when_the_other_joins_and_when_it_is_a_member() {
+    let mut pair = Pair::formed();
+    let first = pair.node(B).replica.status().incarnation;
     pair.greet(A);
-    assert!(matches!(pair.node(A).answers[2..], [ClientAnswer::Welcome { .. }]));
+    assert_eq!(pair.node(A).told_back, [(B, first)], "whoever comes is told who is there");
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    pair.run_to_duplex();
+    let second = pair.node(B).replica.status().incarnation;
+    assert_eq!(pair.node(A).told_back[1..], [(B, second); 2]);
 }
 
 #[test]

@@ -43,6 +43,8 @@ pub(super) struct Node {
     digest: Digest,
     pub(super) released: Vec<(Index, Bytes)>,
     pub(super) answers: Vec<ClientAnswer>,
+    /// What its clients were told of the other one's return.
+    pub(super) told_back: Vec<(Place, Incarnation)>,
     pub(super) events: Vec<Event>,
     pub(super) stopped: Option<StopCause>,
     pub(super) standings: Vec<Standing>,
@@ -182,6 +184,7 @@ impl Pair {
                 digest: Digest::ZERO,
                 released: Vec::new(),
                 answers: Vec::new(),
+                told_back: Vec::new(),
                 events: Vec::new(),
                 stopped: None,
                 standings: Vec::new(),
@@ -605,6 +608,11 @@ impl Pair {
             Output::Witness(call) => {
                 self.node(place).calls += 1;
                 self.post(Mail::Ask { from: place, call });
+            }
+            Output::Client {
+                answer: ClientAnswer::PeerBack { place: of, incarnation }, ..
+            } => {
+                self.node(place).told_back.push((of, incarnation));
             }
             Output::Client { answer, .. } => self.node(place).answers.push(answer),
             Output::Append(entry) => {

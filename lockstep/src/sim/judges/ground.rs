@@ -374,7 +374,10 @@ pub(super) fn answered(answer: &ClientAnswer) -> Option<(AnswerName, Digest)> {
         ClientAnswer::Reply { session, number, result } => {
             Some((AnswerName::Reply(*session, *number), replied(result.as_ref())))
         }
-        ClientAnswer::Welcome { .. } | ClientAnswer::Refused { .. } => None,
+        ClientAnswer::Welcome { .. }
+        | ClientAnswer::NotYet { .. }
+        | ClientAnswer::PeerBack { .. }
+        | ClientAnswer::Refused { .. } => None,
     }
 }
 

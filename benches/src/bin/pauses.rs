@@ -1,0 +1,326 @@
+//! `pauses`: how long each client waits when a CoServer dies that the other one came back beside.
+//! See `benches/README.md`.
+
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lexopt::Arg::{Long, Short};
+use lexopt::ValueExt;
+use lockstep::client::session::Session;
+use lockstep_benches::bigstate::{Keeping, Request};
+use lockstep_benches::part::current_thread;
+use lockstep_benches::realpair::{AnyError, Choices, PLACES, ROLE_WORD, RealPair, play};
+
+const HELP: &str = "\
+How long each client waits when one CoServer was dead, is back, and the other is killed.
+
+  cargo run --release -p lockstep-benches --bin pauses -- [OPTION...]
+
+  --clients N      clients, each with a session and one request under way (8)
+  --trials N       times that each row is tried, from either side in turn (2)
+  --dead LIST      how long the first is dead, in seconds (0.2,1,3,6)
+  --wait LIST      seconds from duplex to the second kill (0,0.5,1,2,4)
+  --both LIST      how long both are dead, in seconds (1,6)
+  --think MS       between a reply and the next request (5)
+  --silence MS     the silence that is taken for a death (100)
+  --disk DIR       where the CoServers keep their files (the system's temporary directory)
+  --help           print this and stop
+
+Exit codes: 0 measured, 1 it failed, 2 the command line is wrong.
+";
+
+const WRONG_USAGE: u8 = 2;
+
+/// Within this everything has happened, on a busy machine too.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a pause may exceed the silence by: the witness, a handshake, a scheduler.
+const ALLOWANCE: Duration = Duration::from_millis(50);
+
+/// Replies that each client has to have after a kill before the next trial begins.
+const REPLIES: usize = 20;
+
+/// Bytes of entries between two checkpoints: none is taken while this runs.
+const CHECKPOINT_BYTES: u64 = 1 << 30;
+
+#[derive(Clone, Debug)]
+struct Options {
+    clients: usize,
+    trials: usize,
+    dead: Vec<Duration>,
+    wait: Vec<Duration>,
+    both: Vec<Duration>,
+    think: Duration,
+    silence: Duration,
+    disk: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| word == ROLE_WORD) {
+        let words: Vec<_> = words[1..].iter().map(|w| w.to_string_lossy().into_owned()).collect();
+        return play(&words);
+    }
+    let options = match parse(words) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            let _ = io::stdout().write_all(HELP.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "pauses: {error}; see --help");
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    let measured = current_thread()
+        .map_err(AnyError::from)
+        .and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, measure(&options)));
+    match measured {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "pauses: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Error> {
+    let mut options = Options {
+        clients: 8,
+        trials: 2,
+        dead: seconds("0.2,1,3,6")?,
+        wait: seconds("0,0.5,1,2,4")?,
+        both: seconds("1,6")?,
+        think: Duration::from_millis(5),
+        silence: Duration::from_millis(100),
+        disk: std::env::temp_dir(),
+    };
+    let mut parser = lexopt::Parser::from_args(words);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("clients") => options.clients = parser.value()?.parse()?,
+            Long("trials") => options.trials = parser.value()?.parse()?,
+            Long("dead") => options.dead = seconds(&parser.value()?.string()?)?,
+            Long("wait") => options.wait = seconds(&parser.value()?.string()?)?,
+            Long("both") => options.both = seconds(&parser.value()?.string()?)?,
+            Long("think") => options.think = Duration::from_millis(parser.value()?.parse()?),
+            Long("silence") => options.silence = Duration::from_millis(parser.value()?.parse()?),
+            Long("disk") => options.disk = parser.value()?.into(),
+            Long("help") | Short('h') => return Ok(None),
+            other => return Err(other.unexpected()),
+        }
+    }
+    if !(1..=512).contains(&options.clients) || options.trials == 0 {
+        return Err("--clients takes 1 to 512, --trials at least 1".into());
+    }
+    Ok(Some(options))
+}
+
+#[expect(clippy::disallowed_methods, reason = "measuring time is what this is for")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Seconds, separated by commas.
+fn seconds(list: &str) -> Result<Vec<Duration>, lexopt::Error> {
+    let one = |text: &str| {
+        let number = text.trim().parse::<f64>().ok();
+        number.and_then(|number| Duration::try_from_secs_f64(number).ok())
+    };
+    let words = list.split(',').filter(|word| !word.trim().is_empty());
+    let all: Option<Vec<_>> = words.map(one).collect();
+    all.ok_or_else(|| format!("{list}: a list of seconds, such as 0.2,1").into())
+}
+
+fn say(what: &str) {
+    // Progress that nobody can read is no reason to stop.
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+fn print(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+/// A client that asks, waits for the reply, and asks again.
+struct Asker {
+    replies: Rc<RefCell<Vec<Instant>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Asker {
+    fn begin(number: u64, session: Session, think: Duration) -> Self {
+        let replies = Rc::new(RefCell::new(vec![now()]));
+        let seen = Rc::clone(&replies);
+        let task = tokio::task::spawn_local(async move {
+            loop {
+                let put = Request::Put(number, Bytes::from_static(b"a value"));
+                match session.request(put.encode()).await {
+                    Ok(_) => seen.borrow_mut().push(now()),
+                    Err(error) => return say(&format!("client {number}: {error:?}")),
+                }
+                tokio::time::sleep(think).await;
+            }
+        });
+        Self { replies, task }
+    }
+
+    fn replies_since(&self, from: Instant) -> usize {
+        self.replies.borrow().iter().rev().take_while(|at| **at >= from).count()
+    }
+
+    /// The longest time without a reply that had not ended before `from`.
+    fn pause_since(&self, from: Instant) -> Duration {
+        let replies = self.replies.borrow();
+        let gaps = replies.windows(2).filter(|pair| pair[1] >= from);
+        gaps.map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
+    fn first_since(&self, from: Instant) -> Duration {
+        let first = self.replies.borrow().iter().find(|at| **at >= from).copied();
+        first.map_or(Duration::ZERO, |at| at - from)
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Bench {
+    pair: RealPair,
+    askers: Vec<Asker>,
+    /// Which is killed first in the next trial.
+    turn: usize,
+}
+
+impl Bench {
+    async fn start(options: &Options) -> Result<Self, AnyError> {
+        let choices = Choices {
+            keeping: Keeping::Shared,
+            checkpoint_bytes: CHECKPOINT_BYTES,
+            silence: options.silence,
+            join_rate: 64 << 20,
+        };
+        let pair = RealPair::start(&options.disk, choices)?;
+        let mut askers = Vec::new();
+        for number in 0..options.clients as u64 {
+            askers.push(Asker::begin(number, pair.session().await?, options.think));
+        }
+        let mut bench = Self { pair, askers, turn: 0 };
+        bench.all_served_since(now()).await?;
+        Ok(bench)
+    }
+
+    /// Waits until every client has had some replies since then.
+    async fn all_served_since(&mut self, from: Instant) -> Result<(), AnyError> {
+        let until = now() + PATIENCE;
+        while self.askers.iter().any(|asker| asker.replies_since(from) < REPLIES) {
+            if now() >= until {
+                return Err("a client has had no reply for a minute".into());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
+    async fn back(&mut self, place: usize) -> Result<(), AnyError> {
+        self.pair.note();
+        self.pair.start_coserver(place)?;
+        self.pair.wait_for(1 - place, "duplex", PATIENCE).await?;
+        Ok(())
+    }
+
+    /// One dead for a while, back, and the other killed after another while. How long each client
+    /// had no reply then.
+    async fn one_by_one(
+        &mut self,
+        dead: Duration,
+        wait: Duration,
+    ) -> Result<Vec<Duration>, AnyError> {
+        let first = self.turn;
+        self.turn = 1 - first;
+        self.pair.kill(first)?;
+        tokio::time::sleep(dead).await;
+        self.back(first).await?;
+        tokio::time::sleep(wait).await;
+        let killed = now();
+        self.pair.kill(1 - first)?;
+        self.all_served_since(killed).await?;
+        let pauses = self.askers.iter().map(|asker| asker.pause_since(killed)).collect();
+        self.back(1 - first).await?;
+        // The next trial begins with everybody connected to both.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Ok(pauses)
+    }
+
+    /// Both killed, and started again after a while. How long each client waited from then on.
+    async fn both(&mut self, dead: Duration) -> Result<Vec<Duration>, AnyError> {
+        self.pair.kill(0)?;
+        self.pair.kill(1)?;
+        tokio::time::sleep(dead).await;
+        self.pair.note();
+        let started = now();
+        self.pair.start_coserver(0)?;
+        self.pair.start_coserver(1)?;
+        self.all_served_since(started).await?;
+        let waits = self.askers.iter().map(|asker| asker.first_since(started)).collect();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        Ok(waits)
+    }
+}
+
+fn row(name: &str, mut pauses: Vec<Duration>, goal: Option<Duration>) -> io::Result<()> {
+    pauses.sort_unstable();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    let median = pauses.get(pauses.len() / 2).copied().unwrap_or_default();
+    let most = pauses.last().copied().unwrap_or_default();
+    let over = goal.map_or_else(String::new, |goal| {
+        format!("{:>6} of {}", pauses.iter().filter(|pause| **pause > goal).count(), pauses.len())
+    });
+    print(&format!("{name:<34} {:>10.1} {:>10.1} {over}", ms(median), ms(most)))
+}
+
+async fn measure(options: &Options) -> Result<(), AnyError> {
+    let goal = options.silence + ALLOWANCE;
+    print(&format!(
+        "{} clients, {} trials a row, {:?} between a reply and the next request, silence {:?}, \
+         durability journal\n",
+        options.clients, options.trials, options.think, options.silence
+    ))?;
+    print(&format!(
+        "{:<34} {:>10} {:>10} {:>11}",
+        "pause of each client",
+        "median ms",
+        "max ms",
+        format!("> {} ms", goal.as_millis())
+    ))?;
+    let mut bench = Bench::start(options).await?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for dead in &options.dead {
+        for wait in &options.wait {
+            let mut pauses = Vec::new();
+            for _ in 0..options.trials {
+                let name = PLACES[bench.turn];
+                say(&format!("{name} dead for {dead:?}, the other killed after {wait:?}"));
+                pauses.extend(bench.one_by_one(*dead, *wait).await?);
+            }
+            let name = format!("dead {dead:?}, then {wait:?}");
+            row(&name, pauses, Some(goal))?;
+        }
+    }
+    for dead in &options.both {
+        let mut waits = Vec::new();
+        for _ in 0..options.trials {
+            say(&format!("both dead for {dead:?}"));
+            waits.extend(bench.both(*dead).await?);
+        }
+        row(&format!("both dead {dead:?}, from their start"), waits, None)?;
+    }
+    Ok(())
+}
