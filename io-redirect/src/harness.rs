@@ -79,7 +79,11 @@ pub struct Harness<S: Service> {
     wrapper: Wrapper<S>,
     index: Index,
     now: LogTime,
+    /// The time of the last step.
+    stepped: LogTime,
     wakeup: Option<LogTime>,
+    /// Wake-ups are held: a log was taken up again, and the devices do not stand yet.
+    held: bool,
     nets: [Option<Simulated>; 2],
     sequencer: Place,
     /// How often a process was started at each place, after the first one.
@@ -106,7 +110,9 @@ impl<S: Service> Harness<S> {
             wrapper,
             index: Index(0),
             now: BEGIN,
+            stepped: BEGIN,
             wakeup: None,
+            held: false,
             nets,
             sequencer: Place::A,
             starts: [0; 2],
@@ -271,6 +277,19 @@ impl<S: Service> Harness<S> {
     /// # Errors
     /// If the state cannot be written or read back.
     pub fn restart(&mut self, place: Place, fresh: Wrapper<S>) -> Result<(), RestoreError> {
+        self.restart_after(place, fresh, Duration::ZERO)
+    }
+
+    /// The same, and nobody runs for a while before it.
+    ///
+    /// # Errors
+    /// If the state cannot be written or read back.
+    pub fn restart_after(
+        &mut self,
+        place: Place,
+        fresh: Wrapper<S>,
+        gap: Duration,
+    ) -> Result<(), RestoreError> {
         if self.nets[place.slot()].is_none() {
             self.join(place);
         }
@@ -280,9 +299,20 @@ impl<S: Service> Harness<S> {
         let again: Vec<_> = self.recent.iter().cloned().collect();
         again.iter().for_each(|(carrier, bytes)| self.carry(*carrier, bytes));
         self.sequencer = place;
-        self.told.push(Input::Restarted(place));
-        self.members();
+        self.told.push(Input::RestartedAfter { place, gap });
+        self.resume(gap);
         Ok(())
+    }
+
+    /// The log is taken up again; the devices stand as soon as everybody was told.
+    fn resume(&mut self, gap: Duration) {
+        self.index = self.index.next();
+        self.now = self.now.plus(gap);
+        self.held = true;
+        self.step(self.now, Step::Resumed { gap });
+        self.members();
+        self.held = false;
+        self.advance(Duration::ZERO);
     }
 
     /// Outputs that reached another process of a CoServer than they were for, and were passed
@@ -407,18 +437,21 @@ impl<S: Service> Harness<S> {
         self.index = self.index.next();
         self.now = self.now.plus(Duration::from_micros(1));
         for _ in 0..lockstep::limits::WAKES_PER_ENTRY {
-            let Some(at) = self.wakeup.filter(|at| *at <= self.now) else { break };
+            let due = self.wakeup.filter(|at| *at <= self.now && !self.held);
+            let Some(at) = due else { break };
             self.wake(at);
         }
         self.step(self.now, step)
     }
 
+    /// A wake-up that is late comes late: time does not go back for it.
     fn wake(&mut self, at: LogTime) {
         self.wakeup = None;
-        self.step(at, Step::Wake);
+        self.step(at.max(self.stepped), Step::Wake);
     }
 
     fn step(&mut self, now: LogTime, step: Step<'_>) -> Bytes {
+        self.stepped = now;
         let reply = self.wrapper.run(self.index, now, step);
         let next = self.wrapper.next_wakeup(now);
         self.wakeup = next.map(|at| at.max(now.plus(Duration::from_nanos(1))));

@@ -1,5 +1,7 @@
 //! The trait of a service that uses redirected devices.
 
+use core::time::Duration;
+
 use bytes::Bytes;
 use lockstep::ids::{DeviceId, Incarnation, Place, SessionId};
 use lockstep::machine::{Freeze, Identity, RecordSource, RestoreError};
@@ -65,6 +67,19 @@ pub trait Service: Send + 'static {
     /// Comes before what follows from it, such as connections that are lost.
     fn on_members(&mut self, io: &mut Io<'_>, members: Members) {
         let _ = (io, members);
+    }
+
+    /// Nobody ran for a while: every process had ended, and one was started again with everything
+    /// that it had on disk. [`Io::now`] has gone on by `gap`; no timer has fired and nothing was
+    /// said meanwhile. Comes before the members do, and before whatever the gap made late.
+    ///
+    /// Nothing outside could happen during the gap, so a service moves on by it what it grants to
+    /// the outside: the age at which it gives something up, the time it waits for an answer. What
+    /// is due by the calendar stays. Timers of the gap fire once each, late, when the devices stand
+    /// again, and at the latest [`DEVICES_WAIT`](lockstep::limits::DEVICES_WAIT) after this; none
+    /// fires before. Requests and events of devices may come in between.
+    fn on_resumed(&mut self, io: &mut Io<'_>, gap: Duration) {
+        let _ = (io, gap);
     }
 
     /// Takes a view of the whole state; must not be slow.

@@ -95,6 +95,9 @@ impl TimerTable {
 /// that is not after [`Io::now`](crate::Io::now) fires right after the present step. Of several
 /// with one deadline, and of those that were overtaken, [`Io::now`](crate::Io::now) says a few
 /// nanoseconds later than the deadline.
+///
+/// Where nobody ran for a while those that fell due meanwhile fire late, each once, after
+/// [`Service::on_resumed`](crate::Service::on_resumed) and not before the devices stand.
 #[derive(Debug)]
 pub struct Timers<'a> {
     pub(crate) table: &'a mut TimerTable,

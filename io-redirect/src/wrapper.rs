@@ -125,6 +125,7 @@ impl<S: Service> Wrapper<S> {
                 service.on_start(&mut Io { now, index, inside });
             }
             Step::Wake => self.on_wake(index, now),
+            Step::Resumed { gap } => service.on_resumed(&mut Io { now, index, inside }, gap),
             Step::SessionOpened { session } => {
                 service.on_session_opened(&mut Io { now, index, inside }, session);
             }

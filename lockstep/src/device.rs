@@ -59,6 +59,13 @@ pub trait Device: Send {
         Vec::new()
     }
 
+    /// Whether it stands: it does what it was told so far, and what it is told next goes out. Asked
+    /// again and again after a start that takes up a log nobody ran with for a while: the service's
+    /// timers wait until every device stands, and for at most [`limits::DEVICES_WAIT`].
+    fn stands(&self) -> bool {
+        true
+    }
+
     /// The process is about to end: lets go of everything at once. What should have been said to
     /// users was said after [`Standing::Out`].
     fn stop(&mut self) {}

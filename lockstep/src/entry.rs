@@ -103,9 +103,26 @@ pub enum EntryKind {
         /// The record.
         record: Record,
     },
+    /// Like [`Membership`](Self::Membership), of a process that was started anew and takes its
+    /// predecessor's log up again: between the entry before and this one lies the gap, in which
+    /// nobody ran. From here on wake-ups are held (rule O11).
+    Resume {
+        /// The epoch's record.
+        record: Record,
+    },
+    /// The devices stand, or were waited for long enough: wake-ups go on (rule O12).
+    Ready,
 }
 
 impl EntryKind {
+    /// The record of the epoch that begins with this entry, if one does.
+    pub fn begins(&self) -> Option<&Record> {
+        match self {
+            Self::Membership { record } | Self::Resume { record } => Some(record),
+            _ => None,
+        }
+    }
+
     /// Whether the protocol itself made it. Such entries take effect when appended, and every
     /// bound keeps room for them.
     pub fn is_protocol(&self) -> bool {
@@ -116,6 +133,8 @@ impl EntryKind {
                 | Self::HandOver { .. }
                 | Self::Checkpoint
                 | Self::Witness { .. }
+                | Self::Resume { .. }
+                | Self::Ready
         )
     }
 
@@ -148,6 +167,8 @@ impl EntryKind {
             }
             Self::Checkpoint => hasher.byte(8),
             Self::Witness { slot, record } => hasher.byte(9).byte(*slot).bytes(&record.digest().0),
+            Self::Resume { record } => hasher.byte(10).bytes(&record.digest().0),
+            Self::Ready => hasher.byte(11),
         };
     }
 }

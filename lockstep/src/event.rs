@@ -127,6 +127,19 @@ pub enum Event {
         /// The entry whose outputs changed while they were held.
         index: Index,
     },
+    /// The log is taken up again after a time in which nobody ran; wake-ups are held until the
+    /// devices stand.
+    TakenUp {
+        /// The entry that says so.
+        index: Index,
+        /// How long nobody ran.
+        gap: Duration,
+    },
+    /// A device does not stand after so long: wake-ups go on without it.
+    DevicesLate {
+        /// How long it was waited for.
+        waited: Duration,
+    },
     /// This replica's clock and the log's time have strayed from each other.
     ClockStrays {
         /// The wall clock here.
@@ -351,6 +364,8 @@ impl Event {
             Self::EntriesDiffer { .. } => "entries_differ",
             Self::Panicked { .. } => "panicked",
             Self::Corrupted { .. } => "corrupted",
+            Self::TakenUp { .. } => "taken_up",
+            Self::DevicesLate { .. } => "devices_late",
             Self::ClockStrays { .. } => "clock_strays",
             Self::Stalled { .. } => "stalled",
             Self::WindowFull { .. } => "window_full",
@@ -400,6 +415,7 @@ impl Event {
             | Self::Asked { .. }
             | Self::Witness { up: true }
             | Self::Recovered { .. }
+            | Self::TakenUp { .. }
             | Self::Joining { .. }
             | Self::Offered { .. }
             | Self::Hosting { .. }
@@ -416,6 +432,7 @@ impl Event {
             | Self::WitnessRefused { .. }
             | Self::Witness { up: false }
             | Self::ClockStrays { .. }
+            | Self::DevicesLate { .. }
             | Self::Stalled { .. }
             | Self::Unrecovered { .. }
             | Self::FellBack { .. }

@@ -107,7 +107,7 @@ impl History {
         match &entry.kind {
             // Nobody is a member yet: the record comes with the next entry.
             EntryKind::Genesis { .. } => fits(number == OriginNumber(0), Misfit::Origin),
-            EntryKind::Membership { record } => {
+            EntryKind::Membership { record } | EntryKind::Resume { record } => {
                 let later = self
                     .record
                     .is_none_or(|old| (record.lineage, record.epoch) > (old.lineage, old.epoch));
@@ -131,7 +131,7 @@ impl History {
         self.epoch = entry.epoch;
         let Origin { place, number, .. } = entry.origin;
         match &entry.kind {
-            EntryKind::Membership { record } => self.begin(*record),
+            EntryKind::Membership { record } | EntryKind::Resume { record } => self.begin(*record),
             EntryKind::HandOver { to } => self.sequencer = *to,
             EntryKind::Witness { slot, record } => {
                 (self.witness, self.enrolled) = (*slot, Some(*record));

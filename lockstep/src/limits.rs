@@ -94,6 +94,10 @@ pub const WAKES_PER_ENTRY: u32 = 1024;
 /// Links between the CoServers: one bit each in a set of eight.
 pub const LINKS: usize = 8;
 
+/// After a log is taken up again its wake-ups wait no longer than this for the devices: they are up
+/// in milliseconds, unless a port is another's, which may stay so.
+pub const DEVICES_WAIT: Duration = Duration::from_secs(5);
+
 /// Longest text in a frame that gives a reason.
 pub const REASON_BYTES: usize = 1024;
 

@@ -158,6 +158,9 @@
 //! There is one wake-up. A service with several deadlines keeps them in a
 //! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
 //!
+//! Log time goes on while nobody runs, wake-ups do not come: where all processes had ended,
+//! [`Step::Resumed`] says for how long, before anything else.
+//!
 //! **Start threads, or wait for something.** A step computes and returns. Work that takes long
 //! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device
 //! ([`Context::send`]), whose answer comes as [`Step::Device`]. Threads whose results cannot
@@ -272,6 +275,8 @@
 //! }
 //! assert_eq!(interest(1_999, 500), 99);
 //! ```
+
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -404,9 +409,27 @@ pub enum Step<'a> {
         /// The seed of all randomness: the same on both CoServers, different for every lineage.
         seed: &'a [u8; 32],
     },
-    /// The wake-up that the service had set is due; [`Context::now`] is its deadline. Only where
-    /// more were due before one entry than a bound allows, those left over come late.
+    /// The wake-up that the service had set is due; [`Context::now`] is its deadline. It comes
+    /// late where more were due before one entry than a bound allows, and where its deadline lay
+    /// in a gap, or soon after one ([`Resumed`](Self::Resumed)).
     Wake,
+    /// Nobody ran for a while: every process of the pair had ended, and one was started again with
+    /// everything that it had on disk. [`Context::now`] is the wall clock's time, the step before
+    /// was `gap` earlier, and nothing came in between: no wake-up, no input. The step for the new
+    /// [`Members`](Self::Members) is the next one.
+    ///
+    /// Nothing outside could happen during the gap. Time limits for what is outside (a delivery, an
+    /// answer, the age at which something is given up) are best moved on by it. What is due by the
+    /// calendar stays as it is, and what comes at intervals goes on from now.
+    ///
+    /// A wake-up whose deadline lay in the gap comes once, after this: not before the devices
+    /// stand, and at the latest [`limits::DEVICES_WAIT`](crate::limits::DEVICES_WAIT) later. Until
+    /// then no wake-up comes, while inputs do. If the process ends again before that, there is
+    /// another step of this kind, with the gap from then on.
+    Resumed {
+        /// How long nobody ran, by log time.
+        gap: Duration,
+    },
     /// A session was opened; its requests follow.
     SessionOpened {
         /// Its id.

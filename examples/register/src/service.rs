@@ -85,6 +85,9 @@ impl StateMachine for Register {
                 self.state.remind(context.now());
                 None
             }
+            // Reminders are due by the calendar: those of the time in which nobody ran are late, and
+            // come with the next wake-up.
+            Step::Resumed { .. } => None,
             Step::Request { body, .. } => Some(match Op::decode(body) {
                 Ok(op) => self.apply(op, context.now()),
                 Err(_) => Answer::Refused(Refusal::Malformed),

@@ -29,7 +29,7 @@ pub(crate) struct Probe {
     pub(crate) echoes: BTreeMap<u64, (VecDeque<u8>, bool)>,
     pub(crate) diary: Vec<String>,
     pub(crate) dialled: Vec<u64>,
-    timers: Vec<TimerId>,
+    pub(crate) timers: Vec<TimerId>,
 }
 
 /// Most connections of the probe's listener.
@@ -149,6 +149,11 @@ impl Service for Probe {
                 let timer = io.timers().after(span, Token(token.parse().unwrap())).unwrap();
                 self.timers.push(timer);
             }
+            ["timer-in", nanos, token] => {
+                let span = core::time::Duration::from_nanos(nanos.parse().unwrap());
+                let timer = io.timers().after(span, Token(token.parse().unwrap())).unwrap();
+                self.timers.push(timer);
+            }
             ["cancel", position] => {
                 let timer = self.timers[position.parse::<usize>().unwrap()];
                 return format!("{}", io.timers().cancel(timer)).into();
@@ -209,6 +214,12 @@ impl Service for Probe {
                 self.note(format!("{} reset: {cause:?}", conn.0));
             }
             TcpEvent::Connected { .. } | TcpEvent::ConnectFailed { .. } => unreachable!(),
+        }
+    }
+
+    fn on_resumed(&mut self, _: &mut Io<'_>, gap: core::time::Duration) {
+        if !gap.is_zero() {
+            self.note(format!("resumed after {gap:?}"));
         }
     }
 

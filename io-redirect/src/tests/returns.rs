@@ -15,7 +15,7 @@ use super::streams::{Act, Oracle, acts};
 use super::{Probe, Story};
 use crate::tcp::words::{Handle, Order, Report};
 use crate::tcp::{ConnId, Fate, ListenerId, ResetCause};
-use crate::{Harness, Wrapper};
+use crate::{Harness, Wrapper, limits};
 
 fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 9], 9))
@@ -62,6 +62,29 @@ fn both_down_the_first_one_back_goes_on_and_the_other_joins_it() {
         .filter_map(|line| line.strip_prefix("members "))
         .collect();
     assert_eq!(members, ["[0, 0] [a, b] a", "[a, b] [10a, 0] a", "[10a, 0] [10a, 10b] a",]);
+}
+
+#[test]
+fn timers_of_a_time_in_which_nobody_ran_fire_late_once_and_after_what_was_lost() {
+    let mut story = Story::with_connections(200);
+    story.ask("timer 50 7");
+    story.ask("timer 90 8");
+    story.ask("timer 20000 9");
+    (0..100).for_each(|_| drop(story.ask("connect-from a mx.example 25")));
+    let dials = story.pair.dials();
+    dials.iter().for_each(|dial| drop(story.pair.answer(dial)));
+    let fresh = Probe::wrapped_for(200);
+    story.pair.restart_after(Place::A, fresh, Duration::from_secs(10)).unwrap();
+    let diary = story.diary();
+    let (before, timers) = diary.split_at(diary.len() - 2);
+    assert!(timers[0].starts_with("timer 7 late by 99"), "{timers:?}");
+    assert!(timers[1].starts_with("timer 8 late by 99"), "{timers:?}");
+    let lost = before.iter().filter(|line| line.ends_with("reset: CarrierLost")).count();
+    assert_eq!((lost, before.contains(&"resumed after 10s")), (dials.len(), true));
+    story.pair.advance(Duration::from_secs(9));
+    assert!(story.diary().last().unwrap().starts_with("timer 8"));
+    story.pair.advance(Duration::from_secs(1));
+    assert_eq!(story.diary().last(), Some(&"timer 9 late by 0"));
 }
 
 #[test]

@@ -54,6 +54,11 @@ impl LogClock {
         (self.last, self.resumes) = (time, true);
     }
 
+    /// Whether the next entry takes up the wall clock's time, whatever lies between.
+    pub(super) fn is_behind(&self) -> bool {
+        self.resumes && self.last != LogTime(0)
+    }
+
     /// The log's time now: what an entry ordered now is stamped with. Later than the last one.
     pub(super) fn stamp(&self, now: Now) -> LogTime {
         if self.last == LogTime(0) {

@@ -237,7 +237,7 @@ impl Replica {
         if self.log.held() == Index(0) {
             self.order_own(EntryKind::Genesis { seed: self.seed });
         }
-        self.order_own(EntryKind::Membership { record });
+        self.begin_log(record);
         self.take_over_inputs();
     }
 

@@ -394,6 +394,8 @@ impl Replica {
         let free = self.membership.open().is_none() && !self.unadmitted && self.leaving.is_none();
         // The joiner learns from the log which witness to ask.
         let free = free && !self.log_misnames_witness();
+        // Who took the log up is the one who says when its gap ends (rule O12).
+        let free = free && self.held_up.is_none();
         if close && free && self.divergence.is_none() && !self.log.panicked() {
             let joiner = guest.incarnation;
             self.ask(|membership, nonce| membership.ask_joined(joiner, nonce));

@@ -83,6 +83,9 @@ pub enum Input {
     Persisted(Index),
     /// The membership written last with this number is on disk.
     MembershipPersisted(u64),
+    /// All devices of this CoServer stand: whoever listens does, and what is sent goes out. While
+    /// [`Replica::waits_for_devices`](super::Replica::waits_for_devices).
+    DevicesStand,
     /// The operator asks for something.
     Command(Command),
     /// The answer to [`Output::Recover`].

@@ -31,6 +31,7 @@ mod clock;
 mod debts;
 mod enrolment;
 mod epochs;
+mod gap;
 mod gateway;
 mod host;
 mod join;

@@ -16,6 +16,7 @@ use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
 use super::debts::Debts;
 use super::enrolment::Enrolment;
+use super::gap::Held;
 use super::gateway::Gateway;
 use super::host::{Guest, LookUp};
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
@@ -67,6 +68,8 @@ pub struct Replica {
     pub(super) inbox_bytes: usize,
     pub(super) released: Index,
     pub(super) window_full_since: Option<Mono>,
+    /// This process took the log up and has not said yet that its devices stand.
+    pub(super) held_up: Option<Held>,
 
     // The peer.
     pub(super) links: Vec<Link>,
@@ -187,6 +190,7 @@ impl Replica {
             inbox_bytes: 0,
             released: Index(0),
             window_full_since: None,
+            held_up: None,
             links: (0..config.links).map(|id| Link::new(LinkId(id))).collect(),
             silence,
             met: None,
@@ -258,6 +262,7 @@ impl Replica {
             Input::Executed(executed) => self.on_executed(executed),
             Input::Persisted(index) => self.on_persisted(index),
             Input::MembershipPersisted(number) => self.on_membership_persisted(number),
+            Input::DevicesStand => self.on_devices_stand(),
             Input::Command(command) => self.on_command(command),
             Input::Recovered(result) => self.on_recovered(result),
             Input::LookedUp(found) => self.on_looked_up(found),

@@ -37,6 +37,7 @@ impl Replica {
             self.next_asking(),
             self.gateway.next_overdue(self.config.forward_delay).filter(|_| self.may_forward()),
             self.tick_due(),
+            self.devices_due(),
             self.next_piece(),
         ];
         dues.into_iter().flatten().min()
@@ -89,6 +90,7 @@ impl Replica {
         self.on_leaving_due();
         self.on_enrolment_due();
         self.on_asking_due();
+        self.on_devices_due();
         self.on_tick_due();
         self.on_checkpoint_due();
         self.on_wait_due();

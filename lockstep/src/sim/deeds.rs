@@ -268,6 +268,7 @@ fn entry_in_brief(entry: &Entry) -> String {
     let what = match &entry.kind {
         EntryKind::Genesis { .. } => "genesis".into(),
         EntryKind::Membership { record } => super::witness::short(record),
+        EntryKind::Resume { record } => format!("resumes, {}", super::witness::short(record)),
         EntryKind::SessionRequest { session, number, body, .. } => {
             let request = super::ops::Request::decode(body);
             format!(

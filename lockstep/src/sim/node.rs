@@ -103,6 +103,8 @@ pub(super) struct Process {
     /// The state as it was at the newest checkpoint's entry.
     pub(super) frozen: Option<FrozenUnit<FrozenShelf>>,
     pub(super) device: VecDeque<u64>,
+    /// Since when its devices know what to do after a log was taken up.
+    pub(super) devices_told: Option<u64>,
     pub(super) taken: BTreeSet<u64>,
     pub(super) held: Index,
     pub(super) standing: Standing,
@@ -223,6 +225,7 @@ impl World {
             armed: None,
             executing: VecDeque::new(),
             device: VecDeque::new(),
+            devices_told: None,
             taken: BTreeSet::new(),
             held: Index(0),
             standing: Standing::Starting,
@@ -460,8 +463,25 @@ impl World {
         self.drain(place);
         self.feed(place, batch);
         self.drain(place);
+        self.look_at_devices(place);
         self.arm(place);
         self.measure(place);
+    }
+
+    /// The devices of most processes stand a few milliseconds after they were told what to do,
+    /// those of one in eight never do.
+    fn look_at_devices(&mut self, place: Place) {
+        let at = self.at;
+        let Some(process) = &mut self.server(place).process else { return };
+        if !process.replica.waits_for_devices() {
+            return;
+        }
+        let chance = process.who.incarnation.0;
+        let since = *process.devices_told.get_or_insert(at);
+        if !chance.is_multiple_of(8) && at >= since + chance % 40_000_000 {
+            self.tell(place, Input::DevicesStand);
+            self.drain(place);
+        }
     }
 
     pub(super) fn now(&self, place: Place) -> Now {

@@ -241,7 +241,10 @@ impl StateMachine for Shelf {
             Step::Wake => self.wake(context),
             Step::Request { body, .. } => return self.request(context, body),
             Step::Device { place, bytes, .. } => self.device(context, place, bytes),
-            Step::SessionOpened { .. } | Step::SessionEnded { .. } | Step::Members { .. } => {}
+            Step::SessionOpened { .. }
+            | Step::SessionEnded { .. }
+            | Step::Resumed { .. }
+            | Step::Members { .. } => {}
         }
         Bytes::new()
     }

@@ -12,7 +12,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::ids::Index;
 use crate::machine::{Freeze, RecordSource, StateMachine};
 use crate::output::Executed;
-use crate::record::Origin;
+use crate::record::{Origin, Record};
 use crate::unit::{FrozenUnit, Unit, UnitConfig, panic_message, records::Reader};
 
 /// Batches of a run, unless [`Check::batches`] says otherwise: each costs a thread, and in some
@@ -335,12 +335,8 @@ fn batches(entries: &[Entry], len: usize, run: Run) -> Vec<&[Entry]> {
 }
 
 fn begins_a_process(entry: &Entry) -> bool {
-    match &entry.kind {
-        EntryKind::Membership { record } => {
-            matches!(record.origin, Origin::Restarted | Origin::Joined)
-        }
-        _ => false,
-    }
+    let joined = |record: &Record| record.origin == Origin::Joined;
+    matches!(entry.kind, EntryKind::Resume { .. }) || entry.kind.begins().is_some_and(joined)
 }
 
 /// A frozen state as bytes: all of it, and the service's part alone.

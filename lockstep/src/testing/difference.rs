@@ -199,6 +199,8 @@ impl fmt::Display for Described<'_> {
             EntryKind::Checkpoint => f.write_str("a checkpoint is taken"),
             EntryKind::Genesis { .. } => f.write_str("the start"),
             EntryKind::Membership { .. } => f.write_str("the members change"),
+            EntryKind::Resume { .. } => f.write_str("all end, one is started again"),
+            EntryKind::Ready => f.write_str("the devices stand"),
             EntryKind::HandOver { to } => write!(f, "the sequencer role goes to {to}"),
         }
     }

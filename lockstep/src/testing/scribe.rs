@@ -109,11 +109,8 @@ impl Scribe {
                 back.into_iter().chain([self.alone(place, RecordOrigin::Alone)]).collect()
             }
             Input::Duplex { sequencer } => vec![self.duplex(sequencer)],
-            Input::Restarted(place) => {
-                let back = self.members.at(place).is_none().then(|| self.duplex(place.other()));
-                self.starts[place.slot()] += 1;
-                back.into_iter().chain([self.alone(place, RecordOrigin::Restarted)]).collect()
-            }
+            Input::Restarted(place) => self.restarted(place, Duration::ZERO),
+            Input::RestartedAfter { place, gap } => self.restarted(place, gap),
             Input::HandOver(to) => vec![self.own(EntryKind::HandOver { to })],
         }
     }
@@ -171,6 +168,19 @@ impl Scribe {
         let [a, b] = Place::BOTH.map(|place| self.process(place));
         let origin = if missing.is_empty() { RecordOrigin::Formed } else { RecordOrigin::Joined };
         self.membership(Members::both(a, b), sequencer, origin)
+    }
+
+    /// The log is taken up again after a while, and then the devices stand.
+    fn restarted(&mut self, place: Place, gap: Duration) -> Vec<Entry> {
+        let back = self.members.at(place).is_none().then(|| self.duplex(place.other()));
+        self.starts[place.slot()] += 1;
+        self.time = self.time.plus(gap);
+        let mut taken_up = self.alone(place, RecordOrigin::Restarted);
+        if let EntryKind::Membership { record } = taken_up.kind {
+            taken_up.kind = EntryKind::Resume { record };
+        }
+        let ready = self.own(EntryKind::Ready);
+        back.into_iter().chain([taken_up, ready]).collect()
     }
 
     fn process(&self, place: Place) -> Incarnation {

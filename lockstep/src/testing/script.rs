@@ -59,8 +59,17 @@ pub enum Input {
         sequencer: Place,
     },
     /// Every process ends, and the CoServer at this place is started again and goes on alone with
-    /// what it had on disk. If it is no member it comes back first.
+    /// what it had on disk. If it is no member it comes back first. It is started at once; see
+    /// [`RestartedAfter`](Self::RestartedAfter).
     Restarted(Place),
+    /// The same, and nobody runs for a while: log time goes on by so much, no wake-up comes before
+    /// the devices stand again, which they do right after.
+    RestartedAfter {
+        /// The CoServer that is started again.
+        place: Place,
+        /// How long nobody runs.
+        gap: Duration,
+    },
     /// The sequencer role goes to this place. Without effect if its CoServer is no member.
     HandOver(Place),
 }
@@ -172,6 +181,13 @@ impl Script {
         self.then(Input::Restarted(place))
     }
 
+    /// Then every process ends, and after this long the CoServer at this place, started again with
+    /// its disk, goes on alone.
+    #[must_use]
+    pub fn restarted_after(self, place: Place, gap: Duration) -> Self {
+        self.then(Input::RestartedAfter { place, gap })
+    }
+
     /// A random script of about `length` inputs: requests with the bodies that `body` draws,
     /// and everything else that can happen to a service without devices.
     pub fn random<B: Into<Bytes>>(
@@ -224,7 +240,11 @@ fn ordinary(dice: &mut Dice) -> Input {
         }
         9 => Input::Alone(place),
         10 => Input::Duplex { sequencer: place },
-        11 => Input::Restarted(place),
+        11 if dice.once_in(2) => Input::Restarted(place),
+        11 => {
+            let gap = Duration::from_nanos(dice.below(7_200_000_000_000));
+            Input::RestartedAfter { place, gap }
+        }
         _ => Input::HandOver(place),
     }
 }

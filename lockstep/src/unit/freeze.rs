@@ -39,6 +39,8 @@ impl<S: StateMachine> Unit<S> {
             now: self.now,
             digest: self.digest,
             wakeup: self.wakeup,
+            held: self.held,
+            skipped: self.sessions.skipped(),
             members: self.members,
             sessions: u32::try_from(sessions.len()).unwrap_or(u32::MAX),
         };
@@ -103,6 +105,7 @@ impl<S: StateMachine> Unit<S> {
         self.index = header.index;
         self.now = header.now;
         self.wakeup = header.wakeup;
+        self.held = header.held;
         self.digest = header.digest;
         self.panicked = false;
         Ok(())

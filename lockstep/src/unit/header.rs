@@ -14,6 +14,12 @@
 //! | 8, 8 | incarnations of the members at `a` and `b`, 0 for none |
 //! | 1 | place of the sequencer |
 //! | 4 | number of sessions |
+//! | 1 | whether wake-ups are held |
+//! | 8 | time that counts for no session, in nanoseconds |
+//!
+//! Version 1 ends before the last two: nothing is held, no time is left out.
+
+use core::time::Duration;
 
 use bytes::{Buf, BufMut};
 
@@ -25,8 +31,12 @@ use crate::machine::RestoreError;
 use crate::record::Members;
 
 const MAGIC: &[u8; 8] = b"lockunit";
-const VERSION: u16 = 1;
-const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 16 + 9 + 8 + 16 + 1 + 4;
+const VERSION: u16 = 2;
+const HEADER_BYTES: usize = UNHELD_BYTES + 1 + 8;
+
+/// The version before, which knew no gaps, and its length.
+const UNHELD: u16 = 1;
+const UNHELD_BYTES: usize = 8 + 2 + 8 + 8 + 16 + 9 + 8 + 16 + 1 + 4;
 
 /// What comes before everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +47,8 @@ pub(super) struct Header {
     pub(super) wakeup: Option<LogTime>,
     pub(super) members: MembersView,
     pub(super) sessions: u32,
+    pub(super) held: bool,
+    pub(super) skipped: Duration,
 }
 
 impl Header {
@@ -55,6 +67,8 @@ impl Header {
         }
         out.put_u8(self.members.sequencer.slot() as u8);
         out.put_u32_le(self.sessions);
+        out.put_u8(u8::from(self.held));
+        out.put_u64_le(u64::try_from(self.skipped.as_nanos()).unwrap_or(u64::MAX));
         out
     }
 
@@ -62,11 +76,12 @@ impl Header {
         let wrong = |why: &str| invalid("header", why.to_owned());
         let mut rest = bytes.strip_prefix(MAGIC).ok_or_else(|| wrong("it is no unit's"))?;
         let version = rest.try_get_u16_le().map_err(|_| wrong("it ends early"))?;
-        if version != VERSION {
+        if !(UNHELD..=VERSION).contains(&version) {
             let why = format!("version {version} is unknown, {VERSION} was expected");
             return Err(invalid("header", why));
         }
-        if bytes.len() != HEADER_BYTES {
+        let len = if version == UNHELD { UNHELD_BYTES } else { HEADER_BYTES };
+        if bytes.len() != len {
             return Err(wrong("it has the wrong length"));
         }
         let index = Index(rest.get_u64_le());
@@ -90,6 +105,15 @@ impl Header {
             return Err(wrong("no entry can follow its last one"));
         }
         let members = MembersView { epoch, members: Members { a, b }, sequencer };
-        Ok(Self { index, now, digest, wakeup, members, sessions: rest.get_u32_le() })
+        let sessions = rest.get_u32_le();
+        let (held, skipped) = match version {
+            UNHELD => (0, 0),
+            _ => (rest.get_u8(), rest.get_u64_le()),
+        };
+        if held > 1 || skipped > now.0 {
+            return Err(wrong("a gap in it is none"));
+        }
+        let (held, skipped) = (held == 1, Duration::from_nanos(skipped));
+        Ok(Self { index, now, digest, wakeup, members, sessions, held, skipped })
     }
 }

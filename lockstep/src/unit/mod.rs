@@ -18,6 +18,11 @@
 //!    holds again.
 //! 3. What the entry itself says.
 //!
+//! An entry with which a log is taken up again ([`EntryKind::Resume`]) has neither of the first
+//! two: between it and the entry before nobody ran, and the service is told how long. Until
+//! [`EntryKind::Ready`] both are held, then they come as late as they are. The time of the gap
+//! counts for no session (rules O11, O12, C6).
+//!
 //! What a bound leaves over comes before the next entry; [`Executed::wakeup`] then lies in the
 //! past, so that the sequencer adds one at once.
 
@@ -59,6 +64,8 @@ pub struct Unit<S> {
     now: LogTime,
     /// When the service next wants to be woken.
     wakeup: Option<LogTime>,
+    /// Wake-ups and ends of idle sessions wait until the devices stand (rule O11).
+    held: bool,
     /// The running digest of the outputs at `index`.
     digest: Digest,
     /// A step panicked: the service may be half-way through something.
@@ -120,6 +127,7 @@ impl<S: StateMachine> Unit<S> {
             index: Index(0),
             now: LogTime(0),
             wakeup: None,
+            held: false,
             digest: Digest::ZERO,
             panicked: false,
         }
@@ -178,16 +186,40 @@ impl<S: StateMachine> Unit<S> {
     }
 
     /// When the unit next needs an entry to go on: the service's wake-up, or the end of the
-    /// session that is idle longest.
+    /// session that is idle longest. None while both are held.
     pub fn wakeup(&self) -> Option<LogTime> {
+        if self.held {
+            return None;
+        }
         [self.wakeup, self.sessions.next_expiry()].into_iter().flatten().min()
     }
 
     fn run(&mut self, entry: &Entry, stage: &mut Stage) -> Result<(), Panicked> {
-        self.wake(entry.time, stage)?;
-        self.now = self.now.max(entry.time);
-        self.expire_sessions(stage)?;
+        match entry.kind {
+            EntryKind::Resume { .. } => self.resume(entry.time, stage)?,
+            EntryKind::Ready => self.held = false,
+            _ => {}
+        }
+        if self.held {
+            self.now = self.now.max(entry.time);
+        } else {
+            self.wake(entry.time, stage)?;
+            self.now = self.now.max(entry.time);
+            self.expire_sessions(stage)?;
+        }
         self.own_step(entry, stage)
+    }
+
+    /// The log is taken up again: the service learns for how long nobody ran before anything else,
+    /// and nothing of that time is made up for (rule O11).
+    fn resume(&mut self, at: LogTime, stage: &mut Stage) -> Result<(), Panicked> {
+        let gap = at.since(self.now);
+        self.now = self.now.max(at);
+        self.held = true;
+        self.sessions.skip(gap);
+        self.call(stage, Step::Resumed { gap })?;
+        stage.end_step();
+        Ok(())
     }
 
     /// Steps for the wake-ups that are due. A deadline that a bound once left over may lie
@@ -214,9 +246,14 @@ impl<S: StateMachine> Unit<S> {
     fn own_step(&mut self, entry: &Entry, stage: &mut Stage) -> Result<(), Panicked> {
         match &entry.kind {
             EntryKind::Genesis { seed } => self.call(stage, Step::Start { seed }).map(drop),
-            EntryKind::Membership { record } => self.on_membership(record, stage),
+            EntryKind::Membership { record } | EntryKind::Resume { record } => {
+                self.on_membership(record, stage)
+            }
             EntryKind::HandOver { to } => self.on_hand_over(entry.epoch, *to, stage),
-            EntryKind::Tick | EntryKind::Checkpoint | EntryKind::Witness { .. } => Ok(()),
+            EntryKind::Tick
+            | EntryKind::Ready
+            | EntryKind::Checkpoint
+            | EntryKind::Witness { .. } => Ok(()),
             EntryKind::Device { device, bytes } => {
                 let place = entry.origin.place;
                 self.call(stage, Step::Device { device: *device, place, bytes }).map(drop)

@@ -87,7 +87,7 @@ pub(super) fn restore_sessions(
         let why = format!("{} sessions are more than {}", header.sessions, config.sessions);
         return Err(invalid("header", why));
     }
-    let mut sessions = Sessions::new(config);
+    let mut sessions = Sessions::with_skipped(config, header.skipped);
     let mut before = SessionId(0);
     for _ in 0..header.sessions {
         let record = read_session(&expect(source, "sessions")?)?;
@@ -123,7 +123,7 @@ fn check_session(
         "its id is out of order"
     } else if sessions.has_token(record.token) {
         "its token is another session's too"
-    } else if record.last > header.now {
+    } else if record.last.plus(header.skipped) > header.now {
         "its last entry is in the future"
     } else if record.lowest.0 == 0 || executed > header.index.0 - record.id.0 {
         "its request numbers are beyond what was executed"
@@ -171,6 +171,7 @@ mod tests {
     use crate::ids::{Epoch, Index, Place};
     use crate::record::Members;
     use crate::unit::MembersView;
+    use core::time::Duration;
 
     const HEADER: Header = Header {
         index: Index(10),
@@ -179,6 +180,8 @@ mod tests {
         wakeup: None,
         members: MembersView { epoch: Epoch(1), members: Members::NONE, sequencer: Place::A },
         sessions: 1,
+        held: false,
+        skipped: Duration::ZERO,
     };
 
     fn sound() -> SessionRecord {

@@ -1,5 +1,6 @@
 //! The client sessions: who may ask what next, and the replies kept for asking again.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ pub(super) type Answer = Result<Bytes, Refusal>;
 pub(super) struct Session {
     /// The mark that proves that a request is its client's.
     pub(super) token: Nonce,
-    /// The time of its client's last entry.
+    /// The time of its client's last entry, less what was skipped until then.
     pub(super) last: LogTime,
     /// The lowest number whose reply is kept; the replies follow from there without a gap.
     pub(super) lowest: RequestNumber,
@@ -98,17 +99,40 @@ pub(super) struct Sessions {
     idle: BTreeSet<(LogTime, SessionId)>,
     /// What all kept replies cost.
     bytes: usize,
+    /// Log time in which nobody ran: it is no client's idleness (rule C6). Taken off every time
+    /// of a session instead of being added to each of them.
+    skipped: Duration,
 }
 
 impl Sessions {
     pub(super) fn new(config: UnitConfig) -> Self {
+        Self::with_skipped(config, Duration::ZERO)
+    }
+
+    pub(super) fn with_skipped(config: UnitConfig, skipped: Duration) -> Self {
         Self {
             config,
             open: Table::new(),
             tokens: BTreeMap::new(),
             idle: BTreeSet::new(),
             bytes: 0,
+            skipped,
         }
+    }
+
+    /// So much log time has passed in which nobody ran.
+    pub(super) fn skip(&mut self, gap: Duration) {
+        self.skipped = self.skipped.saturating_add(gap);
+    }
+
+    /// How much there was of that.
+    pub(super) fn skipped(&self) -> Duration {
+        self.skipped
+    }
+
+    /// Log time as sessions count it.
+    fn counted(&self, now: LogTime) -> LogTime {
+        LogTime(now.since(LogTime(0)).saturating_sub(self.skipped).as_nanos() as u64)
     }
 
     pub(super) fn config(&self) -> &UnitConfig {
@@ -131,6 +155,7 @@ impl Sessions {
 
     /// Opens session `id`, unless the token has one: a client that asks twice has one session.
     pub(super) fn open(&mut self, token: Nonce, id: SessionId, now: LogTime) -> Opening {
+        let now = self.counted(now);
         if let Some(&known) = self.tokens.get(&token) {
             let session = self.open.get_mut(&known).expect("a token's session is open");
             touch(&mut self.idle, session, known, now);
@@ -174,6 +199,7 @@ impl Sessions {
         lowest: RequestNumber,
         now: LogTime,
     ) -> Admission {
+        let now = self.counted(now);
         let Some(session) = self.open.get_mut(&id).filter(|session| session.token == token) else {
             return Admission::Answer(Err(Refusal::UnknownSession));
         };
@@ -215,7 +241,7 @@ impl Sessions {
     /// time (rule C6).
     pub(super) fn expire(&mut self, now: LogTime) -> Option<SessionId> {
         let &(last, id) = self.idle.first()?;
-        (last.plus(self.config.session_idle) <= now).then(|| {
+        (last.plus(self.config.session_idle) <= self.counted(now)).then(|| {
             self.remove(id);
             id
         })
@@ -223,7 +249,8 @@ impl Sessions {
 
     /// When the next session will have been idle for too long.
     pub(super) fn next_expiry(&self) -> Option<LogTime> {
-        self.idle.first().map(|(last, _)| last.plus(self.config.session_idle))
+        let idle = self.config.session_idle.saturating_add(self.skipped);
+        self.idle.first().map(|(last, _)| last.plus(idle))
     }
 
     fn remove(&mut self, id: SessionId) {

@@ -224,12 +224,13 @@ fn check_kind(kind: &EntryKind) -> Checks {
         EntryKind::Genesis { .. }
         | EntryKind::HandOver { .. }
         | EntryKind::Tick
-        | EntryKind::Checkpoint => Ok(()),
+        | EntryKind::Checkpoint
+        | EntryKind::Ready => Ok(()),
         EntryKind::Witness { slot, record } => {
             that(*slot < 2, "there is no such witness")?;
             check_record(record)
         }
-        EntryKind::Membership { record } => check_record(record),
+        EntryKind::Membership { record } | EntryKind::Resume { record } => check_record(record),
         EntryKind::Device { bytes, .. } => {
             within("a device's input", bytes.len(), limits::INPUT_BYTES)
         }

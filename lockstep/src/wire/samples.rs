@@ -73,6 +73,8 @@ fn kinds() -> Vec<EntryKind> {
         EntryKind::SessionClose { session, token },
         EntryKind::Checkpoint,
         EntryKind::Witness { slot: 1, record: renewed() },
+        EntryKind::Resume { record: renewed() },
+        EntryKind::Ready,
     ]
 }
 
@@ -315,6 +317,8 @@ fn any_kind() -> impl Strategy<Value = EntryKind> {
     prop_oneof![
         1 => any::<[u8; 32]>().prop_map(|seed| EntryKind::Genesis { seed }),
         1 => any_record().prop_map(|record| EntryKind::Membership { record }),
+        1 => any_record().prop_map(|record| EntryKind::Resume { record }),
+        1 => Just(EntryKind::Ready),
         1 => any_place().prop_map(|to| EntryKind::HandOver { to }),
         6 => any_input(),
     ]

@@ -38,6 +38,8 @@ pub struct QueuedMail {
     pub message: Message,
     /// Log time of acceptance.
     pub accepted: u64,
+    /// How much log time had passed by then in which no relay ran.
+    pub skipped: u64,
     /// Where it stands.
     pub state: MailState,
     /// Attempts that ended with a transient failure.
@@ -118,6 +120,7 @@ impl QueuedMail {
             recipients: recipients.into_iter().map(pending).collect(),
             message,
             accepted: now,
+            skipped: 0,
             state: MailState::Waiting(now),
             attempts: 0,
             lost: 0,
@@ -133,8 +136,11 @@ impl QueuedMail {
         self.message.size() + addresses as u64 + limits::QUEUE_MAIL_OVERHEAD
     }
 
-    pub(super) fn expiry(&self, config: &QueueConfig) -> u64 {
-        self.accepted.saturating_add(config.give_up)
+    /// When the mail is given up, `skipped` being the time until now in which no relay ran: while
+    /// nobody could try to deliver it, it does not grow old.
+    pub(super) fn expiry(&self, config: &QueueConfig, skipped: u64) -> u64 {
+        let skipped = skipped.saturating_sub(self.skipped);
+        self.accepted.saturating_add(config.give_up).saturating_add(skipped)
     }
 
     pub(super) fn is_pending(&self) -> bool {
@@ -214,6 +220,7 @@ impl QueuedMail {
         random: u64,
         report: &Report,
         hop_not_before: u64,
+        expiry: u64,
     ) -> u64 {
         let undecided = report.outcomes.iter().any(Option::is_none);
         let transient =
@@ -244,7 +251,7 @@ impl QueuedMail {
         let pause = backoff(config.retry_first, config.retry_most, self.attempts, random);
         self.attempts = self.attempts.saturating_add(1);
         // The last attempt is made when time runs out, not before.
-        now.saturating_add(pause).min(self.expiry(config).saturating_sub(1)).max(now)
+        now.saturating_add(pause).min(expiry.saturating_sub(1)).max(now)
     }
 
     /// Fails whoever is still pending (RFC 3463: 4.4.7, delivery time expired).

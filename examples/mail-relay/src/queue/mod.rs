@@ -52,7 +52,7 @@ pub struct QueueConfig {
     pub retry_first: u64,
     /// Longest such pause.
     pub retry_most: u64,
-    /// Age at which a mail is given up and reported.
+    /// Age at which a mail is given up and reported; time in which no relay ran does not count.
     pub give_up: u64,
 }
 
@@ -87,6 +87,8 @@ pub struct Queue {
     running: BTreeMap<u64, QueueId>,
     bytes: u64,
     last_number: u64,
+    /// Log time in which no relay ran: no mail grows old by it.
+    skipped: u64,
     hop: HopState,
 }
 
@@ -94,6 +96,7 @@ pub struct Queue {
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub(crate) struct QueueHead {
     last_number: u64,
+    skipped: u64,
     hop: HopState,
 }
 
@@ -145,6 +148,7 @@ impl Queue {
         let mut message = mail.message;
         message.trace = trace::received(config, id, &mail.client, &mail.recipients);
         let entry = QueuedMail::new(mail.from, mail.recipients, message, now);
+        let entry = QueuedMail { skipped: self.skipped, ..entry };
         if entry.cost() > self.room(config) {
             return Err(Refusal::QueueFull);
         }
@@ -196,7 +200,7 @@ impl Queue {
             .then(|| self.due.first())
             .flatten()
             .map(|(time, _)| (*time).max(self.hop.not_before()));
-        let expiry = self.waiting().next().map(|(_, mail)| mail.expiry(config));
+        let expiry = self.waiting().next().map(|(_, mail)| mail.expiry(config, self.skipped));
         attempt.into_iter().chain(expiry).min()
     }
 
@@ -218,8 +222,10 @@ impl Queue {
         }
         let Some(mail) = self.mails.get_mut(&id).map(Arc::make_mut) else { return events };
         mail.apply(id, now, &report, &mut events);
-        if mail.is_pending() && mail.expiry(config) > now.saturating_add(1) {
-            let time = mail.next_attempt(config, now, random, &report, self.hop.not_before());
+        let expiry = mail.expiry(config, self.skipped);
+        if mail.is_pending() && expiry > now.saturating_add(1) {
+            let not_before = self.hop.not_before();
+            let time = mail.next_attempt(config, now, random, &report, not_before, expiry);
             mail.state = MailState::Waiting(time);
             self.due.insert((time, id));
             if !matches!(report.failure, Some(SessionFailure::Worn(_))) {
@@ -236,7 +242,8 @@ impl Queue {
     /// is given up when that ends.
     pub fn expire(&mut self, config: &QueueConfig, now: u64) -> Vec<QueueEvent> {
         let mut events = Vec::new();
-        let old = self.waiting().take_while(|(_, mail)| mail.expiry(config) <= now);
+        let skipped = self.skipped;
+        let old = self.waiting().take_while(|(_, mail)| mail.expiry(config, skipped) <= now);
         let old: Vec<QueueId> = old.map(|(id, _)| *id).collect();
         for id in old {
             let Some(mail) = self.mails.get_mut(&id).map(Arc::make_mut) else { continue };
@@ -247,6 +254,12 @@ impl Queue {
             self.settle(config, now, id, &mut events);
         }
         events
+    }
+
+    /// No relay ran for so long. What fell due meanwhile is tried now, and nothing grows old by
+    /// it.
+    pub fn skip(&mut self, gap: u64) {
+        self.skipped = self.skipped.saturating_add(gap);
     }
 
     /// Mails in the queue.
@@ -288,7 +301,8 @@ impl Queue {
     /// What a frozen queue keeps beside its mails.
     #[cfg_attr(not(feature = "processes"), allow(dead_code, reason = "the service freezes"))]
     pub(crate) fn head(&self) -> QueueHead {
-        QueueHead { last_number: self.last_number, hop: self.hop.clone() }
+        let Queue { last_number, skipped, .. } = *self;
+        QueueHead { last_number, skipped, hop: self.hop.clone() }
     }
 
     /// The queue with this head and these mails; everything else follows from them.
@@ -297,7 +311,7 @@ impl Queue {
         head: QueueHead,
         mails: impl IntoIterator<Item = (QueueId, QueuedMail)>,
     ) -> Queue {
-        let mut queue = Queue { hop: head.hop, ..Queue::default() };
+        let mut queue = Queue { hop: head.hop, skipped: head.skipped, ..Queue::default() };
         for (id, mail) in mails {
             if mail.state == MailState::Running {
                 queue.running.insert(id.number, id);
@@ -362,6 +376,7 @@ impl Queue {
             events.push(QueueEvent::Removed(id));
         }
         if let Some(bounce) = bounce {
+            let bounce = QueuedMail { skipped: self.skipped, ..bounce };
             self.insert(bounce_id, bounce);
         }
     }

@@ -58,6 +58,22 @@ impl RecordSink for Sizes {
 }
 
 #[test]
+fn a_full_queue_in_which_all_is_late_is_gone_on_with_at_once() {
+    let mut relay = full();
+    let config = relay.settings.queue.clone();
+    let gap = config.give_up * 2;
+    let now = MAILS + gap;
+    relay.post.queue.skip(gap);
+    let looking = least(|| {
+        assert!(relay.post.queue.expire(&config, now).is_empty());
+        let job = relay.post.queue.next_job(&config, now);
+        assert!(job.is_some() || relay.post.queue.running() == 3);
+    });
+    assert!(looking < Duration::from_millis(5), "{looking:?}");
+    assert_eq!(relay.post.queue.len() as u64, MAILS);
+}
+
+#[test]
 fn a_view_of_a_full_queue_takes_no_time_and_its_records_are_small() {
     let mut relay = full();
     let mut view = None;

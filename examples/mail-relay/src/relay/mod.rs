@@ -36,6 +36,7 @@ mod properties;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use io_redirect::tcp::{ConnId, ListenOptions, TcpEvent};
@@ -275,6 +276,13 @@ impl Service for Relay {
     /// Whatever is asked, the answer is the relay at a glance, as JSON.
     fn on_request(&mut self, _: &mut Io<'_>, _: Request<'_>) -> Bytes {
         Bytes::from(self.post.describe(self.inbound.len(), self.outbound.len()))
+    }
+
+    /// Deadlines of sessions need nothing: their connections ended with the processes, and are
+    /// told so before any timer fires.
+    fn on_resumed(&mut self, _: &mut Io<'_>, gap: Duration) {
+        tracing::info!(?gap, queued = self.post.queue.len(), "no relay ran");
+        self.post.queue.skip(u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX));
     }
 
     fn on_members(&mut self, io: &mut Io<'_>, members: Members) {

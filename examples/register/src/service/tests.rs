@@ -147,6 +147,17 @@ fn nothing_is_lost_when_processes_end_and_come_back() {
 }
 
 #[test]
+fn reminders_of_a_time_in_which_nobody_ran_come_late_and_once() {
+    let mut solo = Solo::new(Register::new());
+    ask(&mut solo, Op::Remind { queue: text("q"), item: text("one"), after: 5_000_000_000 });
+    let gap = Duration::from_secs(3600);
+    solo.feed(Input::RestartedAfter { place: Place::A, gap });
+    assert_eq!(ask(&mut solo, Op::Len { queue: text("q") }), Answer::Length(1));
+    solo.pass(gap);
+    assert_eq!(ask(&mut solo, Op::Len { queue: text("q") }), Answer::Length(1));
+}
+
+#[test]
 fn a_view_shares_what_does_not_change() {
     let mut state = State::default();
     for n in 0..limits::REGISTERS {

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::conn::Conn;
-use super::{Mode, Shared, socket};
+use super::{Mode, Opening, Shared, socket};
 use crate::limits;
 use crate::tcp::ListenerId;
 use crate::tcp::words::{ListenOrder, Report};
@@ -30,12 +30,14 @@ pub(super) struct Listener {
     pub(super) live: Arc<Semaphore>,
     pub(super) mode: watch::Receiver<Mode>,
     pub(super) shared: Arc<Shared>,
+    pub(super) opening: Option<Opening>,
 }
 
 impl Listener {
     /// Listens until the mode is [`Mode::Closed`].
     pub(super) async fn run(mut self, socket: Option<TcpSocket>) {
         let Some(listener) = self.listen(socket).await else { return };
+        self.opening = None;
         let mut retry = RETRY_FIRST;
         loop {
             let mode = *self.mode.borrow_and_update();

@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -178,6 +178,7 @@ impl Outside for TcpOutside {
             conns: Conns::default(),
             linger: self.linger,
             turning_away: Semaphore::new(limits::TURNED_AWAY),
+            opening: AtomicUsize::new(0),
         };
         Ok(Box::new(Running {
             shared: Arc::new(shared),
@@ -209,12 +210,30 @@ struct Shared {
     conns: Conns,
     linger: Duration,
     turning_away: Semaphore,
+    /// Addresses on which the service wants to listen, and nobody does yet.
+    opening: AtomicUsize,
 }
 
 impl Shared {
     fn next_handle(&self) -> Handle {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         Handle::accepted(self.process, number)
+    }
+}
+
+/// An address that is to be listened on, until it is or is not wanted any more.
+struct Opening(Arc<Shared>);
+
+impl Opening {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.opening.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.opening.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -312,6 +331,10 @@ impl Device for Running {
         ]
     }
 
+    fn stands(&self) -> bool {
+        self.shared.opening.load(Ordering::Relaxed) == 0
+    }
+
     fn stop(&mut self) {
         self.set_mode(Mode::Closed);
         self.listeners.values().flatten().for_each(JoinHandle::abort);
@@ -374,6 +397,7 @@ impl Running {
                     live: Arc::clone(&live),
                     mode: self.mode.subscribe(),
                     shared: Arc::clone(&self.shared),
+                    opening: Some(Opening::new(&self.shared)),
                 };
                 tokio::spawn(task.run(bound.socket.take()))
             })

@@ -370,6 +370,31 @@ fn a_client_that_never_closes_is_waited_for_only_so_long() {
 }
 
 #[test]
+fn the_device_stands_once_it_listens_where_the_service_wants_it_to() {
+    test(async |pair| {
+        let port = localhost(0);
+        let outside = bound(port).unwrap();
+        let address = outside.addresses("echo")[0];
+        let mut device = Box::new(outside).start(setup(PROCESS, &pair.queue)).unwrap();
+        assert!(device.stands(), "nothing is wanted of it");
+        let options = ListenOrder {
+            name: "echo".into(),
+            refusal: Bytes::new(),
+            connections: 1,
+            windows: crate::tcp::words::Windows { read: 1, send: 1 },
+        };
+        let order = Order::Listen { process: PROCESS, listener: ListenerId(1), options };
+        let (index, bytes) = (Index(1), order.encode());
+        device.release(Released { epoch: Epoch(1), index, step: 0, ordinal: 0, bytes });
+        assert!(!device.stands(), "nobody listens yet");
+        drop(connect(address).await);
+        while !device.stands() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    });
+}
+
+#[test]
 fn connections_are_made_and_used() {
     test(async |pair| {
         let hop = TcpListener::bind(localhost(0)).await.unwrap();

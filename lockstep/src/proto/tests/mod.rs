@@ -5,6 +5,7 @@ mod back;
 mod checkpoints;
 mod disk;
 mod forming;
+mod gap;
 mod hostile;
 mod links;
 mod pair;

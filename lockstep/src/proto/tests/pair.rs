@@ -72,6 +72,8 @@ pub(super) struct Node {
     /// How often it looked up what a joiner has.
     pub(super) look_ups: usize,
     waiting: VecDeque<Mail>,
+    /// Its devices do what they are told. Survives the process, as does the disk.
+    pub(super) devices_stand: bool,
     /// Survives the process.
     pub(super) disk: Disk,
     /// Nothing is persisted any more.
@@ -203,6 +205,7 @@ impl Pair {
                 calls: 0,
                 look_ups: 0,
                 waiting: VecDeque::new(),
+                devices_stand: true,
                 disk: Disk::default(),
                 disk_stuck: false,
                 slow_recovery: false,
@@ -573,6 +576,10 @@ impl Pair {
         }
         while let Some(output) = self.node(place).replica.poll() {
             self.carry_out(place, output);
+        }
+        let node = self.node(place);
+        if node.alive && node.devices_stand && node.replica.waits_for_devices() {
+            self.tell(place, Input::DevicesStand);
         }
     }
 

@@ -287,6 +287,10 @@ impl<S: StateMachine> Engine<S> {
         while let Some(output) = self.replica.poll() {
             self.carry_out(output);
         }
+        if self.replica.waits_for_devices() && self.devices.iter().all(|device| device.stands()) {
+            self.handle(Input::DevicesStand);
+            return self.drain();
+        }
         let released = self.replica.released();
         self.metrics.released(released, self.clock.mono());
         self.handled.released.advance(released.0.min(Watermark::MAX));

@@ -341,7 +341,7 @@ impl Keeper {
             newest.map_or((Index(0), Lineage(0)), |history| (history.index, history.lineage()));
         if self.journal.held().0 > from {
             for item in self.journal.replay(from.next())? {
-                if let crate::entry::EntryKind::Membership { record } = item?.0.kind {
+                if let Some(record) = item?.0.kind.begins() {
                     lineage = record.lineage;
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::Entry;
 use crate::history::History;
 use crate::ids::Index;
 use crate::machine::{RestoreError, StateMachine};
@@ -245,7 +245,7 @@ struct Marks {
 /// A lineage that was begun with what a replay came to: what was released before it is given up
 /// where it was something else (rule J8).
 fn begins_anew(entry: &Entry) -> bool {
-    matches!(entry.kind, EntryKind::Membership { record } if record.origin == Origin::Adopted)
+    entry.kind.begins().is_some_and(|record| record.origin == Origin::Adopted)
 }
 
 impl Marks {

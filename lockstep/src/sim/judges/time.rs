@@ -3,7 +3,10 @@
 use super::{Bounds, Ground, Seen, View, Who, forsaken};
 use crate::entry::Entry;
 use crate::ids::{Epoch, Index, LogTime};
+use crate::limits;
+use crate::output::{Executed, Output, OutputKind};
 use crate::proto::io::Standing;
+use crate::sim::service::TIMER;
 
 /// How far log time may run from the sequencer's own time, in thousandths: the slew of a
 /// sixteenth, and the clocks' own drift.
@@ -36,6 +39,7 @@ impl Time {
                 is_later(who, entry, ground)?;
                 self.has_pace(now, who, entry)
             }
+            Seen::Executed { who, executed } => is_not_early(who, executed, ground),
             Seen::Passed => self.all_awake(now, self.wake_late, ground),
             // Nothing but timers was left to do for a while, so these have to be on time.
             Seen::Over { end } if end.waiting == 0 => self.all_awake(now, IDLE_LATE, ground),
@@ -82,7 +86,10 @@ fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(
     let (Some((due, id)), Some(last)) = (view.timers.first(), view.log.last()) else {
         return Ok(());
     };
-    let since = now.saturating_sub(last.at.max(healed));
+    // After a gap they wait for the devices, for a bounded time.
+    let wait = limits::DEVICES_WAIT.as_nanos() as u64;
+    let held = last.held_since.map_or(0, |since| since + wait + wait * STRAY_PERMILLE / 1000);
+    let since = now.saturating_sub(last.at.max(healed).max(held));
     // Log time is at least this much: it runs at least nine tenths as fast as real time.
     let reached = last.time.0 + now.saturating_sub(last.at) / 10 * 9;
     if since > late && reached > due.0 + late {
@@ -90,6 +97,16 @@ fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(
             "the timer of {id:#x} on {who} was due at {due}, log time is at least {reached}, \
              and it has not fired"
         ));
+    }
+    Ok(())
+}
+
+/// No timer fires between the entry that takes a log up and the one that says that the devices stand.
+fn is_not_early(who: Who, executed: &Executed, ground: &Ground) -> Result<(), String> {
+    let fires = |output: &Output| matches!(output.kind, OutputKind::Device { device: TIMER, .. });
+    let held = ground.view(who).is_some_and(|view| view.holds_wakeups(executed.index));
+    if held && executed.outputs.iter().any(fires) {
+        return Err(format!("{who} fires a timer at entry {}, within a gap", executed.index));
     }
     Ok(())
 }

@@ -72,6 +72,8 @@ pub struct Held {
     pub chain: Digest,
     /// Whether the protocol made it.
     pub is_protocol: bool,
+    /// Since when wake-ups are held there (ns of the world), if they are (rule O11).
+    pub held_since: Option<u64>,
     /// The timer that it sets.
     pub timer: Option<(LogTime, u64)>,
 }
@@ -167,7 +169,7 @@ impl View {
 
     /// The entry with which this record begins in its log.
     pub(super) fn began(&self, record: &Record) -> Option<Index> {
-        let begins = |held: &&Held| matches!(&held.entry.kind, EntryKind::Membership { record: own } if own == record);
+        let begins = |held: &&Held| held.entry.kind.begins() == Some(record);
         self.log.iter().rev().find(begins).map(|held| held.entry.index)
     }
 
@@ -177,6 +179,11 @@ impl View {
             return false;
         }
         record.origin != Joined || self.is_admitted || record.asker != who.place
+    }
+
+    /// Whether wake-ups are held at this entry.
+    pub(super) fn holds_wakeups(&self, index: Index) -> bool {
+        at(index).and_then(|slot| self.log.get(slot)).is_some_and(|held| held.held_since.is_some())
     }
 
     /// Whether it has this entry, and that on its disk if that is what counts.
@@ -206,10 +213,15 @@ impl View {
     }
 
     pub(super) fn append(&mut self, entry: &Entry, now: u64) {
-        if let EntryKind::Membership { record } = &entry.kind {
+        if let Some(record) = entry.kind.begins() {
             self.lineage = record.lineage;
         }
         let previous = self.log.last().map_or(Digest::ZERO, |held| held.chain);
+        let held_since = match &entry.kind {
+            EntryKind::Resume { .. } => Some(now),
+            EntryKind::Ready => None,
+            _ => self.log.last().and_then(|held| held.held_since),
+        };
         self.log.push(Held {
             entry: entry.clone(),
             epoch: entry.epoch,
@@ -217,6 +229,7 @@ impl View {
             at: now,
             chain: entry.chain(previous),
             is_protocol: entry.kind.is_protocol(),
+            held_since,
             timer: self.model.append(entry),
         });
     }

@@ -1,6 +1,7 @@
 //! A service that tells what it saw, and entries for it.
 
 mod freezing;
+mod gaps;
 mod oracle;
 mod records;
 mod sessions;

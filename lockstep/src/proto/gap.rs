@@ -1,0 +1,69 @@
+//! A log that is taken up again after nobody ran: when its service is woken again (rules O11, O12).
+//!
+//! Only the process that took the log up has anything to do about it. Nobody joins it before it
+//! has ordered the end, so no other can become the sequencer meanwhile; if it ends, its successor
+//! takes the log up itself, and waits for its own devices.
+
+use super::replica::Replica;
+use crate::entry::EntryKind;
+use crate::event::Event;
+use crate::ids::{Index, Mono};
+use crate::limits;
+use crate::record::{Origin, Record};
+
+/// Wake-ups are held until this process's devices stand.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    /// The entry with which the log was taken up.
+    since: Index,
+    /// When that was appended.
+    at: Mono,
+}
+
+impl Replica {
+    /// The first entry of an epoch that is no renewal. A process that takes up its predecessor's
+    /// log says so: it alone steps over time in which nobody ran (rule O4).
+    pub(super) fn begin_log(&mut self, record: Record) {
+        let anew = matches!(record.origin, Origin::Restarted | Origin::Adopted);
+        if !(anew && self.clock.is_behind()) {
+            return self.order_own(EntryKind::Membership { record });
+        }
+        let before = self.log.last_time();
+        self.order_own(EntryKind::Resume { record });
+        let (index, gap) = (self.log.held(), self.log.last_time().since(before));
+        self.held_up = Some(Held { since: index, at: self.now.mono });
+        self.event(Event::TakenUp { index, gap });
+    }
+
+    /// Whether the driver is to say when all devices of this CoServer stand
+    /// ([`Input::DevicesStand`](super::Input::DevicesStand)): what they were told of the service's
+    /// new members is released.
+    pub fn waits_for_devices(&self) -> bool {
+        let out = self.stopped || self.log.panicked();
+        !out && self.held_up.is_some_and(|held| self.released >= held.since)
+    }
+
+    pub(super) fn on_devices_stand(&mut self) {
+        if self.waits_for_devices() {
+            self.end_gap();
+        }
+    }
+
+    /// When they have been waited for long enough.
+    pub(super) fn devices_due(&self) -> Option<Mono> {
+        let held = self.held_up.filter(|_| !self.log.panicked())?;
+        Some(held.at.plus(limits::DEVICES_WAIT))
+    }
+
+    pub(super) fn on_devices_due(&mut self) {
+        if self.devices_due().is_some_and(|due| due <= self.now.mono) {
+            self.event(Event::DevicesLate { waited: limits::DEVICES_WAIT });
+            self.end_gap();
+        }
+    }
+
+    fn end_gap(&mut self) {
+        self.held_up = None;
+        self.order_own(EntryKind::Ready);
+    }
+}

@@ -1,0 +1,128 @@
+//! Stories of a log that is taken up again after nobody ran (rules O11, O12).
+
+use super::pair::{MS, Pair, config};
+use crate::entry::{Entry, EntryKind};
+use crate::event::Event;
+use crate::ids::Place;
+use crate::limits;
+use crate::proto::io::{Command, Input};
+use crate::record::Origin;
+
+use Place::{A, B};
+
+const HOUR: core::time::Duration = core::time::Duration::from_secs(3600);
+
+/// Both ended, and nobody ran for an hour.
+fn an_hour_later() -> Pair {
+    let mut pair = Pair::formed();
+    pair.device_input(A, "before");
+    pair.run(MS * 20);
+    pair.kill(A);
+    pair.kill(B);
+    // What was under way is lost with them; no timer of anybody is due.
+    pair.now += HOUR;
+    pair
+}
+
+fn count(pair: &mut Pair, place: Place, wanted: impl Fn(&EntryKind) -> bool) -> usize {
+    pair.node(place).disk.entries.iter().filter(|entry| wanted(&entry.kind)).count()
+}
+
+fn takes_up(kind: &EntryKind) -> bool {
+    matches!(kind, EntryKind::Resume { .. })
+}
+
+fn is_ready(kind: &EntryKind) -> bool {
+    *kind == EntryKind::Ready
+}
+
+fn find(entries: &[Entry], wanted: impl Fn(&EntryKind) -> bool) -> usize {
+    entries.iter().position(|entry| wanted(&entry.kind)).expect("there is such an entry")
+}
+
+#[test]
+fn who_takes_a_log_up_again_says_so_and_then_that_its_devices_stand() {
+    let mut pair = an_hour_later();
+    pair.restart(A);
+    pair.run(config(A).meeting + MS * 200);
+    let entries = pair.node(A).disk.entries.clone();
+    let (taken_up, ready) = (find(&entries, takes_up), find(&entries, is_ready));
+    assert_eq!(ready, taken_up + 1);
+    let gap = entries[taken_up].time.since(entries[taken_up - 1].time);
+    assert!(gap >= HOUR, "the time between counts: {gap:?}");
+    let EntryKind::Resume { record } = &entries[taken_up].kind else { unreachable!() };
+    assert_eq!((record.origin, Some(record)), (Origin::Restarted, Some(&pair.record)));
+    assert!(pair.node(A).saw(|event| matches!(event, Event::TakenUp { .. })));
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::ClockStrays { .. })));
+}
+
+#[test]
+fn one_who_goes_on_while_the_other_ended_has_no_gap() {
+    let mut pair = Pair::formed();
+    pair.kill(A);
+    pair.run(MS * 500);
+    pair.restart(A);
+    pair.run_to_duplex();
+    assert_eq!(count(&mut pair, B, |kind| takes_up(kind) || is_ready(kind)), 0);
+}
+
+#[test]
+fn devices_that_never_stand_are_waited_for_no_longer_than_the_bound() {
+    let mut pair = an_hour_later();
+    pair.node(A).devices_stand = false;
+    pair.restart(A);
+    pair.run(config(A).meeting + MS * 200);
+    assert_eq!(count(&mut pair, A, takes_up), 1);
+    pair.device_input(A, "meanwhile");
+    pair.run(limits::DEVICES_WAIT - MS * 500);
+    assert_eq!(count(&mut pair, A, is_ready), 0);
+    assert_eq!(pair.node(A).texts().last(), Some(&"meanwhile"), "inputs are taken");
+    pair.run(MS * 500);
+    assert_eq!(count(&mut pair, A, is_ready), 1);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::DevicesLate { .. })));
+}
+
+#[test]
+fn nobody_joins_before_wake_ups_go_on() {
+    let mut pair = an_hour_later();
+    pair.node(A).devices_stand = false;
+    pair.restart(A);
+    pair.run(config(A).meeting + MS * 200);
+    pair.restart(B);
+    pair.run(limits::DEVICES_WAIT - MS * 500);
+    assert_eq!(pair.record.origin, Origin::Restarted);
+    pair.run_to_duplex();
+    let entries = pair.node(B).disk.entries.clone();
+    let joined = |kind: &EntryKind| kind.begins().is_some_and(|it| it.origin == Origin::Joined);
+    assert!(find(&entries, is_ready) < find(&entries, joined));
+    // The role goes over, and the other has nothing to make up for.
+    pair.tell(A, Input::Command(Command::HandOver));
+    pair.run(limits::DEVICES_WAIT + MS * 500);
+    assert_eq!(count(&mut pair, B, is_ready), 1);
+}
+
+#[test]
+fn one_that_ends_before_its_devices_stood_leaves_that_to_its_successor() {
+    let mut pair = an_hour_later();
+    pair.node(A).devices_stand = false;
+    pair.restart(A);
+    pair.run(config(A).meeting + MS * 200);
+    pair.kill(A);
+    pair.now += HOUR;
+    pair.restart(A);
+    pair.run(config(A).meeting + MS * 200);
+    assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (2, 0));
+    pair.node(A).devices_stand = true;
+    pair.run(MS * 200);
+    assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (2, 1));
+}
+
+#[test]
+fn a_disk_that_is_adopted_is_taken_up_as_well() {
+    let mut pair = an_hour_later();
+    pair.begin_lineage();
+    pair.restart_with(A, true);
+    pair.run(config(A).meeting + MS * 500);
+    assert_eq!(pair.record.origin, Origin::Adopted);
+    assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (1, 1));
+}
