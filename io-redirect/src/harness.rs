@@ -304,7 +304,7 @@ impl<S: Service> Harness<S> {
         Ok(())
     }
 
-    /// The log is taken up again; the devices stand as soon as everybody was told.
+    /// The log is taken up again; the devices stand a moment after everybody was told.
     fn resume(&mut self, gap: Duration) {
         self.index = self.index.next();
         self.now = self.now.plus(gap);
@@ -312,7 +312,7 @@ impl<S: Service> Harness<S> {
         self.step(self.now, Step::Resumed { gap });
         self.members();
         self.held = false;
-        self.advance(Duration::ZERO);
+        self.advance(Duration::from_millis(1));
     }
 
     /// Outputs that reached another process of a CoServer than they were for, and were passed

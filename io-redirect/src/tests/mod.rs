@@ -218,7 +218,8 @@ impl Service for Probe {
     }
 
     fn on_resumed(&mut self, _: &mut Io<'_>, gap: core::time::Duration) {
-        if !gap.is_zero() {
+        // A restart without a pause is one of a millisecond in a script.
+        if gap >= core::time::Duration::from_secs(1) {
             self.note(format!("resumed after {gap:?}"));
         }
     }

@@ -72,7 +72,9 @@ fn timers_of_a_time_in_which_nobody_ran_fire_late_once_and_after_what_was_lost()
     story.ask("timer 20000 9");
     (0..100).for_each(|_| drop(story.ask("connect-from a mx.example 25")));
     let dials = story.pair.dials();
-    dials.iter().for_each(|dial| drop(story.pair.answer(dial)));
+    for dial in &dials {
+        let _ = story.pair.answer(dial);
+    }
     let fresh = Probe::wrapped_for(200);
     story.pair.restart_after(Place::A, fresh, Duration::from_secs(10)).unwrap();
     let diary = story.diary();
@@ -85,6 +87,43 @@ fn timers_of_a_time_in_which_nobody_ran_fire_late_once_and_after_what_was_lost()
     assert!(story.diary().last().unwrap().starts_with("timer 8"));
     story.pair.advance(Duration::from_secs(1));
     assert_eq!(story.diary().last(), Some(&"timer 9 late by 0"));
+}
+
+#[test]
+fn connections_lost_beyond_those_of_one_step_are_told_after_a_restore_too() {
+    let mut story = Story::with_connections(200);
+    let count = limits::LOST_PER_STEP + 36;
+    (0..count).for_each(|_| drop(story.ask("connect-from a mx.example 25")));
+    let dials = story.pair.dials();
+    for dial in &dials {
+        let _ = story.pair.answer(dial);
+    }
+    story.pair.lose(Place::A);
+    let resets = |story: &Story| {
+        story.diary().iter().filter(|line| line.ends_with("reset: CarrierLost")).count()
+    };
+    assert_eq!(resets(&story), limits::LOST_PER_STEP, "the others follow in steps of their own");
+    story.pair.replace(Probe::wrapped_for(200)).unwrap();
+    story.pair.advance(Duration::from_millis(1));
+    assert_eq!(resets(&story), count);
+}
+
+#[test]
+fn a_timer_s_id_never_comes_again_after_a_restore() {
+    let mut story = Story::new();
+    story.ask("timer 50 1");
+    assert_eq!(story.ask("cancel 0"), "true");
+    story.pair.replace(Probe::wrapped()).unwrap();
+    // At the same moment of log time as the first one: they differ in their number alone.
+    let first = story.pair.service().timers[0];
+    let span = first.deadline().since(story.pair.now()) - Duration::from_micros(1);
+    story.ask(&format!("timer-in {} 2", span.as_nanos()));
+    let second = story.pair.service().timers[1];
+    assert_eq!(second.deadline(), first.deadline());
+    assert_ne!(second, first);
+    assert_eq!(story.ask("cancel 0"), "false", "the id of one that is gone cancels nothing");
+    story.pair.advance(Duration::from_secs(1));
+    assert_eq!(story.diary(), ["timer 2 late by 0"]);
 }
 
 #[test]

@@ -370,6 +370,34 @@ fn a_client_that_never_closes_is_waited_for_only_so_long() {
 }
 
 #[test]
+fn what_the_kernel_has_reaches_a_client_that_reads_only_after_the_linger() {
+    test(async |pair| {
+        let socket = TcpSocket::new_v4().unwrap();
+        // So that the rest waits on the service's side.
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let _others = [pair.client().await, pair.client().await];
+        let mut slow = socket.connect(pair.address).await.unwrap();
+        slow.write_all(b"!").await.unwrap();
+        slow.read_exact(&mut [0]).await.unwrap();
+        let len = crate::limits::WINDOW_MIN as usize;
+        for _ in 0..2 {
+            assert_eq!(pair.ask(&format!("send 3 {}", len / 2)).await, "sent");
+        }
+        pair.ask("close 3").await;
+        // Its place is free once the linger is over.
+        loop {
+            let mut next = connect(pair.address).await;
+            let _ = next.write_all(b"!").await;
+            let mut answer = [0];
+            if matches!(next.read(&mut answer).await, Ok(1)) && &answer == b"!" {
+                break;
+            }
+        }
+        assert_eq!(read_all(slow).await.len(), len);
+    });
+}
+
+#[test]
 fn the_device_stands_once_it_listens_where_the_service_wants_it_to() {
     test(async |pair| {
         let port = localhost(0);
