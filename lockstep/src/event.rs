@@ -135,6 +135,18 @@ pub enum Event {
         /// How long nobody ran.
         gap: Duration,
     },
+    /// The log is not taken up: this machine's clock says that more time has passed than one clock
+    /// is believed alone.
+    ClockLeaps {
+        /// The wall clock here.
+        wall: LogTime,
+        /// The last entry's time.
+        log: LogTime,
+        /// How far apart they are.
+        step: Duration,
+        /// The most that is believed.
+        most: Duration,
+    },
     /// A device does not stand after so long: wake-ups go on without it.
     DevicesLate {
         /// How long it was waited for.
@@ -365,6 +377,7 @@ impl Event {
             Self::Panicked { .. } => "panicked",
             Self::Corrupted { .. } => "corrupted",
             Self::TakenUp { .. } => "taken_up",
+            Self::ClockLeaps { .. } => "clock_leaps",
             Self::DevicesLate { .. } => "devices_late",
             Self::ClockStrays { .. } => "clock_strays",
             Self::Stalled { .. } => "stalled",
@@ -444,6 +457,7 @@ impl Event {
             | Self::WindowFull { .. } => Severity::Warning,
             Self::Incompatible { .. }
             | Self::Contradicts { .. }
+            | Self::ClockLeaps { .. }
             | Self::Holding { .. }
             | Self::Diverged { .. }
             | Self::EntriesDiffer { .. }

@@ -94,6 +94,14 @@ pub const WAKES_PER_ENTRY: u32 = 1024;
 /// Links between the CoServers: one bit each in a set of eight.
 pub const LINKS: usize = 8;
 
+/// Default for the most that log time steps forward where a log is taken up again, on the word of
+/// one clock: longer than a pair is off by accident, and less than makes mail or sessions old.
+pub const CLOCK_STEP: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Default for how much faster or slower than real time log time runs at most, as a divisor: 1/16
+/// makes up a second in sixteen, and is harmless to any timer.
+pub const CLOCK_SLEW: u32 = 16;
+
 /// After a log is taken up again its wake-ups wait no longer than this for the devices: they are up
 /// in milliseconds, unless a port is another's, which may stay so.
 pub const DEVICES_WAIT: Duration = Duration::from_secs(5);

@@ -92,6 +92,8 @@ fn config(place: Place) -> Config {
         witness_patience: Duration::from_secs(1),
         divergence: DivergencePolicy::Sequencer,
         meeting: Duration::from_secs(1),
+        clock_step: lockstep::limits::CLOCK_STEP,
+        clock_slew: lockstep::limits::CLOCK_SLEW,
         checkpoint_bytes: 64 << 20,
         join_rate: 64 << 20,
     }

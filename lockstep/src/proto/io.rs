@@ -450,6 +450,10 @@ pub struct Config {
     /// A process that starts with a journal tries for this long to meet the other before it
     /// claims its predecessor's place (rule J2).
     pub meeting: Duration,
+    /// A log is not taken up again if its time would step forward by more than this (rule O13).
+    pub clock_step: Duration,
+    /// Log time runs at most one part in so many faster or slower than real time (rule O4).
+    pub clock_slew: u32,
     /// Bytes of entries after which a checkpoint is taken (rule K1).
     pub checkpoint_bytes: u64,
     /// Most bytes a second that a joiner is sent of what it lacks.

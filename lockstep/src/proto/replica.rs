@@ -177,7 +177,7 @@ impl Replica {
             now,
             outputs: VecDeque::new(),
             log: Log::default(),
-            clock: LogClock::default(),
+            clock: LogClock::new(config.clock_slew),
             ahead: BTreeMap::new(),
             ahead_bytes: 0,
             handed_out: Index(0),

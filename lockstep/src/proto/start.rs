@@ -32,6 +32,8 @@ pub(super) struct Start {
     stranger: Option<Presence>,
     /// What it has said of its waiting.
     waits: Waits,
+    /// It has said that it does not believe the clock.
+    disbelieves: bool,
 }
 
 /// What an operator has been told.
@@ -65,6 +67,7 @@ impl Start {
             peer: None,
             stranger: None,
             waits: Waits::Unsaid,
+            disbelieves: false,
         }
     }
 
@@ -270,7 +273,7 @@ impl Replica {
             // Nothing is not what is to be adopted: to begin with nothing is another decision.
             return self.stop(StopCause::LineageOver { lineage, held });
         }
-        if self.membership.open().is_some() {
+        if self.membership.open().is_some() || !self.believes_clock() {
             return;
         }
         let last = self.log.history().epoch;
@@ -289,7 +292,7 @@ impl Replica {
             return self.on_vacant();
         }
         if self.membership.claimable().is_some() {
-            if self.may_claim_now() {
+            if self.may_claim_now() && self.believes_clock() {
                 self.ask(membership::Membership::ask_restarted);
             }
             return;
@@ -322,6 +325,21 @@ impl Replica {
         let (ours, theirs) = (self.claim(), peer.claim);
         let first = ours > theirs || (ours == theirs && self.config.place == Place::A);
         first || waited >= meeting * YIELD
+    }
+
+    /// Whether log time may take up what this machine's clock says: it could not be taken back
+    /// (rule O13). Looked at again and again, so a clock that is corrected needs nothing else.
+    fn believes_clock(&mut self) -> bool {
+        let most = self.config.clock_step;
+        let Some(step) = self.clock.leap(self.now, most) else {
+            self.start.disbelieves = false;
+            return true;
+        };
+        if !core::mem::replace(&mut self.start.disbelieves, true) {
+            let (wall, log) = (self.now.wall, self.clock.last());
+            self.event(Event::ClockLeaps { wall, log, step, most });
+        }
+        false
     }
 
     fn say_that_it_waits(&mut self) {

@@ -19,6 +19,7 @@ use super::world::{Due, PAIR, World};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::{ConnId, Index, LinkId, Now, Place, SessionId};
+use crate::limits;
 use crate::output::Executed;
 use crate::proto::io;
 use crate::proto::{Boot, Command, Config, Input, Replica, Standing};
@@ -178,6 +179,8 @@ fn config(options: &Options, place: Place) -> Config {
         witness_patience: options.witness_patience,
         divergence: options.divergence,
         meeting: options.meeting,
+        clock_step: limits::CLOCK_STEP,
+        clock_slew: limits::CLOCK_SLEW,
         checkpoint_bytes: options.checkpoint_bytes,
         join_rate: options.join_rate,
     }

@@ -86,6 +86,8 @@ fn config(place: Place) -> Config {
         witness_patience: Duration::from_secs(1),
         divergence: DivergencePolicy::Sequencer,
         meeting: Duration::from_millis(100),
+        clock_step: lockstep::limits::CLOCK_STEP,
+        clock_slew: lockstep::limits::CLOCK_SLEW,
         checkpoint_bytes: 3_000,
         join_rate: 64 << 20,
     }

@@ -3,7 +3,7 @@
 use super::pair::{MS, Pair, config};
 use crate::entry::{Entry, EntryKind};
 use crate::event::Event;
-use crate::ids::Place;
+use crate::ids::{LogTime, Place};
 use crate::limits;
 use crate::proto::io::{Command, Input};
 use crate::record::Origin;
@@ -115,6 +115,48 @@ fn one_that_ends_before_its_devices_stood_leaves_that_to_its_successor() {
     pair.node(A).devices_stand = true;
     pair.run(MS * 200);
     assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (2, 1));
+}
+
+#[test]
+fn a_clock_that_is_far_ahead_takes_no_log_up_until_it_is_right_or_an_operator_says_so() {
+    let mut pair = an_hour_later();
+    pair.now += limits::CLOCK_STEP;
+    pair.restart(A);
+    pair.run(config(A).meeting * 7);
+    let leaps = |event: &&Event| matches!(event, Event::ClockLeaps { .. });
+    assert_eq!(pair.node(A).events.iter().filter(leaps).count(), 1, "said once");
+    assert_eq!((pair.record.origin, count(&mut pair, A, takes_up)), (Origin::Formed, 0));
+    // Somebody corrects the clock.
+    let mut right = super::pair::time(pair.now);
+    right.wall = LogTime(right.wall.0 - limits::CLOCK_STEP.as_nanos() as u64);
+    pair.node(A).replica.handle(right, Input::Timeout);
+    pair.run(MS * 10);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Asked { .. })));
+    // Or it is right: the machines were off for so long.
+    let mut pair = an_hour_later();
+    pair.now += limits::CLOCK_STEP;
+    pair.configured = Box::new(|place| {
+        let clock_step = limits::CLOCK_STEP * 2;
+        crate::proto::Config { clock_step, ..config(place) }
+    });
+    pair.restart(A);
+    pair.run(config(A).meeting + MS * 200);
+    assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (1, 1));
+}
+
+#[test]
+fn one_whose_clock_is_far_ahead_joins_the_one_whose_is_not() {
+    let mut pair = an_hour_later();
+    pair.configured = Box::new(|place| {
+        let clock_step = if place == A { MS } else { limits::CLOCK_STEP };
+        crate::proto::Config { clock_step, ..config(place) }
+    });
+    pair.restart(A);
+    pair.restart(B);
+    pair.run(config(A).meeting * 7);
+    pair.run_to_duplex();
+    assert_eq!(count(&mut pair, B, takes_up), 1);
+    assert!(pair.node(B).saw(|event| matches!(event, Event::TakenUp { .. })));
 }
 
 #[test]

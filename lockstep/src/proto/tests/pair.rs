@@ -163,6 +163,8 @@ pub(super) fn config(place: Place) -> Config {
         witnesses: 1,
         witness_patience: MS * 200,
         meeting: Duration::from_secs(1),
+        clock_step: crate::limits::CLOCK_STEP,
+        clock_slew: crate::limits::CLOCK_SLEW,
         checkpoint_bytes: 64 << 20,
         join_rate: 64 << 20,
     }
@@ -794,7 +796,7 @@ impl Node {
     }
 }
 
-fn time(now: Duration) -> Now {
+pub(super) fn time(now: Duration) -> Now {
     let nanos = now.as_nanos() as u64;
     Now { mono: Mono(nanos), wall: LogTime(1_000_000_000_000 + nanos) }
 }

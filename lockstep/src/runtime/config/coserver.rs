@@ -136,6 +136,9 @@ impl Sections {
                 self.storage.fault(name, what, remedy)
             }
             SettingsError::Time { name, .. } => self.timing.fault(name, what, remedy),
+            SettingsError::Window { name: name @ "clock_slew", .. } => {
+                self.timing.fault(name, what, remedy)
+            }
             SettingsError::Window { name, .. } => self.limits.fault(name, what, remedy),
             SettingsError::Storage { name, .. } => self.storage.fault(name, what, remedy),
             SettingsError::Links(_) => root.fault("links", what, remedy),
@@ -204,7 +207,7 @@ fn timing(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
         settings.heartbeat = settings.heartbeat.min(silence / 10);
         settings.hold_limit = settings.hold_limit.max(silence);
     }
-    let fields: [(&'static str, &str, &mut Duration); 7] = [
+    let fields: [(&'static str, &str, &mut Duration); 8] = [
         (
             "silence_floor",
             "the least that the silence timeout adapts to",
@@ -224,11 +227,20 @@ fn timing(root: &mut Section, settings: &mut Settings) -> Result<Section, Config
             "how long the witness is not reached before the pair turns to the alternate one",
             &mut settings.witness_patience,
         ),
+        (
+            "clock_step",
+            "how far the clock may be ahead of a log that is taken up again",
+            &mut settings.clock_step,
+        ),
     ];
     for (name, meaning, value) in fields {
         if let Some(given) = timing.optional(name, meaning)? {
             *value = given;
         }
+    }
+    let meaning = "by one part in how many log time may run faster or slower";
+    if let Some(slew) = timing.optional("clock_slew", meaning)? {
+        settings.clock_slew = slew;
     }
     timing.finish()?;
     Ok(timing)

@@ -71,6 +71,8 @@ forward_delay = "20ms"
 hold_limit = "1s"
 linger = "1500ms"
 witness_patience = "700ms"
+clock_step = "48h"
+clock_slew = 4
 
 [limits]
 window_entries = 1000
@@ -280,6 +282,7 @@ fn a_coservers_file_becomes_settings() {
     assert_eq!(settings.silence, Duration::from_millis(200));
     assert_eq!(settings.linger, Duration::from_millis(1500));
     assert_eq!(settings.witness_patience, Duration::from_millis(700));
+    assert_eq!((settings.clock_step, settings.clock_slew), (Duration::from_secs(48 * 3600), 4));
     assert_eq!((settings.window_entries, settings.window_bytes), (1000, 8_000_000));
     assert_eq!(settings.client_connections, 12);
     assert_eq!(settings.divergence, DivergencePolicy::Prefer(Place::B));
@@ -301,6 +304,8 @@ fn what_may_be_left_out_has_a_default() {
         text = without(&text, field);
     }
     text = without(&text, "witness_patience");
+    text = without(&text, "clock_step");
+    text = without(&text, "clock_slew");
     for field in ["window_entries", "window_bytes", "clients = 12", "clients = [", "port"] {
         text = without(&text, field);
     }
@@ -387,6 +392,8 @@ fn each_absurd_value_is_refused_at_its_line() {
         ("hold_limit", &["\"1ms\"", "\"2h\""]),
         ("linger", &["\"2h\"", "2000"]),
         ("witness_patience", &["\"99ms\"", "\"2h\"", "10"]),
+        ("clock_step", &["\"59min\"", "\"100000h\""]),
+        ("clock_slew", &["1", "1001", "\"4\""]),
         (
             "window_entries",
             &["0", "-1", "99999999999", "99999999999999999999999999", "1.0", "\"many\""],

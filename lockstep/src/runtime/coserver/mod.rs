@@ -303,6 +303,8 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
         witnesses: 1 + u8::from(settings.alternate.is_some()),
         witness_patience: settings.witness_patience,
         meeting: settings.meeting,
+        clock_step: settings.clock_step,
+        clock_slew: settings.clock_slew,
         checkpoint_bytes: settings.storage.checkpoint_bytes,
         join_rate: settings.storage.join_rate,
     }

@@ -91,6 +91,12 @@ pub struct Settings {
     /// A process that finds state on its disk tries for this long to meet the other CoServer
     /// before it claims its predecessor's place.
     pub meeting: Duration,
+    /// A log is not taken up again while this machine's clock is further than this ahead of it: log
+    /// time never goes back. An operator who knows better allows more.
+    pub clock_step: Duration,
+    /// Log time runs at most one part in so many faster or slower than real time, until it agrees
+    /// with the wall clock.
+    pub clock_slew: u32,
     /// The disk.
     pub storage: StorageSettings,
     /// An operator wants the state on the disk to begin the new lineage. For one start, after
@@ -128,7 +134,7 @@ pub enum SettingsError {
     /// The alternate witness is the witness itself.
     #[error("the alternate witness is at {0} as well: write the address of another one")]
     SameWitness(SocketAddr),
-    /// The window, or the number of clients, is too small or too large.
+    /// The window, the number of clients, or the pace of log time is too small or too large.
     #[error("{name} is {value}: choose between {least} and {most}")]
     Window {
         /// Which bound.
@@ -160,6 +166,8 @@ fn whole(name: &str) -> &'static str {
 
 const MS: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_secs(3600);
+/// The largest step that an operator may allow: ten years.
+const CLOCK_STEP_HOURS: u32 = 10 * 366 * 24;
 
 impl Settings {
     /// Settings with every choice at its default, and files in this directory.
@@ -192,6 +200,8 @@ impl Settings {
             divergence: DivergencePolicy::Sequencer,
             execution: Execution::Inline,
             meeting: MS * 1000,
+            clock_step: limits::CLOCK_STEP,
+            clock_slew: limits::CLOCK_SLEW,
             storage: StorageSettings::new(directory),
             adopt: false,
         }
@@ -221,6 +231,7 @@ impl Settings {
             ("linger", self.linger, Duration::ZERO, HOUR),
             ("witness_patience", self.witness_patience, MS * 100, HOUR),
             ("meeting", self.meeting, Duration::ZERO, HOUR),
+            ("clock_step", self.clock_step, HOUR, HOUR * CLOCK_STEP_HOURS),
         ] {
             if value < least || value > most {
                 return Err(SettingsError::Time { name, value, least, most });
@@ -230,6 +241,7 @@ impl Settings {
             ("window_entries", self.window_entries, 16, 1 << 18),
             ("window_bytes", self.window_bytes, limits::WINDOW_BYTES_MIN, 16 << 30),
             ("clients", self.client_connections, 1, limits::CLIENT_CONNECTIONS),
+            ("clock_slew", self.clock_slew as usize, 2, 1000),
         ] {
             if value < least || value > most {
                 return Err(SettingsError::Window { name, value, least, most });
