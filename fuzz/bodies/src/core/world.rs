@@ -224,7 +224,8 @@ impl World {
         }
     }
 
-    /// Lets the pair run as it should, for this many half milliseconds.
+    /// Lets the pair run as it should, for this many half milliseconds. Only here do devices stand
+    /// (rule O12): until then the wake-ups of a log that was taken up again are held.
     pub(super) fn settle(&mut self, spans: u32) {
         for _ in 0..spans {
             self.now += MS / 2;
@@ -233,6 +234,9 @@ impl World {
                 self.execute(place, usize::MAX);
                 if !self.node(place).storage.lazy {
                     self.catch_up(place);
+                }
+                if self.node(place).runs() && self.node(place).replica.waits_for_devices() {
+                    self.tell(place, Input::DevicesStand);
                 }
             }
             self.fire();
