@@ -59,6 +59,8 @@ fn entries() -> Vec<Entry> {
         EntryKind::SessionClose { session: SESSION, token: TOKEN },
         EntryKind::Checkpoint,
         EntryKind::Witness { slot: 1, record: record() },
+        EntryKind::Resume { record: record() },
+        EntryKind::Ready,
     ];
     let entry = |(index, kind)| Entry {
         index: Index(index),
