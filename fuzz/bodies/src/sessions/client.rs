@@ -88,8 +88,8 @@ impl World {
         match op >> 1 & 31 {
             0..=4 => self.submit(source.byte()),
             5..=7 => self.advance(Duration::from_millis(u64::from(source.byte()) * 4)),
-            8..=13 => self.to_server(place),
-            14..=19 => self.to_client(place),
+            8..=13 => self.server_takes(place),
+            14..=19 => self.client_takes(place),
             20 => drop(self.line(place).to_server.pop_front()),
             21 => drop(self.line(place).to_client.pop_front()),
             22 => {
@@ -222,13 +222,13 @@ impl World {
         }
     }
 
-    fn to_client(&mut self, place: Place) {
+    fn client_takes(&mut self, place: Place) {
         if let Some(answer) = self.line(place).to_client.pop_front() {
             self.give(Input::Answer { place, answer });
         }
     }
 
-    fn to_server(&mut self, place: Place) {
+    fn server_takes(&mut self, place: Place) {
         let (slot, process) = (place.slot(), self.process[place.slot()]);
         if self.lines[slot].with != process && self.alive[slot] && self.lines[slot].up {
             // The process that is there now knows of no such connection.
@@ -309,8 +309,8 @@ impl World {
                 return self.check();
             }
             for place in Place::BOTH {
-                self.to_server(place);
-                self.to_client(place);
+                self.server_takes(place);
+                self.client_takes(place);
             }
             let mut lines = self.lines.iter();
             if lines.all(|line| line.to_server.is_empty() && line.to_client.is_empty()) {
