@@ -236,6 +236,11 @@ impl Disk {
         replay.map(|entry| entry.map(|(entry, _)| entry).map_err(said)).collect()
     }
 
+    /// How far outputs were released, by what the journal notes.
+    pub(super) fn mark(&mut self) -> Option<Index> {
+        Some(self.opened().ok()?.journal.mark().index)
+    }
+
     pub(super) fn look_up(&mut self, points: &[Point]) -> Done<LookedUp> {
         let listing = checkpoint::list(&self.directory).map_err(said)?;
         let journal = &mut self.opened()?.journal;

@@ -1,5 +1,7 @@
 //! Queues stay within their bounds.
 
+use std::collections::BTreeMap;
+
 use super::{Bounds, Ground, Seen, Who};
 use crate::limits;
 use crate::proto::io::Status;
@@ -12,17 +14,24 @@ const OWN: u64 = 16;
 pub(super) struct BoundsJudge {
     window: u64,
     link_bytes: usize,
+    /// How many entries each process found after the state that it restored: more than a window
+    /// where its replay broke off.
+    found: BTreeMap<Who, u64>,
 }
 
 impl BoundsJudge {
     /// With the bounds of this run.
     pub(super) fn new(bounds: &Bounds) -> Self {
-        Self { window: bounds.window, link_bytes: bounds.link_bytes }
+        Self { window: bounds.window, link_bytes: bounds.link_bytes, found: BTreeMap::new() }
     }
 
     /// See [`Judges::see`](super::Judges::see).
     pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
         match *seen {
+            Seen::Restored { who, recovered } => {
+                self.found.insert(who, recovered.tail.len() as u64);
+                Ok(())
+            }
             Seen::Measured { who, status } => self.measure(who, status, ground),
             Seen::Queued { from, bytes } if bytes > self.link_bytes => {
                 Err(format!("{bytes} bytes wait on a link from {from}"))
@@ -40,6 +49,7 @@ impl BoundsJudge {
         // So may one that has just joined, or was just started, and has a follower's reserve for
         // what it is sent or finds.
         let window = 2 * self.window + OWN + limits::WINDOW_RESERVE as u64;
+        let window = window.max(self.found.get(&who).copied().unwrap_or(0));
         if status.held.0 - status.released.0 <= window {
             return Ok(());
         }
