@@ -1,5 +1,5 @@
 //! Client sessions by operations: every request takes effect exactly once, and its answer can
-//! be had again until it is given up. Inputs that begin with one of [`CLIENTS`] are about a
+//! be had again until it is given up. Inputs that begin with one of `CLIENTS` are about a
 //! client's side of it.
 
 mod client;
