@@ -71,14 +71,20 @@ impl Outbound {
             self.idle_until = None;
         }
         let now = io.now().0;
+        let carrier_lost =
+            matches!(input, Input::Closed(why) if why == reason(ResetCause::CarrierLost));
         let mut actions =
             std::collections::VecDeque::from(self.session.handle(&settings.client, now, input));
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Send(bytes) => self.backlog.push(bytes),
                 Action::Done(mut report) => {
-                    // What has not left cannot have been taken.
+                    // What has not left cannot have been taken. What a CoServer had done that died
+                    // is not taken for known: each mail that it was carrying counts.
+                    let unreachable =
+                        matches!(report.failure, Some(SessionFailure::Unreachable(_)));
                     report.in_doubt &= self.backlog.is_empty();
+                    report.in_doubt |= carrier_lost && report.failure.is_some() && !unreachable;
                     self.judge(post, now, &report);
                     post.finish(io, settings, report);
                     if self.session.is_free() {
