@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What a pause may exceed the silence by: the witness, a handshake, a scheduler.
 const ALLOWANCE: Duration = Duration::from_millis(50);
 
+/// What was reported so long before a kill may say why the pause after it was a long one.
+const BEFORE: Duration = Duration::from_millis(500);
+
 /// Replies that each client has to have after a kill before the next trial begins.
 const REPLIES: usize = 20;
 
@@ -197,6 +200,8 @@ struct Bench {
     askers: Vec<Asker>,
     /// Which is killed first in the next trial.
     turn: usize,
+    /// The pause that no client should exceed.
+    goal: Duration,
 }
 
 impl Bench {
@@ -212,7 +217,8 @@ impl Bench {
         for number in 0..options.clients as u64 {
             askers.push(Asker::begin(number, pair.session().await?, options.think));
         }
-        let mut bench = Self { pair, askers, turn: 0 };
+        let goal = options.silence + ALLOWANCE;
+        let mut bench = Self { pair, askers, turn: 0, goal };
         bench.all_served_since(now()).await?;
         Ok(bench)
     }
@@ -252,11 +258,25 @@ impl Bench {
         let killed = now();
         self.pair.kill(1 - first)?;
         self.all_served_since(killed).await?;
-        let pauses = self.askers.iter().map(|asker| asker.pause_since(killed)).collect();
+        let pauses: Vec<_> = self.askers.iter().map(|asker| asker.pause_since(killed)).collect();
+        if pauses.iter().max().is_some_and(|most| *most > self.goal) {
+            self.explain(killed);
+        }
         self.back(1 - first).await?;
         // The next trial begins with everybody connected to both.
         tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(pauses)
+    }
+
+    /// Says what the CoServers reported around a pause that was too long.
+    fn explain(&mut self, killed: Instant) {
+        self.pair.note();
+        for said in self.pair.history.iter().filter(|said| said.at + BEFORE >= killed) {
+            let after = said.at.saturating_duration_since(killed);
+            let before = killed.saturating_duration_since(said.at);
+            let at = after.as_secs_f64() - before.as_secs_f64();
+            say(&format!("  {at:>7.3} s, {}: {}", PLACES[said.place], said.line));
+        }
     }
 
     /// Both killed, and started again after a while. How long each client waited from then on.
@@ -287,7 +307,8 @@ fn row(name: &str, mut pauses: Vec<Duration>, goal: Option<Duration>) -> io::Res
 }
 
 async fn measure(options: &Options) -> Result<(), AnyError> {
-    let goal = options.silence + ALLOWANCE;
+    let mut bench = Bench::start(options).await?;
+    let goal = bench.goal;
     print(&format!(
         "{} clients, {} trials a row, {:?} between a reply and the next request, silence {:?}, \
          durability journal\n",
@@ -300,7 +321,6 @@ async fn measure(options: &Options) -> Result<(), AnyError> {
         "max ms",
         format!("> {} ms", goal.as_millis())
     ))?;
-    let mut bench = Bench::start(options).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     for dead in &options.dead {
         for wait in &options.wait {
