@@ -18,6 +18,10 @@
 //! take events, or that [pauses](Network::pause) a connection, lets QUIC's
 //! flow-control window fill, which stops the peer.
 //!
+//! **Strangers.** A handshake is one of a few that a port has in flight, and a connection one of
+//! those that it admits. Nobody can take all of either: when there is no more room, a newcomer
+//! takes a place of whoever holds most (`shares`).
+//!
 //! **CoServer links.** Place A listens and place B dials, one port per link.
 //! One side alone dials, so there is never a pair of crossing connections to
 //! choose from, and the listener, which knows the other's address, ignores
@@ -25,8 +29,10 @@
 //! connects again while its old connection still seems up, it was restarted or
 //! knows better: the newest wins.
 
+mod block;
 mod dial;
 mod event;
+mod handshakes;
 mod listen;
 mod network;
 mod port;

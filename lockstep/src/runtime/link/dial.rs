@@ -94,7 +94,7 @@ pub(super) async fn run(endpoint: Endpoint, remote: SocketAddr, backoff: Backoff
             Ok(connection) => {
                 let gone = connection.watch();
                 let since = tokio::time::Instant::now();
-                if outbox.arrived(connection, None).await.is_err() {
+                if outbox.arrived(connection).await.is_err() {
                     return;
                 }
                 gone.await;

@@ -1,39 +1,27 @@
 //! Ports that accept, and what strangers may cost.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use tokio::sync::Semaphore;
-use tokio::task::{Id, JoinSet};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use super::handshakes::{Handshakes, Verdict};
 use super::port::Outbox;
 use crate::ids::Place;
 use crate::runtime::keys::Role;
-use crate::runtime::quic::{Attempt, CloseCode, Endpoint, EndpointConfig, Settings, SetupError};
+use crate::runtime::quic::{Attempt, Endpoint, EndpointConfig, Settings};
 use crate::runtime::tls::Purpose;
-
-/// Handshakes of one port in flight at a time: enough for a wave of clients that
-/// come back together, few enough that their memory does not count. Each ends
-/// after `setup_within`. Further attempts are ignored, and an honest peer
-/// repeats its first packet.
-const HANDSHAKES_MAX: usize = 64;
-
-/// With as many in flight, a sender must first show that it receives at its
-/// address; so forged addresses cannot take the rest.
-const HANDSHAKES_UNVALIDATED: usize = 16;
-
-/// Handshakes of one address in flight, so that one host cannot take all.
-const HANDSHAKES_PER_SOURCE: usize = 32;
 
 /// Whom a port takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admit {
     /// One peer at a time; a new connection takes the place of the old one.
     Newest,
-    /// As many connections as this; more are closed with
-    /// [`CloseCode::TOO_MANY`].
+    /// As many connections as this. One more takes the place of one of the key, and in it of the
+    /// block of addresses, that has most, if that has at least two more; else it is closed, in
+    /// both cases with [`CloseCode::TOO_MANY`](crate::runtime::quic::CloseCode::TOO_MANY).
     UpTo(usize),
 }
 
@@ -88,6 +76,8 @@ pub struct ListenStats {
     pub retried: u64,
     /// Attempts ignored, from a wrong address or over a limit.
     pub ignored: u64,
+    /// Handshakes ended because their places were others' share.
+    pub displaced: u64,
     /// The most handshakes that were in flight together.
     pub in_flight_max: u64,
 }
@@ -99,6 +89,7 @@ pub(super) struct Counters {
     completed: AtomicU64,
     retried: AtomicU64,
     ignored: AtomicU64,
+    displaced: AtomicU64,
     in_flight_max: AtomicU64,
 }
 
@@ -110,6 +101,7 @@ impl Counters {
             completed: read(&self.completed),
             retried: read(&self.retried),
             ignored: read(&self.ignored),
+            displaced: read(&self.displaced),
             in_flight_max: read(&self.in_flight_max),
         }
     }
@@ -123,11 +115,11 @@ fn count(counter: &AtomicU64) {
 pub(super) struct Listener {
     endpoint: Endpoint,
     from: Option<IpAddr>,
-    places: Option<Arc<Semaphore>>,
     outbox: Outbox,
     counters: Arc<Counters>,
-    handshakes: JoinSet<()>,
-    sources: BTreeMap<Id, IpAddr>,
+    handshakes: Handshakes,
+    /// Each ends with its number, or was ended by it.
+    tasks: JoinSet<u64>,
 }
 
 impl Listener {
@@ -137,31 +129,19 @@ impl Listener {
         outbox: Outbox,
         counters: Arc<Counters>,
     ) -> Self {
-        let places = match config.admit {
-            Admit::Newest => None,
-            Admit::UpTo(most) => Some(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
-        };
-        Listener {
-            endpoint,
-            from: config.from,
-            places,
-            outbox,
-            counters,
-            handshakes: JoinSet::new(),
-            sources: BTreeMap::new(),
-        }
+        let (handshakes, tasks) = (Handshakes::new(), JoinSet::new());
+        Listener { endpoint, from: config.from, outbox, counters, handshakes, tasks }
     }
 
     /// Accepts until the endpoint is closed.
     pub(super) async fn run(mut self) {
         loop {
             tokio::select! {
-                Some(done) = self.handshakes.join_next_with_id() => {
-                    let id = match done {
-                        Ok((id, ())) => id,
-                        Err(failed) => failed.id(),
-                    };
-                    self.sources.remove(&id);
+                Some(done) = self.tasks.join_next() => {
+                    // One that was ended early has given its place up before.
+                    if let Ok(number) = done {
+                        self.handshakes.end(number);
+                    }
                 }
                 attempt = self.endpoint.accept() => match attempt {
                     Some(attempt) => self.on_attempt(attempt),
@@ -173,43 +153,56 @@ impl Listener {
 
     fn on_attempt(&mut self, attempt: Attempt) {
         let source = attempt.remote().ip();
-        let in_flight = self.sources.len();
-        let of_source = self.sources.values().filter(|known| **known == source).count();
-        let foreign = self.from.is_some_and(|from| from != source);
-        if foreign || in_flight >= HANDSHAKES_MAX || of_source >= HANDSHAKES_PER_SOURCE {
+        if self.from.is_some_and(|from| from != source) {
             count(&self.counters.ignored);
-            attempt.ignore();
-        } else if in_flight >= HANDSHAKES_UNVALIDATED && !attempt.is_validated() {
-            count(&self.counters.retried);
-            attempt.retry();
-        } else {
-            count(&self.counters.begun);
-            let handshake =
-                finish(attempt, self.places.clone(), self.outbox.clone(), self.counters.clone());
-            let task = self.handshakes.spawn(handshake);
-            self.sources.insert(task.id(), source);
-            self.counters.in_flight_max.fetch_max(self.sources.len() as u64, Ordering::Relaxed);
+            return attempt.ignore();
         }
+        let now = Instant::now();
+        match self.handshakes.judge(source, attempt.is_validated(), now) {
+            Verdict::Ignore => {
+                count(&self.counters.ignored);
+                attempt.ignore();
+            }
+            Verdict::Retry => {
+                count(&self.counters.retried);
+                attempt.retry();
+            }
+            Verdict::Begin(instead) => {
+                if let Some(number) = instead {
+                    count(&self.counters.displaced);
+                    self.handshakes.end(number);
+                }
+                self.begin(attempt, now);
+            }
+        }
+    }
+
+    fn begin(&mut self, attempt: Attempt, now: Instant) {
+        count(&self.counters.begun);
+        let (number, greeted) = self.handshakes.begin(attempt.remote().ip(), now);
+        let (outbox, counters) = (self.outbox.clone(), Arc::clone(&self.counters));
+        let task = self.tasks.spawn(async move {
+            finish(attempt, greeted, outbox, counters).await;
+            number
+        });
+        self.handshakes.carried_by(number, task);
+        let in_flight = self.handshakes.len() as u64;
+        self.counters.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
     }
 }
 
 async fn finish(
     attempt: Attempt,
-    places: Option<Arc<Semaphore>>,
+    greeted: Arc<AtomicBool>,
     outbox: Outbox,
     counters: Arc<Counters>,
 ) {
-    let mut connection = match attempt.finish().await {
-        Ok(connection) => connection,
-        Err(error) => return outbox.failed(error),
-    };
-    let place = places.map(Semaphore::try_acquire_owned).transpose();
-    let Ok(place) = place else {
-        let remote = connection.peer().remote;
-        connection.close(CloseCode::TOO_MANY, "this port has as many connections as it may");
-        return outbox.failed(SetupError::Busy { remote });
-    };
-    count(&counters.completed);
-    // Fails only when the network is gone, and the connection with it.
-    let _ = outbox.arrived(connection, place).await;
+    match attempt.finish(|| greeted.store(true, Ordering::Relaxed)).await {
+        Ok(connection) => {
+            count(&counters.completed);
+            // Fails only when the network is gone, and the connection with it.
+            let _ = outbox.arrived(connection).await;
+        }
+        Err(error) => outbox.failed(error),
+    }
 }

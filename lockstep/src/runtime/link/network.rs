@@ -8,18 +8,21 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::block::AddressBlock;
 use super::dial::{self, DialConfig};
 use super::event::{ConnectionId, Event, PortId};
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
 use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
 use super::ready::{ReadySet, Source};
+use crate::runtime::keys::PublicKey;
 use crate::runtime::quic::{
     BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
 };
 use crate::runtime::tls::{Credentials, judge_key};
+use crate::shares::Shares;
 
 /// Events given out before the consumer's task must yield once, so that quinn
 /// can send and receive meanwhile however much has already arrived.
@@ -42,7 +45,7 @@ pub struct Network {
     /// Events already decided; at most a few per connection that ends.
     events: VecDeque<Event>,
     /// Connections that end in good order, each within its time.
-    finishing: JoinSet<()>,
+    finishing: JoinSet<(PortId, ConnectionId)>,
     last_connection: u64,
     last_port: u16,
     given_out: u32,
@@ -85,8 +88,7 @@ impl Network {
         let (outbox, counters) = (self.next_outbox(), Arc::new(Counters::default()));
         let port = outbox.port;
         let listener = Listener::new(endpoint.clone(), &config, outbox, Arc::clone(&counters));
-        let single = config.admit == Admit::Newest;
-        self.open(port, endpoint, single, counters, listener.run());
+        self.open(port, endpoint, config.admit, counters, listener.run());
         Ok(port)
     }
 
@@ -99,7 +101,7 @@ impl Network {
         let outbox = self.next_outbox();
         let port = outbox.port;
         let task = dial::run(endpoint.clone(), config.remote, config.backoff, outbox);
-        self.open(port, endpoint, true, Arc::default(), task);
+        self.open(port, endpoint, Admit::Newest, Arc::default(), task);
         Ok(port)
     }
 
@@ -112,13 +114,14 @@ impl Network {
         &mut self,
         port: PortId,
         endpoint: Endpoint,
-        single: bool,
+        admit: Admit,
         counters: Arc<Counters>,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let mut tasks = JoinSet::new();
         tasks.spawn(task);
-        let opened = Port { endpoint, single, current: None, counters, _task: tasks };
+        let shares = Shares::new();
+        let opened = Port { endpoint, admit, shares, current: None, counters, _task: tasks };
         self.ports.insert(port, opened);
     }
 
@@ -248,12 +251,28 @@ impl Network {
         within: Duration,
     ) {
         let Some(slot) = self.remove(connection, Lost::Here { code }) else { return };
-        let reason = reason.to_owned();
-        while self.finishing.try_join_next().is_some() {}
+        let (reason, port) = (reason.to_owned(), slot.port);
+        self.sweep();
+        // It keeps its place until it is gone.
+        if let Some(opened) = self.ports.get_mut(&port) {
+            let (key, block) = share_of(slot.connection.peer());
+            opened.shares.take(key, block, connection);
+        }
         self.finishing.spawn(async move {
-            let _place = slot.place;
             slot.connection.finish(code, &reason, within).await;
+            (port, connection)
         });
+    }
+
+    /// Gives back the places of those that have finished.
+    fn sweep(&mut self) {
+        while let Some(finished) = self.finishing.try_join_next() {
+            if let Ok((port, connection)) = finished
+                && let Some(opened) = self.ports.get_mut(&port)
+            {
+                opened.shares.give_back(connection);
+            }
+        }
     }
 
     /// Lets finishing connections finish, closes all others, and waits, at most
@@ -328,8 +347,8 @@ impl Network {
         // There may be more.
         std::task::Wake::wake_by_ref(&self.news_source);
         match news {
-            News::Arrived { port, connection, place } => match self.refusal(&connection) {
-                None => self.on_arrived(port, *connection, place),
+            News::Arrived { port, connection } => match self.refusal(&connection) {
+                None => self.on_arrived(port, *connection),
                 Some(error) => self.on_refused(port, *connection, error),
             },
             News::Failed { port, error } => self.events.push_back(Event::Failed { port, error }),
@@ -349,37 +368,55 @@ impl Network {
         self.events.push_back(Event::Failed { port, error });
     }
 
-    fn on_arrived(
-        &mut self,
-        port: PortId,
-        mut connection: Connection,
-        place: Option<OwnedSemaphorePermit>,
-    ) {
-        let Some(opened) = self.ports.get_mut(&port) else {
-            connection.close(CloseCode::SHUTDOWN, "the port is closed");
-            return;
-        };
+    fn on_arrived(&mut self, port: PortId, mut connection: Connection) {
+        if !self.ports.contains_key(&port) {
+            return connection.close(CloseCode::SHUTDOWN, "the port is closed");
+        }
+        if !self.make_room(port, connection.peer()) {
+            let remote = connection.peer().remote;
+            connection.close(CloseCode::TOO_MANY, "this port has as many connections as it may");
+            let error = SetupError::Busy { remote };
+            return self.events.push_back(Event::Failed { port, error });
+        }
         self.last_connection += 1;
         let id = ConnectionId(self.last_connection);
-        let old = opened.current.replace(id);
-        if let Some(old) = old.filter(|_| opened.single) {
-            self.close(old, CloseCode::REPLACED, "the same peer connected again");
+        let (key, block) = share_of(connection.peer());
+        if let Some(opened) = self.ports.get_mut(&port) {
+            opened.shares.take(key, block, id);
+            opened.current = Some(id);
         }
         let waker = Waker::from(self.ready.source(id.0));
         waker.wake_by_ref();
         self.events.push_back(Event::Up { port, connection: id, peer: *connection.peer() });
         let queue = connection.budget();
-        let slot = Slot {
-            connection,
-            port,
-            waker,
-            reading: true,
-            starved: 0,
-            unflushed: false,
-            place,
-            queue,
-        };
+        let slot =
+            Slot { connection, port, waker, reading: true, starved: 0, unflushed: false, queue };
         self.slots.insert(id, slot);
+    }
+
+    /// Sees to it that a port has room for this peer, or says that it has none: on a port for one
+    /// the newest wins, on one for many whoever has most gives way (rule F8), and of that the
+    /// connection that was made last.
+    fn make_room(&mut self, port: PortId, peer: &Peer) -> bool {
+        self.sweep();
+        let Some(opened) = self.ports.get(&port) else { return false };
+        let most = match opened.admit {
+            Admit::UpTo(most) => most,
+            Admit::Newest => {
+                if let Some(old) = opened.current {
+                    self.close(old, CloseCode::REPLACED, "the same peer connected again");
+                }
+                return true;
+            }
+        };
+        if opened.shares.len() < most {
+            return true;
+        }
+        let (key, block) = share_of(peer);
+        let claimed = opened.shares.claim(key, block).and_then(|places| places.last());
+        let Some(&claimed) = claimed else { return false };
+        self.close(claimed, CloseCode::TOO_MANY, "its place is the share of somebody else");
+        self.ports.get(&port).is_some_and(|opened| opened.shares.len() < most)
     }
 
     /// Looks at a connection that was woken; one event at a time, so that none
@@ -422,10 +459,16 @@ impl Network {
         let slot = self.slots.remove(&id)?;
         if let Some(port) = self.ports.get_mut(&slot.port) {
             port.current = port.current.filter(|current| *current != id);
+            port.shares.give_back(id);
         }
         self.events.push_back(Event::Down { port: slot.port, connection: id, lost });
         Some(slot)
     }
+}
+
+/// Whose a connection's place is: that of its key, and within it of the addresses around its own.
+fn share_of(peer: &Peer) -> (PublicKey, AddressBlock) {
+    (peer.key, AddressBlock::of(peer.remote.ip()))
 }
 
 impl Drop for Network {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::task::Waker;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::block::AddressBlock;
 use super::event::{ConnectionId, PortId};
-use super::listen::Counters;
+use super::listen::{Admit, Counters};
+use crate::runtime::keys::PublicKey;
 use crate::runtime::quic::{Connection, Endpoint, SetupError};
+use crate::shares::Shares;
 
 /// New connections and failures waiting for the consumer. Connections beyond
 /// wait in their handshakes, failures beyond are counted and dropped.
@@ -16,7 +19,7 @@ pub(super) const NEWS_MAX: usize = 64;
 
 /// What port tasks tell the consumer.
 pub(super) enum News {
-    Arrived { port: PortId, connection: Box<Connection>, place: Option<OwnedSemaphorePermit> },
+    Arrived { port: PortId, connection: Box<Connection> },
     Failed { port: PortId, error: SetupError },
 }
 
@@ -31,12 +34,8 @@ pub(super) struct Outbox {
 pub(super) struct Gone;
 
 impl Outbox {
-    pub(super) async fn arrived(
-        &self,
-        connection: Connection,
-        place: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Gone> {
-        let news = News::Arrived { port: self.port, connection: Box::new(connection), place };
+    pub(super) async fn arrived(&self, connection: Connection) -> Result<(), Gone> {
+        let news = News::Arrived { port: self.port, connection: Box::new(connection) };
         self.news.send(news).await.map_err(|_| Gone)
     }
 
@@ -52,8 +51,9 @@ impl Outbox {
 /// An open port.
 pub(super) struct Port {
     pub(super) endpoint: Endpoint,
-    /// Whether a new connection takes the place of the last.
-    pub(super) single: bool,
+    pub(super) admit: Admit,
+    /// Who has its places: the key, and the block of addresses.
+    pub(super) shares: Shares<PublicKey, AddressBlock, ConnectionId>,
     /// The newest connection.
     pub(super) current: Option<ConnectionId>,
     pub(super) counters: Arc<Counters>,
@@ -71,8 +71,6 @@ pub(super) struct Slot {
     pub(super) starved: usize,
     /// In `Network::unflushed`.
     pub(super) unflushed: bool,
-    /// Its place among those that the port admits, given back on drop.
-    pub(super) place: Option<OwnedSemaphorePermit>,
     pub(super) queue: usize,
 }
 

@@ -274,6 +274,35 @@ async fn connections_over_the_limit_are_closed_and_places_come_back() {
 }
 
 #[tokio::test]
+async fn a_key_that_has_every_place_gives_one_to_another() {
+    let cast = Cast::new();
+    let mut a = clients_a(&cast, 4);
+    let mut greedy = Network::new(cast.of(Role::Client));
+    for _ in 0..4 {
+        greedy.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+        a.up().await;
+    }
+    let mut other = Network::new(cast.other_client.clone());
+    other.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    let lost = a.down().await;
+    assert!(matches!(lost, Lost::Here { code: CloseCode::TOO_MANY }), "{lost}");
+    let came = a.up().await;
+    assert_eq!(a.net.peer(came).unwrap().key, cast.other_client.secret().public());
+    // The greedy one comes again and again, and finds that nobody has more than it.
+    soon(async {
+        loop {
+            match a.net.next().await {
+                Event::Failed { error: SetupError::Busy { .. }, .. } => return,
+                Event::Failed { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    })
+    .await;
+    assert!(a.net.peer(came).is_some());
+}
+
+#[tokio::test]
 async fn noise_is_ignored_and_the_service_goes_on() {
     let cast = Cast::new();
     let mut a = link_a(&cast);
@@ -336,6 +365,54 @@ async fn a_flood_of_half_open_connections_is_bounded_and_does_not_shut_out_other
     let stats = a.net.listen_stats(a.port).unwrap();
     assert!(stats.retried > 50, "{stats:?}");
     assert!(stats.in_flight_max <= 32, "{stats:?}");
+}
+
+/// Passes on what shows that somebody receives at this address, and nothing after that.
+async fn begin_and_fall_silent(own: tokio::net::UdpSocket, target: SocketAddr) {
+    let (mut dialler, mut sent, mut answered) = (None, 0, 0);
+    let mut buffer = [0; 2_000];
+    loop {
+        let Ok((len, from)) = own.recv_from(&mut buffer).await else { return };
+        let onward = if from == target {
+            answered += 1;
+            dialler.filter(|_| answered == 1)
+        } else {
+            dialler = Some(from);
+            sent += 1;
+            (sent <= 2).then_some(target)
+        };
+        if let Some(onward) = onward {
+            // Of an attacker's packets some may be lost.
+            let _ = own.send_to(&buffer[..len], onward).await;
+        }
+    }
+}
+
+/// What once locked everybody out: three addresses that answer a Retry, and then say no more.
+#[tokio::test]
+async fn handshakes_that_do_not_go_on_give_their_places_to_others() {
+    let cast = Cast::new();
+    let mut a = clients_a(&cast, 10);
+    let target = a.addr();
+    let mut attackers = Network::new(cast.of(Role::Client));
+    let mut silent = tokio::task::JoinSet::new();
+    for number in 0..120 {
+        let source = format!("127.0.0.{}:0", 2 + number % 3);
+        let own = tokio::net::UdpSocket::bind(source).await.unwrap();
+        attackers.dial(DialConfig::coserver(Place::A, own.local_addr().unwrap())).unwrap();
+        silent.spawn(begin_and_fall_silent(own, target));
+    }
+    let stats = |a: &Node| a.net.listen_stats(a.port).unwrap();
+    soon(async {
+        while stats(&a).in_flight_max < 64 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let mut honest = client(&cast, target);
+    tokio::join!(a.up(), honest.up());
+    assert!(stats(&a).displaced > 0, "{:?}", stats(&a));
+    assert_eq!(stats(&a).in_flight_max, 64);
 }
 
 #[tokio::test]

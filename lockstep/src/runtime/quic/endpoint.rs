@@ -178,11 +178,12 @@ impl Attempt {
         self.incoming.ignore();
     }
 
-    /// Goes through handshake and greeting.
+    /// Goes through handshake and greeting. `greeted` is called once the peer's first message of
+    /// the handshake came whole: from then on it has more to lose than a packet.
     ///
     /// # Errors
     /// Says who refused whom and why, or that it took too long.
-    pub async fn finish(self) -> Result<Connection, SetupError> {
+    pub async fn finish(self, greeted: impl FnOnce() + Send) -> Result<Connection, SetupError> {
         let shared = self.shared;
         let attempted = shared.attempted(self.incoming.remote_address());
         let (config, refusal) = shared
@@ -190,8 +191,10 @@ impl Attempt {
             .map_err(|reason| SetupError::Dial { remote: attempted.remote, reason })?;
         let setup = async {
             let named = |error| attempted.failed(error, refusal.get().copied());
-            let connection =
-                self.incoming.accept_with(config).map_err(named)?.await.map_err(named)?;
+            let mut connecting = self.incoming.accept_with(config).map_err(named)?;
+            connecting.handshake_data().await.map_err(named)?;
+            greeted();
+            let connection = connecting.await.map_err(named)?;
             shared.greet_as_acceptor(connection, &attempted).await
         };
         tokio::time::timeout(shared.settings.setup_within, setup)

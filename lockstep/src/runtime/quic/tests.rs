@@ -20,6 +20,8 @@ pub(crate) const B: Role = Role::CoServer(Place::B);
 pub(crate) struct Cast {
     known: BTreeMap<Role, Credentials>,
     pub(crate) stranger: Credentials,
+    /// A second client, with a key of its own.
+    pub(crate) other_client: Credentials,
     keys: BTreeMap<Role, PublicKey>,
 }
 
@@ -32,18 +34,21 @@ impl Cast {
         for (role, secret) in &secrets {
             roster.pin(*role, secret.public()).unwrap();
         }
+        let other = SecretKey::generate().unwrap();
+        roster.pin(Role::Client, other.public()).unwrap();
         let keys = secrets.iter().map(|(role, secret)| (*role, secret.public())).collect();
         let known = secrets
             .into_iter()
             .map(|(role, secret)| (role, Credentials::new(role, secret, roster.clone()).unwrap()))
             .collect();
+        let other_client = Credentials::new(Role::Client, other, roster.clone()).unwrap();
         let mut stranger = Roster::new();
         for role in [A, B, Role::Witness] {
             stranger.pin(role, Self::key(&keys, role)).unwrap();
         }
         let stranger =
             Credentials::new(Role::Client, SecretKey::generate().unwrap(), stranger).unwrap();
-        Cast { known, stranger, keys }
+        Cast { known, stranger, other_client, keys }
     }
 
     fn key(keys: &BTreeMap<Role, PublicKey>, role: Role) -> PublicKey {
@@ -101,7 +106,7 @@ impl<'a> Side<'a> {
 
 fn accept_one(listener: &Endpoint) -> JoinHandle<Result<Connection, SetupError>> {
     let listener = listener.clone();
-    tokio::spawn(async move { listener.accept().await.unwrap().finish().await })
+    tokio::spawn(async move { listener.accept().await.unwrap().finish(|| ()).await })
 }
 
 async fn both(

@@ -1,0 +1,230 @@
+//! Handshakes in flight, and whose place a newcomer gets when there is none left.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::block::AddressBlock;
+use crate::shares::Shares;
+
+/// Handshakes of one port in flight at a time: enough for a wave of clients that
+/// come back together, few enough that their memory does not count.
+pub(super) const HANDSHAKES_MAX: usize = 64;
+
+/// With as many in flight, a sender must first show that it receives at its
+/// address; so forged addresses cannot take the rest.
+pub(super) const HANDSHAKES_UNVALIDATED: usize = 16;
+
+/// A handshake that has taken longer gives way to a newcomer: an honest one has some round trips
+/// to make, of a tenth of a second or two.
+const HANDSHAKE_SOON: Duration = Duration::from_secs(1);
+
+/// What becomes of an attempt to connect.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Its handshake may begin, once that one, if any, has ended.
+    Begin(Option<u64>),
+    /// It has to show its address first, which costs nothing here.
+    Retry,
+    /// There is no place for it now. An honest peer repeats its first packet.
+    Ignore,
+}
+
+/// One handshake.
+#[derive(Debug)]
+struct Handshake {
+    source: IpAddr,
+    begun: Instant,
+    /// The peer's first message came whole.
+    greeted: Arc<AtomicBool>,
+    task: Option<AbortHandle>,
+}
+
+/// The handshakes of a port, by number.
+#[derive(Debug)]
+pub(super) struct Handshakes {
+    shares: Shares<AddressBlock, IpAddr, u64>,
+    all: BTreeMap<u64, Handshake>,
+    last: u64,
+}
+
+impl Handshakes {
+    pub(super) const fn new() -> Self {
+        Self { shares: Shares::new(), all: BTreeMap::new(), last: 0 }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether a handshake may begin, and in whose place.
+    pub(super) fn judge(&self, source: IpAddr, validated: bool, now: Instant) -> Verdict {
+        if self.len() >= HANDSHAKES_UNVALIDATED && !validated {
+            return Verdict::Retry;
+        }
+        if self.len() < HANDSHAKES_MAX {
+            return Verdict::Begin(None);
+        }
+        let claimed = self.shares.claim(AddressBlock::of(source), source);
+        let claimed = claimed.and_then(|handshakes| handshakes.first());
+        match claimed.copied().or_else(|| self.hopeless(source, now)) {
+            Some(place) => Verdict::Begin(Some(place)),
+            None => Verdict::Ignore,
+        }
+    }
+
+    /// The oldest of those that will hardly come to anything: an honest peer's first message
+    /// comes at once, and the rest soon. Of others only where they have more.
+    fn hopeless(&self, source: IpAddr, now: Instant) -> Option<u64> {
+        let own = self.shares.held(AddressBlock::of(source));
+        let may_be_taken = |one: &Handshake| {
+            one.source == source || self.shares.held(AddressBlock::of(one.source)) > own
+        };
+        let oldest = |hopeless: &dyn Fn(&Handshake) -> bool| {
+            let mut all = self.all.iter();
+            all.find(|(_, one)| hopeless(one) && may_be_taken(one)).map(|(number, _)| *number)
+        };
+        oldest(&|one| !one.greeted.load(Ordering::Relaxed))
+            .or_else(|| oldest(&|one| now.duration_since(one.begun) >= HANDSHAKE_SOON))
+    }
+
+    /// Takes a place. The second value is to be set when the peer's first message came whole.
+    pub(super) fn begin(&mut self, source: IpAddr, now: Instant) -> (u64, Arc<AtomicBool>) {
+        self.last += 1;
+        let greeted = Arc::new(AtomicBool::new(false));
+        self.shares.take(AddressBlock::of(source), source, self.last);
+        let handshake = Handshake { source, begun: now, greeted: Arc::clone(&greeted), task: None };
+        self.all.insert(self.last, handshake);
+        (self.last, greeted)
+    }
+
+    /// What carries a handshake out.
+    pub(super) fn carried_by(&mut self, number: u64, task: AbortHandle) {
+        if let Some(handshake) = self.all.get_mut(&number) {
+            handshake.task = Some(task);
+        }
+    }
+
+    /// A handshake is over, one way or another; what carries it out is ended.
+    pub(super) fn end(&mut self, number: u64) {
+        self.shares.give_back(number);
+        if let Some(Handshake { task: Some(task), .. }) = self.all.remove(&number) {
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    struct Port {
+        handshakes: Handshakes,
+        now: Instant,
+    }
+
+    impl Port {
+        #[expect(clippy::disallowed_methods, reason = "a time to begin with")]
+        fn new() -> Self {
+            Self { handshakes: Handshakes::new(), now: std::time::Instant::now().into() }
+        }
+
+        /// An attempt from a validated address, a millisecond after the one before.
+        fn attempt(&mut self, source: &str) -> Option<(u64, Arc<AtomicBool>)> {
+            self.now += SOON;
+            let source = source.parse().unwrap();
+            let Verdict::Begin(instead) = self.handshakes.judge(source, true, self.now) else {
+                return None;
+            };
+            if let Some(number) = instead {
+                self.handshakes.end(number);
+            }
+            Some(self.handshakes.begin(source, self.now))
+        }
+
+        fn has(&self, number: u64) -> bool {
+            self.handshakes.all.contains_key(&number)
+        }
+    }
+
+    #[test]
+    fn from_some_on_an_address_is_to_be_shown_first() {
+        let mut port = Port::new();
+        let stranger = "198.51.100.1".parse().unwrap();
+        for _ in 0..HANDSHAKES_UNVALIDATED {
+            assert_eq!(port.handshakes.judge(stranger, false, port.now), Verdict::Begin(None));
+            port.attempt("198.51.100.1").unwrap();
+        }
+        assert_eq!(port.handshakes.judge(stranger, false, port.now), Verdict::Retry);
+    }
+
+    /// What locked everybody out: as many first packets as there are places, every three seconds.
+    #[test]
+    fn a_flood_from_one_block_leaves_an_honest_handshake_its_place() {
+        let mut port = Port::new();
+        let flood = |port: &mut Port, rounds: u32| {
+            for round in 0..rounds {
+                let (_, greeted) = port.attempt(&format!("198.51.100.{}", round % 4)).unwrap();
+                greeted.store(true, Ordering::Relaxed);
+            }
+        };
+        flood(&mut port, HANDSHAKES_MAX as u32);
+        let (honest, _) = port.attempt("192.0.2.1").expect("a block with less has a claim");
+        for _ in 0..1_000 {
+            port.attempt("198.51.100.1");
+        }
+        assert!(port.has(honest));
+        assert_eq!(port.handshakes.len(), HANDSHAKES_MAX);
+    }
+
+    #[test]
+    fn the_addresses_of_a_block_share_its_places() {
+        let mut port = Port::new();
+        for _ in 0..HANDSHAKES_MAX {
+            let (_, greeted) = port.attempt("127.0.0.2").unwrap();
+            greeted.store(true, Ordering::Relaxed);
+        }
+        let (honest, _) = port.attempt("127.0.0.1").expect("an address with less has a claim");
+        for _ in 0..1_000 {
+            port.attempt("127.0.0.2");
+        }
+        assert!(port.has(honest));
+    }
+
+    #[test]
+    fn at_one_address_whoever_began_and_did_not_go_on_gives_way() {
+        let mut port = Port::new();
+        let honest: Vec<_> = (0..HANDSHAKES_MAX - 1)
+            .map(|_| {
+                let (number, greeted) = port.attempt("192.0.2.1").unwrap();
+                greeted.store(true, Ordering::Relaxed);
+                number
+            })
+            .collect();
+        let (silent, _) = port.attempt("192.0.2.1").unwrap();
+        let (next, greeted) = port.attempt("192.0.2.1").expect("in place of the silent one");
+        greeted.store(true, Ordering::Relaxed);
+        assert!(!port.has(silent) && port.has(next) && honest.iter().all(|one| port.has(*one)));
+        assert!(port.attempt("192.0.2.1").is_none(), "a wave of honest peers is no attack");
+        port.now += HANDSHAKE_SOON;
+        assert!(port.attempt("192.0.2.1").is_some(), "none of them took so long");
+        assert!(!port.has(honest[0]));
+    }
+
+    #[test]
+    fn what_is_over_leaves_nothing_behind() {
+        let mut port = Port::new();
+        let (number, _) = port.attempt("192.0.2.1").unwrap();
+        port.handshakes.end(number);
+        port.handshakes.end(number);
+        assert_eq!((port.handshakes.len(), port.handshakes.shares.len()), (0, 0));
+    }
+}

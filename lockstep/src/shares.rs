@@ -1,0 +1,190 @@
+//! Shares of a bounded pool: whose place a newcomer gets when none is left (rule F8).
+//!
+//! Without shares the bound itself is a weapon: whoever takes every place shuts out all others.
+//! Here nobody is sent away while there is room, and once there is none, everybody can have as
+//! many places as the next one (max-min fairness): a newcomer takes a place of whoever holds most,
+//! if that is at least two more than the newcomer's own. An owner that holds most itself gives
+//! one up among its own parts, by the same rule.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who holds the places of a pool. `O` is an owner, such as a key or a block of addresses; `P` a
+/// part of one, such as an address in it; `I` names a place, in the order in which they were taken.
+#[derive(Debug)]
+pub(crate) struct Shares<O, P, I> {
+    owners: BTreeMap<O, Owner<P, I>>,
+    /// Whose each place is.
+    held: BTreeMap<I, (O, P)>,
+}
+
+#[derive(Debug)]
+struct Owner<P, I> {
+    held: usize,
+    parts: BTreeMap<P, BTreeSet<I>>,
+}
+
+impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
+    /// Nobody holds anything.
+    pub(crate) const fn new() -> Self {
+        Self { owners: BTreeMap::new(), held: BTreeMap::new() }
+    }
+
+    /// How many places are taken.
+    pub(crate) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// How many of them this owner has.
+    pub(crate) fn held(&self, owner: O) -> usize {
+        self.owners.get(&owner).map_or(0, |owner| owner.held)
+    }
+
+    /// A place is taken. Its name is new.
+    pub(crate) fn take(&mut self, owner: O, part: P, place: I) {
+        let known = self.held.insert(place, (owner, part));
+        debug_assert!(known.is_none(), "a place is taken once");
+        let owner = self.owners.entry(owner).or_insert_with(Owner::new);
+        owner.held += 1;
+        owner.parts.entry(part).or_default().insert(place);
+    }
+
+    /// A place is given back. Of one that nobody holds there is nothing to do.
+    pub(crate) fn give_back(&mut self, place: I) {
+        let Some((name, part)) = self.held.remove(&place) else { return };
+        let Some(owner) = self.owners.get_mut(&name) else { return };
+        owner.held -= 1;
+        if let Some(places) = owner.parts.get_mut(&part) {
+            places.remove(&place);
+            if places.is_empty() {
+                owner.parts.remove(&part);
+            }
+        }
+        if owner.held == 0 {
+            self.owners.remove(&name);
+        }
+    }
+
+    /// The places, oldest first, of which a newcomer is to get one now that there is no more
+    /// room; `None` if nobody has so many more that the newcomer has a claim.
+    pub(crate) fn claim(&self, owner: O, part: P) -> Option<&BTreeSet<I>> {
+        let (&most, largest) = self.owners.iter().max_by_key(|(_, other)| other.held)?;
+        if most != owner && largest.held > self.held(owner) + 1 {
+            return largest.largest().map(|(_, places)| places);
+        }
+        let own = self.owners.get(&owner)?;
+        if own.held < largest.held {
+            return None;
+        }
+        let has = own.parts.get(&part).map_or(0, BTreeSet::len);
+        own.largest().filter(|(_, places)| places.len() > has + 1).map(|(_, places)| places)
+    }
+}
+
+impl<P: Ord + Copy, I: Ord + Copy> Owner<P, I> {
+    const fn new() -> Self {
+        Self { held: 0, parts: BTreeMap::new() }
+    }
+
+    /// The part with the most places.
+    fn largest(&self) -> Option<(&P, &BTreeSet<I>)> {
+        self.parts.iter().max_by_key(|(_, places)| places.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pool of some places: a newcomer takes a free one, or the oldest of those it may claim.
+    struct Pool {
+        shares: Shares<char, u8, u32>,
+        most: usize,
+        taken: u32,
+    }
+
+    impl Pool {
+        fn of(most: usize) -> Self {
+            Self { shares: Shares::new(), most, taken: 0 }
+        }
+
+        fn come(&mut self, owner: char, part: u8) -> bool {
+            if self.shares.len() >= self.most {
+                let place = self.shares.claim(owner, part).and_then(|places| places.first());
+                let Some(&place) = place else { return false };
+                self.shares.give_back(place);
+            }
+            self.taken += 1;
+            self.shares.take(owner, part, self.taken);
+            true
+        }
+
+        fn has(&self, owner: char) -> usize {
+            self.shares.held(owner)
+        }
+    }
+
+    #[test]
+    fn nobody_is_sent_away_while_there_is_room() {
+        let mut pool = Pool::of(10);
+        assert!((0..10).all(|_| pool.come('x', 0)));
+        assert_eq!(pool.has('x'), 10);
+    }
+
+    #[test]
+    fn one_that_holds_everything_gives_way_until_the_others_have_as_many() {
+        let mut pool = Pool::of(10);
+        (0..10).for_each(|_| assert!(pool.come('x', 0)));
+        let came = (0..10).filter(|_| pool.come('y', 0)).count();
+        assert_eq!((came, pool.has('x'), pool.has('y')), (5, 5, 5));
+        assert!(!pool.come('x', 0), "nobody has more than another");
+        assert!(pool.come('z', 0), "a third one has a share too");
+        assert_eq!(pool.has('z'), 1);
+    }
+
+    #[test]
+    fn the_parts_of_an_owner_share_what_it_has() {
+        let mut pool = Pool::of(6);
+        (0..6).for_each(|_| assert!(pool.come('x', 0)));
+        let came = (0..6).filter(|_| pool.come('x', 1)).count();
+        assert_eq!(came, 3);
+        assert_eq!(pool.has('x'), 6);
+    }
+
+    #[test]
+    fn one_with_less_than_most_cannot_grow_by_its_parts() {
+        let mut pool = Pool::of(5);
+        (0..3).for_each(|_| assert!(pool.come('x', 0)));
+        (0..2).for_each(|_| assert!(pool.come('y', 0)));
+        assert!(!pool.come('y', 1), "one more would only turn the two around");
+        assert_eq!((pool.has('x'), pool.has('y')), (3, 2));
+    }
+
+    #[test]
+    fn a_place_given_back_leaves_nothing_behind() {
+        let mut pool = Pool::of(3);
+        assert!(pool.come('x', 0));
+        pool.shares.give_back(1);
+        pool.shares.give_back(1);
+        assert_eq!(pool.shares.len(), 0);
+        assert!(pool.shares.owners.is_empty());
+    }
+
+    proptest::proptest! {
+        /// Whoever keeps coming ends up with a fair share, whatever the others did before.
+        #[test]
+        fn everybody_reaches_a_fair_share(
+            before in proptest::collection::vec((0u8..6, 0u8..4), 0..200),
+            most in 6usize..40,
+        ) {
+            let mut pool = Pool::of(most);
+            for (owner, part) in before {
+                pool.come(char::from(b'a' + owner), part);
+                proptest::prop_assert!(pool.shares.len() <= most);
+            }
+            (0..most).for_each(|part| { pool.come('h', part as u8); });
+            let others = pool.shares.owners.keys().filter(|owner| **owner != 'h').count();
+            let fair = most / (others + 1);
+            proptest::prop_assert!(pool.has('h') >= fair, "{} of {most}", pool.has('h'));
+        }
+    }
+}
