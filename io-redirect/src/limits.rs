@@ -43,7 +43,7 @@ pub const WINDOW_MAX: u32 = 16 << 20;
 /// their bytes are bounded by 512 MiB on each side of the state machine.
 pub const CONNECTIONS: u32 = 2048;
 
-/// Default for the connections of one listener on one CoServer.
+/// Default for the connections of one listener, on one CoServer.
 pub const LISTENER_CONNECTIONS: u32 = 1024;
 
 /// Lost connections told to the service in one step; the rest follow in steps of their own, so
@@ -66,6 +66,23 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Clients that are being turned away at a time: each has its text sent and its farewell
 /// awaited. At one more, the connection is just closed.
 pub const TURNED_AWAY: usize = 256;
+
+/// Clients that are turned away although no file descriptor is left for connections: one at a
+/// time for each. At one more, the connection is just closed.
+pub const TURNED_AWAY_LAST: usize = 8;
+
+/// Names that are resolved at a time. At one more, the connection waits.
+pub const LOOKUPS: usize = 8;
+
+/// File descriptors that a connection to a name takes while it is made: some of the resolver's,
+/// then one for each address that is tried beside the others.
+pub const NAME_DESCRIPTORS: u32 = ADDRESSES_TRIED as u32;
+
+/// Between two looks whether a file descriptor is free for a connection that is to be made.
+pub const DESCRIPTOR_RETRY: Duration = Duration::from_millis(50);
+
+/// Clients that are turned away are counted; so often one line of the log says how many.
+pub const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// Connections that the kernel keeps for a listener until they are accepted.
 pub const BACKLOG: u32 = 1024;

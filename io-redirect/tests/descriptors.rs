@@ -10,7 +10,9 @@ use bytes::Bytes;
 use io_redirect::snapshot::Snapshot;
 use io_redirect::tcp::{ListenOptions, TcpLimits, TcpOptions, TcpOutside};
 use io_redirect::{Io, Service, Wrapper};
-use lockstep::device::{Device, InputQueue, Inputs, Outside, Released, Setup, Standing};
+use lockstep::device::{
+    Descriptors, Device, InputQueue, Inputs, Outside, Released, Setup, Standing,
+};
 use lockstep::digest::Digest;
 use lockstep::ids::{DeviceId, Epoch, Index, Place};
 use lockstep::machine::{Identity, RecordSource, RestoreError};
@@ -58,6 +60,7 @@ fn start(queue: &std::sync::Arc<InputQueue>) -> (SocketAddr, Box<dyn Device>) {
         place: Place::A,
         incarnation: process(Place::A, 0),
         inputs: Inputs::new(DeviceId(0), queue.clone()),
+        descriptors: Descriptors::unbounded(),
     };
     let mut device = Box::new(outside).start(setup).unwrap();
     device.standing(Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A });

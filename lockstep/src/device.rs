@@ -36,6 +36,9 @@ use crate::ids::{DeviceId, Epoch, Incarnation, Index, Place};
 use crate::limits;
 
 pub use crate::proto::io::Standing;
+pub use descriptors::{Descriptors, Lease, Want};
+
+mod descriptors;
 
 /// The outside half of a device, running.
 pub trait Device: Send {
@@ -79,6 +82,13 @@ pub trait Outside: Send {
     /// # Errors
     /// What keeps it from starting, in words for an operator. The CoServer then does not start.
     fn start(self: Box<Self>, setup: Setup) -> Result<Box<dyn Device>, StartError>;
+
+    /// The most connections that its settings allow at a time, each of which takes a file
+    /// descriptor: compared, before it starts, with what this process may have. 0 for a device
+    /// without any.
+    fn connections(&self) -> u32 {
+        0
+    }
 }
 
 /// What an outside half is told when it starts.
@@ -94,6 +104,9 @@ pub struct Setup {
     pub incarnation: Incarnation,
     /// Where what happens outside is pushed.
     pub inputs: Inputs,
+    /// File descriptors for its connections: one is to be taken for each, before it is accepted
+    /// or made.
+    pub descriptors: Descriptors,
 }
 
 /// A device could not be started.

@@ -581,6 +581,12 @@ pub enum StopCause {
         /// What happened.
         why: String,
     },
+    /// The disk could not be used for want of a descriptor or of memory: nothing is wrong with
+    /// it, and a new process has them again.
+    Exhausted {
+        /// What happened.
+        why: String,
+    },
     /// An operator has begun a new lineage: what this replica was a member of is over.
     NotAMember {
         /// The record in force.
@@ -616,6 +622,7 @@ impl StopCause {
             | Self::Left { .. }
             | Self::LineageOver { .. }
             | Self::Storage { .. }
+            | Self::Exhausted { .. }
             | Self::Incompatible { .. }
             | Self::Corrupted => false,
         }
@@ -695,6 +702,11 @@ impl fmt::Display for StopCause {
                  `--discard` to give up what the other CoServer does not have of them"
             ),
             Self::Storage { why } => write!(f, "the disk failed: {why}"),
+            Self::Exhausted { why } => write!(
+                f,
+                "what was to be acknowledged could not be written, and nothing is wrong with the \
+                 disk: {why}"
+            ),
             Self::NotAMember { record } => write!(
                 f,
                 "an operator has begun lineage {}: what this process was a member of is over",

@@ -73,6 +73,7 @@
 //! | [`client`] | the client's core, and its async and blocking faces |
 //! | [`store`] | what a CoServer has on disk: journal, checkpoints, membership |
 //! | [`wire`] | the frames, and how they become bytes |
+//! | [`exhaustion`] | what a machine runs out of, told apart from faults |
 //! | `runtime` | the processes: CoServer, witness, configuration, keys, links over QUIC |
 //! | `sync` | the concurrent primitives |
 //! | `sim` | the simulator |
@@ -92,6 +93,7 @@ pub mod device;
 pub mod digest;
 pub mod entry;
 pub mod event;
+pub mod exhaustion;
 pub mod history;
 pub mod ids;
 pub mod limits;

@@ -106,6 +106,19 @@ pub const CLOCK_SLEW: u32 = 16;
 /// in milliseconds, unless a port is another's, which may stay so.
 pub const DEVICES_WAIT: Duration = Duration::from_secs(5);
 
+/// File descriptors that a CoServer keeps for itself beside those that are open when it starts: up
+/// to 17 for its control socket, 16 for journal, checkpoints, membership and what a joiner reads,
+/// 16 for an object store, the rest for names being resolved and a moment's need of listeners. No
+/// connection of a stranger gets one of them.
+pub const DESCRIPTORS_VITAL: u32 = 64;
+
+/// A CoServer with devices that has fewer than this left for connections does not start.
+pub const DESCRIPTORS_LEAST: u32 = 16;
+
+/// The soft limit on file descriptors is raised no higher than this: enough for every bound on
+/// connections, and the kernel's table of a process stays small.
+pub const DESCRIPTORS_MOST: u64 = 1 << 20;
+
 /// Longest text in a frame that gives a reason.
 pub const REASON_BYTES: usize = 1024;
 

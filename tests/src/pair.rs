@@ -82,6 +82,8 @@ pub struct Pair {
     program: PathBuf,
     directory: TempDir,
     processes: [Option<Process>; 4],
+    /// A command that runs every process in its own place.
+    wrapper: Vec<String>,
 }
 
 impl Pair {
@@ -100,7 +102,7 @@ impl Pair {
             .output()
             .expect("the program runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let pair = Self { program, directory, processes: [const { None }; 4] };
+        let pair = Self { program, directory, processes: [const { None }; 4], wrapper: Vec::new() };
         for part in [A, B] {
             // A fixed timeout: on a busy machine it must not adapt to what an idle moment allows.
             let line = format!("silence = \"{silence}\"");
@@ -141,6 +143,12 @@ impl Pair {
             self.run(part);
         }
         self.wait_for_duplex();
+    }
+
+    /// From now on every process that is started may have so many file descriptors.
+    pub fn limit_descriptors(&mut self, most: u32) {
+        let script = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        self.wrapper = ["/bin/sh", "-c", &script].map(String::from).to_vec();
     }
 
     /// Has both keep in memory what they release by: for what is not about disks, before they
@@ -335,7 +343,7 @@ impl Pair {
     }
 
     fn spawn(&self, name: &str, part: Part, more: &[&str]) -> Process {
-        self.spawn_under(name, part, more, &[])
+        self.spawn_under(name, part, more, &self.wrapper)
     }
 
     fn spawn_under(&self, name: &str, part: Part, more: &[&str], wrapper: &[String]) -> Process {

@@ -60,7 +60,8 @@ impl Application for RelayApp {
     fn build(&self, _: Place, own: Section) -> Result<(Wrapper<Relay>, Devices), BuildError> {
         let Configured { settings, listen } = read(own)?;
         let listen = BTreeMap::from([(LISTENER.to_owned(), listen)]);
-        let options = TcpOptions { listen, ..TcpOptions::default() };
+        let connections = settings.tcp_limits().connections;
+        let options = TcpOptions { listen, connections, ..TcpOptions::default() };
         let outside =
             TcpOutside::bind(options).map_err(|error| BuildError::Other(Box::new(error)))?;
         let service = settings.wrapped().map_err(|error| BuildError::Other(Box::new(error)))?;

@@ -184,6 +184,10 @@ pub enum ConnectFailure {
     /// There is no way there, or the CoServer's own system refused.
     #[error("{0}")]
     Unreachable(String),
+    /// The CoServer that was to make it had no file descriptor, or no memory, for it. That says
+    /// nothing about the far end: try again soon.
+    #[error("the CoServer that was to connect is exhausted: {0}")]
+    Exhausted(String),
     /// The service had chosen the CoServer that was to make it, and that has left the pair.
     #[error("the CoServer that was connecting left the pair")]
     CarrierLost,
@@ -197,6 +201,7 @@ impl ConnectFailure {
             Self::TimedOut => (3, ""),
             Self::Unreachable(text) => (4, text),
             Self::CarrierLost => (5, ""),
+            Self::Exhausted(text) => (6, text),
         }
     }
 
@@ -207,6 +212,7 @@ impl ConnectFailure {
             2 => Self::Refused,
             3 => Self::TimedOut,
             5 => Self::CarrierLost,
+            6 => Self::Exhausted(text()),
             _ => Self::Unreachable(text()),
         }
     }

@@ -21,7 +21,7 @@ use fields::{
 };
 
 /// The version of the layout.
-pub(crate) const VERSION: u32 = 3;
+pub(crate) const VERSION: u32 = 4;
 
 /// A connection by the name that both halves know. It begins with the process that carries the
 /// connection: so a name from before a restart is never taken for one from after it, whichever

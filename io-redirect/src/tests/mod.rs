@@ -30,6 +30,8 @@ pub(crate) struct Probe {
     pub(crate) diary: Vec<String>,
     pub(crate) dialled: Vec<u64>,
     pub(crate) timers: Vec<TimerId>,
+    /// Most connections of its listener.
+    most: u32,
 }
 
 /// Most connections of the probe's listener.
@@ -42,6 +44,11 @@ impl Probe {
 
     /// With this many connections at most.
     pub(crate) fn wrapped_for(connections: u32) -> Wrapper<Self> {
+        Self::wrapped_with(connections, connections)
+    }
+
+    /// With this many connections at most, and this many of its listener.
+    pub(crate) fn wrapped_with(connections: u32, most: u32) -> Wrapper<Self> {
         let windows = crate::limits::WINDOW_MIN;
         let limits = TcpLimits {
             connections,
@@ -49,7 +56,7 @@ impl Probe {
             send_window: windows,
             ..TcpLimits::default()
         };
-        Wrapper::builder(Self::default())
+        Wrapper::builder(Self { most, ..Self::default() })
             .tcp(limits)
             .unwrap()
             .device("lamp", lockstep::device::OutputClass::Repeatable)
@@ -103,10 +110,8 @@ impl Service for Probe {
     }
 
     fn on_start(&mut self, io: &mut Io<'_>) {
-        let options = ListenOptions {
-            refusal: Bytes::from_static(REFUSAL),
-            connections: Some(PROBE_CONNECTIONS),
-        };
+        let options =
+            ListenOptions { refusal: Bytes::from_static(REFUSAL), connections: Some(self.most) };
         io.tcp().listen("echo", options).unwrap();
     }
 
@@ -258,7 +263,12 @@ impl Story {
     }
 
     pub(crate) fn with_connections(connections: u32) -> Self {
-        let mut pair = Harness::new(Probe::wrapped_for(connections));
+        Self::with(connections, connections)
+    }
+
+    /// With this many connections at most, and this many of its listener.
+    pub(crate) fn with(connections: u32, most: u32) -> Self {
+        let mut pair = Harness::new(Probe::wrapped_with(connections, most));
         let session = pair.open_session();
         Self { pair, session }
     }

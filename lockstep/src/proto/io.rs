@@ -130,6 +130,11 @@ pub enum Input {
         /// What happened, in words for the operator.
         why: String,
     },
+    /// The same, and nothing is wrong with the disk: the process had no descriptor, or no memory.
+    StorageExhausted {
+        /// What happened, in words for the operator.
+        why: String,
+    },
 }
 
 /// The state at one entry, restored from disk.

@@ -276,6 +276,7 @@ impl Replica {
                 self.on_checkpoint_written(index, result);
             }
             Input::StorageFailed { why } => self.stop(StopCause::Storage { why }),
+            Input::StorageExhausted { why } => self.stop(StopCause::Exhausted { why }),
         }
         self.on_time();
         self.check_invariants();

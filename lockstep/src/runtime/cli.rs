@@ -69,6 +69,7 @@ use super::config::{ConfigError, Section};
 use super::coserver::Devices;
 use super::exit::Exit;
 use super::init::{Ports, ServiceSections};
+use crate::exhaustion::Exhaustion;
 use crate::ids::Place;
 use crate::machine::StateMachine;
 
@@ -161,12 +162,20 @@ struct Failure {
     exit: Exit,
 }
 
-impl<E: Error> From<E> for Failure
+impl<E: Error + 'static> From<E> for Failure
 where
     for<'a> Exit: From<&'a E>,
 {
+    /// Where the process or the machine has run out of something, that is the cause, whatever it
+    /// was wanted for.
     fn from(error: E) -> Self {
-        Self { message: chain(&error), exit: Exit::from(&error) }
+        let message = chain(&error);
+        match Exhaustion::among(&error) {
+            Some(what) if what.passes() => {
+                Self { message: format!("{message}; {what}"), exit: Exit::System }
+            }
+            _ => Self { message, exit: Exit::from(&error) },
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 //! | 64 | [`Usage`](Exit::Usage) | the command line is wrong | no |
 //! | 69 | [`Unavailable`](Exit::Unavailable) | an address is in use, or a process does not answer | later |
 //! | 70 | [`Software`](Exit::Software) | a defect, of the build or of the program | no |
-//! | 71 | [`System`](Exit::System) | the operating system gives no thread, socket or randomness | later |
+//! | 71 | [`System`](Exit::System) | the operating system gives no thread, socket, randomness, descriptor or memory | later |
 //! | 73 | [`Exists`](Exit::Exists) | a file is there already and is not overwritten | no |
 //! | 74 | [`Storage`](Exit::Storage) | a directory or file cannot be used | no |
 //! | 75 | [`Locked`](Exit::Locked) | another process has the directory | later |
@@ -93,6 +93,7 @@ impl From<&StopCause> for Exit {
             StopCause::JoinEnded => Exit::JoinEnded,
             StopCause::LineageOver { .. } => Exit::LineageOver,
             StopCause::Storage { .. } => Exit::Storage,
+            StopCause::Exhausted { .. } => Exit::System,
             StopCause::Removed { .. } => Exit::Removed,
             StopCause::NotAMember { .. } => Exit::NotAMember,
             StopCause::Incompatible { .. } => Exit::Incompatible,
@@ -126,7 +127,9 @@ impl From<&StartupError> for Exit {
             StartupError::Store(error) => error.into(),
             StartupError::Storage { source, .. } => source.into(),
             StartupError::Device(_) => Exit::Unavailable,
-            StartupError::Executor(_) | StartupError::Entropy(_) => Exit::System,
+            StartupError::Executor(_) | StartupError::Entropy(_) | StartupError::Descriptors(_) => {
+                Exit::System
+            }
             StartupError::Queue(_) | StartupError::Panics(_) | StartupError::ServiceName { .. } => {
                 Exit::Software
             }

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod coserver;
+pub mod descriptors;
 pub mod entropy;
 pub mod exit;
 pub mod init;

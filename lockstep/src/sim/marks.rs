@@ -138,6 +138,8 @@ marks! {
     DamagedDisk = "damaged-disk", true;
     /// The disk failed while a process used it.
     StorageFailed = "storage-failed", true;
+    /// A process was out of descriptors, or of memory, where it had to use the disk.
+    StorageExhausted = "storage-exhausted", true;
     /// A disk that had been copied back was refused.
     CopiedRefused = "copied-refused", true;
     /// A disk of the other place was refused.
@@ -283,8 +285,14 @@ const REJOIN: &[Mark] = &[
 ];
 
 /// See [`REJOIN`].
-const STORAGE: &[Mark] =
-    &[Mark::DamagedDisk, Mark::StorageFailed, Mark::LiedUnharmed, Mark::StrayWrite, Mark::GaveWay];
+const STORAGE: &[Mark] = &[
+    Mark::DamagedDisk,
+    Mark::StorageFailed,
+    Mark::StorageExhausted,
+    Mark::LiedUnharmed,
+    Mark::StrayWrite,
+    Mark::GaveWay,
+];
 
 /// See [`REJOIN`].
 const WITNESSES: &[Mark] = &[

@@ -161,9 +161,15 @@ impl World {
         }
     }
 
+    /// Every other process was out of descriptors, or of memory: the disk takes no harm from either.
     fn fail_storage(&mut self, who: Who, why: String) {
-        self.reach(Mark::StorageFailed);
-        self.arrive(who.place, Arrival::Disk(Input::StorageFailed { why }));
+        let exhausted = self.servers[who.place.slot()].life % 2 == 1;
+        let (mark, input) = match exhausted {
+            true => (Mark::StorageExhausted, Input::StorageExhausted { why }),
+            false => (Mark::StorageFailed, Input::StorageFailed { why }),
+        };
+        self.reach(mark);
+        self.arrive(who.place, Arrival::Disk(input));
     }
 
     fn do_job(&mut self, who: Who, job: Job) -> Option<Input> {

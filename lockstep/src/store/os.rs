@@ -1,5 +1,7 @@
 //! The operating system's files.
 
+mod kept;
+
 use std::fs::{self, File as SystemFile, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
@@ -8,7 +10,10 @@ use std::sync::Arc;
 use std::thread::Builder;
 use std::time::UNIX_EPOCH;
 
+use kept::KeptDescriptors;
+
 use crate::digest::{Digest, Hasher};
+use crate::exhaustion::Exhaustion;
 use crate::store::files::{Directory, File};
 
 /// Only its owner may read what a service was told.
@@ -19,7 +24,8 @@ const MODE: u32 = 0o600;
 const LARGE: u64 = 16 << 20;
 
 /// A directory of the file system. It keeps the directory open, so that its names can be synced
-/// when no descriptor is to be had any more.
+/// when no descriptor is to be had any more, and some descriptors more, so that a file can be
+/// opened even then.
 #[derive(Clone, Debug)]
 pub struct OsDirectory(Arc<Opened>);
 
@@ -27,6 +33,7 @@ pub struct OsDirectory(Arc<Opened>);
 struct Opened {
     path: PathBuf,
     handle: SystemFile,
+    kept: KeptDescriptors,
 }
 
 impl OsDirectory {
@@ -40,7 +47,32 @@ impl OsDirectory {
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Self(Arc::new(Opened { path, handle })))
+        let kept = KeptDescriptors::default();
+        kept.fill(&handle);
+        Ok(Self(Arc::new(Opened { path, handle, kept })))
+    }
+
+    /// Opens something; where no descriptor is to be had, in the place of one that is kept.
+    fn opening<T>(&self, what: &str, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            let opened = open();
+            let why = match opened.as_ref().err().and_then(Exhaustion::of) {
+                Some(why @ (Exhaustion::ProcessFiles | Exhaustion::SystemFiles)) => why,
+                _ => {
+                    self.0.kept.fill(&self.0.handle);
+                    return opened;
+                }
+            };
+            why.note();
+            let Some(kept) = self.0.kept.take() else { return opened };
+            drop(kept);
+            tracing::warn!(
+                event = "exhausted",
+                file = what,
+                %why,
+                "one of the descriptors that are kept for this is used"
+            );
+        }
     }
 
     /// Where it is.
@@ -58,7 +90,7 @@ impl OsDirectory {
 impl Directory for OsDirectory {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for item in fs::read_dir(&self.0.path)? {
+        for item in self.opening("the directory", || fs::read_dir(&self.0.path))? {
             // A name that is no text is none of ours.
             names.extend(item?.file_name().into_string());
         }
@@ -66,11 +98,14 @@ impl Directory for OsDirectory {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(OsFile(Self::options().open(self.0.path.join(name))?)))
+        let path = self.0.path.join(name);
+        Ok(Box::new(OsFile(self.opening(name, || Self::options().open(&path))?)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(OsFile(Self::options().create_new(true).open(self.0.path.join(name))?)))
+        let path = self.0.path.join(name);
+        let create = || Self::options().create_new(true).open(&path);
+        Ok(Box::new(OsFile(self.opening(name, create)?)))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -214,7 +249,11 @@ mod tests {
         };
         let place = tempfile::tempdir().unwrap();
         let path = place.path().to_owned();
-        let names = OsDirectory(Arc::new(Opened { path: path.clone(), handle: socket() }));
+        let names = OsDirectory(Arc::new(Opened {
+            path: path.clone(),
+            handle: socket(),
+            kept: KeptDescriptors::default(),
+        }));
         assert_eq!(names.sync().unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(OsFile(socket()).sync().unwrap_err().kind(), io::ErrorKind::InvalidInput);
         // What is asked for is the directory that the names are in.

@@ -152,12 +152,17 @@ impl World {
         self.drain(place);
     }
 
-    /// The disk fails; of what waited some may be there.
+    /// The disk fails, or cannot be used; of what waited some may be there.
     pub(super) fn fail_disk(&mut self, place: Place, kept: usize) {
         if self.node(place).runs() && !self.node(place).storage.failed {
             self.tear(place, kept);
             self.node(place).storage.failed = true;
-            self.tell(place, Input::StorageFailed { why: "told to".into() });
+            let why = "told to".into();
+            let input = match kept % 2 {
+                0 => Input::StorageFailed { why },
+                _ => Input::StorageExhausted { why },
+            };
+            self.tell(place, input);
             self.reached.insert("failed disk");
         }
     }

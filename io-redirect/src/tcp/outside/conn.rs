@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use lockstep::device::Refused;
+use lockstep::device::{Lease, Refused};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -51,6 +51,7 @@ pub(super) struct Conn {
     deadline: Option<Pin<Box<Sleep>>>,
     /// Said to the far end when the CoServer leaves.
     pub(super) farewell: Bytes,
+    _descriptor: Lease,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +81,7 @@ impl Conn {
         windows: Windows,
         commands: mpsc::UnboundedReceiver<Command>,
         first: &Report,
+        descriptor: Lease,
     ) -> Self {
         Self {
             shared,
@@ -96,6 +98,7 @@ impl Conn {
             phase: Phase::Live,
             deadline: None,
             farewell: Bytes::new(),
+            _descriptor: descriptor,
         }
     }
 

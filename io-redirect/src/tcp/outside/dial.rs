@@ -3,11 +3,13 @@
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::net::{TcpStream, lookup_host};
+use lockstep::device::{Lease, Want};
+use lockstep::exhaustion::Exhaustion;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -28,13 +30,14 @@ pub(super) async fn run(
     // Whatever the service says before the connection is made ends the attempt.
     let made = tokio::select! {
         _ = commands.recv() => None,
-        made = connect(&target, timeout) => Some(made),
+        made = connect(&shared, &target, timeout) => Some(made),
     };
     let report = match made {
-        Some(Ok((stream, peer, local))) => {
+        Some(Ok((descriptor, (stream, peer, local)))) => {
             let _ = stream.set_nodelay(true);
             let first = Report::Connected { handle, peer, local };
-            return Conn::new(shared, handle, stream, windows, commands, &first).await;
+            let conn = Conn::new(shared, handle, stream, windows, commands, &first, descriptor);
+            return conn.await;
         }
         Some(Err(failure)) => failed(handle, &failure),
         None => Report::Ended { handle },
@@ -51,11 +54,23 @@ fn failed(handle: Handle, failure: &ConnectFailure) -> Report {
 
 type Made = (TcpStream, SocketAddr, SocketAddr);
 
-/// The name is looked up anew for each connection, on tokio's threads for what blocks. A slow
-/// resolver takes nothing from the time of the addresses that it finds.
-async fn connect(target: &Target, timeout: Duration) -> Result<Made, ConnectFailure> {
-    let addresses = within(timeout, resolve(target)).await?;
-    within(timeout, connect_to_one(addresses, timeout)).await
+/// A slow resolver takes nothing from the time of the addresses that it finds. The descriptors are
+/// there before either begins.
+async fn connect(
+    shared: &Shared,
+    target: &Target,
+    timeout: Duration,
+) -> Result<(Lease, Made), ConnectFailure> {
+    let wanted = match target {
+        Target::Address(_) => 1,
+        Target::Name { .. } => limits::NAME_DESCRIPTORS,
+    };
+    let taken = tokio::time::timeout(timeout, descriptors(shared, wanted)).await;
+    let lease = taken.map_err(|_| none_left(Exhaustion::ProcessFiles))?;
+    let (mut descriptor, addresses) = within(timeout, resolve(shared, target, lease)).await?;
+    let made = within(timeout, connect_to_one(addresses, timeout)).await?;
+    descriptor.shrink_to(1);
+    Ok((descriptor, made))
 }
 
 async fn within<T>(
@@ -65,13 +80,47 @@ async fn within<T>(
     tokio::time::timeout(timeout, work).await.unwrap_or(Err(ConnectFailure::TimedOut))
 }
 
-async fn resolve(target: &Target) -> Result<Vec<SocketAddr>, ConnectFailure> {
-    match target {
-        Target::Address(address) => Ok(vec![*address]),
-        Target::Name { host, port, last } => match lookup_host((host.as_str(), *port)).await {
-            Ok(found) => Ok(in_order(found.collect(), last)),
-            Err(error) => Err(ConnectFailure::Unresolved(error.to_string())),
-        },
+/// Waits until there are so many for a connection that is to be made.
+async fn descriptors(shared: &Shared, count: u32) -> Lease {
+    loop {
+        if let Some(lease) = shared.descriptors.try_take(Want::Made, count) {
+            return lease;
+        }
+        tokio::time::sleep(limits::DESCRIPTOR_RETRY).await;
+    }
+}
+
+fn none_left(what: Exhaustion) -> ConnectFailure {
+    what.note();
+    tracing::warn!(event = "exhausted", why = %what, "a connection cannot be made");
+    ConnectFailure::Exhausted(what.to_string())
+}
+
+/// The name is looked up anew for each connection, on one of tokio's threads for what blocks. That
+/// thread holds its turn and the descriptors until the resolver has answered, also when nobody
+/// waits for it any more.
+async fn resolve(
+    shared: &Shared,
+    target: &Target,
+    lease: Lease,
+) -> Result<(Lease, Vec<SocketAddr>), ConnectFailure> {
+    let (host, port, last) = match target {
+        Target::Address(address) => return Ok((lease, vec![*address])),
+        Target::Name { host, port, last } => (host.clone(), *port, last),
+    };
+    // Never closed.
+    let turn = Arc::clone(&shared.lookups).acquire_owned().await.ok();
+    let looking_up = tokio::task::spawn_blocking(move || {
+        let found = (host.as_str(), port).to_socket_addrs();
+        drop(turn);
+        found.map(|found| (lease, found.collect()))
+    });
+    match looking_up.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        Ok((lease, found)) => Ok((lease, in_order(found, last))),
+        Err(error) => Err(match Exhaustion::of(&error) {
+            Some(what) => none_left(what),
+            None => ConnectFailure::Unresolved(error.to_string()),
+        }),
     }
 }
 
@@ -132,6 +181,9 @@ async fn connect_to(address: SocketAddr) -> io::Result<Made> {
 }
 
 fn because(error: &io::Error) -> ConnectFailure {
+    if let Some(what) = Exhaustion::of(error) {
+        return none_left(what);
+    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset => {
             ConnectFailure::Refused

@@ -4,15 +4,16 @@ use core::time::Duration;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use lockstep::device::{Lease, Want};
+use lockstep::exhaustion::Exhaustion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::conn::Conn;
-use super::{Mode, Opening, Shared, socket};
+use super::{Mode, Opening, RefusedBy, Shared, socket};
 use crate::limits;
 use crate::tcp::ListenerId;
 use crate::tcp::words::{ListenOrder, Report};
@@ -65,8 +66,13 @@ impl Listener {
             match bound.and_then(|socket| socket.listen(limits::BACKLOG)) {
                 Ok(listener) => return Some(listener),
                 Err(error) => {
+                    let exhausted = Exhaustion::of(&error);
+                    exhausted.inspect(|what| what.note());
                     tracing::error!(
-                        listener = self.options.name, address = %self.address, %error,
+                        listener = self.options.name,
+                        address = %self.address,
+                        %error,
+                        why = exhausted.map(tracing::field::display),
                         "cannot listen; trying again"
                     );
                     wait(&mut retry).await;
@@ -80,18 +86,30 @@ impl Listener {
 
     fn on_accepted(&self, mode: Mode, stream: TcpStream, peer: SocketAddr) {
         if mode != Mode::Serving {
+            self.shared.refusals.count();
             return self.turn_away(stream);
         }
-        match Arc::clone(&self.live).try_acquire_owned() {
-            Ok(permit) => self.serve(stream, peer, permit),
-            Err(_) => {
-                tracing::debug!(listener = self.options.name, %peer, "full: turned away");
-                self.turn_away(stream);
-            }
+        let Ok(permit) = Arc::clone(&self.live).try_acquire_owned() else {
+            return self.refuse(stream, RefusedBy::Listener);
+        };
+        match self.shared.descriptors.try_take(Want::Accepted, 1) {
+            Some(descriptor) => self.serve(stream, peer, permit, descriptor),
+            None => self.refuse(stream, RefusedBy::Descriptors),
         }
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
+    fn refuse(&self, stream: TcpStream, by: RefusedBy) {
+        self.shared.refusals.note(by);
+        self.turn_away(stream);
+    }
+
+    fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        descriptor: Lease,
+    ) {
         let _ = stream.set_nodelay(true);
         // A connection that was reset meanwhile has no address; nobody has heard of it yet.
         let Ok(local) = stream.local_addr() else { return };
@@ -99,7 +117,8 @@ impl Listener {
         let Some(commands) = self.shared.conns.add(handle) else { return };
         let first = Report::Accepted { handle, listener: self.id, peer, local };
         let shared = Arc::clone(&self.shared);
-        let mut conn = Conn::new(shared, handle, stream, self.options.windows, commands, &first);
+        let windows = self.options.windows;
+        let mut conn = Conn::new(shared, handle, stream, windows, commands, &first, descriptor);
         conn.farewell = self.options.refusal.clone();
         tokio::spawn(async move {
             conn.await;
@@ -109,8 +128,10 @@ impl Listener {
 
     /// Says why, waits a little until the client has it, and closes. Closing at once would make
     /// the kernel send a reset if the client has sent something, and the text would be lost.
+    ///
+    /// While that lasts it takes a descriptor, too: one of those for connections, or else one of
+    /// a few that are kept for this.
     fn turn_away(&self, stream: TcpStream) {
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(&self.shared);
         let refusal = self.options.refusal.clone();
         if refusal.is_empty() {
@@ -118,6 +139,13 @@ impl Listener {
         }
         tokio::spawn(async move {
             let Ok(_permit) = shared.turning_away.try_acquire() else { return };
+            let _descriptor = match shared.descriptors.try_take(Want::Accepted, 1) {
+                Some(descriptor) => (Some(descriptor), None),
+                None => match shared.last_turned_away.try_acquire() {
+                    Ok(last) => (None, Some(last)),
+                    Err(_) => return,
+                },
+            };
             let _ = tokio::time::timeout(shared.linger, say_goodbye(stream, refusal)).await;
         });
     }
@@ -134,10 +162,13 @@ impl Listener {
         if of_one_connection {
             return;
         }
-        tracing::warn!(
-            listener = self.options.name, address = %self.address, %error,
-            "cannot accept: raise the limit on open files if it is reached"
-        );
+        let (listener, address) = (&self.options.name, self.address);
+        if let Some(why) = Exhaustion::of(error) {
+            why.note();
+            tracing::warn!(event = "exhausted", listener, %address, %why, "cannot accept");
+        } else {
+            tracing::warn!(listener, %address, %error, "cannot accept; trying again");
+        }
         wait(retry).await;
     }
 }

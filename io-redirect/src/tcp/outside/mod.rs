@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use lockstep::device::{Device, Inputs, Outside, Released, Setup, Standing, StartError};
+use lockstep::device::{
+    Descriptors, Device, Inputs, Outside, Released, Setup, Standing, StartError,
+};
 use lockstep::ids::Incarnation;
 use tokio::net::TcpSocket;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -30,6 +32,9 @@ use crate::wrapper::TCP;
 mod conn;
 mod dial;
 mod listener;
+mod refusals;
+
+use refusals::{Refusals, RefusedBy};
 
 /// What a CoServer's own configuration says about the TCP device.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +45,19 @@ pub struct TcpOptions {
     /// to take what was still sent to it. Also how long clients are still turned away with a
     /// text after the CoServer has left the pair.
     pub linger: Duration,
+    /// The connections that the service allows, [`TcpLimits::connections`](super::TcpLimits): for
+    /// each one that may be there this CoServer needs a file descriptor, and says at its start
+    /// if it has too few.
+    pub connections: u32,
 }
 
 impl Default for TcpOptions {
     fn default() -> Self {
-        Self { listen: BTreeMap::new(), linger: Duration::from_secs(5) }
+        Self {
+            listen: BTreeMap::new(),
+            linger: Duration::from_secs(5),
+            connections: limits::CONNECTIONS,
+        }
     }
 }
 
@@ -108,6 +121,7 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct TcpOutside {
     linger: Duration,
+    connections: u32,
     bound: BTreeMap<String, Vec<Bound>>,
 }
 
@@ -130,7 +144,7 @@ impl TcpOutside {
                 addresses.into_iter().map(|address| bind(&name, address)).collect();
             bound.insert(name, sockets?);
         }
-        Ok(Self { linger: options.linger, bound })
+        Ok(Self { linger: options.linger, connections: options.connections, bound })
     }
 
     /// The addresses of a listener, with the ports that the system chose where 0 was asked for.
@@ -172,8 +186,11 @@ impl Outside for TcpOutside {
         let (mode, _) = watch::channel(Mode::Refusing);
         let shared = Shared {
             process: setup.incarnation,
+            refusals: Refusals::default(),
+            descriptors: setup.descriptors,
+            lookups: Arc::new(Semaphore::new(limits::LOOKUPS)),
+            last_turned_away: Semaphore::new(limits::TURNED_AWAY_LAST),
             accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             inputs: setup.inputs,
             conns: Conns::default(),
             linger: self.linger,
@@ -187,6 +204,10 @@ impl Outside for TcpOutside {
             mode,
             closing: None,
         }))
+    }
+
+    fn connections(&self) -> u32 {
+        self.connections
     }
 }
 
@@ -204,14 +225,18 @@ enum Mode {
 struct Shared {
     process: Incarnation,
     accepted: AtomicU64,
-    /// Connections that were accepted only to be told to go.
-    refused: AtomicU64,
     inputs: Inputs,
     conns: Conns,
     linger: Duration,
     turning_away: Semaphore,
     /// Addresses on which the service wants to listen, and nobody does yet.
     opening: AtomicUsize,
+    /// One is taken for each connection before it is made or served.
+    descriptors: Descriptors,
+    refusals: Refusals,
+    lookups: Arc<Semaphore>,
+    /// For telling some of those who are turned away for want of descriptors.
+    last_turned_away: Semaphore,
 }
 
 impl Shared {
@@ -323,11 +348,11 @@ impl Device for Running {
     }
 
     fn counts(&self) -> Vec<(&'static str, u64)> {
-        let Shared { accepted, refused, conns, .. } = &*self.shared;
+        let Shared { accepted, refusals, conns, .. } = &*self.shared;
         vec![
             ("connections", conns.lock().len() as u64),
             ("accepted", accepted.load(Ordering::Relaxed)),
-            ("refused", refused.load(Ordering::Relaxed)),
+            ("refused", refusals.in_all()),
         ]
     }
 

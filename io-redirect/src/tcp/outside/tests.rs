@@ -4,7 +4,7 @@
 use core::future::poll_fn;
 use std::net::{Ipv4Addr, TcpListener as Blocker};
 
-use lockstep::device::{InputQueue, Intake};
+use lockstep::device::{InputQueue, Intake, Want};
 use lockstep::ids::{
     DeviceId, Epoch, Incarnation, Index, LogTime, Place, RequestNumber, SessionId,
 };
@@ -121,13 +121,14 @@ fn localhost(port: u16) -> SocketAddr {
 
 fn bound(address: SocketAddr) -> Result<TcpOutside, BindError> {
     let listen = BTreeMap::from([("echo".to_string(), vec![address])]);
-    TcpOutside::bind(TcpOptions { listen, linger: LINGER })
+    TcpOutside::bind(TcpOptions { listen, linger: LINGER, ..TcpOptions::default() })
 }
 
 fn setup(incarnation: Incarnation, queue: &Arc<InputQueue>) -> Setup {
     let intake = Arc::clone(queue) as Arc<dyn Intake>;
     let (device, place) = (DeviceId(0), Place::A);
-    Setup { device, place, incarnation, inputs: Inputs::new(device, intake) }
+    let (inputs, descriptors) = (Inputs::new(device, intake), Descriptors::unbounded());
+    Setup { device, place, incarnation, inputs, descriptors }
 }
 
 fn start() -> Pair {
@@ -135,14 +136,19 @@ fn start() -> Pair {
 }
 
 fn start_as(standing: Standing, members: Members) -> Pair {
+    start_with(standing, members, Descriptors::unbounded())
+}
+
+fn start_with(standing: Standing, members: Members, descriptors: Descriptors) -> Pair {
     let outside = bound(localhost(0)).unwrap();
     let address = outside.addresses("echo")[0];
     let queue = InputQueue::new(QUEUE);
-    let mut device = Box::new(outside).start(setup(PROCESS, &queue)).unwrap();
+    let setup = Setup { descriptors, ..setup(PROCESS, &queue) };
+    let mut device = Box::new(outside).start(setup).unwrap();
     device.standing(standing);
     let (asks, receiver) = mpsc::unbounded_channel();
     let engine = Engine {
-        wrapper: Probe::wrapped_for(100),
+        wrapper: Probe::wrapped_with(100, PROBE_CONNECTIONS),
         device,
         queue: Arc::clone(&queue),
         asks: receiver,
@@ -437,6 +443,33 @@ fn connections_are_made_and_used() {
         stream.shutdown().await.unwrap();
         assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
         pair.diary_has("1 ended").await;
+    });
+}
+
+#[test]
+fn clients_leave_the_service_descriptors_for_the_connections_that_it_makes() {
+    let budget = Descriptors::new(10);
+    let descriptors = budget.clone();
+    let start = || start_with(SERVING, Members::both(PROCESS, Incarnation(9)), descriptors);
+    test_with(start, async |pair| {
+        let mut served = [pair.client().await, pair.client().await];
+        for _ in 0..20 {
+            assert_eq!(read_all(connect(pair.address).await).await, REFUSAL);
+        }
+        let hop = TcpListener::bind(localhost(0)).await.unwrap();
+        let port = hop.local_addr().unwrap().port();
+        pair.ask(&format!("connect 127.0.0.1 {port}")).await;
+        let first = hop.accept().await.unwrap();
+        // One that finds none waits, and goes on when there is one.
+        let rest = budget.total() - budget.taken();
+        let taken = budget.try_take(Want::Made, rest).unwrap();
+        pair.ask(&format!("connect 127.0.0.1 {port}")).await;
+        let none = tokio::time::timeout(Duration::from_millis(200), hop.accept()).await;
+        assert!(none.is_err(), "there was no descriptor for it");
+        drop(taken);
+        let second = hop.accept().await.unwrap();
+        served[0].shutdown().await.unwrap();
+        drop((first, second));
     });
 }
 

@@ -856,6 +856,23 @@ fn a_replica_whose_disk_fails_is_out_and_the_other_goes_on() {
 }
 
 #[test]
+fn a_replica_without_descriptors_is_out_by_that_name_and_comes_back() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 3);
+    pair.tell(A, Input::StorageExhausted { why: "no file descriptor is left".into() });
+    let Some(cause @ StopCause::Exhausted { .. }) = pair.node(A).stopped.clone() else {
+        panic!("{:?}", pair.node(A).stopped)
+    };
+    assert!(cause.to_string().contains("nothing is wrong with the disk"), "{cause}");
+    pair.run(MS * 10);
+    assert_eq!(pair.record.asker, B);
+    texts(&mut pair, B, 3, 3);
+    pair.restart(A);
+    pair.run_to_duplex();
+    check_level(&mut pair);
+}
+
+#[test]
 fn the_member_keeps_serving_while_the_other_joins() {
     let mut pair = Pair::with(with_checkpoints);
     pair.run(MS * 100);

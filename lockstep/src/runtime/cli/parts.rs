@@ -15,6 +15,7 @@ use crate::proto::Command;
 use crate::runtime::config::{CoServerConfig, WitnessConfig};
 use crate::runtime::control::{CoServerControl, DataDirectory, DirectoryError, PeerKeys, serve};
 use crate::runtime::coserver::{CoServer, Devices, StartupError};
+use crate::runtime::descriptors::{self, DescriptorLimit};
 use crate::runtime::exit::Exit;
 use crate::runtime::witness::{
     ObjectStoreError, PairKeys, WitnessControl, WitnessError, WitnessServer, open_records,
@@ -121,6 +122,7 @@ pub fn run_coserver<S: StateMachine>(
     service: S,
     devices: Devices,
 ) -> Result<StopCause, PartError> {
+    raise_limits();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let name = service.identity().name;
@@ -145,6 +147,12 @@ pub fn run_coserver<S: StateMachine>(
     })
 }
 
+/// Every later bound on connections counts from here.
+fn raise_limits() {
+    let DescriptorLimit { before, now } = descriptors::raise();
+    tracing::info!(event = "descriptors", before, limit = now, "the limit on file descriptors");
+}
+
 pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
     flags.guards.apply()?;
@@ -162,6 +170,7 @@ pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
 /// What keeps it from starting.
 pub fn run_witness(config: WitnessConfig, mut signals: Signals) -> Result<(), PartError> {
     warn_of_etc(&config.directory);
+    raise_limits();
     // Given back after the runtime, and with it the port, is gone.
     let mut directory = DataDirectory::open(&config.directory)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -172,10 +172,23 @@ pub struct CoServerReport {
     pub silence_us: u64,
     /// Log time at the last entry, in nanoseconds since the Unix epoch.
     pub log_time_ns: u64,
+    /// File descriptors for the devices' connections, TCP ones among them.
+    pub descriptors: DescriptorsReport,
     /// The disk.
     pub storage: StorageReport,
     /// Counters and latencies.
     pub metrics: MetricsReport,
+}
+
+/// File descriptors: each connection of a device takes one.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct DescriptorsReport {
+    /// For how many connections there are some.
+    pub total: u32,
+    /// How many are taken.
+    pub taken: u32,
+    /// Errors of this process for want of a descriptor, of memory, or of space.
+    pub exhausted: u64,
 }
 
 /// The disk.
@@ -337,6 +350,11 @@ impl CoServerReport {
             devices: metrics.devices.iter().map(DeviceReport::new).collect(),
             silence_us: micros(status.silence),
             log_time_ns: status.time.0,
+            descriptors: DescriptorsReport {
+                total: metrics.descriptors.total,
+                taken: metrics.descriptors.taken,
+                exhausted: metrics.descriptors.exhausted,
+            },
             storage: StorageReport::new(&metrics.storage),
             metrics: MetricsReport::new(metrics),
         }

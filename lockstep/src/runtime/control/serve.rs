@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
+use crate::exhaustion::Exhaustion;
 use crate::runtime::config::ConfigError;
 
 /// Connections at a time: some monitors and an operator. One more is told so and closed.
@@ -95,7 +96,12 @@ pub async fn serve<A: Answer>(listener: UnixListener, answer: A) {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "no control connection");
+                if let Some(why) = Exhaustion::of(&error) {
+                    why.note();
+                    tracing::warn!(event = "exhausted", %why, "no control connection");
+                } else {
+                    tracing::warn!(%error, "no control connection");
+                }
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }

@@ -14,7 +14,7 @@ use super::intake::DeviceInputs;
 use super::keeping::Recovery;
 use super::metrics::Metrics;
 use super::wires::Wires;
-use crate::device::{Device, Released};
+use crate::device::{Descriptors, Device, Released};
 use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Mono};
@@ -56,6 +56,8 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) devices: Vec<Box<dyn Device>>,
     /// By position, as in the service's table.
     pub(super) device_names: Vec<String>,
+    /// What the devices may have for their connections.
+    pub(super) descriptors: Descriptors,
     pub(super) inputs: DeviceInputs,
     pub(super) handled: Handled,
     /// Kept so that the requests' mailbox does not close when nobody asks.

@@ -222,12 +222,14 @@ fn the_table_of_events_has_their_levels_and_fields() {
     }
 }
 
-/// Also those that no core has, by the source's own text.
+/// Also those that no core has, by the source's own text, and the TCP device's.
 #[test]
 fn the_tables_have_every_event_that_there_is_and_no_other() {
     let mut known: BTreeSet<String> = said().into_iter().map(|said| said.name).collect();
     assert_eq!(known, names_in_the_core(), "each has a sample");
-    collect(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").as_path(), &mut known);
+    for sources in ["src", "../io-redirect/src"] {
+        collect(Path::new(env!("CARGO_MANIFEST_DIR")).join(sources).as_path(), &mut known);
+    }
     let tables = ["event of a CoServer", "event of a witness", "event of a client"];
     let documented: BTreeSet<String> =
         tables.into_iter().flat_map(|header| documented(header).into_keys()).collect();

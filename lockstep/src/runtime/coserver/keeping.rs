@@ -9,7 +9,7 @@ use crate::ids::Index;
 use crate::machine::StateMachine;
 use crate::proto::Input;
 use crate::proto::io::Membership;
-use crate::runtime::storage::{Answer, Durability, Noted, Outcome, Unrecovered};
+use crate::runtime::storage::{Answer, Durability, Failure, Noted, Outcome, Unrecovered};
 use crate::wire::frames::CheckpointFile;
 
 /// How the state is being restored.
@@ -97,7 +97,7 @@ impl<S: StateMachine> Engine<S> {
         self.recovery = Recovery::None;
         match outcome.result {
             Ok(recovered) => self.handle(Input::Recovered(Ok(recovered))),
-            Err(Unrecovered::Failed(why)) => self.handle(Input::StorageFailed { why }),
+            Err(Unrecovered::Failed(failure)) => self.handle(failure.into()),
             Err(Unrecovered::Unusable(why)) => {
                 tracing::error!(event = "log_set_aside", why);
                 self.recovery = Recovery::SettingAside { why };
@@ -116,12 +116,12 @@ impl<S: StateMachine> Engine<S> {
         match self.storage.note(answer) {
             Noted::Nothing => {}
             Noted::Tell(input) => self.handle(input),
-            Noted::Failed(why) => self.on_storage_failed(why),
+            Noted::Failed(failure) => self.on_storage_failed(failure),
             Noted::Plan(mut plan) => {
                 plan.adopt = self.adopts;
                 if let Err(error) = self.executor.recover(plan) {
                     let why = format!("no thread for the replay can be started: {error}");
-                    self.handle(Input::StorageFailed { why });
+                    self.handle(Input::StorageExhausted { why });
                 }
             }
             Noted::SetAside => {
@@ -134,15 +134,15 @@ impl<S: StateMachine> Engine<S> {
 
     /// Under `journal` nothing can be acknowledged any more. Under `memory` the disk is only
     /// there for joiners; a member does without, but one that has no state yet cannot.
-    fn on_storage_failed(&mut self, why: String) {
+    fn on_storage_failed(&mut self, failure: Failure) {
         let restoring = !matches!(self.recovery, Recovery::None);
         let member = self.replica.status().record.is_some();
         if self.storage.durability() == Durability::Journal || restoring || !member {
-            return self.handle(Input::StorageFailed { why });
+            return self.handle(failure.into());
         }
         tracing::error!(
             event = "storage_lost",
-            why,
+            why = failure.why,
             "nobody can join this CoServer any more; the pair goes on"
         );
         let held = self.replica.status().held;
@@ -164,7 +164,8 @@ impl<S: StateMachine> Engine<S> {
         let names = self.device_names.iter().cloned();
         let counts = self.devices.iter().map(|device| device.counts());
         let removals = self.replica.removals();
-        let mut snapshot = self.metrics.snapshot(self.wires.clients(), removals, storage);
+        let mut snapshot =
+            self.metrics.snapshot(self.wires.clients(), removals, storage, &self.descriptors);
         snapshot.devices = names.zip(counts).collect();
         snapshot
     }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::device::Descriptors;
+use crate::exhaustion;
 use crate::ids::{Index, Mono};
 use crate::proto::{Input, Removals};
 use crate::runtime::storage::{Durability, Gauges};
@@ -58,6 +60,19 @@ pub struct MetricsSnapshot {
     pub storage: StorageMetrics,
     /// What the devices count, by their names.
     pub devices: Vec<(String, Vec<(&'static str, u64)>)>,
+    /// What the devices have of file descriptors for their connections.
+    pub descriptors: DescriptorMetrics,
+}
+
+/// The file descriptors of the devices, and errors for want of some.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DescriptorMetrics {
+    /// How many connections may have together.
+    pub total: u32,
+    /// How many have one.
+    pub taken: u32,
+    /// Errors of this process for want of a descriptor, of memory, or of space.
+    pub exhausted: u64,
 }
 
 /// What is on the disk, and what the disk costs.
@@ -167,6 +182,7 @@ impl Metrics {
         clients: usize,
         removals: Removals,
         storage: StorageMetrics,
+        descriptors: &Descriptors,
     ) -> MetricsSnapshot {
         MetricsSnapshot {
             counters: self.counters,
@@ -176,6 +192,11 @@ impl Metrics {
             removals,
             storage,
             devices: Vec::new(),
+            descriptors: DescriptorMetrics {
+                total: descriptors.total(),
+                taken: descriptors.taken(),
+                exhausted: exhaustion::met(),
+            },
         }
     }
 }

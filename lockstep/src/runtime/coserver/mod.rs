@@ -39,7 +39,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::device::{Device, DeviceTable, Outside, Setup, StartError};
+use crate::device::{Descriptors, Device, DeviceTable, Outside, Setup, StartError};
 use crate::digest::{Digest, Hasher};
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Incarnation};
@@ -47,6 +47,7 @@ use crate::limits::{self, NAME_BYTES};
 use crate::machine::{Identity, StateMachine};
 use crate::proto::{Config, Replica, Standing};
 use crate::runtime::clock::Clock;
+use crate::runtime::descriptors::{self, TooFew};
 use crate::runtime::entropy::{self, NoEntropy};
 use crate::runtime::quic::BindError;
 use crate::runtime::storage::{self, Durability, Locked, Opened, Storage, StorageError, Who};
@@ -57,7 +58,7 @@ use crate::wire::frames::{Environment, Versions};
 
 pub use executor::ExecutorError;
 pub use handle::{Handle, Unanswered};
-pub use metrics::{Counters, Joining, MetricsSnapshot, StorageMetrics};
+pub use metrics::{Counters, DescriptorMetrics, Joining, MetricsSnapshot, StorageMetrics};
 pub use settings::{Execution, LinkAddresses, Settings, SettingsError, WitnessAddress};
 
 use engine::Engine;
@@ -111,6 +112,9 @@ pub enum StartupError {
     /// Randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
+    /// The limit on file descriptors.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The program was built so that a panic ends the process.
     #[error(transparent)]
     Panics(#[from] unit::AbortRefused),
@@ -189,9 +193,11 @@ impl<S: StateMachine> CoServer<S> {
         let wires = Wires::open(&settings, credentials)?;
         let (intake, inputs) = intake::intake()?;
         let device_names = devices.table.iter().map(|(_, row)| row.name.clone()).collect();
-        let started = start_devices(&settings, incarnation, devices, |device| {
-            crate::device::Inputs::new(device, intake.clone())
-        })?;
+        // Now that everything is open that stays open.
+        let wanted = devices.outsides.iter().map(|outside| outside.connections());
+        let descriptors = descriptors::share_out(wanted.fold(0, u32::saturating_add))?;
+        let inputs_of = |device| crate::device::Inputs::new(device, intake.clone());
+        let started = start_devices(&settings, incarnation, devices, inputs_of, &descriptors)?;
         let (handle, handled) = handle::handle()?;
         let mut engine = Engine {
             replica: Replica::new(config, boot, clock.now()),
@@ -202,6 +208,7 @@ impl<S: StateMachine> CoServer<S> {
             recovery: damage.map_or(Recovery::None, |why| Recovery::Lost { why }),
             devices: started,
             device_names,
+            descriptors,
             inputs,
             handled,
             _handle: handle.clone(),
@@ -268,13 +275,16 @@ fn start_devices(
     incarnation: Incarnation,
     devices: Devices,
     inputs: impl Fn(DeviceId) -> crate::device::Inputs,
+    descriptors: &Descriptors,
 ) -> Result<Vec<Box<dyn Device>>, StartError> {
     (0..=u16::MAX)
         .map(DeviceId)
         .zip(devices.outsides)
         .map(|(device, outside)| {
             let inputs = inputs(device);
-            outside.start(Setup { device, place: settings.place, incarnation, inputs })
+            let descriptors = descriptors.clone();
+            let place = settings.place;
+            outside.start(Setup { device, place, incarnation, inputs, descriptors })
         })
         .collect()
 }

@@ -10,7 +10,7 @@ use crossbeam::channel;
 
 use super::checkpoints::{self, Job};
 use super::journal::{Command, JournalThread, Spares};
-use super::keeper::file;
+use super::keeper::{Failure, file};
 use super::opening::{self, StorageError};
 use super::recovery::Plan;
 use super::settings::{Durability, StorageSettings};
@@ -75,10 +75,7 @@ pub(crate) enum Answer {
     /// How it stands.
     Gauges(Gauges),
     /// The disk failed. The last answer of the journal's thread.
-    Failed {
-        /// For the operator.
-        why: String,
-    },
+    Failed(Failure),
 }
 
 /// How the disk stands.
@@ -412,11 +409,11 @@ impl<S: StateMachine> Storage<S> {
                 let result = result.map(|stamp| file(&stamp));
                 Noted::Tell(Input::CheckpointWritten { index, result })
             }
-            Answer::Failed { why } => {
+            Answer::Failed(failure) => {
                 self.failed = true;
                 self.backlog.clear();
                 self.gathered.clear();
-                Noted::Failed(why)
+                Noted::Failed(failure)
             }
             Answer::Plan(plan) => Noted::Plan(plan),
             Answer::SetAside => Noted::SetAside,
@@ -455,7 +452,7 @@ pub(crate) enum Noted {
     /// The log is out of the way.
     SetAside,
     /// The disk has failed.
-    Failed(String),
+    Failed(Failure),
 }
 
 /// A queue of so many. Not a channel of crossbeam's: a thread that waits for one yields for a
@@ -467,7 +464,7 @@ fn items<T>(slots: usize) -> Result<(Sender<T>, Receiver<T>), CapacityError> {
 /// A thread that panicked.
 fn gone() -> Answer {
     let why = "the thread that writes the journal has ended: report this, with the log".into();
-    Answer::Failed { why }
+    Answer::Failed(Failure::new(why))
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StorageError> {

@@ -126,8 +126,8 @@ impl JournalThread {
             match self.round() {
                 Ok(()) => {}
                 Err(Halt::Ended) => return,
-                Err(Halt::Failed(Failure(why))) => {
-                    let _ = self.say(Answer::Failed { why });
+                Err(Halt::Failed(failure)) => {
+                    let _ = self.say(Answer::Failed(failure));
                     return;
                 }
             }
@@ -282,7 +282,7 @@ impl JournalThread {
             Command::CheckpointWritten => {
                 // What cannot be tidied now is tidied after the next one; a journal that
                 // failed over it says so with the next commit.
-                if let Err(Failure(why)) = keeper.checkpoint_written() {
+                if let Err(Failure { why, .. }) = keeper.checkpoint_written() {
                     tracing::warn!(event = "retention_failed", why);
                 }
                 self.tell_gauges()
@@ -300,14 +300,14 @@ impl JournalThread {
         let keeper = &mut self.keeper;
         let none = LookedUp { common: None, bytes: 0, checkpoint: None };
         let answer = match command {
-            Command::LookUp { points } => {
-                Input::LookedUp(keeper.look_up(&points).unwrap_or_else(|Failure(why)| {
+            Command::LookUp { points } => Input::LookedUp(keeper.look_up(&points).unwrap_or_else(
+                |Failure { why, .. }| {
                     unread(&why);
                     none
-                }))
-            }
+                },
+            )),
             Command::ReadEntries { after } => {
-                let entries = keeper.read(after).unwrap_or_else(|Failure(why)| {
+                let entries = keeper.read(after).unwrap_or_else(|Failure { why, .. }| {
                     unread(&why);
                     None
                 });

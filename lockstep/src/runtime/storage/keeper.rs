@@ -1,5 +1,7 @@
 //! What is done on the disk, step by step, by the one thread that may wait for it.
 
+use std::error::Error;
+
 use bytes::Bytes;
 
 use super::handle::Gauges;
@@ -8,6 +10,7 @@ use super::settings::StorageSettings;
 use super::{Service, Who, aside, reset};
 use crate::digest::Digest;
 use crate::entry::Entry;
+use crate::exhaustion::Exhaustion;
 use crate::ids::{Index, Lineage};
 use crate::limits;
 use crate::proto::io::Membership;
@@ -22,20 +25,53 @@ use crate::store::journal::{Journal, JournalError, Mark};
 use crate::store::membership::MembershipStore;
 use crate::wire::frames::{CheckpointFile, Point};
 
-/// The disk failed: what happened, on which file, and what to do.
+/// The disk failed, or could not be used: what happened, on which file, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Failure(pub(super) String);
+#[error("{why}")]
+pub(crate) struct Failure {
+    pub(crate) why: String,
+    /// Nothing is wrong with the disk: there was no descriptor, or no memory.
+    pub(crate) exhausted: bool,
+}
+
+impl Failure {
+    /// Something is wrong, and the words say what to do.
+    pub(crate) fn new(why: String) -> Self {
+        Self { why, exhausted: false }
+    }
+
+    /// An error of the system, with what to do about it.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        Self::said(&chain(error), error)
+    }
+
+    /// The same in these words.
+    fn said(words: &str, error: &(dyn Error + 'static)) -> Self {
+        let what = Exhaustion::among(error);
+        let why = match what {
+            Some(what) => format!("{words}; {what}"),
+            None => format!("{words}; {LOOK}"),
+        };
+        Self { why, exhausted: what.is_some_and(Exhaustion::passes) }
+    }
+}
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
-        Self(error.to_string())
+        let exhausted = Exhaustion::among(&error).is_some_and(Exhaustion::passes);
+        Self { why: error.to_string(), exhausted }
     }
 }
 
 impl From<CheckpointError> for Failure {
     fn from(error: CheckpointError) -> Self {
-        Self(format!("{}; {LOOK}", chain(&error)))
+        Self::of(&error)
+    }
+}
+
+impl From<Failure> for Input {
+    fn from(Failure { why, exhausted }: Failure) -> Self {
+        if exhausted { Self::StorageExhausted { why } } else { Self::StorageFailed { why } }
     }
 }
 
@@ -100,11 +136,11 @@ impl Keeper {
             let before = core::mem::replace(&mut self.computed_by, self.who.service.clone());
             self.write_home().map_err(|error| {
                 self.computed_by = before;
-                Failure(format!("{}; {LOOK}", chain(&error)))
+                Failure::of(&error)
             })?;
         }
         let saved = self.membership.save(membership);
-        saved.map_err(|error| Failure(format!("{}; {LOOK}", chain(&error))))?;
+        saved.map_err(|error| Failure::of(&error))?;
         self.settle_discarded(membership);
         Ok(())
     }
@@ -143,13 +179,16 @@ impl Keeper {
         for summary in &gone {
             let name = file_name(summary.stamp.index);
             let removed = self.directory.remove(&name);
-            removed.map_err(|error| Failure(format!("cannot remove {name}: {error}; {LOOK}")))?;
+            removed.map_err(|error| {
+                Failure::said(&format!("cannot remove {name}: {error}"), &error)
+            })?;
         }
         if gone.is_empty() {
             return Ok(());
         }
         let synced = self.directory.sync();
-        synced.map_err(|error| Failure(format!("cannot sync the directory: {error}; {LOOK}")))
+        synced
+            .map_err(|error| Failure::said(&format!("cannot sync the directory: {error}"), &error))
     }
 
     /// The oldest entry at which a state can be had, if there is one.
@@ -191,7 +230,9 @@ impl Keeper {
     pub(super) fn set_aside(&mut self) -> Result<(), Failure> {
         (self.outgoing, self.incoming) = (None, None);
         let moved = aside::log(&*self.directory);
-        moved.map_err(|error| Failure(format!("the log cannot be set aside: {error}; {LOOK}")))?;
+        moved.map_err(|error| {
+            Failure::said(&format!("the log cannot be set aside: {error}"), &error)
+        })?;
         self.checkpoints.clear();
         let options = self.settings.journal_options(self.seed);
         let identity = self.who.journal_identity();
@@ -204,7 +245,7 @@ impl Keeper {
         self.checkpoints.retain(|summary| summary.stamp.index != index);
         let moved = aside::one(&*self.directory, &file_name(index));
         moved.map_err(|error| {
-            Failure(format!("checkpoint {index} cannot be set aside: {error}; {LOOK}"))
+            Failure::said(&format!("checkpoint {index} cannot be set aside: {error}"), &error)
         })
     }
 
@@ -277,7 +318,7 @@ impl Keeper {
                 | IncomingError::Offset { .. }
                 | IncomingError::Length { .. },
             ) => {}
-            Err(error) => return Err(Failure(format!("{}; {LOOK}", chain(&error)))),
+            Err(error) => return Err(Failure::of(&error)),
         }
         Ok(Some(Input::ChunksWritten { checkpoint, have: incoming.received() }))
     }

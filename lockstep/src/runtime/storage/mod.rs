@@ -31,6 +31,7 @@ pub use settings::{Durability, StorageSettings};
 
 pub use handle::Gauges;
 pub(crate) use handle::{Answer, Noted, Opened, Storage};
+pub(crate) use keeper::Failure;
 pub(crate) use recovery::{Outcome, Plan, Unrecovered, recover};
 
 use std::path::Path;

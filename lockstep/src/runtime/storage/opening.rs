@@ -237,7 +237,7 @@ fn found(
     let points = match &damage {
         Some(why) => {
             tracing::error!(event = "log_set_aside", why);
-            keeper.set_aside().map_err(|failure| io::Error::other(failure.0))?;
+            keeper.set_aside().map_err(io::Error::other)?;
             Vec::new()
         }
         None => keeper.points()?,

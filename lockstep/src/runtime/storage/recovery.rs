@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::keeper::Failure;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::history::History;
@@ -56,7 +57,7 @@ pub(crate) enum Unrecovered {
     /// What is on the disk is not what this service computed, or not what was written.
     Unusable(String),
     /// It cannot be read now, or not with these settings; it is left as it is.
-    Failed(String),
+    Failed(Failure),
 }
 
 /// Restores a unit. `progress` is called now and then with the entry that was executed last.
@@ -112,9 +113,8 @@ fn reload_pristine<S: StateMachine>(
         let mut reader = records::Reader::open(bytes).map_err(|error| error.to_string())?;
         unit.reload(&mut reader).map_err(|error| error.to_string())
     };
-    reload().map_err(|why| {
-        Unrecovered::Failed(format!("the service does not restore its own first state: {why}"))
-    })
+    reload()
+        .map_err(|why| failed(format!("the service does not restore its own first state: {why}")))
 }
 
 /// The state in a checkpoint; or what is wrong with the file.
@@ -125,7 +125,7 @@ fn load<S: StateMachine>(
 ) -> Result<Result<History, String>, Unrecovered> {
     let unread = |error: CheckpointError| match error.is_damage() {
         true => Ok(Err(error.to_string())),
-        false => Err(Unrecovered::Failed(crate::runtime::cli::chain(&error))),
+        false => Err(Unrecovered::Failed(error.into())),
     };
     let mut reader = match Reader::open(directory, index) {
         Ok(reader) => reader,
@@ -139,7 +139,7 @@ fn load<S: StateMachine>(
     };
     restored.map_err(|error| {
         let why = crate::runtime::cli::chain(&error);
-        Unrecovered::Failed(format!("checkpoint {index} is whole, but not restored: {why}"))
+        failed(format!("checkpoint {index} is whole, but not restored: {why}"))
     })?;
     if (unit.index(), unit.digest()) != (header.history.index, header.outputs) {
         return Ok(Err(format!("checkpoint {index} holds the state of another entry")));
@@ -223,7 +223,7 @@ impl<S: StateMachine> Replaying<'_, S> {
     /// An entry that is executed once it is known what this replica becomes.
     fn keep(&mut self, entry: Entry) -> Result<(), Unrecovered> {
         if self.tail.len() >= self.most {
-            return Err(Unrecovered::Failed(format!(
+            return Err(failed(format!(
                 "more than {} entries on the disk were not released: start with `window_entries` \
                  as it was when they were taken",
                 self.most
@@ -279,6 +279,10 @@ impl Marks {
     }
 }
 
+fn failed(why: String) -> Unrecovered {
+    Unrecovered::Failed(Failure::new(why))
+}
+
 fn unusable(why: String) -> Unrecovered {
     Unrecovered::Unusable(why)
 }
@@ -286,6 +290,6 @@ fn unusable(why: String) -> Unrecovered {
 fn unreadable(error: JournalError) -> Unrecovered {
     match error {
         JournalError::Damaged { .. } => unusable(error.to_string()),
-        other => Unrecovered::Failed(other.to_string()),
+        other => Unrecovered::Failed(other.into()),
     }
 }

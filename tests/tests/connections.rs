@@ -1,0 +1,131 @@
+//! Connections of strangers, up to the bounds and beyond: what the CoServers need for themselves
+//! stays theirs, and what two serve fits one.
+#![allow(clippy::disallowed_methods, reason = "tests use files")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use lockstep::ids::Place;
+use lockstep::runtime::exit::Exit;
+use lockstep_tests::mail::{Hop, RelayPair, runtime};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+
+const RELAY: &str = env!("CARGO_BIN_EXE_relay");
+
+/// Together they take more than a segment of the journal has.
+const MAILS: usize = 60;
+
+/// A session with the relay.
+struct Client {
+    stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// Connects, and gives the first line that comes.
+    fn connect(to: SocketAddr) -> (Self, String) {
+        let stream = TcpStream::connect(to).expect("it listens");
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let reader = BufReader::new(stream.try_clone().unwrap());
+        let mut client = Self { stream, reader };
+        let greeting = client.line();
+        if greeting.starts_with("220") {
+            assert!(client.ask("HELO c\r\n").starts_with("250"));
+        }
+        (client, greeting)
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        // Whoever closes at once may be seen to reset.
+        let _ = self.reader.read_line(&mut line);
+        line
+    }
+
+    fn ask(&mut self, text: &str) -> String {
+        self.stream.write_all(text.as_bytes()).expect("it reads");
+        self.line()
+    }
+
+    fn send(&mut self, body: &str) {
+        for ask in ["MAIL FROM:<a@x.example>\r\n", "RCPT TO:<b@y.example>\r\n"] {
+            let said = self.ask(ask);
+            assert!(said.starts_with("250"), "{ask} {said}");
+        }
+        assert!(self.ask("DATA\r\n").starts_with("354"));
+        let said = self.ask(&format!("{body}.\r\n"));
+        assert!(said.starts_with("250"), "{said}");
+    }
+}
+
+/// Connects to both in turn until neither takes more.
+fn fill(relay: &RelayPair) -> Vec<Client> {
+    let (mut served, mut refused) = (Vec::new(), 0);
+    for place in Place::BOTH.into_iter().cycle() {
+        let (client, greeting) = Client::connect(relay.at(place));
+        if greeting.starts_with("220") {
+            served.push(client);
+            refused = 0;
+        } else {
+            refused += 1;
+        }
+        if refused == 6 {
+            break;
+        }
+    }
+    served
+}
+
+fn refused(relay: &RelayPair, part: Part) -> u64 {
+    let status = relay.pair.status(part).expect("it answers");
+    let devices = status["devices"].as_array().expect("a list");
+    devices.iter().filter_map(|device| device["counts"]["refused"].as_u64()).sum()
+}
+
+/// Files of a CoServer's journal that were begun.
+fn segments(relay: &RelayPair, part: Part) -> usize {
+    let names = std::fs::read_dir(relay.pair.data(part).join("store")).expect("it has a disk");
+    let names = names.map(|item| item.expect("a name").file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("journal-") && !name.contains("spare")).count()
+}
+
+#[test]
+fn clients_that_take_every_descriptor_leave_journal_and_deliveries_theirs() {
+    let runtime = runtime();
+    let hop = runtime.block_on(Hop::start());
+    let mut pair = Pair::init(RELAY, SILENCE);
+    pair.limit_descriptors(150);
+    let mut relay = RelayPair::start_with(pair, hop.address(), "");
+    let mut clients = fill(&relay);
+    let count = clients.len();
+    assert!((8..150).contains(&count), "{count} clients{}", relay.pair.logs());
+    assert!([A, B].iter().any(|part| refused(&relay, *part) > 0));
+
+    // Enough for some segments of the journal, by those who are served.
+    let body = format!("{}\r\n", "x".repeat(98)).repeat(1000);
+    let before = [A, B].map(|part| relay.pair.status(part).expect("it answers"));
+    for mail in 0..MAILS {
+        clients[mail % count].send(&body);
+    }
+    runtime.block_on(hop.wait_for_texts(MAILS, DEADLINE * 2));
+    for (part, before) in [A, B].into_iter().zip(before) {
+        let status = relay.pair.wait_for_mode(part, "duplex");
+        assert_eq!(status["incarnation"], before["incarnation"], "{}", relay.pair.logs());
+        assert_eq!(status["descriptors"]["exhausted"], 0, "{}", relay.pair.logs());
+        assert!(segments(&relay, part) > 1);
+        let log = relay.pair.process(part).log();
+        assert!(log.contains("descriptors_short"), "it says at its start what it can hold");
+        assert!(!log.contains("journal_not_prepared") && !log.contains("no_checkpoint"), "{log}");
+    }
+}
+
+#[test]
+fn a_limit_that_leaves_nothing_for_connections_is_refused_in_words() {
+    let mut pair = Pair::init(RELAY, SILENCE);
+    pair.limit_descriptors(70);
+    pair.run(WITNESS);
+    pair.run(A);
+    pair.expect_exit(A, Exit::System);
+    let log = pair.process(A).log();
+    assert!(log.contains("LimitNOFILE"), "{log}");
+}
