@@ -95,7 +95,7 @@ pub struct FrozenWrapper<F> {
 /// Tells the header of the wrapper's records from anything else.
 const MAGIC: &[u8; 8] = b"lockstIO";
 /// The version of what follows; raised with every change of it.
-const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 3;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 8 + 8;
 
 impl<F> FrozenWrapper<F> {

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod engine;
+mod formats;
 mod returns;
 mod stories;
 mod streams;

@@ -1,0 +1,103 @@
+//! Frozen states of the versions before still open: they hold somebody's only state.
+
+use core::time::Duration;
+use std::path::PathBuf;
+
+use bytes::{Buf, BufMut, Bytes};
+use lockstep::digest::Digest;
+use lockstep::ids::Place;
+use lockstep::machine::{Identity, RecordSink, RecordSource, RestoreError, StateMachine};
+
+use crate::harness::Records;
+use crate::snapshot::Snapshot;
+use crate::tcp::{ListenOptions, Target, TcpLimits};
+use crate::timers::Token;
+use crate::{Harness, Io, Request, Service, Wrapper};
+
+/// A service without a state of its own.
+struct Door;
+
+impl Service for Door {
+    type Frozen = Snapshot<()>;
+
+    fn identity(&self) -> Identity {
+        Identity { name: "door".into(), version: 1, configuration: Digest::ZERO }
+    }
+
+    fn on_start(&mut self, io: &mut Io<'_>) {
+        let refusal = Bytes::from_static(b"full\r\n");
+        io.tcp().listen("door", ListenOptions { refusal, connections: Some(4) }).unwrap();
+        io.timers().after(Duration::from_secs(3600), Token(7)).unwrap();
+    }
+
+    fn on_request(&mut self, io: &mut Io<'_>, _: Request<'_>) -> Bytes {
+        io.tcp().connect(Target::host("mx.example", 25)).unwrap();
+        Bytes::new()
+    }
+
+    fn freeze(&self) -> Snapshot<()> {
+        Snapshot(())
+    }
+
+    fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        Snapshot::read(records)
+    }
+}
+
+fn door() -> Wrapper<Door> {
+    Wrapper::with_tcp(Door, TcpLimits::default()).unwrap()
+}
+
+/// Clients at both, a connection that the service made, and one that it is making.
+fn frozen() -> Records {
+    let mut pair = Harness::new(door());
+    let session = pair.open_session();
+    for (place, port) in [(Place::A, 1), (Place::B, 2), (Place::B, 3)] {
+        let peer = ([192, 0, 2, 9], port).into();
+        let client = pair.connect_from(place, "door", peer).unwrap();
+        pair.send(client, b"hello");
+    }
+    pair.request(session, b"connect");
+    let dial = pair.dials().remove(0);
+    pair.answer(&dial).unwrap();
+    pair.request(session, b"connect");
+    pair.freeze().unwrap()
+}
+
+fn place(version: u16) -> PathBuf {
+    let folder = format!("tests/fixtures/devices-v{version}/records");
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// The records of a file: each after its length.
+fn read(version: u16) -> Records {
+    let mut bytes = Bytes::from(std::fs::read(place(version)).expect("the fixture"));
+    let mut records = Records::default();
+    while !bytes.is_empty() {
+        let len = bytes.get_u32_le() as usize;
+        RecordSink::record(&mut records, &bytes.split_to(len)).unwrap();
+    }
+    records
+}
+
+#[test]
+#[ignore = "writes the fixture, for a new version of the format in a folder of its own"]
+fn write_the_fixture() {
+    let (mut file, mut records) = (Vec::new(), frozen());
+    while let Some(record) = RecordSource::record(&mut records).unwrap() {
+        file.put_u32_le(record.len() as u32);
+        file.put_slice(&record);
+    }
+    let place = place(crate::snapshot::VERSION);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(place, file).unwrap();
+}
+
+#[test]
+fn the_fixture_of_this_version_is_read_and_still_written_so() {
+    let records = read(crate::snapshot::VERSION);
+    assert_eq!(records, frozen());
+    let mut restored = door();
+    restored.restore(&mut records.clone()).unwrap();
+    assert_eq!(restored.inside().tcp.len(), 5);
+}
