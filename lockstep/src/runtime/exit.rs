@@ -161,7 +161,9 @@ impl From<&DirectoryError> for Exit {
         match error {
             DirectoryError::Locked { .. } => Exit::Locked,
             DirectoryError::Io { .. } => Exit::Storage,
-            DirectoryError::TooLong { .. } => Exit::Config,
+            DirectoryError::NotPrivate(_)
+            | DirectoryError::Link { .. }
+            | DirectoryError::TooLong { .. } => Exit::Config,
         }
     }
 }

@@ -34,6 +34,7 @@ use crate::ids::{PairId, Place};
 use crate::limits::WITNESS_CONNECTIONS_PER_PLACE;
 use crate::record::Record;
 use crate::runtime::keys::PublicKey;
+use crate::runtime::private;
 use crate::witness::{Config, Directory, Held, RecordStore, StoreError, Witness};
 use serve::Loop;
 use store::StoreThread;
@@ -69,7 +70,15 @@ pub enum WitnessError {
 /// # Errors
 /// If they cannot be used.
 pub fn open_records(directory: &Path) -> Result<Directory, StoreError> {
-    Directory::open(directory.join(RECORDS))
+    let path = directory.join(RECORDS);
+    if path.exists() {
+        private::check_directory(&path).map_err(|source| StoreError::Io {
+            action: "use",
+            path: path.clone(),
+            source,
+        })?;
+    }
+    Directory::open(path)
 }
 
 /// Begins a new lineage for a pair whose CoServers have both lost their state. For the operator,

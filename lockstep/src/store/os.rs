@@ -14,6 +14,7 @@ use kept::KeptDescriptors;
 
 use crate::digest::{Digest, Hasher};
 use crate::exhaustion::Exhaustion;
+use crate::runtime::private;
 use crate::store::files::{Directory, File};
 
 /// Only its owner may read what a service was told.
@@ -99,7 +100,8 @@ impl Directory for OsDirectory {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
         let path = self.0.path.join(name);
-        Ok(Box::new(OsFile(self.opening(name, || Self::options().open(&path))?)))
+        let open = || private::open(&mut Self::options(), &path);
+        Ok(Box::new(OsFile(self.opening(name, open)?)))
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {

@@ -13,9 +13,9 @@
 //! What it cannot notice is that the file system itself, below the files, was set back.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -262,7 +262,7 @@ impl RecordStore for Directory {
 
 /// Makes the directory so that it is still there after the machine lost its power.
 fn make_directory(path: &Path) -> Result<(), StoreError> {
-    match fs::create_dir(path) {
+    match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
         Err(error) => return Err(failed_to("make", path)(error)),

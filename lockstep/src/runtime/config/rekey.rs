@@ -11,6 +11,7 @@ use super::section::Section;
 use super::value::Keys;
 use crate::ids::{PairId, Place};
 use crate::runtime::keys::PublicKey;
+use crate::runtime::private;
 
 /// Makes `key` the only one of the other CoServer in a CoServer's file. When this returns it is
 /// on disk; at every moment the file is the old one or the new one.
@@ -74,7 +75,8 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     let new = directory.join(name);
     let permissions = fs::metadata(file)?.permissions();
     let mut options = OpenOptions::new();
-    let mut made = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    options.create(true).truncate(true).write(true).mode(0o600);
+    let mut made = private::open(&mut options, &new)?;
     made.write_all(text.as_bytes())?;
     made.set_permissions(permissions)?;
     made.sync_all()?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::SOCKET;
+use crate::runtime::private::{self, NotPrivate};
 
 /// The lock's name in the directory.
 const LOCK: &str = "process.lock";
@@ -43,6 +44,15 @@ pub enum DirectoryError {
         path: PathBuf,
         /// What it said.
         source: io::Error,
+    },
+    /// Others could put things into it, or it is another user's.
+    #[error(transparent)]
+    NotPrivate(NotPrivate),
+    /// A link stands where a file of one's own should be.
+    #[error("{} is a link, and is not followed: remove it, and see who made it", path.display())]
+    Link {
+        /// The link.
+        path: PathBuf,
     },
     /// The path of the control socket is longer than the system takes.
     #[error(
@@ -85,7 +95,8 @@ impl DataDirectory {
     /// Takes the directory, making it with mode 0700 if it is not there (its parent must be).
     ///
     /// # Errors
-    /// [`DirectoryError::Locked`] if another process has it.
+    /// [`DirectoryError::Locked`] if another process has it, [`DirectoryError::NotPrivate`] if
+    /// others may write in it.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, DirectoryError> {
         Self::open_within(path, LOOK_WITHIN)
     }
@@ -103,11 +114,11 @@ impl DataDirectory {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made.and_then(|()| sync_parent(&path)).map_err(failed(&path))?,
         }
+        private::check_directory(&path).map_err(|source| not_private(&path, source))?;
         let file = path.join(LOCK);
         let mut options = OpenOptions::new();
-        let opened =
-            options.create(true).truncate(false).read(true).write(true).mode(0o600).open(&file);
-        let mut lock = opened.map_err(failed(&file))?;
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let mut lock = private::open(&mut options, &file).map_err(failed(&file))?;
         match lock_within(&lock, patience) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -172,7 +183,7 @@ pub(super) struct Holder {
 impl Holder {
     /// Whoever has it now.
     pub(super) fn of(directory: &Path) -> io::Result<Self> {
-        let mut lock = File::open(directory.join(LOCK))?;
+        let mut lock = private::open(OpenOptions::new().read(true), &directory.join(LOCK))?;
         let pid = read_pid(&mut lock);
         Ok(Self { lock, pid })
     }
@@ -193,7 +204,18 @@ impl Holder {
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
-    move |source| DirectoryError::Io { path, source }
+    move |source| match private::is_link(&source) {
+        true => DirectoryError::Link { path },
+        false => DirectoryError::Io { path, source },
+    }
+}
+
+/// What a check of the directory found, or what kept it from being checked.
+fn not_private(path: &Path, source: io::Error) -> DirectoryError {
+    match source.downcast() {
+        Ok(found) => DirectoryError::NotPrivate(found),
+        Err(source) => failed(path)(source),
+    }
 }
 
 /// What is in a directory is there after a power cut only if the directory is.

@@ -1,5 +1,6 @@
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -74,6 +75,27 @@ fn two_processes_do_not_share_a_directory() {
     assert!(refused.to_string().contains("pid"), "{refused}");
     drop(first);
     DataDirectory::open(directory.path()).unwrap();
+}
+
+/// A link planted there once led the process's id into a file of its user's.
+#[test]
+fn a_directory_in_which_others_may_write_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let (shared, victim) = (directory.path().join("shared"), directory.path().join("victim"));
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, Permissions::from_mode(0o777)).unwrap();
+    fs::write(&victim, "precious").unwrap();
+    symlink(&victim, shared.join("process.lock")).unwrap();
+    let refused = DataDirectory::open(&shared).unwrap_err();
+    assert!(refused.to_string().contains("chmod go-w"), "{refused}");
+    assert_eq!(Exit::from(&refused), Exit::Config);
+    fs::set_permissions(&shared, Permissions::from_mode(0o700)).unwrap();
+    let refused = DataDirectory::open(&shared).unwrap_err();
+    assert!(matches!(refused, DirectoryError::Link { .. }), "{refused}");
+    assert_eq!(Exit::from(&refused), Exit::Config);
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    fs::remove_file(shared.join("process.lock")).unwrap();
+    DataDirectory::open(&shared).unwrap();
 }
 
 #[test]
