@@ -30,6 +30,7 @@
 //! knows better: the newest wins.
 
 mod block;
+mod crowd;
 mod dial;
 mod event;
 mod handshakes;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runtime::quic::{Lost, SetupError};
+use crate::runtime::quic::{CloseCode, Lost, SetupError};
 
 /// As many refusals are logged in each [`PERIOD`]; of more, only how many they were. Enough to
 /// see who it is; whoever keeps connecting must not be able to fill a disk with the log.
@@ -36,10 +36,14 @@ impl Refusals {
 
     /// A connection ended.
     pub(in crate::runtime) fn on_lost(&mut self, lost: &Lost) {
-        if matches!(lost, Lost::FrameTooLarge { .. }) && self.has_room() {
-            tracing::warn!(event = "frame_invalid", error = %lost);
-        } else {
-            tracing::debug!(%lost, "connection ended");
+        match lost {
+            Lost::FrameTooLarge { .. } if self.has_room() => {
+                tracing::warn!(event = "frame_invalid", error = %lost);
+            }
+            Lost::Here { code: CloseCode::TOO_MANY } if self.has_room() => {
+                tracing::warn!(event = "connection_displaced");
+            }
+            _ => tracing::debug!(%lost, "connection ended"),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::proto::{Command, Removals, Standing, Status};
 use crate::runtime::config::replace_peer;
 use crate::runtime::coserver::{Counters, Handle, MetricsSnapshot, StorageMetrics};
 use crate::runtime::keys::{PublicKey, Role};
+use crate::runtime::link::ListenStats;
 use crate::runtime::storage::Durability;
 use crate::runtime::tls::Credentials;
 
@@ -410,6 +411,8 @@ pub struct MetricsReport {
     pub frames_invalid: u64,
     /// Clients turned away.
     pub clients_refused: u64,
+    /// Attempts of clients to connect, up to their greeting.
+    pub handshakes: HandshakesReport,
     /// How often it went on without the other CoServer, by cause.
     pub removals: RemovalsReport,
     /// From an entry's being appended here to the release of its outputs here.
@@ -448,12 +451,35 @@ impl MetricsReport {
             frames_dropped,
             frames_invalid,
             clients_refused,
+            handshakes: HandshakesReport::new(metrics.handshakes),
             removals: RemovalsReport::new(metrics.removals),
             commit: Percentiles::of(&metrics.commit),
             step: Percentiles::of(&metrics.step),
             sync: Percentiles::of(&metrics.storage.commit),
             freeze: Percentiles::of(&metrics.storage.freeze),
         }
+    }
+}
+
+/// What became of attempts to connect to the clients' port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct HandshakesReport {
+    /// Handshakes begun.
+    pub begun: u64,
+    /// Of them, those that ended in a connection.
+    pub completed: u64,
+    /// Attempts that had to show their address first.
+    pub retried: u64,
+    /// Attempts that got no answer, since no place was to be had for them.
+    pub ignored: u64,
+    /// Handshakes ended because their places were others' share.
+    pub displaced: u64,
+}
+
+impl HandshakesReport {
+    fn new(stats: ListenStats) -> Self {
+        let ListenStats { begun, completed, retried, ignored, displaced, .. } = stats;
+        Self { begun, completed, retried, ignored, displaced }
     }
 }
 

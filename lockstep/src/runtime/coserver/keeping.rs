@@ -164,8 +164,8 @@ impl<S: StateMachine> Engine<S> {
         let names = self.device_names.iter().cloned();
         let counts = self.devices.iter().map(|device| device.counts());
         let removals = self.replica.removals();
-        let mut snapshot =
-            self.metrics.snapshot(self.wires.clients(), removals, storage, &self.descriptors);
+        let clients = (self.wires.clients(), self.wires.handshakes());
+        let mut snapshot = self.metrics.snapshot(clients, removals, storage, &self.descriptors);
         snapshot.devices = names.zip(counts).collect();
         snapshot
     }

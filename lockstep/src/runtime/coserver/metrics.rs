@@ -9,6 +9,7 @@ use crate::device::Descriptors;
 use crate::exhaustion;
 use crate::ids::{Index, Mono};
 use crate::proto::{Input, Removals};
+use crate::runtime::link::ListenStats;
 use crate::runtime::storage::{Durability, Gauges};
 
 /// Longest latency that is told apart, in nanoseconds: a minute.
@@ -54,6 +55,8 @@ pub struct MetricsSnapshot {
     pub step: Histogram<u64>,
     /// Clients connected at present.
     pub clients: usize,
+    /// Attempts to connect to the clients' port.
+    pub handshakes: ListenStats,
     /// How often it went on without the other, by cause.
     pub removals: Removals,
     /// The disk.
@@ -179,7 +182,7 @@ impl Metrics {
 
     pub(super) fn snapshot(
         &self,
-        clients: usize,
+        (clients, handshakes): (usize, ListenStats),
         removals: Removals,
         storage: StorageMetrics,
         descriptors: &Descriptors,
@@ -189,6 +192,7 @@ impl Metrics {
             commit: self.commit.clone(),
             step: self.step.clone(),
             clients,
+            handshakes,
             removals,
             storage,
             devices: Vec::new(),

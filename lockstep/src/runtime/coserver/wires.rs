@@ -12,7 +12,9 @@ use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::ids::{ConnId, LinkId, Place};
 use crate::proto::{Input, io::LinkSet};
-use crate::runtime::link::{ConnectionId, DialConfig, Event, ListenConfig, Network, PortId};
+use crate::runtime::link::{
+    ConnectionId, DialConfig, Event, ListenConfig, ListenStats, Network, PortId,
+};
 use crate::runtime::quic::{BindError, CloseCode, SendError};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
@@ -56,6 +58,7 @@ pub(super) struct Wires {
     credentials: Credentials,
     encoder: Encoder,
     ports: BTreeMap<PortId, Wire>,
+    clients_port: Option<PortId>,
     wires: BTreeMap<ConnectionId, Wire>,
     links: Vec<Option<ConnectionId>>,
     /// Connections to the witnesses, and which of them the replica asks.
@@ -92,15 +95,19 @@ impl Wires {
         if let Some(address) = settings.alternate {
             ports.insert(network.dial(DialConfig::witness(address))?, Wire::Witness(1));
         }
+        let mut clients_port = None;
         if let Some(address) = settings.clients {
             let config = ListenConfig::clients(address, settings.client_connections);
-            ports.insert(network.listen(config)?, Wire::Client(ConnId(0)));
+            let port = network.listen(config)?;
+            ports.insert(port, Wire::Client(ConnId(0)));
+            clients_port = Some(port);
         }
         Ok(Self {
             network,
             credentials,
             encoder: Encoder::new(),
             ports,
+            clients_port,
             wires: BTreeMap::new(),
             links: vec![None; settings.links.len()],
             witnesses: [None; 2],
@@ -122,6 +129,12 @@ impl Wires {
     /// Clients connected at present.
     pub(super) fn clients(&self) -> usize {
         self.clients.len()
+    }
+
+    /// What became of the attempts to connect to the clients' port, if there is one.
+    pub(super) fn handshakes(&self) -> ListenStats {
+        let stats = self.clients_port.and_then(|port| self.network.listen_stats(port));
+        stats.unwrap_or_default()
     }
 
     /// What a network event means for the replica.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::crowd::Crowd;
 use super::handshakes::{Handshakes, Verdict};
 use super::port::Outbox;
 use crate::ids::Place;
@@ -74,7 +75,7 @@ pub struct ListenStats {
     pub completed: u64,
     /// Attempts that had to show their address first.
     pub retried: u64,
-    /// Attempts ignored, from a wrong address or over a limit.
+    /// Attempts ignored: from a wrong address, or with no place to be had.
     pub ignored: u64,
     /// Handshakes ended because their places were others' share.
     pub displaced: u64,
@@ -118,6 +119,7 @@ pub(super) struct Listener {
     outbox: Outbox,
     counters: Arc<Counters>,
     handshakes: Handshakes,
+    crowd: Crowd,
     /// Each ends with its number, or was ended by it.
     tasks: JoinSet<u64>,
 }
@@ -129,8 +131,15 @@ impl Listener {
         outbox: Outbox,
         counters: Arc<Counters>,
     ) -> Self {
-        let (handshakes, tasks) = (Handshakes::new(), JoinSet::new());
-        Listener { endpoint, from: config.from, outbox, counters, handshakes, tasks }
+        Listener {
+            endpoint,
+            from: config.from,
+            outbox,
+            counters,
+            handshakes: Handshakes::new(),
+            crowd: Crowd::default(),
+            tasks: JoinSet::new(),
+        }
     }
 
     /// Accepts until the endpoint is closed.
@@ -162,6 +171,8 @@ impl Listener {
             Verdict::Ignore => {
                 count(&self.counters.ignored);
                 attempt.ignore();
+                self.crowd.ignored += 1;
+                self.report(now);
             }
             Verdict::Retry => {
                 count(&self.counters.retried);
@@ -171,9 +182,18 @@ impl Listener {
                 if let Some(number) = instead {
                     count(&self.counters.displaced);
                     self.handshakes.end(number);
+                    self.crowd.displaced += 1;
+                    self.report(now);
                 }
                 self.begin(attempt, now);
             }
+        }
+    }
+
+    fn report(&mut self, now: Instant) {
+        if let Some((ignored, displaced)) = self.crowd.due(now) {
+            let port = self.endpoint.local_addr().map(tracing::field::display);
+            tracing::warn!(event = "port_crowded", port, ignored, displaced);
         }
     }
 
