@@ -224,6 +224,12 @@ impl<S: Service> Harness<S> {
         self.nets[client.place.slot()].as_ref().map_or(Fate::Reset, |net| net.fate(client))
     }
 
+    /// A CoServer says that it has file descriptors for so many connections only, and for so many
+    /// of those who connect.
+    pub fn set_room(&mut self, place: Place, total: u32, accepted: u32) {
+        self.at(place, |net| net.set_room(total, accepted));
+    }
+
     /// From now on at most this many bytes come in one event.
     pub fn set_chunk(&mut self, bytes: usize) {
         self.nets.iter_mut().flatten().for_each(|net| net.set_chunk(bytes));

@@ -43,7 +43,8 @@ pub const WINDOW_MAX: u32 = 16 << 20;
 /// their bytes are bounded by 512 MiB on each side of the state machine.
 pub const CONNECTIONS: u32 = 2048;
 
-/// Default for the connections of one listener, on one CoServer.
+/// Default for the connections of one listener, on both CoServers together: what two serve must
+/// fit the one that is left.
 pub const LISTENER_CONNECTIONS: u32 = 1024;
 
 /// Lost connections told to the service in one step; the rest follow in steps of their own, so

@@ -17,7 +17,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::io::Inside;
 use crate::limits::ITEMS_PER_RECORD;
 use crate::random::{RngState, ServiceRng};
-use crate::tcp::{self, TcpTable};
+use crate::tcp::{self, TcpTable, before};
 use crate::timers::{TimerId, TimerTable, Token};
 
 /// What can be written with rkyv.
@@ -95,7 +95,9 @@ pub struct FrozenWrapper<F> {
 /// Tells the header of the wrapper's records from anything else.
 const MAGIC: &[u8; 8] = b"lockstIO";
 /// The version of what follows; raised with every change of it.
-pub(crate) const VERSION: u16 = 3;
+pub(crate) const VERSION: u16 = 4;
+/// The version before, which is still read.
+const BEFORE: u16 = 3;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 8 + 8;
 
 impl<F> FrozenWrapper<F> {
@@ -144,16 +146,23 @@ pub(crate) fn thaw(
     }
     header.advance(MAGIC.len());
     let version = header.get_u16_le();
-    if version != VERSION {
+    if !(BEFORE..=VERSION).contains(&version) {
         return Err(invalid("devices' header", &format!("its version is {version}")));
     }
     let timers_set = header.get_u64_le();
     let [timers, dialling, conns] = core::array::from_fn(|_| header.get_u64_le());
     let rng: RngState = from_bytes(&next(records, "random state")?, "random state")?;
-    let mut frozen: tcp::Frozen = from_bytes(&next(records, "listeners")?, "listeners")?;
+    let listeners = next(records, "listeners")?;
+    let mut frozen: tcp::Frozen = match version {
+        BEFORE => from_bytes::<before::Frozen>(&listeners, "listeners")?.into(),
+        _ => from_bytes(&listeners, "listeners")?,
+    };
     let timers = read_rows(records, timers, "timers")?;
     frozen.dialling = read_rows(records, dialling, "connections being made")?;
-    frozen.conns = read_rows(records, conns, "connections")?;
+    frozen.conns = match version {
+        BEFORE => before::conns(read_rows(records, conns, "connections")?),
+        _ => read_rows(records, conns, "connections")?,
+    };
     inside.rng = ServiceRng::from_state(rng);
     inside.timers = TimerTable::from_rows(timers_set, timers)
         .ok_or_else(|| invalid("timers", "they contradict each other"))?;

@@ -60,7 +60,8 @@ pub const KEPT_INPUTS: usize = 16 << 10;
 /// Bytes of the same.
 pub const KEPT_BYTES: usize = 16 << 20;
 
-/// Client connections of one CoServer; at one more the newest is refused.
+/// Client connections of one CoServer; at one more the newest is refused. Clients connect to both,
+/// so this is also how many a pair serves.
 pub const CLIENT_CONNECTIONS: usize = 4096;
 
 /// Sessions whose replies one connection may ask for.

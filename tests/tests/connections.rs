@@ -9,6 +9,7 @@ use lockstep::ids::Place;
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::mail::{Hop, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
+use lockstep_tests::process::wait_for;
 
 const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 
@@ -98,7 +99,7 @@ fn clients_that_take_every_descriptor_leave_journal_and_deliveries_theirs() {
     let mut relay = RelayPair::start_with(pair, hop.address(), "");
     let mut clients = fill(&relay);
     let count = clients.len();
-    assert!((8..150).contains(&count), "{count} clients{}", relay.pair.logs());
+    assert!((8..100).contains(&count), "{count} clients{}", relay.pair.logs());
     assert!([A, B].iter().any(|part| refused(&relay, *part) > 0));
 
     // Enough for some segments of the journal, by those who are served.
@@ -117,6 +118,34 @@ fn clients_that_take_every_descriptor_leave_journal_and_deliveries_theirs() {
         assert!(log.contains("descriptors_short"), "it says at its start what it can hold");
         assert!(!log.contains("journal_not_prepared") && !log.contains("no_checkpoint"), "{log}");
     }
+}
+
+#[test]
+fn whom_two_served_the_one_that_is_left_serves() {
+    let runtime = runtime();
+    let hop = runtime.block_on(Hop::start());
+    let pair = Pair::init(RELAY, SILENCE);
+    let mut relay = RelayPair::start_with(pair, hop.address(), "max_clients = 12");
+    // Those who looked whether it listens may not be gone yet.
+    let mut clients = wait_for(DEADLINE, || match fill(&relay) {
+        clients if clients.len() == 12 => Ok(clients),
+        fewer => Err(fewer.len()),
+    })
+    .unwrap_or_else(|served| panic!("{served} of 12 are served{}", relay.pair.logs()));
+    assert!([A, B].iter().any(|part| refused(&relay, *part) > 0));
+    let said = [A, B].map(|part| relay.pair.process(part).log().contains("clients_refused"));
+    assert!(said.contains(&true), "the log says that somebody was refused");
+    relay.pair.kill(B);
+    relay.pair.wait_for_mode(A, "simplex");
+    // Whoever was at B comes to A. None of A's has gone.
+    let is_lost = |client: &&Client| client.stream.peer_addr().ok() != Some(relay.at(Place::A));
+    for _ in 0..clients.iter().filter(is_lost).count() {
+        let (client, greeting) = Client::connect(relay.at(Place::A));
+        assert!(greeting.starts_with("220"), "{greeting}{}", relay.pair.logs());
+        clients.push(client);
+    }
+    let (_, greeting) = Client::connect(relay.at(Place::A));
+    assert!(greeting.starts_with("421"), "{greeting}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), Config
     }
     let counts: [(&'static str, &str, &mut u32); 3] = [
         ("max_recipients", "the most recipients of a mail", &mut server.max_recipients),
-        ("max_clients", "the most clients at a time on one CoServer", max_clients),
+        ("max_clients", "the most clients at a time, on both CoServers together", max_clients),
         ("max_deliveries", "the most deliveries at a time", &mut queue.max_deliveries),
     ];
     for (name, meaning, value) in counts {

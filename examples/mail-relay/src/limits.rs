@@ -69,7 +69,8 @@ pub const SERVER_IDLE: u64 = 5 * MINUTE;
 /// for ever; [`MESSAGE_BYTES`] at 3 kB/s fit. Then 421 4.4.2.
 pub const SERVER_DATA: u64 = HOUR;
 
-/// Default for clients at a time on one CoServer. One more: the listener's 421.
+/// Default for clients at a time, on both CoServers together: the one that is left has to hold
+/// them all. One more: the listener's 421.
 pub const CLIENTS: u32 = 1000;
 /// Default for what all sessions hold together: mails that have not come whole, envelopes,
 /// input not yet looked at and replies not yet taken. Above it MAIL gets 452 4.3.1, and

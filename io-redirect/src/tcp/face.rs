@@ -185,9 +185,9 @@ impl Tcp<'_> {
     }
 
     /// How many connections count towards the bound: also those that are being made, and those
-    /// let go whose end the CoServer has not reported.
+    /// let go whose end the CoServer has not reported. Those that a CoServer took with it do not.
     pub fn connections(&self) -> usize {
-        self.table.len()
+        self.table.live()
     }
 
     fn sendable(&mut self, conn: ConnId) -> Result<&mut Conn, SendError> {

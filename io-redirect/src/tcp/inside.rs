@@ -9,7 +9,7 @@ use lockstep::output::Carrier;
 use lockstep::record::Members;
 
 use super::rows::{Conn, Dialling, Head, Phase};
-use super::words::{Handle, ListenOrder, Order, Report};
+use super::words::{Handle, ListenOrder, Order, Report, Room};
 use super::{
     ConnId, ConnectError, ConnectFailure, ListenError, ListenerId, Target, TcpEvent, TcpLimits,
 };
@@ -35,6 +35,8 @@ pub(crate) struct TcpTable {
     pub(super) accepted: BTreeMap<Handle, ConnId>,
     /// The rows of `conns` that are lost.
     pub(super) lost: BTreeSet<ConnId>,
+    /// How many rows of `conns` each listener accepted on either CoServer, lost ones left out.
+    pub(super) of_listener: BTreeMap<ListenerId, u32>,
 }
 
 impl TcpTable {
@@ -48,11 +50,8 @@ impl TcpTable {
             dialling: BTreeMap::new(),
             accepted: BTreeMap::new(),
             lost: BTreeSet::new(),
+            of_listener: BTreeMap::new(),
         }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.conns.len()
     }
 
     /// A connection that the service may still speak of.
@@ -125,7 +124,7 @@ impl TcpTable {
         {
             return Err(ConnectError::Host);
         }
-        if self.conns.len() >= self.limits.connections as usize {
+        if self.live() >= self.room().total as usize {
             return Err(ConnectError::TooMany);
         }
         if let Some(place) = from
@@ -160,6 +159,29 @@ impl TcpTable {
         self.order(Some(place), &order, outbox);
     }
 
+    /// Connections that somebody carries, or is to make. Those of a CoServer that is gone take
+    /// nobody's room: their clients are about to come to the other one.
+    pub(crate) fn live(&self) -> usize {
+        self.conns.len() - self.lost.len()
+    }
+
+    /// How many connections the pair may have. What two serve must fit one that is left, so it is
+    /// as many as the member with the least room can hold, and not the sum of both.
+    fn room(&self) -> Room {
+        let limit = self.limits.connections;
+        let most = Room { total: limit, accepted: limit };
+        self.head.rooms.into_iter().flatten().fold(most, |least, room| Room {
+            total: least.total.min(room.total),
+            accepted: least.accepted.min(room.accepted),
+        })
+    }
+
+    /// Whether a listener may take no more, on whichever CoServer.
+    fn is_full(&self, listener: ListenerId, options: &ListenOrder) -> bool {
+        let accepted = self.of_listener.get(&listener).copied().unwrap_or(0);
+        self.live() >= self.room().accepted as usize || accepted >= options.connections
+    }
+
     fn next_conn(&mut self) -> ConnId {
         self.head.last_conn += 1;
         ConnId(self.head.last_conn)
@@ -182,6 +204,20 @@ impl TcpTable {
         self.dialling.remove(&conn);
         if let Some(row) = self.conns.remove(&conn) {
             self.accepted.remove(&row.handle);
+            if !matches!(row.phase, Phase::Lost { .. }) {
+                self.leave_listener(row.listener);
+            }
+        }
+    }
+
+    /// A connection that this listener accepted does not count towards its bound any more.
+    pub(super) fn leave_listener(&mut self, listener: Option<ListenerId>) {
+        let Some(listener) = listener else { return };
+        if let Some(count) = self.of_listener.get_mut(&listener) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of_listener.remove(&listener);
+            }
         }
     }
 
@@ -254,6 +290,10 @@ impl TcpTable {
                 Some(_) => self.ignore(),
                 None => self.disown(place, handle, outbox),
             },
+            Report::Room { room, .. } => {
+                self.head.rooms[place.slot()] = Some(room);
+                NOTHING
+            }
             Report::Ended { handle } => self.on_end(place, handle, |conn| TcpEvent::Ended { conn }),
             Report::Reset { handle, cause } => {
                 self.on_end(place, handle, |conn| TcpEvent::Reset { conn, cause })
@@ -281,16 +321,15 @@ impl TcpTable {
             self.ignore();
             return None;
         }
-        let full = self.conns.len() >= self.limits.connections as usize;
         let options = self.listeners.get(&listener);
-        if full || options.is_none() {
-            let refusal = options.map(|options| options.refusal.clone()).unwrap_or_default();
-            self.order(Some(place), &Order::Send { handle, bytes: refusal }, outbox);
-            self.order(Some(place), &Order::Close { handle }, outbox);
+        if options.is_none_or(|options| self.is_full(listener, options)) {
+            self.order(Some(place), &Order::Refuse { handle }, outbox);
             return None;
         }
         let conn = self.next_conn();
-        let row = Conn::new(Some(place), handle, Phase::Open, self.limits.windows());
+        let mut row = Conn::new(Some(place), handle, Phase::Open, self.limits.windows());
+        row.listener = Some(listener);
+        *self.of_listener.entry(listener).or_default() += 1;
         self.conns.insert(conn, row);
         self.accepted.insert(handle, conn);
         Some(conn)

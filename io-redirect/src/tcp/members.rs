@@ -21,6 +21,7 @@ impl TcpTable {
                 continue;
             }
             self.on_left(place);
+            self.head.rooms[place.slot()] = None;
             if let Some(process) = members.at(place) {
                 self.on_came(place, process, outbox);
             }
@@ -42,12 +43,13 @@ impl TcpTable {
     }
 
     fn on_left(&mut self, place: Place) {
-        let mut over = Vec::new();
+        let (mut over, mut lost) = (Vec::new(), Vec::new());
         for (conn, row) in self.conns.iter_mut().filter(|(_, row)| row.place == Some(place)) {
             match row.phase {
                 Phase::Open => {
                     row.phase = Phase::Lost { made: true };
                     self.lost.insert(*conn);
+                    lost.push(row.listener);
                 }
                 Phase::Connecting => {
                     let chosen = self.dialling.get(conn).and_then(|dialling| dialling.from);
@@ -64,6 +66,7 @@ impl TcpTable {
                 Phase::Lost { .. } => {}
             }
         }
+        lost.into_iter().for_each(|listener| self.leave_listener(listener));
         over.into_iter().for_each(|conn| self.remove(conn));
     }
 

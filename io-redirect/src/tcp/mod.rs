@@ -55,7 +55,7 @@ pub(crate) use inside::TcpTable;
 pub use options::{ListenOptions, TcpLimits, TcpLimitsError};
 #[cfg(feature = "runtime")]
 pub use outside::{BindError, TcpOptions, TcpOutside};
-pub(crate) use rows::Frozen;
+pub(crate) use rows::{Frozen, before};
 pub use simulated::{Client, Dial, Fate, NotListening, Simulated};
 
 /// A connection, as the service knows it: counts up from 1 in a lineage, never reused.

@@ -13,15 +13,15 @@ pub struct ListenOptions {
     /// connections, after everything else, when the CoServer leaves. Empty for nothing. At most
     /// [`limits::REFUSAL_BYTES`].
     pub refusal: Bytes,
-    /// Connections of this listener on one CoServer; `None` for
-    /// [`limits::LISTENER_CONNECTIONS`].
+    /// Connections of this listener, on both CoServers together: what two serve must fit the one
+    /// that is left. `None` for [`limits::LISTENER_CONNECTIONS`].
     pub connections: Option<u32>,
 }
 
 /// Bounds of the TCP device; part of what the CoServers must agree on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpLimits {
-    /// Connections at a time, see [`limits::CONNECTIONS`].
+    /// Connections at a time on both CoServers together, see [`limits::CONNECTIONS`].
     pub connections: u32,
     /// Bytes read ahead per connection, see [`limits::READ_WINDOW`].
     pub read_window: u32,

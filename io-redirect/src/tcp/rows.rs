@@ -1,12 +1,14 @@
 //! The rows of the inside half's table, and the table as it is frozen.
 
+pub(crate) mod before;
+
 use lockstep::ids::{DeviceId, Place};
 use lockstep::record::Members;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::flow::Tally;
 use super::inside::TcpTable;
-use super::words::{Handle, ListenOrder, Windows};
+use super::words::{Handle, ListenOrder, Room, Windows};
 use super::{ConnId, ListenerId, Target, TcpLimits};
 
 /// One connection.
@@ -15,6 +17,8 @@ pub(crate) struct Conn {
     /// Who carries it; `None` while it waits for somebody who can make it.
     pub(crate) place: Option<Place>,
     pub(crate) handle: Handle,
+    /// Which listener accepted it; `None` for one that the service makes.
+    pub(crate) listener: Option<ListenerId>,
     pub(crate) phase: Phase,
     /// The service closed its direction.
     pub(crate) write_closed: bool,
@@ -51,6 +55,7 @@ impl Conn {
         Self {
             place,
             handle,
+            listener: None,
             phase,
             write_closed: false,
             unwritten: 0,
@@ -83,6 +88,9 @@ pub(super) struct Head {
     pub(super) sequencer: Option<Place>,
     pub(super) last_conn: u64,
     pub(super) last_listener: u16,
+    /// What the members' processes have said that they have room for, by place; `None` for as
+    /// many as the bounds allow.
+    pub(super) rooms: [Option<Room>; 2],
     /// Reports that made no sense, for whoever debugs.
     pub(super) ignored: u64,
 }
@@ -123,6 +131,8 @@ impl TcpTable {
         for (conn, row) in &table.conns {
             if matches!(row.phase, Phase::Lost { .. }) {
                 table.lost.insert(*conn);
+            } else if let Some(listener) = row.listener {
+                *table.of_listener.entry(listener).or_default() += 1;
             }
             if row.handle.made_by_service().is_none()
                 && table.accepted.insert(row.handle, *conn).is_some()

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use lockstep::ids::{Incarnation, Place};
 
 use super::flow::Tally;
-use super::words::{Handle, ListenOrder, Order, Report, Windows};
+use super::words::{Handle, ListenOrder, Order, Report, Room, Windows};
 use super::{ConnectFailure, ListenerId, ResetCause, Target};
 use crate::limits;
 
@@ -66,6 +66,8 @@ pub struct Simulated {
 #[derive(Debug)]
 struct End {
     windows: Windows,
+    /// Said to it if it is one too many.
+    refusal: Bytes,
     /// Bytes that may be read before the inside half grants more.
     credit: u32,
     writes: Tally,
@@ -93,6 +95,7 @@ impl End {
     fn new(windows: Windows) -> Self {
         Self {
             windows,
+            refusal: Bytes::new(),
             credit: windows.read,
             writes: Tally::of_writes(windows.send),
             incoming: BytesMut::new(),
@@ -178,6 +181,13 @@ impl Simulated {
         self.chunk = bytes.clamp(1, limits::CHUNK_BYTES);
     }
 
+    /// Says that this CoServer has file descriptors for so many connections only, and for so many
+    /// of those who connect.
+    pub fn set_room(&mut self, total: u32, accepted: u32) {
+        let (handle, room) = (Handle::of_process(self.process), Room { total, accepted });
+        self.reports.push_back(Report::Room { handle, room }.encode());
+    }
+
     /// Connects to a listener.
     ///
     /// # Errors
@@ -190,7 +200,8 @@ impl Simulated {
             .ok_or_else(|| NotListening(name.into()))?;
         self.accepted += 1;
         let handle = Handle::accepted(self.process, self.accepted);
-        self.ends.insert(handle, End::new(options.windows));
+        let end = End { refusal: options.refusal.clone(), ..End::new(options.windows) };
+        self.ends.insert(handle, end);
         let local = address(25);
         let report = Report::Accepted { handle, listener: *listener, peer, local };
         self.reports.push_back(report.encode());
@@ -312,6 +323,12 @@ impl Simulated {
                 self.dials.insert(handle, (target, windows));
             }
             Order::Send { handle, bytes } => self.on_send(handle, &bytes),
+            Order::Refuse { handle } => self.on(handle, |end| {
+                let refusal = end.refusal.clone();
+                end.outgoing.extend_from_slice(&refusal);
+                end.let_go = true;
+                end.own_closed = Closing::Wanted;
+            }),
             Order::Shutdown { handle } => self.on(handle, |end| end.own_closed = Closing::Wanted),
             Order::Close { handle } => {
                 self.give_up(handle);

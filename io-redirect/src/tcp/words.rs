@@ -21,7 +21,7 @@ use fields::{
 };
 
 /// The version of the layout.
-pub(crate) const VERSION: u32 = 4;
+pub(crate) const VERSION: u32 = 5;
 
 /// A connection by the name that both halves know. It begins with the process that carries the
 /// connection: so a name from before a restart is never taken for one from after it, whichever
@@ -48,6 +48,11 @@ impl Handle {
     /// A connection that the service has this process make.
     pub(crate) fn made(process: Incarnation, conn: ConnId) -> Self {
         Self { process, number: conn.0 | MADE }
+    }
+
+    /// No connection: only the process.
+    pub(crate) fn of_process(process: Incarnation) -> Self {
+        Self { process, number: 0 }
     }
 
     /// The id of a connection that the service makes.
@@ -96,19 +101,62 @@ pub(crate) enum Report {
         handle: Handle,
         cause: ResetCause,
     },
+    /// This process has file descriptors for fewer connections than the bounds allow.
+    Room {
+        /// Names the process only.
+        handle: Handle,
+        room: Room,
+    },
+}
+
+/// For how many connections a process has file descriptors.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// In all.
+    pub(crate) total: u32,
+    /// How many of them those who connect may take.
+    pub(crate) accepted: u32,
 }
 
 /// To the outside half: an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
-    Listen { process: Incarnation, listener: ListenerId, options: ListenOrder },
-    Unlisten { process: Incarnation, listener: ListenerId },
-    Connect { handle: Handle, target: Target, timeout_ms: u32, windows: Windows },
-    Send { handle: Handle, bytes: Bytes },
-    Shutdown { handle: Handle },
-    Close { handle: Handle },
-    Reset { handle: Handle },
-    Credit { handle: Handle, bytes: u32 },
+    Listen {
+        process: Incarnation,
+        listener: ListenerId,
+        options: ListenOrder,
+    },
+    Unlisten {
+        process: Incarnation,
+        listener: ListenerId,
+    },
+    Connect {
+        handle: Handle,
+        target: Target,
+        timeout_ms: u32,
+        windows: Windows,
+    },
+    Send {
+        handle: Handle,
+        bytes: Bytes,
+    },
+    Shutdown {
+        handle: Handle,
+    },
+    Close {
+        handle: Handle,
+    },
+    Reset {
+        handle: Handle,
+    },
+    Credit {
+        handle: Handle,
+        bytes: u32,
+    },
+    /// An accepted connection is one too many: it gets the listener's text, and is let go.
+    Refuse {
+        handle: Handle,
+    },
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -141,6 +189,7 @@ const WRITTEN: u8 = 5;
 const PEER_CLOSED: u8 = 6;
 const ENDED: u8 = 7;
 const BROKEN_OFF: u8 = 8;
+const ROOM: u8 = 9;
 
 const LISTEN: u8 = 1;
 const UNLISTEN: u8 = 2;
@@ -150,6 +199,7 @@ const SHUTDOWN: u8 = 5;
 const CLOSE: u8 = 6;
 const RESET: u8 = 7;
 const CREDIT: u8 = 8;
+const REFUSE: u8 = 9;
 
 /// The head of [`Report::Data`]; the bytes follow.
 pub(crate) fn put_data_header(out: &mut BytesMut, handle: Handle, written: u32) {
@@ -173,7 +223,8 @@ impl Report {
             | Self::Written { handle, .. }
             | Self::PeerClosed { handle }
             | Self::Ended { handle }
-            | Self::Reset { handle, .. } => *handle,
+            | Self::Reset { handle, .. }
+            | Self::Room { handle, .. } => *handle,
         }
     }
 
@@ -211,6 +262,11 @@ impl Report {
                 put_head(&mut out, BROKEN_OFF, *handle);
                 out.put_u8(cause.code());
             }
+            Self::Room { handle, room } => {
+                put_head(&mut out, ROOM, *handle);
+                out.put_u32_le(room.total);
+                out.put_u32_le(room.accepted);
+            }
         }
         out.freeze()
     }
@@ -247,6 +303,11 @@ impl Report {
                 let code = rest.try_get_u8().or(Err(Garbled))?;
                 Self::Reset { handle, cause: ResetCause::from_code(code).ok_or(Garbled)? }
             }
+            ROOM => {
+                let total = rest.try_get_u32_le().or(Err(Garbled))?;
+                let accepted = rest.try_get_u32_le().or(Err(Garbled))?;
+                Self::Room { handle, room: Room { total, accepted } }
+            }
             _ => return Err(Garbled),
         };
         if rest.is_empty() { Ok(report) } else { Err(Garbled) }
@@ -263,7 +324,8 @@ impl Order {
             | Self::Shutdown { handle }
             | Self::Close { handle }
             | Self::Reset { handle }
-            | Self::Credit { handle, .. } => handle.process,
+            | Self::Credit { handle, .. }
+            | Self::Refuse { handle } => handle.process,
         }
     }
 
@@ -301,6 +363,7 @@ impl Order {
                 put_head(&mut out, CREDIT, *handle);
                 out.put_u32_le(*bytes);
             }
+            Self::Refuse { handle } => put_head(&mut out, REFUSE, *handle),
         }
         out.freeze()
     }
@@ -336,6 +399,7 @@ impl Order {
                 handle: get_handle(&mut rest)?,
                 bytes: rest.try_get_u32_le().or(Err(Garbled))?,
             },
+            REFUSE => Self::Refuse { handle: get_handle(&mut rest)? },
             _ => return Err(Garbled),
         };
         if rest.is_empty() { Ok(order) } else { Err(Garbled) }

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use bytes::{Buf, BufMut, Bytes};
 use lockstep::digest::Digest;
-use lockstep::ids::Place;
-use lockstep::machine::{Identity, RecordSink, RecordSource, RestoreError, StateMachine};
+use lockstep::ids::{LogTime, Place};
+use lockstep::machine::{
+    Freeze as _, Identity, RecordSink, RecordSource, RestoreError, StateMachine,
+};
 
 use crate::harness::Records;
 use crate::snapshot::Snapshot;
@@ -99,5 +101,21 @@ fn the_fixture_of_this_version_is_read_and_still_written_so() {
     assert_eq!(records, frozen());
     let mut restored = door();
     restored.restore(&mut records.clone()).unwrap();
-    assert_eq!(restored.inside().tcp.len(), 5);
+    assert_eq!(restored.inside().tcp.live(), 5);
+}
+
+#[test]
+fn a_state_of_the_version_before_is_restored_and_written_as_this_one() {
+    let mut restored = door();
+    restored.restore(&mut read(3)).unwrap();
+    let tcp = &restored.inside().tcp;
+    assert_eq!((tcp.live(), tcp.freeze().dialling.len()), (5, 1));
+    assert!(restored.next_wakeup(LogTime(0)).is_some(), "the timer is there");
+    let mut written = Records::default();
+    restored.freeze().write(&mut written).unwrap();
+    let mut again = door();
+    again.restore(&mut written.clone()).unwrap();
+    let mut twice = Records::default();
+    again.freeze().write(&mut twice).unwrap();
+    assert_eq!(written, twice);
 }

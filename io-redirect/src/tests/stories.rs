@@ -221,3 +221,59 @@ fn a_closed_listener_takes_nobody_and_its_connections_stay() {
     story.pair.send(client, b"here");
     assert_eq!(story.pair.take(client), b"here");
 }
+
+fn peer(port: u16) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 9], port))
+}
+
+#[test]
+fn what_two_coservers_serve_fits_the_one_that_is_left() {
+    let mut story = Story::with(100, 4);
+    let places = [Place::A, Place::B, Place::B, Place::B];
+    let mut connect = |place| story.pair.connect_from(place, "echo", peer(9)).unwrap();
+    let served = places.map(&mut connect);
+    let refused = Place::BOTH.map(&mut connect);
+    for client in served {
+        assert_eq!(story.pair.fate(client), Fate::Open);
+    }
+    for client in refused {
+        assert_eq!(story.pair.take(client), REFUSAL);
+        assert_eq!(story.pair.fate(client), Fate::Ended);
+    }
+    story.pair.lose(Place::B);
+    let again: Vec<_> = (0..4).map(|_| story.pair.connect("echo").unwrap()).collect();
+    for client in &again[..3] {
+        assert_eq!(story.pair.fate(*client), Fate::Open, "whoever was served is served again");
+    }
+    assert_eq!(story.pair.take(again[3]), REFUSAL);
+}
+
+#[test]
+fn those_that_a_coserver_took_with_it_take_nobodys_room_before_they_are_told() {
+    // More than are told in one step.
+    let most = 2 * limits::LOST_PER_STEP as u32 + 8;
+    let mut story = Story::with(1000, most);
+    for _ in 0..most {
+        story.pair.connect_from(Place::B, "echo", peer(9)).unwrap();
+    }
+    story.pair.lose(Place::B);
+    assert!(story.diary().len() < most as usize, "some are still to be told");
+    let again: Vec<_> = (0..=most).map(|_| story.pair.connect("echo").unwrap()).collect();
+    let open = again.iter().filter(|client| story.pair.fate(**client) == Fate::Open).count();
+    assert_eq!(open, most as usize);
+}
+
+#[test]
+fn a_member_with_few_descriptors_bounds_the_pair_while_it_is_one() {
+    let mut story = Story::with(100, 100);
+    story.pair.set_room(Place::B, 3, 2);
+    let connect = |story: &mut Story| story.pair.connect_from(Place::A, "echo", peer(9)).unwrap();
+    let clients: Vec<_> = (0..3).map(|_| connect(&mut story)).collect();
+    assert_eq!(story.pair.fate(clients[1]), Fate::Open);
+    assert_eq!(story.pair.take(clients[2]), REFUSAL);
+    assert_eq!(story.ask("connect 192.0.2.1 25"), "", "one is kept for the service");
+    assert!(story.ask("connect 192.0.2.1 25").contains("bound on connections"));
+    story.pair.lose(Place::B);
+    let more = connect(&mut story);
+    assert_eq!(story.pair.fate(more), Fate::Open);
+}

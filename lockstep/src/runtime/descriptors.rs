@@ -77,8 +77,8 @@ pub(crate) fn share_out(wanted: u32) -> Result<Descriptors, TooFew> {
             wanted,
             left,
             needed,
-            "the settings allow more connections than there are file descriptors for; no more than \
-             `left` are taken: raise the hard limit to `needed` (`LimitNOFILE=` of \
+            "the settings allow more connections than there are file descriptors for; the pair \
+             takes no more than `left`: raise the hard limit to `needed` (`LimitNOFILE=` of \
              systemd), or allow fewer connections"
         );
     }

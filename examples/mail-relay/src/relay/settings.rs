@@ -26,7 +26,7 @@ pub struct RelaySettings {
     pub client: ClientConfig,
     /// Where mail goes.
     pub next_hop: HopAddress,
-    /// Clients at a time on one CoServer; see [`limits::CLIENTS`].
+    /// Clients at a time, on both CoServers together; see [`limits::CLIENTS`].
     pub max_clients: u32,
     /// What all sessions may hold together; see [`limits::SESSION_BYTES`].
     pub session_bytes: u64,
@@ -154,11 +154,11 @@ impl RelaySettings {
         Ok(())
     }
 
-    /// Bounds of the TCP device: every client that may be there on both CoServers, and room for
-    /// deliveries that clients cannot take away, those whose end is not reported yet included.
+    /// Bounds of the TCP device: every client that may be there, and room for deliveries that
+    /// clients cannot take away, those whose end is not reported yet included.
     pub fn tcp_limits(&self) -> TcpLimits {
         let deliveries = self.queue.max_deliveries.saturating_mul(4).saturating_add(16);
-        let connections = self.max_clients.saturating_mul(2).saturating_add(deliveries);
+        let connections = self.max_clients.saturating_add(deliveries);
         TcpLimits { connections, ..TcpLimits::default() }
     }
 

@@ -49,7 +49,7 @@ pub(super) struct Conn {
     far_closed: bool,
     phase: Phase,
     deadline: Option<Pin<Box<Sleep>>>,
-    /// Said to the far end when the CoServer leaves.
+    /// Said to the far end when the CoServer leaves, or has too many connections.
     pub(super) farewell: Bytes,
     _descriptor: Lease,
 }
@@ -129,15 +129,23 @@ impl Conn {
                 self.break_off();
                 self.end(Report::Ended { handle: self.handle });
             }
+            Command::Refuse => {
+                self.say_farewell();
+                self.let_go(Phase::LetGo);
+            }
             Command::Farewell => {
-                if self.own == Closing::No && !self.farewell.is_empty() {
-                    self.out.push_back(self.farewell.clone());
-                }
-                self.close_own();
+                self.say_farewell();
                 self.report = None;
                 self.let_go(Phase::Leaving);
             }
         }
+    }
+
+    fn say_farewell(&mut self) {
+        if self.own == Closing::No && !self.farewell.is_empty() {
+            self.out.push_back(self.farewell.clone());
+        }
+        self.close_own();
     }
 
     fn close_own(&mut self) {

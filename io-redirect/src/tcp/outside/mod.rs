@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::ListenerId;
-use super::words::{Handle, ListenOrder, Order};
+use super::words::{Handle, ListenOrder, Order, Report, Room};
 use crate::limits;
 use crate::wrapper::TCP;
 
@@ -184,10 +184,12 @@ impl Outside for TcpOutside {
             return Err(StartError { device: TCP.into(), cause: Box::new(error) });
         }
         let (mode, _) = watch::channel(Mode::Refusing);
+        let descriptors = setup.descriptors;
+        let room = Room { total: descriptors.total(), accepted: descriptors.for_accepted() };
         let shared = Shared {
             process: setup.incarnation,
             refusals: Refusals::default(),
-            descriptors: setup.descriptors,
+            descriptors,
             lookups: Arc::new(Semaphore::new(limits::LOOKUPS)),
             last_turned_away: Semaphore::new(limits::TURNED_AWAY_LAST),
             accepted: AtomicU64::new(0),
@@ -203,6 +205,7 @@ impl Outside for TcpOutside {
             listeners: BTreeMap::new(),
             mode,
             closing: None,
+            room: (room.total < self.connections).then_some(room),
         }))
     }
 
@@ -270,6 +273,8 @@ enum Command {
     Close,
     Reset,
     Credit(u32),
+    /// There are too many connections: say this and let go.
+    Refuse,
     /// The CoServer has left the pair: say this and go.
     Farewell,
 }
@@ -316,6 +321,8 @@ struct Running {
     listeners: BTreeMap<ListenerId, Vec<JoinHandle<()>>>,
     mode: watch::Sender<Mode>,
     closing: Option<JoinHandle<()>>,
+    /// To be told to the inside half, if the bounds allow more.
+    room: Option<Room>,
 }
 
 impl Device for Running {
@@ -377,7 +384,17 @@ impl Drop for Running {
 }
 
 impl Running {
+    /// The inside half listens to the processes of members only, and so is told as soon as it
+    /// says something to this one.
+    fn tell_room(&mut self) {
+        let Some(room) = self.room.take() else { return };
+        let report = Report::Room { handle: Handle::of_process(self.shared.process), room };
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move { shared.inputs.push(report.encode()).await });
+    }
+
     fn on_order(&mut self, order: Order) {
+        self.tell_room();
         let conns = &self.shared.conns;
         match order {
             Order::Listen { listener, options, .. } => self.on_listen(listener, options),
@@ -396,6 +413,10 @@ impl Running {
             Order::Close { handle } => conns.tell(handle, Command::Close),
             Order::Reset { handle } => conns.tell(handle, Command::Reset),
             Order::Credit { handle, bytes } => conns.tell(handle, Command::Credit(bytes)),
+            Order::Refuse { handle } => {
+                self.shared.refusals.note(RefusedBy::Pair);
+                conns.tell(handle, Command::Refuse);
+            }
         }
     }
 

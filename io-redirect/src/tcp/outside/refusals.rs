@@ -13,7 +13,9 @@ use crate::limits::REFUSALS_LOGGED_EVERY;
 /// What they were turned away by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusedBy {
-    /// The listener's bound on connections.
+    /// The bound on connections of the pair.
+    Pair,
+    /// The listener's own, before the pair was asked.
     Listener,
     /// This process's file descriptors.
     Descriptors,
@@ -23,6 +25,7 @@ impl RefusedBy {
     /// Its name in logs; stable.
     fn name(self) -> &'static str {
         match self {
+            Self::Pair => "pair",
             Self::Listener => "listener",
             Self::Descriptors => "descriptors",
         }
@@ -30,9 +33,10 @@ impl RefusedBy {
 
     fn remedy(self) -> &'static str {
         match self {
-            Self::Listener => {
-                "the listener has as many connections as it may: raise the service's bound on \
-                 connections, if there are file descriptors for more"
+            Self::Pair | Self::Listener => {
+                "the pair has as many connections as it may: what both serve must fit the one \
+                 that is left. Raise the service's bound on connections, if both have file \
+                 descriptors for more"
             }
             Self::Descriptors => {
                 "no file descriptor is left for connections: raise the hard limit \

@@ -19,6 +19,7 @@ fn reports() -> Vec<Report> {
         Report::PeerClosed { handle },
         Report::Ended { handle },
         Report::Reset { handle, cause: ResetCause::TimedOut },
+        Report::Room { handle, room: Room { total: 8, accepted: 3 } },
     ]
 }
 
@@ -43,6 +44,7 @@ fn orders() -> Vec<Order> {
         Order::Close { handle },
         Order::Reset { handle },
         Order::Credit { handle, bytes: 7 },
+        Order::Refuse { handle },
     ]
 }
 

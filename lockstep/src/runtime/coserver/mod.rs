@@ -339,6 +339,7 @@ fn shared_digest(settings: &Settings, replayed_by: Digest) -> Digest {
         .number(settings.links.len() as u64)
         .number(settings.window_entries as u64)
         .number(settings.window_bytes as u64)
+        .number(settings.client_connections as u64)
         .number(settings.storage.checkpoint_bytes)
         .byte(match settings.storage.durability {
             Durability::Journal => 0,

@@ -64,7 +64,8 @@ pub struct Settings {
     pub witness_patience: Duration,
     /// Where clients of the client library are served; `None` if there are none.
     pub clients: Option<SocketAddr>,
-    /// Client connections; at one more the newest is refused.
+    /// Client connections; at one more the newest is refused. The same on both: clients connect
+    /// to both CoServers, so each has to take those of the whole pair.
     pub client_connections: usize,
     /// Upper bound of the adaptive silence timeout.
     pub silence: Duration,

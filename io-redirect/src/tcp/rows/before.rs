@@ -1,0 +1,62 @@
+//! The rows as version 3 of the wrapper's records has them: no connection knew its listener, and
+//! no process said for how many it has room.
+
+use lockstep::ids::Place;
+use lockstep::record::Members;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::{Head, Phase, Tally};
+use crate::tcp::words::{Handle, ListenOrder};
+use crate::tcp::{ConnId, ListenerId};
+
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Conn {
+    place: Option<Place>,
+    handle: Handle,
+    phase: Phase,
+    write_closed: bool,
+    unwritten: u32,
+    wants_room: bool,
+    held: Option<u32>,
+    taken: Tally,
+}
+
+impl From<Conn> for super::Conn {
+    /// Counts for no listener. It is lost with the process that carries it, which ran the version
+    /// before.
+    fn from(row: Conn) -> Self {
+        let Conn { place, handle, phase, write_closed, unwritten, wants_room, held, taken } = row;
+        let listener = None;
+        Self { place, handle, listener, phase, write_closed, unwritten, wants_room, held, taken }
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize)]
+struct OldHead {
+    members: Members,
+    sequencer: Option<Place>,
+    last_conn: u64,
+    last_listener: u16,
+    ignored: u64,
+}
+
+/// The table, without the rows that have records of their own.
+#[derive(Archive, Serialize, Deserialize)]
+pub(crate) struct Frozen {
+    head: OldHead,
+    listeners: Vec<(ListenerId, ListenOrder)>,
+}
+
+impl From<Frozen> for super::Frozen {
+    fn from(Frozen { head, listeners }: Frozen) -> Self {
+        let OldHead { members, sequencer, last_conn, last_listener, ignored } = head;
+        let rooms = [None; 2];
+        let head = Head { members, sequencer, last_conn, last_listener, rooms, ignored };
+        Self { head, listeners, ..Self::default() }
+    }
+}
+
+/// Rows with their names.
+pub(crate) fn conns(rows: Vec<(ConnId, Conn)>) -> Vec<(ConnId, super::Conn)> {
+    rows.into_iter().map(|(conn, row)| (conn, row.into())).collect()
+}
