@@ -203,6 +203,8 @@ pub enum Event {
         record: Record,
         /// Nobody is there either who could take it in, and has not been for long.
         in_vain: bool,
+        /// What is missing.
+        wait: Wait,
     },
     /// The replica has waited for this for a while, and still does. Said once, then at growing
     /// intervals for as long as it lasts.

@@ -1,6 +1,9 @@
 //! What a replica waits for when it cannot go on, or not as it should.
 
 use core::fmt;
+use std::borrow::Cow;
+
+use crate::ids::Place;
 
 /// What a replica waits for. Its [`name`](Self::name) is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +22,10 @@ pub enum Wait {
     OtherFirst,
     /// A member that brings this replica up to date: it may not go on by what is on its disk.
     Member,
+    /// The CoServer at this place, which went on alone after this one had left or was removed.
+    LastMember(Place),
+    /// An operator: it served alone itself, and what is on its disk now is not good for going on.
+    OwnDisk,
     /// The other CoServer runs something else.
     Incompatible,
     /// The other CoServer is bringing this replica up to date.
@@ -34,8 +41,8 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
+    /// All of them, but for the place.
+    pub const ALL: [Self; 15] = [
         Self::Restore,
         Self::OtherAndWitness,
         Self::Other,
@@ -43,6 +50,8 @@ impl Wait {
         Self::WitnessAnswer,
         Self::OtherFirst,
         Self::Member,
+        Self::LastMember(Place::A),
+        Self::OwnDisk,
         Self::Incompatible,
         Self::Join,
         Self::Joiner,
@@ -61,6 +70,8 @@ impl Wait {
             Self::WitnessAnswer => "witness-answer",
             Self::OtherFirst => "other-first",
             Self::Member => "member",
+            Self::LastMember(_) => "last-member",
+            Self::OwnDisk => "own-disk",
             Self::Incompatible => "incompatible",
             Self::Join => "join",
             Self::Joiner => "joiner",
@@ -71,8 +82,8 @@ impl Wait {
     }
 
     /// What an operator can do about it.
-    pub fn remedy(self) -> &'static str {
-        match self {
+    pub fn remedy(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Restore | Self::Join | Self::Joiner => {
                 "nothing: it goes on by itself; `storage` in the status says how far it is"
             }
@@ -83,8 +94,20 @@ impl Wait {
             }
             Self::OtherFirst => "see the other CoServer's log: it may not reach the witness",
             Self::Member => {
-                "start the CoServer that served last; if its disk is lost, a new lineage is left \
-                 (`new-lineage`)"
+                "start the other CoServer; if it runs, see its log for what it waits for. If its \
+                 disk is lost, stop this one and begin a new lineage (`new-lineage`)"
+            }
+            Self::LastMember(place) => {
+                return Cow::Owned(format!(
+                    "start CoServer {place}. If its disk is lost, stop this one, begin a new lineage \
+                     (`new-lineage`) and start this one with `--adopt`: what CoServer {place} did \
+                     alone is lost then"
+                ));
+            }
+            Self::OwnDisk => {
+                "find the disk that it served with. If that is lost, stop this one and begin a new \
+                 lineage (`new-lineage`), with the disk of the other one (`--adopt`) or empty: what \
+                 was done alone here is lost then"
             }
             Self::Incompatible => {
                 "make programs and configurations alike: `incompatible` in the log says what differs"
@@ -92,7 +115,7 @@ impl Wait {
             Self::Peer => "see the other CoServer's machine: its processors, disk and links",
             Self::Operator => "see `diverged` and `panicked` in both logs, and stop the wrong one",
             Self::Leave => "see that the witness runs and is reached; SIGKILL ends it without",
-        }
+        })
     }
 
     /// Whether it is work that is under way rather than something that is missing.
@@ -109,6 +132,16 @@ const REACH: &str = "start it; if it runs, compare the addresses in the configur
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::LastMember(place) => {
+                return write!(
+                    f,
+                    "CoServer {place} went on alone and has the newest state: this one may not go \
+                     on before it is there"
+                );
+            }
+            Self::OwnDisk => {
+                "it went on alone itself, and what is on its disk now is not what it had then"
+            }
             Self::Restore => "its state is being restored from the disk",
             Self::OtherAndWitness => "neither the other CoServer nor the witness is reached",
             Self::Other => "the other CoServer is not reached",

@@ -349,7 +349,8 @@ impl Replica {
         let waits = if in_vain { Waits::Alarmed } else { Waits::Said };
         if waits > self.start.waits {
             self.start.waits = waits;
-            self.event(Event::Waiting { record, in_vain });
+            let wait = self.find_wait_of_newcomer();
+            self.event(Event::Waiting { record, in_vain, wait });
         }
     }
 

@@ -6,6 +6,7 @@ use core::time::Duration;
 use super::replica::Replica;
 use crate::event::{Event, Wait};
 use crate::ids::Mono;
+use crate::record::Members;
 
 /// A wait is said once it has lasted for so long: what belongs to an ordinary start or change of
 /// members is over by then.
@@ -60,7 +61,7 @@ impl Replica {
         }
     }
 
-    fn find_wait_of_newcomer(&self) -> Wait {
+    pub(super) fn find_wait_of_newcomer(&self) -> Wait {
         if self.start.recovering {
             return Wait::Restore;
         }
@@ -85,8 +86,19 @@ impl Replica {
             (true, false) => Wait::Member,
             (false, _) if self.membership.vacant().is_some() => Wait::Other,
             (false, true) => Wait::Other,
-            (false, false) => Wait::Member,
+            (false, false) => self.find_wait_for_member(),
         }
+    }
+
+    /// Whoever the record says may go on is not this one, and is not there.
+    fn find_wait_for_member(&self) -> Wait {
+        let (here, there) = (self.config.place, self.config.place.other());
+        let alone = |members: Members| match (members.at(here), members.at(there)) {
+            (None, Some(_)) => Wait::LastMember(there),
+            (Some(_), None) => Wait::OwnDisk,
+            _ => Wait::Member,
+        };
+        self.membership.present().map_or(Wait::Member, |record| alone(record.members))
     }
 
     fn find_wait_of_member(&self) -> Option<Wait> {

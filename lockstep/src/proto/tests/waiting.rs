@@ -3,10 +3,12 @@
 use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
-use crate::event::{Event, Severity};
+use crate::event::{Event, Severity, Wait};
 use crate::ids::Place;
+use crate::proto::Input;
+use crate::proto::io::Command;
 
-use Place::A;
+use Place::{A, B};
 
 /// How loudly it has said that it waits.
 fn said(pair: &mut Pair, place: Place) -> Vec<Severity> {
@@ -91,4 +93,75 @@ fn one_that_hears_of_a_member_is_patient() {
     pair.witness_mute = false;
     pair.run_to_duplex();
     assert!(!said(&mut pair, A).contains(&Severity::Alarm));
+}
+
+/// What it waits for as its status says, and as it has said in `waiting`.
+fn waits_for(pair: &mut Pair, place: Place) -> (Option<Wait>, Vec<Wait>) {
+    let said = |event: &Event| match event {
+        Event::Waiting { wait, .. } => Some(*wait),
+        _ => None,
+    };
+    let node = pair.node(place);
+    let status = node.replica.status().wait.map(|(wait, _)| wait);
+    (status, node.events.iter().filter_map(said).collect())
+}
+
+/// Both leave in good order, one after the other, and only the one that left first is there again:
+/// what the other did alone is on the other's disk only.
+#[test]
+fn the_first_that_left_names_the_one_that_left_last_and_joins_it() {
+    for first in Place::BOTH {
+        let last = first.other();
+        let mut pair = Pair::formed();
+        for place in [first, last] {
+            pair.device_input(place, "x");
+            pair.run(MS * 20);
+            pair.tell(place, Input::Command(Command::Stop));
+            pair.run(MS * 20);
+            assert!(pair.node(place).stopped.is_some(), "{place}");
+        }
+        pair.restart(first);
+        pair.run(MS * 20_000);
+        let wait = Wait::LastMember(last);
+        assert_eq!(waits_for(&mut pair, first), (Some(wait), vec![wait; 2]), "{first}");
+        assert!(wait.to_string().contains(&format!("CoServer {last}")));
+        assert!(wait.remedy().starts_with(&format!("start CoServer {last}.")));
+        pair.restart(last);
+        pair.run_to_duplex();
+        let held = Place::BOTH.map(|place| pair.node(place).replica.status().held);
+        assert_eq!(held[0], held[1], "{first}");
+        assert_eq!(pair.node(first).replica.status().wait, None);
+    }
+}
+
+/// The one that left last needs nobody.
+#[test]
+fn the_last_that_left_goes_on_alone() {
+    for first in Place::BOTH {
+        let last = first.other();
+        let mut pair = Pair::formed();
+        for place in [first, last] {
+            pair.tell(place, Input::Command(Command::Stop));
+            pair.run(MS * 20);
+        }
+        pair.restart(last);
+        pair.run(MS * 1500);
+        assert!(pair.record.members.at(first).is_none(), "{first}");
+        assert!(pair.node(last).replica.status().record.is_some(), "{last}");
+        pair.restart(first);
+        pair.run_to_duplex();
+    }
+}
+
+/// It was alone, and its disk is not the one that it had then: nobody else has what it did.
+#[test]
+fn one_that_was_alone_and_has_lost_its_disk_says_that_it_is_its_own() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.kill(A);
+    pair.wipe(A);
+    pair.restart(A);
+    pair.run(MS * 20_000);
+    assert_eq!(waits_for(&mut pair, A), (Some(Wait::OwnDisk), vec![Wait::OwnDisk; 2]));
 }

@@ -240,13 +240,18 @@ pub struct WaitReport {
     /// For people: what is missing.
     pub why: String,
     /// For people: what to do about it.
-    pub todo: &'static str,
+    pub todo: String,
 }
 
 impl WaitReport {
     fn new(wait: Wait, span: Duration) -> Self {
         let for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Self { reason: wait.name(), for_ms, why: wait.to_string(), todo: wait.remedy() }
+        Self {
+            reason: wait.name(),
+            for_ms,
+            why: wait.to_string(),
+            todo: wait.remedy().into_owned(),
+        }
     }
 }
 

@@ -88,10 +88,12 @@ pub(super) fn log(said: &Event) {
         Event::Unrecovered { why } | Event::Contradicts { why } | Event::Farewell { why } => {
             say!(said, why);
         }
-        Event::Waiting { record, in_vain } => say_record!(said, record, in_vain),
+        Event::Waiting { record, in_vain, wait } => {
+            say_record!(said, record, in_vain, why = %wait, todo = %wait.remedy());
+        }
         Event::WaitsFor { wait, span } => {
             let (reason, todo) = (wait.name(), wait.remedy());
-            say!(said, reason, for_ms = millis(*span), why = %wait, todo);
+            say!(said, reason, for_ms = millis(*span), why = %wait, %todo);
         }
         Event::Joining { host } => say!(said, %host),
         Event::Offered { from, checkpoint, held } => {
