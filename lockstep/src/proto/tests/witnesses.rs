@@ -23,6 +23,19 @@ fn serves_alone(pair: &mut Pair, place: Place) -> bool {
     matches!(standing, Standing::Serving { duplex: false, .. })
 }
 
+/// The pair turns to the alternate witness, and A dies before its disk says so otherwise than by the
+/// log.
+fn moves_and_dies(pair: &mut Pair, meanwhile: impl Fn(&mut Pair)) {
+    pair.connect_witness(false);
+    let before = pair.node(A).disk.membership.clone();
+    while pair.alternate.is_none() {
+        pair.run(MS);
+    }
+    meanwhile(pair);
+    pair.kill(A);
+    pair.node(A).disk.membership = before;
+}
+
 #[test]
 fn a_healthy_pair_turns_to_the_alternate_and_lives_by_its_word() {
     let mut pair = two_witnesses();
@@ -335,14 +348,7 @@ fn a_sole_member_that_moved_is_followed_by_what_its_log_says() {
     let mut pair = two_witnesses();
     pair.kill(B);
     pair.run(MS * 300);
-    pair.connect_witness(false);
-    let before = pair.node(A).disk.membership.clone();
-    while pair.alternate.is_none() {
-        pair.run(MS);
-    }
-    pair.kill(A);
-    // It died before its disk said so otherwise.
-    pair.node(A).disk.membership = before;
+    moves_and_dies(&mut pair, |_| ());
     pair.connect_witness(true);
     pair.restart(A);
     pair.run(MS * 2000);
@@ -420,19 +426,13 @@ fn a_move_is_not_void_because_the_others_whole_disk_lacks_what_came_after_it() {
 #[test]
 fn a_move_that_was_released_counts_whatever_the_others_disk_has() {
     let mut pair = two_witnesses();
-    pair.connect_witness(false);
-    let before = pair.node(A).disk.membership.clone();
-    while pair.alternate.is_none() {
-        pair.run(MS);
-    }
-    for text in ["one", "two"] {
-        pair.device_input(A, text);
-        pair.run(MS * 5);
-    }
-    pair.kill(A);
+    moves_and_dies(&mut pair, |pair| {
+        for text in ["one", "two"] {
+            pair.device_input(A, text);
+            pair.run(MS * 5);
+        }
+    });
     pair.kill(B);
-    // It died before its disk said so otherwise; what B had is lost.
-    pair.node(A).disk.membership = before;
     pair.wipe(B);
     pair.connect_witness(true);
     pair.restart(A);
