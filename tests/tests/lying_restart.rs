@@ -45,7 +45,18 @@ fn served() -> Site {
 
 /// The part is refused with this exit code, and the last line says all this. Gives that line.
 fn refused(site: &mut Site, part: Part, exit: Exit, words: &[&str]) -> String {
-    site.pair.run(part);
+    refused_with(&[], site, part, exit, words)
+}
+
+/// The same where it is started with these arguments.
+fn refused_with(
+    arguments: &[&str],
+    site: &mut Site,
+    part: Part,
+    exit: Exit,
+    words: &[&str],
+) -> String {
+    site.pair.run_with(part, arguments);
     site.pair.expect_exit(part, exit);
     let log = site.pair.process(part).log();
     let last = log.lines().last().unwrap_or_default();
@@ -217,7 +228,11 @@ fn swapped_directories_are_refused() {
     };
     swap();
     for part in [A, B] {
-        refused(&mut site, part, Exit::Config, &["belongs to place", "swap them back"]);
+        let words = ["belongs to place", "swap them back"];
+        refused(&mut site, part, Exit::Config, &words);
+        // Nor is it discarded: it is not this one's to give up.
+        let words = [&words[..], &["delete the directory's files by hand"]].concat();
+        refused_with(&["--discard", "--yes"], &mut site, part, Exit::Config, &words);
     }
     swap();
     for part in [A, B] {

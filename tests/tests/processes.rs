@@ -32,7 +32,7 @@ fn is_alone(pair: &Pair, survivor: Part, origin: &str) {
 
 #[test]
 fn two_coservers_and_a_witness_form_a_pair() {
-    let pair = Pair::start(PART, SILENCE);
+    let mut pair = Pair::start(PART, SILENCE);
     let (a, b) = (pair.status(A).unwrap(), pair.status(B).unwrap());
     for (status, part) in [(&a, A), (&b, B)] {
         assert_eq!(status["kind"], "coserver");
@@ -50,6 +50,19 @@ fn two_coservers_and_a_witness_form_a_pair() {
     let witness = pair.status(WITNESS).unwrap();
     assert_eq!(witness["pairs"][0]["record"]["origin"], "formed", "{witness}");
     assert_eq!(witness["pairs"][0]["connections"], serde_json::json!([1, 1]));
+    // A process is written in one way wherever it is named.
+    let record = &witness["pairs"][0]["record"];
+    for (status, part) in [(&a, A), (&b, B)] {
+        let name = status["incarnation"].as_str().unwrap();
+        assert_eq!(record[part.name()], name);
+        assert!(name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
+        let here = pair.process(part).log();
+        assert!(here.contains(&format!("incarnation={name}")), "{here}");
+        let there = pair.process(other(part)).log();
+        assert!(there.contains(&format!("incarnation={name}")), "{there}");
+        let granted = pair.process(WITNESS).log();
+        assert!(granted.contains(&format!("{}={name}", part.name())), "{granted}");
+    }
 }
 
 #[test]

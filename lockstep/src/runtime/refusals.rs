@@ -80,6 +80,14 @@ fn is_refusal(error: &SetupError) -> bool {
 mod tests {
     use super::*;
 
+    /// A process that starts or ends is dialled again and again, in a healthy life.
+    #[test]
+    fn nobody_s_being_ready_is_no_refusal_and_a_limit_is_one() {
+        let remote = "127.0.0.1:7400".parse().unwrap();
+        assert!(!is_refusal(&SetupError::Unready { remote }));
+        assert!(is_refusal(&SetupError::Busy { remote }));
+    }
+
     #[test]
     fn a_flood_is_not_logged_one_by_one() {
         let mut refusals = Refusals::new();
