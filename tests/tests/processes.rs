@@ -1,5 +1,7 @@
 //! What happens to a pair of real processes when one of them ends.
 
+use std::time::Duration;
+
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up, other};
 use lockstep_tests::process::wait_for;
@@ -118,6 +120,21 @@ fn the_loss_of_the_witness_changes_nothing() {
     }
     pair.kill(A);
     goes_on_alone(&pair, B);
+}
+
+/// Less than the idle time of a connection between CoServers, and much more than a busy machine
+/// takes for what it is the deadline of.
+const SOON: Duration = Duration::from_secs(4);
+
+#[test]
+fn a_witness_that_is_gone_is_missed_soon() {
+    let mut pair = Pair::start(PART, SILENCE);
+    pair.kill(WITNESS);
+    let missed = || {
+        let away = |part: &Part| pair.status(*part).is_ok_and(|status| status["witness"] == false);
+        if [A, B].iter().all(away) { Ok(()) } else { Err(()) }
+    };
+    wait_for(SOON, missed).unwrap_or_else(|()| panic!("it is not missed{}", pair.logs()));
 }
 
 #[test]

@@ -88,9 +88,10 @@ impl Settings {
                 send_window: 128 << 10,
                 receive_window: 128 << 10,
                 // No heartbeats tell its silence, and an operator is to see soon that it is
-                // gone. It has a few connections, so that asking often costs nothing.
-                idle: Duration::from_secs(2),
-                keep_alive: Duration::from_millis(500),
+                // gone. It has a few connections, so that asking often costs nothing. A witness
+                // may be far away, so that one packet lost, or two, must not end a connection.
+                idle: Duration::from_secs(1),
+                keep_alive: Duration::from_millis(250),
                 ..link
             },
             Purpose::Client => Settings {
