@@ -82,6 +82,31 @@ fn devices_that_never_stand_are_waited_for_no_longer_than_the_bound() {
     assert!(pair.node(A).saw(|event| matches!(event, Event::DevicesLate { .. })));
 }
 
+/// What they are told of the service's new members is an output like any other: those that stand
+/// before that stand for the members before.
+#[test]
+fn devices_are_waited_for_only_once_they_were_told_of_the_new_members() {
+    let mut pair = an_hour_later();
+    pair.restart(A);
+    pair.node(A).sync_takes = MS * 100;
+    let taken_up = |event: &Event| match event {
+        Event::TakenUp { index, .. } => Some(*index),
+        _ => None,
+    };
+    let index = loop {
+        pair.run(MS);
+        if let Some(index) = pair.node(A).events.iter().find_map(taken_up) {
+            break index;
+        }
+    };
+    pair.run(MS * 50);
+    let status = pair.node(A).replica.status();
+    assert!(status.released < index, "its disk is not that quick");
+    assert_eq!(status.held, index, "nothing says yet that they stand");
+    pair.run(MS * 500);
+    assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (1, 1));
+}
+
 #[test]
 fn nobody_joins_before_wake_ups_go_on() {
     let mut pair = an_hour_later();
