@@ -49,16 +49,29 @@ impl Filter {
         Self { fixed, ..self }
     }
 
+    /// Whether what the configuration file says could be taken.
+    ///
+    /// # Errors
+    /// Why it could not.
+    pub fn check(&self, filter: Option<&str>) -> Result<(), String> {
+        self.read(filter).map(drop)
+    }
+
     /// Takes what the configuration file says.
     ///
     /// # Errors
     /// Why it cannot; then nothing is changed.
     pub fn change(&self, filter: Option<&str>) -> Result<(), String> {
+        self.read(filter)?.map_or(Ok(()), |filter| (self.set)(filter))
+    }
+
+    /// `None` where the command line goes before it.
+    fn read(&self, filter: Option<&str>) -> Result<Option<EnvFilter>, String> {
         if self.fixed {
-            return Ok(());
+            return Ok(None);
         }
         let parsed = EnvFilter::try_new(filter.unwrap_or(DEFAULT_FILTER));
-        (self.set)(parsed.map_err(|error| LogError::from(error).to_string())?)
+        parsed.map(Some).map_err(|error| LogError::from(error).to_string())
     }
 }
 

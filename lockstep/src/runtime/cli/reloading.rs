@@ -11,10 +11,11 @@ use crate::runtime::tls::Credentials;
 pub(super) fn of_coserver(config: &CoServerConfig, overrides: Overrides, filter: Filter) -> Reload {
     let (file, credentials) = (config.file.clone(), config.credentials.clone());
     Box::new(move || {
-        done(CoServerConfig::read(&file, &overrides).map(|new| {
-            let keys = take_keys(&credentials, &new.credentials);
-            (filter.change(new.log.as_deref()), keys)
-        }));
+        done(CoServerConfig::read(&file, &overrides), |new| {
+            filter.check(new.log.as_deref())?;
+            take_keys(&credentials, &new.credentials)?;
+            filter.change(new.log.as_deref())
+        });
     })
 }
 
@@ -23,10 +24,7 @@ pub(super) fn of_coserver(config: &CoServerConfig, overrides: Overrides, filter:
 pub(super) fn of_witness(config: &WitnessConfig, overrides: Overrides, filter: Filter) -> Reload {
     let file = config.file.clone();
     Box::new(move || {
-        done(
-            WitnessConfig::read(&file, &overrides)
-                .map(|new| (filter.change(new.log.as_deref()), Ok(()))),
-        );
+        done(WitnessConfig::read(&file, &overrides), |new| filter.change(new.log.as_deref()));
     })
 }
 
@@ -41,14 +39,10 @@ fn take_keys(ours: &Credentials, read: &Credentials) -> Result<(), String> {
     }
 }
 
-type Outcome = (Result<(), String>, Result<(), String>);
-
-/// Says what came of it. Where something could not be read everything stays as it was.
-fn done(read: Result<Outcome, ConfigError>) {
-    let failed = match read {
-        Ok((Ok(()), Ok(()))) => return tracing::info!(event = "reloaded"),
-        Ok((Err(why), _) | (_, Err(why))) => why,
-        Err(error) => chain(&error),
-    };
-    tracing::warn!(event = "not_reloaded", why = failed);
+/// Takes what was read, all of it or nothing, and says what came of it.
+fn done<T>(read: Result<T, ConfigError>, take: impl FnOnce(T) -> Result<(), String>) {
+    match read.map_err(|error| chain(&error)).and_then(take) {
+        Ok(()) => tracing::info!(event = "reloaded"),
+        Err(why) => tracing::warn!(event = "not_reloaded", why),
+    }
 }

@@ -336,13 +336,13 @@ impl Wires {
         }
     }
 
-    /// Closes links to a process whose key is not pinned any more.
+    /// Closes connections with whoever's key is not pinned any more.
     pub(super) fn close_unpinned(&mut self) {
         let roster = self.credentials.roster();
-        for connection in self.links.iter().flatten() {
+        for connection in self.wires.keys() {
             let peer = self.network.peer(*connection);
             if peer.is_some_and(|peer| roster.role_of(&peer.key) != Some(peer.role)) {
-                self.network.close(*connection, TURNED_AWAY, "the key was replaced");
+                self.network.close(*connection, TURNED_AWAY, "the key is not named here any more");
             }
         }
     }
