@@ -2,8 +2,10 @@
 //! configuration if its section says so, and with requests at which the CoServers part ways.
 //!
 //! `differ` is answered by the place that executes it; `panic` panics on both, `panic a` and
-//! `panic b` on one; `slow` takes [`SLOW`].
+//! `panic b` on one; `slow` takes [`SLOW`]. A request of other words never ends where the file
+//! `hang_while` is there when it begins.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +26,7 @@ struct Wayward {
     place: Place,
     version: u32,
     configuration: u8,
+    hang_while: Option<PathBuf>,
 }
 
 impl StateMachine for Wayward {
@@ -46,6 +49,9 @@ impl StateMachine for Wayward {
             if body[..] == b"differ"[..] {
                 return Bytes::from(self.place.to_string());
             }
+            if self.hang_while.as_ref().is_some_and(|file| file.exists()) {
+                hang();
+            }
         }
         self.inner.step(context, step)
     }
@@ -64,6 +70,13 @@ fn work(time: Duration) {
     std::thread::sleep(time);
 }
 
+/// As a lock that nobody gives back, or a file system that is gone.
+fn hang() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
 struct Part;
 
 impl Application for Part {
@@ -77,8 +90,11 @@ impl Application for Part {
     fn build(&self, place: Place, mut own: Section) -> Result<(Wayward, Devices), BuildError> {
         let version = own.optional("version", "the service's version")?.unwrap_or(1);
         let configuration = own.optional("configuration", "a number of its own")?.unwrap_or(0);
+        let hang_while: Option<String> = own.optional("hang_while", "a file's path")?;
+        let hang_while = hang_while.map(PathBuf::from);
         own.finish()?;
-        let service = Wayward { inner: Register::new(), place, version, configuration };
+        let inner = Register::new();
+        let service = Wayward { inner, place, version, configuration, hang_while };
         Ok((service, Devices::default()))
     }
 }
