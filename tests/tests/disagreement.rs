@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use lockstep::client::blocking::{Session, Ticket};
+use lockstep::limits;
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::caller::{serves, settings};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, other};
@@ -68,6 +69,51 @@ fn of_two_that_computed_different_things_the_preferred_one_stays_and_the_other_j
         pair.wait_for_duplex();
         serves(&pair).unwrap();
     }
+}
+
+/// The operator's commands are those that the message and the documentation name.
+#[test]
+fn one_that_differs_again_and_again_is_held_for_repair_until_an_operator_readmits_it() {
+    let mut pair = formed("prefer-a");
+    // What it computed is on its disk, so that each of these may be counted twice.
+    for asked in 0..limits::DIVERGENCES {
+        let (session, ticket) = ask(&pair, "differ");
+        assert_eq!(ticket.wait().unwrap(), "a");
+        session.close().unwrap();
+        if asked == 0 {
+            pair.expect_exit(B, Exit::Removed);
+            // From here on it comes back by itself.
+            pair.run(B);
+        }
+        let settled = |status: &serde_json::Value| {
+            status["mode"] == "duplex" || status["peer"]["held_for_repair"] == true
+        };
+        let status = pair.wait_until(A, "redundant, or alone for good", settled);
+        if status["peer"]["held_for_repair"] == true {
+            break;
+        }
+    }
+    let status = pair.status(A).unwrap();
+    assert_eq!(status["metrics"]["removals"]["diverged"], limits::DIVERGENCES, "{status}");
+    assert_eq!(status["peer"]["held_for_repair"], true, "{status}");
+    logged(&mut pair, A, "ERROR", "held_for_repair");
+    pair.expect_exit(B, Exit::Incompatible);
+    let log = pair.process(B).log();
+    let last = log.lines().last().unwrap_or_default();
+    assert!(last.contains("held for repair") && last.contains("`readmit`"), "{last}");
+    assert_eq!(pair.status(A).unwrap()["mode"], "simplex");
+
+    let config = pair.config(A);
+    let (said, status) = pair.command(&["readmit", "--config", config.to_str().unwrap()]);
+    assert_eq!(status.code(), Some(Exit::Done.code().into()), "{said}");
+    pair.wait_until(A, "taking the other in", |status| status["peer"]["held_for_repair"] == false);
+    logged(&mut pair, A, "INFO", "readmitted");
+    pair.run(B);
+    pair.wait_for_duplex();
+    // It is as good as any: alone it serves.
+    pair.kill(A);
+    pair.wait_for_mode(B, "simplex");
+    serves(&pair).unwrap();
 }
 
 #[test]
@@ -282,7 +328,7 @@ fn a_joiner_whose_member_is_gone_says_so() {
     pair.wait_for_mode(A, "simplex");
     let session = Session::open(settings(&pair)).unwrap();
     for _ in 0..12 {
-        let long = vec![255; lockstep::limits::INPUT_BYTES];
+        let long = vec![255; limits::INPUT_BYTES];
         session.request_within(long, DEADLINE).unwrap();
     }
     session.close().unwrap();
