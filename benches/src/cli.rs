@@ -1,14 +1,17 @@
-//! The command line of `latency`, and the run it asks for.
+//! The command line of `latency` and the run it asks for; and what the programs that measure a
+//! [real pair](crate::realpair) do with theirs.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use lexopt::Arg::{Long, Short};
 use lexopt::ValueExt;
 
 use crate::harness::{self, Setup, locate_peers};
 use crate::placement::{Placement, PlacementError};
+use crate::realpair::{self, AnyError, ROLE_WORD};
 use crate::report::{Conditions, Figures, Report, RowReport};
 use crate::rows::{self, Row};
 use crate::trips::{Load, LoadError};
@@ -36,11 +39,49 @@ Round trips of several kinds, all in one run with the same placement.
 Exit codes: 0 measured, 1 a round failed, 2 the command line is wrong.
 ";
 
+/// The exit code for a wrong command line.
+pub const WRONG_USAGE: u8 = 2;
+
 /// The most rounds of a run.
 const MAX_ROUNDS: usize = 1_000;
 
 /// The most links that the benchmark gives a pair.
 const MAX_LINKS: u8 = 4;
+
+/// The `main` of a program that measures a real pair. It plays a role of that if its first word says
+/// so; else it measures what `parse` makes of its words, or prints its help where that is nothing.
+/// Prints what `measure` returns.
+pub fn main_of<O>(
+    name: &str,
+    help: &str,
+    parse: impl FnOnce(Vec<OsString>) -> Result<Option<O>, lexopt::Error>,
+    measure: impl FnOnce(&O) -> Result<String, AnyError>,
+) -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if words.first().is_some_and(|word| word == ROLE_WORD) {
+        let words: Vec<_> = words[1..].iter().map(|w| w.to_string_lossy().into_owned()).collect();
+        return realpair::play(&words);
+    }
+    let found = match parse(words) {
+        Ok(Some(options)) => measure(&options),
+        Ok(None) => Ok(help.to_owned()),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{name}: {error}; see --help");
+            return ExitCode::from(WRONG_USAGE);
+        }
+    };
+    match found {
+        Ok(text) => {
+            // A reader that went away has what it wanted.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "{name}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// What the command line asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,12 +4,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use lockstep_benches::cli::{HELP, Request, UsageError};
+use lockstep_benches::cli::{HELP, Request, UsageError, WRONG_USAGE};
 use lockstep_benches::part::PART_WORD;
 use lockstep_benches::report::Report;
 use lockstep_benches::rows;
-
-const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).peekable();

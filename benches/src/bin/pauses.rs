@@ -13,8 +13,9 @@ use lexopt::Arg::{Long, Short};
 use lexopt::ValueExt;
 use lockstep::client::session::Session;
 use lockstep_benches::bigstate::{Keeping, Request};
+use lockstep_benches::cli::main_of;
 use lockstep_benches::part::current_thread;
-use lockstep_benches::realpair::{AnyError, Choices, PLACES, ROLE_WORD, RealPair, play};
+use lockstep_benches::realpair::{AnyError, Choices, PLACES, RealPair};
 
 const HELP: &str = "\
 How long each client waits when one CoServer was dead, is back, and the other is killed.
@@ -33,8 +34,6 @@ How long each client waits when one CoServer was dead, is back, and the other is
 
 Exit codes: 0 measured, 1 it failed, 2 the command line is wrong.
 ";
-
-const WRONG_USAGE: u8 = 2;
 
 /// Within this everything has happened, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -64,32 +63,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == ROLE_WORD) {
-        let words: Vec<_> = words[1..].iter().map(|w| w.to_string_lossy().into_owned()).collect();
-        return play(&words);
-    }
-    let options = match parse(words) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            let _ = io::stdout().write_all(HELP.as_bytes());
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "pauses: {error}; see --help");
-            return ExitCode::from(WRONG_USAGE);
-        }
-    };
-    let measured = current_thread()
-        .map_err(AnyError::from)
-        .and_then(|runtime| tokio::task::LocalSet::new().block_on(&runtime, measure(&options)));
-    match measured {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "pauses: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    main_of("pauses", HELP, parse, measure)
 }
 
 fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Error> {
@@ -306,7 +280,14 @@ fn row(name: &str, mut pauses: Vec<Duration>, goal: Option<Duration>) -> io::Res
     print(&format!("{name:<34} {:>10.1} {:>10.1} {over}", ms(median), ms(most)))
 }
 
-async fn measure(options: &Options) -> Result<(), AnyError> {
+fn measure(options: &Options) -> Result<String, AnyError> {
+    let runtime = current_thread()?;
+    tokio::task::LocalSet::new().block_on(&runtime, measure_rows(options))?;
+    // Each row was printed as soon as it was there.
+    Ok(String::new())
+}
+
+async fn measure_rows(options: &Options) -> Result<(), AnyError> {
     let mut bench = Bench::start(options).await?;
     let goal = bench.goal;
     print(&format!(

@@ -10,8 +10,9 @@ use lexopt::Arg::{Long, Short};
 use lexopt::ValueExt;
 use lockstep::client::session::Session;
 use lockstep_benches::bigstate::{FILL_BYTES, Keeping, Request};
+use lockstep_benches::cli::main_of;
 use lockstep_benches::part::current_thread;
-use lockstep_benches::realpair::{AnyError, Choices, PLACES, ROLE_WORD, RealPair, play};
+use lockstep_benches::realpair::{AnyError, Choices, PLACES, RealPair};
 use lockstep_benches::steady::{Seen, Steady, put};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -35,8 +36,6 @@ What coming back, and a checkpoint, cost a pair with a large state under a stead
 
 Exit codes: 0 measured, 1 it failed, 2 the command line is wrong.
 ";
-
-const WRONG_USAGE: u8 = 2;
 
 /// Of each fill: a longer step would hold up heartbeats.
 const FILL_MIB: u32 = 8;
@@ -63,32 +62,7 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == ROLE_WORD) {
-        let words: Vec<_> = words[1..].iter().map(|w| w.to_string_lossy().into_owned()).collect();
-        return play(&words);
-    }
-    let options = match parse(words) {
-        Ok(Some(options)) => options,
-        Ok(None) => {
-            let _ = io::stdout().write_all(HELP.as_bytes());
-            return ExitCode::SUCCESS;
-        }
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "rejoin: {error}; see --help");
-            return ExitCode::from(WRONG_USAGE);
-        }
-    };
-    match measure(&options) {
-        Ok(table) => {
-            let _ = io::stdout().write_all(table.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "rejoin: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    main_of("rejoin", HELP, parse, measure)
 }
 
 fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Error> {
