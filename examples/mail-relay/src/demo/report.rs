@@ -150,8 +150,9 @@ fn comparison(book: &Book, back: Return) -> String {
     let kill = book.longest_gap(|stage| matches!(stage, Stage::Kill | Stage::SecondKill));
     let around = book.longest_gap(|stage| stage == Stage::Return);
     format!(
-        "\nThe return: {}.\n  longest gap in replies around it {} ms, around the kills {} ms, \
-         while both were there\n  and nothing happened {} ms; the pause between two mails is a part of each\n",
+        "\nThe return: {}.\n  The longest time without any reply: {} ms around the return, {} ms around the \
+         kills,\n  {} ms while both CoServers were there and nothing happened. Each includes the time until \
+         the\n  sender had a mail to send at all.\n",
         returned(back),
         gap(around),
         gap(kill),
