@@ -259,6 +259,27 @@
 //! # assert_eq!(Relay { domain: String::new() }.identity().version, 3);
 //! ```
 //!
+//! **Log everything twice.** A service may log with `tracing` whatever it likes: it is no output,
+//! and nobody compares it. But every entry is executed on both CoServers, and some again later. What
+//! is no news is therefore marked with the name of a span, which stands in front of the message
+//! (`follower: mail queued`):
+//!
+//! | span | what it is |
+//! | --- | --- |
+//! | none | news: the sequencer executes the entry |
+//! | `follower` | the other CoServer executes it too, and logs it as news |
+//! | `catch_up` | it is from before this CoServer was a member; the other one logged it |
+//! | `replay` | it is from the disk; it was logged before the restart |
+//!
+//! Whoever reads the logs of both and leaves out what is marked has read everything once. When the
+//! sequencer dies, what it had not written any more is in the follower's log, and marked there.
+//!
+//! Where a line must go somewhere else, or must not go before the pair has agreed upon what it says,
+//! it is no log but an output: send it to a device ([`Context::send`]) by way of
+//! [`Carrier::Sequencer`]. It is carried out by one CoServer, neither in a replay nor while catching
+//! up, and what becomes of it when that one dies is what the device's
+//! [class](crate::device::OutputClass) says.
+//!
 //! **Depend on the width of `usize` or on the byte order**, where the CoServers are not alike:
 //! write numbers with `to_le_bytes`, and hash with a function that is the same everywhere, not
 //! with `std`'s `DefaultHasher`.

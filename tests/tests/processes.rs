@@ -413,6 +413,13 @@ fn what_a_service_logs_in_a_replay_is_told_apart_from_news() {
     };
     wait_for(DEADLINE, || if said(&mut pair).1 > 0 { Ok(()) } else { Err(pair.logs()) }).unwrap();
     assert_eq!(said(&mut pair).0, 0);
+    // The one that did not order it says so.
+    let marked = |pair: &mut Pair| {
+        let logs = [A, B].map(|part| pair.process(part).log()).concat();
+        let mut lines = logs.lines().filter(|line| line.contains("the members changed"));
+        lines.any(|line| [" follower: ", " catch_up: "].iter().any(|mark| line.contains(mark)))
+    };
+    wait_for(DEADLINE, || if marked(&mut pair) { Ok(()) } else { Err(pair.logs()) }).unwrap();
     for part in [A, B] {
         pair.kill(part);
     }

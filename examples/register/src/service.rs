@@ -221,8 +221,10 @@ impl State {
             let (first, rest) = self.reminders.without_min();
             self.reminders = rest;
             let Some(Reminder { queue, item }) = first else { return };
-            if self.push(queue, item).is_err() {
+            if let Err(refusal) = self.push(queue, item) {
                 self.missed += 1;
+                // Both CoServers log it; what is no news, the runtime marks.
+                tracing::warn!(%refusal, missed = self.missed, "a reminder was dropped");
             }
         }
     }

@@ -22,6 +22,10 @@ pub enum LogFormat {
     Json,
 }
 
+/// The target of the spans that mark what a service logs and is no news; nothing is logged under
+/// it.
+pub(crate) const ECHO_TARGET: &str = "lockstep::echo";
+
 /// The filter is none, or logging was begun before.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -70,7 +74,7 @@ impl Filter {
         if self.fixed {
             return Ok(None);
         }
-        let parsed = EnvFilter::try_new(filter.unwrap_or(DEFAULT_FILTER));
+        let parsed = parse(filter.unwrap_or(DEFAULT_FILTER));
         parsed.map(Some).map_err(|error| LogError::from(error).to_string())
     }
 }
@@ -81,7 +85,7 @@ impl Filter {
 /// If the filter is none, or logging was begun already.
 pub fn begin(filter: &str, format: LogFormat) -> Result<Filter, LogError> {
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_env_filter(parse(filter)?)
         .log_internal_errors(false)
         .with_writer(|| Lossy(io::stderr()));
     match format {
@@ -98,6 +102,13 @@ pub fn begin(filter: &str, format: LogFormat) -> Result<Filter, LogError> {
             Ok(Filter::by(move |filter| handle.reload(filter).map_err(|e| e.to_string())))
         }
     }
+}
+
+/// The filter of this text. One that names modules (`mail_relay=debug`) leaves out no marks all
+/// the same: without them what is no news would look like news.
+pub(crate) fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
+    let marks = format!("{ECHO_TARGET}=error").parse()?;
+    Ok(EnvFilter::try_new(filter)?.add_directive(marks))
 }
 
 impl Filter {

@@ -10,6 +10,10 @@
 //! sessions and deliveries begin anew. Both kinds of possible copies are counted
 //! ([`Counters::in_doubt`], [`Counters::answers_in_doubt`]).
 //!
+//! # What it logs
+//! Each CoServer logs what it executes; the runtime marks what is no news, on the follower, while
+//! catching up and in a replay ([`lockstep::machine`] says how). Nothing here asks where it runs.
+//!
 //! # Memory
 //! All that sessions hold is added up ([`RelaySettings::session_bytes`]), the queue counts for
 //! itself. A client is read from only as far as it takes its replies, and what goes to the next

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Sleep;
 
+use super::echoes::{Echo, Marking};
 use super::executor::{Executor, Outgoing};
 use super::handle::{Handle, Handled, Request};
 use super::intake::DeviceInputs;
@@ -17,7 +18,7 @@ use super::wires::Wires;
 use crate::device::{Descriptors, Device, Released};
 use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
-use crate::ids::{DeviceId, Mono};
+use crate::ids::{DeviceId, Mono, Place};
 use crate::machine::StateMachine;
 use crate::output::OutputKind;
 use crate::proto::{Command, Input, Output, Replica, Standing};
@@ -66,7 +67,11 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) metrics: Metrics,
     pub(super) sleep: Pin<Box<Sleep>>,
     pub(super) sleep_until: Option<Mono>,
-    pub(super) to_execute: std::collections::VecDeque<Entry>,
+    /// Each with why what is logged in it is no news.
+    pub(super) to_execute: std::collections::VecDeque<(Entry, Option<Echo>)>,
+    pub(super) place: Place,
+    /// What entries given out now are.
+    pub(super) echo: Option<Echo>,
     /// The longest step of late; forgotten by parts.
     pub(super) longest_step: Duration,
     pub(super) stopped: Option<StopCause>,
@@ -241,9 +246,10 @@ impl<S: StateMachine> Engine<S> {
 
     fn execute_some(&mut self, most: usize) {
         let began = self.clock.mono();
+        let mut marking = Marking::default();
         for _ in 0..most {
-            let Some(entry) = self.to_execute.pop_front() else { return };
-            self.execute(entry);
+            let Some((entry, echo)) = self.to_execute.pop_front() else { return };
+            self.execute(entry, echo, &mut marking);
             if self.clock.mono().since(began) >= SLICE {
                 return;
             }
@@ -262,10 +268,10 @@ impl<S: StateMachine> Engine<S> {
         self.execute_some(usize::MAX);
     }
 
-    fn execute(&mut self, entry: Entry) {
+    fn execute(&mut self, entry: Entry, echo: Option<Echo>, marking: &mut Marking) {
         let before = self.clock.mono();
         let freezes = matches!(entry.kind, EntryKind::Checkpoint);
-        if let Some(executed) = self.executor.execute(entry) {
+        if let Some(executed) = self.executor.execute(entry, echo, marking) {
             let took = self.clock.mono().since(before);
             self.metrics.stepped(took);
             self.longest_step = took.max(self.longest_step - self.longest_step / 16);
@@ -325,7 +331,7 @@ impl<S: StateMachine> Engine<S> {
             Output::PersistMembership { number, membership } => {
                 self.persist_membership(number, membership);
             }
-            Output::Execute(entry) => self.to_execute.push_back(entry),
+            Output::Execute(entry) => self.to_execute.push_back((entry, self.echo)),
             Output::Release { index, step, ordinal, epoch, kind } => {
                 if let OutputKind::Device { device, bytes, .. } = kind {
                     self.release(device, Released { epoch, index, step, ordinal, bytes });
@@ -365,6 +371,7 @@ impl<S: StateMachine> Engine<S> {
     }
 
     pub(super) fn tell_devices(&mut self, standing: Standing) {
+        self.echo = Echo::of(standing, self.place, self.echo);
         for device in &mut self.devices {
             device.standing(standing);
         }

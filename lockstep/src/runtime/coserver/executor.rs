@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Receiver as Jobs, Sender as ToThread};
-use tracing::span::EnteredSpan;
 
+use super::echoes::{Echo, Echoes, Marking};
 use super::settings::Execution;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::Index;
@@ -27,6 +27,7 @@ pub(super) struct Executor<S: StateMachine> {
     frozen: Option<FrozenUnit<S::Frozen>>,
     /// Entries up to this one were on the disk, so that a predecessor has executed them.
     on_disk: Index,
+    echoes: Echoes,
 }
 
 /// Where the service is.
@@ -51,8 +52,8 @@ struct ThreadExecutor {
 
 /// What the service's thread does.
 enum Job {
-    /// Whether it may have been executed by a predecessor too.
-    Execute(Entry, bool),
+    /// And why what is logged in it is no news, if so.
+    Execute(Entry, Option<Echo>),
     Recover(Plan),
 }
 
@@ -95,18 +96,19 @@ impl<S: StateMachine> Executor<S> {
         // Results are bounded by the entries under way; their bytes by the core's window.
         let slots = if execution == Execution::Inline { SLOTS } else { window + SLOTS };
         let (outbox, results) = mailbox(Capacity::new(slots, 1 << 39)?, |_: &Done<S>| 1);
+        let echoes = Echoes::new();
         let seat = match execution {
             Execution::Inline => Seat::Inline(seated),
             Execution::Thread => {
                 let (jobs, inbox) = channel::bounded(window);
-                let outbox = outbox.clone();
+                let (outbox, echoes) = (outbox.clone(), echoes.clone());
                 let thread = std::thread::Builder::new()
                     .name("lockstep-service".into())
-                    .spawn(move || run(seated, &inbox, &outbox))?;
+                    .spawn(move || run(seated, &inbox, &outbox, &echoes))?;
                 Seat::Thread(ThreadExecutor { jobs, thread: Some(thread) })
             }
         };
-        Ok(Self { seat, outbox, results, frozen: None, on_disk: Index(0) })
+        Ok(Self { seat, outbox, results, frozen: None, on_disk: Index(0), echoes })
     }
 
     /// Whether [`execute`](Self::execute) executes now.
@@ -114,13 +116,20 @@ impl<S: StateMachine> Executor<S> {
         matches!(self.seat, Seat::Inline(_))
     }
 
-    /// Executes the entry, now or on the thread. `None` if the result comes later.
-    pub(super) fn execute(&mut self, entry: Entry) -> Option<Executed> {
-        let again = entry.index <= self.on_disk;
+    /// Executes the entry, now or on the thread. `None` if the result comes later. `echo` says
+    /// why what is logged in it is no news, if it was not on the disk; `marking` is the caller's
+    /// for as long as it only executes.
+    pub(super) fn execute(
+        &mut self,
+        entry: Entry,
+        echo: Option<Echo>,
+        marking: &mut Marking,
+    ) -> Option<Executed> {
+        let echo = if entry.index <= self.on_disk { Some(Echo::Replay) } else { echo };
         match &mut self.seat {
             Seat::Inline(seated) => {
                 let unit = &mut seated.unit;
-                let _span = replaying(again);
+                marking.switch(&self.echoes, echo);
                 let mut executed = unit.execute(&entry);
                 if let Some(view) = frozen_after(unit, &entry, &mut executed) {
                     self.frozen = Some(view);
@@ -130,7 +139,7 @@ impl<S: StateMachine> Executor<S> {
             Seat::Thread(thread) => {
                 // A thread that is gone panicked outside the service's steps; the results
                 // that no longer come make the peer find this replica too slow.
-                let _ = thread.jobs.send(Job::Execute(entry, again));
+                let _ = thread.jobs.send(Job::Execute(entry, echo));
                 None
             }
             Seat::Away => unreachable!("nothing is executed during a replay"),
@@ -152,8 +161,10 @@ impl<S: StateMachine> Executor<S> {
             }
             Seat::Away => unreachable!("one replay at a time"),
         };
-        let outbox = self.outbox.clone();
+        let (outbox, echoes) = (self.outbox.clone(), self.echoes.clone());
         let replay = move || {
+            let mut marking = Marking::default();
+            marking.switch(&echoes, Some(Echo::Replay));
             let outcome = replay(&mut seated, plan, &outbox);
             let _ = outbox.push_blocking(Done::Recovered(outcome, Some(seated)), None);
         };
@@ -223,37 +234,37 @@ fn frozen_after<S: StateMachine>(
     wanted.then(|| unit.freeze_after(executed)).flatten()
 }
 
-/// What the service says of what it does once more is not to be taken for news.
-fn replaying(again: bool) -> Option<EnteredSpan> {
-    // Of the highest level, so that no filter that lets a message through leaves it out.
-    again.then(|| tracing::error_span!("replay").entered())
-}
-
 fn replay<S: StateMachine>(
     seated: &mut Seated<S>,
     plan: Plan,
     outbox: &Sender<Done<S>>,
 ) -> Outcome {
-    let _span = replaying(true);
     let Seated { unit, pristine } = seated;
     recover(unit, pristine, plan, |index| drop(outbox.try_push(Done::Replayed(index))))
 }
 
-fn run<S: StateMachine>(mut seated: Box<Seated<S>>, jobs: &Jobs<Job>, outbox: &Sender<Done<S>>) {
+fn run<S: StateMachine>(
+    mut seated: Box<Seated<S>>,
+    jobs: &Jobs<Job>,
+    outbox: &Sender<Done<S>>,
+    echoes: &Echoes,
+) {
     // The loop is gone if it is closed.
     let give = |done| outbox.push_blocking(done, None).is_ok();
+    let mut marking = Marking::default();
     while let Ok(job) = jobs.recv() {
         let given = match job {
             // Handed out before the panic was known; nothing after it is executed.
             Job::Execute(..) if seated.unit.has_panicked() => true,
-            Job::Execute(entry, again) => {
-                let _span = replaying(again);
+            Job::Execute(entry, echo) => {
+                marking.switch(echoes, echo);
                 let mut executed = seated.unit.execute(&entry);
                 let frozen = frozen_after(&mut seated.unit, &entry, &mut executed);
                 let frozen = frozen.is_none_or(|view| give(Done::Frozen(view)));
                 frozen && give(Done::Executed(executed))
             }
             Job::Recover(plan) => {
+                marking.switch(echoes, Some(Echo::Replay));
                 let outcome = replay(&mut seated, plan, outbox);
                 give(Done::Recovered(outcome, None))
             }

@@ -22,6 +22,7 @@
 //! executes the service. With [`Execution::Thread`] the service has a thread of its own, reached
 //! by a bounded queue each way.
 
+mod echoes;
 mod engine;
 mod events;
 mod executor;
@@ -217,6 +218,8 @@ impl<S: StateMachine> CoServer<S> {
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             sleep_until: None,
             to_execute: VecDeque::new(),
+            echo: None,
+            place,
             longest_step: Duration::ZERO,
             stopped: None,
         };
