@@ -100,9 +100,20 @@ pub struct Hop {
     state: Arc<Mutex<Received>>,
 }
 
+/// A mail that came more than once, by who sent it again. A relay names each mail that it takes
+/// over, so that a copy of one name is the relay's, and another name is the sender's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// Names beyond the first: the sender brought it again.
+    pub resent: u64,
+    /// Arrivals beyond the first of each name: the relay delivered it again.
+    pub delivered_again: u64,
+}
+
 #[derive(Debug, Default)]
 struct Received {
-    numbers: BTreeMap<u64, u32>,
+    /// How often each came, by the number that its sender gave it and the name that the relay did.
+    numbers: BTreeMap<u64, BTreeMap<String, u32>>,
     texts: Vec<Vec<u8>>,
     damaged: u64,
 }
@@ -124,7 +135,10 @@ impl Hop {
             while let Some(got) = mails.recv().await {
                 let mut state = state.lock().await;
                 match got.arrival.number {
-                    Some(number) => *state.numbers.entry(number).or_default() += 1,
+                    Some(number) => {
+                        let names = state.numbers.entry(number).or_default();
+                        *names.entry(relays_name(&got.message.content)).or_default() += 1;
+                    }
                     None => state.texts.push(got.message.content.to_vec()),
                 }
                 state.damaged += u64::from(got.arrival.condition == Condition::Damaged);
@@ -140,7 +154,19 @@ impl Hop {
 
     /// How often each of the numbered mails came.
     pub async fn numbers(&self) -> BTreeMap<u64, u32> {
-        self.state.lock().await.numbers.clone()
+        let state = self.state.lock().await;
+        state.numbers.iter().map(|(number, names)| (*number, names.values().sum())).collect()
+    }
+
+    /// The copies of each numbered mail that came more than once.
+    pub async fn copies(&self) -> BTreeMap<u64, Copies> {
+        let state = self.state.lock().await;
+        let of = |names: &BTreeMap<String, u32>| Copies {
+            resent: names.len() as u64 - 1,
+            delivered_again: names.values().map(|count| u64::from(*count) - 1).sum(),
+        };
+        let all = state.numbers.iter().map(|(number, names)| (*number, of(names)));
+        all.filter(|(_, copies)| *copies != Copies::default()).collect()
     }
 
     /// The texts of the others, in the order of their arrival.
@@ -164,6 +190,15 @@ impl Hop {
         })
         .await
     }
+}
+
+/// The name that the relay gave a mail, out of the trace field that it put in front.
+fn relays_name(content: &[u8]) -> String {
+    let text = String::from_utf8_lossy(content);
+    let field = text.split(';').next().unwrap_or_default();
+    let name = field.split_once(" id ").map(|(_, rest)| rest);
+    let name = name.and_then(|rest| rest.split_whitespace().next());
+    name.unwrap_or_else(|| panic!("a relay's trace field: {field}")).to_owned()
 }
 
 /// Waits until `look` gives something.

@@ -1,5 +1,6 @@
 //! Rounds of a loss and a return, under mail that never stops.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use lockstep::ids::Place;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use super::relay::{Hop, RelayPair, wait_until};
+use super::relay::{Copies, Hop, RelayPair, wait_until};
 use super::steady::{Ledger, Span, Steady};
 use crate::caller::settings;
 use crate::pair::{A, B, DEADLINE, Part, WITNESS};
@@ -222,10 +223,8 @@ pub struct Balance {
     pub lost: Vec<u64>,
     /// Mails that arrived changed.
     pub damaged: u64,
-    /// Arrivals beyond each mail's first.
-    pub copies: u64,
-    /// Of these, those whose sender had sent the mail whole more than once.
-    pub resent: u64,
+    /// Mails that came more than once, by their numbers.
+    pub copies: BTreeMap<u64, Copies>,
     /// How often the relay did not see the next hop's answer, by its own count.
     pub in_doubt: u64,
     /// How often it does not know whether a sender saw its answer.
@@ -251,49 +250,59 @@ impl Balance {
         })
         .await;
         let arrived = hop.numbers().await;
-        let again = |number: &u64| u64::from(arrived.get(number).map_or(0, |count| count - 1));
-        let doubts = |(number, doubts): (&u64, &u32)| u64::from(*doubts).min(again(number));
         Balance {
             lost: ledger.accepted.keys().filter(|n| !arrived.contains_key(n)).copied().collect(),
             damaged: hop.damaged().await,
-            copies: arrived.keys().map(again).sum(),
-            resent: ledger.accepted.iter().map(doubts).sum(),
+            copies: hop.copies().await,
             in_doubt: counters["in_doubt"].as_u64().expect("a counter"),
             answers_in_doubt: counters["answers_in_doubt"].as_u64().expect("a counter"),
             ledger,
         }
     }
 
-    /// Holds that nothing was lost, and that each copy is explained.
+    /// Copies that the sender made, and copies that the relay made.
+    fn resent_and_delivered_again(&self) -> (u64, u64) {
+        let all = self.copies.values();
+        let add = |sum: (u64, u64), of: &Copies| (sum.0 + of.resent, sum.1 + of.delivered_again);
+        all.fold((0, 0), add)
+    }
+
+    /// Holds that nothing was lost, and that each copy is explained by whoever made it.
     ///
     /// # Panics
     /// If that is not so.
     #[track_caller]
     pub fn check(&self) {
-        let Balance { ledger, lost, damaged, copies, resent, in_doubt, answers_in_doubt } = self;
+        let Balance { ledger, lost, damaged, copies, in_doubt, answers_in_doubt } = self;
         assert_eq!(*lost, [0; 0], "accepted and not delivered");
         assert_eq!(*damaged, 0, "delivered, but changed");
         assert_eq!(ledger.refused, [""; 0]);
         assert_eq!(ledger.given_up, [0; 0]);
         assert_eq!(ledger.accepted.len() as u64, ledger.sent);
-        assert!(copies - resent <= *in_doubt, "{copies} copies, {resent} resent, {in_doubt}");
-        assert!(resent <= answers_in_doubt, "{resent} resent, {answers_in_doubt} in doubt");
+        let (resent, delivered_again) = self.resent_and_delivered_again();
+        assert!(delivered_again <= *in_doubt, "{in_doubt} deliveries in doubt: {copies:?}");
+        assert!(resent <= *answers_in_doubt, "{answers_in_doubt} answers in doubt: {copies:?}");
+        for (number, copies) in copies {
+            let doubts = ledger.accepted.get(number).copied().unwrap_or(0);
+            assert!(copies.resent <= doubts.into(), "{number} was sent again without doubt");
+        }
     }
 }
 
 impl fmt::Display for Balance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Balance { ledger, lost, copies, resent, in_doubt, answers_in_doubt, .. } = self;
+        let Balance { ledger, lost, in_doubt, answers_in_doubt, .. } = self;
+        let (resent, delivered_again) = self.resent_and_delivered_again();
         write!(
             f,
-            "{} mails accepted, {} lost; {} connections lost or refused, {} mails put off; {copies} \
-             copies: {resent} sent twice ({answers_in_doubt} answers in doubt), {} delivered twice \
-             ({in_doubt} deliveries in doubt)",
+            "{} mails accepted, {} lost; {} connections lost or refused, {} mails put off; {} \
+             copies: {resent} sent twice ({answers_in_doubt} answers in doubt), {delivered_again} \
+             delivered twice ({in_doubt} deliveries in doubt)",
             ledger.accepted.len(),
             lost.len(),
             ledger.troubles,
             ledger.put_off,
-            copies - resent,
+            resent + delivered_again,
         )
     }
 }

@@ -139,6 +139,8 @@ struct Line {
     config: ClientConfig,
     /// When the last octet was handed to the kernel.
     sent: Instant,
+    /// The session ended under a mail that had been sent whole.
+    ended_in_doubt: bool,
 }
 
 impl Worker {
@@ -162,7 +164,7 @@ impl Worker {
                     return self.tell(Event::Refused { number, reply, for_good: true });
                 }
                 Err(why) => {
-                    let line = self.line.take().filter(|line| line.session.is_data_sent());
+                    let line = self.line.take().filter(Line::is_in_doubt);
                     doubts += u32::from(line.is_some());
                     first_sent = first_sent.or(line.map(|line| line.sent));
                     self.tell(Event::Trouble { target: self.target, at: Instant::now(), why });
@@ -188,10 +190,12 @@ impl Worker {
                     session: ClientSession::open(0),
                     config: ClientConfig::new(self.plan.hostname.clone()),
                     sent: Instant::now(),
+                    ended_in_doubt: false,
                 })
             }
         };
         let report = line.deliver(mail.clone(), self.plan.patience).await?;
+        line.ended_in_doubt = report.in_doubt;
         let sent = line.sent;
         match (report.outcomes.into_iter().next().flatten(), report.failure) {
             (Some(outcome), _) => Ok((outcome, sent)),
@@ -211,6 +215,11 @@ impl Worker {
 }
 
 impl Line {
+    /// Whether the server may have taken the last mail without an answer.
+    fn is_in_doubt(&self) -> bool {
+        self.ended_in_doubt || self.session.is_data_sent()
+    }
+
     async fn deliver(&mut self, mail: Delivery, patience: Duration) -> Result<Report, Trouble> {
         let mut report = self.take(Input::Deliver(mail)).await?;
         let mut buffer = [0; 4096];
@@ -241,5 +250,65 @@ impl Line {
             }
         }
         Ok(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::load::mail;
+
+    /// Takes one mail to its end, says this, and closes.
+    async fn take_one(listener: &TcpListener, verdict: &str) {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"220 hop\r\n").await.unwrap();
+        let mut line = String::new();
+        let mut in_data = false;
+        while stream.read_line(&mut line).await.unwrap() > 0 {
+            let reply = match line.trim_end() {
+                "." => {
+                    stream.write_all(verdict.as_bytes()).await.unwrap();
+                    return;
+                }
+                _ if in_data => "",
+                "DATA" => "354 go\r\n",
+                _ => "250 ok\r\n",
+            };
+            in_data |= reply.starts_with('3');
+            stream.write_all(reply.as_bytes()).await.unwrap();
+            line.clear();
+        }
+    }
+
+    #[tokio::test]
+    async fn every_end_of_a_session_under_a_whole_mail_is_a_doubt() {
+        for end in ["", "421 4.3.2 bye\r\n", "nonsense\r\n"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let plan = Plan {
+                targets: vec![listener.local_addr().unwrap()],
+                connections: 1,
+                patience: Duration::from_secs(60),
+                give_up: Duration::from_secs(60),
+                hostname: Domain::parse("sender.example").unwrap(),
+            };
+            let (jobs, queue) = mpsc::channel(1);
+            let (events, mut happened) = mpsc::unbounded_channel();
+            let _senders = start(plan, queue, events);
+            let delivery = mail("run", 0, 100, "example.org").unwrap();
+            jobs.send(Job { delivery }).await.unwrap();
+            take_one(&listener, end).await;
+            take_one(&listener, "250 taken\r\n").await;
+            let trouble = happened.recv().await;
+            assert!(matches!(trouble, Some(Event::Trouble { .. })), "{end:?}: {trouble:?}");
+            let accepted = happened.recv().await;
+            assert!(
+                matches!(accepted, Some(Event::Accepted { doubts: 1, .. })),
+                "{end:?}: {accepted:?}"
+            );
+        }
     }
 }
