@@ -320,6 +320,11 @@ impl ClientSession {
             self.finish_mail(now, out);
             return Ok(());
         }
+        let refused = self.mail.as_ref().and_then(|mail| mail.refused.as_ref());
+        if let Some(refused) = refused {
+            // It may have taken a recipient before it refused, who would get an empty mail.
+            return Err(SessionFailure::Unreachable(refused.to_string()));
+        }
         if self.is_any_taken() {
             let mail = self.mail.as_ref();
             let pieces = mail.map(|mail| stuff(&mail.delivery.message)).unwrap_or_default();

@@ -183,6 +183,16 @@ fn a_group_whose_recipients_were_all_refused_is_taken_back() {
 }
 
 #[test]
+fn a_hop_that_wants_another_session_after_a_recipient_gets_no_empty_mail() {
+    let mut talk = Talk::with_hop(HELLO);
+    talk.give(Input::Deliver(mail(&["c@d.org", "e@d.org"], b"text\r\n")));
+    talk.sent.clear();
+    talk.answer("250 ok\r\n250 ok\r\n530 5.7.0 authenticate\r\n354 go\r\n", "");
+    assert!(talk.closed && matches!(talk.failure(), SessionFailure::Unreachable(_)));
+    assert_eq!(talk.outcomes(), ["undecided", "undecided"]);
+}
+
+#[test]
 fn a_hop_that_cannot_take_a_mail_is_not_asked() {
     let mut talk = Talk::with_hop(OLD_HELLO);
     talk.deliver(mail(&["c@d.org"], "größe\r\n".as_bytes()), "");
