@@ -153,8 +153,8 @@ pub const HOP_RETRY_FIRST: u64 = SECOND;
 /// Longest pause of that kind: the hop serves every mail, so it is probed (by
 /// one mail at a time) much oftener than a single mail is retried.
 pub const HOP_RETRY_MOST: u64 = MINUTE;
-/// Pause after a connection was lost under a delivery. This is how a CoServer's
-/// death looks from inside, so the first ones are not held against the hop.
+/// Pause after a connection was lost under a delivery: hops break off for reasons of their own, so
+/// the first ones are not held against the mail.
 pub const LOST_RETRY: u64 = SECOND;
 /// Lost connections of one mail that are retried so fast; then as any failure.
 pub const LOST_RETRIES: u32 = 3;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mail_relay::smtp::client::{
-    Action, ClientConfig, ClientSession, Delivery, Input, Report, SessionFailure,
+    Action, ClientConfig, ClientSession, CloseCause, Delivery, Input, Report, SessionFailure,
 };
 use mail_relay::smtp::{Domain, HopCustoms, Mailbox, Message, ReversePath};
 
@@ -57,7 +57,7 @@ fn converse(input: &[u8], how: &[u8]) -> Transcript {
         talk.give(Input::Deliver(mail));
     }
     talk.give(Input::Deadline);
-    talk.give(Input::Closed("the input ends"));
+    talk.give(Input::Closed(CloseCause::FarEnd("the input ends")));
     assert!(talk.session.is_closed(), "the session outlives its connection");
     talk.seen
 }

@@ -234,6 +234,8 @@ impl QueuedMail {
                 self.needs_new = true;
                 return self.accepted;
             }
+            // Nobody refused anything: the other server goes on where this one was.
+            Some(SessionFailure::CarrierLost) => return self.accepted,
             Some(SessionFailure::Lost(_)) if undecided && self.lost < limits::LOST_RETRIES => {
                 self.lost += 1;
                 return now.saturating_add(backoff(

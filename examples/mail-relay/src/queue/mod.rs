@@ -217,9 +217,11 @@ impl Queue {
         let Some(id) = self.running.remove(&report.token) else { return events };
         match &report.failure {
             Some(SessionFailure::Unreachable(_)) => self.hop.on_unreachable(now, random),
-            Some(SessionFailure::Worn(_)) => {}
+            Some(SessionFailure::Worn(_) | SessionFailure::CarrierLost) => {}
             _ => self.hop.on_reached(),
         }
+        let goes_on =
+            matches!(report.failure, Some(SessionFailure::Worn(_) | SessionFailure::CarrierLost));
         let Some(mail) = self.mails.get_mut(&id).map(Arc::make_mut) else { return events };
         mail.apply(id, now, &report, &mut events);
         let expiry = mail.expiry(config, self.skipped);
@@ -228,7 +230,7 @@ impl Queue {
             let time = mail.next_attempt(config, now, random, &report, not_before, expiry);
             mail.state = MailState::Waiting(time);
             self.due.insert((time, id));
-            if !matches!(report.failure, Some(SessionFailure::Worn(_))) {
+            if !goes_on {
                 events.push(QueueEvent::Deferred(id, time));
             }
         } else {

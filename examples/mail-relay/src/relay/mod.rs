@@ -48,7 +48,7 @@ use io_redirect::{Io, Members, Request, Service, TimerId, Token};
 use lockstep::machine::{Identity, RecordSource, RestoreError};
 
 use crate::limits;
-use crate::smtp::client;
+use crate::smtp::client::{self, CloseCause};
 use alarms::Alarms;
 use frozen::Rows;
 use inbound::Inbound;
@@ -63,7 +63,7 @@ pub use settings::{HopAddress, RelaySettings, SettingsError};
 pub const LISTENER: &str = "smtp";
 
 /// The behaviour's version; part of what the CoServers compare.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// The relay.
 #[derive(Debug)]
@@ -196,11 +196,11 @@ impl Relay {
         }
     }
 
-    /// The connection is over, for this reason.
-    fn on_end(&mut self, io: &mut Io<'_>, conn: ConnId, reason: &str) {
+    /// The connection is over.
+    fn on_end(&mut self, io: &mut Io<'_>, conn: ConnId, cause: CloseCause<'_>) {
         self.drop_inbound(conn);
         if self.outbound.contains_key(&conn) {
-            self.on_outbound(io, conn, client::Input::Closed(reason));
+            self.on_outbound(io, conn, client::Input::Closed(cause));
             self.after_outbound(conn, true);
         }
     }
@@ -211,7 +211,7 @@ impl Relay {
         self.on_inbound(io, conn, inbound::Event::PeerClosed);
         if self.outbound.contains_key(&conn) {
             io.tcp().close(conn);
-            self.on_end(io, conn, "the next hop closed the connection");
+            self.on_end(io, conn, CloseCause::FarEnd("the next hop closed the connection"));
         }
     }
 }
@@ -241,7 +241,9 @@ impl Service for Relay {
         match event {
             TcpEvent::Accepted { conn, peer, .. } => self.on_accepted(io, conn, peer.ip()),
             TcpEvent::Connected { conn, peer, .. } => self.on_connected(io, conn, peer),
-            TcpEvent::ConnectFailed { conn, why } => self.on_end(io, conn, &why.to_string()),
+            TcpEvent::ConnectFailed { conn, why } => {
+                self.on_end(io, conn, CloseCause::FarEnd(&why.to_string()));
+            }
             TcpEvent::Received { conn, bytes } if self.outbound.contains_key(&conn) => {
                 self.on_outbound(io, conn, client::Input::Data(&bytes));
             }
@@ -250,12 +252,14 @@ impl Service for Relay {
             }
             TcpEvent::Writable { conn } => self.on_writable(io, conn),
             TcpEvent::PeerClosed { conn } => self.on_peer_closed(io, conn),
-            TcpEvent::Ended { conn } => self.on_end(io, conn, "the connection ended"),
+            TcpEvent::Ended { conn } => {
+                self.on_end(io, conn, CloseCause::FarEnd("the connection ended"));
+            }
             TcpEvent::Reset { conn, cause } => {
                 if let Some(row) = self.inbound.get(&conn) {
                     row.on_broken_off(&mut self.post);
                 }
-                self.on_end(io, conn, outbound::reason(cause));
+                self.on_end(io, conn, outbound::close_cause(cause));
             }
         }
         self.dispatch(io);

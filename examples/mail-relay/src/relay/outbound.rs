@@ -10,7 +10,7 @@ use super::backlog::Backlog;
 use super::post::Post;
 use super::settings::RelaySettings;
 use crate::limits;
-use crate::smtp::client::{Action, ClientSession, Input, Report, SessionFailure};
+use crate::smtp::client::{Action, ClientSession, CloseCause, Input, Report, SessionFailure};
 
 /// A session, and what waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -71,20 +71,16 @@ impl Outbound {
             self.idle_until = None;
         }
         let now = io.now().0;
-        let carrier_lost =
-            matches!(input, Input::Closed(why) if why == reason(ResetCause::CarrierLost));
         let mut actions =
             std::collections::VecDeque::from(self.session.handle(&settings.client, now, input));
         while let Some(action) = actions.pop_front() {
             match action {
                 Action::Send(bytes) => self.backlog.push(bytes),
                 Action::Done(mut report) => {
-                    // What has not left cannot have been taken. What a CoServer had done that died
-                    // is not taken for known: each mail that it was carrying counts.
-                    let unreachable =
-                        matches!(report.failure, Some(SessionFailure::Unreachable(_)));
+                    // What has not left cannot have been taken. Nor does it leave later, and so
+                    // that is exact also where the CoServer died that carried the connection: what
+                    // was released there both had computed, so whoever is left knows of it.
                     report.in_doubt &= self.backlog.is_empty();
-                    report.in_doubt |= carrier_lost && report.failure.is_some() && !unreachable;
                     self.judge(post, now, &report);
                     post.finish(io, settings, report);
                     if self.session.is_free() {
@@ -94,15 +90,18 @@ impl Outbound {
                 Action::Close => {}
             }
         }
-        self.backlog.flush(io, conn);
-        let over = self.session.is_closed();
-        if over && self.backlog.is_empty() {
+        if !self.session.is_closed() {
+            self.backlog.flush(io, conn);
+            return false;
+        }
+        if self.backlog.is_empty() {
             io.tcp().close(conn);
-        } else if over {
-            // Half a mail must not be followed by an orderly end.
+        } else {
+            // The rest of a mail that was reported must not follow, and half a mail must not be
+            // followed by an orderly end.
             io.tcp().reset(conn);
         }
-        over
+        true
     }
 
     /// Remembers whether this address of the hop serves.
@@ -110,6 +109,7 @@ impl Outbound {
         let Some(peer) = self.peer else { return };
         match &report.failure {
             Some(SessionFailure::Unreachable(_)) => post.hop.failed(peer, now),
+            Some(SessionFailure::CarrierLost) => {}
             _ => post.hop.served(peer),
         }
     }
@@ -126,12 +126,12 @@ impl Outbound {
     }
 }
 
-/// Why a connection broke off, in words for bounces and events.
-pub(super) fn reason(cause: ResetCause) -> &'static str {
+/// Why a connection broke off; the words are for bounces and events.
+pub(super) fn close_cause(cause: ResetCause) -> CloseCause<'static> {
     match cause {
-        ResetCause::Peer => "the far end reset it",
-        ResetCause::TimedOut => "the far end stopped answering",
-        ResetCause::Network => "the network gave it up",
-        ResetCause::CarrierLost => "the server that carried it left the pair or was started again",
+        ResetCause::Peer => CloseCause::FarEnd("the far end reset it"),
+        ResetCause::TimedOut => CloseCause::FarEnd("the far end stopped answering"),
+        ResetCause::Network => CloseCause::FarEnd("the network gave it up"),
+        ResetCause::CarrierLost => CloseCause::CarrierLost,
     }
 }

@@ -1,6 +1,7 @@
 //! Next hops and clients as they are met with, each with what it does to the relay.
 
 use io_redirect::tcp::{Client, Fate, Target};
+use lockstep::ids::Place;
 
 use super::RelaySettings;
 use super::tests::{Story, settings};
@@ -267,6 +268,61 @@ fn nothing_is_in_doubt_before_the_data_has_ended() {
             assert_eq!(story.pair.service().counters().in_doubt, in_doubt, "{stop} {end}");
         }
     }
+}
+
+/// What a hop is waiting with: the greeting, a command, or the verdict on the mail (`.`).
+const STAGES: [&str; 6] = ["", "EHLO", "MAIL", "RCPT", "DATA", "."];
+
+#[test]
+fn a_coserver_that_dies_under_a_delivery_is_held_against_nobody_and_what_may_be_there_is_counted() {
+    for (stage, restarted) in STAGES.into_iter().flat_map(|stage| [(stage, false), (stage, true)]) {
+        let mut story = with_mails(1);
+        let mut hop = Hop::connect(&mut story);
+        if !stage.is_empty() {
+            story.pair.send(hop.client, b"220 hop\r\n");
+        }
+        hop.serve(&mut story, |command, _| match command.starts_with(stage) {
+            true => "",
+            false => plain(command),
+        });
+        match restarted {
+            true => story.restart(Place::A),
+            false => story.lose(),
+        }
+        let counters = story.pair.service().counters();
+        let expected = u64::from(stage == ".");
+        assert_eq!((counters.in_doubt, counters.deferred), (expected, 0), "{stage}");
+        // The other one goes on at once, and thinks no worse of the address.
+        assert_eq!(story.pair.dials()[0].target, Target::host("hop.example", 25), "{stage}");
+        let mut again = Hop::answer(&mut story);
+        again.serve(&mut story, |command, _| good(command));
+        assert_eq!(again.mails, 1, "{stage}");
+        story.check();
+    }
+}
+
+#[test]
+fn what_has_not_left_is_not_in_doubt_and_never_leaves() {
+    // The hop reads nothing, and the mail is more than fits on its way.
+    let mut story = Story::new(one_at_a_time());
+    let client = story.client();
+    let text = "0123456789\r\n".repeat(100_000);
+    assert!(story.mail(client, "a@b.org", text.trim_end()).starts_with("250"));
+    let mut hop = Hop::answer(&mut story);
+    hop.serve(&mut story, |command, _| if command == "DATA" { "" } else { plain(command) });
+    story.pair.stall(hop.client, true);
+    story.pair.send(hop.client, b"354 go\r\n");
+    story.lose();
+    assert_eq!(story.pair.service().counters().in_doubt, 0);
+    story.check();
+    // The hop ends the session in the breath in which it asks for the mail.
+    let mut story = with_mails(1);
+    let mut hop = Hop::answer(&mut story);
+    hop.serve(&mut story, |command, _| if command == "DATA" { "" } else { plain(command) });
+    story.pair.send(hop.client, b"354 go\r\n421 4.3.2 bye\r\n");
+    assert_eq!(story.pair.service().counters().in_doubt, 0);
+    assert_eq!(String::from_utf8(story.pair.take(hop.client)).unwrap(), "");
+    story.check();
 }
 
 // ---- clients that speak something else, or badly ----------------------------------

@@ -37,8 +37,9 @@ pub struct Counters {
     pub failed: u64,
     /// Notices of failure put in the queue.
     pub bounced: u64,
-    /// Deliveries of which all data had been sent and no answer came, or whose CoServer died under
-    /// them: the next hop may have taken the mail, and gets it again. No mail reaches it more often than once and once for each of these.
+    /// Deliveries of which all data had been sent and no answer came, also because the CoServer
+    /// died that carried them: the next hop may have taken the mail, and gets it again. No mail
+    /// reaches it more often than once and once for each of these.
     pub in_doubt: u64,
     /// Clients whose connection broke off after a mail of theirs was taken over and before they
     /// brought another: they may not have the answer, and send that mail again as a new one.

@@ -40,8 +40,18 @@ pub enum Input<'a> {
     Quit,
     /// The time of [`ClientSession::deadline`] may have come.
     Deadline,
-    /// The connection ended, or could not be made, for this reason.
-    Closed(&'a str),
+    /// The connection ended, or could not be made.
+    Closed(CloseCause<'a>),
+}
+
+/// Why a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseCause<'a> {
+    /// The next hop or the network ended it, or it could not be made; in words.
+    FarEnd(&'a str),
+    /// The server on this side that carried it is gone. That says nothing about the next hop, nor
+    /// about the mail.
+    CarrierLost,
 }
 
 /// One mail for the next hop.
@@ -130,6 +140,9 @@ pub enum SessionFailure {
     /// The connection ended under the mail.
     #[error("the connection to the next hop was lost: {0}")]
     Lost(String),
+    /// The server on this side that carried the connection is gone, wherever the session stood.
+    #[error("the server that carried the connection left the pair or was started again")]
+    CarrierLost,
     /// A reply did not come in time.
     #[error("the next hop did not answer in time")]
     TimedOut,

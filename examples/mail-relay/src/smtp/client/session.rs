@@ -7,7 +7,9 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::reply::{Reply, ReplyReader};
 use super::stuffing::stuff;
-use super::{Action, ClientConfig, Delivery, HopReply, Input, Outcome, Report, SessionFailure};
+use super::{
+    Action, ClientConfig, CloseCause, Delivery, HopReply, Input, Outcome, Report, SessionFailure,
+};
 use crate::limits;
 
 /// One connection to a next hop. Plain data, so that it can be frozen at any
@@ -110,8 +112,11 @@ impl ClientSession {
             Input::Connected => self.set_deadline(now),
             Input::Data(bytes) => self.on_data(config, now, bytes, &mut out),
             Input::Deadline => self.on_deadline(now, &mut out),
-            Input::Closed(reason) => {
+            Input::Closed(CloseCause::FarEnd(reason)) => {
                 self.give_up(SessionFailure::Lost(reason.to_owned()), &mut out);
+            }
+            Input::Closed(CloseCause::CarrierLost) => {
+                self.give_up(SessionFailure::CarrierLost, &mut out);
             }
             Input::Quit => {
                 self.quitting = true;
@@ -475,9 +480,13 @@ impl ClientSession {
         self.reader = ReplyReader::default();
     }
 
-    /// Whose fault the end of the session is: the hop's, the connection's, or perhaps the mail's.
+    /// Whose fault the end of the session is: our own, the hop's, the connection's, or perhaps the
+    /// mail's.
     fn blame(&self, failure: SessionFailure) -> SessionFailure {
-        use SessionFailure::{Closing, Lost, Unreachable, Worn};
+        use SessionFailure::{CarrierLost, Closing, Lost, Unreachable, Worn};
+        if failure == CarrierLost {
+            return failure;
+        }
         let text = match &failure {
             Unreachable(text) | Lost(text) | Closing(text) => text.clone(),
             failure => failure.to_string(),
@@ -489,8 +498,8 @@ impl ClientSession {
         match failure {
             failure if sent => failure,
             _ if mail.reused => Worn(text),
-            // The hop said nothing about a mail yet, and would do this to any of them. That it
-            // only broke off is how the death of this CoServer looks.
+            // The hop said nothing about a mail yet, and would do this to any of them. One that only
+            // broke off may have had its reasons.
             failure if mail.begun || matches!(failure, Lost(_)) => failure,
             _ => Unreachable(text),
         }

@@ -206,8 +206,12 @@ fn a_hop_that_cannot_take_a_mail_is_not_asked() {
 
 #[test]
 fn a_session_that_never_began_blames_no_mail() {
-    let greetings =
-        ["554 no service\r\n", "421 busy\r\n", "220 hop\r\n451 later\r\n", "SSH-2.0\r\n"];
+    let greetings = [
+        "554 no service\r\n",
+        "421 busy\r\n",
+        "220 hop\r\n451 later\r\n",
+        "SSH-2.0\r\n",
+    ];
     for greeting in greetings {
         let mut talk = Talk::new();
         talk.give(Input::Deliver(mail(&["c@d.org"], b"")));
@@ -218,7 +222,7 @@ fn a_session_that_never_began_blames_no_mail() {
     }
     let mut talk = Talk::new();
     talk.give(Input::Deliver(mail(&["c@d.org"], b"")));
-    talk.give(Input::Closed("connection refused"));
+    talk.give(Input::Closed(CloseCause::FarEnd("connection refused")));
     assert_eq!(*talk.failure(), SessionFailure::Unreachable("connection refused".to_owned()));
 }
 
@@ -226,7 +230,9 @@ fn a_session_that_never_began_blames_no_mail() {
 fn what_was_decided_before_the_connection_ended_stays_decided() {
     type Check = fn(&SessionFailure) -> bool;
     let ends: [(Input<'_>, Check); 4] = [
-        (Input::Closed("reset"), |failure| matches!(failure, SessionFailure::Lost(_))),
+        (Input::Closed(CloseCause::FarEnd("reset")), |failure| {
+            matches!(failure, SessionFailure::Lost(_))
+        }),
         (Input::Data(b"421 4.3.2 bye\r\n"), |failure| {
             matches!(failure, SessionFailure::Closing(_))
         }),
@@ -269,7 +275,7 @@ fn a_delivery_to_a_session_that_is_not_free_comes_back() {
     talk.give(Input::Deliver(mail(&["c@d.org"], b"")));
     talk.give(Input::Deliver(mail(&["e@d.org"], b"")));
     assert_eq!(talk.outcomes(), ["undecided"]);
-    talk.give(Input::Closed("gone"));
+    talk.give(Input::Closed(CloseCause::FarEnd("gone")));
     assert_eq!(talk.outcomes(), ["undecided"]);
     talk.give(Input::Deliver(mail(&["e@d.org"], b"")));
     assert_eq!(talk.outcomes(), ["undecided"]);
@@ -349,7 +355,7 @@ proptest! {
         for line in &lines {
             talk.give(Input::Data(line.as_bytes()));
         }
-        talk.give(Input::Closed("end"));
+        talk.give(Input::Closed(CloseCause::FarEnd("end")));
         prop_assert_eq!(talk.reports.len(), 1);
         prop_assert_eq!(talk.reports[0].outcomes.len(), 2);
         prop_assert!(talk.sent.len() < 400);
