@@ -3,8 +3,9 @@
 //! [`pair`] starts a witness and two CoServers as processes of their own, stops, kills and asks
 //! them; [`process`] is what it does that with. [`caller`] is a client whose requests tell whether
 //! one was lost or repeated, [`emulator`] a link that can be cut, [`stranger`] somebody who speaks
-//! QUIC and says what they like, [`s3`] a server that speaks S3. The tests themselves are in `tests/`.
+//! QUIC and says what they like, [`ahead`] a clock that is ahead, [`s3`] a server that speaks S3. The tests themselves are in `tests/`.
 
+pub mod ahead;
 pub mod caller;
 pub mod disk;
 pub mod emulator;

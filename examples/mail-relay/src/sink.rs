@@ -94,6 +94,11 @@ impl Sink {
             .map_err(|source| SinkError::Listen { address: listen, source })
     }
 
+    /// Takes mail on a listener that is there.
+    pub fn on(listener: TcpListener) -> Sink {
+        Sink { listener }
+    }
+
     /// The address, with the port that the system chose.
     ///
     /// # Errors

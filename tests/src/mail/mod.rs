@@ -7,7 +7,7 @@ mod steady;
 mod tools;
 
 pub use campaign::{Campaign, Outcome};
-pub use relay::{Copies, Hop, RelayPair, runtime, wait_until};
+pub use relay::{AbsentHop, Copies, Hop, RelayPair, runtime, wait_until};
 pub use rounds::{Balance, Blow, Draw, Round};
 pub use steady::{Ledger, Pace, Span, Steady};
 pub use tools::{Python, find_tool, free_address, run_to_end};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lockstep::ids::Place;
 use mail_relay::load::Condition;
 use mail_relay::sink::{Got, Sink};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep};
 
@@ -100,6 +101,44 @@ pub struct Hop {
     state: Arc<Mutex<Received>>,
 }
 
+/// A next hop that is not there yet: its port is taken, and refuses connections.
+#[derive(Debug)]
+pub struct AbsentHop(TcpSocket);
+
+impl AbsentHop {
+    /// Takes a port. To be called within a runtime.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn new() -> AbsentHop {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        AbsentHop(socket)
+    }
+
+    /// Where it will listen.
+    ///
+    /// # Panics
+    /// If the system does not say.
+    pub fn address(&self) -> SocketAddr {
+        self.0.local_addr().expect("its address")
+    }
+
+    /// It takes mail from now on.
+    ///
+    /// # Panics
+    /// If it cannot.
+    pub fn appear(self) -> Hop {
+        Hop::serve(self.0.listen(1024).expect("the port is its own"))
+    }
+}
+
+impl Default for AbsentHop {
+    fn default() -> AbsentHop {
+        AbsentHop::new()
+    }
+}
+
 /// A mail that came more than once, by who sent it again. A relay names each mail that it takes
 /// over, so that a copy of one name is the relay's, and another name is the sender's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,8 +163,11 @@ impl Hop {
     /// # Panics
     /// If there is none.
     pub async fn start() -> Hop {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let sink = Sink::bind(any).await.expect("a port");
+        AbsentHop::new().appear()
+    }
+
+    fn serve(listener: TcpListener) -> Hop {
+        let sink = Sink::on(listener);
         let address = sink.address().expect("its address");
         let (sender, mut mails) = mpsc::channel::<Got>(64);
         tokio::spawn(sink.run(sender));
@@ -150,6 +192,11 @@ impl Hop {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many different numbered mails came.
+    pub async fn count(&self) -> usize {
+        self.state.lock().await.numbers.len()
     }
 
     /// How often each of the numbered mails came.
