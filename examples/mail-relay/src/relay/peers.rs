@@ -5,6 +5,7 @@ use lockstep::ids::Place;
 
 use super::RelaySettings;
 use super::tests::{Story, settings};
+use crate::smtp::{AddressCustoms, ClientCustoms, HopCustoms};
 
 /// One connection of a next hop that follows a script.
 struct Hop {
@@ -444,4 +445,32 @@ fn replies_that_are_custom_are_taken() {
     });
     assert_eq!((hop.mails, story.pair.service().counters().delivered), (1, 1));
     story.check();
+}
+
+#[test]
+fn what_is_custom_is_refused_where_it_is_switched_off() {
+    let mut settings = open_to_all();
+    settings.server.customs = ClientCustoms { addresses: AddressCustoms::NONE, hello: false };
+    settings.client.customs = HopCustoms { bare_lf: false, mixed_codes: false };
+    let mut story = Story::new(settings.clone());
+    let client = story.client();
+    for refused in ["EHLO win pc (home)", "EHLO m\u{fc}ller"] {
+        assert!(story.say(client, &format!("{refused}\r\n")).starts_with("501"), "{refused}");
+    }
+    assert!(story.say(client, "EHLO DESKTOP-1\r\n").starts_with("250-"), "that one is a name");
+    for path in ["root@my_host", "a..b@example.org"] {
+        let said = story.say(client, &format!("MAIL FROM:<{path}>\r\n"));
+        assert!(said.starts_with('5'), "{path}: {said}");
+    }
+    story.check();
+    for greeting in ["220 hop\n", "220-hop\r\n221 hop\r\n"] {
+        let mut story = Story::new(settings.clone());
+        let client = story.client();
+        story.mail(client, "a@b.org", "hi");
+        let hop = Hop::connect(&mut story);
+        story.pair.send(hop.client, greeting.as_bytes());
+        assert!(!hop.is_open(&story), "{greeting:?}");
+        assert_eq!(story.pair.service().queue().len(), 1, "it waits for a better hop");
+        story.check();
+    }
 }

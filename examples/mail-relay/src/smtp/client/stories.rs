@@ -208,6 +208,7 @@ fn a_hop_that_cannot_take_a_mail_is_not_asked() {
 fn a_session_that_never_began_blames_no_mail() {
     let greetings = [
         "554 no service\r\n",
+        "530 5.7.0 authentication required\r\n",
         "421 busy\r\n",
         "220 hop\r\n451 later\r\n",
         "SSH-2.0\r\n",
