@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Sleep;
 
 use super::{Command, Shared};
-use crate::limits::CHUNK_BYTES;
+use crate::limits::{CHUNK_BYTES, THROWN_AWAY};
 use crate::tcp::ResetCause;
 use crate::tcp::flow::Tally;
 use crate::tcp::words::{DATA_HEADER, Handle, Report, Windows, put_data_header};
@@ -48,6 +48,8 @@ pub(super) struct Conn {
     own: Closing,
     far_closed: bool,
     phase: Phase,
+    /// Bytes that came after the service was done with it.
+    thrown_away: u64,
     deadline: Option<Pin<Box<Sleep>>>,
     /// Said to the far end when the CoServer leaves, or has too many connections.
     pub(super) farewell: Bytes,
@@ -96,6 +98,7 @@ impl Conn {
             own: Closing::No,
             far_closed: false,
             phase: Phase::Live,
+            thrown_away: 0,
             deadline: None,
             farewell: Bytes::new(),
             _descriptor: descriptor,
@@ -297,13 +300,22 @@ impl Conn {
 
     fn on_read(&mut self, bytes: &[u8]) {
         if self.phase != Phase::Live {
-            return;
+            return self.throw_away(bytes.len());
         }
         self.credit -= u32::try_from(bytes.len()).unwrap_or(self.credit);
         let mut report = BytesMut::with_capacity(DATA_HEADER + bytes.len());
         put_data_header(&mut report, self.handle, self.writes.take());
         report.extend_from_slice(bytes);
         self.report = Some(report.freeze());
+    }
+
+    /// Bounded in size, as the deadline bounds it in time.
+    fn throw_away(&mut self, len: usize) {
+        self.thrown_away += len as u64;
+        if self.thrown_away > THROWN_AWAY {
+            self.break_off();
+            self.end(Report::Ended { handle: self.handle });
+        }
     }
 
     fn on_far_closed(&mut self) {

@@ -120,8 +120,12 @@ fn localhost(port: u16) -> SocketAddr {
 }
 
 fn bound(address: SocketAddr) -> Result<TcpOutside, BindError> {
+    bound_for(address, LINGER)
+}
+
+fn bound_for(address: SocketAddr, linger: Duration) -> Result<TcpOutside, BindError> {
     let listen = BTreeMap::from([("echo".to_string(), vec![address])]);
-    TcpOutside::bind(TcpOptions { listen, linger: LINGER, ..TcpOptions::default() })
+    TcpOutside::bind(TcpOptions { listen, linger, ..TcpOptions::default() })
 }
 
 fn setup(incarnation: Incarnation, queue: &Arc<InputQueue>) -> Setup {
@@ -140,7 +144,15 @@ fn start_as(standing: Standing, members: Members) -> Pair {
 }
 
 fn start_with(standing: Standing, members: Members, descriptors: Descriptors) -> Pair {
-    let outside = bound(localhost(0)).unwrap();
+    start_on(bound(localhost(0)).unwrap(), standing, members, descriptors)
+}
+
+fn start_on(
+    outside: TcpOutside,
+    standing: Standing,
+    members: Members,
+    descriptors: Descriptors,
+) -> Pair {
     let address = outside.addresses("echo")[0];
     let queue = InputQueue::new(QUEUE);
     let setup = Setup { descriptors, ..setup(PROCESS, &queue) };
@@ -372,6 +384,27 @@ fn a_client_that_never_closes_is_waited_for_only_so_long() {
         while client.write_all(b"more").await.is_ok() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    });
+}
+
+#[test]
+fn a_client_that_sends_on_and_on_is_broken_off_before_the_linger_is_over() {
+    let patient = || {
+        let outside = bound_for(localhost(0), PATIENCE * 2).unwrap();
+        let members = Members::both(PROCESS, Incarnation(9));
+        start_on(outside, SERVING, members, Descriptors::unbounded())
+    };
+    test_with(patient, async |pair| {
+        let mut client = pair.client().await;
+        pair.ask("close 1").await;
+        let piece = vec![7; 64 << 10];
+        let mut taken = 0;
+        while let Ok(written) = client.write(&piece).await {
+            taken += written as u64;
+        }
+        // Beside that, what the kernel buffers at both ends.
+        let most = crate::limits::THROWN_AWAY + (32 << 20);
+        assert!(taken < most, "{taken} bytes were taken after the end");
     });
 }
 
