@@ -10,7 +10,7 @@
 //! ```
 //!
 //! What is left out has the defaults of [`crate::limits`]: `max_message`, `max_recipients`,
-//! `max_clients`, `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`,
+//! `max_clients`, `client_idle`, `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`,
 //! `retry_first`, `retry_most`, `give_up`. What is [custom](crate::smtp::ClientCustoms) against the
 //! letter of the standard is taken unless one of these is `false`: `accept_odd_names`,
 //! `accept_odd_dots`, `accept_odd_hello`, `accept_lf_replies`, `accept_mixed_replies`. Everything but `listen` must be the same on both
@@ -164,6 +164,11 @@ fn policy(own: &mut Section, settings: &mut RelaySettings) -> Result<(), ConfigE
             own.fault("allow_domains", format!("`{text}` is no domain: {error}"), remedy)
         })?;
     }
+    let routed = own.optional(
+        "accept_routed",
+        "whether anybody may write user%elsewhere@domain to the allowed domains",
+    )?;
+    policy.allow_routed(routed.unwrap_or(false));
     Ok(())
 }
 
@@ -186,7 +191,8 @@ fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), Config
     for (name, meaning, value) in counts {
         *value = own.optional(name, meaning)?.unwrap_or(*value);
     }
-    let times: [(&'static str, &str, &mut u64); 3] = [
+    let times: [(&'static str, &str, &mut u64); 4] = [
+        ("client_idle", "how long a client may be silent", &mut server.idle),
         ("retry_first", "the pause after a mail's first failure", &mut queue.retry_first),
         ("retry_most", "the longest such pause", &mut queue.retry_most),
         ("give_up", "the age at which a mail goes back to its sender", &mut queue.give_up),
@@ -272,6 +278,8 @@ mod tests {
             ("max_deliveries", &["0", "1001", "-7", "{}"]),
             ("retry_first", &["\"0s\"", "\"99ms\"", "\"3h\"", "5", "\"soon\""]),
             ("retry_most", &["\"0s\"", "\"99ms\"", "\"99999h\"", "\"-1s\"", "60"]),
+            ("client_idle", &["\"0s\"", "\"9s\"", "\"25h\"", "300"]),
+            ("accept_routed", &["1", "\"yes\""]),
             ("give_up", &["\"0s\"", "\"1ms\"", "\"99999h\"", "\"99999999999999999999h\"", "1"]),
         ];
         for (field, values) in cases {
@@ -308,6 +316,18 @@ mod tests {
     }
 
     #[test]
+    fn idle_time_and_routed_addresses_can_be_set_and_show_in_the_identity() {
+        let good = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
+        let with =
+            |line: &str| section(&good.replace("allow_domains = []", line)).unwrap().settings;
+        let settings = with("client_idle = \"30s\"");
+        assert_eq!(settings.server.idle, 30 * crate::limits::SECOND);
+        assert_ne!(settings.digest(), with("").digest());
+        assert_ne!(with("accept_routed = true").digest(), with("").digest());
+        assert_eq!(with("accept_routed = false").digest(), with("").digest());
+    }
+
+    #[test]
     fn errors_name_the_line_and_the_remedy() {
         let good = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
         let cases = [
@@ -318,6 +338,7 @@ mod tests {
             ("127.0.0.0/8", "127.0.0.1/8", "`allow_networks`", "127.0.0.0/8"),
             ("allow_domains = []", "allow_domains = [\"*.a\"]", "`allow_domains`", ".example.org"),
             ("allow_domains = []", "max_message = 5", "`max_message`", "choose between"),
+            ("allow_domains = []", "client_idle = \"1s\"", "`client_idle`", "between 10s"),
             ("allow_domains = []", "retry_first = \"3h\"", "`retry_first`", "between 100ms"),
             ("allow_domains = []", "max_mesage = 5", "`max_mesage`", "max_message"),
         ];

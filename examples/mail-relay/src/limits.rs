@@ -63,7 +63,7 @@ pub const HELD_INPUT: usize = 128 * 1024;
 
 // ---- how long a client may take ----------------------------------------------
 
-/// Silence of a client (RFC 5321 section 4.5.3.2.7). Then 421 4.4.2.
+/// Default for the silence of a client (RFC 5321 section 4.5.3.2.7). Then 421 4.4.2.
 pub const SERVER_IDLE: u64 = 5 * MINUTE;
 /// All of one mail's data, so that a byte now and then cannot hold a session
 /// for ever; [`MESSAGE_BYTES`] at 3 kB/s fit. Then 421 4.4.2.

@@ -402,6 +402,39 @@ fn what_follows_a_refused_sender_is_no_abuse() {
     story.check();
 }
 
+#[test]
+fn who_may_send_to_one_domain_only_cannot_name_another_within_the_address() {
+    let routed = ["user%other.example@example.org", "other.example!user@example.org"];
+    for accepted in [false, true] {
+        let mut settings = settings();
+        settings.server.policy.allow_routed(accepted);
+        for path in routed {
+            let mut story = Story::new(settings.clone());
+            let client = story.client();
+            let said =
+                story.say(client, &format!("HELO c\r\nMAIL FROM:<>\r\nRCPT TO:<{path}>\r\n"));
+            let expected = if accepted { "250 2.1.5" } else { "550 5.7.1" };
+            assert!(said.lines().last().unwrap().starts_with(expected), "{path}: {said}");
+            story.check();
+        }
+    }
+}
+
+#[test]
+fn a_silent_client_is_let_go_after_the_time_that_is_configured() {
+    let mut settings = settings();
+    settings.server.idle = 30 * crate::limits::SECOND;
+    let mut story = Story::new(settings);
+    let client = story.client();
+    story.say(client, "EHLO c\r\n");
+    story.advance(29);
+    assert_eq!(story.pair.service().clients(), 1);
+    story.advance(2);
+    assert!(story.say(client, "").starts_with("421 4.4.2"));
+    assert_eq!(story.pair.service().clients(), 0);
+    story.check();
+}
+
 // ---- custom ---------------------------------------------------------------------
 
 #[test]

@@ -145,6 +145,7 @@ impl RelaySettings {
             ("retry_most", queue.retry_most, limits::SECOND / 10, 365 * 24 * limits::HOUR),
             ("retry_first", queue.retry_first, limits::SECOND / 10, queue.retry_most),
             ("give_up", queue.give_up, queue.retry_first, 365 * 24 * limits::HOUR),
+            ("client_idle", self.server.idle, 10 * limits::SECOND, 24 * limits::HOUR),
         ] {
             if value < least || value > most {
                 let [value, least, most] = [value, least, most].map(Duration::from_nanos);
@@ -202,6 +203,7 @@ impl RelaySettings {
             .number(next_hop.port.into())
             .number(server.max_message)
             .number(server.max_recipients.into())
+            .number(server.idle)
             .number(queue.max_mails)
             .number(queue.max_bytes)
             .number(queue.max_deliveries.into())

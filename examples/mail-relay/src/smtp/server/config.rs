@@ -16,6 +16,9 @@ pub struct ServerConfig {
     pub max_message: u64,
     /// Most recipients of a mail; below 100 is against RFC 5321 section 4.5.3.1.8.
     pub max_recipients: u32,
+    /// How long a client may be silent, in nanoseconds; below five minutes is against RFC 5321
+    /// section 4.5.3.2.7.
+    pub idle: u64,
     /// Who may send where.
     pub policy: RelayPolicy,
     /// What of clients is taken against the letter of the standard.
@@ -29,6 +32,7 @@ impl ServerConfig {
             hostname,
             max_message: limits::MESSAGE_BYTES,
             max_recipients: limits::RECIPIENTS,
+            idle: limits::SERVER_IDLE,
             policy: RelayPolicy::default(),
             customs: ClientCustoms::default(),
         }
@@ -43,6 +47,7 @@ pub struct RelayPolicy {
     networks: Vec<Network>,
     domains: BTreeSet<String>,
     parents: BTreeSet<String>,
+    routed: bool,
 }
 
 impl RelayPolicy {
@@ -66,12 +71,21 @@ impl RelayPolicy {
         Ok(())
     }
 
+    /// Lets anybody say where a mail to an allowed domain goes on from there: as in
+    /// `user%elsewhere.example@example.org` and `elsewhere.example!user@example.org`.
+    pub fn allow_routed(&mut self, allowed: bool) {
+        self.routed = allowed;
+    }
+
     /// Whether a client at `peer` may send to `recipient`. Domains are compared
     /// without regard to case (RFC 5321 section 2.4); an address literal is
     /// nobody's domain.
     pub fn permits(&self, peer: IpAddr, recipient: &Mailbox) -> bool {
-        self.networks.iter().any(|network| network.contains(peer))
-            || self.is_domain_allowed(&recipient.domain().to_ascii_lowercase())
+        let is_domain_allowed = || {
+            self.is_domain_allowed(&recipient.domain().to_ascii_lowercase())
+                && (self.routed || !is_routed(recipient.local()))
+        };
+        self.networks.iter().any(|network| network.contains(peer)) || is_domain_allowed()
     }
 
     /// Everything that is allowed, in words of which two equal policies have the same: networks
@@ -79,13 +93,21 @@ impl RelayPolicy {
     pub fn rules(&self) -> Vec<String> {
         let networks: BTreeSet<String> = self.networks.iter().map(Network::to_string).collect();
         let parents = self.parents.iter().map(|domain| format!(".{domain}"));
-        networks.into_iter().chain(self.domains.iter().cloned()).chain(parents).collect()
+        let domains = self.domains.iter().cloned().chain(parents);
+        let routed = self.routed.then(|| "routed addresses".to_owned());
+        networks.into_iter().chain(domains).chain(routed).collect()
     }
 
     fn is_domain_allowed(&self, domain: &str) -> bool {
         self.domains.contains(domain)
             || domain.match_indices('.').any(|(at, _)| self.parents.contains(&domain[at + 1..]))
     }
+}
+
+/// Whether a local part may name another domain, for a server that takes it so: then whoever may
+/// send to this domain may send to all. Quotes change nothing, since such a server takes them off.
+fn is_routed(local: &str) -> bool {
+    local.contains(['%', '!', '@'])
 }
 
 #[cfg(test)]
@@ -110,6 +132,32 @@ mod tests {
         assert!(!permits("203.0.113.1", "a@sub.example.org"));
         assert!(!permits("203.0.113.1", "a@elsewhere.com"));
         assert!(!permits("203.0.113.1", "a@[192.0.2.1]"));
+    }
+
+    #[test]
+    fn only_those_who_may_send_anywhere_may_name_another_domain_within_an_address() {
+        let mut policy = RelayPolicy::default();
+        policy.allow_network("192.0.2.0/24".parse().unwrap());
+        policy.allow_domain("example.org").unwrap();
+        let routed = [
+            "user%elsewhere.com@example.org",
+            "elsewhere.com!user@example.org",
+            "\"user%elsewhere.com\"@example.org",
+            "\"elsewhere.com!user\"@example.org",
+            "\"user@elsewhere.com\"@example.org",
+        ];
+        let permits = |policy: &RelayPolicy, peer: &str, recipient: &str| {
+            policy.permits(peer.parse().unwrap(), &Mailbox::parse(recipient).unwrap())
+        };
+        let strict = policy.clone();
+        policy.allow_routed(true);
+        assert_ne!(strict.rules(), policy.rules());
+        for recipient in routed {
+            assert!(!permits(&strict, "203.0.113.1", recipient), "{recipient}");
+            assert!(permits(&strict, "192.0.2.9", recipient), "{recipient}");
+            assert!(permits(&policy, "203.0.113.1", recipient), "{recipient}");
+        }
+        assert!(permits(&strict, "203.0.113.1", "a+b=c&d@example.org"));
     }
 
     #[test]

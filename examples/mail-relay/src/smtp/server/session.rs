@@ -102,7 +102,7 @@ impl ServerSession {
             sender_refused: false,
             surplus: 0,
             idle_commands: 0,
-            deadline: env.now.saturating_add(limits::SERVER_IDLE),
+            deadline: env.now.saturating_add(env.config.idle),
         };
         let greeting = format!("220 {} ESMTP mail-relay\r\n", env.config.hostname);
         (session, vec![Action::Reply(Bytes::from(greeting))])
@@ -160,7 +160,7 @@ impl ServerSession {
                 Phase::Closed => return,
                 Phase::Waiting => return self.hold(bytes),
                 Phase::Data { reader, .. } => {
-                    self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+                    self.deadline = env.now.saturating_add(env.config.idle);
                     if reader.take(&mut bytes) {
                         self.on_data_end(env, out);
                     }
@@ -198,7 +198,7 @@ impl ServerSession {
             return;
         }
         self.phase = Phase::Ready;
-        self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+        self.deadline = env.now.saturating_add(env.config.idle);
         self.idle_commands = 0;
         match verdict {
             Verdict::Queued(id) => {
@@ -222,7 +222,7 @@ impl ServerSession {
         line: Result<Vec<u8>, LineFault>,
         out: &mut Output,
     ) {
-        self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+        self.deadline = env.now.saturating_add(env.config.idle);
         let of_recipient = self.is_about_a_recipient(&line);
         let may_be_mail = line
             .as_ref()
@@ -396,7 +396,7 @@ impl ServerSession {
             Ok(data) => data,
             Err(fault) => {
                 self.phase = Phase::Ready;
-                self.deadline = env.now.saturating_add(limits::SERVER_IDLE);
+                self.deadline = env.now.saturating_add(env.config.idle);
                 return self.on_error(&data_reply(fault), out);
             }
         };
