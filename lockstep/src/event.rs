@@ -28,6 +28,9 @@ pub enum Event {
         link: LinkId,
         /// Whether the connection ended; otherwise it fell silent.
         closed: bool,
+        /// Whether both are members, so that the pair misses it. One to a process that has left
+        /// in good order ends with that.
+        missed: bool,
     },
     /// The other CoServer introduced itself.
     Met {
@@ -424,6 +427,7 @@ impl Event {
             Self::WitnessRefused { reason: WitnessRefusal::Starting } => Severity::Detail,
             Self::Ignored { .. } | Self::PeerAsked { .. } | Self::WindowOpen => Severity::Detail,
             Self::LinkUp { .. }
+            | Self::LinkDown { missed: false, .. }
             | Self::Met { .. }
             | Self::Epoch { .. }
             | Self::HandedOver { .. }
@@ -443,7 +447,7 @@ impl Event {
             | Self::Readmitted { .. }
             | Self::Checkpoint { .. }
             | Self::Resumed { .. } => Severity::Notice,
-            Self::LinkDown { .. }
+            Self::LinkDown { missed: true, .. }
             | Self::Suspected { .. }
             | Self::WitnessRefused { .. }
             | Self::Witness { up: false }

@@ -25,7 +25,7 @@ impl Replica {
         let was_up = self.link(link).up;
         self.link(link).disconnect();
         if was_up {
-            self.event(Event::LinkDown { link, closed: true });
+            self.event(Event::LinkDown { link, closed: true, missed: self.is_duplex() });
         }
         self.stand_in();
     }

@@ -129,7 +129,7 @@ impl Replica {
             if link.up && now.since(link.echoed) >= timeout {
                 link.up = false;
                 let link = link.id;
-                self.event(Event::LinkDown { link, closed: false });
+                self.event(Event::LinkDown { link, closed: false, missed: self.is_duplex() });
                 self.stand_in();
             }
         }

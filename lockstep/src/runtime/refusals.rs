@@ -67,6 +67,7 @@ fn is_refusal(error: &SetupError) -> bool {
         | SetupError::PeerWithoutKey { .. }
         | SetupError::Purpose { .. }
         | SetupError::Busy { .. }
+        | SetupError::Full { .. }
         | SetupError::Greeting { .. } => true,
         // Nobody's being there, or not yet or not any more.
         SetupError::Timeout { .. }

@@ -171,7 +171,7 @@ fn losing_one_link_changes_nothing() {
     pair.run(MS * 1);
     assert_eq!(pair.node(A).texts(), ["one"]);
     pair.run(MS * 500);
-    assert!(pair.node(A).saw(|event| matches!(event, Event::LinkDown { .. })));
+    assert!(pair.node(A).saw(|event| matches!(event, Event::LinkDown { missed: true, .. })));
     assert!(!pair.node(A).saw(|event| matches!(event, Event::Suspected { .. })));
 }
 

@@ -48,7 +48,7 @@ fn millis(span: core::time::Duration) -> u64 {
 pub(super) fn log(said: &Event) {
     match said {
         Event::LinkUp { link } => say!(said, link = link.0),
-        Event::LinkDown { link, closed } => say!(said, link = link.0, closed),
+        Event::LinkDown { link, closed, missed } => say!(said, link = link.0, closed, missed),
         Event::Met { incarnation } => say!(said, %incarnation),
         Event::Incompatible { theirs, why } => {
             say!(said, incarnation = %theirs.incarnation, service = theirs.environment.service, why);

@@ -48,7 +48,7 @@ fn samples() -> Vec<Event> {
     };
     vec![
         Event::LinkUp { link: LinkId(1) },
-        Event::LinkDown { link: LinkId(1), closed: true },
+        Event::LinkDown { link: LinkId(1), closed: true, missed: true },
         Event::Met { incarnation: OTHER },
         Event::Incompatible { theirs: Box::new(hello), why: why.clone() },
         Event::Epoch { record, sequencer: Place::A, after: index },

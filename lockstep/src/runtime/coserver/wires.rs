@@ -15,7 +15,7 @@ use crate::proto::{Input, io::LinkSet};
 use crate::runtime::link::{
     ConnectionId, DialConfig, Event, ListenConfig, ListenStats, Network, PortId,
 };
-use crate::runtime::quic::{BindError, CloseCode, SendError};
+use crate::runtime::quic::{BindError, CloseCode, SendError, SetupError};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
 use crate::runtime::witness::{ObjectEvent, ObjectLink};
@@ -150,6 +150,7 @@ impl Wires {
                 _ => None,
             },
             Event::Failed { error, .. } => {
+                counters.clients_refused += u64::from(matches!(error, SetupError::Full { .. }));
                 self.refusals.on_failed(&error);
                 None
             }

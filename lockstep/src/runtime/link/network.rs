@@ -375,7 +375,7 @@ impl Network {
         if !self.make_room(port, connection.peer()) {
             let remote = connection.peer().remote;
             connection.close(CloseCode::TOO_MANY, "this port has as many connections as it may");
-            let error = SetupError::Busy { remote };
+            let error = SetupError::Full { remote };
             return self.events.push_back(Event::Failed { port, error });
         }
         self.last_connection += 1;

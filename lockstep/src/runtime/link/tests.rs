@@ -292,7 +292,7 @@ async fn a_key_that_has_every_place_gives_one_to_another() {
     soon(async {
         loop {
             match a.net.next().await {
-                Event::Failed { error: SetupError::Busy { .. }, .. } => return,
+                Event::Failed { error: SetupError::Full { .. }, .. } => return,
                 Event::Failed { .. } => {}
                 other => panic!("{other:?}"),
             }

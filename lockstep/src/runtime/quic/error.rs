@@ -136,9 +136,20 @@ pub enum SetupError {
         /// What this side wanted.
         purpose: Purpose,
     },
-    /// The peer takes no more connections at present.
-    #[error("{remote} takes no more connections at present; try again later, or raise its limit")]
+    /// The peer has as many connections as it may.
+    #[error(
+        "{remote} has as many connections as its limit allows; try again later, or raise its limit"
+    )]
     Busy {
+        /// The peer's address.
+        remote: SocketAddr,
+    },
+    /// This side has as many connections as it may, and refused the peer one.
+    #[error(
+        "{remote} is refused: there are as many connections as the limit allows; raise it, on both \
+         CoServers, if it is to be served"
+    )]
+    Full {
         /// The peer's address.
         remote: SocketAddr,
     },
