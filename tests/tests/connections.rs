@@ -158,3 +158,24 @@ fn a_limit_that_leaves_nothing_for_connections_is_refused_in_words() {
     let log = pair.process(A).log();
     assert!(log.contains("LimitNOFILE"), "{log}");
 }
+
+#[test]
+fn the_other_and_the_witness_are_found_by_their_names() {
+    let mut pair = Pair::init(RELAY, SILENCE);
+    for part in [A, B] {
+        let text = std::fs::read_to_string(pair.config(part)).expect("init wrote it");
+        let mut named = text.clone();
+        for field in ["witness", "remote"] {
+            let (address, name) = ("\"127.0.0.1:", "\"localhost:");
+            let [from, to] = [address, name].map(|host| format!("{field} = {host}"));
+            named = named.replace(&from, &to);
+            assert!(named.contains(&to), "{named}");
+        }
+        std::fs::write(pair.config(part), named).expect("it can be changed");
+    }
+    pair.form();
+    pair.kill(WITNESS);
+    pair.wait_until(A, "without a witness", |status| status["witness"] == false);
+    pair.run(WITNESS);
+    pair.wait_for_duplex();
+}

@@ -21,6 +21,7 @@ pub mod logging;
 pub(crate) mod private;
 pub mod quic;
 mod refusals;
+pub mod remote;
 pub mod storage;
 pub mod tls;
 pub mod witness;

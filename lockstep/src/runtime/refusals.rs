@@ -1,5 +1,6 @@
 //! Log events for what strangers, and peers gone wrong, do to this process's ports.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,24 +14,41 @@ const LOGGED: u32 = 32;
 /// See [`LOGGED`].
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// Between two lines about one name that cannot be resolved.
+const UNRESOLVED_EVERY: Duration = Duration::from_secs(60);
+
 /// Logs refused connections, within bounds.
 #[derive(Debug)]
 pub(in crate::runtime) struct Refusals {
     since: Instant,
     seen: u32,
+    /// When a name was last said not to resolve; of a few that the configuration has.
+    unresolved: BTreeMap<String, Instant>,
 }
 
 impl Refusals {
     pub(in crate::runtime) fn new() -> Self {
-        Self { since: Instant::now(), seen: 0 }
+        Self { since: Instant::now(), seen: 0, unresolved: BTreeMap::new() }
     }
 
     /// An attempt to connect came to nothing. Nobody's being there is no refusal.
     pub(in crate::runtime) fn on_failed(&mut self, error: &SetupError) {
-        if is_refusal(error) && self.has_room() {
+        if let SetupError::Unresolved { host, .. } = error {
+            self.on_unresolved(host, error);
+        } else if is_refusal(error) && self.has_room() {
             tracing::warn!(event = "connection_refused", %error);
         } else {
             tracing::debug!(%error, "no connection");
+        }
+    }
+
+    /// A name could not be resolved: said of each name at once, and then now and then.
+    fn on_unresolved(&mut self, host: &str, error: &SetupError) {
+        let now = Instant::now();
+        let is_due = |said: &Instant| now.duration_since(*said) >= UNRESOLVED_EVERY;
+        if self.unresolved.get(host).is_none_or(is_due) {
+            self.unresolved.insert(host.to_owned(), now);
+            tracing::warn!(event = "name_unresolved", %error);
         }
     }
 
@@ -53,7 +71,7 @@ impl Refusals {
             if left_out > 0 {
                 tracing::warn!(event = "connection_refused", left_out, "more than are logged");
             }
-            *self = Self::new();
+            (self.since, self.seen) = (Instant::now(), 0);
         }
         self.seen = self.seen.saturating_add(1);
         self.seen <= LOGGED
@@ -69,9 +87,11 @@ fn is_refusal(error: &SetupError) -> bool {
         | SetupError::Busy { .. }
         | SetupError::Full { .. }
         | SetupError::Greeting { .. } => true,
+        SetupError::Named { error, .. } => is_refusal(error),
         // Nobody's being there, or not yet or not any more.
         SetupError::Timeout { .. }
         | SetupError::Unready { .. }
+        | SetupError::Unresolved { .. }
         | SetupError::Dial { .. }
         | SetupError::Lost { .. } => false,
     }

@@ -102,7 +102,7 @@ impl Trouble {
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Setup(error) => matches!(
-                error,
+                error.of_address(),
                 SetupError::PeerKey { .. }
                     | SetupError::OwnKey { .. }
                     | SetupError::PeerWithoutKey { .. }

@@ -93,7 +93,8 @@ impl Lanes {
     pub(super) fn connect(&mut self, place: Place) -> Option<Input> {
         let last = self.lanes[place.slot()].last.take();
         self.close_port(last);
-        match self.network.dial(DialConfig::coserver(place, self.settings.address(place))) {
+        let remote = self.settings.address(place).clone();
+        match self.network.dial(DialConfig::coserver(place, remote)) {
             Ok(port) => {
                 let lane = &mut self.lanes[place.slot()];
                 match lane.first {

@@ -1,10 +1,10 @@
 //! What a client needs to know to reach a pair.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::client::io::Config;
 use crate::ids::{PairId, Place};
+use crate::runtime::remote::Remote;
 use crate::runtime::tls::Credentials;
 
 /// How to reach a pair, and how patient to be.
@@ -12,8 +12,9 @@ use crate::runtime::tls::Credentials;
 pub struct Settings {
     /// The session's own bounds and times, and the pair that is meant.
     pub core: Config,
-    /// Where the CoServers serve clients: place a's address, then b's.
-    pub addresses: [SocketAddr; 2],
+    /// Where the CoServers serve clients: place a's address, then b's. A name is looked up at each
+    /// attempt to connect.
+    pub addresses: [Remote; 2],
     /// The client's key, and the keys of the CoServers.
     pub credentials: Credentials,
     /// A session that is not open after this long is given up.
@@ -28,10 +29,10 @@ pub struct Settings {
 
 impl Settings {
     /// Settings with every choice at its default.
-    pub fn new(pair: PairId, addresses: [SocketAddr; 2], credentials: Credentials) -> Self {
+    pub fn new(pair: PairId, addresses: [impl Into<Remote>; 2], credentials: Credentials) -> Self {
         Self {
             core: Config::new(pair),
-            addresses,
+            addresses: addresses.map(Into::into),
             credentials,
             open_within: Duration::from_secs(10),
             patience: None,
@@ -40,7 +41,7 @@ impl Settings {
     }
 
     /// The address of the CoServer at a place.
-    pub fn address(&self, place: Place) -> SocketAddr {
-        self.addresses[place.slot()]
+    pub fn address(&self, place: Place) -> &Remote {
+        &self.addresses[place.slot()]
     }
 }

@@ -354,7 +354,7 @@ async fn nonsense_from_a_coserver_ends_its_connection_only() {
     let mut settings = stage.settings();
     let mut net = Network::new(stage.cast.of(A));
     let port = net.listen(ListenConfig::clients(loopback(), 16)).unwrap();
-    settings.addresses[0] = net.local_addr(port).unwrap();
+    settings.addresses[0] = net.local_addr(port).unwrap().into();
     let talks = tokio::spawn(async move {
         loop {
             if let Event::Up { connection, .. } = net.next().await {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use super::discarding::{UNDONE, discard, undo, with_remedy};
 use super::flags::PartFlags;
@@ -20,6 +21,9 @@ use crate::runtime::exit::Exit;
 use crate::runtime::witness::{
     ObjectStoreError, PairKeys, WitnessControl, WitnessError, WitnessServer, open_records,
 };
+
+/// A process that ends waits so long for the resolver.
+const LOOKUPS_WITHIN: Duration = Duration::from_millis(100);
 
 /// A part could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +128,7 @@ pub fn run_coserver<S: StateMachine>(
 ) -> Result<StopCause, PartError> {
     raise_limits();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let name = service.identity().name;
         let place = config.settings.place;
         let credentials = config.credentials.clone();
@@ -144,7 +148,10 @@ pub fn run_coserver<S: StateMachine>(
         let cause = coserver.run().await;
         tracing::info!(event = "ended", %place, %cause);
         Ok(cause)
-    })
+    });
+    // Not longer: a name that is being looked up would hold up the end.
+    runtime.shutdown_timeout(LOOKUPS_WITHIN);
+    ended
 }
 
 /// Every later bound on connections counts from here.

@@ -1,6 +1,5 @@
 //! A client's file.
 
-use std::net::SocketAddr;
 use std::path::Path;
 
 use super::coserver::{own, pin, remote, secret};
@@ -9,6 +8,7 @@ use super::error::ConfigError;
 use super::section::Section;
 use crate::ids::{PairId, Place};
 use crate::runtime::keys::{Role, Roster};
+use crate::runtime::remote::Remote;
 use crate::runtime::tls::Credentials;
 
 /// Everything that a client's file says.
@@ -19,7 +19,7 @@ pub struct ClientConfig {
     /// Its key, and those of the CoServers.
     pub credentials: Credentials,
     /// Where the CoServers serve clients, by place.
-    pub coservers: [SocketAddr; 2],
+    pub coservers: [Remote; 2],
     /// The section `[service]`, for the program that embeds the library.
     pub service: Section,
 }

@@ -11,6 +11,7 @@ use super::value::Keys;
 use crate::ids::{PairId, Place};
 use crate::runtime::coserver::{LinkAddresses, Settings, SettingsError, WitnessAddress};
 use crate::runtime::keys::{Role, Roster, SecretKey};
+use crate::runtime::remote::Remote;
 use crate::runtime::tls::Credentials;
 
 /// Where the journal is, unless told otherwise: within the CoServer's own directory.
@@ -106,7 +107,7 @@ struct Links {
 
 impl Links {
     fn addresses(&self) -> Vec<LinkAddresses> {
-        self.items.iter().map(|(_, addresses)| *addresses).collect()
+        self.items.iter().map(|(_, addresses)| addresses.clone()).collect()
     }
 
     fn at(&self, local: SocketAddr) -> impl DoubleEndedIterator<Item = &(Section, LinkAddresses)> {
@@ -114,7 +115,7 @@ impl Links {
     }
 
     fn to(&self, remote: SocketAddr) -> Option<&(Section, LinkAddresses)> {
-        self.items.iter().find(|(_, link)| link.remote == remote)
+        self.items.iter().find(|(_, link)| link.remote.address() == Some(remote))
     }
 
     fn last_at(&self, local: SocketAddr) -> Option<&(Section, LinkAddresses)> {
@@ -172,18 +173,31 @@ pub(super) fn address(
     }
 }
 
-/// The address of somebody else.
+/// The address of somebody else, or its name.
 pub(super) fn remote(
     section: &mut Section,
     name: &'static str,
     meaning: &str,
-) -> Result<SocketAddr, ConfigError> {
-    let found = address(section, name, meaning)?;
-    if found.ip().is_unspecified() {
-        let what = format!("{} stands for every address of this machine", found.ip());
+) -> Result<Remote, ConfigError> {
+    let found = section.required(name, meaning)?;
+    check_remote(section, name, meaning, &found)?;
+    Ok(found)
+}
+
+fn check_remote(
+    section: &Section,
+    name: &'static str,
+    meaning: &str,
+    found: &Remote,
+) -> Result<(), ConfigError> {
+    if found.port() == 0 {
+        return Err(section.fault(name, "port 0 is no port", "write a port from 1 to 65535"));
+    }
+    if let Some(address) = found.address().filter(|_| found.is_unspecified()) {
+        let what = format!("{} stands for every address of this machine", address.ip());
         return Err(section.fault(name, what, format!("write {meaning}")));
     }
-    Ok(found)
+    Ok(())
 }
 
 fn links(root: &mut Section) -> Result<Links, ConfigError> {

@@ -236,7 +236,7 @@ fn an_alternate_witness_is_another_one_with_a_key_of_its_own() {
     };
     let key = format!("\"{own}\"");
     let settings = with("\"127.0.0.1:7009\"", Some(&key)).unwrap().settings;
-    assert_eq!(settings.alternate, Some(at("127.0.0.1:7009")));
+    assert_eq!(settings.alternate, Some(at("127.0.0.1:7009").into()));
 
     for (address, remedy) in [
         ("\"127.0.0.1:0\"", "port"),
@@ -277,7 +277,7 @@ fn a_coservers_file_becomes_settings() {
     let settings = &config.settings;
     assert_eq!(settings.place, Place::A);
     assert_eq!(settings.links.len(), 2);
-    assert_eq!(settings.links[1].remote, at("127.0.0.2:7003"));
+    assert_eq!(settings.links[1].remote, at("127.0.0.2:7003").into());
     assert_eq!(settings.clients, Some(at("127.0.0.1:7001")));
     assert_eq!(settings.silence, Duration::from_millis(200));
     assert_eq!(settings.linger, Duration::from_millis(1500));
@@ -376,7 +376,14 @@ fn each_absurd_value_is_refused_at_its_line() {
         ("key", &["\"\"", "\"not-there.key\"", "\"file.toml\"", "false", "\".\"", "\"b.key\""]),
         (
             "witness",
-            &["\"127.0.0.1\"", "\"127.0.0.1:0\"", "\"a.example:70\"", "70", "\"127.0.0.1:70000\""],
+            &[
+                "\"127.0.0.1\"",
+                "\"127.0.0.1:0\"",
+                "\"a.example:0\"",
+                "\"a b:7\"",
+                "70",
+                "\"127.0.0.1:70000\"",
+            ],
         ),
         ("clients", &["\"127.0.0.1\"", "7001", "\"127.0.0.1:0\"", "\"127.0.0.1:7002\""]),
         ("divergence", &["\"both\"", "1"]),
@@ -418,6 +425,20 @@ fn each_absurd_value_is_refused_at_its_line() {
             assert!(shown.len() < 600, "{field} = {value}: {shown}");
         }
     }
+}
+
+#[test]
+fn others_may_be_given_by_their_names() {
+    let bench = Bench::new();
+    let name = |text: &str| text.parse::<crate::runtime::remote::Remote>().unwrap();
+    let config = bench.read_coserver(with(&bench.coserver(), "witness", "\"w.example:7400\"").0);
+    assert_eq!(config.unwrap().settings.witness, name("w.example:7400").into());
+    let config = bench.read_coserver(with(&bench.coserver(), "remote", "\"b.example:7003\"").0);
+    let links = config.unwrap().settings.links;
+    assert!(links.iter().any(|link| link.remote == name("b.example:7003")));
+    let client = bench.client().replace("127.0.0.1:7001", "a.example:7001");
+    let config = bench.read_client(client).unwrap();
+    assert_eq!(config.coservers[0], name("a.example:7001"));
 }
 
 /// Nobody can be reached there; a dial would come back to this machine.
@@ -492,7 +513,7 @@ fn absurd_values_of_witness_and_client_are_refused() {
     assert!(fault(bench.read_witness(twice)).what.contains("there already"));
     let none = bench.witness()[..bench.witness().find("[[").unwrap()].to_owned();
     assert_eq!(fault(bench.read_witness(none)).field, "pairs");
-    for (field, value) in [("pair", "0"), ("key", "\"a.key\""), ("address", "\"host:1\"")] {
+    for (field, value) in [("pair", "0"), ("key", "\"a.key\""), ("address", "\"host:0\"")] {
         let (text, _) = with(&bench.client(), field, value);
         let shown = fault(bench.read_client(text)).to_string();
         assert!(shown.contains(field), "{shown}");

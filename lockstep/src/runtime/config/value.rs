@@ -9,6 +9,7 @@ use crate::ids::{PairId, Place};
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
 use crate::runtime::keys::PublicKey;
+use crate::runtime::remote::Remote;
 use crate::runtime::storage::Durability;
 
 /// A value that is not what the field takes: what it is instead.
@@ -109,6 +110,7 @@ macro_rules! from_text {
 }
 from_text! {
     SocketAddr: "an IP address with a port, as in \"192.0.2.1:7400\" or \"[2001:db8::1]:7400\"",
+    Remote: "a host's name or an IP address, with a port, as in \"b.example.org:7400\" or \"192.0.2.1:7400\"",
     PublicKey: "\"ed25519:\" and 64 hexadecimal digits, as `init` or the key's owner gave it",
     PairId: "32 hexadecimal digits in quotation marks, as `init` wrote them",
     Place: "\"a\" or \"b\"",

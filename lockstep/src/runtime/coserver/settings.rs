@@ -7,29 +7,37 @@ use std::time::Duration;
 use crate::ids::{PairId, Place};
 use crate::limits;
 use crate::proto::DivergencePolicy;
+use crate::runtime::remote::Remote;
 use crate::runtime::storage::StorageSettings;
 
 /// One link between the CoServers: the address on this side and on the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAddresses {
     /// This CoServer's own address; give every link a network of its own.
     pub local: SocketAddr,
-    /// The other CoServer's.
-    pub remote: SocketAddr,
+    /// The other CoServer's. Place B, which dials, looks a name up at each attempt; place A takes
+    /// packets from anywhere where it has a name, and from nowhere else where it has an address.
+    pub remote: Remote,
 }
 
 /// Where the pair's witness is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WitnessAddress {
     /// A process, reached over QUIC.
-    Process(SocketAddr),
+    Process(Remote),
     /// A store that both CoServers reach, by its URL; see [`crate::witness::object`].
     Objects(String),
 }
 
 impl From<SocketAddr> for WitnessAddress {
     fn from(address: SocketAddr) -> Self {
-        Self::Process(address)
+        Self::Process(address.into())
+    }
+}
+
+impl From<Remote> for WitnessAddress {
+    fn from(remote: Remote) -> Self {
+        Self::Process(remote)
     }
 }
 
@@ -58,7 +66,7 @@ pub struct Settings {
     pub witness: WitnessAddress,
     /// The alternate witness, a process, to which the pair turns when its sequencer has not
     /// reached the one in use for [`witness_patience`](Self::witness_patience).
-    pub alternate: Option<SocketAddr>,
+    pub alternate: Option<Remote>,
     /// See [`alternate`](Self::alternate). After a move that reached no witness it is twice as
     /// long, and so on.
     pub witness_patience: Duration,
@@ -134,7 +142,7 @@ pub enum SettingsError {
     },
     /// The alternate witness is the witness itself.
     #[error("the alternate witness is at {0} as well: write the address of another one")]
-    SameWitness(SocketAddr),
+    SameWitness(Remote),
     /// The window, the number of clients, or the pace of log time is too small or too large.
     #[error("{name} is {value}: choose between {least} and {most}")]
     Window {
@@ -217,10 +225,10 @@ impl Settings {
             return Err(SettingsError::Links(self.links.len()));
         }
         self.check_addresses()?;
-        if let (WitnessAddress::Process(one), Some(other)) = (&self.witness, self.alternate)
-            && *one == other
+        if let (WitnessAddress::Process(one), Some(other)) = (&self.witness, &self.alternate)
+            && one == other
         {
-            return Err(SettingsError::SameWitness(other));
+            return Err(SettingsError::SameWitness(other.clone()));
         }
         for (name, value, least, most) in [
             ("silence", self.silence, MS * 10, HOUR),
@@ -257,8 +265,10 @@ impl Settings {
     fn check_addresses(&self) -> Result<(), SettingsError> {
         let mut seen = std::collections::BTreeSet::new();
         for LinkAddresses { local, remote } in &self.links {
-            if local.is_ipv4() != remote.is_ipv4() {
-                return Err(SettingsError::Families(*local, *remote));
+            if let Some(remote) = remote.address()
+                && local.is_ipv4() != remote.is_ipv4()
+            {
+                return Err(SettingsError::Families(*local, remote));
             }
         }
         let own = self.links.iter().map(|link| link.local);
@@ -267,7 +277,7 @@ impl Settings {
                 return Err(SettingsError::SameAddress(address));
             }
         }
-        let mut remotes = self.links.iter().map(|link| link.remote);
+        let mut remotes = self.links.iter().filter_map(|link| link.remote.address());
         match remotes.find(|remote| seen.contains(remote)) {
             Some(remote) => Err(SettingsError::Itself(remote)),
             None => Ok(()),

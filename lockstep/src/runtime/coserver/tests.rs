@@ -200,8 +200,8 @@ impl Stage {
 
     fn settings(&self, place: Place) -> Settings {
         let links = self.links.map(|(a, b)| match place {
-            Place::A => LinkAddresses { local: a, remote: b },
-            Place::B => LinkAddresses { local: b, remote: a },
+            Place::A => LinkAddresses { local: a, remote: b.into() },
+            Place::B => LinkAddresses { local: b, remote: a.into() },
         });
         let directory = self.directory(place);
         let mut settings =

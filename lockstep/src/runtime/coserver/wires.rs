@@ -2,6 +2,7 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -88,12 +89,12 @@ impl Wires {
         let mut objects = None;
         match &settings.witness {
             WitnessAddress::Process(address) => {
-                ports.insert(network.dial(DialConfig::witness(*address))?, Wire::Witness(0));
+                ports.insert(network.dial(DialConfig::witness(address.clone()))?, Wire::Witness(0));
             }
             WitnessAddress::Objects(url) => objects = Some(ObjectLink::start(url, settings.pair)?),
         }
-        if let Some(address) = settings.alternate {
-            ports.insert(network.dial(DialConfig::witness(address))?, Wire::Witness(1));
+        if let Some(address) = &settings.alternate {
+            ports.insert(network.dial(DialConfig::witness(address.clone()))?, Wire::Witness(1));
         }
         let mut clients_port = None;
         if let Some(address) = settings.clients {
@@ -381,9 +382,11 @@ fn open_link(
     place: Place,
     addresses: &LinkAddresses,
 ) -> Result<PortId, BindError> {
-    let LinkAddresses { local, remote } = *addresses;
+    let LinkAddresses { local, remote } = addresses;
+    // What a name means may change at any time, and the key says who it is.
+    let from = remote.address().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
     match place {
-        Place::A => network.listen(ListenConfig::link(Place::B, local, remote.ip())),
-        Place::B => network.dial(DialConfig::link(Place::A, local, remote)),
+        Place::A => network.listen(ListenConfig::link(Place::B, *local, from)),
+        Place::B => network.dial(DialConfig::link(Place::A, *local, remote.clone())),
     }
 }

@@ -29,10 +29,11 @@ fn what_init_writes_can_be_used() {
     assert_eq!(witness.pairs[0].id, made.pair);
     assert_eq!(a.settings.links.len(), 2);
     for (ours, theirs) in a.settings.links.iter().zip(&b.settings.links) {
-        assert_eq!((ours.local, ours.remote), (theirs.remote, theirs.local));
+        assert_eq!(ours.remote.address(), Some(theirs.local));
+        assert_eq!(theirs.remote.address(), Some(ours.local));
     }
     assert_eq!(a.settings.witness, witness.listen.into());
-    assert_eq!(Some(client.coservers[1]), b.settings.clients);
+    assert_eq!(client.coservers[1].address(), b.settings.clients);
     let mut service = b.service;
     assert!(service.required::<u16>("port", "").unwrap() >= 10_000);
     for name in ["a", "b", "witness", "client"] {

@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::port::Outbox;
+use crate::exhaustion::Exhaustion;
 use crate::ids::Place;
 use crate::runtime::keys::Role;
-use crate::runtime::quic::{Endpoint, EndpointConfig, Settings};
+use crate::runtime::quic::{Connection, Endpoint, EndpointConfig, Settings, SetupError};
+use crate::runtime::remote::Remote;
 use crate::runtime::tls::Purpose;
 
 /// A connection that lasted this long was a good one: after it the pauses start
@@ -39,41 +41,44 @@ impl Backoff {
     }
 }
 
-/// A port that keeps a connection to one address up.
+/// A port that keeps a connection to one host up.
 #[derive(Debug, Clone)]
 pub struct DialConfig {
     /// The socket and its connections.
     pub endpoint: EndpointConfig,
-    /// The address to dial.
-    pub remote: SocketAddr,
+    /// Whom to dial. A name is looked up at each attempt.
+    pub remote: Remote,
     /// The pauses between attempts.
     pub backoff: Backoff,
 }
 
 impl DialConfig {
     /// A CoServer link of the place that dials, from `local` to `remote`.
-    pub fn link(peer: Place, local: SocketAddr, remote: SocketAddr) -> Self {
+    pub fn link(peer: Place, local: SocketAddr, remote: impl Into<Remote>) -> Self {
         let settings = Settings::of(Purpose::Link);
         let wanted = vec![Role::CoServer(peer)];
         let endpoint =
             EndpointConfig { local, purpose: Purpose::Link, wanted, accepts: false, settings };
-        DialConfig { endpoint, remote, backoff: Backoff::LINK }
+        DialConfig { endpoint, remote: remote.into(), backoff: Backoff::LINK }
     }
 
     /// A CoServer's connection to the witness.
-    pub fn witness(remote: SocketAddr) -> Self {
-        Self::from_any(Purpose::Witness, Role::Witness, remote)
+    pub fn witness(remote: impl Into<Remote>) -> Self {
+        Self::from_any(Purpose::Witness, Role::Witness, remote.into())
     }
 
     /// A client's connection to the CoServer at a place.
-    pub fn coserver(place: Place, remote: SocketAddr) -> Self {
-        Self::from_any(Purpose::Client, Role::CoServer(place), remote)
+    pub fn coserver(place: Place, remote: impl Into<Remote>) -> Self {
+        Self::from_any(Purpose::Client, Role::CoServer(place), remote.into())
     }
 
-    fn from_any(purpose: Purpose, wanted: Role, remote: SocketAddr) -> Self {
+    fn from_any(purpose: Purpose, wanted: Role, remote: Remote) -> Self {
         let any: IpAddr = match remote {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            Remote::Address(SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
+            // Nobody knows which a name will mean; this one reaches both.
+            Remote::Address(SocketAddr::V6(_)) | Remote::Name { .. } => {
+                Ipv6Addr::UNSPECIFIED.into()
+            }
         };
         let endpoint = EndpointConfig {
             local: SocketAddr::new(any, 0),
@@ -84,13 +89,46 @@ impl DialConfig {
         };
         DialConfig { endpoint, remote, backoff: Backoff::REMOTE }
     }
+
+    /// The same from IPv4 only, for a machine without IPv6, if that can be.
+    pub(super) fn without_ipv6(&self) -> Option<EndpointConfig> {
+        let by_name = matches!(self.remote, Remote::Name { .. });
+        let local = self.endpoint.local;
+        (by_name && local.is_ipv6() && local.ip().is_unspecified()).then(|| EndpointConfig {
+            local: SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port()),
+            ..self.endpoint.clone()
+        })
+    }
+}
+
+/// One attempt: what the name means now, one address after the other.
+async fn connect(endpoint: &Endpoint, remote: &Remote) -> Result<Connection, SetupError> {
+    if let Some(address) = remote.address() {
+        return endpoint.connect(address).await;
+    }
+    let host = remote.to_string();
+    let unresolved = |why: String| SetupError::Unresolved { host: host.clone(), why };
+    let found = remote.resolve().await.map_err(|error| {
+        let exhausted = Exhaustion::of(&error);
+        unresolved(exhausted.map_or_else(|| error.to_string(), |what| what.to_string()))
+    })?;
+    let mut failure = unresolved("the name has no address that this port can reach".into());
+    for address in found.into_iter().filter(|address| endpoint.reaches(*address)) {
+        match endpoint.connect(address).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => {
+                failure = SetupError::Named { host: host.clone(), error: Box::new(error) };
+            }
+        }
+    }
+    Err(failure)
 }
 
 /// Dials for ever, or until the network is gone.
-pub(super) async fn run(endpoint: Endpoint, remote: SocketAddr, backoff: Backoff, outbox: Outbox) {
+pub(super) async fn run(endpoint: Endpoint, remote: Remote, backoff: Backoff, outbox: Outbox) {
     let mut failures = 0;
     loop {
-        match endpoint.connect(remote).await {
+        match connect(&endpoint, &remote).await {
             Ok(connection) => {
                 let gone = connection.watch();
                 let since = tokio::time::Instant::now();

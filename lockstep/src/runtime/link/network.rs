@@ -97,7 +97,11 @@ impl Network {
     /// # Errors
     /// If its local address cannot be had or its settings contradict each other.
     pub fn dial(&mut self, config: DialConfig) -> Result<PortId, BindError> {
-        let endpoint = Endpoint::bind(config.endpoint, self.credentials.clone())?;
+        let bind = |endpoint| Endpoint::bind(endpoint, self.credentials.clone());
+        let endpoint = match (bind(config.endpoint.clone()), config.without_ipv6()) {
+            (Err(_), Some(ipv4)) => bind(ipv4)?,
+            (bound, _) => bound?,
+        };
         let outbox = self.next_outbox();
         let port = outbox.port;
         let task = dial::run(endpoint.clone(), config.remote, config.backoff, outbox);

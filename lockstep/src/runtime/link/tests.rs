@@ -10,6 +10,7 @@ use crate::ids::Place;
 use crate::runtime::keys::{Role, SecretKey};
 use crate::runtime::quic::tests::{A, B, Cast, loopback, soon};
 use crate::runtime::quic::{CloseCode, Lost, SendError, Settings, SetupError};
+use crate::runtime::remote::Remote;
 use crate::runtime::tls::{KeyRefusal, Purpose};
 
 /// A network, its one port, and the address of the port.
@@ -586,6 +587,32 @@ async fn a_dialler_keeps_trying_until_there_is_a_listener() {
     drop(silent);
     let mut a = Node::listening(&cast, A, ListenConfig::link(Place::B, addr, ip()));
     tokio::join!(a.up(), b.up());
+}
+
+#[tokio::test]
+async fn a_name_is_looked_up_and_an_address_of_it_reached() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let by_name = |port| format!("localhost:{port}").parse::<Remote>().unwrap();
+    let link = DialConfig::link(Place::A, loopback(), by_name(a.addr().port()));
+    let mut b = Node::dialling(&cast, B, link);
+    tokio::join!(a.up(), b.up());
+    // A socket for both families; what the name means first may be where nobody listens.
+    let mut witness = Node::listening(&cast, Role::Witness, ListenConfig::witness(loopback(), 4));
+    let dial = DialConfig::witness(by_name(witness.addr().port()));
+    let mut a = Node::dialling(&cast, A, dial);
+    tokio::join!(witness.up(), a.up());
+}
+
+#[tokio::test]
+async fn an_error_names_the_host() {
+    let cast = Cast::new();
+    // No resolver is asked about a name with an empty label.
+    let dial = DialConfig::witness(Remote::Name { host: "a..b".into(), port: 7 });
+    let mut a = Node::dialling(&cast, A, dial);
+    let error = a.failed().await;
+    assert!(matches!(error, SetupError::Unresolved { .. }), "{error}");
+    assert!(error.to_string().contains("a..b:7"), "{error}");
 }
 
 #[tokio::test]

@@ -100,6 +100,15 @@ impl Endpoint {
         self.inner.local_addr().ok()
     }
 
+    /// Whether its socket can send there: one for IPv6 that is not bound to one address reaches
+    /// IPv4 as well.
+    pub fn reaches(&self, remote: SocketAddr) -> bool {
+        self.local_addr().is_none_or(|local| match (local.is_ipv6(), remote.is_ipv6()) {
+            (true, false) => local.ip().is_unspecified(),
+            (ours, theirs) => ours == theirs,
+        })
+    }
+
     /// Dials, proves both keys, and greets.
     ///
     /// # Errors

@@ -168,6 +168,22 @@ pub enum SetupError {
         /// The peer's address.
         remote: SocketAddr,
     },
+    /// A host's name could not be resolved.
+    #[error("{host}: {why}; check the name and this machine's resolver")]
+    Unresolved {
+        /// The name, with the port.
+        host: String,
+        /// What the resolver said.
+        why: String,
+    },
+    /// An attempt at an address of a host that was given by its name.
+    #[error("{host}: {error}")]
+    Named {
+        /// The name, with the port.
+        host: String,
+        /// What went wrong.
+        error: Box<SetupError>,
+    },
     /// This endpoint cannot dial that address.
     #[error("cannot dial {remote}: {reason}; check the address")]
     Dial {
@@ -184,6 +200,16 @@ pub enum SetupError {
         /// How.
         lost: Lost,
     },
+}
+
+impl SetupError {
+    /// What went wrong at the address, where that was found by a name.
+    pub fn of_address(&self) -> &Self {
+        match self {
+            Self::Named { error, .. } => error,
+            other => other,
+        }
+    }
 }
 
 /// How a connection ended.
