@@ -194,16 +194,19 @@ fn only_permitted_clients_may_relay() {
     talk.hears("MAIL FROM:<a@b.org>", "250 ");
     talk.hears("RCPT TO:<b@elsewhere.org>", "550 5.7.1 ");
     talk.hears("RCPT TO:<@relay.example:b@elsewhere.org>", "550 5.7.1 ");
-    talk.hears("RCPT TO:<\"b@elsewhere.org\"@example.org>", "250 ");
+    talk.hears("RCPT TO:<\"b@elsewhere.org\"@example.org>", "550 5.7.1 ");
+    talk.hears("RCPT TO:<b%elsewhere.org@example.org>", "550 5.7.1 ");
+    talk.hears("RCPT TO:<\"b c\"@example.org>", "250 ");
     talk.hears("RCPT TO:<Postmaster>", "250 ");
     talk.hears("DATA", "354 ");
     talk.say(".");
     let names: Vec<String> = talk.mails[0].recipients.iter().map(ToString::to_string).collect();
-    assert_eq!(names, ["\"b@elsewhere.org\"@example.org", "postmaster@relay.example"]);
+    assert_eq!(names, ["\"b c\"@example.org", "postmaster@relay.example"]);
     let mut inside = Talk::from("::ffff:192.0.2.77");
     inside.say("EHLO c");
     inside.hears("MAIL FROM:<>", "250 ");
     inside.hears("RCPT TO:<b@[198.51.100.1]>", "250 ");
+    inside.hears("RCPT TO:<\"b@elsewhere.org\"@example.org>", "250 ");
 }
 
 #[test]
