@@ -7,8 +7,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
 use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, Place, RequestNumber,
-    SessionId,
+    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, Place,
+    RequestNumber, SessionId,
 };
 use crate::record::Record;
 
@@ -66,10 +66,9 @@ pub enum EntryKind {
         /// What, in the device's own words.
         bytes: Bytes,
     },
-    /// A client asks for a session.
+    /// A client asked for a session, in a log of a version that did not say whose it is.
     SessionOpen {
-        /// The client's secret mark: answers find the client by it, requests prove by it that
-        /// the session is theirs.
+        /// The client's secret mark.
         token: Nonce,
     },
     /// A client's request.
@@ -112,6 +111,14 @@ pub enum EntryKind {
     },
     /// The devices stand, or were waited for long enough: wake-ups go on (rule O12).
     Ready,
+    /// A client asks for a session.
+    SessionOpenFor {
+        /// Whose it will be, for its share of what all sessions may cost (rule C9).
+        owner: OwnerId,
+        /// The client's secret mark: answers find the client by it, requests prove by it that
+        /// the session is theirs.
+        token: Nonce,
+    },
 }
 
 impl EntryKind {
@@ -169,6 +176,9 @@ impl EntryKind {
             Self::Witness { slot, record } => hasher.byte(9).byte(*slot).bytes(&record.digest().0),
             Self::Resume { record } => hasher.byte(10).bytes(&record.digest().0),
             Self::Ready => hasher.byte(11),
+            Self::SessionOpenFor { owner, token } => {
+                hasher.byte(12).number(owner.0).number(token.0)
+            }
         };
     }
 }

@@ -134,6 +134,11 @@ number! {
     SessionId(u64)
 }
 number! {
+    /// Whose a session is, for shares: names the client's key. 0 where that is not known, as in
+    /// logs of versions that did not ask.
+    OwnerId(u64)
+}
+number! {
     /// A client's connection to this CoServer; local to the process.
     ConnId(u64)
 }

@@ -103,7 +103,6 @@ pub mod proto;
 pub mod record;
 #[cfg(feature = "runtime")]
 pub mod runtime;
-#[cfg(feature = "runtime")]
 mod shares;
 #[cfg(feature = "sim")]
 pub mod sim;

@@ -88,6 +88,21 @@ pub const CLIENT_WINDOW_BYTES: usize = 8 << 20;
 /// A session without a request for this long, by log time, is closed.
 pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
 
+/// Where all sessions are taken, one in which nothing was asked for so long gives way to a new
+/// one: a client asks as soon as it has its session.
+pub const SESSION_UNUSED: Duration = Duration::from_secs(10);
+
+/// Where all sessions are taken, one that has been idle for so long gives way to a new one: the
+/// clients of most such sessions are gone.
+pub const SESSION_ABANDONED: Duration = Duration::from_secs(600);
+
+/// A session that keeps at least [`SESSION_UNREAD_BYTES`] of replies, and whose client has for so
+/// long not said that it needs any of them no more, ends: what it costs comes back.
+pub const SESSION_UNREAD: Duration = Duration::from_secs(600);
+
+/// See [`SESSION_UNREAD`]. All sessions with less than this are far from [`REPLIES_BYTES`].
+pub const SESSION_UNREAD_BYTES: usize = 4 << 10;
+
 /// Wake-ups carried out before one entry; those due beyond it wait for the next entry, which
 /// the sequencer then adds at once. Keeps one entry's work bounded.
 pub const WAKES_PER_ENTRY: u32 = 1024;
@@ -178,6 +193,7 @@ const _: () = {
     assert!(KEPT_BYTES >= INPUT_BYTES);
     assert!(SESSION_REPLY_BYTES >= REPLY_BYTES + 64);
     assert!(REPLIES_BYTES >= SESSION_REPLY_BYTES);
+    assert!(SESSIONS * SESSION_UNREAD_BYTES <= REPLIES_BYTES / 2);
     assert!(CLIENT_WINDOW_BYTES >= INPUT_BYTES);
     assert!(LINKS <= 8);
     assert!(DIVERGENCES >= 2);

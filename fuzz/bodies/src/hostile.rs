@@ -10,7 +10,7 @@ use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind, Origin as From};
 use lockstep::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
-    OriginNumber, PairId, Place, RequestNumber, SessionId,
+    OriginNumber, OwnerId, PairId, Place, RequestNumber, SessionId,
 };
 use lockstep::limits;
 use lockstep::proto::{
@@ -430,7 +430,7 @@ impl World {
             5 => EntryKind::Membership { record: self.any_record(source) },
             6 => EntryKind::HandOver { to: self.place },
             7 => EntryKind::HandOver { to: self.place.other() },
-            8 => EntryKind::SessionOpen { token },
+            8 => EntryKind::SessionOpenFor { owner: OwnerId(1), token },
             9 => EntryKind::SessionRequest {
                 session,
                 token,
@@ -607,7 +607,7 @@ impl World {
             },
         };
         if codec::encode_client_call(&call).is_ok() {
-            self.tell(Input::Client { conn, call });
+            self.tell(Input::Client { conn, owner: OwnerId(1), call });
         }
     }
 }

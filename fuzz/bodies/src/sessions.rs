@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lockstep::entry::{Entry, EntryKind, Origin};
 use lockstep::ids::{
-    Epoch, Incarnation, LogTime, Nonce, OriginNumber, Place, RequestNumber, SessionId,
+    Epoch, Incarnation, LogTime, Nonce, OriginNumber, OwnerId, Place, RequestNumber, SessionId,
 };
 use lockstep::limits;
 use lockstep::output::{OutputKind, Refusal};
@@ -101,7 +101,7 @@ impl World {
 
     fn open(&mut self, mark: u64) {
         let token = Nonce(mark);
-        let opened = self.execute(EntryKind::SessionOpen { token });
+        let opened = self.execute(EntryKind::SessionOpenFor { owner: OwnerId(1), token });
         let Some(OutputKind::Opened { token: named, result }) = opened else {
             panic!("no answer: {opened:?}")
         };

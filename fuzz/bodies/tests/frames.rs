@@ -11,8 +11,8 @@ use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind, Origin as InputOrigin};
 use lockstep::ids::{
-    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place,
-    RequestNumber, SessionId,
+    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
+    Place, RequestNumber, SessionId,
 };
 use lockstep::output::Refusal;
 use lockstep::record::{Members, Origin, Record, Request};
@@ -49,6 +49,7 @@ fn entries() -> Vec<Entry> {
         EntryKind::Tick,
         EntryKind::Device { device: DeviceId(1), bytes: bytes.clone() },
         EntryKind::SessionOpen { token: TOKEN },
+        EntryKind::SessionOpenFor { owner: OwnerId(7), token: TOKEN },
         EntryKind::SessionRequest {
             session: SESSION,
             token: TOKEN,

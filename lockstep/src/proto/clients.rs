@@ -3,14 +3,14 @@
 use super::io::{Input, Output, Standing};
 use super::replica::Replica;
 use crate::entry::EntryKind;
-use crate::ids::ConnId;
+use crate::ids::{ConnId, OwnerId};
 use crate::limits;
 use crate::output::{OutputKind, Refusal};
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 use crate::wire::header;
 
 impl Replica {
-    pub(super) fn on_client(&mut self, conn: ConnId, call: ClientCall) {
+    pub(super) fn on_client(&mut self, conn: ConnId, owner: OwnerId, call: ClientCall) {
         let (kind, alone) = match call {
             ClientCall::Hello { pair, protocol } => {
                 if pair != self.config.pair {
@@ -25,7 +25,9 @@ impl Replica {
             _ if !self.gateway.knows(conn) => {
                 return self.refuse(conn, ClientRefusal::Protocol);
             }
-            ClientCall::Open { token, alone } => (EntryKind::SessionOpen { token }, alone),
+            ClientCall::Open { token, alone } => {
+                (EntryKind::SessionOpenFor { owner, token }, alone)
+            }
             ClientCall::Request { session, token, number, lowest, alone, body } => {
                 if body.len() > limits::INPUT_BYTES {
                     return self.refuse(conn, ClientRefusal::Protocol);

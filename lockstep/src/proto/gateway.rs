@@ -30,7 +30,9 @@ enum CallName {
 impl CallName {
     fn of(kind: &EntryKind) -> Option<Self> {
         match kind {
-            EntryKind::SessionOpen { token } => Some(Self::Open(*token)),
+            EntryKind::SessionOpen { token } | EntryKind::SessionOpenFor { token, .. } => {
+                Some(Self::Open(*token))
+            }
             EntryKind::SessionRequest { session, token, number, .. } => {
                 Some(Self::Request(*session, *token, *number))
             }
@@ -126,7 +128,7 @@ impl Gateway {
     pub(super) fn attach(&mut self, conn: ConnId, kind: &EntryKind) -> bool {
         let Some(connection) = self.connections.get_mut(&conn) else { return false };
         match kind {
-            EntryKind::SessionOpen { token } => {
+            EntryKind::SessionOpenFor { token, .. } => {
                 if connection.opens.len() >= limits::SESSIONS_PER_CONNECTION
                     && !connection.opens.contains(token)
                 {

@@ -9,7 +9,7 @@ use crate::entry::Entry;
 use crate::event::{Event, StopCause, Wait};
 use crate::history::History;
 use crate::ids::{
-    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, PairId, Place,
+    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, OwnerId, PairId, Place,
 };
 use crate::output::{Executed, OutputKind};
 use crate::record::Record;
@@ -61,6 +61,8 @@ pub enum Input {
     Client {
         /// On which connection. The first frame on it makes it known.
         conn: ConnId,
+        /// Whose connection it is, by its key.
+        owner: OwnerId,
         /// What.
         call: ClientCall,
     },

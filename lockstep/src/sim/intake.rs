@@ -10,7 +10,7 @@ use super::node::{Arrival, DEVICE_QUEUE};
 use super::service::PORT;
 use super::wiring::Role;
 use super::world::World;
-use crate::ids::{ConnId, Index, LinkId, Place};
+use crate::ids::{ConnId, Index, LinkId, OwnerId, Place};
 use crate::proto::{Input, Standing};
 use crate::wire::codec;
 use crate::wire::frames::{ClientCall, PeerFrame};
@@ -175,7 +175,7 @@ impl World {
             });
             if passes && let Some((conn, call)) = process.waiting.pop_front() {
                 self.trace.say(self.at, || format!("{place} <- client {conn}  {call:?}"));
-                self.tell(place, Input::Client { conn, call });
+                self.tell(place, Input::Client { conn, owner: OwnerId(1), call });
                 continue;
             }
             let Some(id) = process.device.front().copied().filter(|_| takes) else { return };

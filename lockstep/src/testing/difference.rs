@@ -192,7 +192,9 @@ impl fmt::Display for Described<'_> {
             EntryKind::Device { device, bytes } => {
                 write!(f, "event of device {device}: {}", Excerpt(bytes, 0))
             }
-            EntryKind::SessionOpen { .. } => f.write_str("a session is opened"),
+            EntryKind::SessionOpen { .. } | EntryKind::SessionOpenFor { .. } => {
+                f.write_str("a session is opened")
+            }
             EntryKind::SessionClose { session, .. } => write!(f, "session {session} is closed"),
             EntryKind::Tick => f.write_str("time passes"),
             EntryKind::Witness { .. } => f.write_str("the pair is enrolled with a witness"),

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::script::Input;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
-    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place, RequestNumber,
-    SessionId,
+    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, Place,
+    RequestNumber, SessionId,
 };
 use crate::record::{Members, Origin as RecordOrigin, Record};
 
@@ -129,7 +129,7 @@ impl Scribe {
             self.tokens += 1;
             Nonce(self.tokens)
         });
-        let entry = self.outside(Place::A, EntryKind::SessionOpen { token });
+        let entry = self.outside(Place::A, EntryKind::SessionOpenFor { owner: OwnerId(1), token });
         let session = SessionId(entry.index.0);
         self.clients.entry(client).or_insert(Client { session, token, asked: Vec::new() });
         entry

@@ -35,6 +35,7 @@ impl<S: StateMachine> Unit<S> {
         assert!(!self.panicked, "a unit whose service panicked is not frozen");
         let sessions = self.sessions.freeze();
         let header = Header {
+            owned: true,
             index: self.index,
             now: self.now,
             digest: self.digest,

@@ -17,7 +17,8 @@
 //! | 1 | whether wake-ups are held |
 //! | 8 | time that counts for no session, in nanoseconds |
 //!
-//! Version 1 ends before the last two: nothing is held, no time is left out.
+//! Version 1 ends before the last two: nothing is held, no time is left out. Up to version 2 no
+//! session says whose it is.
 
 use core::time::Duration;
 
@@ -31,8 +32,11 @@ use crate::machine::RestoreError;
 use crate::record::Members;
 
 const MAGIC: &[u8; 8] = b"lockunit";
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 const HEADER_BYTES: usize = UNHELD_BYTES + 1 + 8;
+
+/// The last version that knew no owners of sessions.
+const UNOWNED: u16 = 2;
 
 /// The version before, which knew no gaps, and its length.
 const UNHELD: u16 = 1;
@@ -41,6 +45,8 @@ const UNHELD_BYTES: usize = 8 + 2 + 8 + 8 + 16 + 9 + 8 + 16 + 1 + 4;
 /// What comes before everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    /// Whether its sessions say whose they are.
+    pub(super) owned: bool,
     pub(super) index: Index,
     pub(super) now: LogTime,
     pub(super) digest: Digest,
@@ -114,6 +120,7 @@ impl Header {
             return Err(wrong("a gap in it is none"));
         }
         let (held, skipped) = (held == 1, Duration::from_nanos(skipped));
-        Ok(Self { index, now, digest, wakeup, members, sessions, held, skipped })
+        let owned = version > UNOWNED;
+        Ok(Self { owned, index, now, digest, wakeup, members, sessions, held, skipped })
     }
 }

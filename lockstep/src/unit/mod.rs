@@ -16,7 +16,8 @@
 //!    [`UnitConfig::steps_before_entry`] in all.
 //! 2. Every session that has been idle for too long ends, at the entry's time; the same bound
 //!    holds again.
-//! 3. What the entry itself says.
+//! 3. What the entry itself says. One that needs room in a pool that is full first ends sessions
+//!    that are worth less, each a step (rule C9).
 //!
 //! An entry with which a log is taken up again ([`EntryKind::Resume`]) has neither of the first
 //! two: between it and the entry before nobody ran, and the service is told how long. Until
@@ -34,6 +35,7 @@ mod session_records;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use core::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -46,7 +48,7 @@ use sessions::{Admission, Opening, Sessions};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{Epoch, Index, LogTime, Nonce, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Index, LogTime, Nonce, OwnerId, Place, RequestNumber, SessionId};
 use crate::limits;
 use crate::machine::{Context, StateMachine, Step};
 use crate::output::{Executed, Output, OutputKind, Refusal, chain};
@@ -237,8 +239,7 @@ impl<S: StateMachine> Unit<S> {
     fn expire_sessions(&mut self, stage: &mut Stage) -> Result<(), Panicked> {
         for _ in 0..self.sessions.config().steps_before_entry {
             let Some(session) = self.sessions.expire(self.now) else { break };
-            self.call(stage, Step::SessionEnded { session })?;
-            stage.end_step();
+            self.end_session(session, stage)?;
         }
         Ok(())
     }
@@ -258,7 +259,11 @@ impl<S: StateMachine> Unit<S> {
                 let place = entry.origin.place;
                 self.call(stage, Step::Device { device: *device, place, bytes }).map(drop)
             }
-            EntryKind::SessionOpen { token } => self.on_session_open(*token, stage),
+            EntryKind::SessionOpen { token } => self.on_session_open(OwnerId(0), *token, stage),
+            EntryKind::SessionOpenFor { owner, token } => {
+                self.give_way(*owner, *token, stage)?;
+                self.on_session_open(*owner, *token, stage)
+            }
             EntryKind::SessionRequest { session, token, number, lowest, body } => {
                 self.on_request(stage, *session, *token, *number, *lowest, body)
             }
@@ -287,9 +292,36 @@ impl<S: StateMachine> Unit<S> {
         self.call(stage, self.members.step()).map(drop)
     }
 
+    /// Where every session is taken, one that is worth less ends for the new one (rule C9).
+    fn give_way(
+        &mut self,
+        owner: OwnerId,
+        token: Nonce,
+        stage: &mut Stage,
+    ) -> Result<(), Panicked> {
+        if self.sessions.is_full_for(token)
+            && let Some(session) = self.sessions.give_way(owner, self.now)
+        {
+            self.end_session(session, stage)?;
+        }
+        Ok(())
+    }
+
+    fn end_session(&mut self, session: SessionId, stage: &mut Stage) -> Result<(), Panicked> {
+        self.call(stage, Step::SessionEnded { session })?;
+        stage.end_step();
+        Ok(())
+    }
+
     /// The entry's index is the session's id, so that no id comes twice (rule C1).
-    fn on_session_open(&mut self, token: Nonce, stage: &mut Stage) -> Result<(), Panicked> {
-        let result = match self.sessions.open(token, SessionId(stage.index.0), self.now) {
+    fn on_session_open(
+        &mut self,
+        owner: OwnerId,
+        token: Nonce,
+        stage: &mut Stage,
+    ) -> Result<(), Panicked> {
+        let id = SessionId(stage.index.0);
+        let result = match self.sessions.open(owner, token, id, self.now) {
             Opening::New(session) => {
                 self.call(stage, Step::SessionOpened { session })?;
                 Ok(session)
@@ -310,8 +342,13 @@ impl<S: StateMachine> Unit<S> {
         lowest: RequestNumber,
         body: &Bytes,
     ) -> Result<(), Panicked> {
-        let result = match self.sessions.admit(session, token, number, lowest, self.now) {
+        let mut admission = self.sessions.admit(session, token, number, lowest, self.now);
+        if admission == Admission::NoRoom {
+            admission = self.make_room(session, stage)?;
+        }
+        let result = match admission {
             Admission::Answer(result) => result,
+            Admission::NoRoom => Err(Refusal::TooManyReplies),
             Admission::TakeEffect => {
                 let bytes = self.call(stage, Step::Request { session, number, body })?;
                 let fits = bytes.len() <= limits::REPLY_BYTES;
@@ -322,6 +359,18 @@ impl<S: StateMachine> Unit<S> {
         };
         stage.push(OutputKind::Reply { session, token, number, result });
         Ok(())
+    }
+
+    /// Ends sessions whose kept replies are in the way of this one's next (rule C9).
+    fn make_room(&mut self, session: SessionId, stage: &mut Stage) -> Result<Admission, Panicked> {
+        for _ in 0..self.sessions.config().steps_before_entry {
+            let Some(ended) = self.sessions.make_room(session) else { break };
+            self.end_session(ended, stage)?;
+            if self.sessions.has_room() {
+                return Ok(Admission::TakeEffect);
+            }
+        }
+        Ok(Admission::NoRoom)
     }
 
     /// Lets the service make one step. Its state counts as lost if it panics; what it had

@@ -10,7 +10,7 @@ use super::UnitConfig;
 use super::header::Header;
 use super::records::{expect, invalid};
 use super::sessions::{Answer, Session, Sessions, weight};
-use crate::ids::{LogTime, Nonce, RequestNumber, SessionId};
+use crate::ids::{LogTime, Nonce, OwnerId, RequestNumber, SessionId};
 use crate::limits::{RECORD_BYTES, REPLY_BYTES};
 use crate::machine::{RecordSink, RecordSource, RestoreError, SinkError};
 use crate::output::Refusal;
@@ -29,6 +29,18 @@ const _: () = {
 /// A session in its record.
 #[derive(Archive, Serialize, Deserialize)]
 struct SessionRecord {
+    id: SessionId,
+    owner: OwnerId,
+    token: Nonce,
+    last: LogTime,
+    read: LogTime,
+    lowest: RequestNumber,
+    replies: Vec<ReplyRecord>,
+}
+
+/// The same of a version that did not ask whose it is.
+#[derive(Archive, Serialize, Deserialize)]
+struct Unowned {
     id: SessionId,
     token: Nonce,
     last: LogTime,
@@ -66,8 +78,10 @@ pub(super) fn write_session(
     };
     let record = SessionRecord {
         id,
+        owner: session.owner,
         token: session.token,
         last: session.last,
+        read: session.read,
         lowest: session.lowest,
         replies: session.replies.iter().map(&mut as_record).collect(),
     };
@@ -90,7 +104,7 @@ pub(super) fn restore_sessions(
     let mut sessions = Sessions::with_skipped(config, header.skipped);
     let mut before = SessionId(0);
     for _ in 0..header.sessions {
-        let record = read_session(&expect(source, "sessions")?)?;
+        let record = read_session(&expect(source, "sessions")?, header.owned)?;
         let id = record.id;
         check_session(&record, before, header, &sessions)?;
         let session = take_replies(record, sessions.config(), source)?;
@@ -103,11 +117,20 @@ pub(super) fn restore_sessions(
     Ok(sessions)
 }
 
-fn read_session(bytes: &[u8]) -> Result<SessionRecord, RestoreError> {
+fn read_session(bytes: &[u8], owned: bool) -> Result<SessionRecord, RestoreError> {
     let mut aligned = AlignedVec::<16>::with_capacity(bytes.len());
     aligned.extend_from_slice(bytes);
-    rkyv::from_bytes::<SessionRecord, rancor::Error>(&aligned)
-        .map_err(|error| invalid("session", error.to_string()))
+    let read = match owned {
+        true => rkyv::from_bytes::<SessionRecord, rancor::Error>(&aligned),
+        false => rkyv::from_bytes::<Unowned, rancor::Error>(&aligned).map(SessionRecord::from),
+    };
+    read.map_err(|error| invalid("session", error.to_string()))
+}
+
+impl From<Unowned> for SessionRecord {
+    fn from(Unowned { id, token, last, lowest, replies }: Unowned) -> Self {
+        Self { id, owner: OwnerId(0), token, last, read: last, lowest, replies }
+    }
 }
 
 fn check_session(
@@ -123,7 +146,7 @@ fn check_session(
         "its id is out of order"
     } else if sessions.has_token(record.token) {
         "its token is another session's too"
-    } else if record.last.plus(header.skipped) > header.now {
+    } else if record.last.max(record.read).plus(header.skipped) > header.now {
         "its last entry is in the future"
     } else if record.lowest.0 == 0 || executed > header.index.0 - record.id.0 {
         "its request numbers are beyond what was executed"
@@ -160,8 +183,8 @@ fn take_replies(
         }
         replies.push_back(answer);
     }
-    let SessionRecord { token, last, lowest, .. } = record;
-    Ok(Session { token, last, lowest, replies, bytes })
+    let SessionRecord { owner, token, last, read, lowest, .. } = record;
+    Ok(Session { owner, token, last, lowest, replies, bytes, read })
 }
 
 #[cfg(test)]
@@ -174,6 +197,7 @@ mod tests {
     use core::time::Duration;
 
     const HEADER: Header = Header {
+        owned: true,
         index: Index(10),
         now: LogTime(100),
         digest: Digest::ZERO,
@@ -187,8 +211,10 @@ mod tests {
     fn sound() -> SessionRecord {
         SessionRecord {
             id: SessionId(5),
+            owner: OwnerId(1),
             token: Nonce(1),
             last: LogTime(100),
+            read: LogTime(100),
             lowest: RequestNumber(4),
             replies: vec![ReplyRecord::Inline(Bytes::new()), ReplyRecord::Inline(Bytes::new())],
         }
@@ -196,7 +222,7 @@ mod tests {
 
     fn check(record: &SessionRecord) -> Result<(), RestoreError> {
         let mut others = Sessions::new(UnitConfig::default());
-        let _ = others.open(Nonce(2), SessionId(3), LogTime(1));
+        let _ = others.open(OwnerId(1), Nonce(2), SessionId(3), LogTime(1));
         check_session(record, SessionId(3), &HEADER, &others)
     }
 
@@ -208,6 +234,7 @@ mod tests {
             SessionRecord { id: SessionId(11), ..sound() },
             SessionRecord { token: Nonce(2), ..sound() },
             SessionRecord { last: LogTime(101), ..sound() },
+            SessionRecord { read: LogTime(101), ..sound() },
             SessionRecord { lowest: RequestNumber(0), ..sound() },
             SessionRecord { lowest: RequestNumber(5), ..sound() },
             SessionRecord { lowest: RequestNumber(u64::MAX), ..sound() },
@@ -227,11 +254,13 @@ mod tests {
         }
         let replies = crate::limits::SESSION_REPLIES;
         let session = Session {
+            owner: OwnerId(1),
             token: Nonce(1),
             last: LogTime(1),
             lowest: RequestNumber(1),
             replies: (0..replies).map(|_| Ok(Bytes::from(vec![0; 8000]))).collect(),
             bytes: 0,
+            read: LogTime(1),
         };
         let mut longest = Longest(0);
         write_session(SessionId(1), &session, &mut longest).unwrap();

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use imbl::OrdMap;
 
 use super::UnitConfig;
-use crate::ids::{LogTime, Nonce, RequestNumber, SessionId};
+use super::unread::Unread;
+use crate::ids::{LogTime, Nonce, OwnerId, RequestNumber, SessionId};
 use crate::limits;
 use crate::output::Refusal;
+use crate::shares::Shares;
 
 /// What a request came to, as its client is told.
 pub(super) type Answer = Result<Bytes, Refusal>;
@@ -18,6 +20,8 @@ pub(super) type Answer = Result<Bytes, Refusal>;
 /// One session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
+    /// Whose it is.
+    pub(super) owner: OwnerId,
     /// The mark that proves that a request is its client's.
     pub(super) token: Nonce,
     /// The time of its client's last entry, less what was skipped until then.
@@ -28,12 +32,20 @@ pub(super) struct Session {
     pub(super) replies: VecDeque<Answer>,
     /// What the replies cost ([`weight`]).
     pub(super) bytes: usize,
+    /// When its client last said that it needs some of them no more, or there were none; less
+    /// what was skipped until then.
+    pub(super) read: LogTime,
 }
 
 impl Session {
     /// The number of the request that takes effect next.
     pub(super) fn next(&self) -> RequestNumber {
         RequestNumber(self.lowest.0 + self.replies.len() as u64)
+    }
+
+    /// Whether no request has taken effect in it.
+    fn is_unused(&self) -> bool {
+        self.next() == RequestNumber(1)
     }
 
     fn reply(&self, number: RequestNumber) -> Option<&Answer> {
@@ -53,6 +65,10 @@ impl Session {
         freed
     }
 }
+
+/// Of the sessions in which nothing was asked, so many are looked at for one that may end: a
+/// client that asks for its session again keeps it, and stays where it is among them.
+const LOOKED_AT: usize = 64;
 
 /// What keeping a reply costs beside its bytes. The same on every target, as it decides what
 /// takes effect.
@@ -80,6 +96,9 @@ pub(super) enum Opening {
 pub(super) enum Admission {
     /// It is the next one; its answer is to be [stored](Sessions::store).
     TakeEffect,
+    /// It is the next one, and there is no room for its answer unless others
+    /// [make it](Sessions::make_room).
+    NoRoom,
     /// It does not take effect, or has before.
     Answer(Answer),
 }
@@ -97,8 +116,12 @@ pub(super) struct Sessions {
     tokens: BTreeMap<Nonce, SessionId>,
     /// The sessions by their last entry: those to expire come first.
     idle: BTreeSet<(LogTime, SessionId)>,
-    /// What all kept replies cost.
-    bytes: usize,
+    /// Whose they are.
+    shares: Shares<OwnerId, (), SessionId>,
+    /// Those in which nothing was asked yet.
+    unused: BTreeSet<SessionId>,
+    /// What the kept replies cost, and whose they are.
+    unread: Unread,
     /// Log time in which nobody ran: it is no client's idleness (rule C6). Taken off every time
     /// of a session instead of being added to each of them.
     skipped: Duration,
@@ -115,7 +138,9 @@ impl Sessions {
             open: Table::new(),
             tokens: BTreeMap::new(),
             idle: BTreeSet::new(),
-            bytes: 0,
+            shares: Shares::new(),
+            unused: BTreeSet::new(),
+            unread: Unread::default(),
             skipped,
         }
     }
@@ -145,7 +170,7 @@ impl Sessions {
 
     /// What the kept replies of all sessions cost.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.unread.bytes()
     }
 
     /// Every session, as it is now.
@@ -153,8 +178,38 @@ impl Sessions {
         self.open.clone()
     }
 
+    /// Whether a client that asks with this token gets a session only in place of another.
+    pub(super) fn is_full_for(&self, token: Nonce) -> bool {
+        self.open.len() >= self.config.sessions && !self.has_token(token)
+    }
+
+    /// Removes the session that is worth least, so that this owner can have one (rule C9): the
+    /// first in which nothing was asked for a while; else the last of the owner that has most,
+    /// if that has more than its share; else the one idle longest, if for long.
+    pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<SessionId> {
+        let now = self.counted(now);
+        let idle_for = |id: &SessionId, span| {
+            self.open.get(id).is_some_and(|session| session.last.plus(span) <= now)
+        };
+        let unused = self.unused.iter().take(LOOKED_AT);
+        let victim =
+            unused.copied().find(|id| idle_for(id, limits::SESSION_UNUSED)).or_else(|| {
+                let claimed = self.shares.claim(owner, ()).and_then(BTreeSet::last).copied();
+                let longest = self.idle.first().map(|(_, id)| *id);
+                claimed.or_else(|| longest.filter(|id| idle_for(id, limits::SESSION_ABANDONED)))
+            })?;
+        self.remove(victim);
+        Some(victim)
+    }
+
     /// Opens session `id`, unless the token has one: a client that asks twice has one session.
-    pub(super) fn open(&mut self, token: Nonce, id: SessionId, now: LogTime) -> Opening {
+    pub(super) fn open(
+        &mut self,
+        owner: OwnerId,
+        token: Nonce,
+        id: SessionId,
+        now: LogTime,
+    ) -> Opening {
         let now = self.counted(now);
         if let Some(&known) = self.tokens.get(&token) {
             let session = self.open.get_mut(&known).expect("a token's session is open");
@@ -165,11 +220,13 @@ impl Sessions {
             return Opening::Full;
         }
         let session = Session {
+            owner,
             token,
             last: now,
             lowest: RequestNumber(1),
             replies: VecDeque::new(),
             bytes: 0,
+            read: now,
         };
         self.insert(id, session);
         Opening::New(id)
@@ -179,7 +236,11 @@ impl Sessions {
     pub(super) fn insert(&mut self, id: SessionId, session: Session) {
         self.tokens.insert(session.token, id);
         self.idle.insert((session.last, id));
-        self.bytes += session.bytes;
+        self.shares.take(session.owner, (), id);
+        if session.is_unused() {
+            self.unused.insert(id);
+        }
+        self.unread.add(id, &session);
         self.open.insert(id, Arc::new(session));
     }
 
@@ -204,28 +265,48 @@ impl Sessions {
             return Admission::Answer(Err(Refusal::UnknownSession));
         };
         let session = touch(&mut self.idle, session, id, now);
+        self.unread.take(id, session);
         // The request itself is unanswered, and so is whatever was never asked.
-        let freed = session.drop_below(lowest.min(number));
+        if session.drop_below(lowest.min(number)) > 0 || session.bytes == 0 {
+            session.read = now;
+        }
+        self.unread.add(id, session);
         let verdict = judge(session, number);
-        let (kept, bytes) = (session.replies.len(), session.bytes);
-        self.bytes -= freed;
-        let full = kept >= self.config.session_replies
-            || bytes + LARGEST > self.config.session_reply_bytes
-            || self.bytes + LARGEST > self.config.reply_bytes;
+        let full = session.replies.len() >= self.config.session_replies
+            || session.bytes + LARGEST > self.config.session_reply_bytes;
         match verdict {
             Admission::TakeEffect if full => Admission::Answer(Err(Refusal::TooManyReplies)),
+            Admission::TakeEffect if !self.has_room() => Admission::NoRoom,
             verdict => verdict,
         }
+    }
+
+    /// Whether the largest reply can be kept.
+    pub(super) fn has_room(&self) -> bool {
+        self.unread.bytes() + LARGEST <= self.config.reply_bytes
+    }
+
+    /// Removes a session whose kept replies are in the way of this one's next (rule C9): of the
+    /// owner that keeps most, if that is more than its share, or else of the same owner, the one
+    /// whose client has said for longest nothing of what it has. `None` if there is none.
+    pub(super) fn make_room(&mut self, id: SessionId) -> Option<SessionId> {
+        let session = self.open.get(&id)?;
+        let victim = self.unread.claim(id, session, LARGEST)?;
+        self.remove(victim);
+        Some(victim)
     }
 
     /// Keeps the answer to the request that was admitted last in this session.
     pub(super) fn store(&mut self, id: SessionId, answer: Answer) {
         let session = self.open.get_mut(&id).expect("the session of an admitted request is open");
         let session = Arc::make_mut(session);
-        let weight = weight(&answer);
-        session.bytes += weight;
+        if session.is_unused() {
+            self.unused.remove(&id);
+        }
+        self.unread.take(id, session);
+        session.bytes += weight(&answer);
         session.replies.push_back(answer);
-        self.bytes += weight;
+        self.unread.add(id, session);
     }
 
     /// Removes a session at its client's wish; says whether there was one.
@@ -237,27 +318,35 @@ impl Sessions {
         known
     }
 
-    /// Removes the session that has been idle longest, if that is too long by `now`, which is log
-    /// time (rule C6).
+    /// Removes the session that has been idle longest, or has kept much unread for longest, if
+    /// that is too long by `now`, which is log time (rules C6, C9).
     pub(super) fn expire(&mut self, now: LogTime) -> Option<SessionId> {
-        let &(last, id) = self.idle.first()?;
-        (last.plus(self.config.session_idle) <= self.counted(now)).then(|| {
-            self.remove(id);
-            id
-        })
+        let now = self.counted(now);
+        let due = |&(since, _): &(LogTime, SessionId), span| since.plus(span) <= now;
+        let idle = self.idle.first().filter(|first| due(first, self.config.session_idle));
+        let unread = self.unread.oldest().filter(|first| due(first, limits::SESSION_UNREAD));
+        let &(_, id) = idle.or(unread)?;
+        self.remove(id);
+        Some(id)
     }
 
-    /// When the next session will have been idle for too long.
+    /// When the next session will end by itself.
     pub(super) fn next_expiry(&self) -> Option<LogTime> {
-        let idle = self.config.session_idle.saturating_add(self.skipped);
-        self.idle.first().map(|(last, _)| last.plus(idle))
+        let at = |&(since, _): &(LogTime, SessionId), span: Duration| {
+            since.plus(span.saturating_add(self.skipped))
+        };
+        let idle = self.idle.first().map(|first| at(first, self.config.session_idle));
+        let unread = self.unread.oldest().map(|first| at(first, limits::SESSION_UNREAD));
+        [idle, unread].into_iter().flatten().min()
     }
 
     fn remove(&mut self, id: SessionId) {
         if let Some(session) = self.open.remove(&id) {
             self.tokens.remove(&session.token);
             self.idle.remove(&(session.last, id));
-            self.bytes -= session.bytes;
+            self.shares.give_back(id);
+            self.unused.remove(&id);
+            self.unread.forget(id, &session);
         }
     }
 }

@@ -234,7 +234,9 @@ fn check_kind(kind: &EntryKind) -> Checks {
         EntryKind::Device { bytes, .. } => {
             within("a device's input", bytes.len(), limits::INPUT_BYTES)
         }
-        EntryKind::SessionOpen { token } => check_token(*token),
+        EntryKind::SessionOpen { token } | EntryKind::SessionOpenFor { token, .. } => {
+            check_token(*token)
+        }
         EntryKind::SessionRequest { session, token, number, lowest, body } => {
             check_request(*session, *token, *number, *lowest, body.len())
         }

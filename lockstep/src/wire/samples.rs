@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place,
-    RequestNumber, SessionId,
+    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
+    Place, RequestNumber, SessionId,
 };
 use crate::output::Refusal;
 use crate::record::{self, Members, Record, Request};
@@ -63,6 +63,7 @@ fn kinds() -> Vec<EntryKind> {
         EntryKind::Tick,
         EntryKind::Device { device: DeviceId(1), bytes: Bytes::from_static(b"packet") },
         EntryKind::SessionOpen { token },
+        EntryKind::SessionOpenFor { owner: OwnerId(7), token },
         EntryKind::SessionRequest {
             session,
             token,
@@ -297,6 +298,10 @@ fn any_input() -> impl Strategy<Value = EntryKind> {
         (any::<u16>(), any_payload())
             .prop_map(|(device, bytes)| EntryKind::Device { device: DeviceId(device), bytes }),
         id().prop_map(|token| EntryKind::SessionOpen { token: Nonce(token) }),
+        (any::<u64>(), id()).prop_map(|(owner, token)| EntryKind::SessionOpenFor {
+            owner: OwnerId(owner),
+            token: Nonce(token),
+        }),
         (id(), id(), id(), id(), any_payload()).prop_map(|(session, token, a, b, body)| {
             EntryKind::SessionRequest {
                 session: SessionId(session),

@@ -1,7 +1,7 @@
 //! What comes from outside: devices, clients, faults.
 
 use bytes::Bytes;
-use lockstep::ids::{ConnId, DeviceId, LinkId, Nonce, Place, RequestNumber};
+use lockstep::ids::{ConnId, DeviceId, LinkId, Nonce, OwnerId, Place, RequestNumber};
 use lockstep::proto::{Command, Input};
 use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
@@ -39,7 +39,7 @@ impl World {
             return self.tell(place, Input::ClientGone { conn });
         }
         let call = ClientCall::Hello { pair: PAIR, protocol: PROTOCOL };
-        self.tell(place, Input::Client { conn, call });
+        self.tell(place, Input::Client { conn, owner: OwnerId(1), call });
     }
 
     pub(super) fn request(&mut self, place: Place, source: &mut Source<'_>) {
@@ -57,7 +57,7 @@ impl World {
                 ClientCall::Request { session, token, number, lowest, alone, body }
             }
         };
-        self.tell(place, Input::Client { conn, call });
+        self.tell(place, Input::Client { conn, owner: OwnerId(1), call });
     }
 
     /// What happens once at most, if at all.

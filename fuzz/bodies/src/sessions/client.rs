@@ -8,7 +8,9 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use lockstep::client::{Client, Config, Input, Output, PROTOCOL};
 use lockstep::entry::EntryKind;
-use lockstep::ids::{Epoch, Incarnation, Mono, Nonce, PairId, Place, RequestNumber, SessionId};
+use lockstep::ids::{
+    Epoch, Incarnation, Mono, Nonce, OwnerId, PairId, Place, RequestNumber, SessionId,
+};
 use lockstep::output::OutputKind;
 use lockstep::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 
@@ -252,7 +254,7 @@ impl World {
             }
             ClientCall::Probe => self.give(Input::Heard { place }),
             ClientCall::Open { token, alone } => {
-                self.order(place, alone, EntryKind::SessionOpen { token });
+                self.order(place, alone, EntryKind::SessionOpenFor { owner: OwnerId(1), token });
             }
             ClientCall::Request { session, token, number, lowest, alone, body } => {
                 let kind = EntryKind::SessionRequest { session, token, number, lowest, body };

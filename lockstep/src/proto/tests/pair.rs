@@ -12,7 +12,7 @@ use crate::event::{Event, StopCause};
 use crate::history::History;
 use crate::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
-    PairId, Place, RequestNumber, SessionId,
+    OwnerId, PairId, Place, RequestNumber, SessionId,
 };
 use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind};
 use crate::proto::Replica;
@@ -283,7 +283,7 @@ impl Pair {
     }
 
     pub(super) fn call(&mut self, place: Place, call: ClientCall) {
-        self.tell(place, Input::Client { conn: CLIENT, call });
+        self.tell(place, Input::Client { conn: CLIENT, owner: OwnerId(1), call });
     }
 
     pub(super) fn greet(&mut self, place: Place) {
@@ -771,7 +771,7 @@ impl Node {
                 number: *number,
                 result: Ok(Bytes::copy_from_slice(&number.0.to_le_bytes())),
             }),
-            EntryKind::SessionOpen { token } => {
+            EntryKind::SessionOpenFor { token, .. } => {
                 Some(OutputKind::Opened { token: *token, result: Ok(SessionId(entry.index.0)) })
             }
             _ => None,

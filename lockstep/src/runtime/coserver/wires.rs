@@ -11,12 +11,13 @@ use bytes::Bytes;
 use super::StartupError;
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
-use crate::ids::{ConnId, LinkId, Place};
+use crate::digest::{Digest, Hasher};
+use crate::ids::{ConnId, LinkId, OwnerId, Place};
 use crate::proto::{Input, io::LinkSet};
 use crate::runtime::link::{
     ConnectionId, DialConfig, Event, ListenConfig, ListenStats, Network, PortId,
 };
-use crate::runtime::quic::{BindError, CloseCode, SendError, SetupError};
+use crate::runtime::quic::{BindError, CloseCode, Peer, SendError, SetupError};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
 use crate::runtime::witness::{ObjectEvent, ObjectLink};
@@ -40,7 +41,7 @@ enum Wire {
     Link(LinkId),
     /// By its slot.
     Witness(u8),
-    Client(ConnId),
+    Client(ConnId, OwnerId),
 }
 
 impl fmt::Display for Wire {
@@ -48,9 +49,17 @@ impl fmt::Display for Wire {
         match self {
             Self::Link(link) => write!(f, "link {link}"),
             Self::Witness(slot) => write!(f, "witness {slot}"),
-            Self::Client(conn) => write!(f, "client {conn}"),
+            Self::Client(conn, _) => write!(f, "client {conn}"),
         }
     }
+}
+
+/// Whose the sessions of a connection are: both CoServers say the same of a key.
+fn owner_of(peer: &Peer) -> OwnerId {
+    let digest = Hasher::after(Digest::ZERO).bytes(&peer.key.to_spki()).finish();
+    let mut id = [0; 8];
+    id.copy_from_slice(&digest.0[..8]);
+    OwnerId(u64::from_le_bytes(id).max(1))
 }
 
 /// All connections of a CoServer.
@@ -100,7 +109,7 @@ impl Wires {
         if let Some(address) = settings.clients {
             let config = ListenConfig::clients(address, settings.client_connections);
             let port = network.listen(config)?;
-            ports.insert(port, Wire::Client(ConnId(0)));
+            ports.insert(port, Wire::Client(ConnId(0), OwnerId(0)));
             clients_port = Some(port);
         }
         Ok(Self {
@@ -141,7 +150,7 @@ impl Wires {
     /// What a network event means for the replica.
     pub(super) fn on_event(&mut self, event: Event, counters: &mut Counters) -> Option<Input> {
         match event {
-            Event::Up { port, connection, .. } => self.on_up(port, connection),
+            Event::Up { port, connection, peer } => self.on_up(port, connection, &peer),
             Event::Down { connection, lost, .. } => {
                 self.refusals.on_lost(&lost);
                 self.on_down(connection)
@@ -191,7 +200,7 @@ impl Wires {
         }
     }
 
-    fn on_up(&mut self, port: PortId, connection: ConnectionId) -> Option<Input> {
+    fn on_up(&mut self, port: PortId, connection: ConnectionId, peer: &Peer) -> Option<Input> {
         let (wire, input) = match *self.ports.get(&port)? {
             Wire::Link(link) => {
                 self.links[usize::from(link.0)] = Some(connection);
@@ -201,14 +210,14 @@ impl Wires {
                 self.witnesses[usize::from(slot)] = Some(connection);
                 (Wire::Witness(slot), (slot == self.slot).then_some(Input::WitnessUp))
             }
-            Wire::Client(_) => {
+            Wire::Client(..) => {
                 self.last_client += 1;
                 let conn = ConnId(self.last_client);
                 self.clients.insert(conn, connection);
                 if !self.reading_clients {
                     self.network.pause(connection);
                 }
-                (Wire::Client(conn), None)
+                (Wire::Client(conn, owner_of(peer)), None)
             }
         };
         self.wires.insert(connection, wire);
@@ -232,7 +241,7 @@ impl Wires {
                 *known = None;
                 (slot == self.slot).then_some(Input::WitnessDown)
             }
-            Wire::Client(conn) => {
+            Wire::Client(conn, _) => {
                 self.clients.remove(&conn);
                 Some(Input::ClientGone { conn })
             }
@@ -255,8 +264,8 @@ impl Wires {
             // Of one that was asked before.
             Wire::Witness(slot) if slot != self.slot => return None,
             Wire::Witness(_) => codec::decode_witness_answer(frame).map(Input::Witness),
-            Wire::Client(conn) => {
-                codec::decode_client_call(frame).map(|call| Input::Client { conn, call })
+            Wire::Client(conn, owner) => {
+                codec::decode_client_call(frame).map(|call| Input::Client { conn, owner, call })
             }
         };
         read.map_err(|error| {

@@ -79,7 +79,7 @@ impl Model {
     /// The next entry of the log. Tells which timer it sets, if it does.
     pub(super) fn append(&mut self, entry: &Entry) -> Option<(LogTime, u64)> {
         match &entry.kind {
-            EntryKind::SessionOpen { token } => {
+            EntryKind::SessionOpen { token } | EntryKind::SessionOpenFor { token, .. } => {
                 let session = SessionId(entry.index.0);
                 self.sessions.insert(session, (*token, RequestNumber(0)));
                 None

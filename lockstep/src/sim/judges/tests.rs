@@ -8,7 +8,7 @@ use super::*;
 use crate::entry::{EntryKind, Origin};
 use crate::history::History;
 use crate::ids::{
-    Incarnation, Lineage, LogTime, Nonce, OriginNumber, PairId, RequestNumber, SessionId,
+    Incarnation, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, RequestNumber, SessionId,
 };
 use crate::output::{Carrier, Output, chain};
 use crate::record::{Members, Origin as How};
@@ -140,7 +140,7 @@ fn asked(id: u64, number: u64, op: Op) -> EntryKind {
 }
 
 fn opened() -> Entry {
-    entry(1, 1, 10, EntryKind::SessionOpen { token: Nonce(7) })
+    entry(1, 1, 10, EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(7) })
 }
 
 #[test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Probe, Rig, request, small};
 use crate::entry::EntryKind;
-use crate::ids::{Nonce, SessionId};
+use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::machine::{RecordSource, RestoreError};
 use crate::unit::records::Reader;
 use crate::unit::{Unit, UnitConfig};
@@ -50,7 +50,7 @@ fn a_restored_unit_is_the_same_and_goes_on_the_same() {
     let entries = [
         rig.entry(request(large, 77, 2, 1, "again")),
         rig.entry(request(large, 77, 5, 4, "next")),
-        rig.entry(EntryKind::SessionOpen { token: Nonce(3) }),
+        rig.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(3) }),
         rig.entry(EntryKind::Tick),
     ];
     for entry in &entries {
@@ -205,7 +205,7 @@ proptest! {
         records.0[record] = bytes.into();
         if let Ok(mut unit) = Unit::restore(Probe::default(), generous(), &mut records) {
             rig.unit.freeze().to_bytes().unwrap();
-            let mut entry = rig.entry(EntryKind::SessionOpen { token: Nonce(9) });
+            let mut entry = rig.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(9) });
             entry.index = unit.index().next();
             unit.execute(&entry);
             let mut entry = rig.entry(request(SessionId(1), 0, 1, 1, "x"));

@@ -5,6 +5,7 @@ mod gaps;
 mod oracle;
 mod records;
 mod sessions;
+mod shares;
 mod steps;
 
 use core::time::Duration;
@@ -15,8 +16,8 @@ use super::{Unit, UnitConfig};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, Place, RequestNumber,
-    SessionId,
+    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, Place,
+    RequestNumber, SessionId,
 };
 use crate::limits::REPLY_BYTES;
 use crate::machine::{
@@ -167,7 +168,8 @@ impl Rig {
     }
 
     pub(super) fn open(&mut self, token: u64) -> Result<SessionId, Refusal> {
-        let executed = self.run(EntryKind::SessionOpen { token: Nonce(token) });
+        let executed =
+            self.run(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(token) });
         match executed.outputs.last().map(|output| output.kind.clone()) {
             Some(OutputKind::Opened { token: given, result }) if given.0 == token => result,
             other => panic!("not an answer to {token}: {other:?}"),

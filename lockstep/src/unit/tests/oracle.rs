@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::{Probe, Rig, answer, request, small};
 use crate::entry::EntryKind;
-use crate::ids::{Nonce, SessionId};
+use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
 use crate::unit::records::Reader;
 use crate::unit::{Unit, UnitConfig};
@@ -108,7 +108,7 @@ impl Known {
 fn kind(op: &Op, sessions: &BTreeMap<u64, SessionId>) -> EntryKind {
     let session = |token: &u64| sessions.get(token).copied().unwrap_or(SessionId(9999));
     match op {
-        Op::Open { token } => EntryKind::SessionOpen { token: Nonce(*token) },
+        Op::Open { token } => EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(*token) },
         Op::Request { token, wrong, number, lowest, size } => {
             let given = token + if *wrong { 100 } else { 0 };
             request(session(token), given, *number, *lowest, &format!("large {size}"))

@@ -142,7 +142,7 @@ fn unit() -> Unit<Sum> {
         let (index, time) = (Index(index), LogTime(index));
         let kind = match index.0 {
             1 => EntryKind::Genesis { seed: [0; 32] },
-            _ => EntryKind::SessionOpen { token: Nonce(index.0) },
+            _ => EntryKind::SessionOpenFor { owner: crate::ids::OwnerId(1), token: Nonce(index.0) },
         };
         unit.execute(&Entry { index, epoch: Epoch(5), time, origin, kind });
     }

@@ -1,0 +1,190 @@
+//! Pools that several owners want, when they are full (rule C9).
+
+use core::time::Duration;
+
+use super::{Rig, answer, request, small};
+use crate::entry::EntryKind;
+use crate::ids::{Nonce, OwnerId, SessionId};
+use crate::limits::{REPLY_BYTES, SESSION_ABANDONED, SESSION_UNREAD, SESSION_UNUSED};
+use crate::output::{Executed, OutputKind, Refusal};
+use crate::unit::UnitConfig;
+use crate::unit::records::Reader;
+use crate::unit::{Unit, tests::Probe};
+
+/// Sessions enough, and room for a few large replies.
+fn config() -> UnitConfig {
+    UnitConfig {
+        session_idle: Duration::MAX,
+        session_replies: 100,
+        session_reply_bytes: 8 << 20,
+        reply_bytes: (REPLY_BYTES + 64) * 3,
+        ..small()
+    }
+}
+
+fn open(rig: &mut Rig, owner: u64, token: u64) -> Result<SessionId, Refusal> {
+    let kind = EntryKind::SessionOpenFor { owner: OwnerId(owner), token: Nonce(token) };
+    match rig.run(kind).outputs.last().map(|output| output.kind.clone()) {
+        Some(OutputKind::Opened { result, .. }) => result,
+        other => panic!("no answer: {other:?}"),
+    }
+}
+
+/// Asks for a reply of so many bytes, having read nothing.
+fn ask(rig: &mut Rig, session: SessionId, token: u64, number: u64, bytes: usize) -> Executed {
+    rig.run(request(session, token, number, 1, &format!("large {bytes}")))
+}
+
+/// The sessions that the service was told are over.
+fn ended(rig: &Rig) -> Vec<String> {
+    let lines = rig.seen().iter().filter_map(|line| line.split_once("SessionEnded { session: "));
+    lines.map(|(_, session)| session.trim_end_matches(" }").to_owned()).collect()
+}
+
+fn pass(rig: &mut Rig, time: Duration) {
+    rig.time += u64::try_from(time.as_nanos()).unwrap();
+}
+
+#[test]
+fn where_all_sessions_are_taken_whoever_has_most_gives_one_up() {
+    let mut rig = Rig::new(config());
+    let taken: Vec<_> = (0..4).map(|token| open(&mut rig, 1, token).unwrap()).collect();
+    assert!(open(&mut rig, 2, 10).is_ok());
+    assert!(open(&mut rig, 2, 11).is_ok());
+    assert_eq!(ended(&rig), [format!("{:?}", taken[3]), format!("{:?}", taken[2])]);
+    assert_eq!(open(&mut rig, 2, 12), Err(Refusal::TooManySessions), "two and two");
+    assert_eq!(open(&mut rig, 1, 0), Ok(taken[0]), "it has one");
+    assert_eq!(rig.unit.sessions(), 4);
+}
+
+#[test]
+fn one_in_which_nothing_was_asked_soon_gives_way_to_the_same_owner_too() {
+    let mut rig = Rig::new(config());
+    let taken: Vec<_> = (0..4).map(|token| open(&mut rig, 1, token).unwrap()).collect();
+    let _ = ask(&mut rig, taken[0], 0, 1, 1);
+    assert_eq!(open(&mut rig, 1, 10), Err(Refusal::TooManySessions));
+    pass(&mut rig, SESSION_UNUSED);
+    assert_eq!(open(&mut rig, 1, 1), Ok(taken[1]), "its client is there");
+    assert!(open(&mut rig, 1, 10).is_ok());
+    assert_eq!(ended(&rig), [format!("{:?}", taken[2])]);
+}
+
+#[test]
+fn one_that_was_left_long_ago_gives_way() {
+    let mut rig = Rig::new(config());
+    let taken: Vec<_> = (0..4).map(|token| open(&mut rig, 1, token).unwrap()).collect();
+    for (token, session) in (0..).zip(&taken) {
+        let _ = ask(&mut rig, *session, token, 1, 1);
+    }
+    pass(&mut rig, SESSION_ABANDONED - Duration::from_nanos(50));
+    assert_eq!(open(&mut rig, 1, 10), Err(Refusal::TooManySessions));
+    assert!(open(&mut rig, 1, 10).is_ok());
+    assert_eq!(ended(&rig), [format!("{:?}", taken[0])]);
+}
+
+/// One key's clients that never read once kept every other client from being answered.
+#[test]
+fn replies_that_nobody_reads_give_way_to_another_owner() {
+    let mut rig = Rig::new(config());
+    let [first, second] = [0, 1].map(|token| open(&mut rig, 1, token).unwrap());
+    let honest = open(&mut rig, 2, 9).unwrap();
+    for number in 1..=2 {
+        let _ = ask(&mut rig, first, 0, number, 500_000);
+        let _ = ask(&mut rig, second, 1, number, 500_000);
+    }
+    let _ = ask(&mut rig, second, 1, 3, 500_000);
+    assert_eq!(answer(&ask(&mut rig, first, 0, 3, 10), 3), Err(Refusal::TooManyReplies));
+    assert!(answer(&ask(&mut rig, honest, 9, 1, 10), 1).is_ok());
+    assert_eq!(ended(&rig), [format!("{first:?}")], "the one that has not read for longest");
+    assert_eq!(answer(&ask(&mut rig, first, 0, 2, 0), 2), Err(Refusal::UnknownSession));
+    assert!(answer(&ask(&mut rig, second, 1, 1, 0), 1).is_ok(), "the other is not touched");
+}
+
+#[test]
+fn of_one_owner_the_client_that_reads_goes_before_those_that_do_not() {
+    let mut rig = Rig::new(config());
+    let silent = open(&mut rig, 1, 0).unwrap();
+    let honest = open(&mut rig, 1, 1).unwrap();
+    for number in 1..=5 {
+        let _ = ask(&mut rig, silent, 0, number, 500_000);
+    }
+    let reads = |rig: &mut Rig, number: u64| {
+        let asked = rig.run(request(honest, 1, number, number, "large 900000"));
+        assert!(answer(&asked, number).is_ok(), "{number}");
+    };
+    (1..10).for_each(|number| reads(&mut rig, number));
+    assert_eq!(ended(&rig), [format!("{silent:?}")]);
+}
+
+#[test]
+fn much_that_nobody_reads_ends_with_its_session_and_a_little_stays() {
+    let mut rig = Rig::new(config());
+    let [much, little] = [0, 1].map(|token| open(&mut rig, 1, token).unwrap());
+    let _ = ask(&mut rig, much, 0, 1, 5000);
+    let _ = ask(&mut rig, little, 1, 1, 50);
+    let due = rig.unit.wakeup().unwrap();
+    pass(&mut rig, SESSION_UNREAD);
+    assert!(due.0 <= rig.time);
+    rig.run(EntryKind::Tick);
+    assert_eq!(ended(&rig), [format!("{much:?}")]);
+    assert!(answer(&ask(&mut rig, little, 1, 1, 0), 1).is_ok());
+}
+
+#[test]
+fn a_log_that_knows_no_owners_comes_to_what_it_came_to() {
+    let mut rig = Rig::new(config());
+    let open = |rig: &mut Rig, token| {
+        let executed = rig.run(EntryKind::SessionOpen { token: Nonce(token) });
+        let OutputKind::Opened { result, .. } = executed.outputs[0].kind else { panic!() };
+        result
+    };
+    let taken: Vec<_> = (0..4).map(|token| open(&mut rig, token).unwrap()).collect();
+    for number in 1..=5 {
+        let _ = ask(&mut rig, taken[0], 0, number, 500_000);
+    }
+    assert_eq!(answer(&ask(&mut rig, taken[1], 1, 1, 9), 1), Err(Refusal::TooManyReplies));
+    pass(&mut rig, SESSION_UNREAD + SESSION_ABANDONED);
+    assert_eq!(open(&mut rig, 10), Err(Refusal::TooManySessions));
+    assert!(ended(&rig).is_empty());
+}
+
+#[test]
+fn a_restored_unit_gives_way_like_the_one_that_it_was_taken_of() {
+    let mut rig = Rig::new(config());
+    let taken: Vec<_> = (0..4).map(|token| open(&mut rig, 1 + token / 3, token).unwrap()).collect();
+    for number in 1..=5 {
+        let _ = ask(&mut rig, taken[1], 1, number, 500_000);
+    }
+    let bytes = rig.unit.freeze().to_bytes().unwrap();
+    let mut records = Reader::open(bytes.clone()).unwrap();
+    let mut copy = Unit::restore(Probe::default(), config(), &mut records).unwrap();
+    assert_eq!(copy.freeze().to_bytes().unwrap(), bytes);
+    let entries = [
+        rig.entry(EntryKind::SessionOpenFor { owner: OwnerId(3), token: Nonce(30) }),
+        rig.entry(request(taken[3], 3, 1, 1, "large 9")),
+        rig.entry(EntryKind::Tick),
+    ];
+    for entry in &entries {
+        assert_eq!(copy.execute(entry), rig.unit.execute(entry));
+    }
+    assert_eq!(copy.service().seen, rig.seen());
+    assert_eq!(ended(&rig).len(), 2);
+}
+
+/// The state of a pair before it was asked whose a session is.
+#[test]
+fn a_state_of_version_2_is_restored_with_sessions_of_nobody() {
+    let bytes = include_bytes!("../../../tests/fixtures/unit-v2/records");
+    let mut records = Reader::open(bytes::Bytes::from_static(bytes)).unwrap();
+    let mut unit = Unit::restore(Probe::default(), small(), &mut records).unwrap();
+    assert_eq!((unit.sessions(), unit.index().0), (2, 6));
+    assert_eq!(unit.wakeup(), None, "it was taken within a gap");
+    let mut entry = Rig::new(small()).entry(request(SessionId(1), 7, 2, 1, "large 9"));
+    entry.index = unit.index().next();
+    entry.time = unit.time();
+    assert_eq!(answer(&unit.execute(&entry), 2).unwrap().len(), 9, "the reply is kept");
+    let again = unit.freeze().to_bytes().unwrap();
+    let mut records = Reader::open(again.clone()).unwrap();
+    let copy = Unit::restore(Probe::default(), small(), &mut records).unwrap();
+    assert_eq!(copy.freeze().to_bytes().unwrap(), again);
+}

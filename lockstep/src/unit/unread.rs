@@ -1,0 +1,103 @@
+//! The replies that are kept until their clients say that they have them: what they cost, and
+//! whose have to go first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::sessions::Session;
+use crate::ids::{LogTime, OwnerId, SessionId};
+use crate::limits;
+
+/// What all sessions keep.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    bytes: usize,
+    owners: BTreeMap<OwnerId, Owned>,
+    /// Every session that keeps much, by when its client last said what it has.
+    oldest: BTreeSet<(LogTime, SessionId)>,
+}
+
+/// What one owner's sessions keep.
+#[derive(Debug, Default)]
+struct Owned {
+    bytes: usize,
+    /// Those that keep much, as above.
+    oldest: BTreeSet<(LogTime, SessionId)>,
+}
+
+impl Unread {
+    /// What all kept replies cost.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The session that keeps much, and has for longest not said what it has; and since when.
+    pub(super) fn oldest(&self) -> Option<&(LogTime, SessionId)> {
+        self.oldest.first()
+    }
+
+    /// Counts what a session keeps now.
+    pub(super) fn add(&mut self, id: SessionId, session: &Session) {
+        if session.bytes == 0 {
+            return;
+        }
+        self.bytes += session.bytes;
+        let owned = self.owners.entry(session.owner).or_default();
+        owned.bytes += session.bytes;
+        if keeps_much(session) {
+            owned.oldest.insert((session.read, id));
+            self.oldest.insert((session.read, id));
+        }
+    }
+
+    /// Takes off what was counted of a session, which has not changed since.
+    pub(super) fn take(&mut self, id: SessionId, session: &Session) {
+        if session.bytes == 0 {
+            return;
+        }
+        self.bytes -= session.bytes;
+        let Some(owned) = self.owners.get_mut(&session.owner) else { return };
+        owned.bytes -= session.bytes;
+        if keeps_much(session) {
+            owned.oldest.remove(&(session.read, id));
+            self.oldest.remove(&(session.read, id));
+        }
+    }
+
+    /// The same of a session that is over.
+    pub(super) fn forget(&mut self, id: SessionId, session: &Session) {
+        self.take(id, session);
+        if self.owners.get(&session.owner).is_some_and(|owned| owned.bytes == 0) {
+            self.owners.remove(&session.owner);
+        }
+    }
+
+    /// The session that has to go so that this one can keep `needed` more: the oldest of the
+    /// owner that keeps most, if that keeps so much more than this one's owner; else the oldest
+    /// of the same owner, if it is older than this one.
+    pub(super) fn claim(
+        &self,
+        id: SessionId,
+        session: &Session,
+        needed: usize,
+    ) -> Option<SessionId> {
+        // Of a log that knew no owners: what came to nothing then must do so again.
+        if session.owner == OwnerId(0) {
+            return None;
+        }
+        let own = self.owners.get(&session.owner);
+        let has = own.map_or(0, |owned| owned.bytes);
+        let (most, largest) = self.owners.iter().max_by_key(|(_, owned)| owned.bytes)?;
+        let found = if *most != session.owner && largest.bytes > has + needed {
+            largest.oldest.first()
+        } else {
+            own?.oldest.first().filter(|(read, _)| *read < session.read)
+        };
+        found.map(|(_, found)| *found).filter(|found| *found != id)
+    }
+}
+
+/// Whether what a session keeps counts when room is to be made: all others together are far from
+/// the bound. A session of a log that knew no owners never ends by this.
+fn keeps_much(session: &Session) -> bool {
+    session.owner != OwnerId(0) && session.bytes >= limits::SESSION_UNREAD_BYTES
+}
