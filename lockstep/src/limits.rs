@@ -67,7 +67,8 @@ pub const CLIENT_CONNECTIONS: usize = 4096;
 /// Sessions whose replies one connection may ask for.
 pub const SESSIONS_PER_CONNECTION: usize = 64;
 
-/// Open sessions of a pair; at one more a client is refused a session.
+/// Open sessions of a pair. One more ends one that is worth less (rule C9), or its client is
+/// refused a session.
 pub const SESSIONS: usize = 64 << 10;
 
 /// Replies kept for one session until its client says that it has them; also the most requests
@@ -78,7 +79,8 @@ pub const SESSION_REPLIES: usize = 1024;
 pub const SESSION_REPLY_BYTES: usize = 8 << 20;
 
 /// Bytes of the replies kept for all sessions together: what clients that never say which replies
-/// they have can cost. At one more a request does not take effect and is refused.
+/// they have can cost. For one more a session ends whose client does not read (rule C9), or the
+/// request does not take effect and is refused.
 pub const REPLIES_BYTES: usize = 1 << 30;
 
 /// Default for the bytes of requests that a client may have under way; at one more it has to wait

@@ -11,7 +11,8 @@ use crate::limits;
 pub struct UnitConfig {
     /// A session without an entry of its client for this long, by log time, is ended.
     pub session_idle: Duration,
-    /// Most open sessions; at one more [`TooManySessions`](crate::output::Refusal::TooManySessions).
+    /// Most open sessions; at one more one that is worth less ends (rule C9), or it is
+    /// [`TooManySessions`](crate::output::Refusal::TooManySessions).
     pub sessions: usize,
     /// Most replies kept for one session; at one more [`TooManyReplies`](crate::output::Refusal::TooManyReplies).
     pub session_replies: usize,
@@ -19,9 +20,11 @@ pub struct UnitConfig {
     /// room for the largest reply, so nothing takes effect with less than
     /// [`limits::REPLY_BYTES`] and 64.
     pub session_reply_bytes: usize,
-    /// Most bytes of replies kept for all sessions together; the same refusal.
+    /// Most bytes of replies kept for all sessions together; at one more a session ends whose
+    /// client does not read (rule C9), or it is the same refusal.
     pub reply_bytes: usize,
-    /// Most wake-ups, and most ends of idle sessions, before one entry.
+    /// Most wake-ups, most ends of idle sessions, and most of sessions that give way, before one
+    /// entry.
     pub steps_before_entry: u32,
 }
 
