@@ -30,6 +30,7 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
     }
 
     /// How many places are taken.
+    #[cfg(any(test, feature = "runtime"))]
     pub(crate) fn len(&self) -> usize {
         self.held.len()
     }
