@@ -98,8 +98,9 @@ pub const SESSION_UNUSED: Duration = Duration::from_secs(10);
 /// clients of most such sessions are gone.
 pub const SESSION_ABANDONED: Duration = Duration::from_secs(600);
 
-/// A session that keeps at least [`SESSION_UNREAD_BYTES`] of replies, and whose client has for so
-/// long not said that it needs any of them no more, ends: what it costs comes back.
+/// While more than half of [`REPLIES_BYTES`] is kept, a session that keeps at least
+/// [`SESSION_UNREAD_BYTES`] of it, and whose client has for so long not said that it needs any of
+/// that no more, ends: what it costs comes back.
 pub const SESSION_UNREAD: Duration = Duration::from_secs(600);
 
 /// See [`SESSION_UNREAD`]. All sessions with less than this are far from [`REPLIES_BYTES`].

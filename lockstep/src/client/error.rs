@@ -45,7 +45,8 @@ pub enum SessionError {
     /// The pair refused to open it.
     #[error("the pair opened no session")]
     NotOpened(#[source] Refusal),
-    /// The pair does not know it any more: it was idle for too long, or the pair lost its state.
+    /// The pair does not know it any more: it was idle for too long, ended to make room (rule C9),
+    /// or the pair lost its state.
     #[error("the session has expired")]
     Expired,
     /// The pair answered with something that this session cannot have caused.

@@ -66,8 +66,8 @@ impl Session {
     }
 }
 
-/// Of the sessions in which nothing was asked, so many are looked at for one that may end: a
-/// client that asks for its session again keeps it, and stays where it is among them.
+/// Of the sessions in which nothing was asked, and of those idle longest, so many are looked at
+/// for one that may end, so that an entry's work is bounded.
 const LOOKED_AT: usize = 64;
 
 /// What keeping a reply costs beside its bytes. The same on every target, as it decides what
@@ -185,19 +185,24 @@ impl Sessions {
 
     /// Removes the session that is worth least, so that this owner can have one (rule C9): the
     /// first in which nothing was asked for a while; else the last of the owner that has most,
-    /// if that has more than its share; else the one idle longest, if for long.
+    /// if that has more than its share; else the one idle longest, if for long. Of others only
+    /// where they have more.
     pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<SessionId> {
         let now = self.counted(now);
-        let idle_for = |id: &SessionId, span| {
-            self.open.get(id).is_some_and(|session| session.last.plus(span) <= now)
+        let own = self.shares.held(owner);
+        let may_end = |id: &SessionId, span| {
+            self.open.get(id).is_some_and(|session| {
+                let may = session.owner == owner || self.shares.held(session.owner) > own;
+                may && session.last.plus(span) <= now
+            })
         };
-        let unused = self.unused.iter().take(LOOKED_AT);
-        let victim =
-            unused.copied().find(|id| idle_for(id, limits::SESSION_UNUSED)).or_else(|| {
-                let claimed = self.shares.claim(owner, ()).and_then(BTreeSet::last).copied();
-                let longest = self.idle.first().map(|(_, id)| *id);
-                claimed.or_else(|| longest.filter(|id| idle_for(id, limits::SESSION_ABANDONED)))
-            })?;
+        let mut unused = self.unused.iter().take(LOOKED_AT).copied();
+        let mut idle = self.idle.iter().take(LOOKED_AT).map(|(_, id)| *id);
+        let claimed = || self.shares.claim(owner, ()).and_then(BTreeSet::last).copied();
+        let victim = unused
+            .find(|id| may_end(id, limits::SESSION_UNUSED))
+            .or_else(claimed)
+            .or_else(|| idle.find(|id| may_end(id, limits::SESSION_ABANDONED)))?;
         self.remove(victim);
         Some(victim)
     }
@@ -213,7 +218,9 @@ impl Sessions {
         let now = self.counted(now);
         if let Some(&known) = self.tokens.get(&token) {
             let session = self.open.get_mut(&known).expect("a token's session is open");
-            touch(&mut self.idle, session, known, now);
+            self.unread.take(known, session);
+            let session = touch(&mut self.idle, session, known, now);
+            self.unread.add(known, session);
             return Opening::Again(known);
         }
         if self.open.len() >= self.config.sessions {
@@ -264,8 +271,8 @@ impl Sessions {
         let Some(session) = self.open.get_mut(&id).filter(|session| session.token == token) else {
             return Admission::Answer(Err(Refusal::UnknownSession));
         };
-        let session = touch(&mut self.idle, session, id, now);
         self.unread.take(id, session);
+        let session = touch(&mut self.idle, session, id, now);
         // The request itself is unanswered, and so is whatever was never asked.
         if session.drop_below(lowest.min(number)) > 0 || session.bytes == 0 {
             session.read = now;
@@ -324,10 +331,16 @@ impl Sessions {
         let now = self.counted(now);
         let due = |&(since, _): &(LogTime, SessionId), span| since.plus(span) <= now;
         let idle = self.idle.first().filter(|first| due(first, self.config.session_idle));
-        let unread = self.unread.oldest().filter(|first| due(first, limits::SESSION_UNREAD));
+        let unread = self.oldest_unread().filter(|first| due(first, limits::SESSION_UNREAD));
         let &(_, id) = idle.or(unread)?;
         self.remove(id);
         Some(id)
+    }
+
+    /// The session to end first for what it keeps, where all together keep much. Elsewhere they
+    /// are in nobody's way: a client at rest says only with its next request what it has.
+    fn oldest_unread(&self) -> Option<&(LogTime, SessionId)> {
+        self.unread.oldest().filter(|_| self.unread.bytes() > self.config.reply_bytes / 2)
     }
 
     /// When the next session will end by itself.
@@ -336,7 +349,7 @@ impl Sessions {
             since.plus(span.saturating_add(self.skipped))
         };
         let idle = self.idle.first().map(|first| at(first, self.config.session_idle));
-        let unread = self.unread.oldest().map(|first| at(first, limits::SESSION_UNREAD));
+        let unread = self.oldest_unread().map(|first| at(first, limits::SESSION_UNREAD));
         [idle, unread].into_iter().flatten().min()
     }
 
@@ -362,6 +375,10 @@ fn touch<'a>(
     idle.remove(&(session.last, id));
     idle.insert((now, id));
     session.last = now;
+    if session.owner == OwnerId(0) {
+        // As a restored one has it whose version did not keep it; nothing follows from it.
+        session.read = now;
+    }
     session
 }
 

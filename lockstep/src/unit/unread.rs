@@ -12,7 +12,8 @@ use crate::limits;
 pub(super) struct Unread {
     bytes: usize,
     owners: BTreeMap<OwnerId, Owned>,
-    /// Every session that keeps much, by when its client last said what it has.
+    /// Every session that keeps much, by when its client last said what it has; none of a log
+    /// that knew no owners, where none ended by itself.
     oldest: BTreeSet<(LogTime, SessionId)>,
 }
 
@@ -45,7 +46,9 @@ impl Unread {
         owned.bytes += session.bytes;
         if keeps_much(session) {
             owned.oldest.insert((session.read, id));
-            self.oldest.insert((session.read, id));
+            if session.owner != OwnerId(0) {
+                self.oldest.insert((session.read, id));
+            }
         }
     }
 
@@ -86,18 +89,19 @@ impl Unread {
         }
         let own = self.owners.get(&session.owner);
         let has = own.map_or(0, |owned| owned.bytes);
-        let (most, largest) = self.owners.iter().max_by_key(|(_, owned)| owned.bytes)?;
-        let found = if *most != session.owner && largest.bytes > has + needed {
-            largest.oldest.first()
-        } else {
-            own?.oldest.first().filter(|(read, _)| *read < session.read)
-        };
+        let others = self.owners.iter().filter(|(name, _)| **name != session.owner);
+        let largest = others
+            .map(|(_, owned)| owned)
+            .filter(|owned| owned.bytes > has + needed && !owned.oldest.is_empty())
+            .max_by_key(|owned| owned.bytes);
+        let of_own = || own?.oldest.first().filter(|(read, _)| *read < session.read);
+        let found = largest.and_then(|owned| owned.oldest.first()).or_else(of_own);
         found.map(|(_, found)| *found).filter(|found| *found != id)
     }
 }
 
 /// Whether what a session keeps counts when room is to be made: all others together are far from
-/// the bound. A session of a log that knew no owners never ends by this.
+/// the bound.
 fn keeps_much(session: &Session) -> bool {
-    session.owner != OwnerId(0) && session.bytes >= limits::SESSION_UNREAD_BYTES
+    session.bytes >= limits::SESSION_UNREAD_BYTES
 }

@@ -117,17 +117,52 @@ fn of_one_owner_the_client_that_reads_goes_before_those_that_do_not() {
 }
 
 #[test]
-fn much_that_nobody_reads_ends_with_its_session_and_a_little_stays() {
+fn much_that_nobody_reads_ends_where_room_is_scarce_and_a_little_stays() {
     let mut rig = Rig::new(config());
-    let [much, little] = [0, 1].map(|token| open(&mut rig, 1, token).unwrap());
+    let [much, little, other] = [0, 1, 2].map(|token| open(&mut rig, 1, token).unwrap());
     let _ = ask(&mut rig, much, 0, 1, 5000);
     let _ = ask(&mut rig, little, 1, 1, 50);
-    let due = rig.unit.wakeup().unwrap();
     pass(&mut rig, SESSION_UNREAD);
+    rig.run(EntryKind::Tick);
+    assert!(ended(&rig).is_empty(), "a client at rest keeps its session");
+    for number in 1..=2 {
+        let _ = ask(&mut rig, other, 2, number, 900_000);
+    }
+    let due = rig.unit.wakeup().unwrap();
     assert!(due.0 <= rig.time);
     rig.run(EntryKind::Tick);
     assert_eq!(ended(&rig), [format!("{much:?}")]);
     assert!(answer(&ask(&mut rig, little, 1, 1, 0), 1).is_ok());
+}
+
+#[test]
+fn whoever_has_most_already_takes_nothing_that_is_anothers() {
+    let mut rig = Rig::new(config());
+    let other = open(&mut rig, 2, 9).unwrap();
+    for token in 0..3 {
+        let session = open(&mut rig, 1, token).unwrap();
+        let _ = ask(&mut rig, session, token, 1, 1);
+    }
+    pass(&mut rig, SESSION_UNUSED);
+    assert_eq!(open(&mut rig, 1, 10), Err(Refusal::TooManySessions));
+    let _ = ask(&mut rig, other, 9, 1, 1);
+    pass(&mut rig, SESSION_ABANDONED);
+    assert!(open(&mut rig, 1, 10).is_ok(), "in place of one of its own");
+    assert!(answer(&ask(&mut rig, other, 9, 1, 0), 1).is_ok());
+}
+
+/// What filled the room before it was asked whose it is must not fill it for a day more.
+#[test]
+fn what_nobody_owns_gives_way_to_an_owner() {
+    let mut rig = Rig::new(config());
+    rig.run(EntryKind::SessionOpen { token: Nonce(0) });
+    let old = SessionId(1);
+    let new = open(&mut rig, 1, 1).unwrap();
+    for number in 1..=5 {
+        let _ = ask(&mut rig, old, 0, number, 500_000);
+    }
+    assert!(answer(&ask(&mut rig, new, 1, 1, 9), 1).is_ok());
+    assert_eq!(ended(&rig), [format!("{old:?}")]);
 }
 
 #[test]
