@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
 use super::block::AddressBlock;
@@ -19,6 +19,10 @@ pub(super) const HANDSHAKES_MAX: usize = 64;
 /// With as many in flight, a sender must first show that it receives at its
 /// address; so forged addresses cannot take the rest.
 pub(super) const HANDSHAKES_UNVALIDATED: usize = 16;
+
+/// A peer whose first message has not come whole after this time gives way to a newcomer: it is
+/// sent at once, in one packet or two.
+const GREETING_SOON: Duration = Duration::from_millis(200);
 
 /// A handshake that has taken longer gives way to a newcomer: an honest one has some round trips
 /// to make, of a tenth of a second or two.
@@ -90,8 +94,9 @@ impl Handshakes {
             let mut all = self.all.iter();
             all.find(|(_, one)| hopeless(one) && may_be_taken(one)).map(|(number, _)| *number)
         };
-        oldest(&|one| !one.greeted.load(Ordering::Relaxed))
-            .or_else(|| oldest(&|one| now.duration_since(one.begun) >= HANDSHAKE_SOON))
+        let took = |one: &Handshake| now.duration_since(one.begun);
+        oldest(&|one| !one.greeted.load(Ordering::Relaxed) && took(one) >= GREETING_SOON)
+            .or_else(|| oldest(&|one| took(one) >= HANDSHAKE_SOON))
     }
 
     /// Takes a place. The second value is to be set when the peer's first message came whole.
@@ -108,6 +113,15 @@ impl Handshakes {
     pub(super) fn carried_by(&mut self, number: u64, task: AbortHandle) {
         if let Some(handshake) = self.all.get_mut(&number) {
             handshake.task = Some(task);
+        }
+    }
+
+    /// What carried a handshake out has ended without a word.
+    pub(super) fn abandoned(&mut self, task: Id) {
+        let carried = |one: &Handshake| one.task.as_ref().is_some_and(|own| own.id() == task);
+        let found = self.all.iter().find(|(_, one)| carried(one));
+        if let Some(number) = found.map(|(number, _)| *number) {
+            self.end(number);
         }
     }
 
@@ -210,6 +224,8 @@ mod tests {
             })
             .collect();
         let (silent, _) = port.attempt("192.0.2.1").unwrap();
+        assert!(port.attempt("192.0.2.1").is_none(), "it has only just come");
+        port.now += GREETING_SOON;
         let (next, greeted) = port.attempt("192.0.2.1").expect("in place of the silent one");
         greeted.store(true, Ordering::Relaxed);
         assert!(!port.has(silent) && port.has(next) && honest.iter().all(|one| port.has(*one)));

@@ -147,9 +147,10 @@ impl Listener {
         loop {
             tokio::select! {
                 Some(done) = self.tasks.join_next() => {
-                    // One that was ended early has given its place up before.
-                    if let Ok(number) = done {
-                        self.handshakes.end(number);
+                    match done {
+                        Ok(number) => self.handshakes.end(number),
+                        // One that was ended early has given its place up before.
+                        Err(failed) => self.handshakes.abandoned(failed.id()),
                     }
                 }
                 attempt = self.endpoint.accept() => match attempt {

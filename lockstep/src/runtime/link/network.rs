@@ -417,7 +417,10 @@ impl Network {
             return true;
         }
         let (key, block) = share_of(peer);
-        let claimed = opened.shares.claim(key, block).and_then(|places| places.last());
+        // One that is finishing keeps its place until it is gone.
+        let is_up = |id: &&ConnectionId| self.slots.contains_key(id);
+        let claimed = opened.shares.claim(key, block);
+        let claimed = claimed.and_then(|places| places.iter().rev().find(is_up));
         let Some(&claimed) = claimed else { return false };
         self.close(claimed, CloseCode::TOO_MANY, "its place is the share of somebody else");
         self.ports.get(&port).is_some_and(|opened| opened.shares.len() < most)
