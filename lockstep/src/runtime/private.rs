@@ -5,9 +5,9 @@
 //! process's own directory is checked before anything in it is used, and what is in it is never
 //! reached through a link.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -79,6 +79,19 @@ pub(in crate::runtime) fn check_directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes from others what they might do in a directory within one's own. They could not come to
+/// it there, and a version before made it so.
+///
+/// # Errors
+/// Those of the system.
+pub(in crate::runtime) fn close_to_others(path: &Path) -> io::Result<()> {
+    let mode = mode(&fs::symlink_metadata(path)?);
+    if mode & SHARED == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode & !SHARED))
+}
+
 fn judge(path: &Path, metadata: Metadata, own: u32) -> Result<(), NotPrivate> {
     let (owner, mode) = (metadata.uid(), mode(&metadata));
     let path = || path.to_owned();
@@ -115,8 +128,7 @@ pub(crate) fn is_link(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
 
     fn with_mode(path: &Path, mode: u32) {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
@@ -145,6 +157,17 @@ mod tests {
             let said = refusal(place.path());
             assert!(said.contains("chmod go-w") && said.contains(&format!("{mode:04o}")), "{said}");
         }
+    }
+
+    #[test]
+    fn one_within_ones_own_is_closed() {
+        let place = tempfile::tempdir().unwrap();
+        let inside = place.path().join("inside");
+        fs::create_dir(&inside).unwrap();
+        with_mode(&inside, 0o775);
+        close_to_others(&inside).unwrap();
+        check_directory(&inside).unwrap();
+        assert_eq!(mode(&inside.metadata().unwrap()), 0o755);
     }
 
     #[test]

@@ -72,11 +72,10 @@ pub enum WitnessError {
 pub fn open_records(directory: &Path) -> Result<Directory, StoreError> {
     let path = directory.join(RECORDS);
     if path.exists() {
-        private::check_directory(&path).map_err(|source| StoreError::Io {
-            action: "use",
-            path: path.clone(),
-            source,
-        })?;
+        let private = private::check_directory(directory)
+            .and_then(|()| private::close_to_others(&path))
+            .and_then(|()| private::check_directory(&path));
+        private.map_err(|source| StoreError::Io { action: "use", path: path.clone(), source })?;
     }
     Directory::open(path)
 }
