@@ -45,6 +45,11 @@ impl Descriptors {
         Self::new(u32::MAX)
     }
 
+    /// How large a budget must be so that so many may be [`Want::Accepted`].
+    pub fn for_all(accepted: u32) -> u32 {
+        accepted.saturating_add(accepted.div_ceil(MADE_SHARE - 1).max(MADE_LEAST))
+    }
+
     /// How many there are in all.
     pub fn total(&self) -> u32 {
         self.0.total
@@ -133,6 +138,15 @@ mod tests {
     fn a_budget_without_a_bound_gives_to_everybody() {
         let budget = Descriptors::unbounded();
         assert!(budget.try_take(Want::Accepted, 1 << 20).is_some());
+    }
+
+    #[test]
+    fn a_budget_for_so_many_has_them_and_no_more_than_it_must() {
+        for accepted in [1, 8, 55, 56, 57, 1000, 2096, 65_536] {
+            let total = Descriptors::for_all(accepted);
+            assert!(Descriptors::new(total).for_accepted() >= accepted, "{accepted}");
+            assert!(Descriptors::new(total - 1).for_accepted() < accepted + 1, "{accepted}");
+        }
     }
 
     #[test]

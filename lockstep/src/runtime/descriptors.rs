@@ -69,8 +69,9 @@ pub(crate) fn share_out(wanted: u32) -> Result<Descriptors, TooFew> {
     if left < DESCRIPTORS_LEAST {
         return Err(TooFew { limit, open });
     }
-    if left < wanted {
-        let needed = open + u64::from(DESCRIPTORS_VITAL) + u64::from(wanted);
+    let descriptors = Descriptors::new(left);
+    if descriptors.for_accepted() < wanted {
+        let needed = open + u64::from(DESCRIPTORS_VITAL) + u64::from(Descriptors::for_all(wanted));
         tracing::warn!(
             event = "descriptors_short",
             limit,
@@ -82,7 +83,7 @@ pub(crate) fn share_out(wanted: u32) -> Result<Descriptors, TooFew> {
              systemd), or allow fewer connections"
         );
     }
-    Ok(Descriptors::new(left))
+    Ok(descriptors)
 }
 
 fn left_of(limit: u64, open: u64) -> u32 {

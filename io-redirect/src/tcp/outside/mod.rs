@@ -205,7 +205,7 @@ impl Outside for TcpOutside {
             listeners: BTreeMap::new(),
             mode,
             closing: None,
-            room: (room.total < self.connections).then_some(room),
+            room: (room.accepted < self.connections).then_some(room),
         }))
     }
 
