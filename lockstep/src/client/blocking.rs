@@ -145,7 +145,11 @@ impl Thread {
         let (give, opened) = crossbeam::channel::bounded(1);
         let thread = std::thread::Builder::new()
             .name("lockstep-client".into())
-            .spawn(move || runtime.block_on(run(settings, &give, stopped)))
+            .spawn(move || {
+                runtime.block_on(run(settings, &give, stopped));
+                // Not for a name that is still being looked up: a resolver may take for ever.
+                runtime.shutdown_background();
+            })
             .map_err(OpenError::Thread)?;
         let thread = Self { runtime: handle, stop: Some(stop), thread: Some(thread) };
         let session = opened.recv().unwrap_or(Err(OpenError::GivenUp))?;

@@ -146,8 +146,8 @@ pub enum SetupError {
     },
     /// This side has as many connections as it may, and refused the peer one.
     #[error(
-        "{remote} is refused: there are as many connections as the limit allows; raise it, on both \
-         CoServers, if it is to be served"
+        "{remote} is refused: this port has as many connections as it may; if it is to be served, \
+         raise the limit (`limits.clients` for clients, on both CoServers)"
     )]
     Full {
         /// The peer's address.
