@@ -487,6 +487,20 @@ impl Pair {
         self.wait_until(part, mode, |status| status["mode"] == mode)
     }
 
+    /// What a part has logged once there are so many lines with this event.
+    ///
+    /// # Panics
+    /// If there are not in time.
+    pub fn wait_for_event(&mut self, part: Part, event: &str, times: usize) -> String {
+        let line_of = format!("event=\"{event}\"");
+        let look = || {
+            let log = self.process(part).log();
+            let found = log.lines().filter(|line| line.contains(&line_of)).count();
+            if found >= times { Ok(log) } else { Err(log) }
+        };
+        wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event}: {log}"))
+    }
+
     /// Bytes of entries and checkpoints that the last joiner was sent, as the member that brought
     /// it up to date logged them; 0 if there was none.
     pub fn sent_to_joiner(&self) -> u64 {

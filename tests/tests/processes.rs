@@ -315,17 +315,6 @@ fn the_sequencer_role_is_handed_over() {
     }
 }
 
-/// Waits until a part's log has this event so many times.
-fn logged(pair: &mut Pair, part: Part, event: &str, times: usize) -> String {
-    let event = format!("event=\"{event}\"");
-    let look = || {
-        let log = pair.process(part).log();
-        let found = log.lines().filter(|line| line.contains(&event)).count();
-        if found >= times { Ok(log) } else { Err(log) }
-    };
-    wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event}: {log}"))
-}
-
 #[test]
 fn a_hangup_ends_nobody_and_has_the_file_read_again() {
     let mut pair = Pair::start(PART, SILENCE);
@@ -334,13 +323,13 @@ fn a_hangup_ends_nobody_and_has_the_file_read_again() {
         pair.process(part).signal(Signal::HUP);
     }
     for part in [A, WITNESS] {
-        logged(&mut pair, part, "reloaded", 1);
+        pair.wait_for_event(part, "reloaded", 1);
     }
-    let log = logged(&mut pair, B, "not_reloaded", 1);
+    let log = pair.wait_for_event(B, "not_reloaded", 1);
     assert!(log.contains("oops"), "{log}");
     pair.change(B, "[service]\nmisspelt = 1\n[oops]\n", "[service]\n");
     pair.process(B).signal(Signal::HUP);
-    logged(&mut pair, B, "reloaded", 1);
+    pair.wait_for_event(B, "reloaded", 1);
     for part in [A, B] {
         assert_eq!(pair.status(part).unwrap()["mode"], "duplex");
         let links = &pair.status(part).unwrap()["links"];
@@ -362,7 +351,7 @@ fn two_that_are_restarted_without_a_witness_say_what_they_wait_for() {
             status["waits_for"]["reason"] == "witness"
         });
         assert_eq!(status["mode"], "starting");
-        let log = logged(&mut pair, part, "waits_for", 1);
+        let log = pair.wait_for_event(part, "waits_for", 1);
         assert!(log.contains("the witness in use is not reached"), "{log}");
     }
     pair.run(WITNESS);

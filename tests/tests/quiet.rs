@@ -24,14 +24,12 @@ fn a_start_a_stop_and_a_rejoin_are_no_warnings() {
     }
     pair.run(WITNESS);
     pair.wait_for_duplex();
-    pair.terminate(B);
-    pair.wait_for_mode(A, "simplex");
-    pair.run(B);
-    pair.wait_for_duplex();
-    pair.terminate(A);
-    pair.wait_for_mode(B, "simplex");
-    pair.run(A);
-    pair.wait_for_duplex();
+    for (leaves, stays) in [(B, A), (A, B)] {
+        pair.terminate(leaves);
+        pair.wait_for_mode(stays, "simplex");
+        pair.run(leaves);
+        pair.wait_for_duplex();
+    }
     pair.terminate(B);
     pair.wait_for_mode(A, "simplex");
     pair.terminate(A);

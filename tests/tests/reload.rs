@@ -18,17 +18,6 @@ fn run_by_its_file(pair: &mut Pair, part: Part) {
     pair.run_line(part, &line);
 }
 
-/// What a part has logged once there are so many lines with this event.
-fn logged(pair: &mut Pair, part: Part, event: &str, times: usize) -> String {
-    let event = format!("event=\"{event}\"");
-    let look = || {
-        let log = pair.process(part).log();
-        let found = log.lines().filter(|line| line.contains(&event)).count();
-        if found >= times { Ok(log) } else { Err(log) }
-    };
-    wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event}: {log}"))
-}
-
 fn handed_over(pair: &mut Pair, part: Part) -> usize {
     pair.process(part).log().matches("event=\"handed_over\"").count()
 }
@@ -76,7 +65,7 @@ fn a_client_s_key_that_is_not_named_any_more_is_shut_out_and_the_new_one_is_serv
     for (part, left) in [(A, 1), (B, 0)] {
         pair.change(part, &old, &new);
         pair.process(part).signal(Signal::HUP);
-        logged(&mut pair, part, "reloaded", 1);
+        pair.wait_for_event(part, "reloaded", 1);
         // A connection that was up is closed, and no other comes of it.
         wait_for_serving(&session, &pair, left);
     }
@@ -107,7 +96,7 @@ fn what_is_logged_changes_at_once() {
 
     pair.change(sequencer, place, &format!("log = \"debug\"\n{place}"));
     pair.process(sequencer).signal(Signal::HUP);
-    logged(&mut pair, sequencer, "reloaded", 1);
+    pair.wait_for_event(sequencer, "reloaded", 1);
     // The end of a client's connection is no news, and is said in detail.
     serves(&pair).unwrap();
     let look = || pair.process(sequencer).log().contains("DEBUG").then_some(()).ok_or(());
@@ -123,7 +112,7 @@ fn what_is_logged_changes_at_once() {
                 break;
             }
         }
-        logged(&mut pair, other(sequencer), "handed_over", before[1] + 1);
+        pair.wait_for_event(other(sequencer), "handed_over", before[1] + 1);
         if handed_over(&mut pair, sequencer) == before[0] { Ok(()) } else { Err(()) }
     };
     wait_for(DEADLINE, quiet).unwrap_or_else(|()| panic!("it still logs news{}", pair.logs()));
@@ -145,7 +134,7 @@ fn a_file_of_which_a_part_cannot_be_used_changes_nothing() {
         pair.change(part, &old, &new);
         pair.change(part, place, &format!("log = \"a=b=c\"\n{place}"));
         pair.process(part).signal(Signal::HUP);
-        let log = logged(&mut pair, part, "not_reloaded", 1);
+        let log = pair.wait_for_event(part, "not_reloaded", 1);
         assert!(log.contains("a filter is"), "{log}");
     }
     // The client's key is the one that it was.
