@@ -272,7 +272,16 @@ pub enum Event {
         /// How often one there had computed something else.
         divergences: usize,
     },
-    /// The joiner is a member: the pair is redundant again.
+    /// The joiner has what the pair has, and is being told that it is a member (rule J6): nothing is
+    /// released without it any more, and alone it could not go on yet.
+    Admitting {
+        /// Its process.
+        joiner: Incarnation,
+        /// The entry from which on both have to agree.
+        from: Index,
+    },
+    /// The joiner is a member, and its disk says so: the pair is redundant again, and from now on
+    /// either may be lost.
     Duplex {
         /// Its process.
         joiner: Incarnation,
@@ -280,7 +289,7 @@ pub enum Event {
         from: Index,
         /// Bytes of entries and checkpoints that it was sent to catch up.
         sent: u64,
-        /// How long that took.
+        /// How long it took from when it asked.
         took: Duration,
     },
     /// This replica is a member, brought up to date.
@@ -403,6 +412,7 @@ impl Event {
             Self::Postponed { .. } => "postponed",
             Self::HeldForRepair { .. } => "held_for_repair",
             Self::Readmitted { .. } => "readmitted",
+            Self::Admitting { .. } => "admitting",
             Self::Duplex { .. } => "duplex",
             Self::Admitted { .. } => "admitted",
             Self::Moving { .. } => "moving",
@@ -440,6 +450,7 @@ impl Event {
             | Self::Offered { .. }
             | Self::Hosting { .. }
             | Self::Attached { .. }
+            | Self::Admitting { .. }
             | Self::Duplex { .. }
             | Self::Admitted { .. }
             | Self::Enrolled { .. }

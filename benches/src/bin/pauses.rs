@@ -231,7 +231,11 @@ impl Bench {
         tokio::time::sleep(wait).await;
         let killed = now();
         self.pair.kill(1 - first)?;
-        self.all_served_since(killed).await?;
+        let served = self.all_served_since(killed).await;
+        if served.is_err() {
+            self.explain(killed);
+        }
+        served?;
         let pauses: Vec<_> = self.askers.iter().map(|asker| asker.pause_since(killed)).collect();
         if pauses.iter().max().is_some_and(|most| *most > self.goal) {
             self.explain(killed);

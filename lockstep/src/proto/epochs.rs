@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::host::Admitting;
 use super::io::{Output, Standing};
 use super::links::Link;
 use super::membership::{Meaning, Membership};
@@ -152,7 +153,9 @@ impl Replica {
         self.persist_membership();
         self.epoch_since = Some(self.now.mono);
         // The other follows a renewal as soon as it hears of it; what comes next of it counts only then.
-        self.admitting = Some(record).filter(|record| renewed && record.members.is_duplex());
+        let joined = self.admitting.and_then(|admitting| admitting.joined);
+        let told = renewed && record.members.is_duplex();
+        self.admitting = told.then_some(Admitting { record, joined });
         if record.origin == Origin::Joined {
             self.begin_joined(record);
         } else if !renewed {
@@ -298,7 +301,7 @@ impl Replica {
         if self.holding.is_some() {
             return Standing::Holding;
         }
-        let (epoch, duplex) = (record.epoch, self.is_duplex());
+        let (epoch, duplex) = (record.epoch, self.is_duplex() && !self.is_admitting_joiner());
         Standing::Serving { epoch, duplex, sequencer: self.sequencer }
     }
 

@@ -9,8 +9,9 @@ use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use crate::entry::Entry;
 use crate::event::{Event, FallBack};
-use crate::ids::{Incarnation, Index, Mono};
+use crate::ids::{Epoch, Incarnation, Index, Mono};
 use crate::limits;
+use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
 
 use bytes::Bytes;
@@ -54,6 +55,24 @@ pub(super) struct Guest {
     heard: Mono,
     since: Mono,
     sent: u64,
+}
+
+/// What the other has not yet said that its disk knows: that it is a member by this record.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admitting {
+    pub(super) record: Record,
+    /// How it came to be one; `None` after a renewal.
+    pub(super) joined: Option<Joined>,
+}
+
+/// A joiner that was brought up to date.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Joined {
+    joiner: Incarnation,
+    /// Bytes that it was sent.
+    sent: u64,
+    /// When it asked.
+    since: Mono,
 }
 
 /// The question to the disk how much of what a joiner has is there.
@@ -412,15 +431,15 @@ impl Replica {
         if !ready || !self.membership.is_all_persisted() {
             return;
         }
-        let (joiner, sent) = (guest.incarnation, guest.sent);
-        let took = self.now.mono.since(guest.since);
+        let joined = Joined { joiner: guest.incarnation, sent: guest.sent, since: guest.since };
+        let joiner = joined.joiner;
         self.guest = None;
         self.differed = None;
         self.unadmitted = false;
-        self.admitting = Some(record);
+        self.admitting = Some(Admitting { record, joined: Some(joined) });
         self.reported_dead = self.met != Some(joiner);
         self.epoch_since = Some(self.now.mono);
-        self.event(Event::Duplex { joiner, from, sent, took });
+        self.event(Event::Admitting { joiner, from });
         self.outputs.push_back(Output::Retain { from: None });
         self.send_admit();
         self.announce_standing();
@@ -430,9 +449,29 @@ impl Replica {
 
     /// Until the new member says that it knows.
     pub(super) fn send_admit(&mut self) {
-        if let Some(record) = self.admitting {
+        if let Some(Admitting { record, .. }) = self.admitting {
             let from = self.log.history().began;
             self.send_everywhere(PeerFrame::Admit { record, from });
+        }
+    }
+
+    /// Whether the other, which has joined, has not yet said that its disk knows: this one still is
+    /// the only one that may be left alone.
+    pub(super) fn is_admitting_joiner(&self) -> bool {
+        self.admitting.is_some_and(|admitting| admitting.joined.is_some())
+    }
+
+    /// The new member knows that it is one.
+    pub(super) fn on_admitted(&mut self, from: Incarnation, epoch: Epoch) {
+        let told = |admitting: &Admitting| admitting.record.epoch == epoch;
+        if self.membership.peer() != Some(from) || !self.admitting.as_ref().is_some_and(told) {
+            return;
+        }
+        let joined = self.admitting.take().and_then(|admitting| admitting.joined);
+        if let Some(Joined { joiner, sent, since }) = joined {
+            let (from, took) = (self.log.history().began, self.now.mono.since(since));
+            self.event(Event::Duplex { joiner, from, sent, took });
+            self.announce_standing();
         }
     }
 }

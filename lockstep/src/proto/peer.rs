@@ -166,15 +166,6 @@ impl Replica {
         }
     }
 
-    /// The new member knows that it is one.
-    fn on_admitted(&mut self, from: Incarnation, epoch: Epoch) {
-        if self.membership.peer() == Some(from)
-            && self.admitting.is_some_and(|record| record.epoch == epoch)
-        {
-            self.admitting = None;
-        }
-    }
-
     fn on_hello(&mut self, link: LinkId, hello: Hello) {
         let theirs = hello.pair == self.config.pair && hello.place == self.config.place.other();
         // One that calls itself by our own name would make a pair of one process (rule F7).

@@ -18,7 +18,7 @@ use super::debts::Debts;
 use super::enrolment::Enrolment;
 use super::gap::Held;
 use super::gateway::Gateway;
-use super::host::{Guest, LookUp};
+use super::host::{Admitting, Guest, LookUp};
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
 use super::join::Joining;
 use super::kept::Kept;
@@ -105,7 +105,7 @@ pub struct Replica {
     /// The record names a joiner that has not been told that it is a member: this one alone is.
     pub(super) unadmitted: bool,
     /// The other, newly a member or after a renewal, has not yet said that its disk knows.
-    pub(super) admitting: Option<Record>,
+    pub(super) admitting: Option<Admitting>,
     /// Since when this member means to leave.
     pub(super) leaving: Option<Mono>,
     pub(super) repair: Repair,

@@ -65,8 +65,11 @@ impl Replica {
         if self.start.recovering {
             return Wait::Restore;
         }
-        if self.join.is_some() {
-            return Wait::Join;
+        match &self.join {
+            Some(join) if self.hears(join.host) => return Wait::Join,
+            // It has what it was sent so far, and only the member knows how far that goes.
+            Some(_) => return self.find_wait_for_member(),
+            None => {}
         }
         if self.is_met_by_stranger() {
             return Wait::Incompatible;
@@ -112,7 +115,7 @@ impl Replica {
                 (true, true) => Wait::WitnessAnswer,
             });
         }
-        if self.guest.is_some() {
+        if self.guest.is_some() || self.is_admitting_joiner() {
             return Some(Wait::Joiner);
         }
         if self.window_full_since.is_some() {

@@ -268,11 +268,11 @@ impl Watch {
             Event::Hosting { .. } => {
                 self.hosts.insert(who);
             }
-            Event::Duplex { .. } => {
+            Event::Admitting { .. } => {
                 self.hosts.remove(&who);
                 self.unadmitted.remove(&who);
-                self.marks.reach(Mark::DuplexAgain);
             }
+            Event::Duplex { .. } => self.marks.reach(Mark::DuplexAgain),
             Event::Offered { checkpoint: Some(_), .. } => {
                 self.offered.remove(&who);
                 self.marks.reach(Mark::JoinedByCheckpoint);

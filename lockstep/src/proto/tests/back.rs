@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
 use crate::entry::EntryKind;
-use crate::event::{Event, FallBack, StopCause};
+use crate::event::{Event, FallBack, StopCause, Wait};
 use crate::ids::{Epoch, Index, Lineage, Place};
 use crate::limits;
 use crate::proto::io::{Command, Input, Membership, Standing};
@@ -970,7 +970,7 @@ fn a_joiner_that_is_handed_the_role_orders_only_once_its_disk_says_that_it_is_a_
         pair.run(MS / 10);
     }
     pair.node(B).slow_membership = true;
-    while !pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })) {
+    while !pair.node(A).saw(|event| matches!(event, Event::Admitting { .. })) {
         pair.run(MS / 10);
     }
     pair.node(A).events.clear();
@@ -1008,6 +1008,32 @@ fn a_joiner_neither_serves_nor_says_that_it_is_a_member_before_its_own_disk_know
     assert!(!pair.node(B).replica.takes_input());
     assert!(!pair.node(B).saw(|event| matches!(event, Event::Admitted { .. })));
     assert_eq!(pair.admitted, 0, "and does not say so");
+}
+
+#[test]
+fn the_pair_says_that_it_is_duplex_once_the_joiners_disk_knows_and_not_before() {
+    let mut pair = Pair::formed();
+    texts(&mut pair, A, 0, 5);
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    pair.node(B).slow_membership = true;
+    pair.run(MS * 300);
+    assert!(pair.node(A).saw(|event| matches!(event, Event::Admitting { .. })));
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
+    let status = pair.node(A).replica.status();
+    assert!(matches!(status.standing, Standing::Serving { duplex: false, .. }), "{status:?}");
+    assert_eq!(status.wait.map(|(wait, _)| wait), Some(Wait::Joiner));
+    pair.finish_membership(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })) {
+        pair.run(MS / 10);
+    }
+    let status = pair.node(A).replica.status();
+    assert!(matches!(status.standing, Standing::Serving { duplex: true, .. }), "{status:?}");
+    pair.kill(A);
+    pair.run(MS * 1000);
+    let standing = pair.node(B).replica.status().standing;
+    assert!(matches!(standing, Standing::Serving { duplex: false, .. }), "{standing:?}");
 }
 
 #[test]

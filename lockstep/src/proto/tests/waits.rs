@@ -57,6 +57,27 @@ fn one_that_is_alone_says_whom_it_is_without() {
 }
 
 #[test]
+fn a_joiner_whose_member_is_lost_waits_for_that_one_rather_than_for_the_join() {
+    let mut pair = Pair::formed();
+    pair.kill(B);
+    pair.run(MS * 300);
+    pair.restart(B);
+    while !pair.node(A).saw(|event| matches!(event, Event::Attached { .. })) {
+        pair.run(MS / 10);
+    }
+    pair.node(B).executes = false;
+    pair.run(MS * 100);
+    assert_eq!(pair.node(B).replica.status().wait.map(|(wait, _)| wait), Some(Wait::Join));
+    pair.kill(A);
+    pair.run(MS * 5_000);
+    let waits: Vec<_> = said(&mut pair, B).into_iter().map(|(wait, ..)| wait).collect();
+    assert_eq!(waits, [Wait::LastMember(A)]);
+    pair.node(B).executes = true;
+    Place::BOTH.into_iter().for_each(|place| pair.restart(place));
+    pair.run_to_duplex();
+}
+
+#[test]
 fn a_healthy_pair_waits_for_nothing() {
     let mut pair = Pair::formed();
     pair.run(MS * 5_000);

@@ -110,6 +110,7 @@ pub(super) fn log(said: &Event) {
             say!(said, divergences, joiner = joiner.map(display));
         }
         Event::Readmitted { divergences } => say!(said, divergences),
+        Event::Admitting { joiner, from } => say!(said, %joiner, from = from.0),
         Event::Duplex { joiner, from, sent, took } => {
             say!(said, %joiner, from = from.0, sent, took_ms = millis(*took));
         }

@@ -94,6 +94,7 @@ fn samples() -> Vec<Event> {
         Event::Postponed { joiner: OTHER, divergences: 2, wait: span },
         Event::HeldForRepair { divergences: 4, joiner: Some(OTHER) },
         Event::Readmitted { divergences: 4 },
+        Event::Admitting { joiner: OTHER, from: index },
         Event::Duplex { joiner: OTHER, from: index, sent: 6, took: span },
         Event::Admitted { record, from: index },
         Event::Moving { slot: 1, record },

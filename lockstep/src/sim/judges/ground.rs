@@ -127,7 +127,7 @@ impl Ground {
                 }
                 Event::Hosting { joiner } => view.guest = Some(*joiner),
                 Event::FellBack { .. } => view.guest = None,
-                Event::Duplex { .. } => {
+                Event::Admitting { .. } => {
                     view.guest = None;
                     view.is_admitted = true;
                 }
