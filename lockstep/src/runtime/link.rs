@@ -35,6 +35,7 @@ mod dial;
 mod event;
 mod handshakes;
 mod listen;
+mod names;
 mod network;
 mod port;
 mod ready;

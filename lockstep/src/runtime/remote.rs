@@ -1,7 +1,6 @@
 //! Where somebody else is: an address, or a host's name that is looked up at each connect.
 
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -10,9 +9,6 @@ const HOST_BYTES: usize = 253;
 
 /// Longest part of it between two dots.
 const LABEL_BYTES: usize = 63;
-
-/// Addresses of one name that are tried at one connect, in the resolver's order.
-pub const ADDRESSES_TRIED: usize = 8;
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,21 +49,6 @@ impl Remote {
     /// Whether it stands for every address of a machine, and so for nobody else's.
     pub fn is_unspecified(&self) -> bool {
         self.address().is_some_and(|address| address.ip().is_unspecified())
-    }
-
-    /// The addresses that it means now. The system's resolver is asked on a thread of its own: it
-    /// may take long, and holds nothing up. To be called within a tokio runtime.
-    ///
-    /// # Errors
-    /// What the resolver says.
-    pub async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        match self {
-            Self::Address(address) => Ok(vec![*address]),
-            Self::Name { host, port } => {
-                let found = tokio::net::lookup_host((host.as_str(), *port)).await?;
-                Ok(found.take(ADDRESSES_TRIED).collect())
-            }
-        }
     }
 }
 
@@ -153,15 +134,5 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Remote>(), Err(NoRemote), "{text}");
         }
-    }
-
-    #[tokio::test]
-    async fn localhost_is_this_machine() {
-        let found = "localhost:7".parse::<Remote>().unwrap().resolve().await.unwrap();
-        assert!(found.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
-        assert!(!found.is_empty());
-        // No resolver is asked about a name with an empty label.
-        let nobody = Remote::Name { host: "a..b".into(), port: 7 };
-        assert!(nobody.resolve().await.is_err());
     }
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::names::{ADDRESSES_TRIED, Meaning, Names};
 use super::port::Outbox;
-use crate::exhaustion::Exhaustion;
 use crate::ids::Place;
 use crate::runtime::keys::Role;
 use crate::runtime::quic::{Connection, Endpoint, EndpointConfig, Settings, SetupError};
@@ -101,49 +101,64 @@ impl DialConfig {
     }
 }
 
-/// One attempt: what the name means now, one address after the other.
-async fn connect(endpoint: &Endpoint, remote: &Remote) -> Result<Connection, SetupError> {
-    if let Some(address) = remote.address() {
-        return endpoint.connect(address).await;
-    }
-    let host = remote.to_string();
-    let unresolved = |why: String| SetupError::Unresolved { host: host.clone(), why };
-    let found = remote.resolve().await.map_err(|error| {
-        let exhausted = Exhaustion::of(&error);
-        unresolved(exhausted.map_or_else(|| error.to_string(), |what| what.to_string()))
-    })?;
-    let mut failure = unresolved("the name has no address that this port can reach".into());
-    for address in found.into_iter().filter(|address| endpoint.reaches(*address)) {
-        match endpoint.connect(address).await {
-            Ok(connection) => return Ok(connection),
-            Err(error) => {
-                failure = SetupError::Named { host: host.clone(), error: Box::new(error) };
-            }
-        }
-    }
-    Err(failure)
+/// One end of a port that dials.
+pub(super) struct Dialler {
+    pub(super) endpoint: Endpoint,
+    pub(super) remote: Remote,
+    pub(super) backoff: Backoff,
+    pub(super) names: Names,
 }
 
-/// Dials for ever, or until the network is gone.
-pub(super) async fn run(endpoint: Endpoint, remote: Remote, backoff: Backoff, outbox: Outbox) {
-    let mut failures = 0;
-    loop {
-        match connect(&endpoint, &remote).await {
-            Ok(connection) => {
-                let gone = connection.watch();
-                let since = tokio::time::Instant::now();
-                if outbox.arrived(connection).await.is_err() {
-                    return;
-                }
-                gone.await;
-                if since.elapsed() >= STEADY {
-                    failures = 0;
-                }
+impl Dialler {
+    /// One attempt: what the name means now, one address after the other.
+    async fn connect(&self) -> Result<Connection, SetupError> {
+        let (host, port) = match &self.remote {
+            Remote::Address(address) => return self.endpoint.connect(*address).await,
+            Remote::Name { host, port } => (host, *port),
+        };
+        let named = self.remote.to_string();
+        let Meaning { addresses, trouble } = self.names.look_up(host, port).await;
+        let reached = addresses.into_iter().filter(|address| self.endpoint.reaches(*address));
+        let mut failure = None;
+        for address in reached.take(ADDRESSES_TRIED) {
+            match self.endpoint.connect(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failure = Some(error),
             }
-            Err(error) => outbox.failed(error),
         }
-        tokio::time::sleep(backoff.pause(failures)).await;
-        failures = failures.saturating_add(1);
+        // That an address of an earlier answer is not there any more is what the name's own
+        // trouble hides.
+        Err(match (trouble, failure) {
+            (Some(why), _) => SetupError::Unresolved { host: named, why },
+            (None, Some(error)) => SetupError::Named { host: named, error: Box::new(error) },
+            (None, None) => SetupError::Unresolved {
+                host: named,
+                why: "the name has no address that this port can reach".into(),
+            },
+        })
+    }
+
+    /// Dials for ever, or until the network is gone.
+    pub(super) async fn run(self, outbox: Outbox) {
+        let mut failures = 0;
+        loop {
+            match self.connect().await {
+                Ok(connection) => {
+                    let gone = connection.watch();
+                    let since = tokio::time::Instant::now();
+                    if outbox.arrived(connection).await.is_err() {
+                        return;
+                    }
+                    gone.await;
+                    if since.elapsed() >= STEADY {
+                        failures = 0;
+                    }
+                }
+                Err(error) => outbox.failed(error),
+            }
+            tokio::time::sleep(self.backoff.pause(failures)).await;
+            failures = failures.saturating_add(1);
+        }
     }
 }
 

@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::block::AddressBlock;
-use super::dial::{self, DialConfig};
+use super::dial::{DialConfig, Dialler};
 use super::event::{ConnectionId, Event, PortId};
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
+use super::names::Names;
 use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
 use super::ready::{ReadySet, Source};
 use crate::runtime::keys::PublicKey;
@@ -34,6 +35,7 @@ const NEWS: u64 = 0;
 /// All connections of a process. See the [module](super) for how it is used.
 pub struct Network {
     credentials: Credentials,
+    names: Names,
     ready: Arc<ReadySet>,
     news: mpsc::Receiver<News>,
     news_sender: mpsc::Sender<News>,
@@ -62,6 +64,7 @@ impl Network {
         news_waker.wake_by_ref();
         Network {
             credentials,
+            names: Names::new(),
             ready,
             news,
             news_sender,
@@ -104,8 +107,10 @@ impl Network {
         };
         let outbox = self.next_outbox();
         let port = outbox.port;
-        let task = dial::run(endpoint.clone(), config.remote, config.backoff, outbox);
-        self.open(port, endpoint, Admit::Newest, Arc::default(), task);
+        let DialConfig { remote, backoff, .. } = config;
+        let names = self.names.clone();
+        let dialler = Dialler { endpoint: endpoint.clone(), remote, backoff, names };
+        self.open(port, endpoint, Admit::Newest, Arc::default(), dialler.run(outbox));
         Ok(port)
     }
 

@@ -1,5 +1,6 @@
 //! A UDP socket that dials and accepts authenticated connections.
 
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use quinn::{
     ClientConfig, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::Attempted;
 use super::{BindError, CloseCode, Connection, Settings, SetupError};
@@ -65,6 +67,17 @@ pub(super) struct Shared {
     server: Option<ServerConfig>,
 }
 
+/// One for IPv6 that is not bound to one address takes IPv4 as well, whatever the system's default
+/// for that is (`net.ipv6.bindv6only`; RFC 3493, section 5.3).
+fn bind_udp(local: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
+    if local.is_ipv6() && local.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&local.into())?;
+    Ok(socket.into())
+}
+
 impl Endpoint {
     /// Opens the socket. To be called within a tokio runtime with I/O and time.
     ///
@@ -73,7 +86,7 @@ impl Endpoint {
     pub fn bind(config: EndpointConfig, credentials: Credentials) -> Result<Self, BindError> {
         config.settings.check()?;
         let at = |source| BindError::Address { local: config.local, source };
-        let socket = UdpSocket::bind(config.local).map_err(at)?;
+        let socket = bind_udp(config.local).map_err(at)?;
         let local = socket.local_addr().map_err(at)?;
         let mut shared = Shared {
             credentials,
