@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lockstep::device::{Lease, Want};
 use lockstep::exhaustion::Exhaustion;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::conn::Conn;
@@ -55,19 +55,21 @@ fn failed(handle: Handle, failure: &ConnectFailure) -> Report {
 type Made = (TcpStream, SocketAddr, SocketAddr);
 
 /// A slow resolver takes nothing from the time of the addresses that it finds. The descriptors are
-/// there before either begins.
+/// there before either begins, and whoever waits for the resolver holds none.
 async fn connect(
     shared: &Shared,
     target: &Target,
     timeout: Duration,
 ) -> Result<(Lease, Made), ConnectFailure> {
-    let wanted = match target {
-        Target::Address(_) => 1,
-        Target::Name { .. } => limits::NAME_DESCRIPTORS,
+    let (mut descriptor, addresses) = match target {
+        Target::Address(address) => (descriptors(shared, 1, timeout).await?, vec![*address]),
+        Target::Name { host, port, last } => {
+            let turn = within(timeout, turn_to_look_up(shared)).await?;
+            let lease = descriptors(shared, limits::NAME_DESCRIPTORS, timeout).await?;
+            let (lease, found) = within(timeout, look_up(host, *port, turn, lease)).await?;
+            (lease, in_order(found, last))
+        }
     };
-    let taken = tokio::time::timeout(timeout, descriptors(shared, wanted)).await;
-    let lease = taken.map_err(|_| none_left(Exhaustion::ProcessFiles))?;
-    let (mut descriptor, addresses) = within(timeout, resolve(shared, target, lease)).await?;
     let made = within(timeout, connect_to_one(addresses, timeout)).await?;
     descriptor.shrink_to(1);
     Ok((descriptor, made))
@@ -81,13 +83,21 @@ async fn within<T>(
 }
 
 /// Waits until there are so many for a connection that is to be made.
-async fn descriptors(shared: &Shared, count: u32) -> Lease {
-    loop {
-        if let Some(lease) = shared.descriptors.try_take(Want::Made, count) {
-            return lease;
+async fn descriptors(
+    shared: &Shared,
+    count: u32,
+    timeout: Duration,
+) -> Result<Lease, ConnectFailure> {
+    let taken = async {
+        loop {
+            if let Some(lease) = shared.descriptors.try_take(Want::Made, count) {
+                return lease;
+            }
+            tokio::time::sleep(limits::DESCRIPTOR_RETRY).await;
         }
-        tokio::time::sleep(limits::DESCRIPTOR_RETRY).await;
-    }
+    };
+    let taken = tokio::time::timeout(timeout, taken).await;
+    taken.map_err(|_| none_left(Exhaustion::ProcessFiles))
 }
 
 fn none_left(what: Exhaustion) -> ConnectFailure {
@@ -96,32 +106,30 @@ fn none_left(what: Exhaustion) -> ConnectFailure {
     ConnectFailure::Exhausted(what.to_string())
 }
 
+async fn turn_to_look_up(shared: &Shared) -> Result<OwnedSemaphorePermit, ConnectFailure> {
+    let turn = Arc::clone(&shared.lookups).acquire_owned().await;
+    turn.map_err(|closed| ConnectFailure::Unresolved(closed.to_string()))
+}
+
 /// The name is looked up anew for each connection, on one of tokio's threads for what blocks. That
 /// thread holds its turn and the descriptors until the resolver has answered, also when nobody
 /// waits for it any more.
-async fn resolve(
-    shared: &Shared,
-    target: &Target,
+async fn look_up(
+    host: &str,
+    port: u16,
+    turn: OwnedSemaphorePermit,
     lease: Lease,
 ) -> Result<(Lease, Vec<SocketAddr>), ConnectFailure> {
-    let (host, port, last) = match target {
-        Target::Address(address) => return Ok((lease, vec![*address])),
-        Target::Name { host, port, last } => (host.clone(), *port, last),
-    };
-    // Never closed.
-    let turn = Arc::clone(&shared.lookups).acquire_owned().await.ok();
+    let host = host.to_owned();
     let looking_up = tokio::task::spawn_blocking(move || {
         let found = (host.as_str(), port).to_socket_addrs();
         drop(turn);
         found.map(|found| (lease, found.collect()))
     });
-    match looking_up.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
-        Ok((lease, found)) => Ok((lease, in_order(found, last))),
-        Err(error) => Err(match Exhaustion::of(&error) {
-            Some(what) => none_left(what),
-            None => ConnectFailure::Unresolved(error.to_string()),
-        }),
-    }
+    looking_up.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| {
+        Exhaustion::of(&error)
+            .map_or_else(|| ConnectFailure::Unresolved(error.to_string()), none_left)
+    })
 }
 
 /// The resolver's order, except that IPv6 and IPv4 take turns (RFC 8305 section 4), so that
