@@ -3,7 +3,7 @@
 use core::fmt;
 use std::borrow::Cow;
 
-use crate::ids::Place;
+use crate::ids::{LinkId, Place};
 
 /// What a replica waits for. Its [`name`](Self::name) is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +32,14 @@ pub enum Wait {
     Join,
     /// This replica is bringing the other CoServer up to date.
     Joiner,
+    /// Its own disk: entries wait for it and none is written.
+    OwnStorage,
+    /// Its own service: entries wait for it and none is executed.
+    OwnService,
     /// The other member, which has not caught up: the window is full.
     Peer,
+    /// This link: the pair is redundant, and would not bear the loss of another link.
+    Link(LinkId),
     /// An operator, after a divergence or a panic of the service.
     Operator,
     /// The witness, to record that this member leaves.
@@ -41,8 +47,8 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// All of them, but for the place.
-    pub const ALL: [Self; 15] = [
+    /// All of them, but for the place and the link.
+    pub const ALL: [Self; 18] = [
         Self::Restore,
         Self::OtherAndWitness,
         Self::Other,
@@ -55,7 +61,10 @@ impl Wait {
         Self::Incompatible,
         Self::Join,
         Self::Joiner,
+        Self::OwnStorage,
+        Self::OwnService,
         Self::Peer,
+        Self::Link(LinkId(0)),
         Self::Operator,
         Self::Leave,
     ];
@@ -75,7 +84,10 @@ impl Wait {
             Self::Incompatible => "incompatible",
             Self::Join => "join",
             Self::Joiner => "joiner",
+            Self::OwnStorage => "own-storage",
+            Self::OwnService => "own-service",
             Self::Peer => "peer",
+            Self::Link(_) => "link",
             Self::Operator => "operator",
             Self::Leave => "leave",
         }
@@ -111,6 +123,18 @@ impl Wait {
             }
             Self::Incompatible => {
                 "make programs and configurations alike: `incompatible` in the log says what differs"
+            }
+            Self::OwnStorage => {
+                "see this machine's disk: `sync` in the metrics, and the system's log. If the other \
+                 CoServer is there, this one leaves by itself after `timing.slow_limit`"
+            }
+            Self::OwnService => {
+                "see what the service does: a step of it has not ended. If the other CoServer is \
+                 there, this one leaves by itself after `timing.slow_limit`"
+            }
+            Self::Link(_) => {
+                "see this link's network, and its addresses in the configuration files of both: \
+                 UDP has to pass in both directions"
             }
             Self::Peer => "see the other CoServer's machine: its processors, disk and links",
             Self::Operator => "see `diverged` and `panicked` in both logs, and stop the wrong one",
@@ -155,7 +179,12 @@ impl fmt::Display for Wait {
             Self::Incompatible => "the other CoServer runs something else",
             Self::Join => "the other CoServer is bringing it up to date",
             Self::Joiner => "it is bringing the other CoServer up to date",
+            Self::OwnStorage => "its own disk writes nothing, and entries wait for it",
+            Self::OwnService => "its own service executes nothing, and entries wait for it",
             Self::Peer => "the other CoServer has not caught up",
+            Self::Link(link) => {
+                return write!(f, "link {link} is not up: the pair goes on by the other one");
+            }
             Self::Operator => {
                 "the CoServers computed different things, or the service panicked, and an operator \
                  has to decide"

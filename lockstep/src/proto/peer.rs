@@ -6,7 +6,7 @@ use super::release::Difference;
 use super::replica::{Divergence, Replica, Resend, Unacknowledged};
 use crate::digest::Digest;
 use crate::event::{Event, FallBack, Ignored, StopCause};
-use crate::ids::{Epoch, Incarnation, Index, Lineage, LinkId};
+use crate::ids::{Epoch, Index, Lineage, LinkId};
 use crate::wire::frames::{Environment, Hello, PeerFrame, Progress};
 
 impl Replica {

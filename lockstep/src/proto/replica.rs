@@ -34,7 +34,6 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Epoch, Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
 use crate::limits;
-use crate::record::Record;
 use crate::wire::frames::{Forward, Progress};
 
 /// A replica's protocol state; see the [module](super) for how it is driven.
@@ -83,6 +82,8 @@ pub struct Replica {
     /// What the peer owes this side, and what this side owes the peer.
     pub(super) peer_debts: Debts,
     pub(super) own_debts: Debts,
+    /// What is to be done here, whether or not the peer is done with it.
+    pub(super) own_work: Debts,
     /// Whether the peer was not silent when it was last judged.
     pub(super) heard: bool,
     /// When a report of the peer last told of progress.
@@ -200,6 +201,7 @@ impl Replica {
             divergence: None,
             peer_debts: Debts::default(),
             own_debts: Debts::default(),
+            own_work: Debts::default(),
             heard: false,
             progressed: now.mono,
             resend: Resend::default(),

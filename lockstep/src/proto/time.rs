@@ -59,6 +59,7 @@ impl Replica {
         self.progressed = self.progressed.plus(late);
         self.peer_debts.discount(late, now.mono);
         self.own_debts.discount(late, now.mono);
+        self.own_work.discount(late, now.mono);
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }

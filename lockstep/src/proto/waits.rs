@@ -3,8 +3,9 @@
 
 use core::time::Duration;
 
+use super::debts::Work;
 use super::replica::Replica;
-use crate::event::{Event, Wait};
+use crate::event::{Duty, Event, Wait};
 use crate::ids::Mono;
 use crate::record::Members;
 
@@ -14,6 +15,9 @@ const FIRST: Duration = Duration::from_secs(3);
 
 /// It is said again after twice as long each time, and at least this often.
 const MOST: Duration = Duration::from_secs(600);
+
+/// A disk or a service that has had something to do for so long and not got on with it hangs.
+const HANGING: Duration = Duration::from_secs(1);
 
 /// A wait that goes on.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +38,9 @@ impl Replica {
     /// Takes note of what it waits for, and says it when it is due.
     pub(super) fn on_wait_due(&mut self) {
         let now = self.now.mono;
+        let held = self.log.held();
+        let work = Work { held, executed: self.log.executed(), persisted: self.persisted };
+        self.own_work.look(held, work, now);
         let Some(wait) = self.find_wait() else {
             self.waiting = None;
             return;
@@ -115,17 +122,30 @@ impl Replica {
                 (true, true) => Wait::WitnessAnswer,
             });
         }
+        if let Some(hanging) = self.find_own_hanging() {
+            return Some(hanging);
+        }
         if self.guest.is_some() || self.is_admitting_joiner() {
             return Some(Wait::Joiner);
         }
-        if self.window_full_since.is_some() {
+        if self.window_full_since.is_some() && self.is_duplex() {
             return Some(Wait::Peer);
         }
         match (self.is_duplex(), self.witness_up) {
             (false, false) => Some(Wait::OtherAndWitness),
             (false, true) => Some(Wait::Other),
             (true, false) => Some(Wait::Witness),
-            (true, true) => None,
+            (true, true) => self.links.iter().find(|link| !link.up).map(|link| Wait::Link(link.id)),
+        }
+    }
+
+    /// Its own disk or service, if that has stood still for some time with something to do.
+    fn find_own_hanging(&self) -> Option<Wait> {
+        let (duty, _) = self.own_work.overdue(HANGING, self.now.mono)?;
+        match duty {
+            Duty::Persist => Some(Wait::OwnStorage),
+            Duty::Execute if !self.log.panicked() => Some(Wait::OwnService),
+            _ => None,
         }
     }
 }

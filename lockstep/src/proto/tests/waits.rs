@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::pair::{MS, Pair};
 use crate::event::{Event, Severity, Wait};
-use crate::ids::Place;
+use crate::ids::{LinkId, Place};
 use crate::proto::Input;
 use crate::proto::io::{Command, HandOverRefused};
 
@@ -102,4 +102,60 @@ fn a_hand_over_is_refused_with_the_reason_where_it_would_do_nothing() {
     pair.run(MS * 500);
     let alone = pair.node(sequencer).replica.may_hand_over();
     assert_eq!(alone, Err(HandOverRefused::Alone));
+}
+
+/// What it says that it waits for now.
+fn wait(pair: &mut Pair, place: Place) -> Option<Wait> {
+    pair.node(place).replica.status().wait.map(|(wait, _)| wait)
+}
+
+#[test]
+fn a_link_that_was_never_up_is_said_and_one_that_fell_while_alone() {
+    let mut never = Pair::new();
+    never.cut(1, false);
+    let mut meanwhile = Pair::formed();
+    meanwhile.kill(B);
+    meanwhile.run(MS * 300);
+    meanwhile.cut(1, false);
+    meanwhile.restart(B);
+    for mut pair in [never, meanwhile] {
+        pair.run_to_duplex();
+        pair.run(MS * 4_000);
+        for place in Place::BOTH {
+            let waits: Vec<_> = said(&mut pair, place).into_iter().map(|(wait, ..)| wait).collect();
+            assert_eq!(waits.last(), Some(&Wait::Link(LinkId(1))), "{place}");
+            assert_eq!(wait(&mut pair, place), Some(Wait::Link(LinkId(1))));
+        }
+        pair.cut(1, true);
+        pair.run(MS * 1_000);
+        assert_eq!(Place::BOTH.map(|place| wait(&mut pair, place)), [None; 2]);
+    }
+}
+
+#[test]
+fn a_disk_or_a_service_that_hangs_is_said_where_it_hangs() {
+    let hang: [(fn(&mut Pair, Place), Wait); 2] = [
+        (|pair, place| pair.node(place).disk_stuck = true, Wait::OwnStorage),
+        (|pair, place| pair.node(place).executes = false, Wait::OwnService),
+    ];
+    for (hang, expected) in hang {
+        // The one that is left has nobody to accuse.
+        let mut pair = Pair::formed();
+        pair.kill(B);
+        pair.run(MS * 500);
+        hang(&mut pair, A);
+        pair.device_input(A, "a");
+        pair.run(MS * 5_000);
+        assert_eq!(wait(&mut pair, A), Some(expected));
+        let waits: Vec<_> = said(&mut pair, A).into_iter().map(|(wait, ..)| wait).collect();
+        assert_eq!(waits.last(), Some(&expected));
+        // Where both hang, each names its own.
+        let mut pair = Pair::formed();
+        Place::BOTH.into_iter().for_each(|place| hang(&mut pair, place));
+        pair.device_input(A, "a");
+        pair.run(MS * 1_900);
+        for place in Place::BOTH {
+            assert_eq!(wait(&mut pair, place), Some(expected), "{place}");
+        }
+    }
 }
