@@ -30,6 +30,7 @@ mod handle;
 mod intake;
 mod keeping;
 mod metrics;
+mod overdue;
 mod settings;
 mod wires;
 
@@ -37,7 +38,7 @@ mod wires;
 mod tests;
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::device::{Descriptors, Device, DeviceTable, Outside, Setup, StartError};
@@ -66,6 +67,7 @@ use engine::Engine;
 use executor::Executor;
 use keeping::Recovery;
 use metrics::Metrics;
+use overdue::Overdue;
 use wires::Wires;
 
 /// A CoServer told to stop waits this long for its farewell to reach the peer and its devices to
@@ -184,12 +186,14 @@ impl<S: StateMachine> CoServer<S> {
         let (pair, place) = (settings.pair, settings.place);
         let who = Who { pair, place, service: replayed_by(&service, &devices.table) };
         let salt = entropy::nonce()?.0;
+        let overdue = watch_disk(&settings.storage.directory);
         if settings.adopt {
             storage::take_back(&*locked.directory, &who).map_err(unusable(&settings))?;
         }
         let opened =
             Storage::open(locked, who, &settings.storage, settings.adopt, salt, window, clock);
         let Opened { storage, disk, damage } = opened.map_err(unusable(&settings))?;
+        drop(overdue);
         (boot.disk, boot.adopt) = (disk, settings.adopt);
         let wires = Wires::open(&settings, credentials)?;
         let (intake, inputs) = intake::intake()?;
@@ -266,6 +270,21 @@ fn check_name(service: &Identity) -> Result<(), StartupError> {
         1..=NAME_BYTES => Ok(()),
         bytes => Err(StartupError::ServiceName { bytes }),
     }
+}
+
+/// Says, while it lasts, that the start waits for its disk: the core, which says the like of what
+/// comes later, is not there yet.
+fn watch_disk(directory: &Path) -> Overdue {
+    let directory = directory.display().to_string();
+    Overdue::watch(overdue::FIRST, move |span| {
+        tracing::warn!(
+            event = "waits_for",
+            reason = "disk",
+            for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
+            why = format_args!("{directory} is being opened and read"),
+            todo = "nothing, if it is large: else see this machine's disk, and the system's log"
+        );
+    })
 }
 
 fn unusable(settings: &Settings) -> impl FnOnce(StorageError) -> StartupError {

@@ -1,0 +1,72 @@
+//! Says that a part of the start takes long, from a thread beside the one that it blocks.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// What belongs to an ordinary start is over by then.
+pub(super) const FIRST: Duration = Duration::from_secs(3);
+
+/// It is said at least this often.
+const MOST: Duration = Duration::from_secs(600);
+
+/// Speaks, after twice as long each time, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Overdue {
+    ended: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Overdue {
+    /// `say` is called with the time that has passed, for the first time after `first`. Without a
+    /// thread to be had, nothing is said.
+    #[expect(clippy::disallowed_methods, reason = "it measures how long a start takes")]
+    pub(super) fn watch(first: Duration, say: impl Fn(Duration) + Send + 'static) -> Self {
+        let (ended, told) = mpsc::channel();
+        let began = std::time::Instant::now();
+        let run = move || {
+            let mut interval = first;
+            while told.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+                say(began.elapsed());
+                interval = (interval * 2).min(MOST);
+            }
+        };
+        let thread = thread::Builder::new().name("lockstep-start".into()).spawn(run).ok();
+        Self { ended: Some(ended), thread }
+    }
+}
+
+impl Drop for Overdue {
+    fn drop(&mut self) {
+        self.ended = None;
+        // It ends as soon as it notices, and has nothing to tell of its end.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_speaks_again_and_again_until_the_end() {
+        let (said, heard) = mpsc::channel();
+        let overdue = Overdue::watch(Duration::from_millis(1), move |span| {
+            let _ = said.send(span);
+        });
+        let spans: Vec<_> = (0..4).filter_map(|_| heard.recv().ok()).collect();
+        assert!(spans.is_sorted() && spans[0] >= Duration::from_millis(1), "{spans:?}");
+        drop(overdue);
+        heard.try_iter().for_each(drop);
+        assert_eq!(heard.recv(), Err(mpsc::RecvError));
+    }
+
+    #[test]
+    fn what_ends_in_time_is_not_spoken_of() {
+        let (said, heard) = mpsc::channel();
+        drop(Overdue::watch(Duration::from_secs(60), move |span| {
+            let _ = said.send(span);
+        }));
+        assert_eq!(heard.recv(), Err(mpsc::RecvError));
+    }
+}
