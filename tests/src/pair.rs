@@ -145,9 +145,11 @@ impl Pair {
         self.wait_for_duplex();
     }
 
-    /// From now on every process that is started may have so many file descriptors.
+    /// From now on every process that is started may have so many file descriptors, a third of them
+    /// before it raises its own limit.
     pub fn limit_descriptors(&mut self, most: u32) {
-        let script = format!("ulimit -n {most} && exec \"$0\" \"$@\"");
+        let soft = most / 3;
+        let script = format!("ulimit -Sn {soft} && ulimit -Hn {most} && exec \"$0\" \"$@\"");
         self.wrapper = ["/bin/sh", "-c", &script].map(String::from).to_vec();
     }
 

@@ -115,6 +115,7 @@ fn clients_that_take_every_descriptor_leave_journal_and_deliveries_theirs() {
         assert_eq!(status["descriptors"]["exhausted"], 0, "{}", relay.pair.logs());
         assert!(segments(&relay, part) > 1);
         let log = relay.pair.process(part).log();
+        assert!(log.contains("before=50") && log.contains("limit=150"), "it raises its limit: {log}");
         assert!(log.contains("descriptors_short"), "it says at its start what it can hold");
         assert!(!log.contains("journal_not_prepared") && !log.contains("no_checkpoint"), "{log}");
     }
