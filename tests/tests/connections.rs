@@ -134,7 +134,7 @@ fn whom_two_served_the_one_that_is_left_serves() {
     })
     .unwrap_or_else(|served| panic!("{served} of 12 are served{}", relay.pair.logs()));
     assert!([A, B].iter().any(|part| refused(&relay, *part) > 0));
-    let said = [A, B].map(|part| relay.pair.process(part).log().contains("clients_refused"));
+    let said = [A, B].map(|part| relay.pair.process(part).log().contains("connections_turned_away"));
     assert!(said.contains(&true), "the log says that somebody was refused");
     relay.pair.kill(B);
     relay.pair.wait_for_mode(A, "simplex");

@@ -11,6 +11,7 @@ use lockstep::exhaustion::Exhaustion;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Instant;
 
 use super::conn::Conn;
 use super::{Mode, Opening, RefusedBy, Shared, socket};
@@ -22,6 +23,10 @@ use crate::tcp::words::{ListenOrder, Report};
 /// taken by another): doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(2);
+
+/// Between two lines of the log about it: doubled each time.
+const SAID_FIRST: Duration = Duration::from_secs(3);
+const SAID_LAST: Duration = Duration::from_secs(600);
 
 pub(super) struct Listener {
     pub(super) id: ListenerId,
@@ -60,7 +65,7 @@ impl Listener {
 
     /// The address was free when the CoServer started; should it be taken now, it is waited for.
     async fn listen(&mut self, mut first: Option<TcpSocket>) -> Option<TcpListener> {
-        let mut retry = RETRY_FIRST;
+        let (mut retry, mut said) = (RETRY_FIRST, Said::default());
         loop {
             let bound = first.take().map_or_else(|| socket(self.address), Ok);
             match bound.and_then(|socket| socket.listen(limits::BACKLOG)) {
@@ -68,13 +73,16 @@ impl Listener {
                 Err(error) => {
                     let exhausted = Exhaustion::of(&error);
                     exhausted.inspect(|what| what.note());
-                    tracing::error!(
-                        listener = self.options.name,
-                        address = %self.address,
-                        %error,
-                        why = exhausted.map(tracing::field::display),
-                        "cannot listen; trying again"
-                    );
+                    if said.is_due() {
+                        tracing::error!(
+                            event = "cannot_listen",
+                            listener = self.options.name,
+                            address = %self.address,
+                            %error,
+                            why = exhausted.map(tracing::field::display),
+                            "trying again"
+                        );
+                    }
                     wait(&mut retry).await;
                 }
             }
@@ -167,9 +175,28 @@ impl Listener {
             why.note();
             tracing::warn!(event = "exhausted", listener, %address, %why, "cannot accept");
         } else {
-            tracing::warn!(listener, %address, %error, "cannot accept; trying again");
+            tracing::warn!(event = "cannot_accept", listener, %address, %error, "trying again");
         }
         wait(retry).await;
+    }
+}
+
+/// An error that repeats itself is said at once, and then after twice as long each time.
+#[derive(Debug, Default)]
+struct Said {
+    due: Option<(Instant, Duration)>,
+}
+
+impl Said {
+    fn is_due(&mut self) -> bool {
+        let now = Instant::now();
+        let interval = match self.due {
+            Some((due, _)) if now < due => return false,
+            Some((_, interval)) => (interval * 2).min(SAID_LAST),
+            None => SAID_FIRST,
+        };
+        self.due = Some((now + interval, interval));
+        true
     }
 }
 

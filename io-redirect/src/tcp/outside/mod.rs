@@ -337,6 +337,7 @@ impl Device for Running {
                 "an output for another process of this CoServer is passed over"
             ),
             Err(_) => tracing::error!(
+                event = "order_unknown",
                 index = released.index.0,
                 "an output for the TCP device makes no sense here and is dropped: do both \
                  CoServers run this version?"
@@ -426,6 +427,7 @@ impl Running {
         }
         let Some(bound) = self.bound.get_mut(&options.name) else {
             tracing::warn!(
+                event = "listener_unknown",
                 listener = options.name,
                 "the service listens under a name for which no address is configured here"
             );

@@ -89,7 +89,7 @@ impl Refusals {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(turned_away) = said.due(Instant::now(), REFUSALS_LOGGED_EVERY) else { return };
         tracing::warn!(
-            event = "clients_refused",
+            event = "connections_turned_away",
             turned_away,
             in_all = self.in_all(),
             by = by.name(),

@@ -100,7 +100,7 @@ pub async fn serve<A: Answer>(listener: UnixListener, answer: A) {
                     why.note();
                     tracing::warn!(event = "exhausted", %why, "no control connection");
                 } else {
-                    tracing::warn!(%error, "no control connection");
+                    tracing::warn!(event = "cannot_accept", listener = "control", %error);
                 }
                 tokio::time::sleep(PAUSE).await;
                 continue;

@@ -366,7 +366,9 @@ impl<S: StateMachine> Engine<S> {
         self.metrics.counters.released += 1;
         match self.devices.get_mut(usize::from(device.0)) {
             Some(device) => device.release(released),
-            None => tracing::error!(%device, "the service sent to a device that is not there"),
+            None => {
+                tracing::error!(event = "no_such_device", %device, "the service sent to a device that is not there")
+            }
         }
     }
 

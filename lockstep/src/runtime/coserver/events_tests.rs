@@ -237,6 +237,99 @@ fn the_tables_have_every_event_that_there_is_and_no_other() {
     assert_eq!(known, documented);
 }
 
+/// The lines that are no core's, by the source's own text: each says which event it is, and has no
+/// field that its row in the tables has not, nor a type's debug text.
+#[test]
+fn what_is_worth_a_warning_is_an_event_with_the_fields_of_its_row() {
+    let tables = ["event of a CoServer", "event of a witness", "event of a client"];
+    let rows: Vec<Rows> = tables.into_iter().map(documented).collect();
+    let mut sources = Vec::new();
+    for folder in ["src", "../io-redirect/src"] {
+        texts(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).as_path(), &mut sources);
+    }
+    let mut seen = 0;
+    for (path, text) in &sources {
+        // A macro's own text has names of parameters in the place of fields.
+        for (level, body) in logged(text).filter(|(_, body)| !body.contains('$')) {
+            seen += 1;
+            let parts = fields(body);
+            let Some(("event", name)) = parts.first().copied() else {
+                panic!("{path}: no event: {body}");
+            };
+            assert!(parts.iter().all(|(_, value)| !value.starts_with('?')), "{path}: {body}");
+            let fits = |rows: &Rows| {
+                rows.get(name.trim_matches('"')).is_some_and(|(levels, documented)| {
+                    let known = |field: &str| levels == "as above" || documented.contains(field);
+                    (levels == "as above" || levels.contains(level))
+                        && parts.iter().skip(1).all(|(field, _)| known(field))
+                })
+            };
+            assert!(rows.iter().any(fits), "{path}: no such row: {level} {body}");
+        }
+    }
+    assert!(seen > 40, "{seen}: the sources are elsewhere");
+}
+
+/// What stands in the brackets of each call that logs, with its level.
+fn logged(text: &str) -> impl Iterator<Item = (&'static str, &str)> {
+    let levels = [("tracing::error!(", "ERROR"), ("tracing::warn!(", "WARN")];
+    levels.into_iter().flat_map(move |(begin, level)| {
+        text.match_indices(begin).map(move |(at, _)| {
+            let body = &text[at + begin.len()..];
+            let end = parts_of(body, ')').next().map_or(body.len(), str::len);
+            (level, &body[..end])
+        })
+    })
+}
+
+/// The fields of such a call, with what they are set to.
+fn fields(body: &str) -> Vec<(&str, &str)> {
+    // The message comes after them.
+    let parts = parts_of(body, ',').map(str::trim).take_while(|part| !part.starts_with('"'));
+    let fields = parts.filter(|part| !part.is_empty());
+    fields
+        .map(|part| match part.split_once(" = ") {
+            Some((name, value)) => (name, value),
+            None => (part.trim_start_matches(['%', '?']), part),
+        })
+        .collect()
+}
+
+/// What lies between these characters, where they are in no string and no brackets.
+fn parts_of(text: &str, between: char) -> impl Iterator<Item = &str> {
+    let (mut depth, mut quoted, mut escaped, mut ended) = (0_i32, false, false, false);
+    text.split(move |letter: char| {
+        let inside = quoted;
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            '(' | '[' | '{' if !inside => depth += 1,
+            ')' | ']' | '}' if !inside && (depth > 0 || between != letter) => depth -= 1,
+            _ if letter == between && !inside && depth == 0 && !ended => {
+                ended = between == ')';
+                return true;
+            }
+            _ => {}
+        }
+        false
+    })
+}
+
+fn texts(folder: &Path, found: &mut Vec<(String, String)>) {
+    for item in std::fs::read_dir(folder).unwrap() {
+        let path = item.unwrap().path();
+        let name = path.display().to_string();
+        if path.is_dir() {
+            texts(&path, found);
+        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let own = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+            found.push((name, own.to_owned()));
+        }
+    }
+}
+
 /// What `Event::name` may say.
 fn names_in_the_core() -> BTreeSet<String> {
     let text = own_file("src/event.rs");

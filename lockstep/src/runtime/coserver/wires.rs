@@ -331,7 +331,7 @@ impl Wires {
         self.queued = true;
         // The limits of what may be in a frame are those of what the core takes in.
         encode(&mut self.encoder)
-            .inspect_err(|error| tracing::error!(%error, "frame cannot be encoded"))
+            .inspect_err(|error| tracing::error!(event = "frame_not_encoded", %error))
             .ok()
     }
 
