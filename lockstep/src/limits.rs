@@ -64,6 +64,13 @@ pub const KEPT_BYTES: usize = 16 << 20;
 /// so this is also how many a pair serves.
 pub const CLIENT_CONNECTIONS: usize = 4096;
 
+/// Bytes of a client's name: what fits a line of the log and of the status beside the rest.
+pub const CLIENT_NAME_BYTES: usize = 64;
+
+/// Clients' keys of which the status says what they have; those that have most. Of more it says
+/// how many they are, since an answer that grows with the configuration would hold up the loop.
+pub const CLIENTS_SHOWN: usize = 64;
+
 /// Sessions whose replies one connection may ask for.
 pub const SESSIONS_PER_CONNECTION: usize = 64;
 

@@ -12,7 +12,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use lockstep::client::blocking::{Session, Ticket};
-use lockstep::client::session::{CallError, OpenError, Settings};
+use lockstep::client::session::{CallError, OpenError, PlaceStatus, Settings};
+use lockstep::ids::Place;
 use lockstep::runtime::config::{ClientConfig, Overrides};
 use register::ops::{Answer, Op};
 
@@ -43,7 +44,11 @@ pub fn settings(pair: &Pair) -> Settings {
     settings_in(&pair.directory().join("client.toml"))
 }
 
-fn settings_in(file: &Path) -> Settings {
+/// Those of a client with a file of its own.
+///
+/// # Panics
+/// If the file cannot be used.
+pub fn settings_in(file: &Path) -> Settings {
     let client = ClientConfig::read(file, &Overrides::new()).expect("init wrote it");
     let mut settings = Settings::new(client.pair, client.coservers, client.credentials);
     settings.open_within = DEADLINE;
@@ -211,4 +216,25 @@ pub fn adds(session: &Session, pair: &Pair) {
     let add = Op::Add { name: "served".into(), delta: 1 };
     let answer = session.request_within(add.encode(), DEADLINE);
     answer.unwrap_or_else(|error| panic!("{error:?}{}", pair.logs()));
+}
+
+/// How many CoServers serve a session.
+pub fn serving(session: &Session) -> usize {
+    let status = session.status();
+    let serves = |place: &Place| matches!(status.place(*place), PlaceStatus::Serving { .. });
+    Place::BOTH.iter().filter(|place| serves(place)).count()
+}
+
+/// Waits until so many CoServers serve a session.
+///
+/// # Panics
+/// If that does not come about in time.
+pub fn wait_for_serving(session: &Session, pair: &Pair, wanted: usize) {
+    let look = || {
+        let found = serving(session);
+        if found == wanted { Ok(()) } else { Err(found) }
+    };
+    wait_for(DEADLINE, look).unwrap_or_else(|found| {
+        panic!("{found} CoServers serve the client, not {wanted}{}", pair.logs())
+    });
 }

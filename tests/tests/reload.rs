@@ -1,10 +1,7 @@
 //! What a SIGHUP has a process read again, and what it does with that.
 
-use lockstep::client::blocking::Session;
-use lockstep::client::session::PlaceStatus;
-use lockstep::ids::Place;
 use lockstep::runtime::keys::SecretKey;
-use lockstep_tests::caller::{adds, open, serves};
+use lockstep_tests::caller::{adds, open, serves, serving, wait_for_serving};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, other};
 use lockstep_tests::process::wait_for;
 use rustix::process::Signal;
@@ -20,22 +17,6 @@ fn run_by_its_file(pair: &mut Pair, part: Part) {
 
 fn handed_over(pair: &mut Pair, part: Part) -> usize {
     pair.process(part).log().matches("event=\"handed_over\"").count()
-}
-
-fn serving(session: &Session) -> usize {
-    let status = session.status();
-    let serves = |place: &Place| matches!(status.place(*place), PlaceStatus::Serving { .. });
-    Place::BOTH.iter().filter(|place| serves(place)).count()
-}
-
-fn wait_for_serving(session: &Session, pair: &Pair, wanted: usize) {
-    let look = || {
-        let found = serving(session);
-        if found == wanted { Ok(()) } else { Err(found) }
-    };
-    wait_for(DEADLINE, look).unwrap_or_else(|found| {
-        panic!("{found} CoServers serve the client, not {wanted}{}", pair.logs())
-    });
 }
 
 /// Gives the pair's clients a new key, which neither CoServer knows yet. Its public half, and the

@@ -12,6 +12,7 @@
 //! `[service]`; it reads them from a [`Section`], with the same kind of errors.
 
 mod client;
+mod clients;
 mod coserver;
 mod document;
 mod error;

@@ -6,6 +6,7 @@
 //! may do follows from the [`Roster`]: one key has exactly one [`Role`], so the
 //! key of a client or of the witness is never taken for that of a CoServer.
 
+mod client;
 mod file;
 mod roster;
 
@@ -17,6 +18,7 @@ use ring::signature::Ed25519KeyPair;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::sign::SigningKey;
 
+pub use client::{ClientName, ClientTerms, NotAClientName};
 pub use file::KeyFileError;
 pub use roster::{Role, Roster, RosterError};
 
@@ -80,6 +82,13 @@ impl PublicKey {
     pub fn from_spki(der: &[u8]) -> Option<Self> {
         let bytes = der.strip_prefix(&SPKI_PREFIX)?;
         bytes.try_into().ok().map(PublicKey)
+    }
+
+    /// Its beginning, to tell it from the few others in a list.
+    pub(super) fn short(&self) -> String {
+        let mut text = self.to_string();
+        text.truncate(TEXT_PREFIX.len() + 16);
+        text
     }
 
     /// Whether it is a point of small order, for which anybody can sign: nobody's key.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::runtime::quic::{CloseCode, Lost, SetupError};
+use crate::runtime::quic::{CloseCode, Lost, Peer, SetupError};
 
 /// As many refusals are logged in each [`PERIOD`]; of more, only how many they were. Enough to
 /// see who it is; whoever keeps connecting must not be able to fill a disk with the log.
@@ -31,12 +31,13 @@ impl Refusals {
         Self { since: Instant::now(), seen: 0, unresolved: BTreeMap::new() }
     }
 
-    /// An attempt to connect came to nothing. Nobody's being there is no refusal.
-    pub(in crate::runtime) fn on_failed(&mut self, error: &SetupError) {
+    /// An attempt to connect came to nothing: of the client with this name, if it is known and
+    /// has one. Nobody's being there is no refusal.
+    pub(in crate::runtime) fn on_failed(&mut self, error: &SetupError, client: Option<&str>) {
         if let SetupError::Unresolved { host, .. } = error {
             self.on_unresolved(host, error);
         } else if is_refusal(error) && self.has_room() {
-            tracing::warn!(event = "connection_refused", %error);
+            tracing::warn!(event = "connection_refused", client, %error);
         } else {
             tracing::debug!(%error, "no connection");
         }
@@ -52,16 +53,17 @@ impl Refusals {
         }
     }
 
-    /// A connection ended.
-    pub(in crate::runtime) fn on_lost(&mut self, lost: &Lost) {
+    /// A connection ended: of the client with this name, if it has one.
+    pub(in crate::runtime) fn on_lost(&mut self, peer: &Peer, client: Option<&str>, lost: &Lost) {
+        let Peer { key, remote, .. } = peer;
         match lost {
             Lost::FrameTooLarge { .. } if self.has_room() => {
-                tracing::warn!(event = "frame_invalid", error = %lost);
+                tracing::warn!(event = "frame_invalid", client, %key, %remote, error = %lost);
             }
             Lost::Here { code: CloseCode::TOO_MANY } if self.has_room() => {
-                tracing::warn!(event = "connection_displaced");
+                tracing::warn!(event = "connection_displaced", client, %key, %remote);
             }
-            _ => tracing::debug!(%lost, "connection ended"),
+            _ => tracing::debug!(client, %key, %remote, %lost, "connection ended"),
         }
     }
 
@@ -86,6 +88,7 @@ fn is_refusal(error: &SetupError) -> bool {
         | SetupError::Purpose { .. }
         | SetupError::Busy { .. }
         | SetupError::Full { .. }
+        | SetupError::Bounded { .. }
         | SetupError::Greeting { .. } => true,
         SetupError::Named { error, .. } => is_refusal(error),
         // Nobody's being there, or not yet or not any more.

@@ -122,6 +122,13 @@ impl Credentials {
         same
     }
 
+    /// The same key among others.
+    #[cfg(test)]
+    pub(super) fn knowing(&self, roster: Roster) -> Self {
+        let secret = Arc::clone(&self.secret);
+        Credentials { secret, roster: Arc::new(RwLock::new(Arc::new(roster))) }
+    }
+
     /// One's own key.
     pub(super) fn secret(&self) -> &SecretKey {
         &self.secret

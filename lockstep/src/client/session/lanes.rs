@@ -177,7 +177,7 @@ impl Lanes {
                     .find(|place| self.lanes[place.slot()].is_on(connection))?;
                 self.send_backlog(place)
             }
-            Event::Down { port, connection, lost } => {
+            Event::Down { port, connection, lost, .. } => {
                 let place = self.place_of(port)?;
                 let known = self.lanes[place.slot()].is_on(connection);
                 known.then(|| self.fail(place, Trouble::Lost(lost)))

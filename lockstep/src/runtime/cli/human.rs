@@ -60,6 +60,12 @@ fn coserver(answer: &Value) -> String {
     line(&mut out, "witness", &format!("slot {}, {reached}", field("witness_slot")));
     let refused = text(&answer["metrics"]["clients_refused"]);
     line(&mut out, "clients", &format!("{}, {refused} turned away", field("clients")));
+    for client in answer["client_keys"].as_array().into_iter().flatten() {
+        line(&mut out, "client", &one_client(client));
+    }
+    if let Some(left_out @ 1..) = answer["client_keys_left_out"].as_u64() {
+        line(&mut out, "client", &format!("and {left_out} more"));
+    }
     for device in answer["devices"].as_array().into_iter().flatten() {
         let counts = device["counts"].as_object().into_iter().flatten();
         let counts: Vec<_> = counts.map(|(name, count)| format!("{name} {count}")).collect();
@@ -83,6 +89,18 @@ fn coserver(answer: &Value) -> String {
         line(&mut out, "joining", &format!("{} of {} bytes received", part("have"), part("of")));
     }
     out
+}
+
+fn one_client(client: &Value) -> String {
+    let most = client["connections_most"].as_u64();
+    let most = most.map_or_else(String::new, |most| format!(" of {most}"));
+    format!(
+        "{}: {} connections{most}, {} turned away, {} displaced",
+        text(&client["client"]),
+        text(&client["connections"]),
+        text(&client["refused"]),
+        text(&client["displaced"])
+    )
 }
 
 fn witness(answer: &Value) -> String {
@@ -137,7 +155,12 @@ mod tests {
             "waits_for": { "reason": "witness", "for_ms": 45_300, "why": "the witness is away",
                            "todo": "start it" },
             "peer": { "incarnation": null }, "links": [{ "link": 0, "connected": false }],
-            "witness": false, "clients": 0,
+            "witness": false, "clients": 0, "client_keys_left_out": 2, "client_keys": [
+                { "client": "billing", "connections": 3, "connections_most": 4, "refused": 2,
+                  "displaced": 0 },
+                { "client": "ed25519:00", "connections": 1, "connections_most": null,
+                  "refused": 0, "displaced": 1 },
+            ],
             "devices": [{ "name": "tcp", "counts": { "connections": 3, "refused": 1 } }],
         }));
         for line in [
@@ -146,6 +169,9 @@ mod tests {
             "  to do    start it",
             "  other    never met",
             "  link 0   not connected",
+            "  client   billing: 3 connections of 4, 2 turned away, 0 displaced",
+            "  client   ed25519:00: 1 connections, 0 turned away, 1 displaced",
+            "  client   and 2 more",
             "  tcp      connections 3, refused 1",
         ] {
             assert!(said.lines().any(|known| known == line), "{line} is not in\n{said}");

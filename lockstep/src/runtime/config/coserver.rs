@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::clients::pin_clients;
 use super::document::{Document, Overrides};
 use super::error::ConfigError;
 use super::section::Section;
@@ -372,9 +373,7 @@ fn credentials(
             return Err(peers.fault("alternate", what, "give the alternate witness its own key"));
         }
     }
-    if let Some(Keys(keys)) = peers.optional("clients", "the public keys of the clients")? {
-        pin_all(&peers, &mut roster, "clients", Role::Client, &keys)?;
-    }
+    pin_clients(&mut peers, &mut roster)?;
     peers.finish()?;
     own(root, Role::CoServer(place), secret, roster)
 }
@@ -407,17 +406,7 @@ pub(super) fn pin(
     if keys.is_empty() {
         return Err(section.fault(name, "names no key", format!("write {meaning}")));
     }
-    pin_all(section, roster, name, role, &keys)?;
-    Ok(keys)
-}
-
-fn pin_all(
-    section: &Section,
-    roster: &mut Roster,
-    name: &str,
-    role: Role,
-    keys: &[crate::runtime::keys::PublicKey],
-) -> Result<(), ConfigError> {
     let pin = |key: &_| roster.pin(role, *key);
-    keys.iter().try_for_each(pin).map_err(|error| section.fault(name, error.to_string(), ""))
+    keys.iter().try_for_each(pin).map_err(|error| section.fault(name, error.to_string(), ""))?;
+    Ok(keys)
 }

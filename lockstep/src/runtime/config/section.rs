@@ -174,6 +174,27 @@ impl Section {
         items.into_iter().enumerate().map(section).collect()
     }
 
+    /// Takes an array of tables, where a value that is no table stands for a table with that one
+    /// field, and anything else for an array of one; one that is not there is empty.
+    pub(super) fn sections_or_values(&mut self, name: &'static str, field: &str) -> Vec<Section> {
+        let items = match self.take(name) {
+            None => Vec::new(),
+            Some(Value { node: Node::Array(items), .. }) => items,
+            Some(value) => vec![value],
+        };
+        let section = |(at, Value { node, span }): (usize, Value)| {
+            let table = match node {
+                Node::Table(table) => table,
+                node => {
+                    let value = Value { node, span: span.clone() };
+                    Table::from([(field.to_owned(), (span.clone(), value))])
+                }
+            };
+            self.inner(vec![name.into(), at.to_string()], span, table)
+        };
+        items.into_iter().enumerate().map(section).collect()
+    }
+
     /// An error about a field's value, at its place in the file; at the table's if it is not there.
     pub fn fault(
         &self,

@@ -259,7 +259,7 @@ fn an_alternate_witness_is_another_one_with_a_key_of_its_own() {
         (there("witness"), "peers.alternate"),
         (format!("[{key}, {}]", there("witness")), "peers.alternate"),
         (there("b"), "peers.alternate"),
-        (there("client"), "peers.clients"),
+        (there("client"), "peers.clients.0.key"),
         (there("a"), "key"),
     ] {
         let found = fault(with(address, Some(&key)));
@@ -488,7 +488,66 @@ fn one_key_does_not_stand_for_two_parties() {
     let found = fault(bench.read_coserver(
         with(&bench.coserver(), "clients = [", &twice).0.replace("clients = [ =", "clients ="),
     ));
-    assert_eq!(found.field, "peers.clients");
+    assert_eq!(found.field, "peers.clients.0.key");
+}
+
+#[test]
+fn a_client_is_named_by_its_key_or_by_a_table_with_more() {
+    let bench = Bench::new();
+    let keys: Vec<_> = (0..3).map(|_| SecretKey::generate().unwrap().public()).collect();
+    let clients = format!(
+        r#"[
+    "{}",
+    {{ key = "{}", name = "billing", connections = 3 }},
+    {{ key = "{}", name = "web-1.eu_x" }},
+]"#,
+        keys[0], keys[1], keys[2]
+    );
+    let text = bench.coserver().replace(&format!("[\"{}\"]", bench.key("client")), &clients);
+    let roster = bench.read_coserver(text).unwrap().credentials.roster();
+    assert_eq!(roster.clients().len(), 3);
+    let terms = keys.iter().map(|key| roster.client(key).unwrap());
+    let connections: Vec<_> = terms.map(|terms| terms.connections).collect();
+    assert_eq!(connections, [None, Some(3), None]);
+    let names: Vec<_> = keys.iter().map(|key| roster.client_name(key)).collect();
+    assert_eq!(names, [None, Some("billing"), Some("web-1.eu_x")]);
+    // As for every party, one key need not stand in brackets.
+    let text = with(&bench.coserver(), "clients = [", &format!("\"{}\"", keys[0])).0;
+    let roster = bench.read_coserver(text.replace("clients = [ =", "clients =")).unwrap();
+    assert_eq!(roster.credentials.roster().clients().len(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_client_is_said_at_its_entry() {
+    let bench = Bench::new();
+    let (one, two) = ("ed25519:", SecretKey::generate().unwrap().public());
+    let known = bench.key("client").to_owned();
+    let named = |name: &str| format!("{{ key = \"{two}\", name = {name} }}");
+    let bounded = |most: &str| format!("{{ key = \"{two}\", connections = {most} }}");
+    let long = format!("\"{}\"", "x".repeat(65));
+    for (entry, field, remedy) in [
+        (format!("\"{one}12\""), "1.key", "64 hexadecimal digits"),
+        ("12".into(), "1.key", "is an integer instead of a string"),
+        ("{ name = \"x\" }".into(), "1.key", "add `key = ...`"),
+        (format!("\"{known}\""), "1.key", "named twice"),
+        (named("\"first\""), "1.name", "a name of its own"),
+        (named("\"\""), "1.name", "1 to 64"),
+        (named(&long), "1.name", "65 bytes"),
+        (named("\"a b\""), "1.name", "not ' '"),
+        (named("\"bü\""), "1.name", "letters"),
+        (named("7"), "1.name", "a string"),
+        (bounded("0"), "1.connections", "remove its entry"),
+        (bounded("4097"), "1.connections", "between 1 and 4096"),
+        (bounded("\"3\""), "1.connections", "an integer"),
+        (named("\"x\", nmae = \"y\""), "1.nmae", "known here: connections, key, name"),
+    ] {
+        let clients = format!("[{{ key = \"{known}\", name = \"first\" }}, {entry}]");
+        let text = bench.coserver().replace(&format!("[\"{known}\"]"), &clients);
+        let found = fault(bench.read_coserver(text));
+        assert_eq!(found.field, format!("peers.clients.{field}"), "{entry}: {found}");
+        assert!(found.to_string().contains(remedy), "{entry}: {found}");
+        assert!(matches!(found.position, Position::Line { line: 20.., .. }), "{found}");
+    }
 }
 
 #[test]

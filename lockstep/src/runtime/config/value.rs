@@ -8,7 +8,7 @@ use super::tree::{Node, Value};
 use crate::ids::{PairId, Place};
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
-use crate::runtime::keys::PublicKey;
+use crate::runtime::keys::{ClientName, PublicKey};
 use crate::runtime::remote::Remote;
 use crate::runtime::storage::Durability;
 
@@ -112,6 +112,7 @@ from_text! {
     SocketAddr: "an IP address with a port, as in \"192.0.2.1:7400\" or \"[2001:db8::1]:7400\"",
     Remote: "a host's name or an IP address, with a port, as in \"b.example.org:7400\" or \"192.0.2.1:7400\"",
     PublicKey: "\"ed25519:\" and 64 hexadecimal digits, as `init` or the key's owner gave it",
+    ClientName: "letters, digits, `-`, `_` and `.`, as in \"billing\"",
     PairId: "32 hexadecimal digits in quotation marks, as `init` wrote them",
     Place: "\"a\" or \"b\"",
 }

@@ -13,7 +13,7 @@ use crate::ids::{Epoch, Place};
 use crate::proto::io::LinkStatus;
 use crate::proto::{Command, Removals, Standing, Status};
 use crate::runtime::config::replace_peer;
-use crate::runtime::coserver::{Counters, Handle, MetricsSnapshot, StorageMetrics};
+use crate::runtime::coserver::{ClientMetrics, Counters, Handle, MetricsSnapshot, StorageMetrics};
 use crate::runtime::keys::{PublicKey, Role};
 use crate::runtime::link::ListenStats;
 use crate::runtime::storage::Durability;
@@ -167,6 +167,10 @@ pub struct CoServerReport {
     pub witness_slot: u8,
     /// Clients connected here.
     pub clients: usize,
+    /// What the clients' keys have here: those that have most.
+    pub client_keys: Vec<ClientReport>,
+    /// How many keys of clients there are beside these.
+    pub client_keys_left_out: usize,
     /// What the service's devices count.
     pub devices: Vec<DeviceReport>,
     /// The silence timeout in force, in microseconds.
@@ -179,6 +183,37 @@ pub struct CoServerReport {
     pub storage: StorageReport,
     /// Counters and latencies.
     pub metrics: MetricsReport,
+}
+
+/// What a client's key has here.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClientReport {
+    /// Its name; without one, the beginning of its key.
+    pub client: String,
+    /// Its key.
+    pub key: String,
+    /// Its connections here.
+    pub connections: usize,
+    /// The most that it may have, if the configuration says so.
+    pub connections_most: Option<usize>,
+    /// Connections turned away since the start.
+    pub refused: u64,
+    /// Connections closed for others' sake since the start, or as the key may have fewer now.
+    pub displaced: u64,
+}
+
+impl ClientReport {
+    fn new(client: &ClientMetrics) -> Self {
+        let ClientMetrics { key, terms, counts } = client;
+        Self {
+            client: terms.name.as_ref().map_or_else(|| key.short(), ToString::to_string),
+            key: key.to_string(),
+            connections: counts.connections,
+            connections_most: terms.connections,
+            refused: counts.refused,
+            displaced: counts.displaced,
+        }
+    }
 }
 
 /// File descriptors: each connection of a device takes one.
@@ -353,6 +388,8 @@ impl CoServerReport {
             witness: status.witness_up,
             witness_slot: status.witness_slot,
             clients: metrics.clients,
+            client_keys: metrics.clients_by_key.shown.iter().map(ClientReport::new).collect(),
+            client_keys_left_out: metrics.clients_by_key.left_out,
             devices: metrics.devices.iter().map(DeviceReport::new).collect(),
             silence_us: micros(status.silence),
             log_time_ns: status.time.0,

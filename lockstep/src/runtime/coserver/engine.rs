@@ -197,7 +197,7 @@ impl<S: StateMachine> Engine<S> {
                 let _ = answer.send(may);
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
-            Wake::Request(Request::Repinned) => self.wires.close_unpinned(),
+            Wake::Request(Request::Repinned) => self.wires.repinned(),
             Wake::Nothing => {}
         }
     }

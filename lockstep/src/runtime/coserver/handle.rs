@@ -29,7 +29,7 @@ pub(super) enum Request {
     Metrics(oneshot::Sender<Box<MetricsSnapshot>>),
     Command(Command),
     HandOver(oneshot::Sender<Result<(), HandOverRefused>>),
-    /// Keys were replaced.
+    /// Keys, or what is said of them, were replaced.
     Repinned,
 }
 
@@ -94,7 +94,7 @@ impl Handle {
         done.await.map_err(|_| Unanswered)
     }
 
-    /// Has connections closed whose key is not pinned any more.
+    /// Has connections closed whose key is not pinned any more, or has more than it may now.
     ///
     /// # Errors
     /// If there is nobody to take it.

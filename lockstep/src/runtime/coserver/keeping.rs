@@ -166,6 +166,7 @@ impl<S: StateMachine> Engine<S> {
         let removals = self.replica.removals();
         let clients = (self.wires.clients(), self.wires.handshakes());
         let mut snapshot = self.metrics.snapshot(clients, removals, storage, &self.descriptors);
+        snapshot.clients_by_key = self.wires.clients_by_key();
         snapshot.devices = names.zip(counts).collect();
         snapshot
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::clients::ClientsMetrics;
 use crate::device::Descriptors;
 use crate::exhaustion;
 use crate::ids::{Index, Mono};
@@ -55,6 +56,8 @@ pub struct MetricsSnapshot {
     pub step: Histogram<u64>,
     /// Clients connected at present.
     pub clients: usize,
+    /// What the key of each has.
+    pub clients_by_key: ClientsMetrics,
     /// Attempts to connect to the clients' port.
     pub handshakes: ListenStats,
     /// How often it went on without the other, by cause.
@@ -192,6 +195,7 @@ impl Metrics {
             commit: self.commit.clone(),
             step: self.step.clone(),
             clients,
+            clients_by_key: ClientsMetrics::default(),
             handshakes,
             removals,
             storage,

@@ -22,6 +22,7 @@
 //! executes the service. With [`Execution::Thread`] the service has a thread of its own, reached
 //! by a bounded queue each way.
 
+mod clients;
 mod echoes;
 mod engine;
 mod events;
@@ -58,6 +59,7 @@ use crate::runtime::witness::ObjectStoreError;
 use crate::unit;
 use crate::wire::frames::{Environment, Versions};
 
+pub use clients::{ClientCounts, ClientMetrics, ClientsMetrics};
 pub use executor::ExecutorError;
 pub use handle::{Handle, Unanswered};
 pub use metrics::{Counters, DescriptorMetrics, Joining, MetricsSnapshot, StorageMetrics};

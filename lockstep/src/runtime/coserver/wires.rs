@@ -7,17 +7,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tracing::field::display;
 
 use super::StartupError;
+use super::clients::{ClientBook, ClientsMetrics};
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::digest::{Digest, Hasher};
 use crate::ids::{ConnId, LinkId, OwnerId, Place};
 use crate::proto::{Input, io::LinkSet};
+use crate::runtime::keys::{ClientName, PublicKey, Role, Roster};
 use crate::runtime::link::{
     ConnectionId, DialConfig, Event, ListenConfig, ListenStats, Network, PortId,
 };
-use crate::runtime::quic::{BindError, CloseCode, Peer, SendError, SetupError};
+use crate::runtime::quic::{BindError, CloseCode, Lost, Peer, SendError, SetupError};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
 use crate::runtime::witness::{ObjectEvent, ObjectLink};
@@ -78,6 +81,7 @@ pub(super) struct Wires {
     objects: Option<ObjectLink>,
     objects_up: bool,
     clients: BTreeMap<ConnId, ConnectionId>,
+    book: ClientBook,
     last_client: u64,
     reading_clients: bool,
     refusals: Refusals,
@@ -125,6 +129,7 @@ impl Wires {
             objects,
             objects_up: false,
             clients: BTreeMap::new(),
+            book: ClientBook::default(),
             last_client: 0,
             reading_clients: true,
             refusals: Refusals::new(),
@@ -141,6 +146,11 @@ impl Wires {
         self.clients.len()
     }
 
+    /// What the key of each has.
+    pub(super) fn clients_by_key(&self) -> ClientsMetrics {
+        self.book.metrics(&self.credentials.roster())
+    }
+
     /// What became of the attempts to connect to the clients' port, if there is one.
     pub(super) fn handshakes(&self) -> ListenStats {
         let stats = self.clients_port.and_then(|port| self.network.listen_stats(port));
@@ -151,17 +161,17 @@ impl Wires {
     pub(super) fn on_event(&mut self, event: Event, counters: &mut Counters) -> Option<Input> {
         match event {
             Event::Up { port, connection, peer } => self.on_up(port, connection, &peer),
-            Event::Down { connection, lost, .. } => {
-                self.refusals.on_lost(&lost);
-                self.on_down(connection)
+            Event::Down { connection, peer, lost, .. } => {
+                let roster = self.credentials.roster();
+                self.refusals.on_lost(&peer, roster.client_name(&peer.key), &lost);
+                self.on_down(connection, &peer, &lost)
             }
             Event::Writable { connection } => match self.wires.get(&connection)? {
                 Wire::Link(link) => Some(Input::LinkWritable { link: *link }),
                 _ => None,
             },
             Event::Failed { error, .. } => {
-                counters.clients_refused += u64::from(matches!(error, SetupError::Full { .. }));
-                self.refusals.on_failed(&error);
+                self.on_failed(&error, counters);
                 None
             }
             Event::Frame { connection, frame, .. } => self.on_frame(connection, &frame, counters),
@@ -214,6 +224,7 @@ impl Wires {
                 self.last_client += 1;
                 let conn = ConnId(self.last_client);
                 self.clients.insert(conn, connection);
+                self.book.connected(peer.key, &self.credentials.roster());
                 if !self.reading_clients {
                     self.network.pause(connection);
                 }
@@ -224,7 +235,17 @@ impl Wires {
         input
     }
 
-    fn on_down(&mut self, connection: ConnectionId) -> Option<Input> {
+    fn on_failed(&mut self, error: &SetupError, counters: &mut Counters) {
+        let roster = self.credentials.roster();
+        let known = error.turned_away().filter(|key| roster.client(key).is_some());
+        if let Some(key) = known {
+            counters.clients_refused += 1;
+            self.book.refused(*key);
+        }
+        self.refusals.on_failed(error, known.and_then(|key| roster.client_name(key)));
+    }
+
+    fn on_down(&mut self, connection: ConnectionId, peer: &Peer, lost: &Lost) -> Option<Input> {
         match self.wires.remove(&connection)? {
             Wire::Link(link) => {
                 let slot = &mut self.links[usize::from(link.0)];
@@ -243,6 +264,8 @@ impl Wires {
             }
             Wire::Client(conn, _) => {
                 self.clients.remove(&conn);
+                let displaced = matches!(lost, Lost::Here { code: CloseCode::TOO_MANY });
+                self.book.gone(peer.key, displaced, &self.credentials.roster());
                 Some(Input::ClientGone { conn })
             }
         }
@@ -270,7 +293,10 @@ impl Wires {
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
-            tracing::warn!(event = "frame_invalid", %wire, %error);
+            let peer = self.network.peer(connection);
+            let (key, remote) = peer.map(|peer| (display(peer.key), display(peer.remote))).unzip();
+            let client = peer.and_then(|peer| self.book.name(&peer.key)).map(ClientName::as_str);
+            tracing::warn!(event = "frame_invalid", %wire, client, key, remote, %error);
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
         .ok()
@@ -343,17 +369,55 @@ impl Wires {
 
     pub(super) fn close_client(&mut self, conn: ConnId) {
         if let Some(&connection) = self.clients.get(&conn) {
+            if let Some(peer) = self.network.peer(connection) {
+                self.book.refused(peer.key);
+            }
             self.network.finish(connection, TURNED_AWAY, "turned away", FAREWELL);
         }
     }
 
-    /// Closes connections with whoever's key is not pinned any more.
-    pub(super) fn close_unpinned(&mut self) {
+    /// The roster has changed: closes connections with whoever's key is not pinned any more, and
+    /// those of a client that are more than its key may have now, the newest first.
+    pub(super) fn repinned(&mut self) {
         let roster = self.credentials.roster();
-        for connection in self.wires.keys() {
-            let peer = self.network.peer(*connection);
-            if peer.is_some_and(|peer| roster.role_of(&peer.key) != Some(peer.role)) {
-                self.network.close(*connection, TURNED_AWAY, "the key is not named here any more");
+        let mut peers = Vec::new();
+        for connection in self.wires.keys().rev() {
+            peers.extend(self.network.peer(*connection).map(|peer| (*connection, *peer)));
+        }
+        let unpinned = |(_, peer): &(_, Peer)| roster.role_of(&peer.key) != Some(peer.role);
+        let (unpinned, pinned): (Vec<_>, Vec<_>) = peers.into_iter().partition(unpinned);
+        self.close_unpinned(unpinned);
+        self.close_beyond_bounds(pinned, &roster);
+        self.book.take(&roster);
+    }
+
+    fn close_unpinned(&mut self, unpinned: Vec<(ConnectionId, Peer)>) {
+        let mut revoked = BTreeMap::<PublicKey, usize>::new();
+        for (connection, peer) in unpinned {
+            self.network.close(connection, TURNED_AWAY, "the key is not named here any more");
+            if peer.role == Role::Client {
+                *revoked.entry(peer.key).or_default() += 1;
+            }
+        }
+        for (key, connections) in revoked {
+            let client = self.book.name(&key).map(ClientName::as_str);
+            tracing::info!(event = "client_revoked", client, %key, connections);
+        }
+    }
+
+    fn close_beyond_bounds(&mut self, newest_first: Vec<(ConnectionId, Peer)>, roster: &Roster) {
+        let mut held = BTreeMap::<PublicKey, usize>::new();
+        for (_, peer) in &newest_first {
+            *held.entry(peer.key).or_default() += 1;
+        }
+        for (connection, Peer { key, .. }) in newest_first {
+            let most = roster.client(&key).and_then(|terms| terms.connections);
+            if let Some(held) = held.get_mut(&key)
+                && most.is_some_and(|most| *held > most)
+            {
+                *held -= 1;
+                let reason = "this key may have fewer connections here now";
+                self.network.close(connection, CloseCode::TOO_MANY, reason);
             }
         }
     }

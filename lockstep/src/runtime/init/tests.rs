@@ -34,6 +34,11 @@ fn what_init_writes_can_be_used() {
     }
     assert_eq!(a.settings.witness, witness.listen.into());
     assert_eq!(client.coservers[1].address(), b.settings.clients);
+    for coserver in [&a, &b] {
+        let roster = coserver.credentials.roster();
+        let named: Vec<_> = roster.clients().map(|(key, _)| roster.client_name(key)).collect();
+        assert_eq!(named, [Some("client")]);
+    }
     let mut service = b.service;
     assert!(service.required::<u16>("port", "").unwrap() >= 10_000);
     for name in ["a", "b", "witness", "client"] {

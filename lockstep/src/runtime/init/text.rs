@@ -42,7 +42,10 @@ pub(super) fn coserver(
          [peers]\n\
          coserver = \"{other}\"\n\
          witness = \"{witness_key}\"\n\
-         clients = [\"{client}\"]\n\
+         # Who may connect: a key, or a table with more. `connections = N` bounds how many at once.\n\
+         clients = [\n\
+         \x20   {{ key = \"{client}\", name = \"client\" }},\n\
+         ]\n\
          \n\
          [timing]\n\
          # The other's silence on every link that is taken for its death.\n\

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::PublicKey;
+use super::{ClientName, ClientTerms, PublicKey};
 use crate::ids::Place;
 
 /// What a key entitles its holder to be.
@@ -35,6 +35,10 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
     roles: BTreeMap<PublicKey, Role>,
+    /// Of every client's key.
+    clients: BTreeMap<PublicKey, ClientTerms>,
+    /// Those that have one.
+    names: BTreeMap<ClientName, PublicKey>,
 }
 
 impl Roster {
@@ -61,6 +65,26 @@ impl Roster {
             return Err(RosterError::Full);
         }
         self.roles.insert(key, role);
+        if role == Role::Client {
+            self.clients.insert(key, ClientTerms::default());
+        }
+        Ok(())
+    }
+
+    /// Pins a client's key with what else is said of that client.
+    ///
+    /// # Errors
+    /// As for [`pin`](Self::pin); and if the key is pinned already, or another one has the name.
+    pub fn pin_client(&mut self, key: PublicKey, terms: ClientTerms) -> Result<(), RosterError> {
+        if self.clients.contains_key(&key) {
+            return Err(RosterError::ClientTwice { key });
+        }
+        if let Some(&first) = terms.name.as_ref().and_then(|name| self.names.get(name)) {
+            return Err(RosterError::NameTwice { first, second: key });
+        }
+        self.pin(Role::Client, key)?;
+        self.names.extend(terms.name.clone().map(|name| (name, key)));
+        self.clients.insert(key, terms);
         Ok(())
     }
 
@@ -76,7 +100,10 @@ impl Roster {
     ) -> Result<Self, RosterError> {
         let mut roles = self.roles.clone();
         roles.retain(|known, held| *held != role || !old.contains(known));
-        let mut roster = Self { roles };
+        let Self { mut clients, mut names, .. } = self.clone();
+        clients.retain(|known, _| roles.contains_key(known));
+        names.retain(|_, known| roles.contains_key(known));
+        let mut roster = Self { roles, clients, names };
         roster.pin(role, key)?;
         Ok(roster)
     }
@@ -84,6 +111,21 @@ impl Roster {
     /// The role that `key` holds, if it is known.
     pub fn role_of(&self, key: &PublicKey) -> Option<Role> {
         self.roles.get(key).copied()
+    }
+
+    /// What is said of a client beside its key; `None` if this is no client's key.
+    pub fn client(&self, key: &PublicKey) -> Option<&ClientTerms> {
+        self.clients.get(key)
+    }
+
+    /// What a client is called, if it has a name.
+    pub fn client_name(&self, key: &PublicKey) -> Option<&str> {
+        self.client(key)?.name.as_ref().map(ClientName::as_str)
+    }
+
+    /// All clients, in the order of their keys' bytes.
+    pub fn clients(&self) -> impl ExactSizeIterator<Item = (&PublicKey, &ClientTerms)> {
+        self.clients.iter()
     }
 
     /// The keys that hold `role`, in the order of their bytes.
@@ -138,6 +180,20 @@ pub enum RosterError {
     Own {
         /// The key.
         key: PublicKey,
+    },
+    /// One client's key in two entries.
+    #[error("{key} is named twice among the clients; keep one of the entries")]
+    ClientTwice {
+        /// The key.
+        key: PublicKey,
+    },
+    /// One name for two clients.
+    #[error("{second} has the name of {first}; give each client a name of its own")]
+    NameTwice {
+        /// The key that had it.
+        first: PublicKey,
+        /// The key that was to get it.
+        second: PublicKey,
     },
     /// Too many keys.
     #[error("more than {} keys; remove those no longer in use", Roster::KEYS_MAX)]

@@ -120,6 +120,25 @@ fn a_key_holds_one_role() {
 }
 
 #[test]
+fn a_client_s_name_goes_with_its_key() {
+    let key = |number| PublicKey::from_bytes([number; 32]);
+    let called = |name: &str| ClientTerms { name: Some(name.parse().unwrap()), connections: None };
+    let mut roster = Roster::new();
+    roster.pin_client(key(1), called("one")).unwrap();
+    let twice = roster.pin_client(key(1), called("two"));
+    assert_eq!(twice, Err(RosterError::ClientTwice { key: key(1) }));
+    let (first, second) = (key(1), key(2));
+    let same = roster.pin_client(second, called("one"));
+    assert_eq!(same, Err(RosterError::NameTwice { first, second }));
+    assert_eq!((roster.clients().len(), roster.client_name(&second)), (1, None));
+    // The name of a key that is gone can be had again.
+    let mut roster = roster.replaced(Role::Client, &[first], key(3)).unwrap();
+    roster.pin_client(second, called("one")).unwrap();
+    assert_eq!(roster.client_name(&second), Some("one"));
+    assert_eq!(roster.client(&key(3)), Some(&ClientTerms::default()));
+}
+
+#[test]
 fn a_key_file_at_odds_with_the_roster_is_noticed_at_start() {
     let (own, other) = (PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]));
     let role = Role::CoServer(Place::A);

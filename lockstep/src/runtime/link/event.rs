@@ -45,6 +45,8 @@ pub enum Event {
         port: PortId,
         /// The connection.
         connection: ConnectionId,
+        /// Who it was.
+        peer: Peer,
         /// How it ended.
         lost: Lost,
     },

@@ -381,10 +381,12 @@ impl Network {
         if !self.ports.contains_key(&port) {
             return connection.close(CloseCode::SHUTDOWN, "the port is closed");
         }
-        if !self.make_room(port, connection.peer()) {
-            let remote = connection.peer().remote;
-            connection.close(CloseCode::TOO_MANY, "this port has as many connections as it may");
-            let error = SetupError::Full { remote };
+        if let Err(error) = self.admit(port, connection.peer()) {
+            let reason = match error {
+                SetupError::Bounded { .. } => "this key has as many connections here as it may",
+                _ => "this port has as many connections as it may",
+            };
+            connection.close(CloseCode::TOO_MANY, reason);
             return self.events.push_back(Event::Failed { port, error });
         }
         self.last_connection += 1;
@@ -403,11 +405,24 @@ impl Network {
         self.slots.insert(id, slot);
     }
 
+    /// Finds a place for a peer. One that has what its key may have is refused: if an older
+    /// connection gave way, those that share a key would displace each other for ever.
+    fn admit(&mut self, port: PortId, peer: &Peer) -> Result<(), SetupError> {
+        self.sweep();
+        let Peer { key, remote, .. } = *peer;
+        let held = self.ports.get(&port).map_or(0, |opened| opened.shares.held(key));
+        let roster = self.credentials.roster();
+        let most = roster.client(&key).and_then(|terms| terms.connections);
+        if let Some(most) = most.filter(|most| held >= *most) {
+            return Err(SetupError::Bounded { remote, key, most });
+        }
+        self.make_room(port, peer).then_some(()).ok_or(SetupError::Full { remote, key })
+    }
+
     /// Sees to it that a port has room for this peer, or says that it has none: on a port for one
     /// the newest wins, on one for many whoever has most gives way (rule F8), and of that the
     /// connection that was made last.
     fn make_room(&mut self, port: PortId, peer: &Peer) -> bool {
-        self.sweep();
         let Some(opened) = self.ports.get(&port) else { return false };
         let most = match opened.admit {
             Admit::UpTo(most) => most,
@@ -473,7 +488,8 @@ impl Network {
             port.current = port.current.filter(|current| *current != id);
             port.shares.give_back(id);
         }
-        self.events.push_back(Event::Down { port: slot.port, connection: id, lost });
+        let peer = *slot.connection.peer();
+        self.events.push_back(Event::Down { port: slot.port, connection: id, peer, lost });
         Some(slot)
     }
 }

@@ -304,6 +304,31 @@ async fn a_key_that_has_every_place_gives_one_to_another() {
 }
 
 #[tokio::test]
+async fn a_key_with_a_bound_is_refused_beyond_it_and_another_is_not() {
+    let cast = Cast::new();
+    let mut net = Network::new(cast.bounding_the_client(A, 2));
+    let port = net.listen(ListenConfig::clients(loopback(), 16)).unwrap();
+    let mut a = Node { net, port };
+    let mut bounded = Network::new(cast.of(Role::Client));
+    for _ in 0..2 {
+        bounded.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+        a.up().await;
+    }
+    bounded.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    let refused = a.failed().await;
+    let key = cast.key_of(Role::Client);
+    assert!(
+        matches!(refused, SetupError::Bounded { key: found, most: 2, .. } if found == key),
+        "{refused}"
+    );
+    assert!(refused.to_string().contains("raise `connections`"), "{refused}");
+    let mut other = Network::new(cast.other_client.clone());
+    other.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    let came = a.up().await;
+    assert_eq!(a.net.peer(came).unwrap().key, cast.other_client.secret().public());
+}
+
+#[tokio::test]
 async fn noise_is_ignored_and_the_service_goes_on() {
     let cast = Cast::new();
     let mut a = link_a(&cast);

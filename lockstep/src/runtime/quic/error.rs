@@ -138,7 +138,8 @@ pub enum SetupError {
     },
     /// The peer has as many connections as it may.
     #[error(
-        "{remote} has as many connections as its limit allows; try again later, or raise its limit"
+        "{remote} has as many connections as its limits allow, all together or of this key; try \
+         again later, or raise the limit there"
     )]
     Busy {
         /// The peer's address.
@@ -146,12 +147,27 @@ pub enum SetupError {
     },
     /// This side has as many connections as it may, and refused the peer one.
     #[error(
-        "{remote} is refused: this port has as many connections as it may; if it is to be served, \
-         raise the limit (`limits.clients` for clients, on both CoServers)"
+        "{remote}, with {key}, is refused: this port has as many connections as it may; if it is \
+         to be served, raise the limit (`limits.clients` for clients, on both CoServers)"
     )]
     Full {
         /// The peer's address.
         remote: SocketAddr,
+        /// Its key.
+        key: PublicKey,
+    },
+    /// The peer's key has as many connections as the configuration here allows it.
+    #[error(
+        "{remote}, with {key}, is refused: this key has {most} connections here and may have no \
+         more; if it is to have more, raise `connections` of its entry in `peers.clients`"
+    )]
+    Bounded {
+        /// The peer's address.
+        remote: SocketAddr,
+        /// Its key.
+        key: PublicKey,
+        /// How many it may have.
+        most: usize,
     },
     /// The peer's process is there and takes no connection: no limit of its configuration is why.
     #[error(
@@ -203,6 +219,14 @@ pub enum SetupError {
 }
 
 impl SetupError {
+    /// Whom this side turned away although its key is known.
+    pub(in crate::runtime) fn turned_away(&self) -> Option<&PublicKey> {
+        match self {
+            Self::Full { key, .. } | Self::Bounded { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+
     /// What went wrong at the address, where that was found by a name.
     pub fn of_address(&self) -> &Self {
         match self {

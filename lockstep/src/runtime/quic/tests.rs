@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::ids::Place;
-use crate::runtime::keys::{PublicKey, Role, Roster, SecretKey};
+use crate::runtime::keys::{ClientTerms, PublicKey, Role, Roster, SecretKey};
 use crate::runtime::tls::{Credentials, KeyRefusal, Purpose};
 
 pub(crate) const A: Role = Role::CoServer(Place::A);
@@ -57,6 +57,19 @@ impl Cast {
 
     pub(crate) fn of(&self, role: Role) -> Credentials {
         self.known[&role].clone()
+    }
+
+    /// What `role` has, with a bound on how many connections the client's key may have.
+    pub(crate) fn bounding_the_client(&self, role: Role, most: usize) -> Credentials {
+        let mut roster = Roster::new();
+        for (role, key) in self.keys.iter().filter(|(role, _)| **role != Role::Client) {
+            roster.pin(*role, *key).unwrap();
+        }
+        let other = self.other_client.secret().public();
+        roster.pin(Role::Client, other).unwrap();
+        let terms = ClientTerms { connections: Some(most), ..ClientTerms::default() };
+        roster.pin_client(self.key_of(Role::Client), terms).unwrap();
+        self.of(role).knowing(roster)
     }
 
     pub(crate) fn key_of(&self, role: Role) -> PublicKey {

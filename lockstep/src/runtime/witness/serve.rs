@@ -140,14 +140,14 @@ impl Loop {
                 None => self.network.close(connection, TURNED_AWAY, "a key without a pair"),
             },
             NetworkEvent::Frame { connection, frame, .. } => self.on_frame(connection, &frame),
-            NetworkEvent::Down { connection, lost, .. } => {
-                self.refusals.on_lost(&lost);
+            NetworkEvent::Down { connection, peer, lost, .. } => {
+                self.refusals.on_lost(&peer, None, &lost);
                 if let Some(conn) = self.conns.remove(&connection) {
                     self.askers.remove(&conn);
                     self.handle(Input::Gone { conn });
                 }
             }
-            NetworkEvent::Failed { error, .. } => self.refusals.on_failed(&error),
+            NetworkEvent::Failed { error, .. } => self.refusals.on_failed(&error, None),
             NetworkEvent::Writable { .. } => {}
         }
     }

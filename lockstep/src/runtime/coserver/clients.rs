@@ -1,0 +1,172 @@
+//! What the key of each client has here: connections, and what became of others.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::limits::CLIENTS_SHOWN;
+use crate::runtime::keys::{ClientName, ClientTerms, PublicKey, Roster};
+
+/// A client's key and what it has of a CoServer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientMetrics {
+    /// The key.
+    pub key: PublicKey,
+    /// What is said of it in the configuration; nothing if it is not named there any more.
+    pub terms: ClientTerms,
+    /// What it has, and what it was refused.
+    pub counts: ClientCounts,
+}
+
+/// Connections of one key: at present, and since the start those that did not come about or had
+/// to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientCounts {
+    /// At present.
+    pub connections: usize,
+    /// Turned away: too many, or not served here.
+    pub refused: u64,
+    /// Closed since others had no place, or the key may have fewer now.
+    pub displaced: u64,
+}
+
+/// The clients of which the status tells, and how many more there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientsMetrics {
+    /// Those that have most, at most [`CLIENTS_SHOWN`].
+    pub shown: Vec<ClientMetrics>,
+    /// How many others are known.
+    pub left_out: usize,
+}
+
+/// Every key that has been here and is still named, or connected.
+#[derive(Debug, Default)]
+pub(super) struct ClientBook {
+    by_key: BTreeMap<PublicKey, Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// What it was last called: one that is not named any more is still told of.
+    name: Option<ClientName>,
+    counts: ClientCounts,
+}
+
+impl ClientBook {
+    fn counts(&mut self, key: PublicKey) -> &mut ClientCounts {
+        &mut self.by_key.entry(key).or_default().counts
+    }
+
+    /// What this key is called.
+    pub(super) fn name(&self, key: &PublicKey) -> Option<&ClientName> {
+        self.by_key.get(key)?.name.as_ref()
+    }
+
+    pub(super) fn connected(&mut self, key: PublicKey, roster: &Roster) {
+        let known = self.by_key.entry(key).or_default();
+        known.counts.connections += 1;
+        if let Some(terms) = roster.client(&key) {
+            known.name.clone_from(&terms.name);
+        }
+    }
+
+    /// A connection ended. A key that is not named any more is forgotten with its last one.
+    pub(super) fn gone(&mut self, key: PublicKey, displaced: bool, roster: &Roster) {
+        let counts = self.counts(key);
+        counts.connections -= 1;
+        counts.displaced += u64::from(displaced);
+        if counts.connections == 0 && roster.client(&key).is_none() {
+            self.by_key.remove(&key);
+        }
+    }
+
+    pub(super) fn refused(&mut self, key: PublicKey) {
+        self.counts(key).refused += 1;
+    }
+
+    /// Takes the names of another roster, and forgets keys that are neither in it nor connected.
+    pub(super) fn take(&mut self, roster: &Roster) {
+        self.by_key.retain(|key, known| match roster.client(key) {
+            Some(terms) => {
+                known.name.clone_from(&terms.name);
+                true
+            }
+            None => known.counts.connections > 0,
+        });
+    }
+
+    /// First those that have most, then those that were sent away most often.
+    pub(super) fn metrics(&self, roster: &Roster) -> ClientsMetrics {
+        let is_unnamed = |(key, counts): &(&PublicKey, ClientCounts)| {
+            counts.connections > 0 && roster.client(key).is_none()
+        };
+        let order = |(key, counts): &(&PublicKey, ClientCounts)| {
+            (Reverse((counts.connections, counts.refused + counts.displaced)), **key)
+        };
+        let mut known: Vec<_> =
+            self.by_key.iter().map(|(key, known)| (key, known.counts)).collect();
+        let all = roster.clients().len() + known.iter().filter(|one| is_unnamed(one)).count();
+        if known.len() > CLIENTS_SHOWN {
+            known.select_nth_unstable_by_key(CLIENTS_SHOWN, order);
+            known.truncate(CLIENTS_SHOWN);
+        }
+        known.sort_unstable_by_key(order);
+        let absent = roster.clients().map(|(key, _)| key);
+        let absent = absent.filter(|key| !self.by_key.contains_key(key));
+        let rest = absent.map(|key| (key, ClientCounts::default()));
+        let named = |key| roster.client(key).cloned().unwrap_or_default();
+        let shown: Vec<_> = (known.into_iter().chain(rest).take(CLIENTS_SHOWN))
+            .map(|(key, counts)| ClientMetrics { key: *key, terms: named(key), counts })
+            .collect();
+        let left_out = all - shown.len();
+        ClientsMetrics { shown, left_out }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32])
+    }
+
+    fn roster(keys: impl Iterator<Item = u8>) -> Roster {
+        let mut roster = Roster::new();
+        for number in keys {
+            let name = Some(format!("client-{number}").parse().unwrap());
+            roster.pin_client(key(number), ClientTerms { name, ..ClientTerms::default() }).unwrap();
+        }
+        roster
+    }
+
+    #[test]
+    fn those_that_have_most_come_first_and_of_the_others_only_how_many_they_are() {
+        let roster = roster(0..100);
+        let mut book = ClientBook::default();
+        (0..3).for_each(|_| book.connected(key(90), &roster));
+        book.connected(key(91), &roster);
+        book.refused(key(92));
+        let told = book.metrics(&roster);
+        let first: Vec<_> = told.shown.iter().map(|client| client.key).take(4).collect();
+        assert_eq!(first, [key(90), key(91), key(92), key(0)]);
+        assert_eq!((told.shown.len(), told.left_out), (CLIENTS_SHOWN, 100 - CLIENTS_SHOWN));
+        assert_eq!(told.shown[0].terms.name.as_ref().unwrap().as_str(), "client-90");
+    }
+
+    #[test]
+    fn a_key_that_is_not_named_any_more_is_told_of_until_its_connections_are_gone() {
+        let mut book = ClientBook::default();
+        book.connected(key(1), &roster(1..2));
+        let nobody = Roster::new();
+        book.take(&nobody);
+        assert_eq!(book.name(&key(1)).unwrap().as_str(), "client-1");
+        let told = book.metrics(&nobody);
+        assert_eq!((told.shown.len(), told.left_out), (1, 0));
+        assert_eq!(told.shown[0].terms, ClientTerms::default());
+        book.connected(key(1), &nobody);
+        book.gone(key(1), true, &nobody);
+        assert_eq!(book.metrics(&nobody).shown[0].counts.displaced, 1);
+        book.gone(key(1), false, &nobody);
+        assert_eq!(book.metrics(&nobody), ClientsMetrics::default());
+    }
+}

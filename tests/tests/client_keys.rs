@@ -1,0 +1,140 @@
+//! Several clients, each with a key and a name of its own: what each may have, and how one of them
+//! is shut out while the others go on.
+#![allow(clippy::disallowed_methods, reason = "tests use files")]
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lockstep::client::blocking::Session;
+use lockstep::client::session::{OpenError, Settings};
+use lockstep::runtime::keys::SecretKey;
+use lockstep_tests::caller::{Caller, adds, settings_in, wait_for_serving};
+use lockstep_tests::pair::{A, B, Pair, Part, SILENCE};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
+
+/// The entry that `init` wrote ends so.
+const FIRST: &str = "name = \"client\" },\n";
+
+/// A second client of a pair, and the line that stands for it in the CoServers' files.
+struct Client {
+    file: PathBuf,
+    key: String,
+}
+
+impl Client {
+    fn new(pair: &Pair, name: &str) -> Self {
+        let secret = SecretKey::generate().unwrap();
+        secret.save_new(&pair.directory().join(format!("keys/{name}.key"))).unwrap();
+        let text = std::fs::read_to_string(pair.directory().join("client.toml")).unwrap();
+        let file = pair.directory().join(format!("{name}.toml"));
+        let own = text.replace("keys/client.key", &format!("keys/{name}.key"));
+        std::fs::write(&file, own).unwrap();
+        Self { file, key: secret.public().to_string() }
+    }
+
+    fn entry(&self, more: &str) -> String {
+        format!("    {{ key = \"{}\", {more} }},\n", self.key)
+    }
+
+    fn settings(&self) -> Settings {
+        settings_in(&self.file)
+    }
+
+    fn open(&self, pair: &Pair) -> Session {
+        Session::open(self.settings()).unwrap_or_else(|error| panic!("{error}{}", pair.logs()))
+    }
+}
+
+/// What the status of a CoServer says of a client.
+fn told(status: &Value, name: &str) -> Value {
+    let clients = status["client_keys"].as_array().expect("a list");
+    clients.iter().find(|client| client["client"] == name).cloned().unwrap_or_default()
+}
+
+/// Writes something else into the files of both, and has them read it.
+fn reload(pair: &mut Pair, old: &str, new: &str, times: usize) {
+    for part in [A, B] {
+        pair.change(part, old, new);
+        pair.process(part).signal(Signal::HUP);
+        pair.wait_for_event(part, "reloaded", times);
+    }
+}
+
+/// Waits until somebody has logged this about the client.
+fn wait_for_line(pair: &mut Pair, part: Part, event: &str, name: &str) {
+    let log = pair.wait_for_event(part, event, 1);
+    let line = log.lines().find(|line| line.contains(&format!("event=\"{event}\""))).unwrap();
+    assert!(line.contains(&format!("client=\"{name}\"")), "{line}");
+    assert!(line.contains("ed25519:"), "the whole key, to be found in the file: {line}");
+}
+
+#[test]
+fn a_client_is_bounded_and_revoked_by_its_name_while_the_other_goes_on() {
+    let mut pair = Pair::init(REGISTERS, SILENCE);
+    let billing = Client::new(&pair, "billing");
+    let two = billing.entry("name = \"billing\", connections = 2");
+    for part in [A, B] {
+        pair.change(part, FIRST, &format!("{FIRST}{two}"));
+    }
+    pair.form();
+    let caller = Caller::start(&pair, "other");
+    let sessions = [billing.open(&pair), billing.open(&pair)];
+    for session in &sessions {
+        wait_for_serving(session, &pair, 2);
+        adds(session, &pair);
+    }
+    for part in [A, B] {
+        let status = pair.wait_until(part, "connected to both clients", |status| {
+            told(status, "billing")["connections"] == 2
+                && told(status, "client")["connections"] == 1
+        });
+        let client = told(&status, "billing");
+        assert_eq!((&client["connections_most"], &client["key"]), (&json!(2), &json!(billing.key)));
+        assert_eq!(status["clients"], 3);
+        assert_eq!(status["client_keys_left_out"], 0);
+    }
+
+    // A third one is too many of this key, and is told so.
+    let mut settings = billing.settings();
+    settings.open_within = Duration::from_secs(2);
+    let error = Session::open(settings).expect_err("it may have two");
+    assert!(error.to_string().contains("as many connections"), "{error}");
+    for part in [A, B] {
+        wait_for_line(&mut pair, part, "connection_refused", "billing");
+        pair.wait_until(part, "counting", |status| told(status, "billing")["refused"] != 0);
+    }
+
+    // A lower bound closes what is over it, and nothing else.
+    let one = billing.entry("name = \"billing\", connections = 1");
+    reload(&mut pair, &two, &one, 1);
+    for part in [A, B] {
+        wait_for_line(&mut pair, part, "connection_displaced", "billing");
+        pair.wait_until(part, "bounding", |status| {
+            let client = told(status, "billing");
+            client["connections"] == 1 && client["displaced"] == 1
+        });
+    }
+    wait_for_serving(&sessions[0], &pair, 2);
+    caller.goes_on(&pair);
+
+    reload(&mut pair, &one, "", 2);
+    for part in [A, B] {
+        wait_for_line(&mut pair, part, "client_revoked", "billing");
+        pair.wait_until(part, "without it", |status| told(status, "billing").is_null());
+    }
+    for session in &sessions {
+        wait_for_serving(session, &pair, 0);
+    }
+    let refused = Session::open(billing.settings()).expect_err("it is not named any more");
+    assert!(matches!(refused, OpenError::Refused(_)), "{refused}");
+    caller.goes_on(&pair);
+    for part in [A, B] {
+        let status = pair.status(part).unwrap();
+        assert_eq!(status["mode"], "duplex");
+        assert_eq!(told(&status, "client")["connections"], 1);
+    }
+    caller.finish();
+}
