@@ -115,7 +115,10 @@ fn clients_that_take_every_descriptor_leave_journal_and_deliveries_theirs() {
         assert_eq!(status["descriptors"]["exhausted"], 0, "{}", relay.pair.logs());
         assert!(segments(&relay, part) > 1);
         let log = relay.pair.process(part).log();
-        assert!(log.contains("before=50") && log.contains("limit=150"), "it raises its limit: {log}");
+        assert!(
+            log.contains("before=50") && log.contains("limit=150"),
+            "it raises its limit: {log}"
+        );
         assert!(log.contains("descriptors_short"), "it says at its start what it can hold");
         assert!(!log.contains("journal_not_prepared") && !log.contains("no_checkpoint"), "{log}");
     }
@@ -134,7 +137,8 @@ fn whom_two_served_the_one_that_is_left_serves() {
     })
     .unwrap_or_else(|served| panic!("{served} of 12 are served{}", relay.pair.logs()));
     assert!([A, B].iter().any(|part| refused(&relay, *part) > 0));
-    let said = [A, B].map(|part| relay.pair.process(part).log().contains("connections_turned_away"));
+    let said =
+        [A, B].map(|part| relay.pair.process(part).log().contains("connections_turned_away"));
     assert!(said.contains(&true), "the log says that somebody was refused");
     relay.pair.kill(B);
     relay.pair.wait_for_mode(A, "simplex");
