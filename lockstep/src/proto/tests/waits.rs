@@ -134,7 +134,8 @@ fn a_link_that_was_never_up_is_said_and_one_that_fell_while_alone() {
 
 #[test]
 fn a_disk_or_a_service_that_hangs_is_said_where_it_hangs() {
-    let hang: [(fn(&mut Pair, Place), Wait); 2] = [
+    type Hang = fn(&mut Pair, Place);
+    let hang: [(Hang, Wait); 2] = [
         (|pair, place| pair.node(place).disk_stuck = true, Wait::OwnStorage),
         (|pair, place| pair.node(place).executes = false, Wait::OwnService),
     ];
