@@ -98,6 +98,11 @@ pub fn remedy(error: &io::Error, otherwise: &str) -> String {
     Exhaustion::of(error).map_or_else(|| otherwise.to_owned(), |what| what.to_string())
 }
 
+/// The same of an error about files.
+pub(crate) fn remedy_of_disk(error: &io::Error) -> String {
+    remedy(error, "check the disk, its free space and its permissions")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,5 +135,7 @@ mod tests {
         let emfile = io::Error::from_raw_os_error(24);
         assert!(remedy(&emfile, "look at the disk").contains("LimitNOFILE"));
         assert_eq!(remedy(&io::Error::from_raw_os_error(5), "look"), "look");
+        assert!(remedy_of_disk(&emfile).contains("LimitNOFILE"));
+        assert!(remedy_of_disk(&io::Error::from_raw_os_error(5)).contains("free space"));
     }
 }

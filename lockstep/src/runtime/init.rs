@@ -27,6 +27,7 @@ pub use ports::Ports;
 use super::config::{ClientConfig, CoServerConfig, ConfigError, Overrides, WitnessConfig};
 use super::entropy::{self, NoEntropy};
 use super::keys::{KeyFileError, SecretKey, SecretKeyError};
+use crate::exhaustion::remedy_of_disk;
 use crate::ids::{PairId, Place};
 
 /// A pair could not be initialised.
@@ -42,7 +43,7 @@ pub enum InitError {
         path: PathBuf,
     },
     /// A file or directory cannot be made.
-    #[error("{}: {source}; check the path, the free space and the permissions", path.display())]
+    #[error("{}: {source}; {}", path.display(), remedy_of_disk(source))]
     Io {
         /// What was to be made.
         path: PathBuf,

@@ -32,6 +32,7 @@
 use std::io;
 
 use crate::digest::Digest;
+use crate::exhaustion::remedy_of_disk;
 use crate::ids::{PairId, Place};
 use crate::limits::NAME_BYTES;
 use crate::machine::Identity;
@@ -104,7 +105,7 @@ pub struct Home {
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// The disk failed.
-    #[error("failed to {action} `{name}`; see the disk, its free space and its permissions")]
+    #[error("failed to {action} `{name}`: {source}; {}", remedy_of_disk(source))]
     Io {
         /// At what.
         action: &'static str,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::digest::Digest;
+use crate::exhaustion::remedy_of_disk;
 use crate::ids::{Epoch, Lineage, PairId};
 use crate::record::Record;
 
@@ -108,7 +109,7 @@ pub trait RecordStore {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or directory could not be used.
-    #[error("cannot {action} {}: check the disk, its free space and the permissions", path.display())]
+    #[error("cannot {action} {}: {source}; {}", path.display(), remedy_of_disk(source))]
     Io {
         /// What was tried.
         action: &'static str,

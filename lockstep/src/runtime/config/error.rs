@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::exhaustion::remedy_of_disk;
+
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -24,7 +26,7 @@ pub enum ConfigError {
         limit: u64,
     },
     /// The file cannot be changed.
-    #[error("{}: {source}; nothing is changed: check that this user may write there, and the free space", file.display())]
+    #[error("{}: {source}; nothing is changed: {}", file.display(), remedy_of_disk(source))]
     Write {
         /// The file.
         file: PathBuf,

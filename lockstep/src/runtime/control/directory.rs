@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::SOCKET;
+use crate::exhaustion::remedy_of_disk;
 use crate::runtime::private::{self, NotPrivate};
 
 /// The lock's name in the directory.
@@ -38,7 +39,7 @@ pub enum DirectoryError {
         pid: Option<u32>,
     },
     /// The operating system said no.
-    #[error("{}: {source}; check the path, the free space and the permissions", path.display())]
+    #[error("{}: {source}; {}", path.display(), remedy_of_disk(source))]
     Io {
         /// What was to be used.
         path: PathBuf,

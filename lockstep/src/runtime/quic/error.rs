@@ -8,6 +8,7 @@ use std::time::Duration;
 use quinn::{ConnectionError, TransportErrorCode};
 
 use super::SettingsError;
+use crate::exhaustion;
 use crate::runtime::keys::PublicKey;
 use crate::runtime::tls::{KeyRefusal, Purpose};
 
@@ -76,15 +77,16 @@ pub enum BindError {
     Tls(String),
 }
 
-fn remedy(error: &io::Error) -> &'static str {
-    match error.kind() {
+fn remedy(error: &io::Error) -> String {
+    let otherwise = match error.kind() {
         io::ErrorKind::AddrInUse => "another process has it: stop that one, or choose another port",
         io::ErrorKind::AddrNotAvailable => {
             "no network card of this host has it: correct the address"
         }
         io::ErrorKind::PermissionDenied => "this user may not: choose a port above 1023",
         _ => "check the address and the network card",
-    }
+    };
+    exhaustion::remedy(error, otherwise)
 }
 
 /// A connection that did not come about.

@@ -2,19 +2,16 @@
 
 use std::io;
 
-use crate::exhaustion::remedy;
+use crate::exhaustion::remedy_of_disk;
 use crate::ids::{Index, PairId, Place};
 use crate::store::journal::format::VERSION;
 use crate::wire::error::FrameError;
-
-/// What to do where nothing is exhausted.
-const LOOK: &str = "check the disk, its free space and its permissions";
 
 /// A journal could not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The system refused an operation.
-    #[error("cannot {action} {file}: {source}; {}", remedy(source, LOOK))]
+    #[error("cannot {action} {file}: {source}; {}", remedy_of_disk(source))]
     Io {
         /// What was tried.
         action: &'static str,
