@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::names::{ADDRESSES_TRIED, Meaning, Names};
 use super::port::Outbox;
 use crate::ids::Place;
@@ -15,6 +17,9 @@ use crate::runtime::tls::Purpose;
 /// again from the shortest. One that is closed at once, time after time, counts
 /// as a failure.
 const STEADY: Duration = Duration::from_secs(1);
+
+/// How long an address of a name is waited for before the next one is tried as well.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// The pauses between attempts: the first, then each twice the one before, up to
 /// the longest. Without chance in it, so that runs can be compared; a port has
@@ -110,7 +115,7 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// One attempt: what the name means now, one address after the other.
+    /// One attempt: what the name means now.
     async fn connect(&self) -> Result<Connection, SetupError> {
         let (host, port) = match &self.remote {
             Remote::Address(address) => return self.endpoint.connect(*address).await,
@@ -119,13 +124,10 @@ impl Dialler {
         let named = self.remote.to_string();
         let Meaning { addresses, trouble } = self.names.look_up(host, port).await;
         let reached = addresses.into_iter().filter(|address| self.endpoint.reaches(*address));
-        let mut failure = None;
-        for address in reached.take(ADDRESSES_TRIED) {
-            match self.endpoint.connect(address).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => failure = Some(error),
-            }
-        }
+        let failure = match self.connect_to_one(reached.take(ADDRESSES_TRIED).collect()).await {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => failure,
+        };
         // That an address of an earlier answer is not there any more is what the name's own
         // trouble hides.
         Err(match (trouble, failure) {
@@ -136,6 +138,33 @@ impl Dialler {
                 why: "the name has no address that this port can reach".into(),
             },
         })
+    }
+
+    /// Begins an attempt at each address when the one before has failed or has had its head start,
+    /// so that one that does not answer takes nothing from the others; the first connection wins
+    /// (RFC 8305, section 5). What the last one that failed said, if there was any.
+    pub(super) async fn connect_to_one(
+        &self,
+        addresses: Vec<SocketAddr>,
+    ) -> Result<Connection, Option<SetupError>> {
+        let (mut addresses, mut attempts) = (addresses.into_iter(), JoinSet::new());
+        let mut failure = None;
+        loop {
+            if let Some(address) = addresses.next() {
+                let endpoint = self.endpoint.clone();
+                attempts.spawn(async move { endpoint.connect(address).await });
+            }
+            tokio::select! {
+                ended = attempts.join_next() => match ended {
+                    Some(Ok(Ok(connection))) => return Ok(connection),
+                    Some(Ok(Err(error))) => failure = Some(error),
+                    // None is aborted while it is waited for.
+                    Some(Err(_)) => {}
+                    None => return Err(failure),
+                },
+                () = tokio::time::sleep(HEAD_START), if addresses.len() > 0 => {}
+            }
+        }
     }
 
     /// Dials for ever, or until the network is gone.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::dial::Dialler;
+use super::names::Names;
 use super::*;
 use crate::ids::Place;
 use crate::runtime::keys::{Role, SecretKey};
 use crate::runtime::quic::tests::{A, B, Cast, loopback, soon};
-use crate::runtime::quic::{CloseCode, Lost, SendError, Settings, SetupError};
+use crate::runtime::quic::{CloseCode, Endpoint, Lost, SendError, Settings, SetupError};
 use crate::runtime::remote::Remote;
 use crate::runtime::tls::{KeyRefusal, Purpose};
 
@@ -627,6 +629,22 @@ async fn a_name_is_looked_up_and_an_address_of_it_reached() {
     let dial = DialConfig::witness(by_name(witness.addr().port()));
     let mut a = Node::dialling(&cast, A, dial);
     tokio::join!(witness.up(), a.up());
+}
+
+#[tokio::test]
+async fn an_address_that_does_not_answer_takes_nothing_from_the_next_one() {
+    let cast = Cast::new();
+    let silent = UdpSocket::bind(loopback()).unwrap();
+    let mut a = link_a(&cast);
+    let DialConfig { mut endpoint, remote, backoff } =
+        DialConfig::link(Place::A, loopback(), a.addr());
+    // The test must not pass by the first one's being given up.
+    endpoint.settings.setup_within = Duration::from_secs(3_000);
+    let endpoint = Endpoint::bind(endpoint, cast.of(B)).unwrap();
+    let dialler = Dialler { endpoint, remote, backoff, names: Names::new() };
+    let addresses = vec![silent.local_addr().unwrap(), a.addr()];
+    let (_, connected) = tokio::join!(a.up(), dialler.connect_to_one(addresses));
+    assert_eq!(connected.unwrap().peer().role, Role::CoServer(Place::A));
 }
 
 #[tokio::test]
