@@ -159,7 +159,10 @@
 //! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
 //!
 //! Log time goes on while nobody runs, wake-ups do not come: where all processes had ended,
-//! [`Step::Resumed`] says for how long, before anything else.
+//! [`Step::Resumed`] says for how long, before anything else. Processes that only stood still and
+//! go on (a suspended machine, SIGSTOP of the one that is alone), or that could order nothing for
+//! want of peer and witness, say nothing of the kind: what was due meanwhile comes then, each
+//! wake-up at its own time, one after the other.
 //!
 //! **Start threads, or wait for something.** A step computes and returns. Work that takes long
 //! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device
