@@ -202,6 +202,7 @@ impl TcpTable {
 
     pub(super) fn remove(&mut self, conn: ConnId) {
         self.dialling.remove(&conn);
+        self.lost.remove(&conn);
         if let Some(row) = self.conns.remove(&conn) {
             self.accepted.remove(&row.handle);
             if !matches!(row.phase, Phase::Lost { .. }) {
