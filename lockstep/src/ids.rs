@@ -134,10 +134,15 @@ number! {
     SessionId(u64)
 }
 number! {
-    /// Whose a session is, for shares: names the client's key. 0 where that is not known, as in
-    /// logs of versions that did not ask.
+    /// Whose a session is, for shares: names the client's key.
     OwnerId(u64)
 }
+
+impl OwnerId {
+    /// Where it is not known, as in logs of versions that did not ask.
+    pub const UNKNOWN: Self = Self(0);
+}
+
 number! {
     /// A client's connection to this CoServer; local to the process.
     ConnId(u64)

@@ -259,7 +259,9 @@ impl<S: StateMachine> Unit<S> {
                 let place = entry.origin.place;
                 self.call(stage, Step::Device { device: *device, place, bytes }).map(drop)
             }
-            EntryKind::SessionOpen { token } => self.on_session_open(OwnerId(0), *token, stage),
+            EntryKind::SessionOpen { token } => {
+                self.on_session_open(OwnerId::UNKNOWN, *token, stage)
+            }
             EntryKind::SessionOpenFor { owner, token } => {
                 self.give_way(*owner, *token, stage)?;
                 self.on_session_open(*owner, *token, stage)

@@ -129,7 +129,7 @@ fn read_session(bytes: &[u8], owned: bool) -> Result<SessionRecord, RestoreError
 
 impl From<Unowned> for SessionRecord {
     fn from(Unowned { id, token, last, lowest, replies }: Unowned) -> Self {
-        Self { id, owner: OwnerId(0), token, last, read: last, lowest, replies }
+        Self { id, owner: OwnerId::UNKNOWN, token, last, read: last, lowest, replies }
     }
 }
 

@@ -375,7 +375,7 @@ fn touch<'a>(
     idle.remove(&(session.last, id));
     idle.insert((now, id));
     session.last = now;
-    if session.owner == OwnerId(0) {
+    if session.owner == OwnerId::UNKNOWN {
         // As a restored one has it whose version did not keep it; nothing follows from it.
         session.read = now;
     }

@@ -46,7 +46,7 @@ impl Unread {
         owned.bytes += session.bytes;
         if keeps_much(session) {
             owned.oldest.insert((session.read, id));
-            if session.owner != OwnerId(0) {
+            if session.owner != OwnerId::UNKNOWN {
                 self.oldest.insert((session.read, id));
             }
         }
@@ -84,7 +84,7 @@ impl Unread {
         needed: usize,
     ) -> Option<SessionId> {
         // Of a log that knew no owners: what came to nothing then must do so again.
-        if session.owner == OwnerId(0) {
+        if session.owner == OwnerId::UNKNOWN {
             return None;
         }
         let own = self.owners.get(&session.owner);

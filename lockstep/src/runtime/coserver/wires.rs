@@ -113,7 +113,7 @@ impl Wires {
         if let Some(address) = settings.clients {
             let config = ListenConfig::clients(address, settings.client_connections);
             let port = network.listen(config)?;
-            ports.insert(port, Wire::Client(ConnId(0), OwnerId(0)));
+            ports.insert(port, Wire::Client(ConnId(0), OwnerId::UNKNOWN));
             clients_port = Some(port);
         }
         Ok(Self {
