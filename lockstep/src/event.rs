@@ -267,7 +267,8 @@ pub enum Event {
         /// The process that wanted to join, if one did.
         joiner: Option<Incarnation>,
     },
-    /// An operator says that the other CoServer is in order again.
+    /// An operator says that the other CoServer is in order again: what was counted against it is
+    /// forgotten.
     Readmitted {
         /// How often one there had computed something else.
         divergences: usize,

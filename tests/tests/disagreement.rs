@@ -71,6 +71,19 @@ fn of_two_that_computed_different_things_the_preferred_one_stays_and_the_other_j
     }
 }
 
+/// Asked to readmit the other, this one refuses: it holds nobody.
+fn readmits_nobody(pair: &mut Pair, part: Part) {
+    let said = |pair: &mut Pair| pair.process(part).log().matches("event=\"readmitted\"").count();
+    let before = said(pair);
+    let config = pair.config(part);
+    let (answer, status) = pair.command(&["readmit", "--config", config.to_str().unwrap()]);
+    assert_eq!(status.code(), Some(Exit::Unavailable.code().into()), "{answer}");
+    let refused = pair.ask(part, "readmit").unwrap_err().to_string();
+    let other = format!("place {}", other(part).name());
+    assert!(refused.contains("nothing is held here") && refused.contains(&other), "{refused}");
+    assert_eq!(said(pair), before);
+}
+
 /// The operator's commands are those that the message and the documentation name.
 #[test]
 fn one_that_differs_again_and_again_is_held_for_repair_until_an_operator_readmits_it() {
@@ -84,6 +97,8 @@ fn one_that_differs_again_and_again_is_held_for_repair_until_an_operator_readmit
             pair.expect_exit(B, Exit::Removed);
             // From here on it comes back by itself.
             pair.run(B);
+            pair.wait_for_duplex();
+            readmits_nobody(&mut pair, B);
         }
         let settled = |status: &serde_json::Value| {
             status["mode"] == "duplex" || status["peer"]["held_for_repair"] == true
@@ -107,7 +122,9 @@ fn one_that_differs_again_and_again_is_held_for_repair_until_an_operator_readmit
     let (said, status) = pair.command(&["readmit", "--config", config.to_str().unwrap()]);
     assert_eq!(status.code(), Some(Exit::Done.code().into()), "{said}");
     pair.wait_until(A, "taking the other in", |status| status["peer"]["held_for_repair"] == false);
+    assert!(said.contains(&format!("\"divergences\":{}", limits::DIVERGENCES)), "{said}");
     logged(&mut pair, A, "INFO", "readmitted");
+    readmits_nobody(&mut pair, A);
     pair.run(B);
     pair.wait_for_duplex();
     // It is as good as any: alone it serves.

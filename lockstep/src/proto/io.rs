@@ -176,7 +176,8 @@ pub enum Command {
     HandOver,
     /// Leave the pair and stop.
     Stop,
-    /// Take processes at the other place in again that are held for repair.
+    /// Take processes at the other place in again that are held for repair. Ignored where nothing
+    /// is counted against them.
     Readmit,
 }
 
@@ -204,6 +205,28 @@ pub enum HandOverRefused {
     /// There is no room for the entry.
     #[error("the other CoServer is a whole window behind: ask again once it has caught up")]
     Full,
+}
+
+/// Why the other place is not taken in again: nothing keeps it out here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadmitRefused {
+    /// This replica is no member, so it takes nobody in.
+    #[error(
+        "this CoServer is no member of the pair, so nothing is held here: ask the one at place {other}"
+    )]
+    NoMember {
+        /// Where the member is, if there is one.
+        other: Place,
+    },
+    /// It did not go on without one that computed something else.
+    #[error(
+        "nothing is held here: this CoServer did not go on without one at place {other} that computed something else, not within the last {} minutes. Where the one at {other} went on alone, ask that",
+        crate::limits::DIVERGENCE_WINDOW.as_secs() / 60
+    )]
+    NothingHeld {
+        /// The other place.
+        other: Place,
+    },
 }
 
 /// What a replica wants done. Drain all of them after every round of inputs.

@@ -54,6 +54,6 @@ mod tests;
 
 pub use io::{
     Boot, Command, Config, Disk, DivergencePolicy, HandOverRefused, Input, LookedUp, Membership,
-    Output, Recovered, Removals, Standing, Status,
+    Output, ReadmitRefused, Recovered, Removals, Standing, Status,
 };
 pub use replica::Replica;

@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use super::io::Removals;
+use super::io::{ReadmitRefused, Removals};
 use super::replica::Replica;
 use crate::event::{Event, FallBack, Suspicion};
 use crate::ids::{Incarnation, Mono};
@@ -54,6 +54,13 @@ impl Repair {
 
     pub(super) fn is_held(&self) -> bool {
         self.held
+    }
+
+    /// How many divergences count against the other place; `None` if there is nothing to forgive.
+    fn counted(&self, now: Mono) -> Option<usize> {
+        let newest = self.diverged.back()?;
+        let counts = self.held || now.since(*newest) <= limits::DIVERGENCE_WINDOW;
+        counts.then_some(self.diverged.len())
     }
 }
 
@@ -128,9 +135,25 @@ impl Replica {
         self.repair.removals
     }
 
+    /// Whether [`Command::Readmit`](super::io::Command::Readmit) would do anything now: how many
+    /// divergences it would have forgotten.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_readmit(&self) -> Result<usize, ReadmitRefused> {
+        let other = self.config.place.other();
+        match self.repair.counted(self.now.mono) {
+            Some(divergences) => Ok(divergences),
+            None if self.membership.record().is_none() || self.is_joiner() => {
+                Err(ReadmitRefused::NoMember { other })
+            }
+            None => Err(ReadmitRefused::NothingHeld { other }),
+        }
+    }
+
     /// An operator says that the other CoServer is in order again.
     pub(super) fn readmit(&mut self) {
-        let divergences = self.repair.diverged.len();
+        let Ok(divergences) = self.may_readmit() else { return };
         self.repair.diverged.clear();
         (self.repair.held, self.repair.told) = (false, None);
         self.event(Event::Readmitted { divergences });
@@ -164,6 +187,18 @@ mod tests {
             (0..=limits::DIVERGENCES as u64).map(|second| repair.count(at(second))).collect();
         assert_eq!(newly.iter().filter(|newly| **newly).count(), 1);
         assert!(newly[limits::DIVERGENCES - 1] && repair.is_held());
+    }
+
+    #[test]
+    fn what_was_counted_can_be_forgiven_as_long_as_it_counts() {
+        let mut repair = Repair::default();
+        let apart = limits::DIVERGENCE_WINDOW.as_secs();
+        assert_eq!(repair.counted(at(0)), None);
+        repair.count(at(0));
+        assert_eq!(repair.counted(at(apart)), Some(1));
+        assert_eq!(repair.counted(at(apart + 1)), None);
+        (1..limits::DIVERGENCES as u64).for_each(|second| _ = repair.count(at(second)));
+        assert_eq!(repair.counted(at(9 * apart)), Some(limits::DIVERGENCES), "held until forgiven");
     }
 
     #[test]

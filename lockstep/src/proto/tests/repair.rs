@@ -4,7 +4,7 @@ use super::pair::{MS, Pair};
 use crate::event::{Event, StopCause};
 use crate::ids::{Index, Place};
 use crate::limits;
-use crate::proto::io::{Command, Input, Standing};
+use crate::proto::io::{Command, Input, ReadmitRefused, Standing};
 
 use Place::{A, B};
 
@@ -58,6 +58,33 @@ fn an_operator_has_one_taken_in_again_that_was_held_for_repair() {
     pair.device_input(A, "after");
     pair.run(MS * 10);
     assert_eq!(pair.node(A).released.len(), before + 1);
+}
+
+#[test]
+fn a_readmission_is_refused_where_there_is_nothing_to_forgive() {
+    let readmitted = |event: &Event| matches!(event, Event::Readmitted { .. });
+    let mut pair = Pair::formed();
+    for place in Place::BOTH {
+        let refused = pair.node(place).replica.may_readmit();
+        assert_eq!(refused, Err(ReadmitRefused::NothingHeld { other: place.other() }));
+        pair.tell(place, Input::Command(Command::Readmit));
+        assert!(!pair.node(place).saw(readmitted), "nothing was done");
+    }
+    pair.kill(B);
+    pair.run(MS * 200);
+    pair.restart(B);
+    let refused = pair.node(B).replica.may_readmit();
+    assert_eq!(refused, Err(ReadmitRefused::NoMember { other: A }));
+
+    let mut pair = held();
+    assert_eq!(pair.node(A).replica.may_readmit(), Ok(limits::DIVERGENCES));
+    pair.tell(A, Input::Command(Command::Readmit));
+    let refused = pair.node(A).replica.may_readmit();
+    assert_eq!(refused, Err(ReadmitRefused::NothingHeld { other: B }));
+    pair.tell(A, Input::Command(Command::Readmit));
+    let divergences = limits::DIVERGENCES;
+    let said = pair.node(A).events.iter().filter(|event| readmitted(event));
+    assert_eq!(said.collect::<Vec<_>>(), [&Event::Readmitted { divergences }], "once");
 }
 
 #[test]

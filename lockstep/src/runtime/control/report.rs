@@ -92,6 +92,12 @@ impl CoServerControl {
         Ok(serde_json::json!({ "taken": "hand-over", "done_with": "event handed_over" }))
     }
 
+    async fn readmit(&self) -> Result<serde_json::Value, Refusal> {
+        let done = self.handle.readmit().await.map_err(|_| Refusal::ending())?;
+        let divergences = done.map_err(|refused| Refusal::not_now(&refused))?;
+        Ok(serde_json::json!({ "readmitted": { "divergences": divergences } }))
+    }
+
     /// Taken, and under way: what comes of it is in the log.
     fn command(&self, command: Command, said: &str) -> Result<serde_json::Value, Refusal> {
         self.handle.command(command).map_err(|_| Refusal::ending())?;
@@ -105,7 +111,7 @@ impl Answer for CoServerControl {
             "status" => self.status().await,
             "metrics" => self.metrics().await,
             "hand-over" => self.hand_over().await,
-            "readmit" => self.command(Command::Readmit, command),
+            "readmit" => self.readmit().await,
             "stop" => self.command(Command::Stop, command),
             other => match other.strip_prefix("replace-peer ") {
                 Some(key) => self.replace_peer(key),

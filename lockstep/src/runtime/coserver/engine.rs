@@ -196,6 +196,11 @@ impl<S: StateMachine> Engine<S> {
                 self.handle(Input::Command(Command::HandOver));
                 let _ = answer.send(may);
             }
+            Wake::Request(Request::Readmit(answer)) => {
+                let may = self.replica.may_readmit();
+                self.handle(Input::Command(Command::Readmit));
+                let _ = answer.send(may);
+            }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
             Wake::Request(Request::Repinned) => self.wires.repinned(),
             Wake::Nothing => {}

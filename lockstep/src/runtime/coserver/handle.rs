@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::metrics::MetricsSnapshot;
-use crate::proto::{Command, HandOverRefused, Status};
+use crate::proto::{Command, HandOverRefused, ReadmitRefused, Status};
 use crate::sync::{
     Capacity, CapacityError, Receiver, Sender, Watermark, WatermarkWriter, mailbox, watermark,
 };
@@ -29,6 +29,7 @@ pub(super) enum Request {
     Metrics(oneshot::Sender<Box<MetricsSnapshot>>),
     Command(Command),
     HandOver(oneshot::Sender<Result<(), HandOverRefused>>),
+    Readmit(oneshot::Sender<Result<usize, ReadmitRefused>>),
     /// Keys, or what is said of them, were replaced.
     Repinned,
 }
@@ -91,6 +92,17 @@ impl Handle {
     pub async fn hand_over(&self) -> Result<Result<(), HandOverRefused>, Unanswered> {
         let (answer, done) = oneshot::channel();
         self.push(Request::HandOver(answer))?;
+        done.await.map_err(|_| Unanswered)
+    }
+
+    /// Has processes at the other place taken in again that are held for repair. What was counted
+    /// against them is forgotten when this returns: how many times one had computed something else.
+    ///
+    /// # Errors
+    /// If there is nobody to answer; and why there is nothing to do.
+    pub async fn readmit(&self) -> Result<Result<usize, ReadmitRefused>, Unanswered> {
+        let (answer, done) = oneshot::channel();
+        self.push(Request::Readmit(answer))?;
         done.await.map_err(|_| Unanswered)
     }
 
