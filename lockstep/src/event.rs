@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::digest::Digest;
 use crate::ids::{Incarnation, Index, LinkId, LogTime, Place};
+use crate::outline::Found;
 use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
 
@@ -108,6 +109,14 @@ pub enum Event {
         ours: Digest,
         /// The peer's.
         theirs: Digest,
+    },
+    /// Which output of the first entry that differs does, and where. Nothing of what it says is of
+    /// an output's content.
+    Difference {
+        /// The entry.
+        index: Index,
+        /// Where.
+        found: Box<Found>,
     },
     /// The replicas hold different entries at this index.
     EntriesDiffer {
@@ -389,6 +398,7 @@ impl Event {
             Self::Holding { .. } => "holding",
             Self::Resumed { .. } => "resumed",
             Self::Diverged { .. } => "diverged",
+            Self::Difference { .. } => "difference",
             Self::EntriesDiffer { .. } => "entries_differ",
             Self::Panicked { .. } => "panicked",
             Self::Corrupted { .. } => "corrupted",
@@ -479,6 +489,7 @@ impl Event {
             | Self::ClockLeaps { .. }
             | Self::Holding { .. }
             | Self::Diverged { .. }
+            | Self::Difference { .. }
             | Self::EntriesDiffer { .. }
             | Self::Panicked { .. }
             | Self::HeldForRepair { .. }

@@ -98,6 +98,7 @@ pub mod history;
 pub mod ids;
 pub mod limits;
 pub mod machine;
+pub mod outline;
 pub mod output;
 pub mod proto;
 pub mod record;

@@ -105,12 +105,23 @@ impl Refusal {
 impl Output {
     /// What the output costs towards a bound.
     pub fn weight(&self) -> usize {
-        let payload = match &self.kind {
-            OutputKind::Opened { .. } => 0,
-            OutputKind::Reply { result, .. } => result.as_ref().map_or(0, Bytes::len),
-            OutputKind::Device { bytes, .. } => bytes.len(),
-        };
-        payload + core::mem::size_of::<Self>()
+        self.payload().len() + core::mem::size_of::<Self>()
+    }
+
+    /// The digest of this output alone.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut hasher = Hasher::after(Digest::ZERO);
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The bytes that it brings to whoever it is for; none if there are none.
+    pub(crate) fn payload(&self) -> &[u8] {
+        match &self.kind {
+            OutputKind::Opened { .. } => &[],
+            OutputKind::Reply { result, .. } => result.as_ref().map_or(&[], |bytes| bytes),
+            OutputKind::Device { bytes, .. } => bytes,
+        }
     }
 
     fn hash(&self, hasher: &mut Hasher) {

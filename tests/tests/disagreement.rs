@@ -33,15 +33,15 @@ fn ask(pair: &Pair, words: &'static str) -> (Session, Ticket) {
     (session, ticket)
 }
 
-/// Waits until a part's log has an event at a level.
-fn logged(pair: &mut Pair, part: Part, level: &str, event: &str) {
+/// Waits until a part's log has an event at a level: its line.
+fn logged(pair: &mut Pair, part: Part, level: &str, event: &str) -> String {
     let (level, event) = (format!(" {level} "), format!("event=\"{event}\""));
     let look = || {
         let log = pair.process(part).log();
-        let found = log.lines().any(|line| line.contains(&level) && line.contains(&event));
-        if found { Ok(()) } else { Err(log) }
+        let found = log.lines().find(|line| line.contains(&level) && line.contains(&event));
+        found.map(str::to_owned).ok_or(log)
     };
-    wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event} at {}: {log}", part.name()));
+    wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event} at {}: {log}", part.name()))
 }
 
 /// The other is out; this one is alone, serves, and was granted that.
@@ -63,6 +63,11 @@ fn of_two_that_computed_different_things_the_preferred_one_stays_and_the_other_j
         session.close().unwrap();
         for part in [A, B] {
             logged(&mut pair, part, "ERROR", "diverged");
+        }
+        // The answers are `a` and `b`.
+        let difference = logged(&mut pair, preferred, "ERROR", "difference");
+        for field in ["what=\"bytes\"", "output=0", "kind=\"reply\"", "byte=0", "our_outputs=1"] {
+            assert!(difference.contains(&format!(" {field}")), "{difference}");
         }
         // It gets a checkpoint: what it computed otherwise is on its disk.
         pair.run(other);
@@ -169,6 +174,8 @@ fn a_panic_on_one_side_leaves_the_other_to_go_on() {
         let (session, ticket) = ask(&pair, words);
         stays(&mut pair, other, panics);
         logged(&mut pair, panics, "ERROR", "panicked");
+        let difference = logged(&mut pair, other, "ERROR", "difference");
+        assert!(difference.contains(" what=\"panic\"") && difference.contains("other CoServer"));
         // The other took it for what it is to a register: nothing that it knows.
         ticket.wait().unwrap();
         session.close().unwrap();

@@ -13,6 +13,7 @@ use lockstep::ids::{
     OriginNumber, OwnerId, PairId, Place, RequestNumber, SessionId,
 };
 use lockstep::limits;
+use lockstep::outline::{Outline, OutputOutline, Target};
 use lockstep::proto::{
     Boot, Command, Config, DivergencePolicy, Input, LookedUp, Output, Recovered, Replica, Standing,
     Status,
@@ -563,7 +564,31 @@ impl World {
         let (lineage, epoch) = self.epoch(source);
         let from = Index(source.number(self.replica.status().executed.0));
         let outputs = vec![Digest([source.byte(); 16]); source.below(24)];
+        // A list of none says nothing.
+        if outputs.is_empty() {
+            return self.on_outline(link, from, source);
+        }
         self.hear(link, PeerFrame::Digests { lineage, epoch, from, outputs });
+    }
+
+    fn on_outline(&mut self, link: LinkId, index: Index, source: &mut Source<'_>) {
+        let output = |choice: u8| OutputOutline {
+            target: if choice & 1 == 0 { Target::Reply } else { Target::Device(DeviceId(1)) },
+            digest: Digest([choice; 16]),
+            payload: Digest([choice >> 1; 16]),
+            len: u64::from(choice),
+            head: Bytes::from(vec![choice; usize::from(choice) / 2]),
+        };
+        let outputs: Vec<_> = (0..source.below(4)).map(|_| output(source.byte())).collect();
+        let outline = Outline {
+            index,
+            before: Digest([source.byte(); 16]),
+            count: source.number(outputs.len() as u64),
+            outputs,
+            wakeup: None,
+            panicked: source.byte() > 200,
+        };
+        self.hear(link, PeerFrame::Outline(outline));
     }
 
     fn on_farewell(&mut self, link: LinkId, source: &mut Source<'_>) {

@@ -14,6 +14,7 @@ use lockstep::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
     Place, RequestNumber, SessionId,
 };
+use lockstep::outline::{Outline, OutputOutline, Target};
 use lockstep::output::Refusal;
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::wire::codec;
@@ -105,6 +106,21 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
     let file = CheckpointFile { index: point.index, len: 4096, hash: chain };
     let request = Request { present: chain, next: record() };
     let reason = || "it has stopped".to_owned();
+    let output = OutputOutline {
+        target: Target::Device(DeviceId(1)),
+        digest: chain,
+        payload: chain,
+        len: 12,
+        head: Bytes::from_static(b"an output"),
+    };
+    let outline = Outline {
+        index: Index(6),
+        before: chain,
+        count: 2,
+        outputs: vec![output],
+        wakeup: Some(LogTime(7_000)),
+        panicked: false,
+    };
     vec![
         ("hello", PeerFrame::Hello(hello)),
         ("refuse", PeerFrame::Refuse { reason: reason() }),
@@ -115,6 +131,7 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
         ("asked", PeerFrame::Asked { request }),
         ("digests", PeerFrame::Digests { lineage, epoch, from: Index(1), outputs: vec![chain; 4] }),
         ("farewell", PeerFrame::Farewell { epoch, reason: reason() }),
+        ("outline", PeerFrame::Outline(outline)),
         ("join", PeerFrame::Join { points: vec![point; 3], spoilt: Some(Index(2)) }),
         ("offer", PeerFrame::Offer { record: record(), from: point, checkpoint: Some(file), held }),
         ("fetch-entries", PeerFrame::Fetch(Fetch::Entries { from: Index(4) })),

@@ -10,6 +10,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::history::History;
 use crate::ids::{Index, LogTime, Place};
 use crate::limits;
+use crate::outline::Outline;
 use crate::output::{self, Executed, Output};
 use crate::record::Record;
 
@@ -250,6 +251,14 @@ impl Log {
         }
         self.output_weight -= core::mem::take(&mut done.weight);
         Some((core::mem::take(&mut done.outputs), slot.sequencer))
+    }
+
+    /// What executing an entry came to, in outline; of one that is released nothing is there any
+    /// more.
+    pub(super) fn outline(&self, index: Index) -> Option<Outline> {
+        let before = self.outputs_at(index.prev())?;
+        let done = self.slot(index)?.done.as_ref()?;
+        Some(Outline::new(index, before, &done.outputs, done.wakeup, done.panicked))
     }
 
     /// Drops everything up to this entry, which must be executed and released.

@@ -29,6 +29,7 @@ mod checkpoints;
 mod clients;
 mod clock;
 mod debts;
+mod difference;
 mod enrolment;
 mod epochs;
 mod gap;

@@ -126,6 +126,7 @@ impl Replica {
                     self.on_digests(from, &outputs);
                 }
             }
+            PeerFrame::Outline(outline) => self.on_outline(from, outline),
             PeerFrame::Farewell { epoch, reason } => {
                 // It stops for good, so a renewal of its epoch changes nothing (rule E11).
                 let greeted = self.link(link).greeted;
@@ -180,6 +181,7 @@ impl Replica {
         let incarnation = hello.incarnation;
         if self.met != Some(incarnation) {
             self.met = Some(incarnation);
+            self.forget_search();
             self.event(Event::Met { incarnation });
         }
         let ours = self.link(link);
@@ -349,6 +351,7 @@ impl Replica {
         self.divergence = Some(Divergence { at, reported: index, entries: false });
         self.event(Event::Diverged { index, ours, theirs });
         self.send_digests();
+        self.search_difference(index);
     }
 
     /// Tells the peer our digests from the last entry agreed upon, so that it finds the first
@@ -379,6 +382,7 @@ impl Replica {
                 divergence.reported = at.index;
                 let Difference { index, ours, theirs } = at;
                 self.event(Event::Diverged { index, ours, theirs });
+                self.search_difference(index);
             }
             Some(_) => {}
         }

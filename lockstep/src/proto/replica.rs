@@ -15,6 +15,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
 use super::debts::Debts;
+use super::difference::Search;
 use super::enrolment::Enrolment;
 use super::gap::Held;
 use super::gateway::Gateway;
@@ -79,6 +80,8 @@ pub struct Replica {
     pub(super) peer_has: Index,
     pub(super) agreement: Agreement,
     pub(super) divergence: Option<Divergence>,
+    /// For the output at which the two differ.
+    pub(super) search: Search,
     /// What the peer owes this side, and what this side owes the peer.
     pub(super) peer_debts: Debts,
     pub(super) own_debts: Debts,
@@ -199,6 +202,7 @@ impl Replica {
             peer_has: Index(0),
             agreement: Agreement::default(),
             divergence: None,
+            search: Search::default(),
             peer_debts: Debts::default(),
             own_debts: Debts::default(),
             own_work: Debts::default(),

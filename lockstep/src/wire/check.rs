@@ -6,6 +6,7 @@
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{Incarnation, Index, Nonce, OriginNumber, RequestNumber, SessionId};
 use crate::limits;
+use crate::outline::Outline;
 use crate::record::{Members, Origin, Record};
 use crate::wire::error::FrameError;
 use crate::wire::frames::{
@@ -64,6 +65,7 @@ impl Checked for PeerFrame {
                 within("a piece of a checkpoint", bytes.len(), limits::CHUNK_BYTES)
             }
             Self::Admit { record, .. } => check_record(record),
+            Self::Outline(outline) => check_outline(outline),
             Self::Fetch(_) | Self::Gone | Self::Admitted { .. } | Self::Checkpoint { .. } => Ok(()),
         }
     }
@@ -79,6 +81,9 @@ impl Checked for PeerFrame {
             Self::Join { points, .. } => 512 + 24 * points.len(),
             Self::Entries { entries, .. } => 512 + entries.iter().map(Entry::weight).sum::<usize>(),
             Self::Chunk { bytes, .. } => 512 + bytes.len(),
+            Self::Outline(outline) => {
+                512 + outline.outputs.iter().map(|output| 80 + output.head.len()).sum::<usize>()
+            }
             _ => 512 + limits::REASON_BYTES,
         }
     }
@@ -188,6 +193,17 @@ fn check_record(record: &Record) -> Checks {
         Origin::Formed | Origin::Joined => 2,
     };
     that(present == expected, "a record has more or fewer members than its origin allows")
+}
+
+fn check_outline(outline: &Outline) -> Checks {
+    let Outline { index, count, outputs, .. } = outline;
+    that(index.0 > 0, "an outline from before the first entry")?;
+    within("an outline's outputs", outputs.len(), limits::OUTLINE_OUTPUTS)?;
+    let heads = outputs.iter().map(|output| output.head.len()).sum();
+    within("an outline's bytes", heads, limits::OUTLINE_BYTES)?;
+    that(outputs.len() as u64 <= *count, "an outline of more outputs than there are")?;
+    let fits = outputs.iter().all(|output| output.head.len() as u64 <= output.len);
+    that(fits, "an outline of more bytes than an output has")
 }
 
 fn check_entries(entries: &[Entry]) -> Checks {

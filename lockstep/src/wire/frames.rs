@@ -13,6 +13,7 @@ use crate::ids::{
     Epoch, Incarnation, Index, Lineage, Nonce, OriginNumber, PairId, Place, RequestNumber,
     SessionId,
 };
+use crate::outline::Outline;
 use crate::output::Refusal;
 use crate::record::{Record, Request};
 use crate::wire::header;
@@ -274,6 +275,8 @@ pub enum PeerFrame {
         /// The digest of the state there.
         hash: Digest,
     },
+    /// What the sender came to at an entry at which the two differ (rule D6).
+    Outline(Outline),
 }
 
 /// Frames from a CoServer to the witness. The connection says by its key who asks.

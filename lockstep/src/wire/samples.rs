@@ -11,6 +11,7 @@ use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
     Place, RequestNumber, SessionId,
 };
+use crate::outline::{Outline, OutputOutline, Target};
 use crate::output::Refusal;
 use crate::record::{self, Members, Record, Request};
 use crate::wire::frames::*;
@@ -140,7 +141,29 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
             },
         ),
         ("peer farewell", PeerFrame::Farewell { epoch, reason: "told to stop".into() }),
+        ("peer outline", PeerFrame::Outline(outline())),
     ]
+}
+
+/// Of an entry with an output of every kind, and one that is not listed.
+pub(super) fn outline() -> Outline {
+    let device = Target::Device(DeviceId(3));
+    let output = |(at, target)| OutputOutline {
+        target,
+        digest: Digest([at; 16]),
+        payload: Digest([at + 64; 16]),
+        len: 9,
+        head: Bytes::from_static(b"first"),
+    };
+    let targets = [Target::Session, Target::Reply, Target::Refusal, device];
+    Outline {
+        index: Index(6),
+        before: Digest([5; 16]),
+        count: 5,
+        outputs: (1..).zip(targets).map(output).collect(),
+        wakeup: Some(LogTime(1_009)),
+        panicked: false,
+    }
 }
 
 /// What a sole member and its joiner say.
@@ -404,6 +427,34 @@ fn any_claim() -> impl Strategy<Value = Claim> {
     })
 }
 
+fn any_outline() -> impl Strategy<Value = Outline> {
+    let target = prop_oneof![
+        Just(Target::Session),
+        Just(Target::Reply),
+        Just(Target::Refusal),
+        any::<u16>().prop_map(|device| Target::Device(DeviceId(device))),
+    ];
+    let output = (target, any_digest(), any_digest(), 0..100_u64, vec(any::<u8>(), 0..40))
+        .prop_map(|(target, digest, payload, more, head)| OutputOutline {
+            target,
+            digest,
+            payload,
+            len: head.len() as u64 + more,
+            head: head.into(),
+        });
+    let wakeup = option::of(any::<u64>().prop_map(LogTime));
+    (1..=u64::MAX, any_digest(), 0..9_u64, vec(output, 0..20), wakeup, any::<bool>()).prop_map(
+        |(index, before, more, outputs, wakeup, panicked)| Outline {
+            index: Index(index),
+            before,
+            count: outputs.len() as u64 + more,
+            outputs,
+            wakeup,
+            panicked,
+        },
+    )
+}
+
 /// Any frame between the CoServers that keeps to the limits.
 pub(super) fn any_peer() -> impl Strategy<Value = PeerFrame> {
     prop_oneof![
@@ -429,6 +480,7 @@ pub(super) fn any_peer() -> impl Strategy<Value = PeerFrame> {
             .prop_map(|(present, next)| PeerFrame::Asked { request: Request { present, next } }),
         (any::<u64>(), ".{0,60}")
             .prop_map(|(epoch, reason)| PeerFrame::Farewell { epoch: Epoch(epoch), reason }),
+        any_outline().prop_map(PeerFrame::Outline),
         proptest::sample::select(joining()).prop_map(|(_, frame)| frame),
         (any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..200)).prop_map(
             |(checkpoint, offset, bytes)| PeerFrame::Chunk {

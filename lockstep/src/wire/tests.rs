@@ -5,12 +5,15 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use proptest::prelude::*;
 
+use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, Place,
     RequestNumber, SessionId,
 };
 use crate::limits;
+use crate::outline::Outline;
+use crate::output::{Output, OutputKind};
 use crate::record::Members;
 use crate::wire::codec::*;
 use crate::wire::error::FrameError;
@@ -228,6 +231,30 @@ fn a_largest_batch_fits() {
 }
 
 #[test]
+fn a_largest_outline_fits_and_a_larger_one_is_refused() {
+    let bytes = Bytes::from(vec![7; limits::OUTLINE_BYTES]);
+    let carrier = crate::output::Carrier::Both;
+    let kind = OutputKind::Device { device: DeviceId(0), carrier, bytes };
+    let outputs = vec![Output { step: 0, ordinal: 0, kind }; limits::OUTLINE_OUTPUTS + 1];
+    for count in [1, 3, limits::OUTLINE_OUTPUTS + 1] {
+        let outline = Outline::new(Index(1), Digest::ZERO, &outputs[..count], None, false);
+        let frame = PeerFrame::Outline(outline);
+        let bytes = encode_peer(&frame).unwrap();
+        assert!(bytes.len() < limits::FRAME_BYTES / 8, "{}", bytes.len());
+        assert_eq!(decode_peer(&bytes).unwrap(), frame);
+    }
+    let mut outline = samples::outline();
+    outline.outputs[0].head = vec![0; limits::OUTLINE_BYTES + 1].into();
+    let refused = encode_peer(&PeerFrame::Outline(outline)).unwrap_err();
+    assert!(matches!(refused, FrameError::Limit { what: "an outline's bytes", .. }), "{refused}");
+    let mut outline = samples::outline();
+    outline.count = 1 << 20;
+    outline.outputs = vec![outline.outputs[0].clone(); limits::OUTLINE_OUTPUTS + 1];
+    let refused = encode_peer(&PeerFrame::Outline(outline)).unwrap_err();
+    assert!(matches!(refused, FrameError::Limit { what: "an outline's outputs", .. }), "{refused}");
+}
+
+#[test]
 fn a_frame_over_the_limit_is_given_up_and_the_encoder_stays_of_use() {
     let body = Bytes::from(vec![0; limits::INPUT_BYTES]);
     let input = |at| entry(at, EntryKind::Device { device: DeviceId(0), bytes: body.clone() });
@@ -257,6 +284,16 @@ fn contradictions_are_refused() {
         [twice, PeerFrame::Epoch { record: crowded }, PeerFrame::Epoch { record: nobody }, smuggled]
     {
         let error = encode_peer(&frame).unwrap_err();
+        assert!(matches!(error, FrameError::Contradiction { .. }), "{error}");
+    }
+    let mut of_nothing = samples::outline();
+    of_nothing.index = Index(0);
+    let mut too_many = samples::outline();
+    too_many.count = 3;
+    let mut too_long = samples::outline();
+    too_long.outputs[0].len = 4;
+    for outline in [of_nothing, too_many, too_long] {
+        let error = encode_peer(&PeerFrame::Outline(outline)).unwrap_err();
         assert!(matches!(error, FrameError::Contradiction { .. }), "{error}");
     }
     let protocol = Versions { oldest: 2, newest: 1 };

@@ -3,6 +3,7 @@
 mod absurd;
 mod back;
 mod checkpoints;
+mod difference;
 mod disk;
 mod forming;
 mod gap;

@@ -30,6 +30,9 @@ const HOP: Duration = Duration::from_micros(50);
 const PAIR: PairId = PairId([7; 16]);
 pub(super) const CLIENT: ConnId = ConnId(1);
 
+/// Makes something else of what a step came to.
+pub(super) type Deviation = fn(&mut Vec<ServiceOutput>, &mut Option<LogTime>);
+
 enum Mail {
     Peer { to: Place, link: LinkId, frame: PeerFrame },
     Ask { from: Place, call: WitnessCall },
@@ -51,6 +54,8 @@ pub(super) struct Node {
     /// The service here computes something else from this entry on.
     pub(super) wrong_from: Option<Index>,
     pub(super) panics_at: Option<Index>,
+    /// What the service here does to its outputs at an entry, and to when it is to be woken.
+    pub(super) differs: Option<(Index, Deviation)>,
     /// The service here takes entries and does not end with one, until [`Pair::resume`].
     pub(super) executes: bool,
     unexecuted: VecDeque<Entry>,
@@ -117,6 +122,9 @@ pub(super) struct Pair {
     pub(super) batches_lost: bool,
     /// Heartbeats and their answers are lost; all else arrives.
     pub(super) heartbeats_lost: bool,
+    /// Lists of digests, and outlines, are lost; all else arrives.
+    pub(super) digests_lost: bool,
+    pub(super) outlines_lost: bool,
     /// The answers to heartbeats are lost; all else arrives.
     pub(super) echoes_lost: bool,
     /// How far a place's wall clock is ahead.
@@ -194,6 +202,7 @@ impl Pair {
                 standings: Vec::new(),
                 wrong_from: None,
                 panics_at: None,
+                differs: None,
                 executes: true,
                 unexecuted: VecDeque::new(),
                 step_takes: Duration::ZERO,
@@ -235,6 +244,8 @@ impl Pair {
             loss: Box::new(|| false),
             batches_lost: false,
             heartbeats_lost: false,
+            digests_lost: false,
+            outlines_lost: false,
             echoes_lost: false,
             wall_ahead: [Duration::ZERO; 2],
             hop: HOP,
@@ -607,6 +618,8 @@ impl Pair {
                     let beat = matches!(frame, PeerFrame::Ping { .. } | PeerFrame::Pong { .. });
                     let lost = (self.loss)()
                         || (batch && self.batches_lost)
+                        || (self.digests_lost && matches!(frame, PeerFrame::Digests { .. }))
+                        || (self.outlines_lost && matches!(frame, PeerFrame::Outline(_)))
                         || (beat && self.heartbeats_lost)
                         || (echo && self.echoes_lost);
                     if !lost {
@@ -778,13 +791,17 @@ impl Node {
         };
         let panic = (self.panics_at == Some(entry.index)).then(|| "told to".to_owned());
         let kind = kind.filter(|_| panic.is_none());
-        let outputs: Vec<_> =
+        let mut outputs: Vec<_> =
             kind.map(|kind| ServiceOutput { step: 0, ordinal: 0, kind }).into_iter().collect();
-        self.digest = output::chain(self.digest, entry.index, &outputs, None, panic.is_some());
+        let mut wakeup = None;
+        if let Some((_, deviate)) = self.differs.filter(|(index, _)| *index == entry.index) {
+            deviate(&mut outputs, &mut wakeup);
+        }
+        self.digest = output::chain(self.digest, entry.index, &outputs, wakeup, panic.is_some());
         if matches!(entry.kind, EntryKind::Checkpoint) {
             self.frozen.insert(entry.index, self.digest);
         }
-        Executed { index: entry.index, digest: self.digest, outputs, wakeup: None, panic }
+        Executed { index: entry.index, digest: self.digest, outputs, wakeup, panic }
     }
 
     pub(super) fn texts(&self) -> Vec<&str> {

@@ -4,7 +4,8 @@
 use tracing::field::{DisplayValue, display};
 
 use crate::event::{Event, Ignored, Severity};
-use crate::ids::{Incarnation, Place};
+use crate::ids::{Incarnation, Index, Place};
+use crate::outline::Found;
 use crate::record::Record;
 
 /// One log event at the event's own level.
@@ -68,6 +69,7 @@ pub(super) fn log(said: &Event) {
         Event::Diverged { index, ours, theirs } | Event::EntriesDiffer { index, ours, theirs } => {
             say!(said, index = index.0, %ours, %theirs);
         }
+        Event::Difference { index, found } => log_difference(said, *index, found),
         Event::StatesDiffer { index, ours, theirs } => say!(said, index = index.0, %ours, %theirs),
         Event::Panicked { index, message } => say!(said, index = index.0, why = message),
         Event::Corrupted { index } => say!(said, index = index.0),
@@ -122,6 +124,31 @@ pub(super) fn log(said: &Event) {
         Event::NoCheckpoint { index, why } => say!(said, index = index.0, why),
         Event::Stopped { cause } => say!(said, %cause),
     }
+}
+
+/// Which output differs: digests and lengths of it, no content.
+fn log_difference(said: &Event, index: Index, found: &Found) {
+    let Found { what, counts: [our_outputs, their_outputs], output } = found;
+    let (what, why) = (what.name(), *what);
+    let output = output.as_ref();
+    let (ours, theirs) =
+        (output.and_then(|output| output.ours), output.and_then(|output| output.theirs));
+    say!(
+        said,
+        index = index.0,
+        what,
+        output = output.map(|output| output.number),
+        kind = output.map(|output| output.target.name()),
+        device = output.and_then(|output| output.target.device()).map(|device| device.0),
+        byte = output.and_then(|output| output.byte),
+        our_bytes = ours.map(|(len, _)| len),
+        their_bytes = theirs.map(|(len, _)| len),
+        ours = ours.map(|(_, digest)| display(digest)),
+        theirs = theirs.map(|(_, digest)| display(digest)),
+        our_outputs,
+        their_outputs,
+        %why
+    );
 }
 
 fn log_ignored(said: &Event, why: &Ignored) {

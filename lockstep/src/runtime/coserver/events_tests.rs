@@ -8,7 +8,8 @@ use tracing::{Metadata, Subscriber, span};
 use super::*;
 use crate::digest::Digest;
 use crate::event::{FallBack, StopCause, Suspicion, Wait};
-use crate::ids::{Epoch, Index, Lineage, LinkId, LogTime, Nonce, PairId};
+use crate::ids::{DeviceId, Epoch, Lineage, LinkId, LogTime, Nonce, PairId};
+use crate::outline::{Differs, FoundOutput, Target};
 use crate::record::{Members, Origin};
 use crate::wire::frames::{CheckpointFile, Environment, Hello, Versions, WitnessRefusal};
 
@@ -46,6 +47,14 @@ fn samples() -> Vec<Event> {
         claim: None,
         enrolled: None,
     };
+    let output = FoundOutput {
+        number: 1,
+        target: Target::Device(DeviceId(3)),
+        byte: Some(4),
+        ours: Some((9, digest)),
+        theirs: Some((8, digest)),
+    };
+    let found = Found { what: Differs::Bytes, counts: [2, 3], output: Some(output) };
     vec![
         Event::LinkUp { link: LinkId(1) },
         Event::LinkDown { link: LinkId(1), closed: true, missed: true },
@@ -64,6 +73,7 @@ fn samples() -> Vec<Event> {
         Event::Holding { released: index },
         Event::Resumed { held: span },
         Event::Diverged { index, ours: digest, theirs: digest },
+        Event::Difference { index, found: Box::new(found) },
         Event::EntriesDiffer { index, ours: digest, theirs: digest },
         Event::Panicked { index, message: why.clone() },
         Event::Corrupted { index },
