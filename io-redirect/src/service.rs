@@ -38,6 +38,17 @@ pub trait Service: Send + 'static {
         Bytes::new()
     }
 
+    /// Whether a request changes nothing, by its bytes alone: see
+    /// [`StateMachine::is_read_only`](lockstep::machine::StateMachine::is_read_only). By default
+    /// nothing is.
+    fn is_read_only(request: &[u8]) -> bool
+    where
+        Self: Sized,
+    {
+        let _ = request;
+        false
+    }
+
     /// A session was opened; its requests follow.
     fn on_session_opened(&mut self, io: &mut Io<'_>, session: SessionId) {
         let _ = (io, session);

@@ -216,6 +216,10 @@ impl<S: Service> StateMachine for Wrapper<S> {
         reply
     }
 
+    fn is_read_only(request: &[u8]) -> bool {
+        S::is_read_only(request)
+    }
+
     fn freeze(&self) -> Self::Frozen {
         FrozenWrapper::new(&self.inside, self.service.freeze())
     }

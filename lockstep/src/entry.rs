@@ -119,6 +119,18 @@ pub enum EntryKind {
         /// the session is theirs.
         token: Nonce,
     },
+    /// A client asked what its key may not ask. It takes the request's place in the session, and
+    /// its number: the answer is the refusal (rule C10).
+    SessionRefused {
+        /// In which session.
+        session: SessionId,
+        /// The mark with which the session was opened.
+        token: Nonce,
+        /// The request's number there.
+        number: RequestNumber,
+        /// As of [`SessionRequest`](Self::SessionRequest).
+        lowest: RequestNumber,
+    },
 }
 
 impl EntryKind {
@@ -178,6 +190,9 @@ impl EntryKind {
             Self::Ready => hasher.byte(11),
             Self::SessionOpenFor { owner, token } => {
                 hasher.byte(12).number(owner.0).number(token.0)
+            }
+            Self::SessionRefused { session, token, number, lowest } => {
+                hasher.byte(13).number(session.0).number(token.0).number(number.0).number(lowest.0)
             }
         };
     }

@@ -326,6 +326,30 @@ pub trait StateMachine: Send + 'static {
     /// other step they are ignored.
     fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes;
 
+    /// Whether a request changes nothing, by its bytes alone: neither the state nor anything
+    /// outside, whatever the state is. A client whose key may only read (`rights = "read"`) can
+    /// make those requests and no others; from it everything else is refused before the service
+    /// sees it.
+    ///
+    /// It is asked outside of the log, on any thread, and of bytes that need not be a request at
+    /// all: say `true` only of what is known to be harmless. By default nothing is.
+    ///
+    /// ```
+    /// # use lockstep::machine::*;
+    /// /// `get NAME` and `list` change nothing; `set NAME VALUE` does.
+    /// fn is_read_only(request: &[u8]) -> bool {
+    ///     request.starts_with(b"get ") || request == b"list"
+    /// }
+    /// # assert!(is_read_only(b"get x") && !is_read_only(b"set x 1"));
+    /// ```
+    fn is_read_only(request: &[u8]) -> bool
+    where
+        Self: Sized,
+    {
+        let _ = request;
+        false
+    }
+
     /// Takes a view of the whole state; it must not be slow, and the service goes on afterwards.
     fn freeze(&self) -> Self::Frozen;
 

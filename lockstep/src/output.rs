@@ -87,6 +87,9 @@ pub enum Refusal {
     /// The service's answer is larger than a frame carries.
     #[error("the service's answer is too large for a frame")]
     ReplyTooLarge,
+    /// The client's key may make only requests that change nothing, and this is none.
+    #[error("the client's key may only read, and this request may change something")]
+    ReadOnly,
 }
 
 impl Refusal {
@@ -98,6 +101,7 @@ impl Refusal {
             Self::TooManySessions => (4, 0),
             Self::TooManyReplies => (5, 0),
             Self::ReplyTooLarge => (6, 0),
+            Self::ReadOnly => (7, 0),
         }
     }
 }
@@ -236,6 +240,7 @@ mod tests {
             Refusal::TooManySessions,
             Refusal::TooManyReplies,
             Refusal::ReplyTooLarge,
+            Refusal::ReadOnly,
         ];
         let mut variants = vec![
             device(|_, _, _, _| ()),

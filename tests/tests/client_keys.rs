@@ -1,15 +1,17 @@
-//! Several clients, each with a key and a name of its own: what each may have, and how one of them
-//! is shut out while the others go on.
+//! Several clients, each with a key and a name of its own: what each may have and ask, and how one
+//! of them is shut out while the others go on.
 #![allow(clippy::disallowed_methods, reason = "tests use files")]
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lockstep::client::RequestError;
 use lockstep::client::blocking::Session;
-use lockstep::client::session::{OpenError, Settings};
+use lockstep::client::session::{CallError, OpenError, Settings};
 use lockstep::runtime::keys::SecretKey;
-use lockstep_tests::caller::{Caller, adds, settings_in, wait_for_serving};
-use lockstep_tests::pair::{A, B, Pair, Part, SILENCE};
+use lockstep_tests::caller::{Caller, adds, open, settings_in, wait_for_serving};
+use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE};
+use register::ops::{Answer, Op};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -137,4 +139,76 @@ fn a_client_is_bounded_and_revoked_by_its_name_while_the_other_goes_on() {
         assert_eq!(told(&status, "client")["connections"], 1);
     }
     caller.finish();
+}
+
+fn get() -> Op {
+    Op::Get { name: "r".into() }
+}
+
+fn add() -> Op {
+    Op::Add { name: "r".into(), delta: 1 }
+}
+
+/// What a request comes to: an answer, or that the key may only read.
+fn value(reply: Result<lockstep::bytes::Bytes, CallError>) -> Result<Option<i64>, CallError> {
+    match Answer::decode(&reply?).expect("an answer") {
+        Answer::Value(value) => Ok(value),
+        other => panic!("{other:?}"),
+    }
+}
+
+const READ_ONLY: CallError = CallError::NoReply(RequestError::ReadOnly);
+
+#[test]
+fn a_client_that_may_only_read_is_refused_everything_else_and_goes_on() {
+    let mut pair = Pair::init(REGISTERS, SILENCE);
+    let reader = Client::new(&pair, "reader");
+    let read = reader.entry("name = \"reader\", rights = \"read\"");
+    for part in [A, B] {
+        pair.change(part, FIRST, &format!("{FIRST}{read}"));
+    }
+    pair.form();
+    let session = reader.open(&pair);
+    wait_for_serving(&session, &pair, 2);
+    // Many under way together: each has its own outcome, in order.
+    let ops = [get(), add(), get(), add(), add(), get()];
+    let expected = ops.clone().map(|op| if op == get() { Ok(None) } else { Err(READ_ONLY) });
+    for _ in 0..20 {
+        let tickets = ops.clone().map(|op| session.submit(op.encode()).expect("it is taken"));
+        assert_eq!(tickets.map(|ticket| value(ticket.wait())), expected, "{}", pair.logs());
+    }
+    assert!(!READ_ONLY.may_have_taken_effect());
+
+    // The other client writes, and the reader sees it.
+    let writer = open(&pair);
+    assert_eq!(value(writer.request_within(add().encode(), DEADLINE)), Ok(Some(1)));
+    assert_eq!(value(session.request_within(get().encode(), DEADLINE)), Ok(Some(1)));
+    for part in [A, B] {
+        let status = pair.status(part).unwrap();
+        let (reader, writer) = (told(&status, "reader"), told(&status, "client"));
+        assert_eq!((&reader["rights"], &writer["rights"]), (&json!("read"), &json!("all")));
+        assert!(reader["requests_refused"].as_u64() >= Some(60), "{reader}");
+        assert_eq!((&reader["refused"], &writer["requests_refused"]), (&json!(0), &json!(0)));
+        wait_for_line(&mut pair, part, "request_refused", "reader");
+        let log = pair.process(part).log();
+        assert_eq!(log.matches("event=\"request_refused\"").count(), 1, "once for a connection");
+    }
+
+    // A CoServer that dies takes no refusal with it, and opens nothing.
+    pair.kill(A);
+    pair.wait_for_mode(B, "simplex");
+    assert_eq!(value(session.request_within(add().encode(), DEADLINE)), Err(READ_ONLY));
+    assert_eq!(value(session.request_within(get().encode(), DEADLINE)), Ok(Some(1)));
+    pair.run(A);
+    pair.wait_for_duplex();
+    wait_for_serving(&session, &pair, 2);
+
+    // It may write from now on, on the connections that it has.
+    let all = read.replace("\"read\"", "\"all\"");
+    reload(&mut pair, &read, &all, 1);
+    assert_eq!(value(session.request_within(add().encode(), DEADLINE)), Ok(Some(2)));
+    for part in [A, B] {
+        let client = told(&pair.status(part).unwrap(), "reader");
+        assert_eq!((&client["connections"], &client["displaced"]), (&json!(1), &json!(0)));
+    }
 }

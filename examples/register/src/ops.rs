@@ -202,6 +202,22 @@ impl Op {
         out.take().into()
     }
 
+    /// Whether it changes nothing, in whatever state. A random number changes the generator.
+    pub fn is_read_only(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::Peek { .. } | Self::Len { .. } | Self::Now | Self::Info => {
+                true
+            }
+            Self::Set { .. }
+            | Self::Cas { .. }
+            | Self::Add { .. }
+            | Self::Push { .. }
+            | Self::Pop { .. }
+            | Self::Remind { .. }
+            | Self::Random { .. } => false,
+        }
+    }
+
     /// From bytes.
     ///
     /// # Errors

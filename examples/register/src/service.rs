@@ -98,6 +98,10 @@ impl StateMachine for Register {
         answer.map_or_else(Bytes::new, |answer| answer.encode())
     }
 
+    fn is_read_only(request: &[u8]) -> bool {
+        Op::decode(request).is_ok_and(|op| op.is_read_only())
+    }
+
     fn freeze(&self) -> Frozen {
         Frozen::new(self.state.clone())
     }

@@ -440,6 +440,12 @@ impl World {
                 body: Bytes::copy_from_slice(&[choice]),
             },
             10 => EntryKind::SessionClose { session, token },
+            12 => EntryKind::SessionRefused {
+                session,
+                token,
+                number: RequestNumber(source.number(1)),
+                lowest: RequestNumber(source.number(1)),
+            },
             11 if choice > 240 => {
                 let bytes = Bytes::from(vec![choice; limits::BULK_BYTES]);
                 EntryKind::Device { device: DeviceId(0), bytes }
@@ -632,7 +638,8 @@ impl World {
             },
         };
         if codec::encode_client_call(&call).is_ok() {
-            self.tell(Input::Client { conn, owner: OwnerId(1), call });
+            let permitted = choice < 192;
+            self.tell(Input::Client { conn, owner: OwnerId(1), permitted, call });
         }
     }
 }

@@ -63,6 +63,7 @@ fn entries() -> Vec<Entry> {
         EntryKind::Witness { slot: 1, record: record() },
         EntryKind::Resume { record: record() },
         EntryKind::Ready,
+        EntryKind::SessionRefused { session: SESSION, token: TOKEN, number, lowest: number },
     ];
     let entry = |(index, kind)| Entry {
         index: Index(index),

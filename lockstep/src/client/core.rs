@@ -385,6 +385,9 @@ impl Client {
                 self.on_outcome(now, number, Err(RequestError::ReplyTooLong));
             }
             Err(Refusal::Gap { expected }) => self.on_gap(place, expected),
+            Err(Refusal::ReadOnly) => {
+                self.on_outcome(now, number, Err(RequestError::ReadOnly));
+            }
             Err(Refusal::TooManyReplies) => {
                 self.starved = Some(self.starved.map_or(number, |before| before.min(number)));
                 self.feed();

@@ -27,6 +27,14 @@ pub enum RequestError {
     /// It took effect, but what the service answered is too long to be sent.
     #[error("the request took effect, but its reply is too long for a frame")]
     ReplyTooLong,
+    /// It has not taken effect and will not: this client's key may only read, and the service does
+    /// not say of this request that it changes nothing. The session goes on.
+    #[error(
+        "this client's key may only read, and the request may change something, so it did not \
+         take effect: ask with another key, or have the operator write `rights = \"all\"` into this \
+         key's entry in `peers.clients` of both CoServers"
+    )]
+    ReadOnly,
     /// No reply came in the time that the caller gave it. The session goes on, and the request
     /// with it: it takes effect once if it has not yet.
     #[error("no reply in time: the request may have taken effect, or may still do so once")]

@@ -383,6 +383,17 @@ fn a_reply_that_is_too_long_is_an_outcome() {
 }
 
 #[test]
+fn a_request_that_the_key_may_not_make_is_an_outcome_and_the_session_goes_on() {
+    let mut bench = Bench::open(&[A, B]);
+    bench.submit("x");
+    bench.submit("y");
+    let output = bench.answer(A, refused(1, Err(Refusal::ReadOnly)));
+    assert_eq!(output, [outcome(1, Err(RequestError::ReadOnly))]);
+    assert_eq!(bench.answer(B, refused(1, Err(Refusal::ReadOnly))), []);
+    assert_eq!(bench.answer(A, reply(2, "2")), [outcome(2, Ok("2"))]);
+}
+
+#[test]
 fn closing_waits_for_the_last_reply() {
     let mut bench = Bench::open(&[A, B]);
     bench.submit("x");

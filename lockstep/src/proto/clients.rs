@@ -10,7 +10,13 @@ use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 use crate::wire::header;
 
 impl Replica {
-    pub(super) fn on_client(&mut self, conn: ConnId, owner: OwnerId, call: ClientCall) {
+    pub(super) fn on_client(
+        &mut self,
+        conn: ConnId,
+        owner: OwnerId,
+        permitted: bool,
+        call: ClientCall,
+    ) {
         let (kind, alone) = match call {
             ClientCall::Hello { pair, protocol } => {
                 if pair != self.config.pair {
@@ -32,7 +38,11 @@ impl Replica {
                 if body.len() > limits::INPUT_BYTES {
                     return self.refuse(conn, ClientRefusal::Protocol);
                 }
-                (EntryKind::SessionRequest { session, token, number, lowest, body }, alone)
+                let kind = match permitted {
+                    true => EntryKind::SessionRequest { session, token, number, lowest, body },
+                    false => EntryKind::SessionRefused { session, token, number, lowest },
+                };
+                (kind, alone)
             }
             ClientCall::Close { session, token } => {
                 (EntryKind::SessionClose { session, token }, false)

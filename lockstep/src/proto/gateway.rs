@@ -33,7 +33,8 @@ impl CallName {
             EntryKind::SessionOpen { token } | EntryKind::SessionOpenFor { token, .. } => {
                 Some(Self::Open(*token))
             }
-            EntryKind::SessionRequest { session, token, number, .. } => {
+            EntryKind::SessionRequest { session, token, number, .. }
+            | EntryKind::SessionRefused { session, token, number, .. } => {
                 Some(Self::Request(*session, *token, *number))
             }
             EntryKind::SessionClose { session, token } => Some(Self::Close(*session, *token)),
@@ -137,7 +138,8 @@ impl Gateway {
                 connection.opens.insert(*token);
                 self.opens.insert(*token, conn);
             }
-            EntryKind::SessionRequest { session, token, .. } => {
+            EntryKind::SessionRequest { session, token, .. }
+            | EntryKind::SessionRefused { session, token, .. } => {
                 let name = (*session, *token);
                 if connection.sessions.len() >= limits::SESSIONS_PER_CONNECTION
                     && !connection.sessions.contains(&name)

@@ -63,6 +63,8 @@ pub enum Input {
         conn: ConnId,
         /// Whose connection it is, by its key.
         owner: OwnerId,
+        /// Whether that key may ask this (rule C10).
+        permitted: bool,
         /// What.
         call: ClientCall,
     },

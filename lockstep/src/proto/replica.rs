@@ -262,7 +262,9 @@ impl Replica {
             Input::WitnessUp => self.on_witness_up(),
             Input::WitnessDown => self.on_witness_down(),
             Input::Witness(answer) => self.on_witness(answer),
-            Input::Client { conn, owner, call } => self.on_client(conn, owner, call),
+            Input::Client { conn, owner, permitted, call } => {
+                self.on_client(conn, owner, permitted, call);
+            }
             Input::ClientGone { conn } => self.gateway.disconnect(conn),
             Input::Device { device, bytes } => self.take(EntryKind::Device { device, bytes }),
             Input::Executed(executed) => self.on_executed(executed),

@@ -18,7 +18,7 @@ use ring::signature::Ed25519KeyPair;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::sign::SigningKey;
 
-pub use client::{ClientName, ClientTerms, NotAClientName};
+pub use client::{ClientName, ClientTerms, NotAClientName, Rights};
 pub use file::KeyFileError;
 pub use roster::{Role, Roster, RosterError};
 

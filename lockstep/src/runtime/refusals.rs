@@ -67,6 +67,14 @@ impl Refusals {
         }
     }
 
+    /// A client asked what its key may not ask.
+    pub(in crate::runtime) fn on_request_refused(&mut self, peer: &Peer, client: Option<&str>) {
+        if self.has_room() {
+            let Peer { key, remote, .. } = peer;
+            tracing::warn!(event = "request_refused", client, %key, %remote);
+        }
+    }
+
     fn has_room(&mut self) -> bool {
         if self.since.elapsed() >= PERIOD {
             let left_out = self.seen.saturating_sub(LOGGED);

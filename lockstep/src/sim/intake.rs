@@ -175,7 +175,7 @@ impl World {
             });
             if passes && let Some((conn, call)) = process.waiting.pop_front() {
                 self.trace.say(self.at, || format!("{place} <- client {conn}  {call:?}"));
-                self.tell(place, Input::Client { conn, owner: OwnerId(1), call });
+                self.tell(place, Input::Client { conn, owner: OwnerId(1), permitted: true, call });
                 continue;
             }
             let Some(id) = process.device.front().copied().filter(|_| takes) else { return };

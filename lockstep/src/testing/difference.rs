@@ -189,6 +189,9 @@ impl fmt::Display for Described<'_> {
             EntryKind::SessionRequest { session, number, body, .. } => {
                 write!(f, "request {number} of session {session}: {}", Excerpt(body, 0))
             }
+            EntryKind::SessionRefused { session, number, .. } => {
+                write!(f, "request {number} of session {session} is refused: its key may only read")
+            }
             EntryKind::Device { device, bytes } => {
                 write!(f, "event of device {device}: {}", Excerpt(bytes, 0))
             }

@@ -267,7 +267,10 @@ impl<S: StateMachine> Unit<S> {
                 self.on_session_open(*owner, *token, stage)
             }
             EntryKind::SessionRequest { session, token, number, lowest, body } => {
-                self.on_request(stage, *session, *token, *number, *lowest, body)
+                self.on_request(stage, *session, *token, *number, *lowest, Some(body))
+            }
+            EntryKind::SessionRefused { session, token, number, lowest } => {
+                self.on_request(stage, *session, *token, *number, *lowest, None)
             }
             EntryKind::SessionClose { session, token } => {
                 if self.sessions.close(*session, *token) {
@@ -335,6 +338,8 @@ impl<S: StateMachine> Unit<S> {
         Ok(())
     }
 
+    /// A request, or one whose body is left out since its client may not ask it: its number is
+    /// taken as if it took effect, so that those after it can (rule C10).
     fn on_request(
         &mut self,
         stage: &mut Stage,
@@ -342,7 +347,7 @@ impl<S: StateMachine> Unit<S> {
         token: Nonce,
         number: RequestNumber,
         lowest: RequestNumber,
-        body: &Bytes,
+        body: Option<&Bytes>,
     ) -> Result<(), Panicked> {
         let mut admission = self.sessions.admit(session, token, number, lowest, self.now);
         if admission == Admission::NoRoom {
@@ -352,15 +357,26 @@ impl<S: StateMachine> Unit<S> {
             Admission::Answer(result) => result,
             Admission::NoRoom => Err(Refusal::TooManyReplies),
             Admission::TakeEffect => {
-                let bytes = self.call(stage, Step::Request { session, number, body })?;
-                let fits = bytes.len() <= limits::REPLY_BYTES;
-                let result = if fits { Ok(bytes) } else { Err(Refusal::ReplyTooLarge) };
+                let result = match body {
+                    Some(body) => self.ask(stage, Step::Request { session, number, body })?,
+                    None => Err(Refusal::ReadOnly),
+                };
                 self.sessions.store(session, result.clone());
                 result
             }
         };
         stage.push(OutputKind::Reply { session, token, number, result });
         Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        stage: &mut Stage,
+        request: Step<'_>,
+    ) -> Result<Result<Bytes, Refusal>, Panicked> {
+        let bytes = self.call(stage, request)?;
+        let fits = bytes.len() <= limits::REPLY_BYTES;
+        Ok(if fits { Ok(bytes) } else { Err(Refusal::ReplyTooLarge) })
     }
 
     /// Ends sessions whose kept replies are in the way of this one's next (rule C9).

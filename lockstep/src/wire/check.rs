@@ -256,6 +256,9 @@ fn check_kind(kind: &EntryKind) -> Checks {
         EntryKind::SessionRequest { session, token, number, lowest, body } => {
             check_request(*session, *token, *number, *lowest, body.len())
         }
+        EntryKind::SessionRefused { session, token, number, lowest } => {
+            check_request(*session, *token, *number, *lowest, 0)
+        }
         EntryKind::SessionClose { session, token } => check_session(*session, *token),
     }
 }

@@ -77,6 +77,12 @@ fn kinds() -> Vec<EntryKind> {
         EntryKind::Witness { slot: 1, record: renewed() },
         EntryKind::Resume { record: renewed() },
         EntryKind::Ready,
+        EntryKind::SessionRefused {
+            session,
+            token,
+            number: RequestNumber(6),
+            lowest: RequestNumber(4),
+        },
     ]
 }
 
@@ -333,6 +339,12 @@ fn any_input() -> impl Strategy<Value = EntryKind> {
                 lowest: RequestNumber(a.min(b)),
                 body,
             }
+        }),
+        (id(), id(), id(), id()).prop_map(|(session, token, a, b)| EntryKind::SessionRefused {
+            session: SessionId(session),
+            token: Nonce(token),
+            number: RequestNumber(a.max(b)),
+            lowest: RequestNumber(a.min(b)),
         }),
         (id(), id()).prop_map(|(session, token)| EntryKind::SessionClose {
             session: SessionId(session),

@@ -286,6 +286,11 @@ impl Service for Relay {
         Bytes::from(self.post.describe(self.inbound.len(), self.outbound.len()))
     }
 
+    /// Nothing can be changed by asking.
+    fn is_read_only(_: &[u8]) -> bool {
+        true
+    }
+
     /// Deadlines of sessions need nothing: their connections ended with the processes, and are
     /// told so before any timer fires.
     fn on_resumed(&mut self, _: &mut Io<'_>, gap: Duration) {

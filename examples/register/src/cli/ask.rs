@@ -1,5 +1,6 @@
 //! One request, one answer.
 
+use lockstep::client::RequestError;
 use lockstep::client::blocking::Session;
 use lockstep::client::session::{CallError, OpenError, Settings};
 use lockstep::runtime::config::{ClientConfig, Overrides};
@@ -51,6 +52,7 @@ pub(super) fn not_opened(error: &OpenError) -> Failure {
 fn unanswered(error: &CallError) -> Exit {
     match error {
         CallError::NotSent(_) => Exit::Usage,
+        CallError::NoReply(RequestError::ReadOnly) => Exit::Config,
         CallError::NoReply(_) | CallError::GivenUp => Exit::Unavailable,
     }
 }

@@ -29,6 +29,36 @@ fn registers_hold_what_was_set() {
     assert_eq!(ask(&mut solo, Op::Get { name: name() }), Answer::Value(Some(9)));
 }
 
+/// Whatever is said to change nothing changes nothing, and nothing else is said so.
+#[test]
+fn what_only_reads_leaves_the_state_as_it_is() {
+    let (name, queue, item) = (|| text("r"), || text("q"), || text("x"));
+    let ops = [
+        (Op::Set { name: name(), value: 1 }, false),
+        (Op::Push { queue: queue(), item: item() }, false),
+        (Op::Get { name: name() }, true),
+        (Op::Peek { queue: queue() }, true),
+        (Op::Len { queue: queue() }, true),
+        (Op::Now, true),
+        (Op::Info, true),
+        (Op::Cas { name: name(), expected: Some(1), value: 2 }, false),
+        (Op::Add { name: name(), delta: 1 }, false),
+        (Op::Random { below: 9 }, false),
+        (Op::Remind { queue: queue(), item: item(), after: 1_000_000_000 }, false),
+        (Op::Pop { queue: queue() }, false),
+    ];
+    let mut register = Register::new();
+    for (op, reads) in ops {
+        assert_eq!(Register::is_read_only(&op.encode()), reads, "{op:?}");
+        let before = register.state.clone();
+        register.apply(op.clone(), LogTime(1));
+        assert_eq!(register.state == before, reads, "{op:?}");
+    }
+    for malformed in [&b""[..], b"get", &[0], &[1]] {
+        assert!(!Register::is_read_only(malformed));
+    }
+}
+
 #[test]
 fn queues_give_back_in_order() {
     let mut solo = Solo::new(Register::new());

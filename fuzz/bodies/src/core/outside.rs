@@ -39,7 +39,7 @@ impl World {
             return self.tell(place, Input::ClientGone { conn });
         }
         let call = ClientCall::Hello { pair: PAIR, protocol: PROTOCOL };
-        self.tell(place, Input::Client { conn, owner: OwnerId(1), call });
+        self.tell(place, Input::Client { conn, owner: OwnerId(1), permitted: true, call });
     }
 
     pub(super) fn request(&mut self, place: Place, source: &mut Source<'_>) {
@@ -57,7 +57,7 @@ impl World {
                 ClientCall::Request { session, token, number, lowest, alone, body }
             }
         };
-        self.tell(place, Input::Client { conn, owner: OwnerId(1), call });
+        self.tell(place, Input::Client { conn, owner: OwnerId(1), permitted: true, call });
     }
 
     /// What happens once at most, if at all.

@@ -28,7 +28,7 @@ pub enum CallError {
 impl CallError {
     /// Whether the request may have taken effect.
     pub fn may_have_taken_effect(&self) -> bool {
-        !matches!(self, Self::NotSent(_))
+        !matches!(self, Self::NotSent(_) | Self::NoReply(RequestError::ReadOnly))
     }
 }
 

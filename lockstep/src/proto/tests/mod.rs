@@ -21,8 +21,10 @@ mod waits;
 mod witnesses;
 
 use super::io::{Command, Input, Standing};
+use crate::entry::EntryKind;
 use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Index, Nonce, Place};
+use crate::output::Refusal;
 use crate::record::Origin;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 use pair::{CLIENT, MS, Pair, config};
@@ -300,6 +302,72 @@ fn a_client_of_both_gets_one_entry_and_two_answers() {
         assert!(matches!(answers[1], ClientAnswer::Opened { .. }));
         assert!(matches!(answers[2], ClientAnswer::Reply { .. }));
         assert_eq!(answers.len(), 3);
+    }
+}
+
+fn replies(pair: &mut Pair, place: Place) -> Vec<(u64, Option<Refusal>)> {
+    let reply = |answer: &ClientAnswer| match answer {
+        ClientAnswer::Reply { number, result, .. } => Some((number.0, result.clone().err())),
+        _ => None,
+    };
+    pair.node(place).answers.iter().filter_map(reply).collect()
+}
+
+#[test]
+fn a_request_that_may_not_be_made_is_ordered_as_its_refusal_and_the_next_one_follows() {
+    let mut pair = Pair::formed();
+    for place in Place::BOTH {
+        pair.greet(place);
+        pair.call(place, ClientCall::Open { token: Nonce(9), alone: false });
+    }
+    pair.run(MS * 40);
+    for number in 1..=3 {
+        for place in Place::BOTH {
+            pair.request_if(number != 2, place, number, false);
+        }
+    }
+    pair.run(MS * 100);
+    // Each is ordered once: neither the copy of the refusal is forwarded nor that of a request.
+    assert_eq!(pair.node(A).replica.status().held, Index(6));
+    let read_only = Some(Refusal::ReadOnly);
+    for place in Place::BOTH {
+        assert_eq!(replies(&mut pair, place), [(1, None), (2, read_only), (3, None)]);
+        let bodies = |kind: &&EntryKind| matches!(kind, EntryKind::SessionRequest { .. });
+        assert_eq!(pair.node(place).executed.iter().filter(bodies).count(), 2);
+    }
+}
+
+#[test]
+fn a_refusal_that_died_with_the_sequencer_is_ordered_by_the_follower() {
+    let mut pair = Pair::formed();
+    pair.greet(B);
+    pair.call(B, ClientCall::Open { token: Nonce(9), alone: true });
+    pair.run(MS * 5);
+    pair.kill(A);
+    pair.request_if(false, B, 1, false);
+    pair.request(B, 2, false);
+    pair.run(MS * 1000);
+    assert_eq!(replies(&mut pair, B), [(1, Some(Refusal::ReadOnly)), (2, None)]);
+}
+
+/// While one has read its file anew and the other has not.
+#[test]
+fn what_only_one_of_the_two_permits_comes_to_one_thing_on_both() {
+    for at_sequencer in [true, false] {
+        let mut pair = Pair::formed();
+        for place in Place::BOTH {
+            pair.greet(place);
+        }
+        pair.call(A, ClientCall::Open { token: Nonce(9), alone: true });
+        pair.run(MS * 40);
+        pair.request_if(!at_sequencer, B, 1, false);
+        pair.request_if(at_sequencer, A, 1, false);
+        pair.run(MS * 100);
+        assert_eq!(pair.node(A).replica.status().held, Index(4));
+        let expected = [(1, (!at_sequencer).then_some(Refusal::ReadOnly))];
+        for place in Place::BOTH {
+            assert_eq!(replies(&mut pair, place), expected);
+        }
     }
 }
 

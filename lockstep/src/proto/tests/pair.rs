@@ -14,7 +14,7 @@ use crate::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
     OwnerId, PairId, Place, RequestNumber, SessionId,
 };
-use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind};
+use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind, Refusal};
 use crate::proto::Replica;
 use crate::proto::io::{
     Boot, Config, DivergencePolicy, Input, LinkSet, Membership, Output, Standing,
@@ -294,7 +294,11 @@ impl Pair {
     }
 
     pub(super) fn call(&mut self, place: Place, call: ClientCall) {
-        self.tell(place, Input::Client { conn: CLIENT, owner: OwnerId(1), call });
+        self.call_if(true, place, call);
+    }
+
+    fn call_if(&mut self, permitted: bool, place: Place, call: ClientCall) {
+        self.tell(place, Input::Client { conn: CLIENT, owner: OwnerId(1), permitted, call });
     }
 
     pub(super) fn greet(&mut self, place: Place) {
@@ -303,10 +307,16 @@ impl Pair {
     }
 
     pub(super) fn request(&mut self, place: Place, number: u64, alone: bool) {
+        self.request_if(true, place, number, alone);
+    }
+
+    /// A request that the client's key may make, or may not.
+    pub(super) fn request_if(&mut self, permitted: bool, place: Place, number: u64, alone: bool) {
         let (session, token) = (SessionId(3), Nonce(9));
         let (number, lowest) = (RequestNumber(number), RequestNumber(1));
         let body = Bytes::from_static(b"do");
-        self.call(place, ClientCall::Request { session, token, number, lowest, alone, body });
+        let call = ClientCall::Request { session, token, number, lowest, alone, body };
+        self.call_if(permitted, place, call);
     }
 
     pub(super) fn kill(&mut self, place: Place) {
@@ -783,6 +793,12 @@ impl Node {
                 token: *token,
                 number: *number,
                 result: Ok(Bytes::copy_from_slice(&number.0.to_le_bytes())),
+            }),
+            EntryKind::SessionRefused { session, token, number, .. } => Some(OutputKind::Reply {
+                session: *session,
+                token: *token,
+                number: *number,
+                result: Err(Refusal::ReadOnly),
             }),
             EntryKind::SessionOpenFor { token, .. } => {
                 Some(OutputKind::Opened { token: *token, result: Ok(SessionId(entry.index.0)) })

@@ -94,8 +94,14 @@ fn coserver(answer: &Value) -> String {
 fn one_client(client: &Value) -> String {
     let most = client["connections_most"].as_u64();
     let most = most.map_or_else(String::new, |most| format!(" of {most}"));
+    let rights = match client["rights"].as_str() {
+        Some("read") => {
+            format!(", reads only ({} requests refused)", text(&client["requests_refused"]))
+        }
+        _ => String::new(),
+    };
     format!(
-        "{}: {} connections{most}, {} turned away, {} displaced",
+        "{}: {} connections{most}, {} turned away, {} displaced{rights}",
         text(&client["client"]),
         text(&client["connections"]),
         text(&client["refused"]),
@@ -157,7 +163,7 @@ mod tests {
             "peer": { "incarnation": null }, "links": [{ "link": 0, "connected": false }],
             "witness": false, "clients": 0, "client_keys_left_out": 2, "client_keys": [
                 { "client": "billing", "connections": 3, "connections_most": 4, "refused": 2,
-                  "displaced": 0 },
+                  "displaced": 0, "rights": "read", "requests_refused": 5 },
                 { "client": "ed25519:00", "connections": 1, "connections_most": null,
                   "refused": 0, "displaced": 1 },
             ],
@@ -169,7 +175,8 @@ mod tests {
             "  to do    start it",
             "  other    never met",
             "  link 0   not connected",
-            "  client   billing: 3 connections of 4, 2 turned away, 0 displaced",
+            "  client   billing: 3 connections of 4, 2 turned away, 0 displaced, reads only (5 requests \
+               refused)",
             "  client   ed25519:00: 1 connections, 0 turned away, 1 displaced",
             "  client   and 2 more",
             "  tcp      connections 3, refused 1",

@@ -10,9 +10,10 @@ pub(super) fn pin_clients(peers: &mut Section, roster: &mut Roster) -> Result<()
     for mut entry in peers.sections_or_values("clients", "key") {
         let key = entry.required("key", "the client's public key")?;
         let name = entry.optional("name", "what the client is called in the log and the status")?;
+        let rights = entry.optional("rights", "what the client may ask")?.unwrap_or_default();
         let connections = connections(&mut entry)?;
         entry.finish()?;
-        roster.pin_client(key, ClientTerms { name, connections }).map_err(|error| {
+        roster.pin_client(key, ClientTerms { name, connections, rights }).map_err(|error| {
             let field = match error {
                 RosterError::NameTwice { .. } => "name",
                 _ => "key",

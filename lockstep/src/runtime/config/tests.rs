@@ -7,7 +7,7 @@ use super::*;
 use crate::ids::Place;
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
-use crate::runtime::keys::SecretKey;
+use crate::runtime::keys::{Rights, SecretKey};
 use crate::runtime::storage::{Durability, StorageSettings};
 
 /// A directory with keys, and texts of files in it.
@@ -499,7 +499,7 @@ fn a_client_is_named_by_its_key_or_by_a_table_with_more() {
         r#"[
     "{}",
     {{ key = "{}", name = "billing", connections = 3 }},
-    {{ key = "{}", name = "web-1.eu_x" }},
+    {{ key = "{}", name = "web-1.eu_x", rights = "read" }},
 ]"#,
         keys[0], keys[1], keys[2]
     );
@@ -509,6 +509,8 @@ fn a_client_is_named_by_its_key_or_by_a_table_with_more() {
     let terms = keys.iter().map(|key| roster.client(key).unwrap());
     let connections: Vec<_> = terms.map(|terms| terms.connections).collect();
     assert_eq!(connections, [None, Some(3), None]);
+    let rights: Vec<_> = keys.iter().map(|key| roster.client(key).unwrap().rights).collect();
+    assert_eq!(rights, [Rights::All, Rights::All, Rights::Read]);
     let names: Vec<_> = keys.iter().map(|key| roster.client_name(key)).collect();
     assert_eq!(names, [None, Some("billing"), Some("web-1.eu_x")]);
     // As for every party, one key need not stand in brackets.
@@ -536,10 +538,11 @@ fn what_is_wrong_with_a_client_is_said_at_its_entry() {
         (named("\"a b\""), "1.name", "not ' '"),
         (named("\"bü\""), "1.name", "letters"),
         (named("7"), "1.name", "a string"),
+        (named("\"x\", rights = \"write\""), "1.rights", "\"all\" or \"read\""),
         (bounded("0"), "1.connections", "remove its entry"),
         (bounded("4097"), "1.connections", "between 1 and 4096"),
         (bounded("\"3\""), "1.connections", "an integer"),
-        (named("\"x\", nmae = \"y\""), "1.nmae", "known here: connections, key, name"),
+        (named("\"x\", nmae = \"y\""), "1.nmae", "known here: connections, key, name, rights"),
     ] {
         let clients = format!("[{{ key = \"{known}\", name = \"first\" }}, {entry}]");
         let text = bench.coserver().replace(&format!("[\"{known}\"]"), &clients);

@@ -8,7 +8,7 @@ use super::tree::{Node, Value};
 use crate::ids::{PairId, Place};
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
-use crate::runtime::keys::{ClientName, PublicKey};
+use crate::runtime::keys::{ClientName, PublicKey, Rights};
 use crate::runtime::remote::Remote;
 use crate::runtime::storage::Durability;
 
@@ -137,6 +137,20 @@ impl Setting for Execution {
             "inline" => Ok(Self::Inline),
             "thread" => Ok(Self::Thread),
             _ => Err("there is no such way of execution".into()),
+        })
+    }
+}
+
+impl Setting for Rights {
+    fn form() -> String {
+        "\"all\" or \"read\"".into()
+    }
+
+    fn read(value: &Value) -> Result<Self, Mismatch> {
+        parsed(value, |text| match text {
+            "all" => Ok(Self::All),
+            "read" => Ok(Self::Read),
+            _ => Err("there are no such rights".into()),
         })
     }
 }

@@ -206,6 +206,10 @@ pub struct ClientReport {
     pub refused: u64,
     /// Connections closed for others' sake since the start, or as the key may have fewer now.
     pub displaced: u64,
+    /// `all`, or `read`: only requests that change nothing.
+    pub rights: &'static str,
+    /// Requests refused since the start, as the key may only read.
+    pub requests_refused: u64,
 }
 
 impl ClientReport {
@@ -218,6 +222,8 @@ impl ClientReport {
             connections_most: terms.connections,
             refused: counts.refused,
             displaced: counts.displaced,
+            rights: terms.rights.as_str(),
+            requests_refused: counts.requests_refused,
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct ClientCounts {
     pub refused: u64,
     /// Closed since others had no place, or the key may have fewer now.
     pub displaced: u64,
+    /// Requests refused since the key may only read.
+    pub requests_refused: u64,
 }
 
 /// The clients of which the status tells, and how many more there are.
@@ -81,6 +83,10 @@ impl ClientBook {
 
     pub(super) fn refused(&mut self, key: PublicKey) {
         self.counts(key).refused += 1;
+    }
+
+    pub(super) fn request_refused(&mut self, key: PublicKey) {
+        self.counts(key).requests_refused += 1;
     }
 
     /// Takes the names of another roster, and forgets keys that are neither in it nor connected.

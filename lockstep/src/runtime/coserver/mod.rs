@@ -197,7 +197,7 @@ impl<S: StateMachine> CoServer<S> {
         let Opened { storage, disk, damage } = opened.map_err(unusable(&settings))?;
         drop(overdue);
         (boot.disk, boot.adopt) = (disk, settings.adopt);
-        let wires = Wires::open(&settings, credentials)?;
+        let wires = Wires::open(&settings, credentials, S::is_read_only)?;
         let (intake, inputs) = intake::intake()?;
         let device_names = devices.table.iter().map(|(_, row)| row.name.clone()).collect();
         // Now that everything is open that stays open.

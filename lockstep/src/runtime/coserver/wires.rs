@@ -3,6 +3,7 @@
 use core::fmt;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::panic::catch_unwind;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::digest::{Digest, Hasher};
 use crate::ids::{ConnId, LinkId, OwnerId, Place};
 use crate::proto::{Input, io::LinkSet};
-use crate::runtime::keys::{ClientName, PublicKey, Role, Roster};
+use crate::runtime::keys::{ClientName, PublicKey, Rights, Role, Roster};
 use crate::runtime::link::{
     ConnectionId, DialConfig, Event, ListenConfig, ListenStats, Network, PortId,
 };
@@ -26,7 +27,7 @@ use crate::runtime::tls::Credentials;
 use crate::runtime::witness::{ObjectEvent, ObjectLink};
 use crate::wire::codec::{self, Encoder};
 use crate::wire::error::FrameError;
-use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessCall};
+use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, WitnessCall};
 
 /// A frame was not valid.
 const INVALID_FRAME: CloseCode = CloseCode(CloseCode::FREE.0);
@@ -44,7 +45,22 @@ enum Wire {
     Link(LinkId),
     /// By its slot.
     Witness(u8),
-    Client(ConnId, OwnerId),
+    Client(Guest),
+}
+
+/// A client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Guest {
+    conn: ConnId,
+    owner: OwnerId,
+    rights: Rights,
+    /// It was said in the log that something was refused.
+    warned: bool,
+}
+
+/// A key that is not named any more, and whose connection is about to end, changes nothing.
+fn rights_of(key: &PublicKey, roster: &Roster) -> Rights {
+    roster.client(key).map_or(Rights::Read, |terms| terms.rights)
 }
 
 impl fmt::Display for Wire {
@@ -52,7 +68,7 @@ impl fmt::Display for Wire {
         match self {
             Self::Link(link) => write!(f, "link {link}"),
             Self::Witness(slot) => write!(f, "witness {slot}"),
-            Self::Client(conn, _) => write!(f, "client {conn}"),
+            Self::Client(guest) => write!(f, "client {}", guest.conn),
         }
     }
 }
@@ -82,6 +98,7 @@ pub(super) struct Wires {
     objects_up: bool,
     clients: BTreeMap<ConnId, ConnectionId>,
     book: ClientBook,
+    is_read_only: fn(&[u8]) -> bool,
     last_client: u64,
     reading_clients: bool,
     refusals: Refusals,
@@ -90,9 +107,11 @@ pub(super) struct Wires {
 }
 
 impl Wires {
+    /// `is_read_only` is what the service says of requests.
     pub(super) fn open(
         settings: &Settings,
         credentials: Credentials,
+        is_read_only: fn(&[u8]) -> bool,
     ) -> Result<Self, StartupError> {
         let mut network = Network::new(credentials.clone());
         let mut ports = BTreeMap::new();
@@ -113,7 +132,6 @@ impl Wires {
         if let Some(address) = settings.clients {
             let config = ListenConfig::clients(address, settings.client_connections);
             let port = network.listen(config)?;
-            ports.insert(port, Wire::Client(ConnId(0), OwnerId::UNKNOWN));
             clients_port = Some(port);
         }
         Ok(Self {
@@ -130,6 +148,7 @@ impl Wires {
             objects_up: false,
             clients: BTreeMap::new(),
             book: ClientBook::default(),
+            is_read_only,
             last_client: 0,
             reading_clients: true,
             refusals: Refusals::new(),
@@ -211,6 +230,10 @@ impl Wires {
     }
 
     fn on_up(&mut self, port: PortId, connection: ConnectionId, peer: &Peer) -> Option<Input> {
+        if self.clients_port == Some(port) {
+            self.on_client_up(connection, peer);
+            return None;
+        }
         let (wire, input) = match *self.ports.get(&port)? {
             Wire::Link(link) => {
                 self.links[usize::from(link.0)] = Some(connection);
@@ -220,19 +243,25 @@ impl Wires {
                 self.witnesses[usize::from(slot)] = Some(connection);
                 (Wire::Witness(slot), (slot == self.slot).then_some(Input::WitnessUp))
             }
-            Wire::Client(..) => {
-                self.last_client += 1;
-                let conn = ConnId(self.last_client);
-                self.clients.insert(conn, connection);
-                self.book.connected(peer.key, &self.credentials.roster());
-                if !self.reading_clients {
-                    self.network.pause(connection);
-                }
-                (Wire::Client(conn, owner_of(peer)), None)
-            }
+            // Those have a port of their own.
+            Wire::Client(_) => return None,
         };
         self.wires.insert(connection, wire);
         input
+    }
+
+    fn on_client_up(&mut self, connection: ConnectionId, peer: &Peer) {
+        self.last_client += 1;
+        let conn = ConnId(self.last_client);
+        self.clients.insert(conn, connection);
+        let roster = self.credentials.roster();
+        self.book.connected(peer.key, &roster);
+        if !self.reading_clients {
+            self.network.pause(connection);
+        }
+        let (owner, rights) = (owner_of(peer), rights_of(&peer.key, &roster));
+        let guest = Guest { conn, owner, rights, warned: false };
+        self.wires.insert(connection, Wire::Client(guest));
     }
 
     fn on_failed(&mut self, error: &SetupError, counters: &mut Counters) {
@@ -262,7 +291,7 @@ impl Wires {
                 *known = None;
                 (slot == self.slot).then_some(Input::WitnessDown)
             }
-            Wire::Client(conn, _) => {
+            Wire::Client(Guest { conn, .. }) => {
                 self.clients.remove(&conn);
                 let displaced = matches!(lost, Lost::Here { code: CloseCode::TOO_MANY });
                 self.book.gone(peer.key, displaced, &self.credentials.roster());
@@ -287,9 +316,8 @@ impl Wires {
             // Of one that was asked before.
             Wire::Witness(slot) if slot != self.slot => return None,
             Wire::Witness(_) => codec::decode_witness_answer(frame).map(Input::Witness),
-            Wire::Client(conn, owner) => {
-                codec::decode_client_call(frame).map(|call| Input::Client { conn, owner, call })
-            }
+            Wire::Client(guest) => codec::decode_client_call(frame)
+                .map(|call| self.on_client_call(connection, guest, call)),
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
@@ -300,6 +328,41 @@ impl Wires {
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
         .ok()
+    }
+
+    /// A key that may only read asks what the service says changes nothing, or is refused by the
+    /// replica (rule C10).
+    fn on_client_call(
+        &mut self,
+        connection: ConnectionId,
+        guest: Guest,
+        call: ClientCall,
+    ) -> Input {
+        let Guest { conn, owner, rights, .. } = guest;
+        let permitted = rights == Rights::All || self.only_reads(&call);
+        if !permitted {
+            self.on_request_refused(connection);
+        }
+        Input::Client { conn, owner, permitted, call }
+    }
+
+    fn only_reads(&self, call: &ClientCall) -> bool {
+        let ClientCall::Request { body, .. } = call else { return true };
+        let is_read_only = self.is_read_only;
+        // Bytes of anybody meet the service's own code: a panic there says nothing in their favour.
+        catch_unwind(|| is_read_only(body)).unwrap_or(false)
+    }
+
+    /// Counts it, and says so once for each connection.
+    fn on_request_refused(&mut self, connection: ConnectionId) {
+        let Some(&peer) = self.network.peer(connection) else { return };
+        self.book.request_refused(peer.key);
+        if let Some(Wire::Client(guest)) = self.wires.get_mut(&connection)
+            && !core::mem::replace(&mut guest.warned, true)
+        {
+            let client = self.book.name(&peer.key).map(ClientName::as_str);
+            self.refusals.on_request_refused(&peer, client);
+        }
     }
 
     /// Sends a frame on these links. Returns those that had no room for it.
@@ -377,7 +440,8 @@ impl Wires {
     }
 
     /// The roster has changed: closes connections with whoever's key is not pinned any more, and
-    /// those of a client that are more than its key may have now, the newest first.
+    /// those of a client that are more than its key may have now, the newest first. Those that
+    /// stay have the rights that their keys have now.
     pub(super) fn repinned(&mut self) {
         let roster = self.credentials.roster();
         let mut peers = Vec::new();
@@ -389,6 +453,13 @@ impl Wires {
         self.close_unpinned(unpinned);
         self.close_beyond_bounds(pinned, &roster);
         self.book.take(&roster);
+        for (connection, wire) in &mut self.wires {
+            if let Wire::Client(guest) = wire
+                && let Some(peer) = self.network.peer(*connection)
+            {
+                guest.rights = rights_of(&peer.key, &roster);
+            }
+        }
     }
 
     fn close_unpinned(&mut self, unpinned: Vec<(ConnectionId, Peer)>) {

@@ -57,11 +57,35 @@ pub enum NotAClientName {
     },
 }
 
-/// What a client's key is called and may have. By default it has no name and no bound of its own.
+/// What a client's key is called and may have. By default it has no name, may ask
+/// everything, and has no bound of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientTerms {
     /// What it is called.
     pub name: Option<ClientName>,
     /// Most connections of this key to one CoServer; `None` for as many as its share.
     pub connections: Option<usize>,
+    /// What it may ask.
+    pub rights: Rights,
+}
+
+/// What a client may ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything.
+    #[default]
+    All,
+    /// Requests of which the service says that they change nothing
+    /// ([`is_read_only`](crate::machine::StateMachine::is_read_only)).
+    Read,
+}
+
+impl Rights {
+    /// As the configuration writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Read => "read",
+        }
+    }
 }

@@ -122,7 +122,8 @@ fn a_key_holds_one_role() {
 #[test]
 fn a_client_s_name_goes_with_its_key() {
     let key = |number| PublicKey::from_bytes([number; 32]);
-    let called = |name: &str| ClientTerms { name: Some(name.parse().unwrap()), connections: None };
+    let called =
+        |name: &str| ClientTerms { name: Some(name.parse().unwrap()), ..ClientTerms::default() };
     let mut roster = Roster::new();
     roster.pin_client(key(1), called("one")).unwrap();
     let twice = roster.pin_client(key(1), called("two"));

@@ -188,6 +188,18 @@ impl Rig {
         answer(&executed, number)
     }
 
+    /// The answer to a request that its client may not make.
+    pub(super) fn refuse(
+        &mut self,
+        (session, token): (SessionId, u64),
+        number: u64,
+        lowest: u64,
+    ) -> Result<Bytes, Refusal> {
+        let (token, number, lowest) = (Nonce(token), RequestNumber(number), RequestNumber(lowest));
+        let executed = self.run(EntryKind::SessionRefused { session, token, number, lowest });
+        answer(&executed, number.0)
+    }
+
     /// What the probe saw since `from`.
     pub(super) fn seen(&self) -> &[String] {
         &self.unit.service().seen

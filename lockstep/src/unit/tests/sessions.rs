@@ -112,6 +112,26 @@ fn bytes_of_replies_are_bounded_for_a_session_and_for_all() {
 }
 
 #[test]
+fn a_refused_request_has_its_number_and_its_answer_and_never_reaches_the_service() {
+    let (mut rig, client) = rig();
+    rig.ask(client, 1, 1, "one").unwrap();
+    // It waits for those before it like any other.
+    assert_eq!(rig.refuse(client, 3, 1), Err(Refusal::Gap { expected: RequestNumber(2) }));
+    assert_eq!(rig.refuse(client, 2, 1), Err(Refusal::ReadOnly));
+    assert_eq!(rig.ask(client, 3, 1, "three").unwrap(), rig.ask(client, 3, 1, "three").unwrap());
+    assert_eq!(requests(&rig), 2);
+    // What was first is what it came to, whoever repeats it and whatever that one takes it for.
+    assert_eq!(rig.refuse(client, 2, 1), Err(Refusal::ReadOnly));
+    assert_eq!(rig.ask(client, 2, 1, "two"), Err(Refusal::ReadOnly));
+    assert_eq!(rig.refuse(client, 3, 1), rig.ask(client, 3, 1, "three"));
+    assert_eq!(rig.refuse((client.0, 8), 4, 1), Err(Refusal::UnknownSession));
+    assert_eq!(requests(&rig), 2);
+    // A client that has its answer gives it up like any other.
+    assert_eq!(rig.refuse(client, 4, 4), Err(Refusal::ReadOnly));
+    assert_eq!(rig.refuse(client, 2, 1), Err(Refusal::Forgotten));
+}
+
+#[test]
 fn a_reply_too_large_takes_effect_and_is_stored_as_that() {
     let (mut rig, client) = rig();
     let body = format!("large {}", REPLY_BYTES + 1);
