@@ -1,6 +1,8 @@
 //! The operator, who looks after a pair that cannot go on by itself once the faults have ended.
 
-use super::judges::{at_odds, forsaken, stuck};
+use std::collections::BTreeSet;
+
+use super::judges::{Who, at_odds, forsaken, stuck};
 use super::marks::Mark;
 use super::world::{Due, World};
 use crate::ids::Place;
@@ -9,17 +11,17 @@ use crate::proto::{Command, DivergencePolicy};
 /// What the operator has done.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
-    has_stopped: bool,
+    /// Of two that panicked at different entries, first one, and then the other.
+    stopped: BTreeSet<Who>,
     has_begun_anew: bool,
 }
 
 impl World {
-    /// Where a divergence is left to operators, one stops the replica that panicked, or either.
+    /// Where a divergence is left to operators, one stops the replica that panicked, or either. Where
+    /// both panicked, and not at the same entry, neither goes on by itself whatever the policy.
     pub(super) fn look_after(&mut self) {
-        if self.operator.has_stopped {
-            return;
-        }
         let stopped = match at_odds(self.judges.ground()) {
+            Some([(one, true), (_, true)]) => one,
             Some(_) if self.options.divergence != DivergencePolicy::Hold => return,
             Some([(one, true), _]) => one,
             Some([_, (two, true)]) => two,
@@ -29,7 +31,9 @@ impl World {
                 None => return,
             },
         };
-        self.operator.has_stopped = true;
+        if !self.operator.stopped.insert(stopped) {
+            return;
+        }
         self.reach(Mark::Operator);
         self.trace.say(self.at, || format!("the operator stops {stopped}"));
         self.command(stopped.place, Command::Stop);

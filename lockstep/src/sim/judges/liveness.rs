@@ -121,14 +121,17 @@ fn is_agreed_panic(ground: &Ground, view: &View) -> bool {
     Place::BOTH.into_iter().all(both)
 }
 
-/// The members that hold because they computed different things, if there are two of them: an
-/// operator has to stop one, where the policy leaves it to operators.
+/// The members that hold because they computed different things, if there are two of them, and
+/// whether each panicked: an operator has to stop one, where the policy leaves it to operators, or
+/// where both panicked, at different entries.
 pub fn at_odds(ground: &Ground) -> Option<[(Who, bool); 2]> {
     let members: Vec<(Who, &View)> = ground.members().collect();
     let [(one, first), (two, second)] = members[..] else { return None };
     let panicked = [first, second].map(|view| view.panicked.is_some());
-    let differ = first.diverged || second.diverged || panicked[0] != panicked[1];
-    (differ && panicked != [true, true]).then_some([(one, panicked[0]), (two, panicked[1])])
+    // At one entry that is agreement, and nobody can get past it.
+    let agreed = first.panicked.is_some() && first.panicked == second.panicked;
+    let differ = first.diverged || second.diverged || first.panicked != second.panicked;
+    (differ && !agreed).then_some([(one, panicked[0]), (two, panicked[1])])
 }
 
 /// A member that cannot go on, and is left alone with that: it panicked or diverged, and the

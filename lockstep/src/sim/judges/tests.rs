@@ -92,6 +92,13 @@ impl Story {
         self.see(Seen::Executed { who, executed: &executed })
     }
 
+    fn panic(&mut self, who: Who, index: u64) {
+        let (index, panic) = (Index(index), Some("it panics".into()));
+        let executed =
+            Executed { index, digest: Digest::ZERO, outputs: Vec::new(), wakeup: None, panic };
+        self.ok(Seen::Executed { who, executed: &executed });
+    }
+
     fn release(&mut self, who: Who, epoch: u64, kind: &OutputKind) -> Result<(), Verdict> {
         let name = OutputName { index: Index(1), step: 0, ordinal: 0 };
         self.see(Seen::Released { who, epoch: Epoch(epoch), name, kind })
@@ -394,6 +401,25 @@ fn a_replica_that_stops_without_a_reason_is_objected_to() {
     assert!(story.see(Seen::Stopped { who: A, cause: &StopCause::Corrupted }).is_err());
     let cause = StopCause::NotAMember { record: record(1, Members::NONE) };
     story.ok(Seen::Stopped { who: B, cause: &cause });
+}
+
+#[test]
+fn two_that_panicked_at_different_entries_need_an_operator_as_two_that_differ_do() {
+    let both = Some([(A, true), (B, true)]);
+    for (later, expected) in [(1, None), (2, both)] {
+        let mut story = Story::new(JudgeName::Liveness).duplex();
+        for who in [A, B] {
+            story.append(who, &tick(1, 10)).expect("fine");
+            story.append(who, &tick(2, 20)).expect("fine");
+        }
+        story.panic(A, 1);
+        assert_eq!(at_odds(story.judges.ground()), Some([(A, true), (B, false)]));
+        if later == 2 {
+            story.execute(B, 1, &[]).expect("fine");
+        }
+        story.panic(B, later);
+        assert_eq!(at_odds(story.judges.ground()), expected);
+    }
 }
 
 #[test]
