@@ -328,11 +328,11 @@ pub trait StateMachine: Send + 'static {
 
     /// Whether a request changes nothing, by its bytes alone: neither the state nor anything
     /// outside, whatever the state is. A client whose key may only read (`rights = "read"`) can
-    /// make those requests and no others; from it everything else is refused before the service
-    /// sees it.
+    /// make those requests and no others: what it asks beside them is refused, and no
+    /// [`Step::Request`]. It opens and ends sessions like every client.
     ///
-    /// It is asked outside of the log, on any thread, and of bytes that need not be a request at
-    /// all: say `true` only of what is known to be harmless. By default nothing is.
+    /// It is asked outside of the log, on the thread that serves the network, and of bytes that need
+    /// not be a request at all: be quick, and say `true` only of what is known to be harmless. By default nothing is.
     ///
     /// ```
     /// # use lockstep::machine::*;

@@ -63,7 +63,7 @@ pub enum Input {
         conn: ConnId,
         /// Whose connection it is, by its key.
         owner: OwnerId,
-        /// Whether that key may ask this (rule C10).
+        /// Whether that key may ask this (rule C10). Only of a request is that asked.
         permitted: bool,
         /// What.
         call: ClientCall,
@@ -222,7 +222,7 @@ pub enum ReadmitRefused {
     },
     /// It did not go on without one that computed something else.
     #[error(
-        "nothing is held here: this CoServer did not go on without one at place {other} that computed something else, not within the last {} minutes. Where the one at {other} went on alone, ask that",
+        "nothing to readmit: in the last {} minutes this CoServer has not removed CoServer {other} because it computed something else. If CoServer {other} is the one that serves, ask that",
         crate::limits::DIVERGENCE_WINDOW.as_secs() / 60
     )]
     NothingHeld {
@@ -403,7 +403,7 @@ pub enum Standing {
     Serving {
         /// Its epoch.
         epoch: Epoch,
-        /// Whether the other is a member too.
+        /// Whether either may be lost: both are members, and the disks of both say so (rule J6).
         duplex: bool,
         /// Who orders the inputs.
         sequencer: Place,

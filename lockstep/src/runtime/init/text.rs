@@ -42,7 +42,8 @@ pub(super) fn coserver(
          [peers]\n\
          coserver = \"{other}\"\n\
          witness = \"{witness_key}\"\n\
-         # Who may connect: a key, or a table with more. `connections = N` bounds how many at once.\n\
+         # Who may connect: a key, or a table with more. `connections = N` bounds how many at once;\n\
+         # with `rights = \"read\"` it may ask only what changes nothing.\n\
          clients = [\n\
          \x20   {{ key = \"{client}\", name = \"client\" }},\n\
          ]\n\
