@@ -3,8 +3,6 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-
 use super::names::{ADDRESSES_TRIED, Meaning, Names};
 use super::port::Outbox;
 use crate::ids::Place;
@@ -18,8 +16,8 @@ use crate::runtime::tls::Purpose;
 /// as a failure.
 const STEADY: Duration = Duration::from_secs(1);
 
-/// How long an address of a name is waited for before the next one is tried as well.
-const HEAD_START: Duration = Duration::from_millis(250);
+/// How long an address of a name is waited for if there is another one.
+const EACH: Duration = Duration::from_secs(1);
 
 /// The pauses between attempts: the first, then each twice the one before, up to
 /// the longest. Without chance in it, so that runs can be compared; a port has
@@ -125,14 +123,20 @@ impl Dialler {
         let Meaning { addresses, trouble } = self.names.look_up(host, port).await;
         let reached = addresses.into_iter().filter(|address| self.endpoint.reaches(*address));
         let failure = match self.connect_to_one(reached.take(ADDRESSES_TRIED).collect()).await {
-            Ok(connection) => return Ok(connection),
+            Ok((address, connection)) => {
+                self.names.worked(host, port, address);
+                return Ok(connection);
+            }
             Err(failure) => failure,
         };
-        // That an address of an earlier answer is not there any more is what the name's own
-        // trouble hides.
-        Err(match (trouble, failure) {
-            (Some(why), _) => SetupError::Unresolved { host: named, why },
-            (None, Some(error)) => SetupError::Named { host: named, error: Box::new(error) },
+        // An address of an earlier answer may be nobody's any more: then the name is the trouble. One
+        // that answers is the peer's, whatever the resolver says.
+        Err(match (failure, trouble) {
+            (Some(error), None) => SetupError::Named { host: named, error: Box::new(error) },
+            (Some(error), Some(_)) if !matches!(error, SetupError::Timeout { .. }) => {
+                SetupError::Named { host: named, error: Box::new(error) }
+            }
+            (_, Some(why)) => SetupError::Unresolved { host: named, why },
             (None, None) => SetupError::Unresolved {
                 host: named,
                 why: "the name has no address that this port can reach".into(),
@@ -140,31 +144,31 @@ impl Dialler {
         })
     }
 
-    /// Begins an attempt at each address when the one before has failed or has had its head start,
-    /// so that one that does not answer takes nothing from the others; the first connection wins
-    /// (RFC 8305, section 5). What the last one that failed said, if there was any.
+    /// One address after the other, all but the last for a short time only: of two attempts at the
+    /// same listener the later would take the earlier one's place there. If none is reached, what
+    /// one of them said, rather than that another said nothing.
     pub(super) async fn connect_to_one(
         &self,
         addresses: Vec<SocketAddr>,
-    ) -> Result<Connection, Option<SetupError>> {
-        let (mut addresses, mut attempts) = (addresses.into_iter(), JoinSet::new());
+    ) -> Result<(SocketAddr, Connection), Option<SetupError>> {
         let mut failure = None;
-        loop {
-            if let Some(address) = addresses.next() {
-                let endpoint = self.endpoint.clone();
-                attempts.spawn(async move { endpoint.connect(address).await });
-            }
-            tokio::select! {
-                ended = attempts.join_next() => match ended {
-                    Some(Ok(Ok(connection))) => return Ok(connection),
-                    Some(Ok(Err(error))) => failure = Some(error),
-                    // None is aborted while it is waited for.
-                    Some(Err(_)) => {}
-                    None => return Err(failure),
+        let last = addresses.len().saturating_sub(1);
+        for (at, address) in addresses.into_iter().enumerate() {
+            let attempt = self.endpoint.connect(address);
+            let ended = match at == last {
+                true => attempt.await,
+                false => match tokio::time::timeout(EACH, attempt).await {
+                    Ok(ended) => ended,
+                    Err(_) => continue,
                 },
-                () = tokio::time::sleep(HEAD_START), if addresses.len() > 0 => {}
+            };
+            match ended {
+                Ok(connection) => return Ok((address, connection)),
+                Err(SetupError::Timeout { .. }) if failure.is_some() => {}
+                Err(error) => failure = Some(error),
             }
         }
+        Err(failure)
     }
 
     /// Dials for ever, or until the network is gone.

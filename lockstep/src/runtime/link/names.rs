@@ -18,6 +18,10 @@ use crate::exhaustion::Exhaustion;
 /// Addresses of one name that are tried at one connect, in the resolver's order.
 pub(super) const ADDRESSES_TRIED: usize = 8;
 
+/// Addresses of one name that are kept for a time without an answer: some may be of a family that a
+/// port cannot reach.
+const ADDRESSES_KEPT: usize = 4 * ADDRESSES_TRIED;
+
 /// How long the first answer about a name is waited for.
 const FIRST: Duration = Duration::from_secs(5);
 
@@ -44,6 +48,8 @@ struct Asked {
     coming: Option<watch::Receiver<Option<Answer>>>,
     /// The last answer with addresses.
     last: Vec<SocketAddr>,
+    /// Where somebody was reached last.
+    worked: Option<SocketAddr>,
 }
 
 /// What a name means, as far as is known.
@@ -71,17 +77,29 @@ impl Names {
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
-        let (mut coming, last) = self.begin(name, resolver);
+        let (mut coming, last) = self.begin(name.clone(), resolver);
         let patience = self.patience[usize::from(!last.is_empty())];
         let answer = tokio::time::timeout(patience, coming.wait_for(Option::is_some)).await;
         let answer = match answer {
             Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Ok(Vec::new())),
             Ok(Err(_)) => Err("the resolver was given up".into()),
+            // It is slow, which is no trouble while there is something to go on with.
+            Err(_) if !last.is_empty() => Ok(last.clone()),
             Err(_) => Err(format!("the resolver has not answered within {patience:?}")),
         };
-        match answer {
-            Ok(addresses) => Meaning { addresses, trouble: None },
-            Err(why) => Meaning { addresses: last, trouble: Some(why) },
+        let (mut addresses, trouble) = match answer {
+            Ok(addresses) => (addresses, None),
+            Err(why) => (last, Some(why)),
+        };
+        let worked = self.names().get(&name).and_then(|asked| asked.worked);
+        addresses.sort_by_key(|address| Some(*address) != worked);
+        Meaning { addresses, trouble }
+    }
+
+    /// Somebody was reached at this address: it is the first one to be tried from now on.
+    pub(super) fn worked(&self, host: &str, port: u16, address: SocketAddr) {
+        if let Some(asked) = self.names().get_mut(&(host.to_owned(), port)) {
+            asked.worked = Some(address);
         }
     }
 
@@ -118,8 +136,10 @@ impl Names {
         let mut names = self.names();
         let asked = names.entry(name.clone()).or_default();
         asked.coming = None;
-        if let Ok(addresses) = answer {
-            asked.last = addresses.iter().take(ADDRESSES_TRIED).copied().collect();
+        if let Ok(addresses) = answer
+            && !addresses.is_empty()
+        {
+            asked.last = addresses.iter().take(ADDRESSES_KEPT).copied().collect();
         }
     }
 
@@ -171,6 +191,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_address_that_worked_is_the_first_one_as_long_as_the_name_means_it() {
+        let names = Names { patience: [FIRST; 2], ..Names::new() };
+        let ask = |all: [u8; 2]| names.ask(name(), move |_| ready(Ok(all.map(at).to_vec())));
+        assert_eq!(ask([1, 2]).await.addresses, [at(1), at(2)]);
+        names.worked("b.example", 7, at(2));
+        assert_eq!(ask([1, 2]).await.addresses, [at(2), at(1)]);
+        assert_eq!(ask([1, 3]).await.addresses, [at(1), at(3)]);
+    }
+
+    #[tokio::test]
     async fn a_resolver_that_hangs_is_asked_once_and_not_waited_for_without_bound() {
         let names = names(Duration::from_millis(1));
         let found = names.ask(name(), |_| pending()).await;
@@ -197,7 +227,6 @@ mod tests {
         }
         // Whoever asks now has it to go on with, whatever becomes of the question.
         let found = names.ask(name(), |_| pending()).await;
-        assert_eq!(found.addresses, [at(3)]);
-        assert!(found.trouble.is_some());
+        assert_eq!(found, Meaning { addresses: vec![at(3)], trouble: None });
     }
 }

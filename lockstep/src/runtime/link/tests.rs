@@ -632,7 +632,7 @@ async fn a_name_is_looked_up_and_an_address_of_it_reached() {
 }
 
 #[tokio::test]
-async fn an_address_that_does_not_answer_takes_nothing_from_the_next_one() {
+async fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
     let cast = Cast::new();
     let silent = UdpSocket::bind(loopback()).unwrap();
     let mut a = link_a(&cast);
@@ -644,7 +644,9 @@ async fn an_address_that_does_not_answer_takes_nothing_from_the_next_one() {
     let dialler = Dialler { endpoint, remote, backoff, names: Names::new() };
     let addresses = vec![silent.local_addr().unwrap(), a.addr()];
     let (_, connected) = tokio::join!(a.up(), dialler.connect_to_one(addresses));
-    assert_eq!(connected.unwrap().peer().role, Role::CoServer(Place::A));
+    let (address, connection) = connected.unwrap();
+    assert_eq!(connection.peer().role, Role::CoServer(Place::A));
+    assert_eq!(address, a.addr());
 }
 
 #[tokio::test]

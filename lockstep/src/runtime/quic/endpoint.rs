@@ -67,11 +67,12 @@ pub(super) struct Shared {
     server: Option<ServerConfig>,
 }
 
-/// One for IPv6 that is not bound to one address takes IPv4 as well, whatever the system's default
-/// for that is (`net.ipv6.bindv6only`; RFC 3493, section 5.3).
-fn bind_udp(local: SocketAddr) -> io::Result<UdpSocket> {
+/// One for IPv6 that `dials`, and is not bound to one address, reaches IPv4 as well, whatever the
+/// system's default for that is (`net.ipv6.bindv6only`; RFC 3493, section 5.3). Where somebody
+/// listens is as the system has it, since another process may have the other family's port.
+fn bind_udp(local: SocketAddr, dials: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
-    if local.is_ipv6() && local.ip().is_unspecified() {
+    if dials && local.is_ipv6() && local.ip().is_unspecified() {
         socket.set_only_v6(false)?;
     }
     socket.bind(&local.into())?;
@@ -86,7 +87,7 @@ impl Endpoint {
     pub fn bind(config: EndpointConfig, credentials: Credentials) -> Result<Self, BindError> {
         config.settings.check()?;
         let at = |source| BindError::Address { local: config.local, source };
-        let socket = bind_udp(config.local).map_err(at)?;
+        let socket = bind_udp(config.local, !config.accepts).map_err(at)?;
         let local = socket.local_addr().map_err(at)?;
         let mut shared = Shared {
             credentials,
