@@ -75,7 +75,8 @@ impl Refusals {
         }
     }
 
-    fn has_room(&mut self) -> bool {
+    /// Whether another line about somebody outside may be logged now.
+    pub(in crate::runtime) fn has_room(&mut self) -> bool {
         if self.since.elapsed() >= PERIOD {
             let left_out = self.seen.saturating_sub(LOGGED);
             if left_out > 0 {

@@ -74,7 +74,8 @@ impl ClientBook {
     /// A connection ended. A key that is not named any more is forgotten with its last one.
     pub(super) fn gone(&mut self, key: PublicKey, displaced: bool, roster: &Roster) {
         let counts = self.counts(key);
-        counts.connections -= 1;
+        debug_assert!(counts.connections > 0, "one that was not there has gone");
+        counts.connections = counts.connections.saturating_sub(1);
         counts.displaced += u64::from(displaced);
         if counts.connections == 0 && roster.client(&key).is_none() {
             self.by_key.remove(&key);
@@ -102,15 +103,16 @@ impl ClientBook {
 
     /// First those that have most, then those that were sent away most often.
     pub(super) fn metrics(&self, roster: &Roster) -> ClientsMetrics {
-        let is_unnamed = |(key, counts): &(&PublicKey, ClientCounts)| {
-            counts.connections > 0 && roster.client(key).is_none()
-        };
+        let is_named = |key: &PublicKey| roster.client(key).is_some();
         let order = |(key, counts): &(&PublicKey, ClientCounts)| {
             (Reverse((counts.connections, counts.refused + counts.displaced)), **key)
         };
+        // The roster may be newer than what was taken of it.
+        let known = self.by_key.iter().map(|(key, known)| (key, known.counts));
         let mut known: Vec<_> =
-            self.by_key.iter().map(|(key, known)| (key, known.counts)).collect();
-        let all = roster.clients().len() + known.iter().filter(|one| is_unnamed(one)).count();
+            known.filter(|(key, counts)| counts.connections > 0 || is_named(key)).collect();
+        let unnamed = known.iter().filter(|(key, _)| !is_named(key)).count();
+        let all = roster.clients().len() + unnamed;
         if known.len() > CLIENTS_SHOWN {
             known.select_nth_unstable_by_key(CLIENTS_SHOWN, order);
             known.truncate(CLIENTS_SHOWN);
@@ -143,6 +145,17 @@ mod tests {
             roster.pin_client(key(number), ClientTerms { name, ..ClientTerms::default() }).unwrap();
         }
         roster
+    }
+
+    #[test]
+    fn one_that_is_away_and_not_named_any_more_is_not_counted() {
+        let mut book = ClientBook::default();
+        let before = roster(0..4);
+        book.connected(key(0), &before);
+        book.gone(key(0), false, &before);
+        // The process has the new roster before the book was told of it.
+        let ClientsMetrics { shown, left_out } = book.metrics(&roster(1..4));
+        assert_eq!((shown.len(), left_out), (3, 0));
     }
 
     #[test]

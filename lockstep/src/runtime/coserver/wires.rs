@@ -181,8 +181,8 @@ impl Wires {
         match event {
             Event::Up { port, connection, peer } => self.on_up(port, connection, &peer),
             Event::Down { connection, peer, lost, .. } => {
-                let roster = self.credentials.roster();
-                self.refusals.on_lost(&peer, roster.client_name(&peer.key), &lost);
+                let client = self.book.name(&peer.key).map(ClientName::as_str);
+                self.refusals.on_lost(&peer, client, &lost);
                 self.on_down(connection, &peer, &lost)
             }
             Event::Writable { connection } => match self.wires.get(&connection)? {
@@ -230,6 +230,11 @@ impl Wires {
     }
 
     fn on_up(&mut self, port: PortId, connection: ConnectionId, peer: &Peer) -> Option<Input> {
+        // Its key may have been taken out of the file between its handshake and this.
+        if self.credentials.roster().role_of(&peer.key) != Some(peer.role) {
+            self.network.close(connection, TURNED_AWAY, "the key is not named here any more");
+            return None;
+        }
         if self.clients_port == Some(port) {
             self.on_client_up(connection, peer);
             return None;
@@ -324,7 +329,9 @@ impl Wires {
             let peer = self.network.peer(connection);
             let (key, remote) = peer.map(|peer| (display(peer.key), display(peer.remote))).unzip();
             let client = peer.and_then(|peer| self.book.name(&peer.key)).map(ClientName::as_str);
-            tracing::warn!(event = "frame_invalid", %wire, client, key, remote, %error);
+            if self.refusals.has_room() {
+                tracing::warn!(event = "frame_invalid", %wire, client, key, remote, %error);
+            }
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
         .ok()

@@ -88,7 +88,8 @@ impl Roster {
         Ok(())
     }
 
-    /// The same with `key` in the place of `old` for `role`.
+    /// The same with `key` in the place of `old` for `role`. A client's key gets the terms of the
+    /// first of those, and no more.
     ///
     /// # Errors
     /// As for [`pin`](Self::pin).
@@ -98,13 +99,18 @@ impl Roster {
         old: &[PublicKey],
         key: PublicKey,
     ) -> Result<Self, RosterError> {
+        let terms =
+            old.iter().find_map(|old| self.clients.get(old)).filter(|_| role == Role::Client);
         let mut roles = self.roles.clone();
         roles.retain(|known, held| *held != role || !old.contains(known));
         let Self { mut clients, mut names, .. } = self.clone();
         clients.retain(|known, _| roles.contains_key(known));
         names.retain(|_, known| roles.contains_key(known));
         let mut roster = Self { roles, clients, names };
-        roster.pin(role, key)?;
+        match terms {
+            Some(terms) => roster.pin_client(key, terms.clone())?,
+            None => roster.pin(role, key)?,
+        }
         Ok(roster)
     }
 

@@ -132,11 +132,13 @@ fn a_client_s_name_goes_with_its_key() {
     let same = roster.pin_client(second, called("one"));
     assert_eq!(same, Err(RosterError::NameTwice { first, second }));
     assert_eq!((roster.clients().len(), roster.client_name(&second)), (1, None));
+    // Whoever takes a key's place may what that one might, and is called so.
+    roster.pin_client(second, called("two")).unwrap();
+    let mut roster = roster.replaced(Role::Client, &[first, second], key(3)).unwrap();
+    assert_eq!(roster.client(&key(3)), Some(&called("one")));
     // The name of a key that is gone can be had again.
-    let mut roster = roster.replaced(Role::Client, &[first], key(3)).unwrap();
-    roster.pin_client(second, called("one")).unwrap();
-    assert_eq!(roster.client_name(&second), Some("one"));
-    assert_eq!(roster.client(&key(3)), Some(&ClientTerms::default()));
+    roster.pin_client(second, called("two")).unwrap();
+    assert_eq!(roster.client_name(&second), Some("two"));
 }
 
 #[test]
