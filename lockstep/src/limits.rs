@@ -164,12 +164,13 @@ pub const WITNESS_CONNECTIONS_PER_PLACE: usize = 4;
 pub const NAME_BYTES: usize = 256;
 
 /// Outputs of one entry in the frame that finds out which of them differs. What a step of a service
-/// usually makes is a handful; of more than these only the number is compared.
-pub const OUTLINE_OUTPUTS: usize = 1024;
+/// usually makes is a handful; more than these are not compared, and their number is said.
+pub const OUTLINE_OUTPUTS: usize = 256;
 
-/// Bytes of those outputs in that frame, the same share for each: all of a usual mail, and little
-/// enough not to hold up heartbeats on a slow link. A byte further in is not named.
-pub const OUTLINE_BYTES: usize = 128 << 10;
+/// Bytes of those outputs in that frame, the same share for each: all of a usual mail. With the rest of
+/// the frame less than what counts as bulk, since it goes on every link, before heartbeats. A byte
+/// further in is not named.
+pub const OUTLINE_BYTES: usize = 24 << 10;
 
 /// Digests in one frame that looks for the first output that differs: a default window's worth.
 pub const DIGESTS: usize = WINDOW_ENTRIES;
@@ -199,7 +200,7 @@ pub const DIVERGENCE_WINDOW: Duration = Duration::from_secs(3600);
 const _: () = {
     assert!(CHUNK_BYTES + INPUT_BYTES + 4096 < FRAME_BYTES);
     assert!(DIGESTS * 16 + 4096 < FRAME_BYTES);
-    assert!(OUTLINE_OUTPUTS * 128 + OUTLINE_BYTES + 4096 < BATCH_BYTES + INPUT_BYTES);
+    assert!(OUTLINE_OUTPUTS * 128 + OUTLINE_BYTES + 4096 < BULK_BYTES);
     assert!(INPUT_BYTES + 4096 < FRAME_BYTES);
     assert!(REPLY_BYTES + 4096 < FRAME_BYTES);
     assert!(BATCH_BYTES + INPUT_BYTES + 4096 < FRAME_BYTES);

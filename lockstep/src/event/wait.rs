@@ -8,6 +8,8 @@ use crate::ids::{LinkId, Place};
 /// What a replica waits for. Its [`name`](Self::name) is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
+    /// What is on its disk is being opened and read, before anything else begins.
+    Disk,
     /// Its state is being restored from the disk.
     Restore,
     /// Neither the other CoServer nor the witness is reached.
@@ -38,7 +40,7 @@ pub enum Wait {
     OwnService,
     /// The other member, which has not caught up: the window is full.
     Peer,
-    /// This link: the pair is redundant, and would not bear the loss of another link.
+    /// This link, the first that is down: the links are fewer than configured.
     Link(LinkId),
     /// An operator, after a divergence or a panic of the service.
     Operator,
@@ -47,8 +49,9 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// All of them, but for the place and the link.
-    pub const ALL: [Self; 18] = [
+    /// One of each; place and link are examples.
+    pub const ALL: [Self; 19] = [
+        Self::Disk,
         Self::Restore,
         Self::OtherAndWitness,
         Self::Other,
@@ -72,6 +75,7 @@ impl Wait {
     /// Its name in logs and in the status; stable.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Disk => "disk",
             Self::Restore => "restore",
             Self::OtherAndWitness => "other-and-witness",
             Self::Other => "other",
@@ -124,6 +128,9 @@ impl Wait {
             Self::Incompatible => {
                 "make programs and configurations alike: `incompatible` in the log says what differs"
             }
+            Self::Disk => {
+                "nothing, if there is much to read; else see this machine's disk, and the system's log"
+            }
             Self::OwnStorage => {
                 "see this machine's disk: `sync` in the metrics, and the system's log. If the other \
                  CoServer is there, this one leaves by itself after `timing.slow_limit`"
@@ -166,6 +173,7 @@ impl fmt::Display for Wait {
             Self::OwnDisk => {
                 "it went on alone itself, and what is on its disk now is not what it had then"
             }
+            Self::Disk => "what is on its disk is being opened and read",
             Self::Restore => "its state is being restored from the disk",
             Self::OtherAndWitness => "neither the other CoServer nor the witness is reached",
             Self::Other => "the other CoServer is not reached",
@@ -183,7 +191,7 @@ impl fmt::Display for Wait {
             Self::OwnService => "its own service executes nothing, and entries wait for it",
             Self::Peer => "the other CoServer has not caught up",
             Self::Link(link) => {
-                return write!(f, "link {link} is not up: the pair goes on by the other one");
+                return write!(f, "link {link} is not up: the pair goes on by those that are left");
             }
             Self::Operator => {
                 "the CoServers computed different things, or the service panicked, and an operator \

@@ -109,6 +109,17 @@ impl Debts {
         spans.filter(|(_, span)| *span >= limit).max_by_key(|(_, span)| *span)
     }
 
+    /// Whether the debtor has not got on with this for so long.
+    pub(super) fn is_overdue(&self, duty: Duty, limit: Duration, now: Mono) -> bool {
+        let clock = match duty {
+            Duty::Hold => self.hold,
+            Duty::Execute => self.execute,
+            Duty::Persist => self.persist,
+            Duty::Order => self.order,
+        };
+        clock.since.is_some_and(|since| now.since(since) >= limit)
+    }
+
     fn all_mut(&mut self) -> [&mut Clock; 4] {
         [&mut self.hold, &mut self.execute, &mut self.persist, &mut self.order]
     }

@@ -39,7 +39,10 @@ impl Replica {
     pub(super) fn on_wait_due(&mut self) {
         let now = self.now.mono;
         let held = self.log.held();
-        let work = Work { held, executed: self.log.executed(), persisted: self.persisted };
+        // What the service was not given yet is not its to do.
+        let executed =
+            if self.log.executed() < self.handed_out { self.log.executed() } else { held };
+        let work = Work { held, executed, persisted: self.persisted };
         self.own_work.look(held, work, now);
         let Some(wait) = self.find_wait() else {
             self.waiting = None;
@@ -135,17 +138,23 @@ impl Replica {
             (false, false) => Some(Wait::OtherAndWitness),
             (false, true) => Some(Wait::Other),
             (true, false) => Some(Wait::Witness),
-            (true, true) => self.links.iter().find(|link| !link.up).map(|link| Wait::Link(link.id)),
+            (true, true) => {
+                let down = self.links.iter().find(|link| !link.up)?;
+                let is_reached = self.links.iter().any(|link| link.up);
+                Some(if is_reached { Wait::Link(down.id) } else { Wait::Other })
+            }
         }
     }
 
     /// Its own disk or service, if that has stood still for some time with something to do.
     fn find_own_hanging(&self) -> Option<Wait> {
-        let (duty, _) = self.own_work.overdue(HANGING, self.now.mono)?;
-        match duty {
-            Duty::Persist => Some(Wait::OwnStorage),
-            Duty::Execute if !self.log.panicked() => Some(Wait::OwnService),
-            _ => None,
+        let hangs = |duty| self.own_work.is_overdue(duty, HANGING, self.now.mono);
+        if hangs(Duty::Persist) {
+            Some(Wait::OwnStorage)
+        } else if hangs(Duty::Execute) && !self.log.panicked() {
+            Some(Wait::OwnService)
+        } else {
+            None
         }
     }
 }

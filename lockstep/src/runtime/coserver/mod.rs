@@ -39,12 +39,12 @@ mod wires;
 mod tests;
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::device::{Descriptors, Device, DeviceTable, Outside, Setup, StartError};
 use crate::digest::{Digest, Hasher};
-use crate::event::StopCause;
+use crate::event::{Event, StopCause, Wait};
 use crate::ids::{DeviceId, Incarnation};
 use crate::limits::{self, NAME_BYTES};
 use crate::machine::{Identity, StateMachine};
@@ -188,7 +188,7 @@ impl<S: StateMachine> CoServer<S> {
         let (pair, place) = (settings.pair, settings.place);
         let who = Who { pair, place, service: replayed_by(&service, &devices.table) };
         let salt = entropy::nonce()?.0;
-        let overdue = watch_disk(&settings.storage.directory);
+        let overdue = watch_disk();
         if settings.adopt {
             storage::take_back(&*locked.directory, &who).map_err(unusable(&settings))?;
         }
@@ -276,17 +276,9 @@ fn check_name(service: &Identity) -> Result<(), StartupError> {
 
 /// Says, while it lasts, that the start waits for its disk: the core, which says the like of what
 /// comes later, is not there yet.
-fn watch_disk(directory: &Path) -> Overdue {
-    let directory = directory.display().to_string();
-    Overdue::watch(overdue::FIRST, move |span| {
-        tracing::warn!(
-            event = "waits_for",
-            reason = "disk",
-            for_ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX),
-            why = format_args!("{directory} is being opened and read"),
-            todo = "nothing, if it is large: else see this machine's disk, and the system's log"
-        );
-    })
+fn watch_disk() -> Overdue {
+    let wait = Wait::Disk;
+    Overdue::watch(overdue::FIRST, move |span| events::log(&Event::WaitsFor { wait, span }))
 }
 
 fn unusable(settings: &Settings) -> impl FnOnce(StorageError) -> StartupError {

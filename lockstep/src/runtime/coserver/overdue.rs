@@ -1,7 +1,7 @@
 //! Says that a part of the start takes long, from a thread beside the one that it blocks.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 /// What belongs to an ordinary start is over by then.
@@ -13,8 +13,9 @@ const MOST: Duration = Duration::from_secs(600);
 /// Speaks, after twice as long each time, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Overdue {
-    ended: Option<mpsc::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// Its end is what the thread waits for. Nobody waits for the thread: where the log goes to a
+    /// disk that hangs, it may be speaking still.
+    _ended: mpsc::Sender<()>,
 }
 
 impl Overdue {
@@ -31,16 +32,8 @@ impl Overdue {
                 interval = (interval * 2).min(MOST);
             }
         };
-        let thread = thread::Builder::new().name("lockstep-start".into()).spawn(run).ok();
-        Self { ended: Some(ended), thread }
-    }
-}
-
-impl Drop for Overdue {
-    fn drop(&mut self) {
-        self.ended = None;
-        // It ends as soon as it notices, and has nothing to tell of its end.
-        let _ = self.thread.take().map(JoinHandle::join);
+        let _ = thread::Builder::new().name("lockstep-start".into()).spawn(run);
+        Self { _ended: ended }
     }
 }
 
