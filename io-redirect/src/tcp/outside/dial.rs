@@ -64,8 +64,10 @@ async fn connect(
     let (mut descriptor, addresses) = match target {
         Target::Address(address) => (descriptors(shared, 1, timeout).await?, vec![*address]),
         Target::Name { host, port, last } => {
+            let began = tokio::time::Instant::now();
             let turn = within(timeout, turn_to_look_up(shared)).await?;
-            let lease = descriptors(shared, limits::NAME_DESCRIPTORS, timeout).await?;
+            let left = timeout.saturating_sub(began.elapsed());
+            let lease = descriptors(shared, limits::NAME_DESCRIPTORS, left).await?;
             let (lease, found) = within(timeout, look_up(host, *port, turn, lease)).await?;
             (lease, in_order(found, last))
         }

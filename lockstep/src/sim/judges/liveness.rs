@@ -129,8 +129,9 @@ pub fn at_odds(ground: &Ground) -> Option<[(Who, bool); 2]> {
     let [(one, first), (two, second)] = members[..] else { return None };
     let panicked = [first, second].map(|view| view.panicked.is_some());
     // At one entry that is agreement, and nobody can get past it.
-    let agreed = first.panicked.is_some() && first.panicked == second.panicked;
-    let differ = first.diverged || second.diverged || first.panicked != second.panicked;
+    let at = |view: &View| view.panicked.map(|index| (index, view.chain(index)));
+    let agreed = first.panicked.is_some() && at(first) == at(second);
+    let differ = first.diverged || second.diverged || at(first) != at(second);
     (differ && !agreed).then_some([(one, panicked[0]), (two, panicked[1])])
 }
 
