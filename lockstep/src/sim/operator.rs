@@ -1,8 +1,6 @@
 //! The operator, who looks after a pair that cannot go on by itself once the faults have ended.
 
-use std::collections::BTreeSet;
-
-use super::judges::{Who, at_odds, forsaken, stuck};
+use super::judges::{at_odds, forsaken, stuck};
 use super::marks::Mark;
 use super::world::{Due, World};
 use crate::ids::Place;
@@ -11,29 +9,40 @@ use crate::proto::{Command, DivergencePolicy};
 /// What the operator has done.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
-    /// Of two that panicked at different entries, first one, and then the other.
-    stopped: BTreeSet<Who>,
+    has_stopped: bool,
+    /// One of two that panicked at different entries was stopped: the other is to be, too.
+    stops_other: bool,
     has_begun_anew: bool,
 }
 
 impl World {
     /// Where a divergence is left to operators, one stops the replica that panicked, or either. Where
-    /// both panicked, and not at the same entry, neither goes on by itself whatever the policy.
+    /// both panicked, and not at the same entry, neither goes on by itself whatever the policy: one
+    /// is stopped, and then the other.
     pub(super) fn look_after(&mut self) {
-        let stopped = match at_odds(self.judges.ground()) {
-            Some([(one, true), (_, true)]) => one,
+        let Operator { has_stopped, stops_other, .. } = self.operator;
+        if has_stopped && !stops_other {
+            return;
+        }
+        let at_odds = at_odds(self.judges.ground()).filter(|_| !has_stopped);
+        let stopped = match at_odds {
+            Some([(one, true), (_, true)]) => {
+                self.operator.stops_other = true;
+                one
+            }
             Some(_) if self.options.divergence != DivergencePolicy::Hold => return,
             Some([(one, true), _]) => one,
             Some([_, (two, true)]) => two,
             Some([(one, _), (two, _)]) => self.rng.pick(&[one, two]),
             None => match stuck(self.judges.ground()) {
-                Some(stuck) => stuck,
+                Some(stuck) => {
+                    self.operator.stops_other = false;
+                    stuck
+                }
                 None => return,
             },
         };
-        if !self.operator.stopped.insert(stopped) {
-            return;
-        }
+        self.operator.has_stopped = true;
         self.reach(Mark::Operator);
         self.trace.say(self.at, || format!("the operator stops {stopped}"));
         self.command(stopped.place, Command::Stop);
