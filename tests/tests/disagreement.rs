@@ -84,8 +84,8 @@ fn readmits_nobody(pair: &mut Pair, part: Part) {
     let (answer, status) = pair.command(&["readmit", "--config", config.to_str().unwrap()]);
     assert_eq!(status.code(), Some(Exit::Unavailable.code().into()), "{answer}");
     let refused = pair.ask(part, "readmit").unwrap_err().to_string();
-    let other = format!("place {}", other(part).name());
-    assert!(refused.contains("nothing is held here") && refused.contains(&other), "{refused}");
+    let other = format!("CoServer {}", other(part).name());
+    assert!(refused.contains("nothing to readmit") && refused.contains(&other), "{refused}");
     assert_eq!(said(pair), before);
 }
 
