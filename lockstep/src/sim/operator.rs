@@ -1,6 +1,6 @@
 //! The operator, who looks after a pair that cannot go on by itself once the faults have ended.
 
-use super::judges::{at_odds, forsaken, stuck};
+use super::judges::{at_odds, forsaken, is_unaware, stuck};
 use super::marks::Mark;
 use super::world::{Due, World};
 use crate::ids::Place;
@@ -62,7 +62,12 @@ impl World {
             let record = ground.remembered(place).record;
             (record.map(|record| (record.lineage, record.epoch)), ground.held(place))
         };
-        let Some(place) = whole.max_by_key(|place| last(*place)) else { return };
+        let Some(place) = whole.max_by_key(|place| last(*place)) else {
+            if is_unaware(ground) {
+                self.enrol_again();
+            }
+            return;
+        };
         let slot = ground.remembered(place).witness;
         self.operator.has_begun_anew = true;
         self.reach(Mark::Adopted);
@@ -74,6 +79,20 @@ impl World {
         self.begin_lineage(slot);
         self.server(place).adopts = true;
         for (at, place) in [(self.at, place), (self.at + 1_000_000, place.other())] {
+            self.queue.put(at, Due::Restart { place });
+        }
+    }
+
+    /// The witness lost a pair before its members heard that it was formed: there is nothing to give
+    /// up, and nobody else who could tell it.
+    fn enrol_again(&mut self) {
+        self.operator.has_begun_anew = true;
+        self.trace.say(self.at, || "the operator enrols the pair again".to_owned());
+        for place in Place::BOTH {
+            self.end_server(place, false);
+        }
+        self.begin_lineage(0);
+        for (at, place) in [(self.at, Place::A), (self.at + 1_000_000, Place::B)] {
             self.queue.put(at, Due::Restart { place });
         }
     }

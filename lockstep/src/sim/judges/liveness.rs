@@ -79,7 +79,10 @@ pub fn impossible(ground: &Ground) -> Option<Impossible> {
     if ground.views().any(|(_, view)| view.panicked.is_some() && is_agreed_panic(ground, view)) {
         return Some(Impossible::Panicked);
     }
-    let lost = forsaken(ground) && !Place::BOTH.iter().any(|place| ground.has_everything(*place));
+    // Of one that never began there is nothing to lose: it is enrolled again.
+    let lost = forsaken(ground)
+        && !is_unaware(ground)
+        && !Place::BOTH.iter().any(|place| ground.has_everything(*place));
     lost.then_some(Impossible::StateLost)
 }
 
@@ -97,8 +100,10 @@ pub fn forsaken(ground: &Ground) -> bool {
             let can_tell = !record.members.is_duplex() && view.record == Some(*record);
             (is_granted_nothing && !can_tell) || (is_open && record.members.is_duplex())
         }
-        // Nor of two that differ.
-        (Some(_), Some(_)) => is_granted_nothing && at_odds(ground).is_some(),
+        // Nor of two that differ, or that have not heard yet that they are a pair.
+        (Some(_), Some(_)) => {
+            is_granted_nothing && (at_odds(ground).is_some() || is_unaware(ground))
+        }
         // A process that was started anew can take a place only by what its disk says.
         (None, _) => {
             let keeps = |place: &Place| {
@@ -107,6 +112,11 @@ pub fn forsaken(ground: &Ground) -> bool {
             is_granted_nothing || is_open || !Place::BOTH.iter().any(keeps)
         }
     }
+}
+
+/// Whether nobody knows by its own word of what the witness had recorded last.
+pub fn is_unaware(ground: &Ground) -> bool {
+    ground.views().all(|(_, view)| view.record.is_none())
 }
 
 /// Both panicked at this entry: nobody can get past it.

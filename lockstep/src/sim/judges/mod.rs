@@ -30,7 +30,7 @@ mod tests;
 use core::fmt;
 
 pub use ground::{Ground, Who};
-pub use liveness::{Impossible, at_odds, forsaken, impossible, stuck};
+pub use liveness::{Impossible, at_odds, forsaken, impossible, is_unaware, stuck};
 pub use view::View;
 
 use super::ops::{Answer, Request};
