@@ -98,26 +98,25 @@ impl Debts {
 
     /// The duty with which the debtor has not got on for longest, if that is at least so long.
     pub(super) fn overdue(&self, limit: Duration, now: Mono) -> Option<(Duty, Duration)> {
-        let clocks = [
-            (Duty::Hold, self.hold),
-            (Duty::Execute, self.execute),
-            (Duty::Persist, self.persist),
-            (Duty::Order, self.order),
-        ];
-        let spans =
-            clocks.into_iter().filter_map(|(duty, clock)| Some((duty, now.since(clock.since?))));
+        let duties = [Duty::Hold, Duty::Execute, Duty::Persist, Duty::Order];
+        let spans = duties.into_iter().filter_map(|duty| Some((duty, self.standstill(duty, now)?)));
         spans.filter(|(_, span)| *span >= limit).max_by_key(|(_, span)| *span)
     }
 
     /// Whether the debtor has not got on with this for so long.
     pub(super) fn is_overdue(&self, duty: Duty, limit: Duration, now: Mono) -> bool {
+        self.standstill(duty, now).is_some_and(|span| span >= limit)
+    }
+
+    /// For how long the debtor has not got on with this, if it owes it.
+    fn standstill(&self, duty: Duty, now: Mono) -> Option<Duration> {
         let clock = match duty {
             Duty::Hold => self.hold,
             Duty::Execute => self.execute,
             Duty::Persist => self.persist,
             Duty::Order => self.order,
         };
-        clock.since.is_some_and(|since| now.since(since) >= limit)
+        Some(now.since(clock.since?))
     }
 
     fn all_mut(&mut self) -> [&mut Clock; 4] {
