@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use crate::digest::Digest;
 use crate::ids::{Incarnation, Index, LinkId, LogTime, Place};
+use crate::limits;
 use crate::outline::Found;
 use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
@@ -360,6 +361,11 @@ pub enum Event {
         /// Why.
         cause: StopCause,
     },
+}
+
+/// When what goes on is said once more, if it was said after `last` this time.
+pub fn said_again_after(last: Duration) -> Duration {
+    (last * 2).min(limits::SAID_MOST)
 }
 
 /// What is waited for is missing once it has not come for so long: processes that are started one

@@ -172,6 +172,13 @@ pub const OUTLINE_OUTPUTS: usize = 256;
 /// further in is not named.
 pub const OUTLINE_BYTES: usize = 24 << 10;
 
+/// What goes on that should not is said in the log for the first time after so long: what belongs to
+/// an ordinary start or change of members is over by then.
+pub const SAID_FIRST: Duration = Duration::from_secs(3);
+
+/// It is said again after twice as long each time, and at least this often.
+pub const SAID_MOST: Duration = Duration::from_secs(600);
+
 /// Digests in one frame that looks for the first output that differs: a default window's worth.
 pub const DIGESTS: usize = WINDOW_ENTRIES;
 

@@ -332,7 +332,8 @@ pub trait StateMachine: Send + 'static {
     /// [`Step::Request`]. It opens and ends sessions like every client.
     ///
     /// It is asked outside of the log, on the thread that serves the network, and of bytes that need
-    /// not be a request at all: be quick, and say `true` only of what is known to be harmless. By default nothing is.
+    /// not be a request at all: be quick, and say `true` only of what is known to be harmless. By
+    /// default nothing is.
     ///
     /// ```
     /// # use lockstep::machine::*;

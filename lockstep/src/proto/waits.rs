@@ -5,16 +5,10 @@ use core::time::Duration;
 
 use super::debts::Work;
 use super::replica::Replica;
-use crate::event::{Duty, Event, Wait};
+use crate::event::{self, Duty, Event, Wait};
 use crate::ids::Mono;
+use crate::limits::SAID_FIRST;
 use crate::record::Members;
-
-/// A wait is said once it has lasted for so long: what belongs to an ordinary start or change of
-/// members is over by then.
-const FIRST: Duration = Duration::from_secs(3);
-
-/// It is said again after twice as long each time, and at least this often.
-const MOST: Duration = Duration::from_secs(600);
 
 /// A disk or a service that has had something to do for so long and not got on with it hangs.
 const HANGING: Duration = Duration::from_secs(1);
@@ -48,15 +42,15 @@ impl Replica {
             self.waiting = None;
             return;
         };
-        let soon = now.plus(FIRST);
-        let new = Waiting { wait, since: now, due: soon, interval: FIRST };
+        let soon = now.plus(SAID_FIRST);
+        let new = Waiting { wait, since: now, due: soon, interval: SAID_FIRST };
         let waiting = self.waiting.get_or_insert(new);
         if waiting.wait != wait {
             // One that changes all the time is said as often as one that stays.
             *waiting = Waiting { due: waiting.due.min(soon), ..new };
         }
         if now >= waiting.due {
-            waiting.interval = (waiting.interval * 2).min(MOST);
+            waiting.interval = event::said_again_after(waiting.interval);
             waiting.due = now.plus(waiting.interval);
             let span = now.since(waiting.since);
             self.event(Event::WaitsFor { wait, span });

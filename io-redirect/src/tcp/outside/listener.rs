@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lockstep::device::{Lease, Want};
+use lockstep::event::said_again_after;
 use lockstep::exhaustion::Exhaustion;
+use lockstep::limits::SAID_FIRST;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -23,10 +25,6 @@ use crate::tcp::words::{ListenOrder, Report};
 /// taken by another): doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(2);
-
-/// Between two lines of the log about it: doubled each time.
-const SAID_FIRST: Duration = Duration::from_secs(3);
-const SAID_LAST: Duration = Duration::from_secs(600);
 
 pub(super) struct Listener {
     pub(super) id: ListenerId,
@@ -192,7 +190,7 @@ impl Said {
         let now = Instant::now();
         let interval = match self.due {
             Some((due, _)) if now < due => return false,
-            Some((_, interval)) => (interval * 2).min(SAID_LAST),
+            Some((_, interval)) => said_again_after(interval),
             None => SAID_FIRST,
         };
         self.due = Some((now + interval, interval));

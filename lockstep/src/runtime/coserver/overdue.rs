@@ -4,11 +4,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-/// What belongs to an ordinary start is over by then.
-pub(super) const FIRST: Duration = Duration::from_secs(3);
-
-/// It is said at least this often.
-const MOST: Duration = Duration::from_secs(600);
+use crate::event;
 
 /// Speaks, after twice as long each time, until it is dropped.
 #[derive(Debug)]
@@ -29,7 +25,7 @@ impl Overdue {
             let mut interval = first;
             while told.recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
                 say(began.elapsed());
-                interval = (interval * 2).min(MOST);
+                interval = event::said_again_after(interval);
             }
         };
         let _ = thread::Builder::new().name("lockstep-start".into()).spawn(run);
