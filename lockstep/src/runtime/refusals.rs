@@ -1,11 +1,13 @@
 //! Log events for what strangers, and peers gone wrong, do to this process's ports.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::runtime::quic::{CloseCode, Lost, Peer, SetupError};
+use crate::wire::error::FrameError;
 
 /// As many refusals are logged in each [`PERIOD`]; of more, only how many they were. Enough to
 /// see who it is; whoever keeps connecting must not be able to fill a disk with the log.
@@ -67,6 +69,20 @@ impl Refusals {
         }
     }
 
+    /// A frame on this wire was not valid: of the client with this name, if it has one.
+    pub(in crate::runtime) fn on_invalid(
+        &mut self,
+        wire: &dyn fmt::Display,
+        peer: &Peer,
+        client: Option<&str>,
+        error: &FrameError,
+    ) {
+        if self.has_room() {
+            let Peer { key, remote, .. } = peer;
+            tracing::warn!(event = "frame_invalid", %wire, client, %key, %remote, %error);
+        }
+    }
+
     /// A client asked what its key may not ask.
     pub(in crate::runtime) fn on_request_refused(&mut self, peer: &Peer, client: Option<&str>) {
         if self.has_room() {
@@ -76,7 +92,7 @@ impl Refusals {
     }
 
     /// Whether another line about somebody outside may be logged now.
-    pub(in crate::runtime) fn has_room(&mut self) -> bool {
+    fn has_room(&mut self) -> bool {
         if self.since.elapsed() >= PERIOD {
             let left_out = self.seen.saturating_sub(LOGGED);
             if left_out > 0 {

@@ -59,8 +59,8 @@ impl ClientBook {
     }
 
     /// What this key is called.
-    pub(super) fn name(&self, key: &PublicKey) -> Option<&ClientName> {
-        self.by_key.get(key)?.name.as_ref()
+    pub(super) fn name(&self, key: &PublicKey) -> Option<&str> {
+        self.by_key.get(key)?.name.as_ref().map(ClientName::as_str)
     }
 
     pub(super) fn connected(&mut self, key: PublicKey, roster: &Roster) {
@@ -178,7 +178,7 @@ mod tests {
         book.connected(key(1), &roster(1..2));
         let nobody = Roster::new();
         book.take(&nobody);
-        assert_eq!(book.name(&key(1)).unwrap().as_str(), "client-1");
+        assert_eq!(book.name(&key(1)).unwrap(), "client-1");
         let told = book.metrics(&nobody);
         assert_eq!((told.shown.len(), told.left_out), (1, 0));
         assert_eq!(told.shown[0].terms, ClientTerms::default());

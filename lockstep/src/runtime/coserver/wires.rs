@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tracing::field::display;
 
 use super::StartupError;
 use super::clients::{ClientBook, ClientsMetrics};
@@ -17,7 +16,7 @@ use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::digest::{Digest, Hasher};
 use crate::ids::{ConnId, LinkId, OwnerId, Place};
 use crate::proto::{Input, io::LinkSet};
-use crate::runtime::keys::{ClientName, PublicKey, Rights, Role, Roster};
+use crate::runtime::keys::{PublicKey, Rights, Role, Roster};
 use crate::runtime::link::{
     ConnectionId, DialConfig, Event, ListenConfig, ListenStats, Network, PortId,
 };
@@ -46,6 +45,14 @@ enum Wire {
     /// By its slot.
     Witness(u8),
     Client(Guest),
+}
+
+/// A port that is for one connection; clients have a port of their own.
+#[derive(Clone, Copy, Debug)]
+enum Only {
+    Link(LinkId),
+    /// By its slot.
+    Witness(u8),
 }
 
 /// A client's connection.
@@ -86,7 +93,7 @@ pub(super) struct Wires {
     network: Network,
     credentials: Credentials,
     encoder: Encoder,
-    ports: BTreeMap<PortId, Wire>,
+    ports: BTreeMap<PortId, Only>,
     clients_port: Option<PortId>,
     wires: BTreeMap<ConnectionId, Wire>,
     links: Vec<Option<ConnectionId>>,
@@ -116,17 +123,17 @@ impl Wires {
         let mut network = Network::new(credentials.clone());
         let mut ports = BTreeMap::new();
         for (link, addresses) in (0..).map(LinkId).zip(&settings.links) {
-            ports.insert(open_link(&mut network, settings.place, addresses)?, Wire::Link(link));
+            ports.insert(open_link(&mut network, settings.place, addresses)?, Only::Link(link));
         }
         let mut objects = None;
         match &settings.witness {
             WitnessAddress::Process(address) => {
-                ports.insert(network.dial(DialConfig::witness(address.clone()))?, Wire::Witness(0));
+                ports.insert(network.dial(DialConfig::witness(address.clone()))?, Only::Witness(0));
             }
             WitnessAddress::Objects(url) => objects = Some(ObjectLink::start(url, settings.pair)?),
         }
         if let Some(address) = &settings.alternate {
-            ports.insert(network.dial(DialConfig::witness(address.clone()))?, Wire::Witness(1));
+            ports.insert(network.dial(DialConfig::witness(address.clone()))?, Only::Witness(1));
         }
         let mut clients_port = None;
         if let Some(address) = settings.clients {
@@ -181,8 +188,7 @@ impl Wires {
         match event {
             Event::Up { port, connection, peer } => self.on_up(port, connection, &peer),
             Event::Down { connection, peer, lost, .. } => {
-                let client = self.book.name(&peer.key).map(ClientName::as_str);
-                self.refusals.on_lost(&peer, client, &lost);
+                self.refusals.on_lost(&peer, self.book.name(&peer.key), &lost);
                 self.on_down(connection, &peer, &lost)
             }
             Event::Writable { connection } => match self.wires.get(&connection)? {
@@ -240,16 +246,14 @@ impl Wires {
             return None;
         }
         let (wire, input) = match *self.ports.get(&port)? {
-            Wire::Link(link) => {
+            Only::Link(link) => {
                 self.links[usize::from(link.0)] = Some(connection);
                 (Wire::Link(link), Some(Input::LinkUp { link }))
             }
-            Wire::Witness(slot) => {
+            Only::Witness(slot) => {
                 self.witnesses[usize::from(slot)] = Some(connection);
                 (Wire::Witness(slot), (slot == self.slot).then_some(Input::WitnessUp))
             }
-            // Those have a port of their own.
-            Wire::Client(_) => return None,
         };
         self.wires.insert(connection, wire);
         input
@@ -326,11 +330,8 @@ impl Wires {
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
-            let peer = self.network.peer(connection);
-            let (key, remote) = peer.map(|peer| (display(peer.key), display(peer.remote))).unzip();
-            let client = peer.and_then(|peer| self.book.name(&peer.key)).map(ClientName::as_str);
-            if self.refusals.has_room() {
-                tracing::warn!(event = "frame_invalid", %wire, client, key, remote, %error);
+            if let Some(peer) = self.network.peer(connection) {
+                self.refusals.on_invalid(&wire, peer, self.book.name(&peer.key), &error);
             }
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
@@ -367,8 +368,7 @@ impl Wires {
         if let Some(Wire::Client(guest)) = self.wires.get_mut(&connection)
             && !core::mem::replace(&mut guest.warned, true)
         {
-            let client = self.book.name(&peer.key).map(ClientName::as_str);
-            self.refusals.on_request_refused(&peer, client);
+            self.refusals.on_request_refused(&peer, self.book.name(&peer.key));
         }
     }
 
@@ -478,7 +478,7 @@ impl Wires {
             }
         }
         for (key, connections) in revoked {
-            let client = self.book.name(&key).map(ClientName::as_str);
+            let client = self.book.name(&key);
             tracing::info!(event = "client_revoked", client, %key, connections);
         }
     }
