@@ -160,11 +160,7 @@ impl Section {
     /// # Errors
     /// If it is something else.
     pub fn sections(&mut self, name: &'static str) -> Result<Vec<Section>, ConfigError> {
-        let items = match self.take(name) {
-            None => return Ok(Vec::new()),
-            Some(Value { node: Node::Array(items), .. }) => items,
-            Some(value) => return Err(self.not_a_table(name, &value)),
-        };
+        let items = self.items(name).map_err(|value| self.not_a_table(name, &value))?;
         let section = |(at, value): (usize, Value)| match value.node {
             Node::Table(table) => {
                 Ok(self.inner(vec![name.into(), at.to_string()], value.span, table))
@@ -177,11 +173,7 @@ impl Section {
     /// Takes an array of tables, where a value that is no table stands for a table with that one
     /// field, and anything else for an array of one; one that is not there is empty.
     pub(super) fn sections_or_values(&mut self, name: &'static str, field: &str) -> Vec<Section> {
-        let items = match self.take(name) {
-            None => Vec::new(),
-            Some(Value { node: Node::Array(items), .. }) => items,
-            Some(value) => vec![value],
-        };
+        let items = self.items(name).unwrap_or_else(|value| vec![value]);
         let section = |(at, Value { node, span }): (usize, Value)| {
             let table = match node {
                 Node::Table(table) => table,
@@ -193,6 +185,15 @@ impl Section {
             self.inner(vec![name.into(), at.to_string()], span, table)
         };
         items.into_iter().enumerate().map(section).collect()
+    }
+
+    /// Takes an array; one that is not there is empty. Anything else is given back.
+    fn items(&mut self, name: &'static str) -> Result<Vec<Value>, Value> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value { node: Node::Array(items), .. }) => Ok(items),
+            Some(value) => Err(value),
+        }
     }
 
     /// An error about a field's value, at its place in the file; at the table's if it is not there.
