@@ -72,15 +72,11 @@ impl World {
         self.operator.has_begun_anew = true;
         self.reach(Mark::Adopted);
         self.trace.say(self.at, || format!("the operator has {place} begin a new lineage"));
-        for place in Place::BOTH {
-            self.end_server(place, false);
-        }
+        self.end_both();
         self.lose_disk(place.other());
         self.begin_lineage(slot);
         self.server(place).adopts = true;
-        for (at, place) in [(self.at, place), (self.at + 1_000_000, place.other())] {
-            self.queue.put(at, Due::Restart { place });
-        }
+        self.restart_both(place);
     }
 
     /// The witness lost a pair before its members heard that it was formed: there is nothing to give
@@ -88,11 +84,19 @@ impl World {
     fn enrol_again(&mut self) {
         self.operator.has_begun_anew = true;
         self.trace.say(self.at, || "the operator enrols the pair again".to_owned());
+        self.end_both();
+        self.begin_lineage(0);
+        self.restart_both(Place::A);
+    }
+
+    fn end_both(&mut self) {
         for place in Place::BOTH {
             self.end_server(place, false);
         }
-        self.begin_lineage(0);
-        for (at, place) in [(self.at, Place::A), (self.at + 1_000_000, Place::B)] {
+    }
+
+    fn restart_both(&mut self, first: Place) {
+        for (at, place) in [(self.at, first), (self.at + 1_000_000, first.other())] {
             self.queue.put(at, Due::Restart { place });
         }
     }

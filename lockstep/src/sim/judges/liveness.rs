@@ -121,12 +121,9 @@ pub fn is_unaware(ground: &Ground) -> bool {
 
 /// Both panicked at this entry: nobody can get past it.
 fn is_agreed_panic(ground: &Ground, view: &View) -> bool {
-    let at = view.panicked.and_then(|index| Some((index, view.chain(index)?)));
+    let at = view.panicked_at();
     let both = |place: Place| {
-        ground.views().any(|(who, other)| {
-            who.place == place
-                && other.panicked.and_then(|index| Some((index, other.chain(index)?))) == at
-        })
+        ground.views().any(|(who, other)| who.place == place && other.panicked_at() == at)
     };
     Place::BOTH.into_iter().all(both)
 }
@@ -139,9 +136,9 @@ pub fn at_odds(ground: &Ground) -> Option<[(Who, bool); 2]> {
     let [(one, first), (two, second)] = members[..] else { return None };
     let panicked = [first, second].map(|view| view.panicked.is_some());
     // At one entry that is agreement, and nobody can get past it.
-    let at = |view: &View| view.panicked.map(|index| (index, view.chain(index)));
-    let agreed = first.panicked.is_some() && at(first) == at(second);
-    let differ = first.diverged || second.diverged || at(first) != at(second);
+    let [one_at, two_at] = [first, second].map(View::panicked_at);
+    let agreed = one_at.is_some() && one_at == two_at;
+    let differ = first.diverged || second.diverged || one_at != two_at;
     (differ && !agreed).then_some([(one, panicked[0]), (two, panicked[1])])
 }
 

@@ -197,6 +197,11 @@ impl View {
         at(index).and_then(|slot| self.log.get(slot)).map(|held| held.chain)
     }
 
+    /// At which entry it panicked, and with which log.
+    pub(super) fn panicked_at(&self) -> Option<(Index, Digest)> {
+        self.panicked.and_then(|index| Some((index, self.chain(index)?)))
+    }
+
     /// The running digest of the outputs at this entry.
     pub fn outputs_at(&self, index: Index) -> Option<Digest> {
         at(index).and_then(|slot| self.executed.get(slot)).copied()
