@@ -902,12 +902,10 @@ fn recorded_unattached(lacks: usize) -> Pair {
     pair.run(MS * 300);
     pair.restart(B);
     pair.witness_mute = true;
-    while !pair
-        .node(A)
-        .saw(|event| matches!(event, Event::Asked { next } if next.origin == Origin::Joined))
-    {
-        pair.run(MS / 10);
-    }
+    pair.run_until(
+        A,
+        |event| matches!(event, Event::Asked { next } if next.origin == Origin::Joined),
+    );
     for link in [0, 1] {
         pair.cut(link, false);
     }
@@ -919,9 +917,7 @@ fn recorded_unattached(lacks: usize) -> Pair {
     for link in [0, 1] {
         pair.cut(link, true);
     }
-    while !pair.node(B).saw(|event| matches!(event, Event::Offered { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(B, |event| matches!(event, Event::Offered { .. }));
     pair.pause(B, true);
     let record = pair.record;
     assert_eq!(record.origin, Origin::Joined, "the answer was lost");
@@ -966,13 +962,9 @@ fn a_joiner_that_is_handed_the_role_orders_only_once_its_disk_says_that_it_is_a_
     pair.kill(B);
     pair.run(MS * 300);
     pair.restart(B);
-    while !pair.node(A).saw(|event| matches!(event, Event::Attached { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Attached { .. }));
     pair.node(B).slow_membership = true;
-    while !pair.node(A).saw(|event| matches!(event, Event::Admitting { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Admitting { .. }));
     pair.node(A).events.clear();
     pair.tell(A, Input::Command(Command::HandOver));
     pair.device_input(A, "meanwhile");
@@ -1025,9 +1017,7 @@ fn the_pair_says_that_it_is_duplex_once_the_joiners_disk_knows_and_not_before() 
     assert!(matches!(status.standing, Standing::Serving { duplex: false, .. }), "{status:?}");
     assert_eq!(status.wait.map(|(wait, _)| wait), Some(Wait::Joiner));
     pair.finish_membership(B);
-    while !pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Duplex { .. }));
     let status = pair.node(A).replica.status();
     assert!(matches!(status.standing, Standing::Serving { duplex: true, .. }), "{status:?}");
     pair.kill(A);

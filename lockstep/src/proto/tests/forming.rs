@@ -12,9 +12,7 @@ use Place::{A, B};
 #[test]
 fn a_lineage_begun_while_the_pair_forms_is_the_one_it_is_formed_on() {
     let mut pair = Pair::new();
-    while !pair.node(A).saw(|event| matches!(event, Event::Asked { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Asked { .. }));
     pair.record = Record::vacant(pair.record.pair, Lineage(1), Epoch(0));
     pair.run(MS * 300);
     assert_eq!(pair.record.origin, Origin::Formed);
@@ -55,9 +53,7 @@ fn a_pair_whose_forming_nobody_heard_of_comes_to_serve_all_the_same() {
 #[test]
 fn a_process_that_died_before_its_request_to_form_counted_asks_anew() {
     let mut pair = Pair::new();
-    while !pair.node(A).saw(|event| matches!(event, Event::Asked { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Asked { .. }));
     let Record { pair: id, lineage, epoch, .. } = pair.record;
     pair.record = Record::vacant(id, lineage, epoch.next());
     pair.kill(A);

@@ -395,6 +395,17 @@ impl Pair {
         panic!("the pair does not become redundant: {status:#?}");
     }
 
+    /// Runs, in small steps, until this one has seen such an event.
+    pub(super) fn run_until(&mut self, place: Place, wanted: impl Fn(&Event) -> bool) {
+        for _ in 0..100_000 {
+            if self.node(place).saw(&wanted) {
+                return;
+            }
+            self.run(MS / 10);
+        }
+        panic!("{place} does not come to that: {:#?}", self.node(place).replica.status());
+    }
+
     pub(super) fn pause(&mut self, place: Place, paused: bool) {
         self.node(place).paused = paused;
         if !paused {

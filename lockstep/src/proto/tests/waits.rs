@@ -62,9 +62,7 @@ fn a_joiner_whose_member_is_lost_waits_for_that_one_rather_than_for_the_join() {
     pair.kill(B);
     pair.run(MS * 300);
     pair.restart(B);
-    while !pair.node(A).saw(|event| matches!(event, Event::Attached { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Attached { .. }));
     pair.node(B).executes = false;
     pair.run(MS * 100);
     assert_eq!(pair.node(B).replica.status().wait.map(|(wait, _)| wait), Some(Wait::Join));

@@ -128,9 +128,7 @@ fn the_restarted_other_shows_that_it_has_the_move() {
     pair.connect_witness(false);
     pair.run(MS * 195);
     // From here on B hears nothing, and does not learn that A has the move on disk.
-    while !pair.node(A).saw(|event| matches!(event, Event::Moving { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Moving { .. }));
     pair.run(MS / 5);
     pair.kill(A);
     pair.run(MS * 1000);
@@ -265,9 +263,7 @@ fn a_joiner_after_a_move_that_came_to_nothing_asks_the_witness_that_the_member_a
     let mut pair = two_witnesses();
     pair.connect_witness(false);
     pair.node(B).disk_stuck = true;
-    while !pair.node(A).saw(|event| matches!(event, Event::Moving { .. })) {
-        pair.run(MS);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Moving { .. }));
     // B had asked the old witness for a renewal before, and hears now that it has it.
     let of = pair.record.digest();
     let (epoch, origin) = (pair.record.epoch.next(), Origin::Renewal(of));
@@ -324,9 +320,7 @@ fn a_sole_member_tells_it_though_a_joiner_has_come() {
     pair.kill(B);
     pair.run(MS * 300);
     pair.restart(B);
-    while !pair.node(A).saw(|event| matches!(event, Event::Hosting { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Hosting { .. }));
     pair.witness_wiped = true;
     pair.run_to_duplex();
     assert!(!pair.witness_wiped);
@@ -386,9 +380,7 @@ fn both_killed_in_a_move() -> Pair {
     let mut pair = two_witnesses();
     pair.connect_witness(false);
     pair.node(A).disk_stuck = true;
-    while !pair.node(A).saw(|event| matches!(event, Event::Moving { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Moving { .. }));
     pair.run(MS);
     pair.kill(B);
     let written = pair.node(B).disk.entries.clone();
@@ -466,9 +458,7 @@ fn the_pair_does_not_move_before_a_new_member_knows_that_it_is_one() {
     pair.kill(B);
     pair.run(MS * 300);
     pair.restart(B);
-    while !pair.node(A).saw(|event| matches!(event, Event::Attached { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Attached { .. }));
     // It is recorded, and admitted only after the witness has been away for long.
     pair.node(B).executes = false;
     while pair.record.origin != Origin::Joined {
@@ -478,9 +468,7 @@ fn the_pair_does_not_move_before_a_new_member_knows_that_it_is_one() {
     pair.connect_witness(false);
     pair.run(MS * 300);
     pair.resume(B);
-    while !pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })) {
-        pair.run(MS / 10);
-    }
+    pair.run_until(A, |event| matches!(event, Event::Duplex { .. }));
     pair.kill(B);
     pair.run(MS * 300);
     pair.restart(B);
