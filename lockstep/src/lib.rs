@@ -73,6 +73,7 @@
 //! | [`client`] | the client's core, and its async and blocking faces |
 //! | [`store`] | what a CoServer has on disk: journal, checkpoints, membership |
 //! | [`wire`] | the frames, and how they become bytes |
+//! | [`shares`] | whose place a newcomer gets where no more is left of something |
 //! | [`exhaustion`] | what a machine runs out of, told apart from faults |
 //! | `runtime` | the processes: CoServer, witness, configuration, keys, links over QUIC |
 //! | `sync` | the concurrent primitives |
@@ -104,7 +105,7 @@ pub mod proto;
 pub mod record;
 #[cfg(feature = "runtime")]
 pub mod runtime;
-mod shares;
+pub mod shares;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod store;

@@ -5,43 +5,78 @@
 //! many places as the next one (max-min fairness): a newcomer takes a place of whoever holds most,
 //! if that is at least two more than the newcomer's own. An owner that holds most itself gives
 //! one up among its own parts, by the same rule.
+//!
+//! The same calls give the same answers, so shares may be part of a replicated state. Which of the
+//! places that a newcomer may claim it gets is for whoever keeps the pool to say:
+//!
+//! ```
+//! use std::net::IpAddr;
+//!
+//! use lockstep::shares::{AddressBlock, Shares};
+//!
+//! let mut shares: Shares<AddressBlock, IpAddr, u64> = Shares::new();
+//! let greedy: IpAddr = "192.0.2.1".parse()?;
+//! for place in 0..4 {
+//!     shares.take(AddressBlock::of(greedy), greedy, place);
+//! }
+//! // No more than four fit.
+//! let newcomer: IpAddr = "198.51.100.1".parse()?;
+//! let claimed = shares.claim(AddressBlock::of(newcomer), newcomer);
+//! assert_eq!(claimed.and_then(|places| places.first()), Some(&0));
+//! assert!(shares.claim(AddressBlock::of(greedy), greedy).is_none());
+//! # Ok::<(), std::net::AddrParseError>(())
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
+mod block;
+
+pub use block::AddressBlock;
+
 /// Who holds the places of a pool. `O` is an owner, such as a key or a block of addresses; `P` a
 /// part of one, such as an address in it; `I` names a place, in the order in which they were taken.
-#[derive(Debug)]
-pub(crate) struct Shares<O, P, I> {
+#[derive(Debug, Clone)]
+pub struct Shares<O, P, I> {
     owners: BTreeMap<O, Owner<P, I>>,
     /// Whose each place is.
     held: BTreeMap<I, (O, P)>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Owner<P, I> {
     held: usize,
     parts: BTreeMap<P, BTreeSet<I>>,
 }
 
+impl<O, P, I> Default for Shares<O, P, I> {
+    fn default() -> Self {
+        Self { owners: BTreeMap::new(), held: BTreeMap::new() }
+    }
+}
+
 impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
     /// Nobody holds anything.
-    pub(crate) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self { owners: BTreeMap::new(), held: BTreeMap::new() }
     }
 
     /// How many places are taken.
-    #[cfg(any(test, feature = "runtime"))]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.held.len()
     }
 
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// How many of them this owner has.
-    pub(crate) fn held(&self, owner: O) -> usize {
+    pub fn held(&self, owner: O) -> usize {
         self.owners.get(&owner).map_or(0, |owner| owner.held)
     }
 
     /// A place is taken. Its name is new.
-    pub(crate) fn take(&mut self, owner: O, part: P, place: I) {
+    pub fn take(&mut self, owner: O, part: P, place: I) {
         let known = self.held.insert(place, (owner, part));
         debug_assert!(known.is_none(), "a place is taken once");
         let owner = self.owners.entry(owner).or_insert_with(Owner::new);
@@ -50,7 +85,7 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
     }
 
     /// A place is given back. Of one that nobody holds there is nothing to do.
-    pub(crate) fn give_back(&mut self, place: I) {
+    pub fn give_back(&mut self, place: I) {
         let Some((name, part)) = self.held.remove(&place) else { return };
         let Some(owner) = self.owners.get_mut(&name) else { return };
         owner.held -= 1;
@@ -66,18 +101,33 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
     }
 
     /// The places, oldest first, of which a newcomer is to get one now that there is no more
-    /// room; `None` if nobody has so many more that the newcomer has a claim.
-    pub(crate) fn claim(&self, owner: O, part: P) -> Option<&BTreeSet<I>> {
+    /// room: those of one part of whoever has most. `None` if nobody has so many more that the
+    /// newcomer has a claim.
+    pub fn claim(&self, owner: O, part: P) -> Option<&BTreeSet<I>> {
+        self.gives_way(owner, part)?.largest().map(|(_, places)| places)
+    }
+
+    /// The same of all parts that have as many as the largest; in no order, and empty if the
+    /// newcomer has no claim.
+    pub fn claims(&self, owner: O, part: P) -> impl Iterator<Item = I> {
+        let owner = self.gives_way(owner, part);
+        let most = owner.and_then(Owner::largest).map_or(0, |(_, places)| places.len());
+        let parts = owner.into_iter().flat_map(|owner| owner.parts.values());
+        parts.filter(move |places| places.len() == most).flatten().copied()
+    }
+
+    /// Of whose largest part a newcomer gets a place.
+    fn gives_way(&self, owner: O, part: P) -> Option<&Owner<P, I>> {
         let (&most, largest) = self.owners.iter().max_by_key(|(_, other)| other.held)?;
         if most != owner && largest.held > self.held(owner) + 1 {
-            return largest.largest().map(|(_, places)| places);
+            return Some(largest);
         }
         let own = self.owners.get(&owner)?;
         if own.held < largest.held {
             return None;
         }
         let has = own.parts.get(&part).map_or(0, BTreeSet::len);
-        own.largest().filter(|(_, places)| places.len() > has + 1).map(|(_, places)| places)
+        own.largest().filter(|(_, places)| places.len() > has + 1).map(|_| own)
     }
 }
 
@@ -149,6 +199,18 @@ mod tests {
         let came = (0..6).filter(|_| pool.come('x', 1)).count();
         assert_eq!(came, 3);
         assert_eq!(pool.has('x'), 6);
+    }
+
+    #[test]
+    fn the_parts_that_have_as_many_are_all_claimed() {
+        let mut pool = Pool::of(6);
+        [0, 0, 1, 1, 2].into_iter().for_each(|part| assert!(pool.come('x', part)));
+        pool.come('y', 0);
+        let mut claimed: Vec<u32> = pool.shares.claims('y', 1).collect();
+        claimed.sort_unstable();
+        assert_eq!(claimed, [1, 2, 3, 4], "the one of part 2 is its only one");
+        assert_eq!(pool.shares.claims('x', 0).count(), 0);
+        assert_eq!(pool.shares.claims('x', 3).count(), 4);
     }
 
     #[test]

@@ -29,7 +29,6 @@
 //! connects again while its old connection still seems up, it was restarted or
 //! knows better: the newest wins.
 
-mod block;
 mod crowd;
 mod dial;
 mod event;

@@ -9,8 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
-use super::block::AddressBlock;
-use crate::shares::Shares;
+use crate::shares::{AddressBlock, Shares};
 
 /// Handshakes of one port in flight at a time: enough for a wave of clients that
 /// come back together, few enough that their memory does not count.

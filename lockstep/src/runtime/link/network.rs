@@ -11,7 +11,6 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::block::AddressBlock;
 use super::dial::{DialConfig, Dialler};
 use super::event::{ConnectionId, Event, PortId};
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
@@ -23,7 +22,7 @@ use crate::runtime::quic::{
     BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
 };
 use crate::runtime::tls::{Credentials, judge_key};
-use crate::shares::Shares;
+use crate::shares::{AddressBlock, Shares};
 
 /// Events given out before the consumer's task must yield once, so that quinn
 /// can send and receive meanwhile however much has already arrived.

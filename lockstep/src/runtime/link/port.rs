@@ -6,12 +6,11 @@ use std::task::Waker;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::block::AddressBlock;
 use super::event::{ConnectionId, PortId};
 use super::listen::{Admit, Counters};
 use crate::runtime::keys::PublicKey;
 use crate::runtime::quic::{Connection, Endpoint, SetupError};
-use crate::shares::Shares;
+use crate::shares::{AddressBlock, Shares};
 
 /// New connections and failures waiting for the consumer. Connections beyond
 /// wait in their handshakes, failures beyond are counted and dropped.
