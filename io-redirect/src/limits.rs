@@ -39,12 +39,13 @@ pub const WINDOW_MIN: u32 = 64 << 10;
 pub const WINDOW_MAX: u32 = 16 << 20;
 
 /// Default for the connections of a service, on both CoServers together, in both directions.
-/// At one more, a client is turned away and `connect` is refused. With the default windows
+/// At one more, a client takes another's place or is turned away, and `connect` is refused. With the default windows
 /// their bytes are bounded by 512 MiB on each side of the state machine.
 pub const CONNECTIONS: u32 = 2048;
 
 /// Default for the connections of one listener, on both CoServers together: what two serve must
-/// fit the one that is left.
+/// fit the one that is left. At one more, the client takes the place of one whose block of
+/// addresses has most, or, if that has not two more than its own, is turned away.
 pub const LISTENER_CONNECTIONS: u32 = 1024;
 
 /// Lost connections told to the service in one step; the rest follow in steps of their own, so
@@ -64,9 +65,14 @@ pub const HEAD_START: Duration = Duration::from_secs(1);
 /// a connection to one of them.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Clients that are being turned away at a time: each has its text sent and its farewell
-/// awaited. At one more, the connection is just closed.
+/// Clients that are being turned away at a time, or give way: each has its text sent and its
+/// farewell awaited. At one more, the connection is just closed.
 pub const TURNED_AWAY: usize = 256;
+
+/// Newcomers at a time that are let in although every place is taken, to be given that of another
+/// or turned away: as many as come within a round through the log, in a flood from many addresses.
+/// At one more, the connection is turned away at once.
+pub const NEWCOMERS: usize = 32;
 
 /// Clients that are turned away although no file descriptor is left for connections: one at a
 /// time for each. At one more, the connection is just closed.
@@ -82,7 +88,8 @@ pub const NAME_DESCRIPTORS: u32 = ADDRESSES_TRIED as u32;
 /// Between two looks whether a file descriptor is free for a connection that is to be made.
 pub const DESCRIPTOR_RETRY: Duration = Duration::from_millis(50);
 
-/// Clients that are turned away are counted; so often one line of the log says how many.
+/// Clients that are turned away, or give way, are counted; so often one line of the log says how
+/// many.
 pub const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// Connections that the kernel keeps for a listener until they are accepted.

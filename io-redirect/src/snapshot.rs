@@ -95,9 +95,9 @@ pub struct FrozenWrapper<F> {
 /// Tells the header of the wrapper's records from anything else.
 const MAGIC: &[u8; 8] = b"lockstIO";
 /// The version of what follows; raised with every change of it.
-pub(crate) const VERSION: u16 = 4;
-/// The version before, which is still read.
-const BEFORE: u16 = 3;
+pub(crate) const VERSION: u16 = 5;
+/// The oldest version that is still read.
+const OLDEST: u16 = 3;
 const HEADER_BYTES: usize = 8 + 2 + 8 + 8 + 8 + 8;
 
 impl<F> FrozenWrapper<F> {
@@ -146,7 +146,7 @@ pub(crate) fn thaw(
     }
     header.advance(MAGIC.len());
     let version = header.get_u16_le();
-    if !(BEFORE..=VERSION).contains(&version) {
+    if !(OLDEST..=VERSION).contains(&version) {
         return Err(invalid("devices' header", &format!("its version is {version}")));
     }
     let timers_set = header.get_u64_le();
@@ -154,13 +154,14 @@ pub(crate) fn thaw(
     let rng: RngState = from_bytes(&next(records, "random state")?, "random state")?;
     let listeners = next(records, "listeners")?;
     let mut frozen: tcp::Frozen = match version {
-        BEFORE => from_bytes::<before::Frozen>(&listeners, "listeners")?.into(),
+        3 => from_bytes::<before::v3::Frozen>(&listeners, "listeners")?.into(),
         _ => from_bytes(&listeners, "listeners")?,
     };
     let timers = read_rows(records, timers, "timers")?;
     frozen.dialling = read_rows(records, dialling, "connections being made")?;
     frozen.conns = match version {
-        BEFORE => before::conns(read_rows(records, conns, "connections")?),
+        3 => before::conns::<before::v3::Conn>(read_rows(records, conns, "connections")?),
+        4 => before::conns::<before::v4::Conn>(read_rows(records, conns, "connections")?),
         _ => read_rows(records, conns, "connections")?,
     };
     inside.rng = ServiceRng::from_state(rng);

@@ -133,7 +133,7 @@ impl<S: Service> Wrapper<S> {
                 service.on_session_ended(&mut Io { now, index, inside }, session);
             }
             Step::Device { device, place, bytes } if inside.tcp.device == Some(device) => {
-                let events = inside.tcp.on_report(place, bytes, &mut inside.outbox);
+                let events = inside.tcp.on_report(place, index, bytes, &mut inside.outbox);
                 for event in events.into_iter().flatten() {
                     service.on_tcp(&mut Io { now, index, inside }, event);
                 }

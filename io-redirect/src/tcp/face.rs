@@ -174,6 +174,15 @@ impl Tcp<'_> {
         }
     }
 
+    /// From now on this connection gives way to nobody while it is open, and belongs to no
+    /// address's share; it counts towards the bounds as before. For a client of one's own, or one
+    /// that has shown who it is. Of a connection that the service made there is nothing to do.
+    pub fn protect(&mut self, conn: ConnId) {
+        if let Some((place, handle)) = self.table.protect(conn) {
+            self.order(Some(place), &Order::Protect { handle });
+        }
+    }
+
     /// Whether the connection is made and not over.
     pub fn is_open(&self, conn: ConnId) -> bool {
         self.table.open(conn).is_some_and(|row| row.phase == Phase::Open)

@@ -4,11 +4,12 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lockstep::ids::{DeviceId, Incarnation, Place};
+use lockstep::ids::{DeviceId, Incarnation, Index, Place};
 use lockstep::output::Carrier;
 use lockstep::record::Members;
 
-use super::rows::{Conn, Dialling, Head, Phase};
+use super::places::Places;
+use super::rows::{Conn, Dialling, Head, Origin, Phase};
 use super::words::{Handle, ListenOrder, Order, Report, Room};
 use super::{
     ConnId, ConnectError, ConnectFailure, ListenError, ListenerId, Target, TcpEvent, TcpLimits,
@@ -16,7 +17,7 @@ use super::{
 use crate::io::Outbox;
 use crate::limits;
 
-/// What one report means to the service: at most two events.
+/// What one report means to the service: at most two events, in this order.
 pub(crate) type Events = [Option<TcpEvent>; 2];
 
 const NOTHING: Events = [None, None];
@@ -35,8 +36,10 @@ pub(crate) struct TcpTable {
     pub(super) accepted: BTreeMap<Handle, ConnId>,
     /// The rows of `conns` that are lost.
     pub(super) lost: BTreeSet<ConnId>,
-    /// How many rows of `conns` each listener accepted on either CoServer, lost ones left out.
-    pub(super) of_listener: BTreeMap<ListenerId, u32>,
+    /// Who has the rows of `conns` that were accepted on either CoServer, lost ones left out.
+    pub(super) places: Places<ConnId>,
+    /// The same, by listener.
+    pub(super) of_listener: BTreeMap<ListenerId, Places<ConnId>>,
 }
 
 impl TcpTable {
@@ -50,6 +53,7 @@ impl TcpTable {
             dialling: BTreeMap::new(),
             accepted: BTreeMap::new(),
             lost: BTreeSet::new(),
+            places: Places::default(),
             of_listener: BTreeMap::new(),
         }
     }
@@ -167,7 +171,7 @@ impl TcpTable {
 
     /// How many connections the pair may have. What two serve must fit one that is left, so it is
     /// as many as the member with the least room can hold, and not the sum of both.
-    fn room(&self) -> Room {
+    pub(super) fn room(&self) -> Room {
         let limit = self.limits.connections;
         let most = Room { total: limit, accepted: limit };
         self.head.rooms.into_iter().flatten().fold(most, |least, room| Room {
@@ -176,13 +180,7 @@ impl TcpTable {
         })
     }
 
-    /// Whether a listener may take no more, on whichever CoServer.
-    fn is_full(&self, listener: ListenerId, options: &ListenOrder) -> bool {
-        let accepted = self.of_listener.get(&listener).copied().unwrap_or(0);
-        self.live() >= self.room().accepted as usize || accepted >= options.connections
-    }
-
-    fn next_conn(&mut self) -> ConnId {
+    pub(super) fn next_conn(&mut self) -> ConnId {
         self.head.last_conn += 1;
         ConnId(self.head.last_conn)
     }
@@ -205,20 +203,7 @@ impl TcpTable {
         self.lost.remove(&conn);
         if let Some(row) = self.conns.remove(&conn) {
             self.accepted.remove(&row.handle);
-            if !matches!(row.phase, Phase::Lost { .. }) {
-                self.leave_listener(row.listener);
-            }
-        }
-    }
-
-    /// A connection that this listener accepted does not count towards its bound any more.
-    pub(super) fn leave_listener(&mut self, listener: Option<ListenerId>) {
-        let Some(listener) = listener else { return };
-        if let Some(count) = self.of_listener.get_mut(&listener) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.of_listener.remove(&listener);
-            }
+            self.leave_place(conn, row.origin);
         }
     }
 
@@ -233,10 +218,16 @@ impl TcpTable {
 
     /// The outside half of `place` says something. What another process than the present member
     /// says, there or elsewhere, says nothing about what is there now.
-    pub(crate) fn on_report(&mut self, place: Place, bytes: &Bytes, outbox: &mut Outbox) -> Events {
+    pub(crate) fn on_report(
+        &mut self,
+        place: Place,
+        index: Index,
+        bytes: &Bytes,
+        outbox: &mut Outbox,
+    ) -> Events {
         match Report::decode(bytes) {
             Ok(report) if self.head.members.has(place, report.handle().process) => {
-                self.on_sound_report(place, report, outbox)
+                self.on_sound_report(place, index, report, outbox)
             }
             _ => self.ignore(),
         }
@@ -244,7 +235,7 @@ impl TcpTable {
 
     /// Reports of another process of the CoServer come late; others can only come from a defect
     /// outside, and change nothing.
-    fn ignore(&mut self) -> Events {
+    pub(super) fn ignore(&mut self) -> Events {
         self.head.ignored += 1;
         NOTHING
     }
@@ -256,13 +247,22 @@ impl TcpTable {
         self.ignore()
     }
 
-    fn on_sound_report(&mut self, place: Place, report: Report, outbox: &mut Outbox) -> Events {
+    fn on_sound_report(
+        &mut self,
+        place: Place,
+        index: Index,
+        report: Report,
+        outbox: &mut Outbox,
+    ) -> Events {
         let window = self.limits.send_window;
         match report {
             Report::Accepted { handle, listener, peer, local } => {
-                self.on_accepted(place, handle, listener, outbox).map_or(NOTHING, |conn| {
-                    [Some(TcpEvent::Accepted { conn, listener, peer, local }), None]
-                })
+                let origin = Origin { listener, peer: peer.ip(), heard: index, protected: false };
+                let Some((conn, displaced)) = self.on_accepted(place, handle, origin, outbox)
+                else {
+                    return NOTHING;
+                };
+                [displaced, Some(TcpEvent::Accepted { conn, listener, peer, local })]
             }
             Report::Connected { handle, peer, local } => match self.find(place, handle) {
                 Some((conn, row)) if row.phase == Phase::Connecting => {
@@ -278,7 +278,7 @@ impl TcpTable {
                 self.on_end(place, handle, |conn| TcpEvent::ConnectFailed { conn, why })
             }
             Report::Data { handle, written, bytes } => {
-                self.on_data(place, handle, written, bytes, outbox)
+                self.on_data(place, index, handle, written, bytes, outbox)
             }
             Report::Written { handle, written } => match self.find(place, handle) {
                 Some((conn, row)) => [on_written(conn, row, written, window), None],
@@ -311,34 +311,10 @@ impl TcpTable {
         (row.place == Some(place) && row.handle == handle).then_some((conn, row))
     }
 
-    fn on_accepted(
-        &mut self,
-        place: Place,
-        handle: Handle,
-        listener: ListenerId,
-        outbox: &mut Outbox,
-    ) -> Option<ConnId> {
-        if handle.made_by_service().is_some() || self.accepted.contains_key(&handle) {
-            self.ignore();
-            return None;
-        }
-        let options = self.listeners.get(&listener);
-        if options.is_none_or(|options| self.is_full(listener, options)) {
-            self.order(Some(place), &Order::Refuse { handle }, outbox);
-            return None;
-        }
-        let conn = self.next_conn();
-        let mut row = Conn::new(Some(place), handle, Phase::Open, self.limits.windows());
-        row.listener = Some(listener);
-        *self.of_listener.entry(listener).or_default() += 1;
-        self.conns.insert(conn, row);
-        self.accepted.insert(handle, conn);
-        Some(conn)
-    }
-
     fn on_data(
         &mut self,
         place: Place,
+        index: Index,
         handle: Handle,
         written: u32,
         bytes: Bytes,
@@ -348,6 +324,9 @@ impl TcpTable {
         let Some((conn, row)) = self.find(place, handle) else {
             return self.disown(place, handle, outbox);
         };
+        if let Some(origin) = &mut row.origin {
+            origin.heard = index;
+        }
         let writable = on_written(conn, row, written, window);
         if row.phase != Phase::Open || bytes.is_empty() {
             return [writable, None];

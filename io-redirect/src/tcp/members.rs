@@ -49,7 +49,7 @@ impl TcpTable {
                 Phase::Open => {
                     row.phase = Phase::Lost { made: true };
                     self.lost.insert(*conn);
-                    lost.push(row.listener);
+                    lost.push((*conn, row.origin));
                 }
                 Phase::Connecting => {
                     let chosen = self.dialling.get(conn).and_then(|dialling| dialling.from);
@@ -66,7 +66,7 @@ impl TcpTable {
                 Phase::Lost { .. } => {}
             }
         }
-        lost.into_iter().for_each(|listener| self.leave_listener(listener));
+        lost.into_iter().for_each(|(conn, origin)| self.leave_place(conn, origin));
         over.into_iter().for_each(|conn| self.remove(conn));
     }
 

@@ -20,6 +20,16 @@
 //! completed, and a protocol above that needs an answer waits for it (RFC 1047 is about just
 //! that, for mail).
 //!
+//! # When there are too many
+//!
+//! Connections are bounded, and the bound is shared out by blocks of addresses (/24, for IPv6 /48):
+//! nobody is turned away while there is room, and once there is none, a newcomer takes the place
+//! of a connection of the block that has most, if that has at least two more than the newcomer's.
+//! So nobody can shut out the others by taking every place. The connection that gives way is the
+//! one that has said nothing for longest, and the service hears [`TcpEvent::Reset`] with
+//! [`ResetCause::Displaced`]. Both who gives way and who is turned away get the listener's text.
+//! A service that knows a client better than by its address keeps it with [`Tcp::protect`].
+//!
 //! # Back-pressure
 //!
 //! Of each connection the outside half reads at most a window ahead of what the service has
@@ -37,6 +47,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::limits;
 
+mod accepted;
 mod error;
 mod face;
 mod flow;
@@ -45,6 +56,7 @@ mod members;
 mod options;
 #[cfg(feature = "runtime")]
 mod outside;
+mod places;
 mod rows;
 mod simulated;
 pub(crate) mod words;
@@ -150,6 +162,11 @@ pub enum ResetCause {
     /// The CoServer's process that carried it is no longer a member of the pair; the CoServer may
     /// be, with another one.
     CarrierLost,
+    /// No more connections may be there, and it gave way to one from elsewhere: of those who
+    /// connected, its block of addresses had most, and of these it had said nothing for longest.
+    /// The far end gets the listener's [`refusal`](ListenOptions::refusal). One that is
+    /// [protected](Tcp::protect) never gives way.
+    Displaced,
 }
 
 impl ResetCause {
@@ -159,11 +176,12 @@ impl ResetCause {
             Self::TimedOut => 2,
             Self::Network => 3,
             Self::CarrierLost => 4,
+            Self::Displaced => 5,
         }
     }
 
     fn from_code(code: u8) -> Option<Self> {
-        [Self::Peer, Self::TimedOut, Self::Network, Self::CarrierLost]
+        [Self::Peer, Self::TimedOut, Self::Network, Self::CarrierLost, Self::Displaced]
             .into_iter()
             .find(|cause| cause.code() == code)
     }

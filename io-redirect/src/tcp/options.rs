@@ -10,11 +10,13 @@ use crate::limits;
 pub struct ListenOptions {
     /// Sent to a client before its connection is closed, when it cannot be served: the CoServer
     /// holds or has left the pair, or there are too many connections. Also sent to established
-    /// connections, after everything else, when the CoServer leaves. Empty for nothing. At most
+    /// connections, after everything else, when the CoServer leaves, and to one that gives way to
+    /// another. Empty for nothing. At most
     /// [`limits::REFUSAL_BYTES`].
     pub refusal: Bytes,
     /// Connections of this listener, on both CoServers together: what two serve must fit the one
-    /// that is left. `None` for [`limits::LISTENER_CONNECTIONS`].
+    /// that is left. At one more, a client takes the place of another one or is turned away, see
+    /// [the module](super#when-there-are-too-many). `None` for [`limits::LISTENER_CONNECTIONS`].
     pub connections: Option<u32>,
 }
 

@@ -2,7 +2,9 @@
 
 pub(crate) mod before;
 
-use lockstep::ids::{DeviceId, Place};
+use std::net::IpAddr;
+
+use lockstep::ids::{DeviceId, Index, Place};
 use lockstep::record::Members;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -17,8 +19,8 @@ pub(crate) struct Conn {
     /// Who carries it; `None` while it waits for somebody who can make it.
     pub(crate) place: Option<Place>,
     pub(crate) handle: Handle,
-    /// Which listener accepted it; `None` for one that the service makes.
-    pub(crate) listener: Option<ListenerId>,
+    /// `None` for one that the service makes.
+    pub(crate) origin: Option<Origin>,
     pub(crate) phase: Phase,
     /// The service closed its direction.
     pub(crate) write_closed: bool,
@@ -30,6 +32,18 @@ pub(crate) struct Conn {
     pub(crate) held: Option<u32>,
     /// Taken and not yet granted anew.
     pub(super) taken: Tally,
+}
+
+/// Whence an accepted connection came, and what its place is worth.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Which listener accepted it.
+    pub(crate) listener: ListenerId,
+    pub(crate) peer: IpAddr,
+    /// The entry that brought its last bytes, or itself.
+    pub(crate) heard: Index,
+    /// It gives way to nobody.
+    pub(crate) protected: bool,
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +69,7 @@ impl Conn {
         Self {
             place,
             handle,
-            listener: None,
+            origin: None,
             phase,
             write_closed: false,
             unwritten: 0,
@@ -128,11 +142,12 @@ impl TcpTable {
         table.listeners = frozen.listeners.into_iter().collect();
         table.dialling = frozen.dialling.into_iter().collect();
         table.conns = frozen.conns.into_iter().collect();
+        let mut origins = Vec::new();
         for (conn, row) in &table.conns {
             if matches!(row.phase, Phase::Lost { .. }) {
                 table.lost.insert(*conn);
-            } else if let Some(listener) = row.listener {
-                *table.of_listener.entry(listener).or_default() += 1;
+            } else {
+                origins.extend(row.origin.map(|origin| (*conn, origin)));
             }
             if row.handle.made_by_service().is_none()
                 && table.accepted.insert(row.handle, *conn).is_some()
@@ -140,6 +155,7 @@ impl TcpTable {
                 return None;
             }
         }
+        origins.into_iter().for_each(|(conn, origin)| table.take_place(conn, origin));
         let sound = table.conns.iter().all(|(conn, row)| table.is_sound(*conn, row));
         (sound && rows == [table.conns.len(), table.dialling.len()]).then_some(table)
     }

@@ -66,7 +66,7 @@ pub struct Simulated {
 #[derive(Debug)]
 struct End {
     windows: Windows,
-    /// Said to it if it is one too many.
+    /// Said to it if it is one too many, or gives way.
     refusal: Bytes,
     /// Bytes that may be read before the inside half grants more.
     credit: u32,
@@ -323,12 +323,14 @@ impl Simulated {
                 self.dials.insert(handle, (target, windows));
             }
             Order::Send { handle, bytes } => self.on_send(handle, &bytes),
-            Order::Refuse { handle } => self.on(handle, |end| {
+            Order::Refuse { handle } | Order::Displace { handle } => self.on(handle, |end| {
                 let refusal = end.refusal.clone();
                 end.outgoing.extend_from_slice(&refusal);
                 end.let_go = true;
                 end.own_closed = Closing::Wanted;
             }),
+            // Sockets are not scarce here.
+            Order::Protect { .. } => {}
             Order::Shutdown { handle } => self.on(handle, |end| end.own_closed = Closing::Wanted),
             Order::Close { handle } => {
                 self.give_up(handle);

@@ -21,7 +21,7 @@ use fields::{
 };
 
 /// The version of the layout.
-pub(crate) const VERSION: u32 = 5;
+pub(crate) const VERSION: u32 = 6;
 
 /// A connection by the name that both halves know. It begins with the process that carries the
 /// connection: so a name from before a restart is never taken for one from after it, whichever
@@ -157,6 +157,14 @@ pub(crate) enum Order {
     Refuse {
         handle: Handle,
     },
+    /// An accepted connection gives way to another: the same.
+    Displace {
+        handle: Handle,
+    },
+    /// An accepted connection is not to be counted as part of its address's share.
+    Protect {
+        handle: Handle,
+    },
 }
 
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -200,6 +208,8 @@ const CLOSE: u8 = 6;
 const RESET: u8 = 7;
 const CREDIT: u8 = 8;
 const REFUSE: u8 = 9;
+const DISPLACE: u8 = 10;
+const PROTECT: u8 = 11;
 
 /// The head of [`Report::Data`]; the bytes follow.
 pub(crate) fn put_data_header(out: &mut BytesMut, handle: Handle, written: u32) {
@@ -325,7 +335,9 @@ impl Order {
             | Self::Close { handle }
             | Self::Reset { handle }
             | Self::Credit { handle, .. }
-            | Self::Refuse { handle } => handle.process,
+            | Self::Refuse { handle }
+            | Self::Displace { handle }
+            | Self::Protect { handle } => handle.process,
         }
     }
 
@@ -364,6 +376,8 @@ impl Order {
                 out.put_u32_le(*bytes);
             }
             Self::Refuse { handle } => put_head(&mut out, REFUSE, *handle),
+            Self::Displace { handle } => put_head(&mut out, DISPLACE, *handle),
+            Self::Protect { handle } => put_head(&mut out, PROTECT, *handle),
         }
         out.freeze()
     }
@@ -400,6 +414,8 @@ impl Order {
                 bytes: rest.try_get_u32_le().or(Err(Garbled))?,
             },
             REFUSE => Self::Refuse { handle: get_handle(&mut rest)? },
+            DISPLACE => Self::Displace { handle: get_handle(&mut rest)? },
+            PROTECT => Self::Protect { handle: get_handle(&mut rest)? },
             _ => return Err(Garbled),
         };
         if rest.is_empty() { Ok(order) } else { Err(Garbled) }

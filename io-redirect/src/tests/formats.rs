@@ -105,9 +105,15 @@ fn the_fixture_of_this_version_is_read_and_still_written_so() {
 }
 
 #[test]
-fn a_state_of_the_version_before_is_restored_and_written_as_this_one() {
+fn a_state_of_a_version_before_is_restored_and_written_as_this_one() {
+    for version in 3..crate::snapshot::VERSION {
+        is_restored_and_written_anew(version);
+    }
+}
+
+fn is_restored_and_written_anew(version: u16) {
     let mut restored = door();
-    restored.restore(&mut read(3)).unwrap();
+    restored.restore(&mut read(version)).unwrap();
     let tcp = &restored.inside().tcp;
     assert_eq!((tcp.live(), tcp.freeze().dialling.len()), (5, 1));
     assert!(restored.next_wakeup(LogTime(0)).is_some(), "the timer is there");

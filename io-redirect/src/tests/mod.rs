@@ -4,6 +4,7 @@ mod cuts;
 mod engine;
 mod formats;
 mod returns;
+mod shares;
 mod stories;
 mod streams;
 
@@ -147,6 +148,7 @@ impl Service for Probe {
             }
             ["close", conn] => io.tcp().close(ConnId(conn.parse().unwrap())),
             ["reset", conn] => io.tcp().reset(ConnId(conn.parse().unwrap())),
+            ["protect", conn] => io.tcp().protect(ConnId(conn.parse().unwrap())),
             ["unlisten"] => {
                 io.tcp().unlisten(crate::tcp::ListenerId(1));
             }

@@ -17,8 +17,9 @@ use crate::tcp::words::{Handle, Order, Report};
 use crate::tcp::{ConnId, Fate, ListenerId, ResetCause};
 use crate::{Harness, Wrapper, limits};
 
+/// A neighbour of the clients that the harness connects: it has no claim to their places.
 fn peer() -> SocketAddr {
-    SocketAddr::from(([192, 0, 2, 9], 9))
+    SocketAddr::from(([192, 0, 0, 250], 9))
 }
 
 impl Story {

@@ -133,5 +133,7 @@ pub(super) fn close_cause(cause: ResetCause) -> CloseCause<'static> {
         ResetCause::TimedOut => CloseCause::FarEnd("the far end stopped answering"),
         ResetCause::Network => CloseCause::FarEnd("the network gave it up"),
         ResetCause::CarrierLost => CloseCause::CarrierLost,
+        // Of a client; the relay's own connections give way to nobody.
+        ResetCause::Displaced => CloseCause::FarEnd("it gave way to another"),
     }
 }

@@ -4,6 +4,7 @@ use core::cell::RefCell;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use bytes::{Buf, Bytes, BytesMut};
 use lockstep::device::{Lease, Refused};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Sleep;
 
+use super::door::Seat;
 use super::{Command, Shared};
 use crate::limits::{CHUNK_BYTES, THROWN_AWAY};
 use crate::tcp::ResetCause;
@@ -53,6 +55,10 @@ pub(super) struct Conn {
     deadline: Option<Pin<Box<Sleep>>>,
     /// Said to the far end when the CoServer leaves, or has too many connections.
     pub(super) farewell: Bytes,
+    /// What an accepted connection has, until it is turned away.
+    pub(super) seat: Option<Seat>,
+    /// What it has from then on, if it may stay until the far end has its text.
+    waits: Option<OwnedSemaphorePermit>,
     _descriptor: Lease,
 }
 
@@ -101,6 +107,8 @@ impl Conn {
             thrown_away: 0,
             deadline: None,
             farewell: Bytes::new(),
+            seat: None,
+            waits: None,
             _descriptor: descriptor,
         }
     }
@@ -132,10 +140,12 @@ impl Conn {
                 self.break_off();
                 self.end(Report::Ended { handle: self.handle });
             }
-            Command::Refuse => {
-                self.say_farewell();
-                self.let_go(Phase::LetGo);
+            Command::TurnAway => self.turn_away(),
+            Command::Displace => {
+                self.seat.iter().for_each(|seat| self.shared.refusals.note_displaced(seat.peer));
+                self.turn_away();
             }
+            Command::Protect => self.seat.iter().for_each(Seat::protect),
             Command::Farewell => {
                 self.say_farewell();
                 self.report = None;
@@ -149,6 +159,18 @@ impl Conn {
             self.out.push_back(self.farewell.clone());
         }
         self.close_own();
+    }
+
+    /// Makes room at once. The text goes to the kernel in any case; whether the far end is waited
+    /// for depends on how many others are.
+    fn turn_away(&mut self) {
+        self.say_farewell();
+        self.seat = None;
+        self.waits = self.shared.may_wait();
+        if self.waits.is_none() {
+            self.deadline = Some(Box::pin(tokio::time::sleep(Duration::ZERO)));
+        }
+        self.let_go(Phase::LetGo);
     }
 
     fn close_own(&mut self) {

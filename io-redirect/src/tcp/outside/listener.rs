@@ -12,10 +12,11 @@ use lockstep::exhaustion::Exhaustion;
 use lockstep::limits::SAID_FIRST;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::conn::Conn;
+use super::door::{Door, Seat};
 use super::{Mode, Opening, RefusedBy, Shared, socket};
 use crate::limits;
 use crate::tcp::ListenerId;
@@ -30,8 +31,8 @@ pub(super) struct Listener {
     pub(super) id: ListenerId,
     pub(super) address: SocketAddr,
     pub(super) options: Arc<ListenOrder>,
-    /// One permit for each connection that there may be.
-    pub(super) live: Arc<Semaphore>,
+    /// The places that it has here, whichever address it listens on.
+    pub(super) door: Arc<Door>,
     pub(super) mode: watch::Receiver<Mode>,
     pub(super) shared: Arc<Shared>,
     pub(super) opening: Option<Opening>,
@@ -95,12 +96,12 @@ impl Listener {
             self.shared.refusals.count();
             return self.turn_away(stream);
         }
-        let Ok(permit) = Arc::clone(&self.live).try_acquire_owned() else {
-            return self.refuse(stream, RefusedBy::Listener);
+        let Some(descriptor) = self.shared.descriptors.try_take(Want::Accepted, 1) else {
+            return self.refuse(stream, RefusedBy::Descriptors);
         };
-        match self.shared.descriptors.try_take(Want::Accepted, 1) {
-            Some(descriptor) => self.serve(stream, peer, permit, descriptor),
-            None => self.refuse(stream, RefusedBy::Descriptors),
+        match self.door.admit(peer.ip(), || self.shared.next_handle()) {
+            Some(seat) => self.serve(stream, peer, seat, descriptor),
+            None => self.refuse(stream, RefusedBy::Listener),
         }
     }
 
@@ -109,34 +110,26 @@ impl Listener {
         self.turn_away(stream);
     }
 
-    fn serve(
-        &self,
-        stream: TcpStream,
-        peer: SocketAddr,
-        permit: OwnedSemaphorePermit,
-        descriptor: Lease,
-    ) {
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, seat: Seat, descriptor: Lease) {
         let _ = stream.set_nodelay(true);
         // A connection that was reset meanwhile has no address; nobody has heard of it yet.
         let Ok(local) = stream.local_addr() else { return };
-        let handle = self.shared.next_handle();
+        let handle = seat.handle;
         let Some(commands) = self.shared.conns.add(handle) else { return };
         let first = Report::Accepted { handle, listener: self.id, peer, local };
         let shared = Arc::clone(&self.shared);
         let windows = self.options.windows;
         let mut conn = Conn::new(shared, handle, stream, windows, commands, &first, descriptor);
         conn.farewell = self.options.refusal.clone();
-        tokio::spawn(async move {
-            conn.await;
-            drop(permit);
-        });
+        conn.seat = Some(seat);
+        tokio::spawn(conn);
     }
 
     /// Says why, waits a little until the client has it, and closes. Closing at once would make
     /// the kernel send a reset if the client has sent something, and the text would be lost.
     ///
-    /// While that lasts it takes a descriptor, too: one of those for connections, or else one of
-    /// a few that are kept for this.
+    /// While that lasts it takes a descriptor, too: one of those for connections, if enough are
+    /// left for newcomers, or else one of a few that are kept for this.
     fn turn_away(&self, stream: TcpStream) {
         let shared = Arc::clone(&self.shared);
         let refusal = self.options.refusal.clone();
@@ -144,9 +137,9 @@ impl Listener {
             return;
         }
         tokio::spawn(async move {
-            let Ok(_permit) = shared.turning_away.try_acquire() else { return };
-            let _descriptor = match shared.descriptors.try_take(Want::Accepted, 1) {
-                Some(descriptor) => (Some(descriptor), None),
+            let lease = || shared.descriptors.try_take(Want::Accepted, 1);
+            let _kept = match shared.may_wait().and_then(|permit| Some((permit, lease()?))) {
+                Some(kept) => (Some(kept), None),
                 None => match shared.last_turned_away.try_acquire() {
                     Ok(last) => (None, Some(last)),
                     Err(_) => return,

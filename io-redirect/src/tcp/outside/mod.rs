@@ -21,7 +21,7 @@ use lockstep::device::{
 };
 use lockstep::ids::Incarnation;
 use tokio::net::TcpSocket;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::ListenerId;
@@ -31,9 +31,11 @@ use crate::wrapper::TCP;
 
 mod conn;
 mod dial;
+mod door;
 mod listener;
 mod refusals;
 
+use door::Door;
 use refusals::{Refusals, RefusedBy};
 
 /// What a CoServer's own configuration says about the TCP device.
@@ -185,7 +187,10 @@ impl Outside for TcpOutside {
         }
         let (mode, _) = watch::channel(Mode::Refusing);
         let descriptors = setup.descriptors;
-        let room = Room { total: descriptors.total(), accepted: descriptors.for_accepted() };
+        let spare = (descriptors.for_accepted() / SPARE_SHARE).min(limits::NEWCOMERS as u32);
+        let accepted = descriptors.for_accepted() - spare;
+        let room = Room { total: descriptors.total(), accepted };
+        let room = (accepted < self.connections).then_some(room);
         let shared = Shared {
             process: setup.incarnation,
             refusals: Refusals::default(),
@@ -196,7 +201,9 @@ impl Outside for TcpOutside {
             inputs: setup.inputs,
             conns: Conns::default(),
             linger: self.linger,
-            turning_away: Semaphore::new(limits::TURNED_AWAY),
+            turning_away: Arc::new(Semaphore::new(limits::TURNED_AWAY)),
+            accepts: accepted,
+            spare,
             opening: AtomicUsize::new(0),
         };
         Ok(Box::new(Running {
@@ -205,12 +212,12 @@ impl Outside for TcpOutside {
             listeners: BTreeMap::new(),
             mode,
             closing: None,
-            room: (room.accepted < self.connections).then_some(room),
+            room,
         }))
     }
 
     fn connections(&self) -> u32 {
-        self.connections
+        self.connections.saturating_add(limits::NEWCOMERS as u32)
     }
 }
 
@@ -231,7 +238,11 @@ struct Shared {
     inputs: Inputs,
     conns: Conns,
     linger: Duration,
-    turning_away: Semaphore,
+    turning_away: Arc<Semaphore>,
+    /// For so many connections of clients there are descriptors, beside those of newcomers.
+    accepts: u32,
+    /// So many descriptors are left for newcomers by those who are turned away.
+    spare: u32,
     /// Addresses on which the service wants to listen, and nobody does yet.
     opening: AtomicUsize,
     /// One is taken for each connection before it is made or served.
@@ -246,6 +257,14 @@ impl Shared {
     fn next_handle(&self) -> Handle {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) + 1;
         Handle::accepted(self.process, number)
+    }
+
+    /// Lets one that is turned away stay until it has its text, unless too many do, or newcomers
+    /// need their descriptors.
+    fn may_wait(&self) -> Option<OwnedSemaphorePermit> {
+        let left = self.descriptors.for_accepted().saturating_sub(self.descriptors.taken());
+        let permit = || Arc::clone(&self.turning_away).try_acquire_owned().ok();
+        if left > self.spare { permit() } else { None }
     }
 }
 
@@ -273,9 +292,13 @@ enum Command {
     Close,
     Reset,
     Credit(u32),
-    /// There are too many connections: say this and let go.
-    Refuse,
-    /// The CoServer has left the pair: say this and go.
+    /// There are too many connections: say so and let go.
+    TurnAway,
+    /// The same of one that was served and gives way to another.
+    Displace,
+    /// It belongs to no address's share any more.
+    Protect,
+    /// The CoServer has left the pair: say so and go.
     Farewell,
 }
 
@@ -313,6 +336,9 @@ impl Conns {
         }
     }
 }
+
+/// Of so many descriptors for clients one at most is kept for newcomers.
+const SPARE_SHARE: u32 = 8;
 
 /// The outside half, running.
 struct Running {
@@ -361,6 +387,7 @@ impl Device for Running {
             ("connections", conns.lock().len() as u64),
             ("accepted", accepted.load(Ordering::Relaxed)),
             ("refused", refusals.in_all()),
+            ("displaced", refusals.displaced()),
         ]
     }
 
@@ -416,8 +443,10 @@ impl Running {
             Order::Credit { handle, bytes } => conns.tell(handle, Command::Credit(bytes)),
             Order::Refuse { handle } => {
                 self.shared.refusals.note(RefusedBy::Pair);
-                conns.tell(handle, Command::Refuse);
+                conns.tell(handle, Command::TurnAway);
             }
+            Order::Displace { handle } => conns.tell(handle, Command::Displace),
+            Order::Protect { handle } => conns.tell(handle, Command::Protect),
         }
     }
 
@@ -434,7 +463,7 @@ impl Running {
             return;
         };
         let options = Arc::new(options);
-        let live = Arc::new(Semaphore::new(options.connections as usize));
+        let door = Arc::new(Door::new(options.connections.min(self.shared.accepts)));
         let tasks = bound
             .iter_mut()
             .map(|bound| {
@@ -442,7 +471,7 @@ impl Running {
                     id: listener,
                     address: bound.address,
                     options: Arc::clone(&options),
-                    live: Arc::clone(&live),
+                    door: Arc::clone(&door),
                     mode: self.mode.subscribe(),
                     shared: Arc::clone(&self.shared),
                     opening: Some(Opening::new(&self.shared)),

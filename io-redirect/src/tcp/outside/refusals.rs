@@ -1,11 +1,13 @@
-//! Those who are turned away: counted, and said in the log now and then.
+//! Those who are turned away, or give way to others: counted, and said in the log now and then.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::net::IpAddr;
 #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+use lockstep::shares::AddressBlock;
 use tokio::time::Instant;
 
 use crate::limits::REFUSALS_LOGGED_EVERY;
@@ -49,9 +51,33 @@ impl RefusedBy {
 /// Counts them.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
+    turned_away: Count,
+    displaced: Count,
+}
+
+/// How many there were since the start, and what was said of them.
+#[derive(Debug, Default)]
+struct Count {
     in_all: AtomicU64,
     #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
     said: Mutex<Said>,
+}
+
+impl Count {
+    fn in_all(&self) -> u64 {
+        self.in_all.load(Ordering::Relaxed)
+    }
+
+    fn add(&self) {
+        self.in_all.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One more; says how many a line of the log is to speak of, if one is due.
+    fn add_and_say(&self) -> Option<u64> {
+        self.add();
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.due(Instant::now(), REFUSALS_LOGGED_EVERY)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -73,21 +99,25 @@ impl Said {
 }
 
 impl Refusals {
-    /// How many there were since the start.
+    /// How many were turned away since the start.
     pub(super) fn in_all(&self) -> u64 {
-        self.in_all.load(Ordering::Relaxed)
+        self.turned_away.in_all()
     }
 
-    /// One more that nothing need be said of: this CoServer serves nobody at present.
+    /// How many were served and gave way since the start.
+    pub(super) fn displaced(&self) -> u64 {
+        self.displaced.in_all()
+    }
+
+    /// One more was turned away, of which nothing need be said: this CoServer serves nobody at
+    /// present.
     pub(super) fn count(&self) {
-        self.in_all.fetch_add(1, Ordering::Relaxed);
+        self.turned_away.add();
     }
 
-    /// One more.
+    /// One more was turned away.
     pub(super) fn note(&self, by: RefusedBy) {
-        self.count();
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(turned_away) = said.due(Instant::now(), REFUSALS_LOGGED_EVERY) else { return };
+        let Some(turned_away) = self.turned_away.add_and_say() else { return };
         tracing::warn!(
             event = "connections_turned_away",
             turned_away,
@@ -95,6 +125,20 @@ impl Refusals {
             by = by.name(),
             "{}",
             by.remedy()
+        );
+    }
+
+    /// One more gave way, from this address.
+    pub(super) fn note_displaced(&self, peer: IpAddr) {
+        let Some(displaced) = self.displaced.add_and_say() else { return };
+        tracing::warn!(
+            event = "connections_displaced",
+            displaced,
+            in_all = self.displaced(),
+            block = %AddressBlock::of(peer),
+            "there are as many connections as may be: those of the block of addresses that has \
+             most give way to newcomers. If these clients are welcome raise the bound, or have \
+             the service protect them; else keep them out before they reach the CoServer"
         );
     }
 }

@@ -20,6 +20,7 @@ use crate::Wrapper;
 use crate::tests::{PROBE_CONNECTIONS, Probe, REFUSAL};
 
 mod returns;
+mod shares;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_millis(300);

@@ -1,5 +1,5 @@
-//! The rows as version 3 of the wrapper's records has them: no connection knew its listener, and
-//! no process said for how many it has room.
+//! The rows as the versions before of the wrapper's records have them. A connection of theirs
+//! counts for no listener: it is lost with the process that carries it, which ran that version.
 
 use lockstep::ids::Place;
 use lockstep::record::Members;
@@ -9,54 +9,85 @@ use super::{Head, Phase, Tally};
 use crate::tcp::words::{Handle, ListenOrder};
 use crate::tcp::{ConnId, ListenerId};
 
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct Conn {
-    place: Option<Place>,
-    handle: Handle,
-    phase: Phase,
-    write_closed: bool,
-    unwritten: u32,
-    wants_room: bool,
-    held: Option<u32>,
-    taken: Tally,
-}
-
-impl From<Conn> for super::Conn {
-    /// Counts for no listener. It is lost with the process that carries it, which ran the version
-    /// before.
-    fn from(row: Conn) -> Self {
-        let Conn { place, handle, phase, write_closed, unwritten, wants_room, held, taken } = row;
-        let listener = None;
-        Self { place, handle, listener, phase, write_closed, unwritten, wants_room, held, taken }
-    }
-}
-
-#[derive(Archive, Serialize, Deserialize)]
-struct OldHead {
-    members: Members,
-    sequencer: Option<Place>,
-    last_conn: u64,
-    last_listener: u16,
-    ignored: u64,
-}
-
-/// The table, without the rows that have records of their own.
-#[derive(Archive, Serialize, Deserialize)]
-pub(crate) struct Frozen {
-    head: OldHead,
-    listeners: Vec<(ListenerId, ListenOrder)>,
-}
-
-impl From<Frozen> for super::Frozen {
-    fn from(Frozen { head, listeners }: Frozen) -> Self {
-        let OldHead { members, sequencer, last_conn, last_listener, ignored } = head;
-        let rooms = [None; 2];
-        let head = Head { members, sequencer, last_conn, last_listener, rooms, ignored };
-        Self { head, listeners, ..Self::default() }
-    }
-}
-
 /// Rows with their names.
-pub(crate) fn conns(rows: Vec<(ConnId, Conn)>) -> Vec<(ConnId, super::Conn)> {
+pub(crate) fn conns<T: Into<super::Conn>>(rows: Vec<(ConnId, T)>) -> Vec<(ConnId, super::Conn)> {
     rows.into_iter().map(|(conn, row)| (conn, row.into())).collect()
+}
+
+/// No connection knew whence it came. The table without its rows is as it is now.
+pub(crate) mod v4 {
+    use super::*;
+
+    #[derive(Archive, Serialize, Deserialize)]
+    pub(crate) struct Conn {
+        place: Option<Place>,
+        handle: Handle,
+        listener: Option<ListenerId>,
+        phase: Phase,
+        write_closed: bool,
+        unwritten: u32,
+        wants_room: bool,
+        held: Option<u32>,
+        taken: Tally,
+    }
+
+    impl From<Conn> for super::super::Conn {
+        fn from(row: Conn) -> Self {
+            let Conn { place, handle, phase, write_closed, unwritten, wants_room, .. } = row;
+            let Conn { held, taken, .. } = row;
+            let origin = None;
+            Self { place, handle, origin, phase, write_closed, unwritten, wants_room, held, taken }
+        }
+    }
+}
+
+/// No connection knew its listener, and no process said for how many it has room.
+pub(crate) mod v3 {
+    use super::*;
+
+    #[derive(Archive, Serialize, Deserialize)]
+    pub(crate) struct Conn {
+        place: Option<Place>,
+        handle: Handle,
+        phase: Phase,
+        write_closed: bool,
+        unwritten: u32,
+        wants_room: bool,
+        held: Option<u32>,
+        taken: Tally,
+    }
+
+    impl From<Conn> for super::super::Conn {
+        fn from(row: Conn) -> Self {
+            let Conn { place, handle, phase, write_closed, unwritten, wants_room, held, taken } =
+                row;
+            let origin = None;
+            Self { place, handle, origin, phase, write_closed, unwritten, wants_room, held, taken }
+        }
+    }
+
+    #[derive(Archive, Serialize, Deserialize)]
+    struct OldHead {
+        members: Members,
+        sequencer: Option<Place>,
+        last_conn: u64,
+        last_listener: u16,
+        ignored: u64,
+    }
+
+    /// The table, without the rows that have records of their own.
+    #[derive(Archive, Serialize, Deserialize)]
+    pub(crate) struct Frozen {
+        head: OldHead,
+        listeners: Vec<(ListenerId, ListenOrder)>,
+    }
+
+    impl From<Frozen> for super::super::Frozen {
+        fn from(Frozen { head, listeners }: Frozen) -> Self {
+            let OldHead { members, sequencer, last_conn, last_listener, ignored } = head;
+            let rooms = [None; 2];
+            let head = Head { members, sequencer, last_conn, last_listener, rooms, ignored };
+            Self { head, listeners, ..Self::default() }
+        }
+    }
 }

@@ -45,6 +45,8 @@ fn orders() -> Vec<Order> {
         Order::Reset { handle },
         Order::Credit { handle, bytes: 7 },
         Order::Refuse { handle },
+        Order::Displace { handle },
+        Order::Protect { handle },
     ]
 }
 
