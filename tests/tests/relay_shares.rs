@@ -84,7 +84,9 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
     descriptors::raise();
     let runtime = runtime();
     let hop = runtime.block_on(Hop::start());
-    let mut relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), "");
+    // However slow this machine is, they stay until they are made to go.
+    let more = "client_idle_scarce = \"1h\"";
+    let mut relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), more);
     let from = |nth: usize| [127, 0, 1, 1 + (nth % 250) as u8];
     let connect = |nth: usize| Client::connect(&runtime, from(nth), relay.at(Place::BOTH[nth % 2]));
     let mut silent: Vec<Client> = (0..PLACES).map(connect).collect();
@@ -123,4 +125,33 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
     })
     .unwrap_or_else(|many| panic!("{many} connections are left{}", relay.pair.logs()));
     assert_eq!(relay.pair.status(A).unwrap()["mode"], "duplex");
+}
+
+#[test]
+fn a_block_that_makes_errors_or_sends_too_much_is_put_off_at_both_and_nobody_else() {
+    let runtime = runtime();
+    let hop = runtime.block_on(Hop::start());
+    let more = "block_errors = 1\nblock_mails = 1\nblock_shut = \"1h\"";
+    let relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), more);
+    let connect = |from, place| Client::connect(&runtime, from, relay.at(place));
+    let mut client = connect([127, 0, 1, 1], Place::A);
+    assert!(client.line().starts_with("220"));
+    assert!(client.ask("GET / HTTP/1.1\r\n").starts_with("421 4.7.0"));
+    for place in Place::BOTH {
+        let greeting = connect([127, 0, 1, 2], place).line();
+        assert!(greeting.starts_with("421 4.7.0"), "{greeting}{}", relay.pair.logs());
+    }
+    let greeted = |from| {
+        let mut client = connect(from, Place::B);
+        assert!(client.line().starts_with("220"));
+        assert!(client.ask("HELO c\r\n").starts_with("250"));
+        client
+    };
+    let (mut neighbour, mut other) = (greeted([127, 0, 2, 2]), greeted([127, 0, 3, 1]));
+    // One in a minute: the neighbour's comes right after it.
+    honest(&runtime, &relay, Place::A, 1);
+    let said = neighbour.ask("MAIL FROM:<a@x.example>\r\n");
+    assert!(said.starts_with("450 4.7.0"), "{said}{}", relay.pair.logs());
+    other.send("from elsewhere");
+    runtime.block_on(hop.wait_for_texts(2, DEADLINE));
 }

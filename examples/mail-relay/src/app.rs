@@ -10,7 +10,8 @@
 //! ```
 //!
 //! What is left out has the defaults of [`crate::limits`]: `max_message`, `max_recipients`,
-//! `max_clients`, `client_idle`, `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`,
+//! `max_clients`, `client_idle`, `client_idle_scarce`, `client_session`, `block_mails`, `block_errors`,
+//! `block_shut`, `trusted_networks` (none), `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`,
 //! `retry_first`, `retry_most`, `give_up`. What is [custom](crate::smtp::ClientCustoms) against the
 //! letter of the standard is taken unless one of these is `false`: `accept_odd_names`,
 //! `accept_odd_dots`, `accept_odd_hello`, `accept_lf_replies`, `accept_mixed_replies`. Everything but `listen` must be the same on both
@@ -145,17 +146,11 @@ pub fn read(mut own: Section) -> Result<Configured, ConfigError> {
 }
 
 fn policy(own: &mut Section, settings: &mut RelaySettings) -> Result<(), ConfigError> {
+    let allowed = networks(own, "allow_networks", "networks whose clients may send to anybody")?;
     let policy = &mut settings.server.policy;
-    let networks: Option<Vec<String>> =
-        own.optional("allow_networks", "networks whose clients may send to anybody")?;
-    for text in networks.unwrap_or_default() {
-        let network: Network = text.parse().map_err(|error: crate::net::NetworkError| {
-            let error = error.to_string();
-            let (what, remedy) = error.split_once(": ").unwrap_or((&error, "correct it"));
-            own.fault("allow_networks", what, remedy)
-        })?;
-        policy.allow_network(network);
-    }
+    allowed.into_iter().for_each(|network| policy.allow_network(network));
+    settings.shares.trusted =
+        networks(own, "trusted_networks", "networks whose clients are exempt from shares")?;
     let domains: Option<Vec<String>> =
         own.optional("allow_domains", "domains to which anybody may send")?;
     for text in domains.unwrap_or_default() {
@@ -172,8 +167,24 @@ fn policy(own: &mut Section, settings: &mut RelaySettings) -> Result<(), ConfigE
     Ok(())
 }
 
+fn networks(
+    own: &mut Section,
+    name: &'static str,
+    meaning: &str,
+) -> Result<Vec<Network>, ConfigError> {
+    let texts: Option<Vec<String>> = own.optional(name, meaning)?;
+    let parse = |text: String| {
+        text.parse().map_err(|error: crate::net::NetworkError| {
+            let error = error.to_string();
+            let (what, remedy) = error.split_once(": ").unwrap_or((&error, "correct it"));
+            own.fault(name, what, remedy)
+        })
+    };
+    texts.unwrap_or_default().into_iter().map(parse).collect()
+}
+
 fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), ConfigError> {
-    let RelaySettings { server, queue, max_clients, session_bytes, .. } = settings;
+    let RelaySettings { server, queue, max_clients, session_bytes, shares, .. } = settings;
     let octets: [(&'static str, &str, &mut u64); 4] = [
         ("max_message", "the largest mail, in octets", &mut server.max_message),
         ("session_bytes", "octets that all sessions may hold together", session_bytes),
@@ -183,16 +194,21 @@ fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), Config
     for (name, meaning, value) in octets {
         *value = own.optional(name, meaning)?.unwrap_or(*value);
     }
-    let counts: [(&'static str, &str, &mut u32); 3] = [
+    let counts: [(&'static str, &str, &mut u32); 5] = [
         ("max_recipients", "the most recipients of a mail", &mut server.max_recipients),
         ("max_clients", "the most clients at a time, on both CoServers together", max_clients),
         ("max_deliveries", "the most deliveries at a time", &mut queue.max_deliveries),
+        ("block_mails", "mails of a block of addresses in a minute", &mut shares.mails),
+        ("block_errors", "its sessions that may end for errors in a minute", &mut shares.errors),
     ];
     for (name, meaning, value) in counts {
         *value = own.optional(name, meaning)?.unwrap_or(*value);
     }
-    let times: [(&'static str, &str, &mut u64); 4] = [
+    let times: [(&'static str, &str, &mut u64); 7] = [
         ("client_idle", "how long a client may be silent", &mut server.idle),
+        ("client_idle_scarce", "the same while clients are many", &mut shares.scarce_idle),
+        ("client_session", "how long a whole session may last", &mut server.session),
+        ("block_shut", "how long a block of addresses is shut out", &mut shares.shut),
         ("retry_first", "the pause after a mail's first failure", &mut queue.retry_first),
         ("retry_most", "the longest such pause", &mut queue.retry_most),
         ("give_up", "the age at which a mail goes back to its sender", &mut queue.give_up),
@@ -280,6 +296,12 @@ mod tests {
             ("retry_most", &["\"0s\"", "\"99ms\"", "\"99999h\"", "\"-1s\"", "60"]),
             ("client_idle", &["\"0s\"", "\"9s\"", "\"25h\"", "300"]),
             ("accept_routed", &["1", "\"yes\""]),
+            ("client_idle_scarce", &["\"0s\"", "\"25h\"", "30"]),
+            ("client_session", &["\"59s\"", "\"99999h\"", "1"]),
+            ("block_mails", &["10000001", "-1", "\"many\""]),
+            ("block_errors", &["100001", "-1", "true"]),
+            ("block_shut", &["\"0s\"", "\"25h\"", "10"]),
+            ("trusted_networks", &["[\"192.0.2.1/24\"]", "\"192.0.2.0/24\"", "[1]"]),
             ("give_up", &["\"0s\"", "\"1ms\"", "\"99999h\"", "\"99999999999999999999h\"", "1"]),
         ];
         for (field, values) in cases {
@@ -325,6 +347,25 @@ mod tests {
         assert_ne!(settings.digest(), with("").digest());
         assert_ne!(with("accept_routed = true").digest(), with("").digest());
         assert_eq!(with("accept_routed = false").digest(), with("").digest());
+    }
+
+    #[test]
+    fn each_setting_of_shares_shows_in_the_identity() {
+        let good = RelayApp::default().section("127.0.0.1:2500".parse().unwrap());
+        let digest = |line: &str| {
+            section(&good.replace("allow_domains = []", line)).unwrap().settings.digest()
+        };
+        let mut digests = BTreeSet::from([digest("")]);
+        for line in [
+            "client_idle_scarce = \"20s\"",
+            "client_session = \"2h\"",
+            "block_mails = 600",
+            "block_errors = 600",
+            "block_shut = \"20min\"",
+            "trusted_networks = [\"192.0.2.0/24\"]",
+        ] {
+            assert!(digests.insert(digest(line)), "{line}");
+        }
     }
 
     #[test]

@@ -54,7 +54,8 @@
 //! let mut queue = Queue::default();
 //!
 //! let now = 1_700_000_000_000_000_000; // log time, in nanoseconds
-//! let env = Surroundings { config: &config, now, room: queue.room(&queue_config) };
+//! let room = queue.room(&queue_config);
+//! let env = Surroundings { room, ..Surroundings::new(&config, now) };
 //! let (mut session, greeting) = ServerSession::open(env, "192.0.2.7".parse()?);
 //! let input = b"EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nhi\r\n.\r\n";
 //! let mut replies = greeting;

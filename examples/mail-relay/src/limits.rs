@@ -69,8 +69,32 @@ pub const SERVER_IDLE: u64 = 5 * MINUTE;
 /// for ever; [`MESSAGE_BYTES`] at 3 kB/s fit. Then 421 4.4.2.
 pub const SERVER_DATA: u64 = HOUR;
 
+/// Default for a whole session, so that a command now and then cannot hold a connection for ever.
+/// Ended is one only where no data is under way: that costs a sender of many mails another
+/// connection and nothing else. Then 421 4.4.2.
+pub const SERVER_SESSION: u64 = HOUR;
+
+// ---- what clients of one block of addresses may have -----------------------------
+
+/// Default for the silence of a client while more than three quarters of [`CLIENTS`] are there,
+/// until it is less than half. RFC 5321 section 4.5.3.2.7 asks for five minutes, which is right
+/// while there is room; a client that has something to say says it sooner. Then 421 4.4.2.
+pub const SCARCE_IDLE: u64 = 30 * SECOND;
+/// Default for the mails of a block in a minute: no bound, since only the operator knows what is
+/// usual. One more: MAIL gets 450 4.7.0 until there is less.
+pub const BLOCK_MAILS: u32 = 0;
+/// Default for the sessions of a block that are ended for their errors in a minute. An honest
+/// sender has none, and a block of 256 addresses few. As many: the block is shut out.
+pub const BLOCK_ERRORS: u32 = 30;
+/// Default for how long a block is shut out: greeted with 421 4.7.0 and let go. Senders try again
+/// after a few minutes to half an hour.
+pub const BLOCK_SHUT: u64 = 10 * MINUTE;
+/// Blocks that are remembered, each for as long as it has used something of its rates or is shut
+/// out; some 2 MiB. At one more, the one that would be forgotten first is.
+pub const BLOCKS: usize = 16_384;
+
 /// Default for clients at a time, on both CoServers together: the one that is left has to hold
-/// them all. One more: the listener's 421.
+/// them all. One more takes a connection of the block that has most, or gets the listener's 421.
 pub const CLIENTS: u32 = 1000;
 /// Default for what all sessions hold together: mails that have not come whole, envelopes,
 /// input not yet looked at and replies not yet taken. Above it MAIL gets 452 4.3.1, and

@@ -148,7 +148,7 @@ async fn serve(
 ) -> io::Result<()> {
     let Some(config) = config() else { return Ok(()) };
     stream.set_nodelay(true)?;
-    let env = Surroundings { config: &config, now: 0, room: u64::MAX };
+    let env = Surroundings::new(&config, 0);
     let (mut session, mut actions) = ServerSession::open(env, peer.ip());
     let mut buffer = vec![0; 64 * 1024];
     loop {

@@ -1,13 +1,16 @@
-//! The relay's whole state as records: one for its numbers, then a few for each mail and each
-//! connection, so that none grows with the queue.
+//! The relay's whole state as records: one that says of which version they are, one for its
+//! numbers, then a few for each mail and each connection, and for some blocks of addresses each, so
+//! that none grows with the queue.
 
 use std::sync::Arc;
 
+use bytes::{Buf, Bytes};
 use imbl::OrdMap;
 use io_redirect::TimerId;
 use io_redirect::snapshot::{Readable, Snapshot, Writable};
 use io_redirect::tcp::ConnId;
 use lockstep::machine::{Freeze, RecordSink, RecordSource, RestoreError, SinkError};
+use lockstep::shares::AddressBlock;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::Relay;
@@ -16,6 +19,7 @@ use super::hop::HopAddresses;
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::post::{Counters, Post};
+use super::shares::{self, Block, Shares};
 use crate::queue::{Mails, Queue, QueueHead, QueueId, QueuedMail};
 
 /// A consistent view of a relay. Taking it copies a few numbers: mails and sessions are shared
@@ -27,7 +31,15 @@ pub struct Frozen {
     mails: Mails,
     inbound: Rows<Inbound>,
     outbound: Rows<Outbound>,
+    shares: Snapshot<shares::Head>,
+    blocks: OrdMap<AddressBlock, Block>,
 }
+
+/// The first record: version 3 had none.
+const VERSION_4: &[u8] = b"mail-relay 4";
+
+/// Blocks of addresses in one record.
+const BLOCKS_PER_RECORD: usize = 1024;
 
 /// What belongs to connections, as cheap to copy as the mails.
 pub(super) type Rows<T> = OrdMap<ConnId, Arc<T>>;
@@ -59,16 +71,23 @@ impl Frozen {
             mails: queue.mails(),
             inbound: relay.inbound.clone(),
             outbound: relay.outbound.clone(),
+            shares: Snapshot(relay.post.shares.head()),
+            blocks: relay.post.shares.blocks(),
         }
     }
 }
 
 impl Freeze for Frozen {
     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
+        sink.record(VERSION_4)?;
         self.head.write(sink)?;
         write_all(&self.mails, sink)?;
         write_all(&self.inbound, sink)?;
-        write_all(&self.outbound, sink)
+        write_all(&self.outbound, sink)?;
+        self.shares.write(sink)?;
+        let blocks: Vec<_> = self.blocks.iter().map(|(name, block)| (*name, *block)).collect();
+        let mut chunks = blocks.chunks(BLOCKS_PER_RECORD);
+        chunks.try_for_each(|chunk| Snapshot(chunk.to_vec()).write(sink))
     }
 }
 
@@ -93,15 +112,71 @@ fn shared<T>(rows: Vec<(ConnId, T)>) -> Rows<T> {
     rows.into_iter().map(|(conn, row)| (conn, Arc::new(row))).collect()
 }
 
+fn read_blocks(
+    count: u64,
+    records: &mut dyn RecordSource,
+) -> Result<Vec<(AddressBlock, Block)>, RestoreError> {
+    let mut blocks: Vec<(AddressBlock, Block)> = Vec::new();
+    while (blocks.len() as u64) < count {
+        let chunk: Vec<(AddressBlock, Block)> = Snapshot::read(records)?;
+        if chunk.is_empty() {
+            return Err(RestoreError::Missing { missing: "blocks of addresses" });
+        }
+        blocks.extend(chunk);
+    }
+    Ok(blocks)
+}
+
+/// Records of which the first was looked at.
+struct LookedAt<'a> {
+    first: Option<Bytes>,
+    rest: &'a mut dyn RecordSource,
+}
+
+impl RecordSource for LookedAt<'_> {
+    fn record(&mut self) -> Result<Option<Bytes>, RestoreError> {
+        self.first.take().map_or_else(|| self.rest.record(), |first| Ok(Some(first)))
+    }
+}
+
+/// Passes over what [`Snapshot`] wrote, whatever it is.
+fn skip(records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+    const MISSING: RestoreError = RestoreError::Missing { missing: "a client of version 3" };
+    let mut head = records.record()?.filter(|head| head.len() == 9).ok_or(MISSING)?;
+    head.advance(1);
+    let mut left = head.get_u64_le();
+    while left > 0 {
+        let chunk = records.record()?.filter(|chunk| !chunk.is_empty()).ok_or(MISSING)?;
+        left = left.saturating_sub(chunk.len() as u64);
+    }
+    Ok(())
+}
+
 impl Relay {
+    /// Of version 3 everything but the sessions with clients is taken over: their connections
+    /// ended with the processes that ran it.
     pub(super) fn thaw(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        let first = records.record()?;
+        let is_present = first.as_deref() == Some(VERSION_4);
+        let records = &mut LookedAt { first: first.filter(|_| !is_present), rest: records };
         let head: Head = Snapshot::read(records)?;
         let mails: Vec<(QueueId, QueuedMail)> = read_all(head.mails, records)?;
-        self.inbound = shared(read_all(head.inbound, records)?);
+        if is_present {
+            self.inbound = shared(read_all(head.inbound, records)?);
+        } else {
+            self.inbound = Rows::new();
+            (0..head.inbound).try_for_each(|_| skip(records))?;
+        }
         self.outbound = shared(read_all(head.outbound, records)?);
+        let shares = if is_present {
+            let head: shares::Head = Snapshot::read(records)?;
+            Shares::from_parts(head, read_blocks(head.blocks, records)?)
+        } else {
+            Shares::default()
+        };
         let queue = Queue::from_parts(head.queue, mails);
         let held = self.inbound.values().map(|row| row.counted).sum();
-        self.post = Post { queue, held, counters: head.counters, hop: head.hop };
+        self.post = Post { queue, held, counters: head.counters, hop: head.hop, shares };
         self.alarms = Alarms::restored(head.timer);
         self.inbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));
         self.outbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));

@@ -13,7 +13,7 @@ use super::post::Post;
 use super::settings::RelaySettings;
 use crate::limits;
 use crate::queue::QueueId;
-use crate::smtp::server::{Action, Input, ServerSession, Surroundings, Verdict};
+use crate::smtp::server::{Action, Input, ServerSession, Verdict};
 
 /// A session, and what waits on either side of it.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl Inbound {
         post: &mut Post,
         peer: IpAddr,
     ) -> Inbound {
-        let env = Surroundings { config: &settings.server, now: io.now().0, room: 0 };
+        let env = post.surroundings(settings, io.now().0, peer);
         let (session, greeting) = ServerSession::open(env, peer);
         post.counters.clients += 1;
         let mut row = Inbound {
@@ -141,7 +141,7 @@ impl Inbound {
     }
 
     fn give(&mut self, io: &Io<'_>, settings: &RelaySettings, post: &mut Post, input: Input<'_>) {
-        let env = post.surroundings(settings, io.now().0);
+        let env = post.surroundings(settings, io.now().0, self.session.peer());
         let actions = self.session.handle(env, input);
         self.carry_out(io, settings, post, actions);
     }
@@ -166,12 +166,17 @@ impl Inbound {
                         Ok(id) => Verdict::Queued(id),
                         Err(refusal) => Verdict::Refused(*refusal),
                     };
-                    let env = post.surroundings(settings, now);
+                    let env = post.surroundings(settings, now, self.session.peer());
                     actions.extend(self.session.handle(env, Input::Verdict(verdict)));
                 }
                 // The session knows that it is closed, and the connection goes when the last
                 // reply has.
-                Action::Close => self.input.clear(),
+                Action::Close => {
+                    self.input.clear();
+                    if self.session.is_at_fault() {
+                        post.shares.on_fault(&settings.shares, self.session.peer(), now);
+                    }
+                }
             }
         }
     }

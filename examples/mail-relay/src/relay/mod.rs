@@ -14,6 +14,10 @@
 //! Each CoServer logs what it executes; the runtime marks what is no news, on the follower, while
 //! catching up and in a replay ([`lockstep::machine`] says how). Nothing here asks where it runs.
 //!
+//! # Who gets what
+//! Clients share what there is by blocks of addresses: connections, mails a minute, errors. One that
+//! takes all it can harms nobody else; see `shares.rs`.
+//!
 //! # Memory
 //! All that sessions hold is added up ([`RelaySettings::session_bytes`]), the queue counts for
 //! itself. A client is read from only as far as it takes its replies, and what goes to the next
@@ -29,7 +33,12 @@ mod inbound;
 mod outbound;
 mod post;
 mod settings;
+mod shares;
 
+#[cfg(test)]
+mod crowds;
+#[cfg(test)]
+mod formats;
 #[cfg(test)]
 mod large;
 #[cfg(test)]
@@ -43,7 +52,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use io_redirect::tcp::{ConnId, ListenOptions, TcpEvent};
+use io_redirect::tcp::{ConnId, ListenOptions, ResetCause, TcpEvent};
 use io_redirect::{Io, Members, Request, Service, TimerId, Token};
 use lockstep::machine::{Identity, RecordSource, RestoreError};
 
@@ -58,12 +67,13 @@ use post::Post;
 pub use frozen::Frozen;
 pub use post::Counters;
 pub use settings::{HopAddress, RelaySettings, SettingsError};
+pub use shares::{ShareCounters, ShareSettings};
 
 /// The name of the listener that clients connect to.
 pub const LISTENER: &str = "smtp";
 
 /// The behaviour's version; part of what the CoServers compare.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// The relay.
 #[derive(Debug)]
@@ -90,6 +100,11 @@ impl Relay {
     /// What has happened so far.
     pub fn counters(&self) -> Counters {
         self.post.counters
+    }
+
+    /// What came of sharing the relay out among its clients.
+    pub fn share_counters(&self) -> ShareCounters {
+        self.post.shares.counters
     }
 
     /// The queue, to look at.
@@ -127,6 +142,24 @@ impl Relay {
         if let Some(row) = self.inbound.remove(&conn) {
             self.post.held -= row.counted;
             self.alarms.forget(conn, row.alarm);
+            self.see_clients(None);
+        }
+    }
+
+    /// The number of clients has changed. If that makes connections scarce, whoever is silent has
+    /// less time, from now on.
+    fn see_clients(&mut self, now: Option<u64>) {
+        let became = self.post.shares.see_clients(self.inbound.len(), self.settings.max_clients);
+        let Some(now) = now.filter(|_| became) else { return };
+        let usual = self.settings.server.idle;
+        let clients: Vec<ConnId> = self.inbound.keys().copied().collect();
+        for conn in clients {
+            let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) else { continue };
+            let peer = row.session.peer();
+            let idle = self.post.shares.idle(&self.settings.shares, peer, usual);
+            row.session.hurry(now.saturating_add(idle));
+            let deadline = row.deadline();
+            self.alarms.see(conn, &mut row.alarm, deadline);
         }
     }
 
@@ -176,9 +209,19 @@ impl Relay {
     }
 
     fn on_accepted(&mut self, io: &mut Io<'_>, conn: ConnId, peer: std::net::IpAddr) {
+        let now = io.now().0;
+        if !self.post.shares.admit(&self.settings.shares, peer, now) {
+            // Nothing was sent before it, so there is room.
+            let _ = io.tcp().send(conn, self.settings.shut_out().as_bytes());
+            return io.tcp().close(conn);
+        }
+        if self.settings.shares.trusts(peer) {
+            io.tcp().protect(conn);
+        }
         io.tcp().hold(conn);
         let row = Inbound::open(io, &self.settings, &mut self.post, peer);
         self.inbound.insert(conn, Arc::new(row));
+        self.see_clients(Some(now));
         self.on_inbound(io, conn, inbound::Event::GoOn);
     }
 
@@ -258,6 +301,8 @@ impl Service for Relay {
             TcpEvent::Reset { conn, cause } => {
                 if let Some(row) = self.inbound.get(&conn) {
                     row.on_broken_off(&mut self.post);
+                    let gave_way = cause == ResetCause::Displaced;
+                    self.post.shares.counters.displaced += u64::from(gave_way);
                 }
                 self.on_end(io, conn, outbound::close_cause(cause));
             }

@@ -1,11 +1,14 @@
 //! What all connections share: the queue, the memory they may use, and the counters.
 
+use std::net::IpAddr;
+
 use io_redirect::Io;
 use rand_core::Rng as _;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::hop::HopAddresses;
 use super::settings::RelaySettings;
+use super::shares::Shares;
 use crate::queue::{Job, Queue, QueueConfig, QueueEvent, QueueId};
 use crate::smtp::client::{Report, SessionFailure};
 use crate::smtp::server::{AcceptedMail, Refusal, Surroundings};
@@ -18,6 +21,7 @@ pub(super) struct Post {
     pub(super) held: u64,
     pub(super) counters: Counters,
     pub(super) hop: HopAddresses,
+    pub(super) shares: Shares,
 }
 
 /// What has happened since the pair began.
@@ -50,15 +54,19 @@ pub struct Counters {
 }
 
 impl Post {
-    /// What a server session is told beside its input.
+    /// What the session of a client at `peer` is told beside its input.
     pub(super) fn surroundings<'a>(
         &self,
         settings: &'a RelaySettings,
         now: u64,
+        peer: IpAddr,
     ) -> Surroundings<'a> {
+        let (config, shares) = (&settings.server, &settings.shares);
         let memory = settings.session_bytes.saturating_sub(self.held);
         let room = self.queue.room(&settings.queue).min(memory);
-        Surroundings { config: &settings.server, now, room }
+        let idle = self.shares.idle(shares, peer, config.idle);
+        let over_rate = self.shares.is_over_rate(shares, peer, now);
+        Surroundings { config, now, room, idle, over_rate }
     }
 
     pub(super) fn submit(
@@ -67,9 +75,11 @@ impl Post {
         now: u64,
         mail: AcceptedMail,
     ) -> Result<QueueId, Refusal> {
+        let peer = mail.client.address;
         let result = self.queue.submit(&settings.queue, now, mail);
         match &result {
             Ok(id) => {
+                self.shares.on_mail(&settings.shares, peer, now);
                 self.counters.accepted += 1;
                 tracing::debug!(%id, "mail queued");
             }
@@ -142,13 +152,13 @@ impl Post {
 
     /// The relay at a glance, as JSON.
     pub(super) fn describe(&self, clients: usize, hops: usize) -> String {
-        let c = &self.counters;
+        let (c, s) = (&self.counters, &self.shares.counters);
         format!(
             "{{\"clients_now\":{clients},\"hops_now\":{hops},\"queued\":{},\"queued_bytes\":{},\
              \"delivering\":{},\"held_bytes\":{},\"clients\":{},\"accepted\":{},\"refused\":{},\
              \"delivered\":{},\"deferred\":{},\"failed\":{},\"bounced\":{},\"in_doubt\":{},\
              \"answers_in_doubt\":{},\
-             \"out_of_memory\":{}}}",
+             \"out_of_memory\":{},\"displaced\":{},\"shut_out\":{},\"put_off\":{},\"scarce\":{}}}",
             self.queue.len(),
             self.queue.bytes(),
             self.queue.running(),
@@ -163,6 +173,10 @@ impl Post {
             c.in_doubt,
             c.answers_in_doubt,
             c.out_of_memory,
+            s.displaced,
+            s.shut_out,
+            s.put_off,
+            s.scarce,
         )
     }
 }

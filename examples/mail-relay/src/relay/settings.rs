@@ -1,5 +1,6 @@
 //! Everything that the relay's behaviour depends on; equal on both CoServers.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use io_redirect::tcp::{Target, TcpLimits};
 use io_redirect::wrapper::BuildError;
 use lockstep::digest::{Digest, Hasher};
 
-use super::Relay;
+use super::{Relay, ShareSettings};
 use crate::limits;
+use crate::net::Network;
 use crate::queue::QueueConfig;
 use crate::smtp::client::ClientConfig;
 use crate::smtp::server::ServerConfig;
@@ -28,6 +30,8 @@ pub struct RelaySettings {
     pub next_hop: HopAddress,
     /// Clients at a time, on both CoServers together; see [`limits::CLIENTS`].
     pub max_clients: u32,
+    /// What the clients of one block of addresses may have of it all.
+    pub shares: ShareSettings,
     /// What all sessions may hold together; see [`limits::SESSION_BYTES`].
     pub session_bytes: u64,
 }
@@ -116,6 +120,7 @@ impl RelaySettings {
             client: ClientConfig::new(hostname),
             next_hop: hop,
             max_clients: limits::CLIENTS,
+            shares: ShareSettings::default(),
             session_bytes: limits::SESSION_BYTES,
         })
     }
@@ -136,6 +141,8 @@ impl RelaySettings {
             ("max_queue_bytes", queue.max_bytes, mail.saturating_mul(2), 1024 * GIB),
             ("max_queue_mails", queue.max_mails, 1, 10_000_000),
             ("max_deliveries", queue.max_deliveries.into(), 1, 1000),
+            ("block_mails", self.shares.mails.into(), 0, 10_000_000),
+            ("block_errors", self.shares.errors.into(), 0, 100_000),
         ] {
             if value < least || value > most {
                 return Err(SettingsError::Range { name, value, least, most });
@@ -146,6 +153,9 @@ impl RelaySettings {
             ("retry_first", queue.retry_first, limits::SECOND / 10, queue.retry_most),
             ("give_up", queue.give_up, queue.retry_first, 365 * 24 * limits::HOUR),
             ("client_idle", self.server.idle, 10 * limits::SECOND, 24 * limits::HOUR),
+            ("client_idle_scarce", self.shares.scarce_idle, limits::SECOND, 24 * limits::HOUR),
+            ("client_session", self.server.session, limits::MINUTE, 365 * 24 * limits::HOUR),
+            ("block_shut", self.shares.shut, limits::SECOND, 24 * limits::HOUR),
         ] {
             if value < least || value > most {
                 let [value, least, most] = [value, least, most].map(Duration::from_nanos);
@@ -175,12 +185,19 @@ impl RelaySettings {
     /// What a client is told that a CoServer cannot serve.
     pub(super) fn refusal(&self) -> String {
         let hostname = &self.server.hostname;
-        format!("421 4.3.2 {hostname}: this server is not serving, try the other one\r\n")
+        format!("421 4.3.2 {hostname}: you cannot be served here now, try the other server\r\n")
+    }
+
+    /// What a client of a block is told that is shut out.
+    pub(super) fn shut_out(&self) -> String {
+        let hostname = &self.server.hostname;
+        format!("421 4.7.0 {hostname}: too many errors from your network, try again later\r\n")
     }
 
     /// Names the settings exactly.
     pub(crate) fn digest(&self) -> Digest {
-        let RelaySettings { server, queue, client, next_hop, max_clients, session_bytes } = self;
+        let RelaySettings { server, queue, client, next_hop, max_clients, shares, session_bytes } =
+            self;
         let mut hasher = Hasher::after(Digest::ZERO);
         let mut text = |text: &str| {
             hasher.number(text.len() as u64).bytes(text.as_bytes());
@@ -198,8 +215,16 @@ impl RelaySettings {
         ];
         let rules = server.policy.rules();
         rules.iter().for_each(|rule| text(rule));
+        let trusted: BTreeSet<String> = shares.trusted.iter().map(Network::to_string).collect();
+        trusted.iter().for_each(|network| text(network));
         hasher
             .number(rules.len() as u64)
+            .number(trusted.len() as u64)
+            .number(shares.mails.into())
+            .number(shares.errors.into())
+            .number(shares.shut)
+            .number(shares.scarce_idle)
+            .number(server.session)
             .number(next_hop.port.into())
             .number(server.max_message)
             .number(server.max_recipients.into())

@@ -288,7 +288,7 @@ fn over_the_wire(delivery: Delivery, piece: usize) -> (Vec<Report>, Vec<server::
     type Error = rkyv::rancor::Error;
     let mut config = server::ServerConfig::new(Domain::parse("hop.example").unwrap());
     config.policy.allow_network("::1".parse().unwrap());
-    let env = Surroundings { config: &config, now: 0, room: u64::MAX };
+    let env = Surroundings::new(&config, 0);
     let client_config = ClientConfig::new(Domain::parse("relay.example").unwrap());
     let (mut server, mut from_server) = ServerSession::open(env, "::1".parse().unwrap());
     let mut client = ClientSession::open(0);

@@ -19,6 +19,8 @@ pub struct ServerConfig {
     /// How long a client may be silent, in nanoseconds; below five minutes is against RFC 5321
     /// section 4.5.3.2.7.
     pub idle: u64,
+    /// How long a whole session may last, but for data that is under way, in nanoseconds.
+    pub session: u64,
     /// Who may send where.
     pub policy: RelayPolicy,
     /// What of clients is taken against the letter of the standard.
@@ -33,6 +35,7 @@ impl ServerConfig {
             max_message: limits::MESSAGE_BYTES,
             max_recipients: limits::RECIPIENTS,
             idle: limits::SERVER_IDLE,
+            session: limits::SERVER_SESSION,
             policy: RelayPolicy::default(),
             customs: ClientCustoms::default(),
         }

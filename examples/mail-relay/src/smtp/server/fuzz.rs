@@ -33,7 +33,7 @@ pub fn small_config() -> ServerConfig {
 /// Drives one session with `input` cut into pieces of `pieces`' lengths (again
 /// and again; empty or zero means all that is left), answering each mail at once.
 pub fn converse(config: &ServerConfig, input: &[u8], pieces: &[u8]) -> Transcript {
-    let env = Surroundings { config, now: 0, room: u64::MAX };
+    let env = Surroundings::new(config, 0);
     let peer = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
     let (mut session, greeting) = ServerSession::open(env, peer);
     let mut transcript = Transcript::default();

@@ -48,6 +48,18 @@ pub struct Surroundings<'a> {
     /// Octets the queue has room for: a mail declared larger is refused with
     /// 452 before it is sent (RFC 1870 section 6.1). `u64::MAX` if unknown.
     pub room: u64,
+    /// How long the client may be silent, in nanoseconds: [`ServerConfig::idle`], or less where
+    /// connections are scarce.
+    pub idle: u64,
+    /// From where the client is came as many mails as are taken at present: MAIL gets 450.
+    pub over_rate: bool,
+}
+
+impl<'a> Surroundings<'a> {
+    /// A server with room for everything and everybody.
+    pub fn new(config: &'a ServerConfig, now: u64) -> Surroundings<'a> {
+        Surroundings { config, now, room: u64::MAX, idle: config.idle, over_rate: false }
+    }
 }
 
 /// What happens to a session.

@@ -45,6 +45,8 @@ pub(super) const STOPPING: Reply = reply(421, "4.3.2", "the service is stopping;
 pub(super) const NO_ROOM: Reply =
     reply(421, "4.3.1", "no memory left for this session; try again later");
 pub(super) const IDLE: Reply = reply(421, "4.4.2", "nothing arrived for too long");
+pub(super) const SESSION_OVER: Reply =
+    reply(421, "4.4.2", "the session took long enough; connect again");
 pub(super) const TOO_MANY_ERRORS: Reply = reply(421, "4.7.0", "too many errors");
 pub(super) const TOO_MANY_REFUSALS: Reply = reply(421, "4.7.0", "too many refused recipients");
 pub(super) const OTHER_PROTOCOL: Reply =
@@ -53,6 +55,8 @@ pub(super) const TOO_MUCH_IDLING: Reply = reply(421, "4.7.0", "too many commands
 pub(super) const TOO_MUCH_AHEAD: Reply =
     reply(421, "4.5.0", "too much input ahead of the reply to a mail");
 pub(super) const QUEUE_FULL: Reply = reply(452, "4.3.1", "the queue is full; try again later");
+pub(super) const OVER_RATE: Reply =
+    reply(450, "4.7.0", "too many mails from your network at once; try again later");
 pub(super) const TOO_MANY_RECIPIENTS: Reply =
     reply(452, "4.5.3", "too many recipients; send the rest in another mail");
 

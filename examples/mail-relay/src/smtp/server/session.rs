@@ -32,7 +32,10 @@ pub struct ServerSession {
     /// Recipients that were there already, or beyond what one mail may have.
     surplus: u32,
     idle_commands: u32,
+    /// When the client will have been silent for too long.
     deadline: u64,
+    /// When the session will have lasted for too long.
+    until: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -55,7 +58,9 @@ enum Phase {
     },
     /// A mail was given to the caller.
     Waiting,
-    Closed,
+    Closed {
+        at_fault: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
@@ -102,7 +107,8 @@ impl ServerSession {
             sender_refused: false,
             surplus: 0,
             idle_commands: 0,
-            deadline: env.now.saturating_add(env.config.idle),
+            deadline: env.now.saturating_add(env.idle),
+            until: env.now.saturating_add(env.config.session),
         };
         let greeting = format!("220 {} ESMTP mail-relay\r\n", env.config.hostname);
         (session, vec![Action::Reply(Bytes::from(greeting))])
@@ -127,10 +133,26 @@ impl ServerSession {
     /// the session is over.
     pub fn deadline(&self) -> Option<u64> {
         match &self.phase {
-            Phase::Waiting | Phase::Closed => None,
+            Phase::Waiting | Phase::Closed { .. } => None,
             Phase::Data { until, .. } => Some(self.deadline.min(*until)),
-            Phase::Ready | Phase::Envelope(_) => Some(self.deadline),
+            Phase::Ready | Phase::Envelope(_) => Some(self.deadline.min(self.until)),
         }
+    }
+
+    /// The client may be silent until then at most, until it says something.
+    pub fn hurry(&mut self, until: u64) {
+        self.deadline = self.deadline.min(until);
+    }
+
+    /// Where the client is.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// Whether the session was ended for what the client did: errors, another protocol, commands
+    /// that bring no mail. Silence is no fault.
+    pub fn is_at_fault(&self) -> bool {
+        matches!(self.phase, Phase::Closed { at_fault: true })
     }
 
     /// Whether a mail waits for its verdict. Input given meanwhile is kept, up
@@ -141,7 +163,7 @@ impl ServerSession {
 
     /// Whether [`Action::Close`] has been given.
     pub fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed)
+        matches!(self.phase, Phase::Closed { .. })
     }
 
     /// Octets this session holds: what a service adds up to bound its memory.
@@ -149,7 +171,7 @@ impl ServerSession {
         let mail = match &self.phase {
             Phase::Envelope(envelope) => envelope.bytes,
             Phase::Data { envelope, reader, .. } => envelope.bytes + reader.held_bytes(),
-            Phase::Ready | Phase::Waiting | Phase::Closed => 0,
+            Phase::Ready | Phase::Waiting | Phase::Closed { .. } => 0,
         };
         mail + self.held.len() as u64
     }
@@ -157,10 +179,10 @@ impl ServerSession {
     fn on_data(&mut self, env: Surroundings<'_>, mut bytes: &[u8], out: &mut Output) {
         while !bytes.is_empty() {
             match &mut self.phase {
-                Phase::Closed => return,
+                Phase::Closed { .. } => return,
                 Phase::Waiting => return self.hold(bytes),
                 Phase::Data { reader, .. } => {
-                    self.deadline = env.now.saturating_add(env.config.idle);
+                    self.deadline = env.now.saturating_add(env.idle);
                     if reader.take(&mut bytes) {
                         self.on_data_end(env, out);
                     }
@@ -168,7 +190,7 @@ impl ServerSession {
                 Phase::Ready | Phase::Envelope(_) => {
                     let is_start = self.hello.is_none() && self.lines.is_at_start();
                     if is_start && bytes.first().is_some_and(|octet| is_binary(*octet)) {
-                        return self.end(&reply::OTHER_PROTOCOL, out);
+                        return self.end_at_fault(&reply::OTHER_PROTOCOL, out);
                     }
                     if let Some(line) = self.lines.take(&mut bytes) {
                         self.on_line(env, line, out);
@@ -188,9 +210,12 @@ impl ServerSession {
     }
 
     fn on_deadline(&mut self, env: Surroundings<'_>, out: &mut Output) {
-        if self.deadline().is_some_and(|deadline| deadline <= env.now) {
-            self.end(&reply::IDLE, out);
+        if self.deadline().is_none_or(|deadline| deadline > env.now) {
+            return;
         }
+        let was_silent = self.deadline <= env.now || matches!(self.phase, Phase::Data { .. });
+        let reply = if was_silent { reply::IDLE } else { reply::SESSION_OVER };
+        self.end(&reply, out);
     }
 
     fn on_verdict(&mut self, env: Surroundings<'_>, verdict: Verdict<'_>, out: &mut Output) {
@@ -198,7 +223,7 @@ impl ServerSession {
             return;
         }
         self.phase = Phase::Ready;
-        self.deadline = env.now.saturating_add(env.config.idle);
+        self.deadline = env.now.saturating_add(env.idle);
         self.idle_commands = 0;
         match verdict {
             Verdict::Queued(id) => {
@@ -210,7 +235,7 @@ impl ServerSession {
             Verdict::Refused(Refusal::Loop) => reply::LOOP.write(&mut out.replies),
         }
         if self.held_too_much {
-            return self.end(&reply::TOO_MUCH_AHEAD, out);
+            return self.end_at_fault(&reply::TOO_MUCH_AHEAD, out);
         }
         let held = std::mem::take(&mut self.held);
         self.on_data(env, &held, out);
@@ -222,13 +247,15 @@ impl ServerSession {
         line: Result<Vec<u8>, LineFault>,
         out: &mut Output,
     ) {
-        self.deadline = env.now.saturating_add(env.config.idle);
+        self.deadline = env.now.saturating_add(env.idle);
         let of_recipient = self.is_about_a_recipient(&line);
         let may_be_mail = line
             .as_ref()
             .map_or_else(|fault| *fault == LineFault::TooLong, |line| has_verb(line, "MAIL"));
         let result = match line {
-            Ok(line) if is_other_protocol(&line) => return self.end(&reply::OTHER_PROTOCOL, out),
+            Ok(line) if is_other_protocol(&line) => {
+                return self.end_at_fault(&reply::OTHER_PROTOCOL, out);
+            }
             Ok(line) => Command::parse(&line, env.config.customs),
             Err(LineFault::TooLong) => Err(reply::LINE_TOO_LONG),
             Err(LineFault::BareControl) => {
@@ -332,6 +359,9 @@ impl ServerSession {
         if size > env.config.max_message {
             return Err(reply::MESSAGE_TOO_LARGE);
         }
+        if env.over_rate {
+            return Ok(reply::OVER_RATE);
+        }
         if env.room == 0 || size > env.room {
             return Ok(reply::QUEUE_FULL);
         }
@@ -396,7 +426,7 @@ impl ServerSession {
             Ok(data) => data,
             Err(fault) => {
                 self.phase = Phase::Ready;
-                self.deadline = env.now.saturating_add(env.config.idle);
+                self.deadline = env.now.saturating_add(env.idle);
                 return self.on_error(&data_reply(fault), out);
             }
         };
@@ -417,27 +447,37 @@ impl ServerSession {
         let is_greeted = self.hello.is_some();
         let most = if is_greeted { limits::SESSION_ERRORS } else { limits::UNGREETED_ERRORS };
         if self.errors >= most {
-            self.end(&reply::TOO_MANY_ERRORS, out);
+            self.end_at_fault(&reply::TOO_MANY_ERRORS, out);
         }
     }
 
     fn check_idle_commands(&mut self, out: &mut Output) {
         if self.idle_commands > limits::IDLE_COMMANDS {
-            self.end(&reply::TOO_MUCH_IDLING, out);
+            self.end_at_fault(&reply::TOO_MUCH_IDLING, out);
         } else if self.refusals > limits::SESSION_REFUSALS || self.surplus > limits::SESSION_SURPLUS
         {
-            self.end(&reply::TOO_MANY_REFUSALS, out);
+            self.end_at_fault(&reply::TOO_MANY_REFUSALS, out);
         }
     }
 
-    /// Last reply and close. Everything held is given up.
+    /// Last reply and close, through no fault of the client.
     fn end(&mut self, reply: &Reply, out: &mut Output) {
+        self.close(reply, false, out);
+    }
+
+    /// The same, for what the client did.
+    fn end_at_fault(&mut self, reply: &Reply, out: &mut Output) {
+        self.close(reply, true, out);
+    }
+
+    /// Everything held is given up.
+    fn close(&mut self, reply: &Reply, at_fault: bool, out: &mut Output) {
         if self.is_closed() {
             return;
         }
         reply.write(&mut out.replies);
         out.push(Action::Close);
-        self.phase = Phase::Closed;
+        self.phase = Phase::Closed { at_fault };
         self.lines = LineReader::default();
         self.held = Vec::new();
     }

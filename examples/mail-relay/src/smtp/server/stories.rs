@@ -10,6 +10,7 @@ struct Talk {
     session: ServerSession,
     now: u64,
     room: u64,
+    over_rate: bool,
     mails: Vec<AcceptedMail>,
     closed: bool,
 }
@@ -23,11 +24,19 @@ impl Talk {
     fn from(peer: &str) -> Talk {
         let mut config = small_config();
         config.policy.allow_network("192.0.2.0/24".parse().unwrap());
-        let env = Surroundings { config: &config, now: 0, room: u64::MAX };
+        let env = Surroundings::new(&config, 0);
         let (session, greeting) = ServerSession::open(env, peer.parse().unwrap());
         let expected = Bytes::from("220 relay.example ESMTP mail-relay\r\n");
         assert_eq!(greeting, [Action::Reply(expected)]);
-        Talk { config, session, now: 0, room: u64::MAX, mails: vec![], closed: false }
+        Talk {
+            config,
+            session,
+            now: 0,
+            room: u64::MAX,
+            over_rate: false,
+            mails: vec![],
+            closed: false,
+        }
     }
 
     /// As [`Talk::inside`], with EHLO said.
@@ -38,7 +47,11 @@ impl Talk {
     }
 
     fn give(&mut self, input: Input<'_>) -> Vec<String> {
-        let env = Surroundings { config: &self.config, now: self.now, room: self.room };
+        let env = Surroundings {
+            room: self.room,
+            over_rate: self.over_rate,
+            ..Surroundings::new(&self.config, self.now)
+        };
         let mut replies = String::new();
         for action in self.session.handle(env, input) {
             match action {
@@ -150,7 +163,7 @@ fn the_small_commands_have_their_answers() {
 fn a_pipelined_group_is_answered_in_one_piece_and_in_order() {
     let mut talk = Talk::greeted();
     let group = "MAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nRCPT TO:<bad>\r\nDATA\r\n";
-    let env = Surroundings { config: &talk.config, now: 0, room: u64::MAX };
+    let env = Surroundings::new(&talk.config, 0);
     let actions = talk.session.handle(env, Input::Data(group.as_bytes()));
     let [Action::Reply(bytes)] = &actions[..] else { panic!("{actions:?}") };
     let codes: Vec<&str> =
@@ -405,4 +418,65 @@ fn a_session_frozen_anywhere_goes_on_as_if_nothing_had_been() {
     let frozen = rkyv::to_bytes::<rkyv::rancor::Error>(&expected.session).unwrap();
     let short = &frozen[..frozen.len() - 4];
     assert!(rkyv::from_bytes::<ServerSession, rkyv::rancor::Error>(short).is_err());
+}
+
+#[test]
+fn a_session_lasts_so_long_however_much_its_client_says_and_data_under_way_ends_first() {
+    let mut talk = Talk::greeted();
+    let session = talk.config.session;
+    talk.now = session - SECOND;
+    assert_eq!(talk.say("NOOP"), ["250 2.0.0 ok"]);
+    assert_eq!(talk.session.deadline(), Some(session));
+    talk.say("MAIL FROM:<>");
+    talk.say("RCPT TO:<a@b.org>");
+    assert!(talk.say("DATA")[0].starts_with("354"));
+    talk.now = session + MINUTE;
+    assert!(talk.give(Input::Deadline).is_empty());
+    talk.say("text");
+    talk.say(".");
+    assert!(talk.give(Input::Verdict(Verdict::Queued("1")))[0].starts_with("250"));
+    assert_eq!(talk.session.deadline(), Some(session));
+    let said = talk.give(Input::Deadline);
+    assert_eq!(said, ["421 4.4.2 the session took long enough; connect again"]);
+    assert!(talk.closed && !talk.session.is_at_fault());
+}
+
+#[test]
+fn a_silent_client_can_be_hurried_and_has_its_time_again_once_it_speaks() {
+    let mut talk = Talk::greeted();
+    talk.session.hurry(30 * SECOND);
+    talk.session.hurry(60 * SECOND);
+    assert_eq!(talk.session.deadline(), Some(30 * SECOND));
+    talk.say("NOOP");
+    assert_eq!(talk.session.deadline(), Some(talk.config.idle));
+}
+
+#[test]
+fn a_mail_too_many_of_a_network_is_put_off_and_its_session_goes_on() {
+    let mut talk = Talk::greeted();
+    talk.over_rate = true;
+    let said = talk.send("MAIL FROM:<>\r\nRCPT TO:<a@b.org>\r\nDATA\r\n");
+    assert!(said[0].starts_with("450 4.7.0 "), "{said:?}");
+    talk.over_rate = false;
+    assert!(talk.say("MAIL FROM:<>")[0].starts_with("250"));
+    assert!(!talk.closed);
+}
+
+#[test]
+fn whose_fault_an_end_was_is_known() {
+    let mut silent = Talk::greeted();
+    silent.now = silent.config.idle;
+    silent.give(Input::Deadline);
+    let mut polite = Talk::greeted();
+    polite.say("QUIT");
+    for talk in [silent, polite] {
+        assert!(talk.closed && !talk.session.is_at_fault());
+    }
+    let mut faulty = Talk::greeted();
+    (0..limits::SESSION_ERRORS).for_each(|_| drop(faulty.say("nonsense")));
+    let mut other = Talk::inside();
+    other.say("GET / HTTP/1.1");
+    for talk in [faulty, other] {
+        assert!(talk.closed && talk.session.is_at_fault());
+    }
 }

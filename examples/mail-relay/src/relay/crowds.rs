@@ -1,0 +1,155 @@
+//! Stories of a block of addresses that takes what it can, and of the others beside it.
+
+use std::time::Duration;
+
+use io_redirect::tcp::{Client, Fate};
+use lockstep::ids::Place;
+
+use super::tests::{Story, settings};
+use super::{LISTENER, RelaySettings};
+use crate::limits::{self, SECOND};
+
+const MAIL: &str =
+    "RSET\r\nMAIL FROM:<a@b.org>\r\nRCPT TO:<to@example.org>\r\nDATA\r\ntext\r\n.\r\n";
+
+/// Few places, so that they are taken soon.
+fn few_places() -> RelaySettings {
+    RelaySettings { max_clients: 8, ..settings() }
+}
+
+/// A client from this block of addresses, and what it is greeted with.
+fn come(story: &mut Story, block: u8) -> (Client, String) {
+    let peer = ([198, 51, block, 1], 50_000).into();
+    let client = story.pair.connect_from(Place::A, LISTENER, peer).unwrap();
+    let said = said(story, client);
+    (client, said)
+}
+
+fn greeted(story: &mut Story, block: u8) -> Client {
+    let (client, greeting) = come(story, block);
+    assert!(greeting.starts_with("220 "), "{greeting}");
+    story.say(client, "EHLO c\r\n");
+    client
+}
+
+fn said(story: &mut Story, client: Client) -> String {
+    String::from_utf8(story.pair.take(client)).unwrap()
+}
+
+/// The answer to the last command of a mail.
+fn mail(story: &mut Story, client: Client) -> String {
+    story.say(client, MAIL).lines().last().unwrap_or_default().to_owned()
+}
+
+fn pass(story: &mut Story, span: u64) {
+    story.pair.advance(Duration::from_nanos(span));
+}
+
+#[test]
+fn silent_clients_of_one_block_keep_nobody_else_out() {
+    let mut story = Story::new(few_places());
+    let silent: Vec<Client> = (0..8).map(|_| greeted(&mut story, 1)).collect();
+    assert!(come(&mut story, 1).1.starts_with("421 4.3.2 "), "its own block gets no more");
+    let honest = greeted(&mut story, 2);
+    assert!(said(&mut story, silent[0]).starts_with("421 4.3.2 "));
+    assert!(mail(&mut story, honest).starts_with("250 "));
+    let relay = story.pair.service();
+    assert_eq!((relay.clients(), relay.share_counters().displaced), (8, 1));
+    story.freeze();
+    silent[1..].iter().for_each(|client| story.pair.reset(*client));
+    assert!(mail(&mut story, honest).starts_with("250 "));
+    let relay = story.pair.service();
+    assert_eq!((relay.clients(), relay.held_bytes()), (1, limits::SESSION_OVERHEAD));
+    story.check();
+}
+
+#[test]
+fn clients_of_trusted_networks_give_way_to_nobody() {
+    let mut settings = few_places();
+    settings.shares.trusted.push("198.51.1.0/24".parse().unwrap());
+    let mut story = Story::new(settings);
+    let own: Vec<Client> = (0..4).map(|_| greeted(&mut story, 1)).collect();
+    for block in [2, 2, 2, 2, 3, 4, 5] {
+        greeted(&mut story, block);
+    }
+    assert!(own.iter().all(|client| story.pair.fate(*client) == Fate::Open));
+    story.check();
+}
+
+#[test]
+fn while_connections_are_scarce_silence_is_short_and_before_it_is_not() {
+    let mut story = Story::new(few_places());
+    let first: Vec<Client> = (0..6).map(|block| greeted(&mut story, block)).collect();
+    pass(&mut story, 2 * limits::SCARCE_IDLE);
+    assert_eq!(story.pair.service().clients(), 6, "there is room");
+    let busy = greeted(&mut story, 6);
+    assert_eq!(story.pair.service().share_counters().scarce, 1);
+    story.freeze();
+    pass(&mut story, limits::SCARCE_IDLE - SECOND);
+    assert!(story.say(busy, "NOOP\r\n").starts_with("250"));
+    assert_eq!(story.pair.service().clients(), 7);
+    pass(&mut story, 2 * SECOND);
+    for client in first {
+        assert!(said(&mut story, client).starts_with("421 4.4.2 "));
+    }
+    assert_eq!(story.pair.service().clients(), 1, "whoever says something stays");
+    let late = greeted(&mut story, 7);
+    pass(&mut story, 2 * limits::SCARCE_IDLE);
+    assert_eq!(story.pair.fate(late), Fate::Open, "there is room again");
+    story.check();
+}
+
+#[test]
+fn a_session_ends_after_its_time_between_two_mails() {
+    let mut story = Story::new(settings());
+    let client = greeted(&mut story, 1);
+    let step = limits::SERVER_IDLE / 2;
+    for _ in 0..limits::SERVER_SESSION / step - 1 {
+        pass(&mut story, step);
+        assert!(mail(&mut story, client).starts_with("250 "));
+    }
+    pass(&mut story, step);
+    assert!(said(&mut story, client).starts_with("421 4.4.2 the session"));
+    story.check();
+}
+
+#[test]
+fn a_block_that_sends_too_many_mails_is_put_off_and_others_are_not() {
+    let mut settings = settings();
+    settings.shares.mails = 2;
+    let mut story = Story::new(settings);
+    let (greedy, honest) = (greeted(&mut story, 1), greeted(&mut story, 2));
+    (0..2).for_each(|_| assert!(mail(&mut story, greedy).starts_with("250 ")));
+    story.freeze();
+    let neighbour = greeted(&mut story, 1);
+    for client in [greedy, neighbour] {
+        assert!(story.say(client, "RSET\r\nMAIL FROM:<>\r\n").contains("\r\n450 4.7.0 "));
+    }
+    assert!(mail(&mut story, honest).starts_with("250 "));
+    assert_eq!(story.pair.service().share_counters().put_off, 1);
+    pass(&mut story, 31 * SECOND);
+    assert!(mail(&mut story, greedy).starts_with("250 "));
+    story.check();
+}
+
+#[test]
+fn a_block_whose_sessions_end_for_errors_is_shut_out_for_a_time_and_others_are_not() {
+    let mut settings = settings();
+    settings.shares.errors = 2;
+    let mut story = Story::new(settings);
+    for _ in 0..2 {
+        let (client, _) = come(&mut story, 1);
+        assert!(story.say(client, "GET / HTTP/1.1\r\n").starts_with("421 4.7.0 "));
+    }
+    story.freeze();
+    let (client, greeting) = come(&mut story, 1);
+    assert!(greeting.starts_with("421 4.7.0 "), "{greeting}");
+    assert_eq!(story.pair.fate(client), Fate::Ended);
+    let honest = greeted(&mut story, 2);
+    assert!(mail(&mut story, honest).starts_with("250 "));
+    let relay = story.pair.service();
+    assert_eq!((relay.clients(), relay.share_counters().shut_out), (1, 1));
+    pass(&mut story, limits::BLOCK_SHUT);
+    greeted(&mut story, 1);
+    story.check();
+}

@@ -1,0 +1,73 @@
+//! Frozen states of the version before still open: they hold mail that was answered with `250`.
+
+use std::path::PathBuf;
+
+use bytes::{Buf, BufMut, Bytes};
+use io_redirect::harness::Records;
+use lockstep::machine::{Freeze as _, RecordSink, RecordSource, StateMachine};
+
+use super::tests::{Story, settings};
+
+/// Two mails, one of which is being delivered, and clients: one is silent, one is sending.
+fn frozen() -> Records {
+    let mut story = Story::new(settings());
+    let client = story.client();
+    story.client();
+    story.mail(client, "a@b.org", "first");
+    story.hop_for(2, "");
+    story.mail(client, "a@b.org", "second");
+    story.say(client, "MAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf of the third");
+    story.pair.freeze().unwrap()
+}
+
+fn place(version: u32) -> PathBuf {
+    let folder = format!("tests/fixtures/relay-v{version}/records");
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder)
+}
+
+/// The records of a file: each after its length.
+fn read(version: u32) -> Records {
+    let mut bytes = Bytes::from(std::fs::read(place(version)).expect("the fixture"));
+    let mut records = Records::default();
+    while !bytes.is_empty() {
+        let len = bytes.get_u32_le() as usize;
+        RecordSink::record(&mut records, &bytes.split_to(len)).unwrap();
+    }
+    records
+}
+
+#[test]
+#[ignore = "writes the fixture, for a new version of the relay in a folder of its own"]
+fn write_the_fixture() {
+    let (mut file, mut records) = (Vec::new(), frozen());
+    while let Some(record) = RecordSource::record(&mut records).unwrap() {
+        file.put_u32_le(record.len() as u32);
+        file.put_slice(&record);
+    }
+    let place = place(super::VERSION);
+    std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+    std::fs::write(place, file).unwrap();
+}
+
+#[test]
+fn a_state_of_this_version_is_restored_with_its_clients() {
+    let mut relay = settings().wrapped().unwrap();
+    relay.restore(&mut read(super::VERSION)).unwrap();
+    let relay = relay.service();
+    assert_eq!((relay.queue().len(), relay.clients(), relay.hops()), (2, 2, 2));
+    assert!(relay.held_bytes() > 0);
+}
+
+#[test]
+fn a_state_of_the_version_before_is_restored_without_its_clients() {
+    let mut relay = settings().wrapped().unwrap();
+    relay.restore(&mut read(3)).unwrap();
+    let service = relay.service();
+    assert_eq!((service.queue().len(), service.clients(), service.hops()), (2, 0, 2));
+    assert_eq!((service.counters().accepted, service.held_bytes()), (2, 0));
+    let mut written = Records::default();
+    relay.freeze().write(&mut written).unwrap();
+    let mut again = settings().wrapped().unwrap();
+    again.restore(&mut written).unwrap();
+    assert_eq!(again.service().queue(), relay.service().queue());
+}
