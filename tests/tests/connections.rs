@@ -184,3 +184,14 @@ fn the_other_and_the_witness_are_found_by_their_names() {
     pair.run(WITNESS);
     pair.wait_for_duplex();
 }
+
+#[test]
+fn what_the_documentation_says_is_enough_for_the_relay_with_its_defaults_is() {
+    let mut pair = Pair::init(RELAY, SILENCE);
+    pair.limit_descriptors(1400);
+    pair.form();
+    for part in [A, B] {
+        let log = pair.process(part).log();
+        assert!(log.contains("limit=1400") && !log.contains("descriptors_short"), "{log}");
+    }
+}
