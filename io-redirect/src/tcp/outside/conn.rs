@@ -57,6 +57,7 @@ pub(super) struct Conn {
     pub(super) farewell: Bytes,
     /// What an accepted connection has, until it is turned away.
     pub(super) seat: Option<Seat>,
+    turned_away: bool,
     /// What it has from then on, if it may stay until the far end has its text.
     waits: Option<OwnedSemaphorePermit>,
     _descriptor: Lease,
@@ -108,6 +109,7 @@ impl Conn {
             deadline: None,
             farewell: Bytes::new(),
             seat: None,
+            turned_away: false,
             waits: None,
             _descriptor: descriptor,
         }
@@ -136,6 +138,9 @@ impl Conn {
                 self.close_own();
                 self.let_go(Phase::LetGo);
             }
+            // The inside half has forgotten it, and disowns what came just before: that is no reason
+            // to take its text away.
+            Command::Reset if self.turned_away => {}
             Command::Reset => {
                 self.break_off();
                 self.end(Report::Ended { handle: self.handle });
@@ -165,6 +170,7 @@ impl Conn {
     /// for depends on how many others are.
     fn turn_away(&mut self) {
         self.say_farewell();
+        self.turned_away = true;
         self.seat = None;
         self.waits = self.shared.may_wait();
         if self.waits.is_none() {

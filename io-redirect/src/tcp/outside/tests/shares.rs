@@ -98,3 +98,24 @@ fn one_that_is_protected_is_of_no_share_here_either() {
         pair.diary_has("2 reset: Displaced").await;
     });
 }
+
+#[test]
+fn one_that_spoke_up_just_before_it_gave_way_gets_the_text_all_the_same() {
+    test(async |pair| {
+        let mut greedy = taken(&pair).await;
+        pair.tell(Ask::Take(false));
+        let mut honest = connect_from([127, 0, 2, 1], pair.address).await;
+        let queued = async |count| {
+            while pair.queue.len() < count {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        queued(1).await;
+        greedy[0].write_all(b"late").await.unwrap();
+        queued(2).await;
+        pair.tell(Ask::Take(true));
+        assert!(echoes(&mut honest).await);
+        pair.diary_has("1 reset: Displaced").await;
+        assert_eq!(read_all(greedy.remove(0)).await, REFUSAL);
+    });
+}
