@@ -310,6 +310,16 @@ impl<S: Service> Harness<S> {
         Ok(())
     }
 
+    /// Every process stands still for so long, and goes on: see [`Service::on_resumed`].
+    pub fn stand_still(&mut self, gap: Duration) {
+        self.told.push(Input::Gap(gap));
+        self.index = self.index.next();
+        self.now = self.now.plus(gap);
+        self.step(self.now, Step::Resumed { gap });
+        // The wrapper asks to be woken after each step, at the soonest.
+        self.advance(Duration::from_nanos(1));
+    }
+
     /// The log is taken up again; the devices stand a moment after everybody was told.
     fn resume(&mut self, gap: Duration) {
         self.index = self.index.next();

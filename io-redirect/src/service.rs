@@ -81,14 +81,18 @@ pub trait Service: Send + 'static {
     }
 
     /// Nobody ran for a while: every process had ended, and one was started again with everything
-    /// that it had on disk. [`Io::now`] has gone on by `gap`; no timer has fired and nothing was
-    /// said meanwhile. Comes before the members do, and before whatever the gap made late.
+    /// that it had on disk; or they stood still, or could order nothing, for more than
+    /// [`GAP_LEAST`](lockstep::limits::GAP_LEAST) beyond a timer. [`Io::now`] has gone on by `gap`;
+    /// no timer has fired and nothing was said meanwhile. Comes before whatever the gap made late,
+    /// and after processes had ended before the members do.
     ///
     /// Nothing outside could happen during the gap, so a service moves on by it what it grants to
     /// the outside: the age at which it gives something up, the time it waits for an answer. What
-    /// is due by the calendar stays. Timers of the gap fire once each, late, when the devices stand
-    /// again, and at the latest [`DEVICES_WAIT`](lockstep::limits::DEVICES_WAIT) after this; none
-    /// fires before. Requests and events of devices may come in between.
+    /// is due by the calendar stays. Timers of the gap fire once each, late: after processes had
+    /// ended when the devices stand again, and at the latest
+    /// [`DEVICES_WAIT`](lockstep::limits::DEVICES_WAIT) after this, so that requests and events of
+    /// devices may come in between; otherwise right after this. Connections that were there before
+    /// are lost with the processes, and stay where those only stood still.
     fn on_resumed(&mut self, io: &mut Io<'_>, gap: Duration) {
         let _ = (io, gap);
     }

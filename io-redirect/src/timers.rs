@@ -97,7 +97,8 @@ impl TimerTable {
 /// nanoseconds later than the deadline.
 ///
 /// Where nobody ran for a while those that fell due meanwhile fire late, each once, after
-/// [`Service::on_resumed`](crate::Service::on_resumed) and not before the devices stand.
+/// [`Service::on_resumed`](crate::Service::on_resumed) and, if its processes had ended, not before
+/// the devices stand.
 #[derive(Debug)]
 pub struct Timers<'a> {
     pub(crate) table: &'a mut TimerTable,

@@ -131,6 +131,9 @@ pub enum EntryKind {
         /// As of [`SessionRequest`](Self::SessionRequest).
         lowest: RequestNumber,
     },
+    /// For a while nothing was ordered although a wake-up was due: between the entry before and
+    /// this one lies a gap, of which the service is told (rule O14).
+    Gap,
 }
 
 impl EntryKind {
@@ -154,6 +157,7 @@ impl EntryKind {
                 | Self::Witness { .. }
                 | Self::Resume { .. }
                 | Self::Ready
+                | Self::Gap
         )
     }
 
@@ -194,6 +198,7 @@ impl EntryKind {
             Self::SessionRefused { session, token, number, lowest } => {
                 hasher.byte(13).number(session.0).number(token.0).number(number.0).number(lowest.0)
             }
+            Self::Gap => hasher.byte(14),
         };
     }
 }

@@ -149,6 +149,13 @@ pub enum Event {
         /// How long nobody ran.
         gap: Duration,
     },
+    /// A wake-up of the service was due for long, and nothing could be ordered; now the log goes on.
+    Gap {
+        /// The entry that says so.
+        index: Index,
+        /// The time between it and the entry before.
+        gap: Duration,
+    },
     /// The log is not taken up: this machine's clock says that more time has passed than one clock
     /// is believed alone.
     ClockLeaps {
@@ -409,6 +416,7 @@ impl Event {
             Self::Panicked { .. } => "panicked",
             Self::Corrupted { .. } => "corrupted",
             Self::TakenUp { .. } => "taken_up",
+            Self::Gap { .. } => "gap",
             Self::ClockLeaps { .. } => "clock_leaps",
             Self::DevicesLate { .. } => "devices_late",
             Self::ClockStrays { .. } => "clock_strays",
@@ -481,6 +489,7 @@ impl Event {
             | Self::Witness { up: false }
             | Self::ClockStrays { .. }
             | Self::DevicesLate { .. }
+            | Self::Gap { .. }
             | Self::Stalled { .. }
             | Self::Unrecovered { .. }
             | Self::FellBack { .. }

@@ -158,11 +158,11 @@
 //! There is one wake-up. A service with several deadlines keeps them in a
 //! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
 //!
-//! Log time goes on while nobody runs, wake-ups do not come: where all processes had ended,
-//! [`Step::Resumed`] says for how long, before anything else. Processes that only stood still and
-//! go on (a suspended machine, SIGSTOP of the one that is alone), or that could order nothing for
-//! want of peer and witness, say nothing of the kind: what was due meanwhile comes then, each
-//! wake-up at its own time, one after the other.
+//! Log time goes on while nobody runs, wake-ups do not come: [`Step::Resumed`] says for how long,
+//! before anything else. It comes where all processes had ended, and where they stood still or
+//! could order nothing, for want of peer and witness, for more than
+//! [`GAP_LEAST`](crate::limits::GAP_LEAST) beyond a wake-up. That wake-up comes after it, once. What
+//! is late by less is only late: it comes at its own time, and nothing is said.
 //!
 //! **Start threads, or wait for something.** A step computes and returns. Work that takes long
 //! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device

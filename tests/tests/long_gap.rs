@@ -1,4 +1,4 @@
-//! A relay that did not run for longer than it keeps mails.
+//! A relay that did not run, for longer than it keeps mails, or for seconds.
 //!
 //! The long version:
 //!
@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use lockstep::limits::GAP_LEAST;
 use lockstep_tests::ahead::clock_ahead;
 use lockstep_tests::mail::{AbsentHop, Campaign, RelayPair, runtime, wait_until};
 use lockstep_tests::pair::{A, B, DEADLINE, SILENCE, WITNESS};
@@ -56,9 +57,8 @@ fn all_are_tried(mails: u64, within: Duration) {
         for part in all {
             note(&format!("{}: {} MiB", part.name(), relay.pair.process(part).most_memory() >> 20));
         }
-        let log = [A, B].map(|part| relay.pair.process(part).log()).concat();
         assert!(
-            log.contains("event=\"taken_up\""),
+            logs(&mut relay).contains("event=\"taken_up\""),
             "the clocks are not ahead{}",
             relay.pair.logs()
         );
@@ -70,6 +70,39 @@ fn all_are_tried(mails: u64, within: Duration) {
         assert!(hop.copies().await.is_empty());
         assert_eq!(hop.damaged().await, 0);
     });
+}
+
+/// The relay tries its hop again and again, at growing intervals, so that a timer is due soon.
+#[test]
+fn a_pair_that_stood_still_says_so_and_its_relay_goes_on() {
+    runtime().block_on(async {
+        let hop = AbsentHop::new();
+        let mut relay = RelayPair::start(RELAY, SILENCE, hop.address(), "");
+        let (mails, within) = (3, DEADLINE);
+        let campaign =
+            Campaign { mails, least: 512, most: 512, connections: 1, kill: None, within };
+        campaign.send(&relay).await;
+        let mut beyond = Duration::from_secs(4);
+        while !logs(&mut relay).contains("event=\"gap\"") {
+            assert!(beyond < DEADLINE, "no gap{}", relay.pair.logs());
+            [A, B].into_iter().for_each(|part| relay.pair.pause(part));
+            tokio::time::sleep(GAP_LEAST + beyond).await;
+            [A, B].into_iter().for_each(|part| relay.pair.resume(part));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            beyond *= 2;
+        }
+        let hop = hop.appear();
+        let all_there = async || (hop.count().await as u64 == mails).then_some(());
+        wait_until("every mail to arrive", Duration::from_secs(120), all_there).await;
+        assert!(hop.copies().await.is_empty());
+        let told = logs(&mut relay).matches("no relay ran").count();
+        assert!(told > 0, "the relay was not told{}", relay.pair.logs());
+    });
+}
+
+/// What both say.
+fn logs(relay: &mut RelayPair) -> String {
+    [A, B].map(|part| relay.pair.process(part).log()).concat()
 }
 
 #[test]

@@ -94,6 +94,7 @@ fn config(place: Place) -> Config {
         divergence: DivergencePolicy::Sequencer,
         meeting: Duration::from_secs(1),
         clock_step: lockstep::limits::CLOCK_STEP,
+        gap_least: lockstep::limits::GAP_LEAST,
         clock_slew: lockstep::limits::CLOCK_SLEW,
         checkpoint_bytes: 64 << 20,
         join_rate: 64 << 20,

@@ -64,6 +64,7 @@ fn entries() -> Vec<Entry> {
         EntryKind::Resume { record: record() },
         EntryKind::Ready,
         EntryKind::SessionRefused { session: SESSION, token: TOKEN, number, lowest: number },
+        EntryKind::Gap,
     ];
     let entry = |(index, kind)| Entry {
         index: Index(index),

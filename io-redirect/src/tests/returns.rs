@@ -91,6 +91,24 @@ fn timers_of_a_time_in_which_nobody_ran_fire_late_once_and_after_what_was_lost()
 }
 
 #[test]
+fn processes_that_stood_still_keep_their_connections_and_fire_what_was_due_once() {
+    let mut story = Story::with_connections(200);
+    story.ask("timer 50 7");
+    story.ask("timer 20000 9");
+    story.ask("connect-from a mx.example 25");
+    let dial = story.pair.dials().pop().unwrap();
+    let hop = story.pair.answer(&dial).unwrap();
+    story.pair.advance(Duration::ZERO);
+    story.pair.stand_still(Duration::from_secs(10));
+    let diary = story.diary();
+    assert_eq!(diary[..2], ["1 connected", "resumed after 10s"]);
+    assert!(diary.len() == 3 && diary[2].starts_with("timer 7 late by 99"), "{diary:?}");
+    assert_eq!(story.pair.fate(hop), Fate::Open);
+    story.pair.advance(Duration::from_secs(10));
+    assert_eq!(story.diary().last(), Some(&"timer 9 late by 0"));
+}
+
+#[test]
 fn connections_lost_beyond_those_of_one_step_are_told_after_a_restore_too() {
     let mut story = Story::with_connections(200);
     let count = limits::LOST_PER_STEP + 36;

@@ -1,13 +1,14 @@
-//! A log that is taken up again after nobody ran: when its service is woken again (rules O11, O12).
+//! Time that a service is told of because nothing was made of it: in which nobody ran (rules O11,
+//! O12), or nobody could order (rule O14).
 //!
-//! Only the process that took the log up has anything to do about it. Nobody joins it before it
+//! After nobody ran only the process that took the log up has anything to do about it. Nobody joins it before it
 //! has ordered the end, so no other can become the sequencer meanwhile; if it ends, its successor
 //! takes the log up itself, and waits for its own devices.
 
 use super::replica::Replica;
 use crate::entry::EntryKind;
 use crate::event::Event;
-use crate::ids::{Index, Mono};
+use crate::ids::{Index, LogTime, Mono};
 use crate::limits;
 use crate::record::{Origin, Record};
 
@@ -60,6 +61,20 @@ impl Replica {
             self.event(Event::DevicesLate { waited: limits::DEVICES_WAIT });
             self.end_gap();
         }
+    }
+
+    /// Whether an entry of this time comes after a gap: a wake-up should have come long ago, and no
+    /// entry that may carry it out has been ordered since (rule O14).
+    pub(super) fn is_after_gap(&self, time: LogTime) -> bool {
+        let (last, due) = (self.log.last_time(), self.log.wakeup());
+        let overdue = due.filter(|due| *due > last).map(|due| time.since(due));
+        !self.clock.is_behind() && overdue.is_some_and(|overdue| overdue > self.config.gap_least)
+    }
+
+    pub(super) fn order_gap(&mut self, time: LogTime) {
+        let before = self.log.last_time();
+        self.order_at(time, EntryKind::Gap, self.own_origin());
+        self.event(Event::Gap { index: self.log.held(), gap: time.since(before) });
     }
 
     fn end_gap(&mut self) {

@@ -484,6 +484,9 @@ pub struct Config {
     pub meeting: Duration,
     /// A log is not taken up again if its time would step forward by more than this (rule O13).
     pub clock_step: Duration,
+    /// A wake-up that is overdue by more than this, with nothing ordered since, is behind a gap (rule
+    /// O14).
+    pub gap_least: Duration,
     /// Log time runs at most one part in so many faster or slower than real time (rule O4).
     pub clock_slew: u32,
     /// Bytes of entries after which a checkpoint is taken (rule K1).

@@ -1,14 +1,19 @@
 //! Handlers of the log: taking inputs, ordering them, appending entries, taking results.
 
+use core::time::Duration;
+
 use super::clock;
 use super::io::{HandOverRefused, Output};
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::event::{Event, Ignored, StopCause};
-use crate::ids::{Incarnation, Index, OriginNumber, Place};
+use crate::ids::{Incarnation, Index, LogTime, OriginNumber, Place};
 use crate::limits;
 use crate::output::Executed;
 use crate::wire::frames::Forward;
+
+/// The least time between two entries.
+const TICK: Duration = Duration::from_nanos(1);
 
 impl Replica {
     /// Takes an input from outside: orders it, or keeps it for the sequencer (rule O5).
@@ -41,15 +46,35 @@ impl Replica {
 
     /// Orders an entry that the protocol, or the time, makes.
     pub(super) fn order_own(&mut self, kind: EntryKind) {
-        let (place, incarnation) = (self.config.place, self.incarnation);
-        self.order(kind, Origin { place, incarnation, number: OriginNumber(0) });
+        let origin = self.own_origin();
+        self.order(kind, origin);
     }
 
-    /// Gives an input the next index and a timestamp (rule O1).
+    pub(super) fn own_origin(&self) -> Origin {
+        let (place, incarnation) = (self.config.place, self.incarnation);
+        Origin { place, incarnation, number: OriginNumber(0) }
+    }
+
+    /// Gives an input the next index and a timestamp (rule O1), behind a gap if there is one.
     fn order(&mut self, kind: EntryKind, origin: Origin) {
         assert!(self.is_sequencer(), "only the sequencer orders (rule O1)");
-        let index = self.log.held().next();
         let time = self.clock.stamp(self.now);
+        if !self.is_after_gap(time) {
+            return self.order_at(time, kind, origin);
+        }
+        if kind.begins().is_some() {
+            // An epoch begins with this one. No time passes at it, so that the gap comes after it.
+            self.order_at(self.log.last_time().plus(TICK), kind, origin);
+            return self.order_gap(time);
+        }
+        self.order_gap(time);
+        if kind != EntryKind::Tick {
+            self.order_at(time.plus(TICK), kind, origin);
+        }
+    }
+
+    pub(super) fn order_at(&mut self, time: LogTime, kind: EntryKind, origin: Origin) {
+        let index = self.log.held().next();
         self.append(Entry { index, epoch: self.membership.epoch(), time, origin, kind });
     }
 

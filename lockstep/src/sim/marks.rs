@@ -62,6 +62,8 @@ marks! {
     Held = "held", true;
     /// Outputs flowed again after that.
     Resumed = "resumed", true;
+    /// Nothing was ordered for long although a wake-up was due.
+    Gap = "gap", true;
     /// The replicas computed different outputs.
     Diverged = "diverged", true;
     /// The service panicked on one replica alone.

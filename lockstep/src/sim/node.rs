@@ -1,6 +1,7 @@
 //! A CoServer in the world: its process, and the rounds in which that drives the replica core as
 //! the real runtime does.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
@@ -32,6 +33,10 @@ pub(super) const DEVICE_QUEUE: usize = 32;
 
 /// How long a replica that is out goes on telling its clients (ns).
 pub(super) const GRACE: u64 = 60_000_000;
+
+/// A wake-up so late is behind a gap: sooner than of a real pair, so that pauses and removals make
+/// gaps.
+const GAP_LEAST: Duration = Duration::from_millis(150);
 
 /// The machine at a place, and the process on it while one runs.
 pub(super) struct CoServer {
@@ -180,6 +185,7 @@ fn config(options: &Options, place: Place) -> Config {
         divergence: options.divergence,
         meeting: options.meeting,
         clock_step: limits::CLOCK_STEP,
+        gap_least: GAP_LEAST,
         clock_slew: limits::CLOCK_SLEW,
         checkpoint_bytes: options.checkpoint_bytes,
         join_rate: options.join_rate,

@@ -307,6 +307,7 @@ impl Watch {
             }
             Event::Waiting { .. } => self.marks.reach(Mark::Waited),
             Event::Resumed { .. } => self.marks.reach(Mark::Resumed),
+            Event::Gap { .. } => self.marks.reach(Mark::Gap),
             Event::HandedOver { .. } => self.marks.reach(Mark::HandedOver),
             Event::Diverged { .. } => self.marks.reach(Mark::Diverged),
             Event::WindowFull { .. } => self.marks.reach(Mark::FullWindow),

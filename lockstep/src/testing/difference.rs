@@ -206,6 +206,7 @@ impl fmt::Display for Described<'_> {
             EntryKind::Membership { .. } => f.write_str("the members change"),
             EntryKind::Resume { .. } => f.write_str("all end, one is started again"),
             EntryKind::Ready => f.write_str("the devices stand"),
+            EntryKind::Gap => f.write_str("nothing was ordered for a while"),
             EntryKind::HandOver { to } => write!(f, "the sequencer role goes to {to}"),
         }
     }

@@ -111,6 +111,10 @@ impl Scribe {
             Input::Duplex { sequencer } => vec![self.duplex(sequencer)],
             Input::Restarted(place) => self.restarted(place, Duration::ZERO),
             Input::RestartedAfter { place, gap } => self.restarted(place, gap),
+            Input::Gap(gap) => {
+                self.time = self.time.plus(gap);
+                vec![self.own(EntryKind::Gap)]
+            }
             Input::HandOver(to) => vec![self.own(EntryKind::HandOver { to })],
         }
     }

@@ -70,6 +70,9 @@ pub enum Input {
         /// How long nobody runs.
         gap: Duration,
     },
+    /// For so long nothing could be ordered although a wake-up was due, as when all processes stood
+    /// still: log time goes on, and what was due comes at its end.
+    Gap(Duration),
     /// The sequencer role goes to this place. Without effect if its CoServer is no member.
     HandOver(Place),
 }
@@ -188,6 +191,12 @@ impl Script {
         self.then(Input::RestartedAfter { place, gap })
     }
 
+    /// Then nothing is ordered for so long, although wake-ups are due.
+    #[must_use]
+    pub fn gap(self, gap: Duration) -> Self {
+        self.then(Input::Gap(gap))
+    }
+
     /// A random script of about `length` inputs: requests with the bodies that `body` draws,
     /// and everything else that can happen to a service without devices.
     pub fn random<B: Into<Bytes>>(
@@ -243,7 +252,7 @@ fn ordinary(dice: &mut Dice) -> Input {
         11 if dice.once_in(2) => Input::Restarted(place),
         11 => {
             let gap = Duration::from_nanos(dice.below(7_200_000_000_000));
-            Input::RestartedAfter { place, gap }
+            if dice.once_in(2) { Input::Gap(gap) } else { Input::RestartedAfter { place, gap } }
         }
         _ => Input::HandOver(place),
     }

@@ -248,7 +248,7 @@ fn a_random_script_is_the_same_for_the_same_seed_and_reaches_everything() {
     let script = script(1);
     let kinds: std::collections::BTreeSet<_> =
         script.entries().iter().map(|entry| kind_name(&entry.kind)).collect();
-    assert_eq!(kinds.len(), 9, "all but device events: {kinds:?}");
+    assert_eq!(kinds.len(), 10, "all but device events: {kinds:?}");
     check_determinism(Words::with(Flaw::None), &script).unwrap();
     let devices = Script::random_inputs(3, 100, |dice| Input::device(2, dice.bytes(8)));
     check_determinism(Words::with(Flaw::None), &devices).unwrap();

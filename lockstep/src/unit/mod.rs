@@ -22,7 +22,8 @@
 //! An entry with which a log is taken up again ([`EntryKind::Resume`]) has neither of the first
 //! two: between it and the entry before nobody ran, and the service is told how long. Until
 //! [`EntryKind::Ready`] both are held, then they come as late as they are. The time of the gap
-//! counts for no session (rules O11, O12, C6).
+//! counts for no session (rules O11, O12, C6). After an [`EntryKind::Gap`] they come at once, at the
+//! entry's own time (rule O14).
 //!
 //! What a bound leaves over comes before the next entry; [`Executed::wakeup`] then lies in the
 //! past, so that the sequencer adds one at once.
@@ -198,8 +199,12 @@ impl<S: StateMachine> Unit<S> {
 
     fn run(&mut self, entry: &Entry, stage: &mut Stage) -> Result<(), Panicked> {
         match entry.kind {
-            EntryKind::Resume { .. } => self.resume(entry.time, stage)?,
+            EntryKind::Resume { .. } => {
+                self.held = true;
+                self.step_over_gap(entry.time, stage)?;
+            }
             EntryKind::Ready => self.held = false,
+            EntryKind::Gap => self.step_over_gap(entry.time, stage)?,
             _ => {}
         }
         if self.held {
@@ -212,12 +217,11 @@ impl<S: StateMachine> Unit<S> {
         self.own_step(entry, stage)
     }
 
-    /// The log is taken up again: the service learns for how long nobody ran before anything else,
-    /// and nothing of that time is made up for (rule O11).
-    fn resume(&mut self, at: LogTime, stage: &mut Stage) -> Result<(), Panicked> {
+    /// The log goes on after a gap: the service learns how long that was before anything else, and
+    /// nothing of that time is made up for (rules O11, O14).
+    fn step_over_gap(&mut self, at: LogTime, stage: &mut Stage) -> Result<(), Panicked> {
         let gap = at.since(self.now);
         self.now = self.now.max(at);
-        self.held = true;
         self.sessions.skip(gap);
         self.call(stage, Step::Resumed { gap })?;
         stage.end_step();
@@ -253,6 +257,7 @@ impl<S: StateMachine> Unit<S> {
             EntryKind::HandOver { to } => self.on_hand_over(entry.epoch, *to, stage),
             EntryKind::Tick
             | EntryKind::Ready
+            | EntryKind::Gap
             | EntryKind::Checkpoint
             | EntryKind::Witness { .. } => Ok(()),
             EntryKind::Device { device, bytes } => {

@@ -241,7 +241,8 @@ fn check_kind(kind: &EntryKind) -> Checks {
         | EntryKind::HandOver { .. }
         | EntryKind::Tick
         | EntryKind::Checkpoint
-        | EntryKind::Ready => Ok(()),
+        | EntryKind::Ready
+        | EntryKind::Gap => Ok(()),
         EntryKind::Witness { slot, record } => {
             that(*slot < 2, "there is no such witness")?;
             check_record(record)

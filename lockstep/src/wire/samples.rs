@@ -83,6 +83,7 @@ fn kinds() -> Vec<EntryKind> {
             number: RequestNumber(6),
             lowest: RequestNumber(4),
         },
+        EntryKind::Gap,
     ]
 }
 
@@ -359,6 +360,7 @@ fn any_kind() -> impl Strategy<Value = EntryKind> {
         1 => any_record().prop_map(|record| EntryKind::Membership { record }),
         1 => any_record().prop_map(|record| EntryKind::Resume { record }),
         1 => Just(EntryKind::Ready),
+        1 => Just(EntryKind::Gap),
         1 => any_place().prop_map(|to| EntryKind::HandOver { to }),
         6 => any_input(),
     ]

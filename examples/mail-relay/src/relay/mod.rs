@@ -40,6 +40,8 @@ mod crowds;
 #[cfg(test)]
 mod formats;
 #[cfg(test)]
+mod gaps;
+#[cfg(test)]
 mod large;
 #[cfg(test)]
 mod peers;
@@ -336,11 +338,26 @@ impl Service for Relay {
         true
     }
 
-    /// Deadlines of sessions need nothing: their connections ended with the processes, and are
-    /// told so before any timer fires.
+    /// Whoever could not be heard has as much longer to speak, and no mail grows old by it. Alarms
+    /// that come too soon then are set again.
     fn on_resumed(&mut self, _: &mut Io<'_>, gap: Duration) {
         tracing::info!(?gap, queued = self.post.queue.len(), "no relay ran");
-        self.post.queue.skip(u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX));
+        let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
+        for conn in self.inbound.keys().copied().collect::<Vec<_>>() {
+            self.inbound
+                .get_mut(&conn)
+                .map(Arc::make_mut)
+                .into_iter()
+                .for_each(|row| row.skip(gap));
+        }
+        for conn in self.outbound.keys().copied().collect::<Vec<_>>() {
+            self.outbound
+                .get_mut(&conn)
+                .map(Arc::make_mut)
+                .into_iter()
+                .for_each(|row| row.skip(gap));
+        }
+        self.post.queue.skip(gap);
     }
 
     fn on_members(&mut self, io: &mut Io<'_>, members: Members) {

@@ -47,6 +47,12 @@ impl Outbound {
         self.peer = Some(peer);
     }
 
+    /// Its deadlines are so much later: nobody ran for so long.
+    pub(super) fn skip(&mut self, gap: u64) {
+        self.idle_until = self.idle_until.map(|until| until.saturating_add(gap));
+        self.session.skip(gap);
+    }
+
     pub(super) fn deadline(&self) -> Option<u64> {
         self.session.deadline().or(self.idle_until)
     }

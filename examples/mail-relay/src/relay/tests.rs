@@ -124,7 +124,7 @@ impl Story {
     }
 
     /// Both end, nobody runs for a while, and this one is started again.
-    fn restart_after(&mut self, place: Place, gap: Duration) {
+    pub(super) fn restart_after(&mut self, place: Place, gap: Duration) {
         let fresh = self.settings.clone().wrapped().unwrap();
         self.pair.restart_after(place, fresh, gap).unwrap();
         self.lost = Some(place.other());
@@ -141,7 +141,7 @@ impl Story {
         client
     }
 
-    fn said(&mut self, client: Client) -> String {
+    pub(super) fn said(&mut self, client: Client) -> String {
         String::from_utf8(self.pair.take(client)).unwrap()
     }
 
@@ -296,53 +296,6 @@ fn a_delivery_under_way_on_a_lost_coserver_is_made_again_from_the_other() {
     story.hop();
     assert_eq!(story.received.len(), 2);
     story.check();
-}
-
-#[test]
-fn mails_of_a_relay_that_did_not_run_for_longer_than_it_keeps_them_are_tried_and_not_bounced() {
-    let settings = settings();
-    let gap = Duration::from_nanos(settings.queue.give_up * 2);
-    let mut story = Story::new(settings);
-    let client = story.client();
-    for number in 0..3 {
-        story.mail(client, "a@b.org", &format!("mail {number}"));
-    }
-    story.hop_away();
-    assert_eq!(story.pair.service().queue().len(), 3);
-    story.restart_after(Place::A, gap);
-    story.hop();
-    assert_eq!(story.received.len(), 3);
-    for number in 0..3 {
-        let text = format!("mail {number}\r\n.\r\n");
-        assert!(story.received.iter().any(|mail| mail.ends_with(&text)), "{:?}", story.received);
-    }
-    let counters = story.pair.service().counters();
-    assert_eq!((counters.delivered, story.pair.service().queue().len()), (3, 0));
-    story.check();
-}
-
-#[test]
-fn a_mail_is_given_up_after_so_long_in_which_a_relay_ran() {
-    let settings = settings();
-    let give_up = Duration::from_nanos(settings.queue.give_up);
-    let mut story = Story::new(settings);
-    let client = story.client();
-    story.mail(client, "a@b.org", "mail");
-    story.hop_away();
-    story.restart_after(Place::A, give_up * 3);
-    let begun = story.pair.now();
-    while story
-        .pair
-        .service()
-        .queue()
-        .iter()
-        .any(|(_, mail)| mail.from != crate::smtp::ReversePath::Null)
-    {
-        story.hop_away();
-        story.advance(600);
-    }
-    let ran = story.pair.now().since(begun);
-    assert!(ran >= give_up - Duration::from_secs(3600) && ran <= give_up + give_up / 4, "{ran:?}");
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn config(place: Place) -> Config {
         divergence: DivergencePolicy::Sequencer,
         meeting: Duration::from_millis(100),
         clock_step: lockstep::limits::CLOCK_STEP,
+        gap_least: lockstep::limits::GAP_LEAST,
         clock_slew: lockstep::limits::CLOCK_SLEW,
         checkpoint_bytes: 3_000,
         join_rate: 64 << 20,

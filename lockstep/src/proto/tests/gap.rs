@@ -1,4 +1,4 @@
-//! Stories of a log that is taken up again after nobody ran (rules O11, O12).
+//! Stories of a log that goes on after nobody ran (rules O11, O12), or could order (rule O14).
 
 use super::pair::{MS, Pair, config};
 use crate::entry::{Entry, EntryKind};
@@ -192,4 +192,96 @@ fn a_disk_that_is_adopted_is_taken_up_as_well() {
     pair.run(config(A).meeting + MS * 500);
     assert_eq!(pair.record.origin, Origin::Adopted);
     assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (1, 1));
+}
+
+/// Somebody is to be woken in a second, and the entry before that one.
+fn to_be_woken() -> Pair {
+    let mut pair = Pair::formed();
+    let due = super::pair::time(pair.now + MS * 1000).wall;
+    Place::BOTH.into_iter().for_each(|place| pair.node(place).wakes = Some(due));
+    pair.device_input(A, "before");
+    pair.run(MS * 20);
+    pair
+}
+
+/// Neither of two that stand still takes part in anything.
+fn stand_still(pair: &mut Pair, span: core::time::Duration) {
+    Place::BOTH.into_iter().for_each(|place| pair.pause(place, true));
+    pair.now += span;
+    Place::BOTH.into_iter().for_each(|place| pair.pause(place, false));
+    pair.run(MS * 200);
+}
+
+fn is_gap(kind: &EntryKind) -> bool {
+    *kind == EntryKind::Gap
+}
+
+fn is_tick(kind: &EntryKind) -> bool {
+    *kind == EntryKind::Tick
+}
+
+#[test]
+fn two_that_stood_still_tell_their_service_for_how_long_before_it_is_woken() {
+    let mut pair = to_be_woken();
+    stand_still(&mut pair, HOUR);
+    for place in [A, B] {
+        let entries = pair.node(place).disk.entries.clone();
+        let at = find(&entries, is_gap);
+        assert!(entries[at].time.since(entries[at - 1].time) >= HOUR);
+        assert_eq!(count(&mut pair, place, is_gap), 1);
+        assert_eq!(count(&mut pair, place, is_tick), 0, "it is woken by the gap's own entry");
+    }
+    let gaps = |event: &&Event| matches!(event, Event::Gap { gap, .. } if *gap >= HOUR);
+    assert_eq!(pair.node(A).events.iter().filter(gaps).count(), 1);
+}
+
+#[test]
+fn what_is_late_by_less_than_the_bound_is_only_late() {
+    let mut pair = to_be_woken();
+    stand_still(&mut pair, MS * 900 + limits::GAP_LEAST);
+    assert_eq!((count(&mut pair, A, is_gap), count(&mut pair, A, is_tick)), (0, 1));
+}
+
+#[test]
+fn one_that_was_not_to_be_woken_missed_nothing() {
+    let mut pair = Pair::formed();
+    stand_still(&mut pair, HOUR);
+    pair.device_input(A, "after");
+    pair.run(MS * 20);
+    assert_eq!(count(&mut pair, A, is_gap), 0);
+}
+
+#[test]
+fn what_comes_in_after_a_gap_comes_behind_it() {
+    let mut pair = to_be_woken();
+    Place::BOTH.into_iter().for_each(|place| pair.pause(place, true));
+    pair.now += HOUR;
+    Place::BOTH.into_iter().for_each(|place| pair.pause(place, false));
+    pair.device_input(A, "after");
+    pair.run(MS * 200);
+    let entries = pair.node(B).disk.entries.clone();
+    let gap = find(&entries, is_gap);
+    assert!(matches!(entries[gap + 1].kind, EntryKind::Device { .. }));
+    assert!(entries[gap + 1].time > entries[gap].time);
+}
+
+/// Nobody orders while it is not known who may: the sequencer is gone, and so is the witness.
+#[test]
+fn who_may_go_on_only_after_long_begins_its_epoch_where_the_gap_begins() {
+    let mut pair = to_be_woken();
+    pair.kill(A);
+    pair.connect_witness(false);
+    pair.run(MS * 2000 + limits::GAP_LEAST);
+    assert_eq!(count(&mut pair, B, is_gap), 0);
+    pair.connect_witness(true);
+    pair.run(MS * 500);
+    let entries = pair.node(B).disk.entries.clone();
+    let (gap, epoch) = (find(&entries, is_gap), &entries[find(&entries, is_gap) - 1]);
+    assert_eq!(epoch.kind.begins().map(|record| record.origin), Some(Origin::Alone));
+    assert!(
+        epoch.time.since(entries[gap - 2].time) < MS,
+        "no time passes before the service knows"
+    );
+    assert!(entries[gap].time.since(epoch.time) >= limits::GAP_LEAST);
+    assert_eq!(count(&mut pair, B, is_gap), 1);
 }

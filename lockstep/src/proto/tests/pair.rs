@@ -89,6 +89,8 @@ pub(super) struct Node {
     /// No membership is written, until [`Pair::finish_membership`].
     pub(super) slow_membership: bool,
     unremembered: Vec<(u64, Membership)>,
+    /// The service wants to be woken then, once.
+    pub(super) wakes: Option<LogTime>,
     /// The service's state here is another one, although its outputs are the same.
     pub(super) other_state: bool,
     /// No checkpoint is finished, until [`Pair::finish_checkpoint`].
@@ -172,6 +174,7 @@ pub(super) fn config(place: Place) -> Config {
         witness_patience: MS * 200,
         meeting: Duration::from_secs(1),
         clock_step: crate::limits::CLOCK_STEP,
+        gap_least: crate::limits::GAP_LEAST,
         clock_slew: crate::limits::CLOCK_SLEW,
         checkpoint_bytes: 64 << 20,
         join_rate: 64 << 20,
@@ -224,6 +227,7 @@ impl Pair {
                 unremembered: Vec::new(),
                 unrecovered: None,
                 other_state: false,
+                wakes: None,
                 slow_checkpoints: false,
                 unfinished: None,
                 written: Vec::new(),
@@ -820,7 +824,7 @@ impl Node {
         let kind = kind.filter(|_| panic.is_none());
         let mut outputs: Vec<_> =
             kind.map(|kind| ServiceOutput { step: 0, ordinal: 0, kind }).into_iter().collect();
-        let mut wakeup = None;
+        let mut wakeup = self.wakes.filter(|at| *at > entry.time);
         if let Some((_, deviate)) = self.differs.filter(|(index, _)| *index == entry.index) {
             deviate(&mut outputs, &mut wakeup);
         }

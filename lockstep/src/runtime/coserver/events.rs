@@ -73,7 +73,9 @@ pub(super) fn log(said: &Event) {
         Event::StatesDiffer { index, ours, theirs } => say!(said, index = index.0, %ours, %theirs),
         Event::Panicked { index, message } => say!(said, index = index.0, why = message),
         Event::Corrupted { index } => say!(said, index = index.0),
-        Event::TakenUp { index, gap } => say!(said, index = index.0, gap_ms = millis(*gap)),
+        Event::TakenUp { index, gap } | Event::Gap { index, gap } => {
+            say!(said, index = index.0, gap_ms = millis(*gap));
+        }
         Event::DevicesLate { waited } => say!(said, waited_ms = millis(*waited)),
         Event::ClockLeaps { wall, log, step, most } => {
             let (step_ms, most_ms) = (millis(*step), millis(*most));

@@ -78,6 +78,7 @@ fn samples() -> Vec<Event> {
         Event::Panicked { index, message: why.clone() },
         Event::Corrupted { index },
         Event::TakenUp { index, gap: span },
+        Event::Gap { index, gap: span },
         Event::DevicesLate { waited: span },
         Event::ClockLeaps { wall: LogTime(2), log: LogTime(1), step: span, most: span },
         Event::ClockStrays { wall: LogTime(1), log: LogTime(2) },

@@ -330,6 +330,7 @@ fn core_config<S: StateMachine>(settings: &Settings, service: &S, table: &Device
         witness_patience: settings.witness_patience,
         meeting: settings.meeting,
         clock_step: settings.clock_step,
+        gap_least: limits::GAP_LEAST,
         clock_slew: settings.clock_slew,
         checkpoint_bytes: settings.storage.checkpoint_bytes,
         join_rate: settings.storage.join_rate,

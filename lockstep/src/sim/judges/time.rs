@@ -1,7 +1,7 @@
 //! Log time neither goes back nor stands still, also when nothing happens.
 
 use super::{Bounds, Ground, Seen, View, Who, forsaken};
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryKind};
 use crate::ids::{Epoch, Index, LogTime};
 use crate::limits;
 use crate::output::{Executed, Output, OutputKind};
@@ -53,7 +53,9 @@ impl Time {
                 return Ok(());
             }
             // Another sequencer goes on from when it had the entry.
-            if by == who && epoch == entry.epoch && index.next() == entry.index {
+            // And an epoch that begins after a gap begins at the entry before (rule O14).
+            let goes_on = by == who && epoch == entry.epoch && index.next() == entry.index;
+            if goes_on && entry.kind != EntryKind::Gap {
                 let (real, logged) = (now - at, entry.time.0.saturating_sub(time.0));
                 let stray = real * STRAY_PERMILLE / 1000 + SLACK;
                 if logged + stray < real || real + stray < logged {

@@ -47,6 +47,20 @@ fn the_service_learns_of_the_gap_first_and_is_woken_once_the_devices_stand() {
 }
 
 #[test]
+fn processes_that_stood_still_have_a_gap_and_wait_for_nothing() {
+    let mut rig = Rig::new(UnitConfig::default());
+    rig.device("wake 3 1");
+    rig.time += 5000;
+    let gap = rig.run(EntryKind::Gap);
+    rig.device("nothing");
+    // Once for the time of the gap; what that step sets is as early as it says.
+    let expected = ["1010: Device", "6020: Resumed", "6020: Wake", "6023: Wake", "6030: Device"];
+    assert_eq!(seen(&rig), expected);
+    assert_eq!(gap.wakeup, Some(LogTime(6023)));
+    assert!(rig.seen()[1].contains("gap: 5.01µs"), "{}", rig.seen()[1]);
+}
+
+#[test]
 fn no_entry_is_asked_for_while_wake_ups_are_held() {
     let mut rig = Rig::new(UnitConfig::default());
     rig.device("wake 3");
