@@ -24,4 +24,5 @@ mod refusals;
 pub mod remote;
 pub mod storage;
 pub mod tls;
+mod turns;
 pub mod witness;

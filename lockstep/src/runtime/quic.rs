@@ -21,6 +21,7 @@ mod connection;
 mod endpoint;
 mod error;
 mod frame;
+mod gate;
 mod greeting;
 mod settings;
 

@@ -528,12 +528,14 @@ pub struct HandshakesReport {
     pub ignored: u64,
     /// Handshakes ended because their places were others' share.
     pub displaced: u64,
+    /// Packets of strangers that were not looked at: their senders had had their share.
+    pub dropped: u64,
 }
 
 impl HandshakesReport {
     fn new(stats: ListenStats) -> Self {
-        let ListenStats { begun, completed, retried, ignored, displaced, .. } = stats;
-        Self { begun, completed, retried, ignored, displaced }
+        let ListenStats { begun, completed, retried, ignored, displaced, dropped, .. } = stats;
+        Self { begun, completed, retried, ignored, displaced, dropped }
     }
 }
 

@@ -1,4 +1,4 @@
-//! More handshakes than there are places for: logged in sums.
+//! More packets and handshakes than there are places for: logged in sums.
 
 use std::time::Duration;
 
@@ -7,23 +7,42 @@ use tokio::time::Instant;
 /// A crowd is logged once in so long, with what it came to since.
 const PERIOD: Duration = Duration::from_secs(10);
 
+/// What a crowd came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sums {
+    /// Attempts left unanswered, as no place was to be had.
+    pub(super) ignored: u64,
+    /// Handshakes that gave way to others.
+    pub(super) displaced: u64,
+    /// Packets that were not looked at.
+    pub(super) dropped: u64,
+}
+
 /// What was not logged yet.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    pub(super) ignored: u64,
-    pub(super) displaced: u64,
+    pub(super) sums: Sums,
+    /// All packets so far that were not looked at.
+    dropped: u64,
     reported: Option<Instant>,
 }
 
 impl Crowd {
-    /// What there is to log now: how many were ignored, and how many gave way.
-    pub(super) fn due(&mut self, now: Instant) -> Option<(u64, u64)> {
+    /// Takes how many packets were not looked at so far: whether there are more.
+    pub(super) fn dropped(&mut self, so_far: u64) -> bool {
+        let more = so_far - self.dropped;
+        self.dropped = so_far;
+        self.sums.dropped += more;
+        more > 0
+    }
+
+    /// What there is to log now.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Sums> {
         if self.reported.is_some_and(|at| now.duration_since(at) < PERIOD) {
             return None;
         }
-        let Self { ignored, displaced, .. } = *self;
-        *self = Self { reported: Some(now), ..Self::default() };
-        Some((ignored, displaced))
+        self.reported = Some(now);
+        Some(std::mem::take(&mut self.sums))
     }
 }
 
@@ -35,12 +54,17 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "a time to begin with")]
     fn a_crowd_is_logged_at_once_and_then_in_sums() {
         let begun: Instant = std::time::Instant::now().into();
-        let mut crowd = Crowd { ignored: 1, ..Crowd::default() };
-        assert_eq!(crowd.due(begun), Some((1, 0)));
-        crowd.ignored += 5;
-        crowd.displaced += 2;
+        let mut crowd = Crowd::default();
+        crowd.sums.ignored = 1;
+        assert_eq!(crowd.due(begun), Some(Sums { ignored: 1, ..Sums::default() }));
+        crowd.sums.ignored += 5;
+        crowd.sums.displaced += 2;
+        assert!(crowd.dropped(7));
         assert_eq!(crowd.due(begun + PERIOD / 2), None);
-        crowd.displaced += 1;
-        assert_eq!(crowd.due(begun + PERIOD), Some((5, 3)));
+        crowd.sums.displaced += 1;
+        assert!(crowd.dropped(9) && !crowd.dropped(9));
+        let sums = Sums { ignored: 5, displaced: 3, dropped: 9 };
+        assert_eq!(crowd.due(begun + PERIOD), Some(sums));
+        assert_eq!(crowd.due(begun + PERIOD * 2), Some(Sums::default()));
     }
 }

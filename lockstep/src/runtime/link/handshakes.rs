@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
+use crate::runtime::turns::{Turn, Turns};
 use crate::shares::{AddressBlock, Shares};
 
 /// Handshakes of one port in flight at a time: enough for a wave of clients that
@@ -18,6 +19,13 @@ pub(super) const HANDSHAKES_MAX: usize = 64;
 /// With as many in flight, a sender must first show that it receives at its
 /// address; so forged addresses cannot take the rest.
 pub(super) const HANDSHAKES_UNVALIDATED: usize = 16;
+
+/// Handshakes of senders who have not shown their addresses that begin in one turn; more have to show
+/// them first. One that fails at once gives its place back at once, and yet has cost some 100 µs.
+const UNVALIDATED_BEGIN: usize = 16;
+
+/// Those of all others that begin in one turn, in shares: a quarter of one processor's time.
+const BEGIN: usize = 256;
 
 /// A peer whose first message has not come whole after this time gives way to a newcomer: it is
 /// sent at once, in one packet or two.
@@ -54,11 +62,22 @@ pub(super) struct Handshakes {
     shares: Shares<AddressBlock, IpAddr, u64>,
     all: BTreeMap<u64, Handshake>,
     last: u64,
+    turn: Turn,
+    /// Begun in this turn by senders who have not shown their addresses.
+    unvalidated: usize,
+    begun: Turns,
 }
 
 impl Handshakes {
-    pub(super) const fn new() -> Self {
-        Self { shares: Shares::new(), all: BTreeMap::new(), last: 0 }
+    pub(super) fn new() -> Self {
+        Self {
+            shares: Shares::new(),
+            all: BTreeMap::new(),
+            last: 0,
+            turn: Turn::default(),
+            unvalidated: 0,
+            begun: Turns::new(BEGIN),
+        }
     }
 
     /// How many there are.
@@ -67,10 +86,28 @@ impl Handshakes {
     }
 
     /// Whether a handshake may begin, and in whose place.
-    pub(super) fn judge(&self, source: IpAddr, validated: bool, now: Instant) -> Verdict {
-        if self.len() >= HANDSHAKES_UNVALIDATED && !validated {
+    pub(super) fn judge(&mut self, source: IpAddr, validated: bool, now: Instant) -> Verdict {
+        if !validated {
+            return self.judge_unvalidated(now);
+        }
+        match self.find_place(source, now) {
+            Verdict::Begin(instead) if self.begun.take(source, now) => Verdict::Begin(instead),
+            _ => Verdict::Ignore,
+        }
+    }
+
+    fn judge_unvalidated(&mut self, now: Instant) -> Verdict {
+        if self.turn.begins(now) {
+            self.unvalidated = 0;
+        }
+        if self.len() >= HANDSHAKES_UNVALIDATED || self.unvalidated >= UNVALIDATED_BEGIN {
             return Verdict::Retry;
         }
+        self.unvalidated += 1;
+        Verdict::Begin(None)
+    }
+
+    fn find_place(&self, source: IpAddr, now: Instant) -> Verdict {
         if self.len() < HANDSHAKES_MAX {
             return Verdict::Begin(None);
         }
@@ -232,6 +269,30 @@ mod tests {
         port.now += HANDSHAKE_SOON;
         assert!(port.attempt("192.0.2.1").is_some(), "none of them took so long");
         assert!(!port.has(honest[0]));
+    }
+
+    /// A first message that is refused costs more than a place: it gives that back at once.
+    #[test]
+    fn handshakes_that_fail_at_once_begin_no_faster_than_others() {
+        let mut port = Port::new();
+        let mut begun = |source: &str, validated, times: usize| {
+            let source = source.parse().unwrap();
+            let begins = |_: &usize| match port.handshakes.judge(source, validated, port.now) {
+                Verdict::Begin(_) => {
+                    let (number, _) = port.handshakes.begin(source, port.now);
+                    port.handshakes.end(number);
+                    true
+                }
+                _ => false,
+            };
+            (0..times).filter(begins).count()
+        };
+        assert_eq!(begun("198.51.100.1", false, 10_000), UNVALIDATED_BEGIN);
+        assert_eq!(begun("198.51.100.1", true, 10_000), BEGIN / 4);
+        assert!(begun("198.51.100.2", true, 10) == 10 && begun("192.0.2.1", true, 10) == 10);
+        port.now += Duration::from_millis(100);
+        let stranger = "192.0.2.1".parse().unwrap();
+        assert_eq!(port.handshakes.judge(stranger, false, port.now), Verdict::Begin(None));
     }
 
     #[test]

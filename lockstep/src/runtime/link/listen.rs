@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::crowd::Crowd;
+use super::crowd::{Crowd, Sums};
 use super::handshakes::{Handshakes, Verdict};
 use super::port::Outbox;
 use crate::ids::Place;
@@ -79,6 +79,8 @@ pub struct ListenStats {
     pub ignored: u64,
     /// Handshakes ended because their places were others' share.
     pub displaced: u64,
+    /// Packets of strangers that were not looked at: those before had had their senders' share.
+    pub dropped: u64,
     /// The most handshakes that were in flight together.
     pub in_flight_max: u64,
 }
@@ -103,6 +105,7 @@ impl Counters {
             retried: read(&self.retried),
             ignored: read(&self.ignored),
             displaced: read(&self.displaced),
+            dropped: 0,
             in_flight_max: read(&self.in_flight_max),
         }
     }
@@ -168,11 +171,14 @@ impl Listener {
             return attempt.ignore();
         }
         let now = Instant::now();
+        if self.crowd.dropped(self.endpoint.dropped()) {
+            self.report(now);
+        }
         match self.handshakes.judge(source, attempt.is_validated(), now) {
             Verdict::Ignore => {
                 count(&self.counters.ignored);
                 attempt.ignore();
-                self.crowd.ignored += 1;
+                self.crowd.sums.ignored += 1;
                 self.report(now);
             }
             Verdict::Retry => {
@@ -183,7 +189,7 @@ impl Listener {
                 if let Some(number) = instead {
                     count(&self.counters.displaced);
                     self.handshakes.end(number);
-                    self.crowd.displaced += 1;
+                    self.crowd.sums.displaced += 1;
                     self.report(now);
                 }
                 self.begin(attempt, now);
@@ -192,9 +198,9 @@ impl Listener {
     }
 
     fn report(&mut self, now: Instant) {
-        if let Some((ignored, displaced)) = self.crowd.due(now) {
+        if let Some(Sums { ignored, displaced, dropped }) = self.crowd.due(now) {
             let port = self.endpoint.local_addr().map(tracing::field::display);
-            tracing::warn!(event = "port_crowded", port, ignored, displaced);
+            tracing::warn!(event = "port_crowded", port, ignored, displaced, dropped);
         }
     }
 

@@ -151,7 +151,8 @@ impl Network {
 
     /// What became of the attempts to connect to a port.
     pub fn listen_stats(&self, port: PortId) -> Option<ListenStats> {
-        self.ports.get(&port).map(|port| port.counters.read())
+        let port = self.ports.get(&port)?;
+        Some(ListenStats { dropped: port.endpoint.dropped(), ..port.counters.read() })
     }
 
     /// The newest connection of a port, while it is up: of a link, the link.

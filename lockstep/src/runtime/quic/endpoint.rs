@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
-    ClientConfig, NoneTokenStore, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
+    ClientConfig, NoneTokenStore, Runtime, ServerConfig, TokioRuntime, ValidationTokenConfig,
+    VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::error::Attempted;
+use super::gate::{Gate, Gatekeeper};
 use super::{BindError, CloseCode, Connection, Settings, SetupError};
 use crate::runtime::keys::Role;
 use crate::runtime::tls::{self, Credentials, Purpose};
@@ -54,6 +56,8 @@ pub struct EndpointConfig {
 pub struct Endpoint {
     inner: quinn::Endpoint,
     shared: Arc<Shared>,
+    /// Of one that accepts.
+    gatekeeper: Option<Arc<Gatekeeper>>,
 }
 
 /// What an endpoint's connections have in common.
@@ -99,19 +103,31 @@ impl Endpoint {
         if config.accepts {
             shared.server = Some(shared.base_server()?);
         }
-        let inner = quinn::Endpoint::new(
-            endpoint_config(&shared, local),
+        let ids = ids_key(&shared, local);
+        let gatekeeper = config.accepts.then(|| Arc::new(Gatekeeper::new(ids)));
+        let mut socket = TokioRuntime.wrap_udp_socket(socket).map_err(at)?;
+        if let Some(gatekeeper) = &gatekeeper {
+            socket = Arc::new(Gate::new(socket, Arc::clone(gatekeeper)));
+        }
+        let inner = quinn::Endpoint::new_with_abstract_socket(
+            endpoint_config(&shared, local, ids),
             shared.server.clone(),
             socket,
             Arc::new(TokioRuntime),
         )
         .map_err(at)?;
-        Ok(Endpoint { inner, shared: Arc::new(shared) })
+        Ok(Endpoint { inner, shared: Arc::new(shared), gatekeeper })
     }
 
     /// The socket's address.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.inner.local_addr().ok()
+    }
+
+    /// Packets of strangers that were not looked at, since their senders had had their share of a
+    /// turn.
+    pub fn dropped(&self) -> u64 {
+        self.gatekeeper.as_ref().map_or(0, |gatekeeper| gatekeeper.dropped())
     }
 
     /// Whether its socket can send there: one for IPv6 that is not bound to one address reaches
@@ -275,20 +291,27 @@ impl Shared {
     }
 }
 
+fn derived(shared: &Shared, what: &str, local: SocketAddr) -> ring::hmac::Key {
+    let context = format!("lockstep quic 1 {what} {local}");
+    shared.credentials.secret().derive(context.as_bytes())
+}
+
+/// Connection ids carry a tag, made with this key, by which this process and its successors tell
+/// them from noise.
+fn ids_key(shared: &Shared, local: SocketAddr) -> u64 {
+    let ids = ring::hmac::sign(&derived(shared, "connection ids", local), b"");
+    ids.as_ref()[..8].iter().fold(0, |ids, byte| ids << 8 | u64::from(*byte))
+}
+
 /// The endpoint's part that must be the same after a restart: with it a new
 /// process at the same address answers packets for its predecessor by a
 /// stateless reset (RFC 9000, section 10.3), so that the peer notices a restart
 /// after one round trip instead of the idle time. The address is part of the
 /// key, so that no endpoint can be used to reset the connections of another
 /// (section 21.11).
-fn endpoint_config(shared: &Shared, local: SocketAddr) -> quinn::EndpointConfig {
-    let secret = shared.credentials.secret();
-    let key = |what: &str| secret.derive(format!("lockstep quic 1 {what} {local}").as_bytes());
-    // Ids carry a tag by which this process and its successors tell them from
-    // noise, which then gets no answer.
-    let ids = ring::hmac::sign(&key("connection ids"), b"");
-    let ids = ids.as_ref()[..8].iter().fold(0, |ids, byte| ids << 8 | u64::from(*byte));
-    let mut config = quinn::EndpointConfig::new(Arc::new(key("stateless reset")));
+fn endpoint_config(shared: &Shared, local: SocketAddr, ids: u64) -> quinn::EndpointConfig {
+    let reset = derived(shared, "stateless reset", local);
+    let mut config = quinn::EndpointConfig::new(Arc::new(reset));
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
     config.min_reset_interval(RESET_INTERVAL);
     // Fails only below 1,200, which the settings exclude.

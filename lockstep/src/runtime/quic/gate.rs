@@ -1,0 +1,258 @@
+//! What a port that accepts looks at of what strangers send.
+//!
+//! A packet that belongs to no connection costs quinn far more than the kernel needed to deliver it:
+//! keys are derived, a token is checked or made, an answer is sent. All of that is done by the thread
+//! that serves the links as well. So whatever does not look like a packet of a connection is looked
+//! at here first, for the price of a few comparisons, and what is beyond a sender's [share](Turns) of
+//! the port's turn goes no further. An honest peer repeats its first packet.
+
+use std::fmt;
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use quinn::udp::{RecvMeta, Transmit};
+use quinn::{AsyncUdpSocket, UdpPoller};
+use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator};
+use tokio::time::Instant;
+
+use crate::runtime::turns::Turns;
+
+#[expect(clippy::disallowed_types, reason = "quinn may receive on any thread")]
+type Mutex<T> = std::sync::Mutex<T>;
+
+/// Packets of strangers that are looked at in one turn, all together; a single address has a fourth
+/// of them. A wave of clients that come back together is through in some turns, and what their keys,
+/// tokens and answers take leaves the links most of a processor's time.
+const LOOKS: usize = 1024;
+
+/// Bytes of the ids that an endpoint gives out.
+const ID: usize = 8;
+
+/// A first packet is padded to this length; a shorter one is none (RFC 9000, section 14.1).
+const FIRST: usize = 1200;
+
+/// The bit of a packet's first byte that says it has a long header (RFC 8999, section 5.1).
+const LONG: u8 = 0x80;
+
+/// A socket with a gate before quinn.
+pub(super) struct Gate {
+    socket: Arc<dyn AsyncUdpSocket>,
+    gatekeeper: Arc<Gatekeeper>,
+}
+
+/// Who lets packets in.
+pub(super) struct Gatekeeper {
+    /// Tells ids that were given out here from noise.
+    ids: HashedConnectionIdGenerator,
+    strangers: Mutex<Strangers>,
+}
+
+#[derive(Debug)]
+struct Strangers {
+    /// Of those who name no id from here, where it may be a first packet.
+    first: Turns,
+    /// Of the same where it cannot be: a reset of a connection, or noise, which is not to take the
+    /// shares of first packets from the same address.
+    noise: Turns,
+    /// Of those who do, and whose connection is not up yet: they were answered before, where they
+    /// say they are. A flood of first packets takes none of these shares.
+    answered: Turns,
+}
+
+/// Whose a packet may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Of a connection whose handshake is done.
+    Connected,
+    /// Of somebody who was answered.
+    Answered,
+    /// Of somebody who begins.
+    First,
+    /// None of these.
+    Noise,
+}
+
+impl Gate {
+    pub(super) fn new(socket: Arc<dyn AsyncUdpSocket>, gatekeeper: Arc<Gatekeeper>) -> Self {
+        Self { socket, gatekeeper }
+    }
+}
+
+impl Gatekeeper {
+    /// One for an endpoint whose ids are made with this key.
+    pub(super) fn new(ids: u64) -> Self {
+        let ids = HashedConnectionIdGenerator::from_key(ids);
+        let [first, noise, answered] = [(); 3].map(|()| Turns::new(LOOKS));
+        Self { ids, strangers: Mutex::new(Strangers { first, noise, answered }) }
+    }
+
+    /// Packets that were not looked at so far.
+    pub(super) fn dropped(&self) -> u64 {
+        let strangers = self.strangers();
+        strangers.first.refused() + strangers.noise.refused() + strangers.answered.refused()
+    }
+
+    fn strangers(&self) -> MutexGuard<'_, Strangers> {
+        // Nothing panics while it holds the lock.
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What a packet says of itself, in the fields that all versions have (RFC 8999, section 5).
+    fn kind(&self, packet: &[u8]) -> Kind {
+        let is_own = |id: Option<&[u8]>| {
+            id.is_some_and(|id| self.ids.validate(&ConnectionId::new(id)).is_ok())
+        };
+        match packet.first() {
+            Some(first) if first & LONG == 0 && is_own(packet.get(1..=ID)) => Kind::Connected,
+            Some(first)
+                if first & LONG != 0
+                    && packet.get(5) == Some(&(ID as u8))
+                    && is_own(packet.get(6..6 + ID)) =>
+            {
+                Kind::Answered
+            }
+            Some(first) if first & LONG != 0 && packet.len() >= FIRST => Kind::First,
+            _ => Kind::Noise,
+        }
+    }
+
+    fn lets_in(&self, packet: &[u8], source: IpAddr) -> bool {
+        match self.kind(packet) {
+            Kind::Connected => true,
+            Kind::Answered => self.strangers().answered.take(source, Instant::now()),
+            Kind::First => self.strangers().first.take(source, Instant::now()),
+            Kind::Noise => self.strangers().noise.take(source, Instant::now()),
+        }
+    }
+
+    /// Takes out of some packets of one sender those that are let in, each of `stride` bytes but
+    /// the last: they are moved to the front. Gives their length.
+    fn sift(&self, packets: &mut [u8], stride: usize, source: IpAddr) -> usize {
+        let mut kept = 0;
+        let mut at = 0;
+        while at < packets.len() {
+            let end = packets.len().min(at + stride.max(1));
+            if self.lets_in(&packets[at..end], source) {
+                packets.copy_within(at..end, kept);
+                kept += end - at;
+            }
+            at = end;
+        }
+        kept
+    }
+}
+
+impl AsyncUdpSocket for Gate {
+    fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
+        Arc::clone(&self.socket).create_io_poller()
+    }
+
+    fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.socket.try_send(transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let received = ready!(self.socket.poll_recv(cx, bufs, meta))?;
+        for (meta, packets) in meta.iter_mut().zip(bufs).take(received) {
+            let packets = &mut packets[..meta.len];
+            // quinn passes over what has no length.
+            meta.len = self.gatekeeper.sift(packets, meta.stride, meta.addr.ip());
+        }
+        Poll::Ready(Ok(received))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn max_transmit_segments(&self) -> usize {
+        self.socket.max_transmit_segments()
+    }
+
+    fn max_receive_segments(&self) -> usize {
+        self.socket.max_receive_segments()
+    }
+
+    fn may_fragment(&self) -> bool {
+        self.socket.may_fragment()
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: u64 = 7;
+
+    fn own_id() -> Vec<u8> {
+        HashedConnectionIdGenerator::from_key(KEY).generate_cid().to_vec()
+    }
+
+    fn short(id: &[u8]) -> Vec<u8> {
+        [&[0x40][..], id, &[0; 20]].concat()
+    }
+
+    fn long(id: &[u8]) -> Vec<u8> {
+        let mut packet = [&[0xc0, 0, 0, 0, 1, id.len() as u8][..], id].concat();
+        packet.resize(FIRST, 0);
+        packet
+    }
+
+    #[test]
+    fn a_packet_is_told_by_its_form_and_by_whose_id_it_names() {
+        let keeper = Gatekeeper::new(KEY);
+        let foreign = HashedConnectionIdGenerator::from_key(KEY + 1).generate_cid().to_vec();
+        assert_eq!(keeper.kind(&short(&own_id())), Kind::Connected);
+        assert_eq!(keeper.kind(&long(&own_id())), Kind::Answered);
+        for packet in [long(&foreign), long(&[1; 20]), long(&[])] {
+            assert_eq!(keeper.kind(&packet), Kind::First);
+            assert_eq!(keeper.kind(&packet[..FIRST - 1]), Kind::Noise, "too short");
+        }
+        for packet in [
+            short(&foreign),
+            Vec::new(),
+            vec![0x40],
+            vec![0x40; ID],
+            vec![0xc0, 0, 0, 0, 1],
+            vec![0xc0, 0, 0, 0, 1, ID as u8, 1],
+        ] {
+            assert_eq!(keeper.kind(&packet), Kind::Noise, "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_let_in_is_taken_out_from_among_the_rest() {
+        let keeper = Gatekeeper::new(KEY);
+        let source: IpAddr = "192.0.2.1".parse().unwrap();
+        let noise = long(&[1; 8]);
+        let mut flood = noise.repeat(2 * LOOKS);
+        let kept = keeper.sift(&mut flood, noise.len(), source);
+        assert!(kept > 0 && kept < flood.len() / 2 && kept.is_multiple_of(noise.len()), "{kept}");
+        let mut connected = long(&[2; 8]);
+        connected[0] = 0x40;
+        connected[1..=ID].copy_from_slice(&own_id());
+        let last = short(&own_id());
+        let mut mixed = [&noise[..], &connected, &noise, &last].concat();
+        let kept = keeper.sift(&mut mixed, noise.len(), source);
+        assert_eq!(mixed[..kept], [connected, last].concat());
+        assert!(keeper.dropped() > 2);
+        for mut packet in [long(&own_id()), noise[..20].to_vec()] {
+            let length = packet.len();
+            assert_eq!(keeper.sift(&mut packet, length, source), length, "a share of its own");
+        }
+    }
+}
