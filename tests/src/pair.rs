@@ -84,6 +84,8 @@ pub struct Pair {
     processes: [Option<Process>; 4],
     /// A command that runs every process in its own place.
     wrapper: Vec<String>,
+    /// What every process logs.
+    log: &'static str,
 }
 
 impl Pair {
@@ -93,20 +95,38 @@ impl Pair {
     /// # Panics
     /// If that fails.
     pub fn init(program: impl Into<PathBuf>, silence: Duration) -> Self {
-        let program = program.into();
-        let directory = tempfile::tempdir().expect("a temporary directory");
         let silence = lockstep::runtime::config::duration_text(silence);
-        let made = Command::new(&program)
-            .args(["init", "--free-ports", "--silence", &silence, "--dir"])
-            .arg(directory.path())
-            .output()
-            .expect("the program runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let pair = Self { program, directory, processes: [const { None }; 4], wrapper: Vec::new() };
+        let pair = Self::init_with(program.into(), &["--silence", &silence]);
         for part in [A, B] {
             // A fixed timeout: on a busy machine it must not adapt to what an idle moment allows.
             let line = format!("silence = \"{silence}\"");
             pair.change(part, &line, &format!("{line}\nsilence_floor = \"{silence}\""));
+        }
+        pair
+    }
+
+    /// The same with the timing that `init` gives by itself: for a machine with time for it.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn init_as_shipped(program: impl Into<PathBuf>) -> Self {
+        Self::init_with(program.into(), &[])
+    }
+
+    fn init_with(program: PathBuf, more: &[&str]) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let made = Command::new(&program)
+            .args(["init", "--free-ports"])
+            .args(more)
+            .arg("--dir")
+            .arg(directory.path())
+            .output()
+            .expect("the program runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let processes = [const { None }; 4];
+        let log = "debug,quinn=info,rustls=info";
+        let pair = Self { program, directory, processes, wrapper: Vec::new(), log };
+        for part in [A, B] {
             // The least, since many pairs are made on one disk.
             pair.change(part, "# segment_bytes = 67108864", "segment_bytes = 4194304");
         }
@@ -151,6 +171,12 @@ impl Pair {
         let soft = most / 3;
         let script = format!("ulimit -Sn {soft} && ulimit -Hn {most} && exec \"$0\" \"$@\"");
         self.wrapper = ["/bin/sh", "-c", &script].map(String::from).to_vec();
+    }
+
+    /// Has every process that is started from now on log what an operator's would: for what is to be
+    /// measured.
+    pub fn log_as_shipped(&mut self) {
+        self.log = "info";
     }
 
     /// Has both keep in memory what they release by: for what is not about disks, before they
@@ -357,7 +383,7 @@ impl Pair {
         let config = config.to_str().expect("a path in UTF-8");
         // Not --die-with-parent: it means the thread that started it, and a test's thread may
         // end before the pair does.
-        let arguments = [command, "--config", config, "--log", "debug,quinn=info,rustls=info"];
+        let arguments = [command, "--config", config, "--log", self.log];
         let own = self.program.to_str().expect("a path in UTF-8");
         let words = wrapper.iter().map(String::as_str).chain([own]).chain(arguments);
         let words: Vec<&str> = words.chain(more.iter().copied()).collect();
@@ -535,7 +561,7 @@ fn free_address() -> SocketAddr {
 }
 
 /// The addresses in `field = "ADDRESS"`, line by line.
-fn addresses(text: &str, field: &str) -> Vec<SocketAddr> {
+pub(crate) fn addresses(text: &str, field: &str) -> Vec<SocketAddr> {
     let value = |line: &str| {
         let (name, value) = line.split_once(" = ")?;
         // There may be another field of this name, with keys.

@@ -11,6 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Between two looks at a condition.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// In which Linux counts processor time for whoever asks (`USER_HZ`).
+const TICK: Duration = Duration::from_millis(10);
+
 /// Waits until `look` gives something, at most until the deadline, and gives that or the last
 /// refusal.
 ///
@@ -25,6 +28,16 @@ pub fn wait_for<T, E>(within: Duration, mut look: impl FnMut() -> Result<T, E>) 
             settled => return settled,
         }
     }
+}
+
+/// The processor time that a process has used, its system calls included; none where the system
+/// does not say.
+pub fn processor_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // Its name comes before, in parentheses, and may have anything in it.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum::<u64>();
+    TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
 /// A child process.
@@ -75,9 +88,18 @@ impl Process {
 
     /// The most memory that it has had, in octets; 0 where the system does not say.
     pub fn most_memory(&self) -> u64 {
+        self.memory_in("VmHWM:")
+    }
+
+    /// The memory that it has, in octets; 0 where the system does not say.
+    pub fn memory(&self) -> u64 {
+        self.memory_in("VmRSS:")
+    }
+
+    fn memory_in(&self, line: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()));
         let status = status.unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|found| found.strip_prefix(line));
         let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         kib.unwrap_or(0) << 10
     }

@@ -101,6 +101,35 @@ impl Stranger {
         })
     }
 
+    /// Runs this, with connections of this endpoint.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Connects, within [`block_on`](Self::block_on), and greets as the library does.
+    ///
+    /// # Errors
+    /// If no connection comes about in time.
+    pub async fn greet(
+        &self,
+        remote: SocketAddr,
+        purpose: Purpose,
+    ) -> Result<(Connection, SendStream, RecvStream), String> {
+        let said = |error: &dyn std::fmt::Display| error.to_string();
+        let greeted = async {
+            let connecting = self.endpoint.connect_with(self.config(purpose), remote, "stranger");
+            let connection = connecting.map_err(|error| said(&error))?;
+            let connection = connection.await.map_err(|error| said(&error))?;
+            let (mut send, mut receive) =
+                connection.open_bi().await.map_err(|error| said(&error))?;
+            send.write_all(&GREETING).await.map_err(|error| said(&error))?;
+            let mut greeting = GREETING;
+            receive.read_exact(&mut greeting).await.map_err(|error| said(&error))?;
+            Ok((connection, send, receive))
+        };
+        tokio::time::timeout(PATIENCE, greeted).await.map_err(|error| said(&error))?
+    }
+
     /// Greets as the library does, then says this on the connection's stream.
     /// Gives the stream, which ends when it is dropped.
     pub fn say(&self, connection: &Connection, bytes: &[u8]) -> Option<(SendStream, RecvStream)> {
@@ -130,7 +159,7 @@ impl Stranger {
 
 /// Believes every server.
 #[derive(Debug)]
-struct Credulous;
+pub(crate) struct Credulous;
 
 impl ServerCertVerifier for Credulous {
     fn verify_server_cert(

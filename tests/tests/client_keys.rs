@@ -2,53 +2,19 @@
 //! of them is shut out while the others go on.
 #![allow(clippy::disallowed_methods, reason = "tests use files")]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use lockstep::client::RequestError;
 use lockstep::client::blocking::Session;
-use lockstep::client::session::{CallError, OpenError, Settings};
-use lockstep::runtime::keys::SecretKey;
-use lockstep_tests::caller::{Caller, adds, open, settings_in, wait_for_serving};
+use lockstep::client::session::{CallError, OpenError};
+use lockstep_tests::caller::{Caller, adds, open, wait_for_serving};
+use lockstep_tests::clients::{Client, FIRST};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE};
 use register::ops::{Answer, Op};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
-
-/// The entry that `init` wrote ends so.
-const FIRST: &str = "name = \"client\" },\n";
-
-/// A second client of a pair, and the line that stands for it in the CoServers' files.
-struct Client {
-    file: PathBuf,
-    key: String,
-}
-
-impl Client {
-    fn new(pair: &Pair, name: &str) -> Self {
-        let secret = SecretKey::generate().unwrap();
-        secret.save_new(&pair.directory().join(format!("keys/{name}.key"))).unwrap();
-        let text = std::fs::read_to_string(pair.directory().join("client.toml")).unwrap();
-        let file = pair.directory().join(format!("{name}.toml"));
-        let own = text.replace("keys/client.key", &format!("keys/{name}.key"));
-        std::fs::write(&file, own).unwrap();
-        Self { file, key: secret.public().to_string() }
-    }
-
-    fn entry(&self, more: &str) -> String {
-        format!("    {{ key = \"{}\", {more} }},\n", self.key)
-    }
-
-    fn settings(&self) -> Settings {
-        settings_in(&self.file)
-    }
-
-    fn open(&self, pair: &Pair) -> Session {
-        Session::open(self.settings()).unwrap_or_else(|error| panic!("{error}{}", pair.logs()))
-    }
-}
 
 /// What the status of a CoServer says of a client.
 fn told(status: &Value, name: &str) -> Value {
@@ -96,7 +62,10 @@ fn a_client_is_bounded_and_revoked_by_its_name_while_the_other_goes_on() {
                 && told(status, "client")["connections"] == 1
         });
         let client = told(&status, "billing");
-        assert_eq!((&client["connections_most"], &client["key"]), (&json!(2), &json!(billing.key)));
+        assert_eq!(
+            (&client["connections_most"], &client["key"]),
+            (&json!(2), &json!(billing.key()))
+        );
         assert_eq!(status["clients"], 3);
         assert_eq!(status["client_keys_left_out"], 0);
     }

@@ -1,68 +1,6 @@
 //! The parts of a pair as processes, for the tests: CoServers that run an echo service, their
 //! witness, and the commands around them.
 
-use bytes::Bytes;
-use lockstep::digest::Digest;
-use lockstep::ids::Place;
-use lockstep::machine::{
-    Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
-    Step,
-};
-use lockstep::runtime::cli::{self, Application, BuildError, Program};
-use lockstep::runtime::config::Section;
-use lockstep::runtime::coserver::Devices;
-
-/// Answers every request by its own words.
-struct Echo;
-
-impl StateMachine for Echo {
-    type Frozen = Nothing;
-
-    fn identity(&self) -> Identity {
-        Identity { name: "echo".into(), version: 1, configuration: Digest::ZERO }
-    }
-
-    fn step(&mut self, _: &mut Context<'_>, step: Step<'_>) -> Bytes {
-        match step {
-            Step::Request { body, .. } => Bytes::copy_from_slice(body),
-            _ => Bytes::new(),
-        }
-    }
-
-    fn freeze(&self) -> Nothing {
-        Nothing
-    }
-
-    fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
-        Ok(())
-    }
-}
-
-/// An echo has no state.
-struct Nothing;
-
-impl Freeze for Nothing {
-    fn write(&self, _: &mut dyn RecordSink) -> Result<(), SinkError> {
-        Ok(())
-    }
-}
-
-struct Part;
-
-impl Application for Part {
-    type Service = Echo;
-
-    fn program(&self) -> Program {
-        let version = env!("CARGO_PKG_VERSION");
-        Program { name: "part", version, about: "A pair that echoes, for tests." }
-    }
-
-    fn build(&self, _: Place, own: Section) -> Result<(Echo, Devices), BuildError> {
-        own.finish()?;
-        Ok((Echo, Devices::default()))
-    }
-}
-
 fn main() -> std::process::ExitCode {
-    cli::main(&Part)
+    lockstep::runtime::cli::main(&lockstep_tests::echo::Parts)
 }

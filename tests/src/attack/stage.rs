@@ -1,0 +1,227 @@
+//! A pair, honest clients, and an attack on them.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::honest::{Honest, Served};
+use super::report::{Report, Round};
+use super::{Force, Mode};
+use crate::caller;
+use crate::clients::Client;
+use crate::pair::{A, B, Pair, SILENCE};
+use crate::process::{processor_time, wait_for};
+
+/// Within this everything is to be given back after the attacker left without a word: connections
+/// that say nothing more end after ten seconds.
+const GIVEN_BACK: Duration = Duration::from_secs(25);
+
+/// What a CoServer may have beyond what it had before: what its allocator keeps for next time.
+const KEPT: u64 = 64 << 20;
+
+/// The attacker's key has this name, in modes that have one.
+pub(super) const RIVAL: &str = "rival";
+
+/// How an attack is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// How hard it is.
+    pub force: Force,
+    /// How long each span is: quiet, attack, control.
+    pub each: Duration,
+    /// How many times over. None: only one attack, with nothing to compare it with, and what it took
+    /// is waited for by [`Stage::given_back`] alone.
+    pub rounds: u32,
+}
+
+/// A pair with honest clients.
+#[derive(Debug)]
+pub struct Stage {
+    program: PathBuf,
+    pair: Pair,
+    honest: Honest,
+    /// What both had before the first attack.
+    at_first: [u64; 2],
+}
+
+impl Stage {
+    /// Starts both. `program` is the attacker's own, which runs the parts of the pair as well. With
+    /// timing as shipped, or such as a machine has time for that does other things.
+    ///
+    /// # Panics
+    /// If the pair does not form.
+    pub fn start(program: impl Into<PathBuf>, as_shipped: bool) -> Self {
+        let program = program.into();
+        let mut pair = match as_shipped {
+            true => Pair::init_as_shipped(&program),
+            false => Pair::init(&program, SILENCE),
+        };
+        pair.log_as_shipped();
+        // Whoever else writes to the disk meanwhile is not to count.
+        pair.use_memory();
+        Client::known(&pair, RIVAL);
+        pair.form();
+        let honest = Honest::start(&caller::settings(&pair));
+        let mut stage = Self { program, pair, honest, at_first: [0; 2] };
+        stage.at_first = stage.memory();
+        stage
+    }
+
+    /// Attacks.
+    pub fn attack(&mut self, mode: Mode, plan: &Plan) -> Report {
+        let mut report = Report {
+            mode,
+            rounds: Vec::new(),
+            before: 0,
+            most: 0,
+            after: 0,
+            back: Duration::ZERO,
+            broken: Vec::new(),
+        };
+        if let Err(why) = self.try_attack(plan, &mut report) {
+            report.broken.push(why);
+        }
+        report
+    }
+
+    fn try_attack(&mut self, plan: &Plan, report: &mut Report) -> Result<(), String> {
+        self.honest.go_on()?;
+        let before = self.states()?;
+        report.before = self.memory().iter().sum();
+        let own = self.memory();
+        for _ in 0..plan.rounds.max(1) {
+            let compared = plan.rounds > 0;
+            let span = |stage: &Self| match compared {
+                true => stage.honest.watch(plan.each),
+                false => Served::default(),
+            };
+            let quiet = span(self);
+            let (attack, processors) = self.attack_once(report.mode, plan)?;
+            report.most = report.most.max(self.memory().iter().sum());
+            self.honest.go_on()?;
+            let control = if compared { self.burn(processors, plan.each)? } else { quiet };
+            report.rounds.push(Round { quiet, attack, control, processors });
+        }
+        if plan.rounds > 0 {
+            self.wait_until_given_back(own, report);
+        }
+        self.honest.go_on()?;
+        let after = self.states()?;
+        if before != after {
+            report.broken.push(format!("a CoServer was removed: {before:?}, then {after:?}"));
+        }
+        Ok(())
+    }
+
+    fn attack_once(&self, mode: Mode, plan: &Plan) -> Result<(Served, f64), String> {
+        let directory = self.pair.directory().display().to_string();
+        let words = ["as", mode.name(), plan.force.name(), &directory];
+        let attacker = Helper::start(&self.program, &words)?;
+        let before = processor_time(attacker.0.id());
+        let served = self.honest.watch(plan.each);
+        let used = processor_time(attacker.0.id()).saturating_sub(before);
+        attacker.leave()?;
+        Ok((served, used.as_secs_f64() / plan.each.as_secs_f64()))
+    }
+
+    fn burn(&self, processors: f64, time: Duration) -> Result<Served, String> {
+        let parts = format!("{:.0}", processors * 1000.0);
+        let control = Helper::start(&self.program, &["burn", &parts])?;
+        let served = self.honest.watch(time);
+        control.leave()?;
+        Ok(served)
+    }
+
+    /// What changes when somebody is removed.
+    fn states(&self) -> Result<Vec<[Value; 3]>, String> {
+        let state = |part| {
+            let status = self.pair.status(part).map_err(|error| error.to_string())?;
+            Ok(["mode", "epoch", "incarnation"].map(|field| status[field].clone()))
+        };
+        [A, B].into_iter().map(state).collect()
+    }
+
+    fn memory(&mut self) -> [u64; 2] {
+        [A, B].map(|part| self.pair.process(part).memory())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an attacker is outside the pair")]
+    fn wait_until_given_back(&mut self, before: [u64; 2], report: &mut Report) {
+        let began = Instant::now();
+        report.broken.extend(self.back_to(before).err());
+        report.back = began.elapsed();
+        report.after = self.memory().iter().sum();
+    }
+
+    /// Waits until whatever the attackers took since the beginning is given back.
+    ///
+    /// # Errors
+    /// What is not.
+    pub fn given_back(&mut self) -> Result<(), String> {
+        self.back_to(self.at_first)
+    }
+
+    fn back_to(&mut self, before: [u64; 2]) -> Result<(), String> {
+        wait_for(GIVEN_BACK, || {
+            let now = self.memory();
+            if let Some((now, _)) = now.iter().zip(before).find(|(now, own)| **now > own + KEPT) {
+                return Err(format!("a CoServer keeps {} MiB after {GIVEN_BACK:?}", now >> 20));
+            }
+            for part in [A, B] {
+                let status = self.pair.status(part).map_err(|error| error.to_string())?;
+                let keys = status["client_keys"].as_array().map_or(&[][..], Vec::as_slice);
+                let rival = keys.iter().find(|client| client["client"] == RIVAL);
+                if rival.is_some_and(|client| client["connections"] != 0) {
+                    return Err(format!("connections are left after {GIVEN_BACK:?}: {rival:?}"));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The honest clients end: why one of them was not served, if so.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn finish(self) -> Result<(), String> {
+        self.honest.finish().map_err(|why| format!("{why}{}", self.pair.logs()))
+    }
+}
+
+/// A process beside the pair, ended with this.
+struct Helper(Child);
+
+impl Helper {
+    /// Starts it, and waits until it has begun.
+    fn start(program: &Path, words: &[&str]) -> Result<Self, String> {
+        let child = Command::new(program)
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let mut helper = Self(child);
+        let mut said = [0];
+        let stdout = helper.0.stdout.as_mut().ok_or("no pipe")?;
+        stdout.read_exact(&mut said).map_err(|_| format!("{words:?} does not begin"))?;
+        Ok(helper)
+    }
+
+    /// It is killed. That it had not ended before shows that it did what it was for.
+    fn leave(mut self) -> Result<(), String> {
+        match self.0.try_wait().map_err(|error| error.to_string())? {
+            None => Ok(()),
+            Some(status) => Err(format!("the attacker ended by itself: {status}")),
+        }
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
