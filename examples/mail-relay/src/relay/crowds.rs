@@ -153,3 +153,63 @@ fn a_block_whose_sessions_end_for_errors_is_shut_out_for_a_time_and_others_are_n
     greeted(&mut story, 1);
     story.check();
 }
+
+/// Little memory: a mail of the largest size fits four times.
+fn little_memory() -> RelaySettings {
+    let mut settings = settings();
+    settings.server.max_message = 64 * 1024;
+    settings.session_bytes = 256 * 1024;
+    settings
+}
+
+/// A mail's data of so many octets, without its end.
+fn half_mail(octets: usize) -> String {
+    format!("{}\r\n", "x".repeat(98)).repeat(octets / 100)
+}
+
+/// Begins a mail and sends so much of its data; whether MAIL was taken.
+fn begin(story: &mut Story, client: Client, octets: usize) -> bool {
+    if !story.say(client, "MAIL FROM:<a@b.org>\r\n").starts_with("250 ") {
+        return false;
+    }
+    assert!(story.say(client, "RCPT TO:<to@example.org>\r\nDATA\r\n").contains("\r\n354 "));
+    story.say(client, &half_mail(octets));
+    true
+}
+
+#[test]
+fn memory_that_one_block_holds_keeps_nobody_elses_mail_out() {
+    let mut story = Story::new(little_memory());
+    let greedy: Vec<Client> = (0..10).map(|_| greeted(&mut story, 1)).collect();
+    // First a little in each, so that none is put off, then all that each may have.
+    greedy.iter().for_each(|client| assert!(begin(&mut story, *client, 4000)));
+    for client in &greedy {
+        story.say(*client, &half_mail(50_000));
+    }
+    let bound = little_memory().session_bytes;
+    assert!(story.pair.service().held_bytes() > bound - 64 * 1024, "it holds what it can");
+    story.freeze();
+    let honest: Vec<Client> = (2..6).map(|block| greeted(&mut story, block)).collect();
+    honest.iter().for_each(|client| assert!(begin(&mut story, *client, 30_000)));
+    assert!(story.pair.service().held_bytes() <= bound);
+    for client in honest {
+        assert!(story.say(client, ".\r\n").starts_with("250 "), "it is the holder that gives way");
+    }
+    let told = greedy.iter().filter(|client| said(&mut story, **client).starts_with("421 4.3.1 "));
+    let told = told.count() as u64;
+    let ended = story.pair.service().counters().out_of_memory;
+    assert!(told > 0 && told <= ended && ended < 10, "{told} of {ended}");
+    story.check();
+}
+
+#[test]
+fn a_block_that_holds_a_quarter_of_the_memory_leaves_the_last_quarter_to_others() {
+    let mut story = Story::new(little_memory());
+    let greedy: Vec<Client> = (0..5).map(|_| greeted(&mut story, 1)).collect();
+    let taken = greedy.iter().filter(|client| begin(&mut story, **client, 60_000)).count();
+    assert_eq!(taken, 4, "the fourth begins while a quarter is free, the fifth does not");
+    assert_eq!(story.pair.service().counters().out_of_memory, 0);
+    let honest = greeted(&mut story, 2);
+    assert!(mail(&mut story, honest).starts_with("250 "));
+    story.check();
+}

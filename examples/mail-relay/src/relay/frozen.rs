@@ -17,6 +17,7 @@ use super::Relay;
 use super::alarms::Alarms;
 use super::hop::HopAddresses;
 use super::inbound::Inbound;
+use super::memory::Memory;
 use super::outbound::Outbound;
 use super::post::{Counters, Post};
 use super::shares::{self, Block, Shares};
@@ -175,8 +176,11 @@ impl Relay {
             Shares::default()
         };
         let queue = Queue::from_parts(head.queue, mails);
-        let held = self.inbound.values().map(|row| row.counted).sum();
-        self.post = Post { queue, held, counters: head.counters, hop: head.hop, shares };
+        let mut memory = Memory::default();
+        for (conn, row) in &self.inbound {
+            memory.change(*conn, row.session.peer(), 0, row.counted);
+        }
+        self.post = Post { queue, memory, counters: head.counters, hop: head.hop, shares };
         self.alarms = Alarms::restored(head.timer);
         self.inbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));
         self.outbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));

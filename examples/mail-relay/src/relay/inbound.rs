@@ -30,7 +30,7 @@ pub(super) struct Inbound {
     /// The mail last taken over here, while nothing shows that the client knows: it shows by
     /// bringing the next one to its end.
     unconfirmed: Option<QueueId>,
-    /// What of this is in [`Post::held`].
+    /// What of this is in [`Post::memory`].
     pub(super) counted: u64,
     /// What is entered for it in the alarms.
     pub(super) alarm: Option<u64>,
@@ -94,14 +94,35 @@ impl Inbound {
             Event::GoOn => {}
         }
         self.go_on(io, conn, settings, post);
-        self.count(post);
-        if post.held > settings.session_bytes && !self.session.is_closed() {
-            post.counters.out_of_memory += 1;
-            self.give(io, settings, post, Input::NoRoom);
-            self.input.clear();
-            self.backlog.flush(io, conn);
-            self.count(post);
+        self.settle(io, conn, post)
+    }
+
+    /// Ends the session because the memory is needed for others; where it has ended already and
+    /// the client does not take the last replies, the connection is broken off. True when the
+    /// connection has been let go.
+    pub(super) fn give_way(
+        &mut self,
+        io: &mut Io<'_>,
+        conn: ConnId,
+        settings: &RelaySettings,
+        post: &mut Post,
+    ) -> bool {
+        if self.session.is_closed() {
+            io.tcp().reset(conn);
+            self.on_broken_off(post);
+            return true;
         }
+        post.counters.out_of_memory += 1;
+        self.give(io, settings, post, Input::NoRoom);
+        self.input.clear();
+        self.backlog.flush(io, conn);
+        self.settle(io, conn, post)
+    }
+
+    /// Counts what is held, and lets the connection go if the session is over and its last reply
+    /// taken. True if so.
+    fn settle(&mut self, io: &mut Io<'_>, conn: ConnId, post: &mut Post) -> bool {
+        self.count(conn, post);
         let done = self.session.is_closed() || (self.peer_closed && self.input.is_empty());
         let over = done && self.backlog.is_empty();
         if over {
@@ -113,13 +134,13 @@ impl Inbound {
         over
     }
 
-    /// When to give [`Event::Deadline`].
-    /// Its deadlines are so much later: nobody ran for so long.
+    /// Moves every deadline by a time in which no relay ran.
     pub(super) fn skip(&mut self, gap: u64) {
         self.closing_until = self.closing_until.map(|until| until.saturating_add(gap));
         self.session.skip(gap);
     }
 
+    /// When to give [`Event::Deadline`].
     pub(super) fn deadline(&self) -> Option<u64> {
         self.closing_until.into_iter().chain(self.session.deadline()).min()
     }
@@ -188,13 +209,13 @@ impl Inbound {
     }
 
     /// Brings what is counted up to date.
-    fn count(&mut self, post: &mut Post) {
+    fn count(&mut self, conn: ConnId, post: &mut Post) {
         let input: usize = self.input.iter().map(Bytes::len).sum();
         let held = self.session.held_bytes()
             + self.backlog.bytes()
             + input as u64
             + limits::SESSION_OVERHEAD;
-        post.held = post.held - self.counted + held;
+        post.memory.change(conn, self.session.peer(), self.counted, held);
         self.counted = held;
     }
 }

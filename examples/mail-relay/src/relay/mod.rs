@@ -15,12 +15,12 @@
 //! catching up and in a replay ([`lockstep::machine`] says how). Nothing here asks where it runs.
 //!
 //! # Who gets what
-//! Clients share what there is by blocks of addresses: connections, mails a minute, errors. One that
-//! takes all it can harms nobody else; see `shares.rs`.
+//! Clients share what there is by blocks of addresses: connections, memory, mails a minute, errors.
+//! A block that takes all it can keeps nobody else out; see `shares.rs` and `memory.rs`.
 //!
 //! # Memory
-//! All that sessions hold is added up ([`RelaySettings::session_bytes`]), the queue counts for
-//! itself. A client is read from only as far as it takes its replies, and what goes to the next
+//! All that sessions hold is added up ([`RelaySettings::session_bytes`]), and who holds most gives
+//! way; the queue counts for itself. A client is read from only as far as it takes its replies, and what goes to the next
 //! hop waits as slices of the stored mail.
 
 #![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
@@ -30,6 +30,7 @@ mod backlog;
 mod frozen;
 mod hop;
 mod inbound;
+mod memory;
 mod outbound;
 mod post;
 mod settings;
@@ -126,12 +127,18 @@ impl Relay {
 
     /// Octets that all sessions hold.
     pub fn held_bytes(&self) -> u64 {
-        self.post.held
+        self.post.memory.total()
     }
 
     fn on_inbound(&mut self, io: &mut Io<'_>, conn: ConnId, event: inbound::Event) {
         let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) else { return };
         let over = row.on_event(io, conn, &self.settings, &mut self.post, event);
+        self.after_inbound(conn, over);
+        self.free_memory(io);
+    }
+
+    fn after_inbound(&mut self, conn: ConnId, over: bool) {
+        let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) else { return };
         if over {
             self.drop_inbound(conn);
         } else {
@@ -140,9 +147,21 @@ impl Relay {
         }
     }
 
+    /// Ends sessions until the others have room. Each of them is let go the second time at the
+    /// latest, so there is an end to it.
+    fn free_memory(&mut self, io: &mut Io<'_>) {
+        while self.post.memory.total() > self.settings.session_bytes {
+            let Some(conn) = self.post.memory.largest() else { return };
+            let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) else { return };
+            tracing::debug!(peer = %row.session.peer(), "the memory is full: its session gives way");
+            let over = row.give_way(io, conn, &self.settings, &mut self.post);
+            self.after_inbound(conn, over);
+        }
+    }
+
     fn drop_inbound(&mut self, conn: ConnId) {
         if let Some(row) = self.inbound.remove(&conn) {
-            self.post.held -= row.counted;
+            self.post.memory.change(conn, row.session.peer(), row.counted, 0);
             self.alarms.forget(conn, row.alarm);
             self.see_clients(None);
         }

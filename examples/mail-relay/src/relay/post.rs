@@ -7,6 +7,7 @@ use rand_core::Rng as _;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::hop::HopAddresses;
+use super::memory::Memory;
 use super::settings::RelaySettings;
 use super::shares::Shares;
 use crate::queue::{Job, Queue, QueueConfig, QueueEvent, QueueId};
@@ -17,8 +18,7 @@ use crate::smtp::server::{AcceptedMail, Refusal, Surroundings};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Post {
     pub(super) queue: Queue,
-    /// The sum of what all sessions hold.
-    pub(super) held: u64,
+    pub(super) memory: Memory,
     pub(super) counters: Counters,
     pub(super) hop: HopAddresses,
     pub(super) shares: Shares,
@@ -49,7 +49,7 @@ pub struct Counters {
     /// brought another: they may not have the answer, and send that mail again as a new one.
     /// A client that the relay had let go already, after its QUIT, is not among them.
     pub answers_in_doubt: u64,
-    /// Sessions ended because no memory was left.
+    /// Sessions ended because the memory was full and they held most of it.
     pub out_of_memory: u64,
 }
 
@@ -62,7 +62,7 @@ impl Post {
         peer: IpAddr,
     ) -> Surroundings<'a> {
         let (config, shares) = (&settings.server, &settings.shares);
-        let memory = settings.session_bytes.saturating_sub(self.held);
+        let memory = self.memory.room(peer, settings.session_bytes);
         let room = self.queue.room(&settings.queue).min(memory);
         let idle = self.shares.idle(shares, peer, config.idle);
         let over_rate = self.shares.is_over_rate(shares, peer, now);
@@ -162,7 +162,7 @@ impl Post {
             self.queue.len(),
             self.queue.bytes(),
             self.queue.running(),
-            self.held,
+            self.memory.total(),
             c.clients,
             c.accepted,
             c.refused,
