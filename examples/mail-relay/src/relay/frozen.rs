@@ -45,6 +45,15 @@ const BLOCKS_PER_RECORD: usize = 1024;
 /// What belongs to connections, as cheap to copy as the mails.
 pub(super) type Rows<T> = OrdMap<ConnId, Arc<T>>;
 
+/// Changes every row.
+pub(super) fn change_each<T: Clone>(rows: &mut Rows<T>, mut change: impl FnMut(ConnId, &mut T)) {
+    for conn in rows.keys().copied().collect::<Vec<_>>() {
+        if let Some(row) = rows.get_mut(&conn) {
+            change(conn, Arc::make_mut(row));
+        }
+    }
+}
+
 #[derive(Debug, Clone, Archive, Serialize, Deserialize)]
 struct Head {
     mails: u64,

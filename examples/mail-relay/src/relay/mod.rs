@@ -62,7 +62,7 @@ use lockstep::machine::{Identity, RecordSource, RestoreError};
 use crate::limits;
 use crate::smtp::client::{self, CloseCause};
 use alarms::Alarms;
-use frozen::Rows;
+use frozen::{Rows, change_each};
 use inbound::Inbound;
 use outbound::Outbound;
 use post::Post;
@@ -173,15 +173,12 @@ impl Relay {
         let became = self.post.shares.see_clients(self.inbound.len(), self.settings.max_clients);
         let Some(now) = now.filter(|_| became) else { return };
         let usual = self.settings.server.idle;
-        let clients: Vec<ConnId> = self.inbound.keys().copied().collect();
-        for conn in clients {
-            let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) else { continue };
-            let peer = row.session.peer();
-            let idle = self.post.shares.idle(&self.settings.shares, peer, usual);
+        change_each(&mut self.inbound, |conn, row| {
+            let idle = self.post.shares.idle(&self.settings.shares, row.session.peer(), usual);
             row.session.hurry(now.saturating_add(idle));
             let deadline = row.deadline();
             self.alarms.see(conn, &mut row.alarm, deadline);
-        }
+        });
     }
 
     fn on_outbound(&mut self, io: &mut Io<'_>, conn: ConnId, input: client::Input<'_>) {
@@ -362,20 +359,8 @@ impl Service for Relay {
     fn on_resumed(&mut self, _: &mut Io<'_>, gap: Duration) {
         tracing::info!(?gap, queued = self.post.queue.len(), "no relay ran");
         let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
-        for conn in self.inbound.keys().copied().collect::<Vec<_>>() {
-            self.inbound
-                .get_mut(&conn)
-                .map(Arc::make_mut)
-                .into_iter()
-                .for_each(|row| row.skip(gap));
-        }
-        for conn in self.outbound.keys().copied().collect::<Vec<_>>() {
-            self.outbound
-                .get_mut(&conn)
-                .map(Arc::make_mut)
-                .into_iter()
-                .for_each(|row| row.skip(gap));
-        }
+        change_each(&mut self.inbound, |_, row| row.skip(gap));
+        change_each(&mut self.outbound, |_, row| row.skip(gap));
         self.post.queue.skip(gap);
     }
 
