@@ -128,19 +128,28 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
 }
 
 #[test]
-fn a_block_that_makes_errors_or_sends_too_much_is_put_off_at_both_and_nobody_else() {
+fn who_makes_errors_or_sends_too_much_is_put_off_at_both_and_nobody_else() {
     let runtime = runtime();
     let hop = runtime.block_on(Hop::start());
-    let more = "block_errors = 1\nblock_mails = 1\nblock_shut = \"1h\"";
+    let more = "address_errors = 1\nblock_mails = 1\naddress_shut = \"1h\"";
     let relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), more);
     let connect = |from, place| Client::connect(&runtime, from, relay.at(place));
-    let mut client = connect([127, 0, 1, 1], Place::A);
-    assert!(client.line().starts_with("220"));
-    assert!(client.ask("GET / HTTP/1.1\r\n").starts_with("421 4.7.0"));
-    for place in Place::BOTH {
-        let greeting = connect([127, 0, 1, 2], place).line();
-        assert!(greeting.starts_with("421 4.7.0"), "{greeting}{}", relay.pair.logs());
-    }
+    let make_error = |host| {
+        let mut client = connect([127, 0, 1, host], Place::A);
+        assert!(client.line().starts_with("220"), "{host}{}", relay.pair.logs());
+        assert!(client.ask("GET / HTTP/1.1\r\n").starts_with("421 4.7.0"));
+    };
+    let is_shut = |host| {
+        for place in Place::BOTH {
+            let greeting = connect([127, 0, 1, host], place).line();
+            assert!(greeting.starts_with("421 4.7.0"), "{greeting}{}", relay.pair.logs());
+        }
+    };
+    make_error(1);
+    is_shut(1);
+    // Its neighbours are served until several of them are shut out.
+    (2..=4).for_each(make_error);
+    is_shut(5);
     let greeted = |from| {
         let mut client = connect(from, Place::B);
         assert!(client.line().starts_with("220"));

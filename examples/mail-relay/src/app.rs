@@ -10,12 +10,13 @@
 //! ```
 //!
 //! What is left out has the defaults of [`crate::limits`]: `max_message`, `max_recipients`,
-//! `max_clients`, `client_idle`, `client_idle_scarce`, `client_session`, `block_mails`, `block_errors`,
-//! `block_shut`, `trusted_networks` (none), `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`,
-//! `retry_first`, `retry_most`, `give_up`. What is [custom](crate::smtp::ClientCustoms) against the
-//! letter of the standard is taken unless one of these is `false`: `accept_odd_names`,
-//! `accept_odd_dots`, `accept_odd_hello`, `accept_lf_replies`, `accept_mixed_replies`. Everything but `listen` must be the same on both
-//! CoServers; two that differ refuse each other.
+//! `max_clients`, `client_idle`, `client_idle_scarce`, `client_session`, `block_mails`,
+//! `address_errors`, `address_shut`, `trusted_networks` (none), `session_bytes`, `max_queue_mails`,
+//! `max_queue_bytes`, `max_deliveries`, `retry_first`, `retry_most`, `give_up`. What is
+//! [custom](crate::smtp::ClientCustoms) against the letter of the standard is taken unless one of
+//! these is `false`: `accept_odd_names`, `accept_odd_dots`, `accept_odd_hello`, `accept_lf_replies`,
+//! `accept_mixed_replies`. Everything but `listen` must be the same on both CoServers; two that
+//! differ refuse each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -199,7 +200,11 @@ fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), Config
         ("max_clients", "the most clients at a time, on both CoServers together", max_clients),
         ("max_deliveries", "the most deliveries at a time", &mut queue.max_deliveries),
         ("block_mails", "mails of a block of addresses in a minute", &mut shares.mails),
-        ("block_errors", "its sessions that may end for errors in a minute", &mut shares.errors),
+        (
+            "address_errors",
+            "sessions of an address that may end for errors in a minute",
+            &mut shares.errors,
+        ),
     ];
     for (name, meaning, value) in counts {
         *value = own.optional(name, meaning)?.unwrap_or(*value);
@@ -208,7 +213,7 @@ fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), Config
         ("client_idle", "how long a client may be silent", &mut server.idle),
         ("client_idle_scarce", "the same while clients are many", &mut shares.scarce_idle),
         ("client_session", "how long a whole session may last", &mut server.session),
-        ("block_shut", "how long a block of addresses is shut out", &mut shares.shut),
+        ("address_shut", "how long an address is shut out after that", &mut shares.shut),
         ("retry_first", "the pause after a mail's first failure", &mut queue.retry_first),
         ("retry_most", "the longest such pause", &mut queue.retry_most),
         ("give_up", "the age at which a mail goes back to its sender", &mut queue.give_up),
@@ -299,8 +304,8 @@ mod tests {
             ("client_idle_scarce", &["\"0s\"", "\"25h\"", "30"]),
             ("client_session", &["\"59s\"", "\"99999h\"", "1"]),
             ("block_mails", &["10000001", "-1", "\"many\""]),
-            ("block_errors", &["100001", "-1", "true"]),
-            ("block_shut", &["\"0s\"", "\"25h\"", "10"]),
+            ("address_errors", &["100001", "-1", "true"]),
+            ("address_shut", &["\"0s\"", "\"25h\"", "10"]),
             ("trusted_networks", &["[\"192.0.2.1/24\"]", "\"192.0.2.0/24\"", "[1]"]),
             ("give_up", &["\"0s\"", "\"1ms\"", "\"99999h\"", "\"99999999999999999999h\"", "1"]),
         ];
@@ -360,8 +365,8 @@ mod tests {
             "client_idle_scarce = \"20s\"",
             "client_session = \"2h\"",
             "block_mails = 600",
-            "block_errors = 600",
-            "block_shut = \"20min\"",
+            "address_errors = 600",
+            "address_shut = \"20min\"",
             "trusted_networks = [\"192.0.2.0/24\"]",
         ] {
             assert!(digests.insert(digest(line)), "{line}");

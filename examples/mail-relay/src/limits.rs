@@ -54,8 +54,12 @@ pub const SESSION_REFUSALS: u32 = 20_000;
 /// answer: the accepted ones have to stay (RFC 5321 section 4.5.3.1.10).
 pub const SESSION_SURPLUS: u32 = 20_000;
 /// Commands that bring no mail forward (NOOP, RSET, VRFY, HELP, EHLO, MAIL)
-/// between two mails before a session is ended with 421.
+/// between two mails before a session is ended with 421. A MAIL that is refused
+/// for now, and the RSET behind it, are not among them.
 pub const IDLE_COMMANDS: u32 = 200;
+/// Mails that are refused for now (450 and 452 to MAIL) since the last one was taken, before
+/// a session is ended with 421. That is no fault of the client, which may have as many to send.
+pub const SESSION_PUT_OFF: u32 = 1000;
 /// Input kept while a mail waits for its verdict. A client may send the next
 /// mail's envelope meanwhile (RFC 2920 section 3.1): [`RECIPIENTS`] recipients
 /// of usual length fit. More: the input is dropped and the session ended.
@@ -83,15 +87,20 @@ pub const SCARCE_IDLE: u64 = 30 * SECOND;
 /// Default for the mails of a block in a minute: no bound, since only the operator knows what is
 /// usual. One more: MAIL gets 450 4.7.0 until there is less.
 pub const BLOCK_MAILS: u32 = 0;
-/// Default for the sessions of a block that are ended for their errors in a minute. An honest
-/// sender has none, and a block of 256 addresses few. As many: the block is shut out.
-pub const BLOCK_ERRORS: u32 = 30;
-/// Default for how long a block is shut out: greeted with 421 4.7.0 and let go. Senders try again
-/// after a few minutes to half an hour.
-pub const BLOCK_SHUT: u64 = 10 * MINUTE;
-/// Blocks that are remembered, each for as long as it has used something of its rates or is shut
-/// out; some 2 MiB. At one more, the one that would be forgotten first is.
+/// Default for the sessions of an address (of IPv6 a /64) that are ended for their errors in a
+/// minute. An honest sender has none. As many: the address is shut out.
+pub const ADDRESS_ERRORS: u32 = 30;
+/// Default for how long an address is shut out: greeted with 421 4.7.0 and let go. Senders try
+/// again after a few minutes to half an hour.
+pub const ADDRESS_SHUT: u64 = 10 * MINUTE;
+/// Addresses of a block that are shut out at the same time when the whole block is. Fewer may be
+/// hosts of somebody whom the honest ones beside them do not know.
+pub const BLOCK_SHUT_HOSTS: usize = 4;
+/// Blocks that are remembered, each for as long as it has used something of its rate or has
+/// addresses that are shut out; some 2 MiB. At one more, the one that would be forgotten first is.
 pub const BLOCKS: usize = 16_384;
+/// Addresses that are remembered, in the same way.
+pub const HOSTS: usize = 16_384;
 
 /// Default for clients at a time, on both CoServers together: the one that is left has to hold
 /// them all. One more takes a connection of the block that has most, or gets the listener's 421.

@@ -19,7 +19,12 @@ fn few_places() -> RelaySettings {
 
 /// A client from this block of addresses, and what it is greeted with.
 fn come(story: &mut Story, block: u8) -> (Client, String) {
-    let peer = ([198, 51, block, 1], 50_000).into();
+    come_from(story, block, 1)
+}
+
+/// The same from this host of the block.
+fn come_from(story: &mut Story, block: u8, host: u8) -> (Client, String) {
+    let peer = ([198, 51, block, host], 50_000).into();
     let client = story.pair.connect_from(Place::A, LISTENER, peer).unwrap();
     let said = said(story, client);
     (client, said)
@@ -132,24 +137,49 @@ fn a_block_that_sends_too_many_mails_is_put_off_and_others_are_not() {
     story.check();
 }
 
+/// Two sessions of a host end for their errors, which is as many as shut it out here.
+fn make_errors(story: &mut Story, block: u8, host: u8) {
+    for _ in 0..2 {
+        let (client, _) = come_from(story, block, host);
+        assert!(story.say(client, "GET / HTTP/1.1\r\n").starts_with("421 4.7.0 "));
+    }
+}
+
 #[test]
-fn a_block_whose_sessions_end_for_errors_is_shut_out_for_a_time_and_others_are_not() {
+fn a_host_whose_sessions_end_for_errors_is_shut_out_for_a_time_and_its_neighbours_are_not() {
     let mut settings = settings();
     settings.shares.errors = 2;
     let mut story = Story::new(settings);
-    for _ in 0..2 {
-        let (client, _) = come(&mut story, 1);
-        assert!(story.say(client, "GET / HTTP/1.1\r\n").starts_with("421 4.7.0 "));
-    }
+    make_errors(&mut story, 1, 1);
     story.freeze();
     let (client, greeting) = come(&mut story, 1);
     assert!(greeting.starts_with("421 4.7.0 "), "{greeting}");
     assert_eq!(story.pair.fate(client), Fate::Ended);
-    let honest = greeted(&mut story, 2);
-    assert!(mail(&mut story, honest).starts_with("250 "));
+    let (neighbour, greeting) = come_from(&mut story, 1, 2);
+    assert!(greeting.starts_with("220 "), "{greeting}");
+    story.say(neighbour, "EHLO c\r\n");
+    assert!(mail(&mut story, neighbour).starts_with("250 "));
     let relay = story.pair.service();
     assert_eq!((relay.clients(), relay.share_counters().shut_out), (1, 1));
-    pass(&mut story, limits::BLOCK_SHUT);
+    pass(&mut story, limits::ADDRESS_SHUT);
+    greeted(&mut story, 1);
+    story.check();
+}
+
+#[test]
+fn a_block_of_which_several_hosts_are_shut_out_is_shut_out_and_others_are_not() {
+    let mut settings = settings();
+    settings.shares.errors = 2;
+    let mut story = Story::new(settings);
+    for host in 1..=limits::BLOCK_SHUT_HOSTS as u8 {
+        assert!(come_from(&mut story, 1, 99).1.starts_with("220 "), "{host}");
+        make_errors(&mut story, 1, host);
+    }
+    story.freeze();
+    assert!(come_from(&mut story, 1, 99).1.starts_with("421 4.7.0 "));
+    let honest = greeted(&mut story, 2);
+    assert!(mail(&mut story, honest).starts_with("250 "));
+    pass(&mut story, limits::ADDRESS_SHUT);
     greeted(&mut story, 1);
     story.check();
 }

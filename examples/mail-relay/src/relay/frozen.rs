@@ -1,7 +1,8 @@
 //! The relay's whole state as records: one that says of which version they are, one for its
-//! numbers, then a few for each mail and each connection, and for some blocks of addresses each, so
-//! that none grows with the queue.
+//! numbers, then a few for each mail and each connection, and one for some blocks of addresses
+//! or some addresses each, so that none grows with the queue.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -20,7 +21,7 @@ use super::inbound::Inbound;
 use super::memory::Memory;
 use super::outbound::Outbound;
 use super::post::{Counters, Post};
-use super::shares::{self, Block, Shares};
+use super::rates::{self, Block, Host, Rates};
 use crate::queue::{Mails, Queue, QueueHead, QueueId, QueuedMail};
 
 /// A consistent view of a relay. Taking it copies a few numbers: mails and sessions are shared
@@ -32,15 +33,16 @@ pub struct Frozen {
     mails: Mails,
     inbound: Rows<Inbound>,
     outbound: Rows<Outbound>,
-    shares: Snapshot<shares::Head>,
+    rates: Snapshot<rates::Head>,
     blocks: OrdMap<AddressBlock, Block>,
+    hosts: OrdMap<IpAddr, Host>,
 }
 
 /// The first record: version 3 had none.
 const VERSION_4: &[u8] = b"mail-relay 4";
 
-/// Blocks of addresses in one record.
-const BLOCKS_PER_RECORD: usize = 1024;
+/// Blocks of addresses in one record, and addresses.
+const ROWS_PER_RECORD: usize = 1024;
 
 /// What belongs to connections, as cheap to copy as the mails.
 pub(super) type Rows<T> = OrdMap<ConnId, Arc<T>>;
@@ -81,8 +83,9 @@ impl Frozen {
             mails: queue.mails(),
             inbound: relay.inbound.clone(),
             outbound: relay.outbound.clone(),
-            shares: Snapshot(relay.post.shares.head()),
-            blocks: relay.post.shares.blocks(),
+            rates: Snapshot(relay.post.rates.head()),
+            blocks: relay.post.rates.blocks(),
+            hosts: relay.post.rates.hosts(),
         }
     }
 }
@@ -94,11 +97,22 @@ impl Freeze for Frozen {
         write_all(&self.mails, sink)?;
         write_all(&self.inbound, sink)?;
         write_all(&self.outbound, sink)?;
-        self.shares.write(sink)?;
-        let blocks: Vec<_> = self.blocks.iter().map(|(name, block)| (*name, *block)).collect();
-        let mut chunks = blocks.chunks(BLOCKS_PER_RECORD);
-        chunks.try_for_each(|chunk| Snapshot(chunk.to_vec()).write(sink))
+        self.rates.write(sink)?;
+        write_chunks(&self.blocks, sink)?;
+        write_chunks(&self.hosts, sink)
     }
+}
+
+/// For small rows: many to a record.
+fn write_chunks<K, V>(rows: &OrdMap<K, V>, sink: &mut dyn RecordSink) -> Result<(), SinkError>
+where
+    K: Ord + Copy + Send + 'static,
+    V: Copy + Send + 'static,
+    Vec<(K, V)>: Writable,
+{
+    let rows: Vec<(K, V)> = rows.iter().map(|(key, row)| (*key, *row)).collect();
+    let mut chunks = rows.chunks(ROWS_PER_RECORD);
+    chunks.try_for_each(|chunk| Snapshot(chunk.to_vec()).write(sink))
 }
 
 /// One row at a time, so that writing takes the memory of one.
@@ -122,19 +136,19 @@ fn shared<T>(rows: Vec<(ConnId, T)>) -> Rows<T> {
     rows.into_iter().map(|(conn, row)| (conn, Arc::new(row))).collect()
 }
 
-fn read_blocks(
-    count: u64,
-    records: &mut dyn RecordSource,
-) -> Result<Vec<(AddressBlock, Block)>, RestoreError> {
-    let mut blocks: Vec<(AddressBlock, Block)> = Vec::new();
-    while (blocks.len() as u64) < count {
-        let chunk: Vec<(AddressBlock, Block)> = Snapshot::read(records)?;
+fn read_chunks<T>(count: u64, records: &mut dyn RecordSource) -> Result<Vec<T>, RestoreError>
+where
+    Vec<T>: Readable,
+{
+    let mut rows: Vec<T> = Vec::new();
+    while (rows.len() as u64) < count {
+        let chunk: Vec<T> = Snapshot::read(records)?;
         if chunk.is_empty() {
-            return Err(RestoreError::Missing { missing: "blocks of addresses" });
+            return Err(RestoreError::Missing { missing: "blocks of addresses, or addresses" });
         }
-        blocks.extend(chunk);
+        rows.extend(chunk);
     }
-    Ok(blocks)
+    Ok(rows)
 }
 
 /// Records of which the first was looked at.
@@ -178,18 +192,19 @@ impl Relay {
             (0..head.inbound).try_for_each(|_| skip(records))?;
         }
         self.outbound = shared(read_all(head.outbound, records)?);
-        let shares = if is_present {
-            let head: shares::Head = Snapshot::read(records)?;
-            Shares::from_parts(head, read_blocks(head.blocks, records)?)
+        let rates = if is_present {
+            let head: rates::Head = Snapshot::read(records)?;
+            let blocks = read_chunks(head.blocks, records)?;
+            Rates::from_parts(head, blocks, read_chunks(head.hosts, records)?)
         } else {
-            Shares::default()
+            Rates::default()
         };
         let queue = Queue::from_parts(head.queue, mails);
         let mut memory = Memory::default();
         for (conn, row) in &self.inbound {
             memory.change(*conn, row.session.peer(), 0, row.counted);
         }
-        self.post = Post { queue, memory, counters: head.counters, hop: head.hop, shares };
+        self.post = Post { queue, memory, counters: head.counters, hop: head.hop, rates };
         self.alarms = Alarms::restored(head.timer);
         self.inbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));
         self.outbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));

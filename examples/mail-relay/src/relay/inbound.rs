@@ -201,7 +201,7 @@ impl Inbound {
                 Action::Close => {
                     self.input.clear();
                     if self.session.is_at_fault() {
-                        post.shares.on_fault(&settings.shares, self.session.peer(), now);
+                        post.rates.on_fault(&settings.shares, self.session.peer(), now);
                     }
                 }
             }

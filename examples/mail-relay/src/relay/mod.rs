@@ -15,8 +15,8 @@
 //! catching up and in a replay ([`lockstep::machine`] says how). Nothing here asks where it runs.
 //!
 //! # Who gets what
-//! Clients share what there is by blocks of addresses: connections, memory, mails a minute, errors.
-//! A block that takes all it can keeps nobody else out; see `shares.rs` and `memory.rs`.
+//! Clients share what there is by blocks of addresses: connections, memory, mails a minute.
+//! A block that takes all it can keeps nobody else out; see `rates.rs` and `memory.rs`.
 //!
 //! # Memory
 //! All that sessions hold is added up ([`RelaySettings::session_bytes`]), and who holds most gives
@@ -33,8 +33,9 @@ mod inbound;
 mod memory;
 mod outbound;
 mod post;
+mod rates;
+mod remembered;
 mod settings;
-mod shares;
 
 #[cfg(test)]
 mod crowds;
@@ -69,8 +70,8 @@ use post::Post;
 
 pub use frozen::Frozen;
 pub use post::Counters;
+pub use rates::{ShareCounters, ShareSettings};
 pub use settings::{HopAddress, RelaySettings, SettingsError};
-pub use shares::{ShareCounters, ShareSettings};
 
 /// The name of the listener that clients connect to.
 pub const LISTENER: &str = "smtp";
@@ -107,7 +108,7 @@ impl Relay {
 
     /// What came of sharing the relay out among its clients.
     pub fn share_counters(&self) -> ShareCounters {
-        self.post.shares.counters
+        self.post.rates.counters
     }
 
     /// The queue, to look at.
@@ -170,11 +171,11 @@ impl Relay {
     /// The number of clients has changed. If that makes connections scarce, whoever is silent has
     /// less time, from now on.
     fn see_clients(&mut self, now: Option<u64>) {
-        let became = self.post.shares.see_clients(self.inbound.len(), self.settings.max_clients);
+        let became = self.post.rates.see_clients(self.inbound.len(), self.settings.max_clients);
         let Some(now) = now.filter(|_| became) else { return };
         let usual = self.settings.server.idle;
         change_each(&mut self.inbound, |conn, row| {
-            let idle = self.post.shares.idle(&self.settings.shares, row.session.peer(), usual);
+            let idle = self.post.rates.idle(&self.settings.shares, row.session.peer(), usual);
             row.session.hurry(now.saturating_add(idle));
             let deadline = row.deadline();
             self.alarms.see(conn, &mut row.alarm, deadline);
@@ -228,7 +229,7 @@ impl Relay {
 
     fn on_accepted(&mut self, io: &mut Io<'_>, conn: ConnId, peer: std::net::IpAddr) {
         let now = io.now().0;
-        if !self.post.shares.admit(&self.settings.shares, peer, now) {
+        if !self.post.rates.admit(&self.settings.shares, peer, now) {
             // Nothing was sent before it, so there is room.
             let _ = io.tcp().send(conn, self.settings.shut_out().as_bytes());
             return io.tcp().close(conn);
@@ -320,7 +321,7 @@ impl Service for Relay {
                 if let Some(row) = self.inbound.get(&conn) {
                     row.on_broken_off(&mut self.post);
                     let gave_way = cause == ResetCause::Displaced;
-                    self.post.shares.counters.displaced += u64::from(gave_way);
+                    self.post.rates.counters.displaced += u64::from(gave_way);
                 }
                 self.on_end(io, conn, outbound::close_cause(cause));
             }

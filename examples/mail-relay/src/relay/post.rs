@@ -8,8 +8,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::hop::HopAddresses;
 use super::memory::Memory;
+use super::rates::Rates;
 use super::settings::RelaySettings;
-use super::shares::Shares;
 use crate::queue::{Job, Queue, QueueConfig, QueueEvent, QueueId};
 use crate::smtp::client::{Report, SessionFailure};
 use crate::smtp::server::{AcceptedMail, Refusal, Surroundings};
@@ -21,7 +21,7 @@ pub(super) struct Post {
     pub(super) memory: Memory,
     pub(super) counters: Counters,
     pub(super) hop: HopAddresses,
-    pub(super) shares: Shares,
+    pub(super) rates: Rates,
 }
 
 /// What has happened since the pair began.
@@ -64,8 +64,8 @@ impl Post {
         let (config, shares) = (&settings.server, &settings.shares);
         let memory = self.memory.room(peer, settings.session_bytes);
         let room = self.queue.room(&settings.queue).min(memory);
-        let idle = self.shares.idle(shares, peer, config.idle);
-        let over_rate = self.shares.is_over_rate(shares, peer, now);
+        let idle = self.rates.idle(shares, peer, config.idle);
+        let over_rate = self.rates.is_over_rate(shares, peer, now);
         Surroundings { config, now, room, idle, over_rate }
     }
 
@@ -79,7 +79,7 @@ impl Post {
         let result = self.queue.submit(&settings.queue, now, mail);
         match &result {
             Ok(id) => {
-                self.shares.on_mail(&settings.shares, peer, now);
+                self.rates.on_mail(&settings.shares, peer, now);
                 self.counters.accepted += 1;
                 tracing::debug!(%id, "mail queued");
             }
@@ -152,7 +152,7 @@ impl Post {
 
     /// The relay at a glance, as JSON.
     pub(super) fn describe(&self, clients: usize, hops: usize) -> String {
-        let (c, s) = (&self.counters, &self.shares.counters);
+        let (c, s) = (&self.counters, &self.rates.counters);
         format!(
             "{{\"clients_now\":{clients},\"hops_now\":{hops},\"queued\":{},\"queued_bytes\":{},\
              \"delivering\":{},\"held_bytes\":{},\"clients\":{},\"accepted\":{},\"refused\":{},\

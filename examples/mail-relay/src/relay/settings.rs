@@ -142,7 +142,7 @@ impl RelaySettings {
             ("max_queue_mails", queue.max_mails, 1, 10_000_000),
             ("max_deliveries", queue.max_deliveries.into(), 1, 1000),
             ("block_mails", self.shares.mails.into(), 0, 10_000_000),
-            ("block_errors", self.shares.errors.into(), 0, 100_000),
+            ("address_errors", self.shares.errors.into(), 0, 100_000),
         ] {
             if value < least || value > most {
                 return Err(SettingsError::Range { name, value, least, most });
@@ -155,7 +155,7 @@ impl RelaySettings {
             ("client_idle", self.server.idle, 10 * limits::SECOND, 24 * limits::HOUR),
             ("client_idle_scarce", self.shares.scarce_idle, limits::SECOND, 24 * limits::HOUR),
             ("client_session", self.server.session, limits::MINUTE, 365 * 24 * limits::HOUR),
-            ("block_shut", self.shares.shut, limits::SECOND, 24 * limits::HOUR),
+            ("address_shut", self.shares.shut, limits::SECOND, 24 * limits::HOUR),
         ] {
             if value < least || value > most {
                 let [value, least, most] = [value, least, most].map(Duration::from_nanos);
@@ -188,10 +188,12 @@ impl RelaySettings {
         format!("421 4.3.2 {hostname}: you cannot be served here now, try the other server\r\n")
     }
 
-    /// What a client of a block is told that is shut out.
+    /// What a client is told whose address or block is shut out.
     pub(super) fn shut_out(&self) -> String {
         let hostname = &self.server.hostname;
-        format!("421 4.7.0 {hostname}: too many errors from your network, try again later\r\n")
+        format!(
+            "421 4.7.0 {hostname}: too many errors from your address or network, try again later\r\n"
+        )
     }
 
     /// Names the settings exactly.

@@ -51,7 +51,7 @@ pub struct Surroundings<'a> {
     /// How long the client may be silent, in nanoseconds: [`ServerConfig::idle`], or less where
     /// connections are scarce.
     pub idle: u64,
-    /// From where the client is came as many mails as are taken at present: MAIL gets 450.
+    /// The client's block of addresses has sent as many mails as it may for now: MAIL gets 450.
     pub over_rate: bool,
 }
 

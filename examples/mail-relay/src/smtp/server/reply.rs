@@ -52,6 +52,8 @@ pub(super) const TOO_MANY_REFUSALS: Reply = reply(421, "4.7.0", "too many refuse
 pub(super) const OTHER_PROTOCOL: Reply =
     reply(421, "4.7.0", "SMTP is spoken here, and what came is something else");
 pub(super) const TOO_MUCH_IDLING: Reply = reply(421, "4.7.0", "too many commands without a mail");
+pub(super) const PUT_OFF_TOO_OFTEN: Reply =
+    reply(421, "4.3.2", "too many mails were put off; connect again later");
 pub(super) const TOO_MUCH_AHEAD: Reply =
     reply(421, "4.5.0", "too much input ahead of the reply to a mail");
 pub(super) const QUEUE_FULL: Reply = reply(452, "4.3.1", "the queue is full; try again later");

@@ -32,6 +32,8 @@ pub struct ServerSession {
     /// Recipients that were there already, or beyond what one mail may have.
     surplus: u32,
     idle_commands: u32,
+    /// Mails refused for now, through no fault of the client.
+    put_off: u32,
     /// When the client will have been silent for too long.
     deadline: u64,
     /// When the session will have lasted for too long.
@@ -107,6 +109,7 @@ impl ServerSession {
             sender_refused: false,
             surplus: 0,
             idle_commands: 0,
+            put_off: 0,
             deadline: env.now.saturating_add(env.idle),
             until: env.now.saturating_add(env.config.session),
         };
@@ -237,7 +240,7 @@ impl ServerSession {
         match verdict {
             Verdict::Queued(id) => {
                 // A client that brings mail is none that those limits are meant for.
-                (self.errors, self.refusals, self.surplus) = (0, 0, 0);
+                (self.errors, self.refusals, self.surplus, self.put_off) = (0, 0, 0, 0);
                 Reply::queued(id).write(&mut out.replies);
             }
             Verdict::Refused(Refusal::QueueFull) => reply::QUEUE_FULL.write(&mut out.replies),
@@ -336,7 +339,8 @@ impl ServerSession {
     }
 
     fn on_idle_command(&mut self, reply: Reply, reset: bool) -> Reply {
-        self.idle_commands += 1;
+        // RSET behind a MAIL that was refused is counted with that.
+        self.idle_commands += u32::from(!(reset && self.sender_refused));
         if reset {
             self.phase = Phase::Ready;
             self.sender_refused = false;
@@ -363,17 +367,16 @@ impl ServerSession {
         if !matches!(self.phase, Phase::Ready) {
             return Err(reply::NESTED_MAIL);
         }
-        self.idle_commands += 1;
         let size = parameters.size.unwrap_or(0);
         if size > env.config.max_message {
             return Err(reply::MESSAGE_TOO_LARGE);
         }
-        if env.over_rate {
-            return Ok(reply::OVER_RATE);
+        let is_full = env.room == 0 || size > env.room;
+        if env.over_rate || is_full {
+            self.put_off += 1;
+            return Ok(if env.over_rate { reply::OVER_RATE } else { reply::QUEUE_FULL });
         }
-        if env.room == 0 || size > env.room {
-            return Ok(reply::QUEUE_FULL);
-        }
+        self.idle_commands += 1;
         self.phase = Phase::Envelope(Envelope { from, recipients: Vec::new(), bytes: 0 });
         Ok(reply::SENDER_OK)
     }
@@ -463,6 +466,8 @@ impl ServerSession {
     fn check_idle_commands(&mut self, out: &mut Output) {
         if self.idle_commands > limits::IDLE_COMMANDS {
             self.end_at_fault(&reply::TOO_MUCH_IDLING, out);
+        } else if self.put_off > limits::SESSION_PUT_OFF {
+            self.end(&reply::PUT_OFF_TOO_OFTEN, out);
         } else if self.refusals > limits::SESSION_REFUSALS || self.surplus > limits::SESSION_SURPLUS
         {
             self.end_at_fault(&reply::TOO_MANY_REFUSALS, out);

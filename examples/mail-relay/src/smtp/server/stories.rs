@@ -463,6 +463,25 @@ fn a_mail_too_many_of_a_network_is_put_off_and_its_session_goes_on() {
 }
 
 #[test]
+fn a_sender_that_is_put_off_with_each_of_its_mails_is_not_at_fault() {
+    let mut talk = Talk::greeted();
+    let mut said = Vec::new();
+    for nth in 0..=limits::SESSION_PUT_OFF {
+        (talk.room, talk.over_rate) = if nth % 2 == 0 { (0, false) } else { (u64::MAX, true) };
+        said = talk.send("MAIL FROM:<>\r\nRCPT TO:<a@b.org>\r\nDATA\r\nRSET\r\n");
+        let is_last = nth == limits::SESSION_PUT_OFF;
+        assert_eq!(talk.closed, is_last, "after {nth}: {said:?}");
+    }
+    assert!(said[1].starts_with("421 4.3.2 "), "{said:?}");
+    assert!(!talk.session.is_at_fault());
+    let mut talk = Talk::greeted();
+    talk.room = 0;
+    (0..100).for_each(|_| drop(talk.say("MAIL FROM:<>")));
+    let rsets = (0..).take_while(|_| talk.say("RSET").len() == 1 && !talk.closed).count();
+    assert_eq!(rsets, limits::IDLE_COMMANDS as usize, "those that put nothing back are counted");
+}
+
+#[test]
 fn whose_fault_an_end_was_is_known() {
     let mut silent = Talk::greeted();
     silent.now = silent.config.idle;
