@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use bytes::{Buf, BufMut, Bytes};
+use io_redirect::Service as _;
 use io_redirect::harness::Records;
 use lockstep::machine::{Freeze as _, RecordSink, RecordSource, StateMachine};
 
+use super::Relay;
 use super::tests::{Story, settings};
 
 /// Two mails, one of which is being delivered, and clients: one is silent, one is sending.
-fn frozen() -> Records {
+fn story() -> Story {
     let mut story = Story::new(settings());
     let client = story.client();
     story.client();
@@ -17,7 +19,15 @@ fn frozen() -> Records {
     story.hop_for(2, "");
     story.mail(client, "a@b.org", "second");
     story.say(client, "MAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf of the third");
-    story.pair.freeze().unwrap()
+    story
+}
+
+/// The records of the relay itself, without those of its devices, which have a version of their
+/// own.
+fn own(relay: &Relay) -> Records {
+    let mut records = Records::default();
+    relay.freeze().write(&mut records).unwrap();
+    records
 }
 
 fn place(version: u32) -> PathBuf {
@@ -39,7 +49,7 @@ fn read(version: u32) -> Records {
 #[test]
 #[ignore = "writes the fixture, for a new version of the relay in a folder of its own"]
 fn write_the_fixture() {
-    let (mut file, mut records) = (Vec::new(), frozen());
+    let (mut file, mut records) = (Vec::new(), story().pair.freeze().unwrap());
     while let Some(record) = RecordSource::record(&mut records).unwrap() {
         file.put_u32_le(record.len() as u32);
         file.put_slice(&record);
@@ -50,12 +60,12 @@ fn write_the_fixture() {
 }
 
 #[test]
-fn a_state_of_this_version_is_restored_with_its_clients() {
+fn a_state_of_this_version_is_restored_as_it_was() {
     let mut relay = settings().wrapped().unwrap();
     relay.restore(&mut read(super::VERSION)).unwrap();
     let relay = relay.service();
+    assert_eq!(own(relay), own(story().pair.service()), "every field, clients included");
     assert_eq!((relay.queue().len(), relay.clients(), relay.hops()), (2, 2, 2));
-    assert!(relay.held_bytes() > 0);
 }
 
 #[test]
