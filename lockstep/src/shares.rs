@@ -107,13 +107,20 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
         self.gives_way(owner, part)?.largest().map(|(_, places)| places)
     }
 
-    /// The same of all parts that have as many as the largest; in no order, and empty if the
-    /// newcomer has no claim.
+    /// The same of all parts that have as many as the largest, of all owners that have as many as
+    /// the one with most; in no order, and empty if the newcomer has no claim.
     pub fn claims(&self, owner: O, part: P) -> impl Iterator<Item = I> {
-        let owner = self.gives_way(owner, part);
-        let most = owner.and_then(Owner::largest).map_or(0, |(_, places)| places.len());
-        let parts = owner.into_iter().flat_map(|owner| owner.parts.values());
-        parts.filter(move |places| places.len() == most).flatten().copied()
+        let first = self.gives_way(owner, part);
+        let is_own = first.is_some_and(|first| first.held == self.held(owner));
+        let most = first.map_or(0, |first| first.held);
+        let tied = self
+            .owners
+            .iter()
+            .filter(move |(other, has)| has.held == most && (!is_own || **other == owner));
+        tied.flat_map(|(_, owner)| {
+            let most = owner.largest().map_or(0, |(_, places)| places.len());
+            owner.parts.values().filter(move |places| places.len() == most).flatten().copied()
+        })
     }
 
     /// Of whose largest part a newcomer gets a place.
@@ -190,6 +197,17 @@ mod tests {
         assert!(!pool.come('x', 0), "nobody has more than another");
         assert!(pool.come('z', 0), "a third one has a share too");
         assert_eq!(pool.has('z'), 1);
+    }
+
+    #[test]
+    fn those_that_have_equally_many_may_all_have_to_give_way() {
+        let mut pool = Pool::of(6);
+        for (owner, part) in [('x', 0), ('x', 1), ('y', 0), ('y', 0), ('z', 0), ('z', 1)] {
+            assert!(pool.come(owner, part));
+        }
+        assert_eq!(pool.shares.claims('v', 0).collect::<Vec<_>>(), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(pool.shares.claims('x', 0).count(), 0, "it has as many");
+        assert_eq!(pool.shares.claims('y', 1).collect::<Vec<_>>(), [3, 4], "its own alone");
     }
 
     #[test]
