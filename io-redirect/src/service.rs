@@ -81,9 +81,10 @@ pub trait Service: Send + 'static {
     }
 
     /// Nobody ran for a while: every process had ended, and one was started again with everything
-    /// that it had on disk; or they stood still, or could order nothing, for more than
-    /// [`GAP_LEAST`](lockstep::limits::GAP_LEAST) beyond a timer. [`Io::now`] has gone on by `gap`;
-    /// no timer has fired and nothing was said meanwhile. Comes before whatever the gap made late,
+    /// that it had on disk; or they stood still, or nobody could order for so long after a timer was
+    /// due, for more than [`GAP_LEAST`](lockstep::limits::GAP_LEAST). [`Io::now`] has gone on by
+    /// `gap`, which is at least as long as nobody ran; no timer has fired and nothing was said
+    /// meanwhile. Comes before whatever the gap made late,
     /// and after processes had ended before the members do.
     ///
     /// Nothing outside could happen during the gap, so a service moves on by it what it grants to

@@ -159,10 +159,11 @@
 //! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
 //!
 //! Log time goes on while nobody runs, wake-ups do not come: [`Step::Resumed`] says for how long,
-//! before anything else. It comes where all processes had ended, and where they stood still or
-//! could order nothing, for want of peer and witness, for more than
-//! [`GAP_LEAST`](crate::limits::GAP_LEAST) beyond a wake-up. That wake-up comes after it, once. What
-//! is late by less is only late: it comes at its own time, and nothing is said.
+//! before anything else. It comes where all processes had ended, where the sequencer stood still for
+//! more than [`GAP_LEAST`](crate::limits::GAP_LEAST), and where a wake-up could not come for so long
+//! because nobody might order, or there was no room. That wake-up comes after it, once. What is late
+//! by less is only late: it comes at its own time, and nothing is said. A CoServer that holds its
+//! outputs for want of peer and witness still makes steps; of that a service is not told.
 //!
 //! **Start threads, or wait for something.** A step computes and returns. Work that takes long
 //! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device
@@ -462,21 +463,27 @@ pub enum Step<'a> {
     /// late where more were due before one entry than a bound allows, and where its deadline lay
     /// in a gap, or soon after one ([`Resumed`](Self::Resumed)).
     Wake,
-    /// Nobody ran for a while: every process of the pair had ended, and one was started again with
-    /// everything that it had on disk. [`Context::now`] is the wall clock's time, the step before
-    /// was `gap` earlier, and nothing came in between: no wake-up, no input. The step for the new
-    /// [`Members`](Self::Members) is the next one.
+    /// For a while nothing was done: the step before, or the last entry, was `gap` earlier, and
+    /// nothing came in between, no wake-up and no input. So `gap` is at least as long as nobody ran.
+    /// There are two cases:
+    ///
+    /// - Every process of the pair had ended, and one was started again with everything that it had
+    ///   on disk (rule O11 in `docs/protocol.md`). The step for the new [`Members`](Self::Members)
+    ///   is the next one: what was tied to processes is lost.
+    /// - The sequencer stood still, or nobody could order, for more than
+    ///   [`limits::GAP_LEAST`](crate::limits::GAP_LEAST) (rule O14). The members are the same, or
+    ///   were told just before, and what is tied to those that stayed is there still.
     ///
     /// Nothing outside could happen during the gap. Time limits for what is outside (a delivery, an
     /// answer, the age at which something is given up) are best moved on by it. What is due by the
     /// calendar stays as it is, and what comes at intervals goes on from now.
     ///
-    /// A wake-up whose deadline lay in the gap comes once, after this: not before the devices
-    /// stand, and at the latest [`limits::DEVICES_WAIT`](crate::limits::DEVICES_WAIT) later. Until
-    /// then no wake-up comes, while inputs do. If the process ends again before that, there is
-    /// another step of this kind, with the gap from then on.
+    /// A wake-up whose deadline lay in the gap comes once, after this. In the first case not before
+    /// the devices stand, and at the latest [`limits::DEVICES_WAIT`](crate::limits::DEVICES_WAIT)
+    /// later; until then no wake-up comes, while inputs do. If the process ends again before that,
+    /// there is another step of this kind, with the gap from then on.
     Resumed {
-        /// How long nobody ran, by log time.
+        /// Since the step before, or the last entry, by log time.
         gap: Duration,
     },
     /// A session was opened; its requests follow.

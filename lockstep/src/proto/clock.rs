@@ -47,10 +47,12 @@ impl LogClock {
     /// An entry of this time was appended now. Tells when this machine's wall clock has newly
     /// strayed from the log's time.
     pub(super) fn anchor(&mut self, time: LogTime, now: Now) -> bool {
+        // An epoch may begin before a gap, with an entry that is not as late as log time is (rule O14).
+        let log = if self.last == LogTime(0) { time } else { time.max(self.stamp(now)) };
         self.last = time;
         self.at = now.mono;
         self.resumes = false;
-        let distance = Duration::from_nanos(now.wall.0.abs_diff(time.0));
+        let distance = Duration::from_nanos(now.wall.0.abs_diff(log.0));
         let strays = if self.strays { distance > STRAY / 2 } else { distance > STRAY };
         let newly = strays && !self.strays;
         self.strays = strays;

@@ -5,6 +5,7 @@
 //! has ordered the end, so no other can become the sequencer meanwhile; if it ends, its successor
 //! takes the log up itself, and waits for its own devices.
 
+use super::ordering::TICK;
 use super::replica::Replica;
 use crate::entry::EntryKind;
 use crate::event::Event;
@@ -63,17 +64,20 @@ impl Replica {
         }
     }
 
-    /// Whether an entry of this time comes after a gap: a wake-up should have come long ago, and no
-    /// entry that may carry it out has been ordered since (rule O14).
+    /// Whether an entry of this time comes after a gap: this process did not run for long, or a
+    /// wake-up should have come long ago, and no entry that may carry it out has been ordered since
+    /// (rule O14).
     pub(super) fn is_after_gap(&self, time: LogTime) -> bool {
         let (last, due) = (self.log.last_time(), self.log.wakeup());
         let overdue = due.filter(|due| *due > last).map(|due| time.since(due));
-        !self.clock.is_behind() && overdue.is_some_and(|overdue| overdue > self.config.gap_least)
+        let is_late = overdue.is_some_and(|overdue| overdue > self.config.gap_least);
+        let begun = self.log.held() > Index(0) && !self.clock.is_behind();
+        begun && (is_late || self.stood_still)
     }
 
     pub(super) fn order_gap(&mut self, time: LogTime) {
         let before = self.log.last_time();
-        self.order_at(time, EntryKind::Gap, self.own_origin());
+        self.order_at(time.max(before.plus(TICK)), EntryKind::Gap, self.own_origin());
         self.event(Event::Gap { index: self.log.held(), gap: time.since(before) });
     }
 

@@ -13,7 +13,7 @@ use crate::output::Executed;
 use crate::wire::frames::Forward;
 
 /// The least time between two entries.
-const TICK: Duration = Duration::from_nanos(1);
+pub(super) const TICK: Duration = Duration::from_nanos(1);
 
 impl Replica {
     /// Takes an input from outside: orders it, or keeps it for the sequencer (rule O5).
@@ -82,6 +82,7 @@ impl Replica {
         if entry.origin.incarnation == self.incarnation {
             self.kept.ordered(entry.origin.number);
         }
+        self.stood_still = false;
         self.gateway.appended(&entry);
         // What a joiner is brought up to date with is old.
         if self.clock.anchor(entry.time, self.now) && !self.is_joiner() {

@@ -134,6 +134,8 @@ pub struct Replica {
     pub(super) gateway: Gateway,
     pub(super) next_heartbeat: Mono,
     pub(super) last_handled: Mono,
+    /// As sequencer it did not run for long, and has ordered nothing since (rule O14).
+    pub(super) stood_still: bool,
 }
 
 /// The replicas computed different things.
@@ -235,6 +237,7 @@ impl Replica {
             gateway: Gateway::default(),
             next_heartbeat: now.mono,
             last_handled: now.mono,
+            stood_still: false,
             config,
         };
         let slot = replica.enrolment.slot();

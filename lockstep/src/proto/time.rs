@@ -60,6 +60,7 @@ impl Replica {
         self.peer_debts.discount(late, now.mono);
         self.own_debts.discount(late, now.mono);
         self.own_work.discount(late, now.mono);
+        self.stood_still |= late > self.config.gap_least && self.is_sequencer();
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }

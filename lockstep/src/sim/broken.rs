@@ -55,6 +55,8 @@ broken! {
     FrozenClock = "frozen-clock", Time;
     /// The service sets timers and never says when it wants to be woken.
     LostWakeUps = "lost-wake-ups", Time;
+    /// Nobody says for how long nothing was ordered.
+    NoGap = "no-gap", Time;
     /// A stamps some entries with an earlier time.
     ClockBack = "clock-back", Time;
     /// The replicas do not hear the witness.

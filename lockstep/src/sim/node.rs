@@ -36,7 +36,7 @@ pub(super) const GRACE: u64 = 60_000_000;
 
 /// A wake-up so late is behind a gap: sooner than of a real pair, so that pauses and removals make
 /// gaps.
-const GAP_LEAST: Duration = Duration::from_millis(150);
+pub(super) const GAP_LEAST: Duration = Duration::from_millis(150);
 
 /// The machine at a place, and the process on it while one runs.
 pub(super) struct CoServer {
@@ -185,7 +185,7 @@ fn config(options: &Options, place: Place) -> Config {
         divergence: options.divergence,
         meeting: options.meeting,
         clock_step: limits::CLOCK_STEP,
-        gap_least: GAP_LEAST,
+        gap_least: if options.broken == Some(Broken::NoGap) { Duration::MAX } else { GAP_LEAST },
         clock_slew: limits::CLOCK_SLEW,
         checkpoint_bytes: options.checkpoint_bytes,
         join_rate: options.join_rate,

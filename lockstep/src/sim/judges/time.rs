@@ -6,6 +6,7 @@ use crate::ids::{Epoch, Index, LogTime};
 use crate::limits;
 use crate::output::{Executed, Output, OutputKind};
 use crate::proto::io::Standing;
+use crate::sim::node::GAP_LEAST;
 use crate::sim::service::TIMER;
 
 /// How far log time may run from the sequencer's own time, in thousandths: the slew of a
@@ -24,12 +25,14 @@ pub(super) struct Time {
     wake_late: u64,
     /// The newest entry, and who appended it first: its sequencer.
     newest: Option<(Epoch, Index, Who, u64, LogTime)>,
+    /// An epoch begins with that entry.
+    begun: bool,
 }
 
 impl Time {
     /// No entries yet.
     pub(super) fn new(bounds: &Bounds) -> Self {
-        Self { wake_late: bounds.wake_late, newest: None }
+        Self { wake_late: bounds.wake_late, newest: None, begun: false }
     }
 
     /// See [`Judges::see`](super::Judges::see).
@@ -37,6 +40,9 @@ impl Time {
         match *seen {
             Seen::Appended { who, entry } => {
                 is_later(who, entry, ground)?;
+                if self.is_newest(entry) {
+                    is_behind_gap(who, entry, ground)?;
+                }
                 self.has_pace(now, who, entry)
             }
             Seen::Executed { who, executed } => is_not_early(who, executed, ground),
@@ -47,15 +53,20 @@ impl Time {
         }
     }
 
+    /// Whether nobody had it before: who appends it is its sequencer.
+    fn is_newest(&self, entry: &Entry) -> bool {
+        self.newest.is_none_or(|(epoch, index, ..)| (entry.epoch, entry.index) > (epoch, index))
+    }
+
     fn has_pace(&mut self, now: u64, who: Who, entry: &Entry) -> Result<(), String> {
+        if !self.is_newest(entry) {
+            return Ok(());
+        }
         if let Some((epoch, index, by, at, time)) = self.newest {
-            if (entry.epoch, entry.index) <= (epoch, index) {
-                return Ok(());
-            }
-            // Another sequencer goes on from when it had the entry.
-            // And an epoch that begins after a gap begins at the entry before (rule O14).
+            // Another sequencer goes on from when it had the entry. An epoch that begins before a
+            // gap begins at the entry before (rule O14).
             let goes_on = by == who && epoch == entry.epoch && index.next() == entry.index;
-            if goes_on && entry.kind != EntryKind::Gap {
+            if goes_on && !(self.begun && entry.kind == EntryKind::Gap) {
                 let (real, logged) = (now - at, entry.time.0.saturating_sub(time.0));
                 let stray = real * STRAY_PERMILLE / 1000 + SLACK;
                 if logged + stray < real || real + stray < logged {
@@ -67,6 +78,7 @@ impl Time {
             }
         }
         self.newest = Some((entry.epoch, entry.index, who, now, entry.time));
+        self.begun = entry.kind.begins().is_some();
         Ok(())
     }
 
@@ -101,6 +113,27 @@ fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(
         ));
     }
     Ok(())
+}
+
+/// A timer that its sequencer knew to be due for so long is not carried out by an entry that says
+/// nothing of the time between (rule O14).
+fn is_behind_gap(who: Who, entry: &Entry, ground: &Ground) -> Result<(), String> {
+    let Some(view) = ground.view(who) else { return Ok(()) };
+    let Some(before) = view.log.iter().rev().nth(1) else { return Ok(()) };
+    let knew = view.executed.len() + 1 == view.log.len() && before.held_since.is_none();
+    let says = entry.kind == EntryKind::Gap || entry.kind.begins().is_some();
+    match view.timers.first() {
+        Some((due, id))
+            if knew && !says && *due > before.time && entry.time.since(*due) > GAP_LEAST =>
+        {
+            Err(format!(
+                "entry {} of {who} has time {}, the timer of {id:#x} was due at {due}, and there is \
+                 no gap",
+                entry.index, entry.time
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// No timer fires between the entry that takes a log up and the one that says that the devices stand.
