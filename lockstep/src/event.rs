@@ -149,7 +149,8 @@ pub enum Event {
         /// How long nobody ran.
         gap: Duration,
     },
-    /// A wake-up of the service was due for long, and nothing could be ordered; now the log goes on.
+    /// The log goes on after this process stood still for long, or after nobody could order for long
+    /// although a wake-up of the service was due.
     Gap {
         /// The entry that says so.
         index: Index,

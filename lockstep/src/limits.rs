@@ -132,8 +132,9 @@ pub const CLOCK_SLEW: u32 = 16;
 /// in milliseconds, unless a port is another's, which may stay so.
 pub const DEVICES_WAIT: Duration = Duration::from_secs(5);
 
-/// A wake-up that nothing could carry out for longer than this is behind a gap: longer than any
-/// removal at usual settings, and short beside what services wait for.
+/// A sequencer that did not run for longer than this, or a wake-up that nobody could order for so
+/// long, makes a gap (rule O14): longer than any removal at usual settings, and short beside what
+/// services wait for.
 pub const GAP_LEAST: Duration = Duration::from_secs(5);
 
 /// File descriptors that a CoServer keeps for itself beside those that are open when it starts: up

@@ -1,9 +1,9 @@
-//! Time that a service is told of because nothing was made of it: in which nobody ran (rules O11,
-//! O12), or nobody could order (rule O14).
+//! Time that a service is told of because nothing was made of it: all processes had ended (rules
+//! O11, O12), or they stood still, or nobody could order (rule O14).
 //!
-//! After nobody ran only the process that took the log up has anything to do about it. Nobody joins it before it
-//! has ordered the end, so no other can become the sequencer meanwhile; if it ends, its successor
-//! takes the log up itself, and waits for its own devices.
+//! Where a log is taken up again only the process that did so has anything to do about it. Nobody
+//! joins it before it has ordered the end of the gap, so no other can become the sequencer meanwhile;
+//! if it ends, its successor takes the log up itself, and waits for its own devices.
 
 use super::ordering::TICK;
 use super::replica::Replica;
@@ -12,6 +12,15 @@ use crate::event::Event;
 use crate::ids::{Index, LogTime, Mono};
 use crate::limits;
 use crate::record::{Origin, Record};
+
+/// A process did not run for long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stop {
+    /// The log's time when it stopped.
+    pub(super) from: LogTime,
+    /// When it went on.
+    pub(super) to: Mono,
+}
 
 /// Wake-ups are held until this process's devices stand.
 #[derive(Clone, Copy, Debug)]
@@ -72,12 +81,13 @@ impl Replica {
         let overdue = due.filter(|due| *due > last).map(|due| time.since(due));
         let is_late = overdue.is_some_and(|overdue| overdue > self.config.gap_least);
         let begun = self.log.held() > Index(0) && !self.clock.is_behind();
-        begun && (is_late || self.stood_still)
+        begun && (is_late || self.stood_still.is_some())
     }
 
     pub(super) fn order_gap(&mut self, time: LogTime) {
         let before = self.log.last_time();
-        self.order_at(time.max(before.plus(TICK)), EntryKind::Gap, self.own_origin());
+        let time = time.max(before.plus(TICK));
+        self.order_at(time, EntryKind::Gap, self.own_origin());
         self.event(Event::Gap { index: self.log.held(), gap: time.since(before) });
     }
 

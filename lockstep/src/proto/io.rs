@@ -484,8 +484,8 @@ pub struct Config {
     pub meeting: Duration,
     /// A log is not taken up again if its time would step forward by more than this (rule O13).
     pub clock_step: Duration,
-    /// A wake-up that is overdue by more than this, with nothing ordered since, is behind a gap (rule
-    /// O14).
+    /// Not to have run for longer than this makes a gap, and so does a wake-up that is overdue by
+    /// more, with nothing ordered since (rule O14).
     pub gap_least: Duration,
     /// Log time runs at most one part in so many faster or slower than real time (rule O4).
     pub clock_slew: u32,

@@ -102,15 +102,16 @@ impl Link {
         self.sequence
     }
 
-    /// A heartbeat came back. Returns how long after the one before, if it is news.
-    pub(super) fn pong(&mut self, sequence: u64, now: Mono) -> Option<Duration> {
+    /// A heartbeat came back. Returns how long after the one before, and when it had left, if it is
+    /// news.
+    pub(super) fn pong(&mut self, sequence: u64, now: Mono) -> Option<(Duration, Mono)> {
         let at = self.pings.iter().position(|(mark, _)| *mark == sequence)?;
         let (_, sent) = self.pings.drain(..=at).next_back()?;
         let sample = now.since(sent);
         self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
         let gap = now.since(self.echoed);
         self.echoed = now;
-        Some(gap)
+        Some((gap, sent))
     }
 
     pub(super) fn round_trip(&self) -> Option<Duration> {
@@ -182,7 +183,7 @@ mod tests {
         let mut link = Link::new(LinkId(0));
         link.connect(Index(1), OriginNumber(1), Mono(0));
         let mark = link.ping(Mono(10));
-        assert_eq!(link.pong(mark, Mono(30)), Some(Duration::from_nanos(30)));
+        assert_eq!(link.pong(mark, Mono(30)), Some((Duration::from_nanos(30), Mono(10))));
         assert_eq!(link.pong(mark, Mono(40)), None);
         assert_eq!(link.pong(mark + 1, Mono(40)), None);
         assert_eq!(link.round_trip(), Some(Duration::from_nanos(20)));

@@ -62,14 +62,19 @@ impl Replica {
         if !self.is_after_gap(time) {
             return self.order_at(time, kind, origin);
         }
+        // The gap begins at the entry before, or where this process stood still.
+        let last = self.log.last_time();
+        let from = self.stood_still.map(|stop| stop.from).filter(|from| *from > last);
         if kind.begins().is_some() {
-            // An epoch begins with this one. No time passes at it, so that the gap comes after it.
-            self.order_at(self.log.last_time().plus(TICK), kind, origin);
+            self.order_at(from.unwrap_or(last.plus(TICK)), kind, origin);
             return self.order_gap(time);
+        }
+        if let Some(from) = from {
+            self.order_at(from, EntryKind::Tick, self.own_origin());
         }
         self.order_gap(time);
         if kind != EntryKind::Tick {
-            self.order_at(time.plus(TICK), kind, origin);
+            self.order_at(self.log.last_time().plus(TICK), kind, origin);
         }
     }
 
@@ -82,7 +87,7 @@ impl Replica {
         if entry.origin.incarnation == self.incarnation {
             self.kept.ordered(entry.origin.number);
         }
-        self.stood_still = false;
+        self.stood_still = self.stood_still.filter(|stop| entry.time <= stop.from);
         self.gateway.appended(&entry);
         // What a joiner is brought up to date with is old.
         if self.clock.anchor(entry.time, self.now) && !self.is_joiner() {

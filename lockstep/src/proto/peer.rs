@@ -255,7 +255,7 @@ impl Replica {
     fn on_pong(&mut self, link: LinkId, sequence: u64) {
         let now = self.now.mono;
         let ours = self.link(link);
-        let Some(gap) = ours.pong(sequence, now) else { return };
+        let Some((gap, sent)) = ours.pong(sequence, now) else { return };
         if ours.up {
             self.silence.observe(gap);
         } else {
@@ -265,6 +265,10 @@ impl Replica {
             self.resend = Resend::default();
             let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
             self.link(link).rewind(first, forward);
+        }
+        if !self.is_sequencer() {
+            // The sequencer runs, and knows itself whether it stood still as well.
+            self.stood_still = self.stood_still.filter(|stop| sent < stop.to);
         }
     }
 

@@ -17,7 +17,7 @@ use super::clock::LogClock;
 use super::debts::Debts;
 use super::difference::Search;
 use super::enrolment::Enrolment;
-use super::gap::Held;
+use super::gap::{Held, Stop};
 use super::gateway::Gateway;
 use super::host::{Admitting, Guest, LookUp};
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
@@ -134,8 +134,8 @@ pub struct Replica {
     pub(super) gateway: Gateway,
     pub(super) next_heartbeat: Mono,
     pub(super) last_handled: Mono,
-    /// As sequencer it did not run for long, and has ordered nothing since (rule O14).
-    pub(super) stood_still: bool,
+    /// It stood still for long, and it is not known that anything went on meanwhile (rule O14).
+    pub(super) stood_still: Option<Stop>,
 }
 
 /// The replicas computed different things.
@@ -237,7 +237,7 @@ impl Replica {
             gateway: Gateway::default(),
             next_heartbeat: now.mono,
             last_handled: now.mono,
-            stood_still: false,
+            stood_still: None,
             config,
         };
         let slot = replica.enrolment.slot();

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::debts::{Debts, Work};
+use super::gap::Stop;
 use super::io::DivergencePolicy;
 use super::replica::{Replica, Resend, TICK_MIN, Unacknowledged};
 use crate::entry::EntryKind;
@@ -48,6 +49,9 @@ impl Replica {
     pub(super) fn advance_time(&mut self, now: Now) {
         assert!(now.mono >= self.now.mono, "a monotonic clock does not go back");
         let late = now.mono.since(self.last_handled).saturating_sub(self.heartbeat());
+        if late > self.config.gap_least && self.stood_still.is_none() {
+            self.stood_still = Some(Stop { from: self.clock.stamp(self.now), to: now.mono });
+        }
         self.now = now;
         self.last_handled = now.mono;
         if late < STALL {
@@ -60,7 +64,6 @@ impl Replica {
         self.peer_debts.discount(late, now.mono);
         self.own_debts.discount(late, now.mono);
         self.own_work.discount(late, now.mono);
-        self.stood_still |= late > self.config.gap_least && self.is_sequencer();
         if late >= self.config.silence_floor / 2 {
             self.event(Event::Stalled { span: late });
         }

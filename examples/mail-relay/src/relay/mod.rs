@@ -358,7 +358,7 @@ impl Service for Relay {
     /// Whoever could not be heard has as much longer to speak, and no mail grows old by it. Alarms
     /// that come too soon then are set again.
     fn on_resumed(&mut self, _: &mut Io<'_>, gap: Duration) {
-        tracing::info!(?gap, queued = self.post.queue.len(), "no relay ran");
+        tracing::info!(?gap, queued = self.post.queue.len(), "nobody ran or could order");
         let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
         change_each(&mut self.inbound, |_, row| row.skip(gap));
         change_each(&mut self.outbound, |_, row| row.skip(gap));

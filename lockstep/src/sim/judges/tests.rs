@@ -358,15 +358,27 @@ fn time_that_goes_back_or_stands_still_is_objected_to() {
     let mut story = Story::new(JudgeName::Time).duplex();
     story.append(A, &tick(1, 1_000)).expect("fine");
     story.now += 50_000_000;
-    assert!(story.append(A, &tick(2, 2_000)).is_err(), "it stood still");
+    story.append(A, &tick(2, 2_000)).expect("a gap may follow");
+    assert!(story.append(A, &tick(3, 3_000)).is_err(), "it stood still");
+    let mut story = Story::new(JudgeName::Time).duplex();
+    story.append(A, &tick(1, 1_000)).expect("fine");
+    story.now += 50_000_000;
+    story.append(A, &tick(2, 2_000)).expect("a gap may follow");
+    let gap = |time| Entry { kind: EntryKind::Gap, ..tick(3, time) };
+    assert!(story.append(A, &gap(900_000_000)).is_err(), "that is no gap of 50 ms");
+    let mut story = Story::new(JudgeName::Time).duplex();
+    story.append(A, &tick(1, 1_000)).expect("fine");
+    story.now += 50_000_000;
+    story.append(A, &tick(2, 2_000)).expect("a gap may follow");
+    story.append(A, &gap(50_001_000)).expect("it does");
     let mut story = Story::new(JudgeName::Time).duplex();
     story.append(A, &tick(1, 1_000)).expect("fine");
     story.now += 50_000_000;
     assert!(story.append(A, &tick(2, 80_000_000)).is_err(), "it ran");
 }
 
-#[test]
-fn a_wake_up_that_does_not_come_is_objected_to() {
+/// A serves, and a timer is due at 5,000,000.
+fn timer_is_set() -> Story {
     let mut story = Story::new(JudgeName::Time).duplex();
     let set = entry(2, 1, 1_000_000, asked(5, 1, Op::Later { after: 4_000_000 }));
     for entry in [&opened(), &set] {
@@ -377,15 +389,32 @@ fn a_wake_up_that_does_not_come_is_objected_to() {
     let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
     story.ok(Seen::Standing { who: A, standing });
     story.ok(Seen::Healed);
+    story
+}
+
+#[test]
+fn a_wake_up_that_does_not_come_is_objected_to() {
+    let mut story = timer_is_set();
     story.now += 100_000_000;
     story.ok(Seen::Passed);
     story.now += 1_000_000_000;
     assert!(story.see(Seen::Passed).is_err());
     let fired = Fired { id: 5, due: LogTime(5_000_000) };
     let (device, carrier, bytes) = (TIMER, Carrier::Both, fired.encode());
-    story.append(A, &tick(3, 1_101_000_000)).expect("at last");
+    let gap = Entry { kind: EntryKind::Gap, ..tick(3, 1_101_000_000) };
+    story.append(A, &gap).expect("at last");
     story.execute(A, 3, &[OutputKind::Device { device, carrier, bytes }]).expect("it fires");
     story.ok(Seen::Passed);
+}
+
+#[test]
+fn an_entry_long_after_a_timer_was_due_has_to_be_a_gap() {
+    for (late, is_late) in [(100_000_000, false), (200_000_000, true)] {
+        let mut story = timer_is_set();
+        story.now += late;
+        let tick = tick(3, story.now);
+        assert_eq!(story.append(A, &tick).is_err(), is_late);
+    }
 }
 
 #[test]

@@ -23,16 +23,52 @@ const SLACK: u64 = 100_000;
 #[derive(Debug)]
 pub(super) struct Time {
     wake_late: u64,
-    /// The newest entry, and who appended it first: its sequencer.
-    newest: Option<(Epoch, Index, Who, u64, LogTime)>,
-    /// An epoch begins with that entry.
-    begun: bool,
+    /// The newest entry, by who appended it first: its sequencer.
+    newest: Option<Stamp>,
+    /// That is a tick which is too early, and a gap after it would say why: the entry before it, and
+    /// the objection.
+    behind: Option<(Stamp, String)>,
+}
+
+/// When an entry was appended, and what time it has.
+#[derive(Clone, Copy, Debug)]
+struct Stamp {
+    epoch: Epoch,
+    index: Index,
+    who: Who,
+    at: u64,
+    time: LogTime,
+    begins: bool,
+}
+
+impl Stamp {
+    /// Whether the same sequencer ordered the next one: another goes on from when it had the entry.
+    fn is_followed_by(&self, next: &Stamp) -> bool {
+        (self.who, self.epoch, self.index.next()) == (next.who, next.epoch, next.index)
+    }
+
+    /// Log time now, if it runs as real time does.
+    fn due(&self, now: u64) -> LogTime {
+        LogTime(self.time.0 + (now - self.at))
+    }
+
+    fn paces(&self, next: &Stamp) -> Result<(), String> {
+        let (real, logged) = (next.at - self.at, next.time.0.saturating_sub(self.time.0));
+        let stray = real * STRAY_PERMILLE / 1000 + SLACK;
+        if logged + stray < real || real + stray < logged {
+            let Stamp { index, who, .. } = next;
+            return Err(format!(
+                "log time went on by {logged} ns at entry {index} of {who} in {real} ns"
+            ));
+        }
+        Ok(())
+    }
 }
 
 impl Time {
     /// No entries yet.
     pub(super) fn new(bounds: &Bounds) -> Self {
-        Self { wake_late: bounds.wake_late, newest: None, begun: false }
+        Self { wake_late: bounds.wake_late, newest: None, behind: None }
     }
 
     /// See [`Judges::see`](super::Judges::see).
@@ -55,31 +91,34 @@ impl Time {
 
     /// Whether nobody had it before: who appends it is its sequencer.
     fn is_newest(&self, entry: &Entry) -> bool {
-        self.newest.is_none_or(|(epoch, index, ..)| (entry.epoch, entry.index) > (epoch, index))
+        self.newest.is_none_or(|newest| (entry.epoch, entry.index) > (newest.epoch, newest.index))
     }
 
     fn has_pace(&mut self, now: u64, who: Who, entry: &Entry) -> Result<(), String> {
         if !self.is_newest(entry) {
             return Ok(());
         }
-        if let Some((epoch, index, by, at, time)) = self.newest {
-            // Another sequencer goes on from when it had the entry. An epoch that begins before a
-            // gap begins at the entry before (rule O14).
-            let goes_on = by == who && epoch == entry.epoch && index.next() == entry.index;
-            if goes_on && !(self.begun && entry.kind == EntryKind::Gap) {
-                let (real, logged) = (now - at, entry.time.0.saturating_sub(time.0));
-                let stray = real * STRAY_PERMILLE / 1000 + SLACK;
-                if logged + stray < real || real + stray < logged {
-                    return Err(format!(
-                        "log time went on by {logged} ns at entry {} of {who} in {real} ns",
-                        entry.index
-                    ));
-                }
-            }
+        let (epoch, index, time) = (entry.epoch, entry.index, entry.time);
+        let stamp =
+            Stamp { epoch, index, who, at: now, time, begins: entry.kind.begins().is_some() };
+        let from = self.newest.replace(stamp).filter(|from| from.is_followed_by(&stamp));
+        let behind = self.behind.take();
+        if entry.kind == EntryKind::Gap {
+            // What is before it says until when its sequencer ran, or begins an epoch (rule O14).
+            let from = behind.map_or(from, |(from, _)| Some(from));
+            return from.filter(|from| !from.begins).map_or(Ok(()), |from| from.paces(&stamp));
         }
-        self.newest = Some((entry.epoch, entry.index, who, now, entry.time));
-        self.begun = entry.kind.begins().is_some();
-        Ok(())
+        if let Some((_, objection)) = behind {
+            return Err(objection);
+        }
+        let Some(from) = from else { return Ok(()) };
+        match from.paces(&stamp) {
+            Err(objection) if entry.kind == EntryKind::Tick && stamp.time < from.due(now) => {
+                self.behind = Some((from, objection));
+                Ok(())
+            }
+            paces => paces,
+        }
     }
 
     /// After the faults, everyone who serves has to keep its timers.
@@ -121,7 +160,7 @@ fn is_behind_gap(who: Who, entry: &Entry, ground: &Ground) -> Result<(), String>
     let Some(view) = ground.view(who) else { return Ok(()) };
     let Some(before) = view.log.iter().rev().nth(1) else { return Ok(()) };
     let knew = view.executed.len() + 1 == view.log.len() && before.held_since.is_none();
-    let says = entry.kind == EntryKind::Gap || entry.kind.begins().is_some();
+    let says = matches!(entry.kind, EntryKind::Gap | EntryKind::Resume { .. });
     match view.timers.first() {
         Some((due, id))
             if knew && !says && *due > before.time && entry.time.since(*due) > GAP_LEAST =>
