@@ -19,8 +19,9 @@ use crate::process::{processor_time, wait_for};
 /// that say nothing more end after ten seconds.
 const GIVEN_BACK: Duration = Duration::from_secs(25);
 
-/// What a CoServer may have beyond what it had before: what its allocator keeps for next time.
-const KEPT: u64 = 64 << 20;
+/// What a CoServer may have beyond what it had before: replies are kept for a client that comes
+/// again (rule C2), and its allocator keeps for next time what one full window took.
+const KEPT: u64 = lockstep::limits::WINDOW_BYTES as u64 + (64 << 20);
 
 /// The attacker's key has this name, in modes that have one.
 pub(super) const RIVAL: &str = "rival";
