@@ -74,6 +74,14 @@ pub const TURNED_AWAY: usize = 256;
 /// At one more, the connection is turned away at once.
 pub const NEWCOMERS: usize = 32;
 
+/// After the pair has turned somebody away, others from the same block of addresses are turned away
+/// without asking it for so long, or until a place at this CoServer comes free: one at the other may
+/// come free unnoticed.
+pub const HOPELESS: Duration = Duration::from_secs(1);
+
+/// So many blocks are remembered for that; of more the one that was first is forgotten.
+pub const HOPELESS_BLOCKS: usize = 64;
+
 /// Clients that are turned away although no file descriptor is left for connections: one at a
 /// time for each. At one more, the connection is just closed.
 pub const TURNED_AWAY_LAST: usize = 8;

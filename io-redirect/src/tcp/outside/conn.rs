@@ -14,7 +14,7 @@ use lockstep::device::{Lease, Refused};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use super::door::Seat;
 use super::{Command, Shared};
@@ -145,7 +145,10 @@ impl Conn {
                 self.break_off();
                 self.end(Report::Ended { handle: self.handle });
             }
-            Command::TurnAway => self.turn_away(),
+            Command::TurnAway => {
+                self.seat.iter_mut().for_each(|seat| seat.turned_away(Instant::now()));
+                self.turn_away();
+            }
             Command::Displace => {
                 self.seat.iter().for_each(|seat| self.shared.refusals.note_displaced(seat.peer));
                 self.turn_away();

@@ -2,12 +2,18 @@
 //!
 //! Whom the pair takes in, and who gives way, the inside half decides: it knows what both CoServers
 //! have. What is decided here only keeps from it whom it would turn away anyway, so that a flood
-//! from one block of addresses fills neither the log nor the way of a newcomer from elsewhere.
+//! from one block of addresses fills neither the log nor the way of a newcomer from elsewhere. Where
+//! the other CoServer has a part of the places, that is learned from whom the inside half turns away:
+//! for a while nobody else of the same block is let in.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
 use std::sync::Mutex;
 use std::sync::{Arc, MutexGuard, PoisonError};
+
+use lockstep::shares::AddressBlock;
+use tokio::time::Instant;
 
 use crate::limits;
 use crate::tcp::places::Places;
@@ -18,17 +24,32 @@ use crate::tcp::words::Handle;
 pub(super) struct Door {
     most: usize,
     #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
-    places: Mutex<Places<Handle>>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    places: Places<Handle>,
+    /// Blocks of whom the inside half has turned somebody away, and until when that counts.
+    hopeless: VecDeque<(AddressBlock, Instant)>,
+}
+
+impl Inner {
+    fn is_hopeless(&mut self, peer: IpAddr, now: Instant) -> bool {
+        self.hopeless.retain(|(_, until)| *until > now);
+        let block = AddressBlock::of(peer);
+        self.hopeless.iter().any(|(hopeless, _)| *hopeless == block)
+    }
 }
 
 impl Door {
     /// One for so many connections.
     pub(super) fn new(most: u32) -> Self {
-        Self { most: most as usize, places: Default::default() }
+        Self { most: most as usize, inner: Default::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Places<Handle>> {
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place for a newcomer, whose name is made if there is one. Where every connection of the
@@ -37,9 +58,14 @@ impl Door {
     pub(super) fn admit(
         self: &Arc<Self>,
         peer: IpAddr,
+        now: Instant,
         handle: impl FnOnce() -> Handle,
     ) -> Option<Seat> {
-        let mut places = self.lock();
+        let mut inner = self.lock();
+        if inner.is_hopeless(peer, now) {
+            return None;
+        }
+        let places = &mut inner.places;
         let taken = places.len();
         let claims =
             || taken < self.most + limits::NEWCOMERS && places.claims(peer).next().is_some();
@@ -48,7 +74,7 @@ impl Door {
         }
         let handle = handle();
         places.take(peer, handle);
-        Some(Seat { door: Arc::clone(self), handle, peer })
+        Some(Seat { door: Arc::clone(self), handle, peer, is_hopeless: false })
     }
 }
 
@@ -58,18 +84,37 @@ pub(super) struct Seat {
     door: Arc<Door>,
     pub(super) handle: Handle,
     pub(super) peer: IpAddr,
+    is_hopeless: bool,
 }
 
 impl Seat {
+    /// The inside half turns it away. So it would others of its block, until a place comes free: here,
+    /// which is noticed, or at the other CoServer.
+    pub(super) fn turned_away(&mut self, now: Instant) {
+        self.is_hopeless = true;
+        let mut inner = self.door.lock();
+        if !inner.is_hopeless(self.peer, now) {
+            if inner.hopeless.len() >= limits::HOPELESS_BLOCKS {
+                inner.hopeless.pop_front();
+            }
+            let until = now + limits::HOPELESS;
+            inner.hopeless.push_back((AddressBlock::of(self.peer), until));
+        }
+    }
+
     /// It belongs to no address's share any more.
     pub(super) fn protect(&self) {
-        self.door.lock().protect(self.handle);
+        self.door.lock().places.protect(self.handle);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.door.lock().give_back(self.handle);
+        let mut inner = self.door.lock();
+        inner.places.give_back(self.handle);
+        if !self.is_hopeless {
+            inner.hopeless.clear();
+        }
     }
 }
 
@@ -82,9 +127,10 @@ mod tests {
     /// So many of this address are let in, of the newcomers so far.
     fn admitted(door: &Arc<Door>, host: [u8; 4], seats: &mut Vec<Seat>, of: usize) -> usize {
         let before = seats.len();
+        let now = Instant::now();
         for _ in 0..of {
             let nth = seats.len() as u64 + 1;
-            seats.extend(door.admit(host.into(), || Handle::accepted(Incarnation(1), nth)));
+            seats.extend(door.admit(host.into(), now, || Handle::accepted(Incarnation(1), nth)));
         }
         seats.len() - before
     }
@@ -99,6 +145,43 @@ mod tests {
         seats[..60].iter().for_each(Seat::protect);
         assert_eq!(admitted(&door, [192, 0, 1, 2], &mut seats, 1), 1, "another's share of 40");
         seats.clear();
-        assert_eq!(door.lock().len(), 0);
+        assert_eq!(door.lock().places.len(), 0);
+    }
+
+    #[test]
+    fn a_block_that_was_turned_away_stays_outside_until_a_place_may_be_free() {
+        let (door, now) = (Arc::new(Door::new(100)), Instant::now());
+        let mut nth = 0;
+        let mut admit = |block: u8, at: Instant| {
+            nth += 1;
+            door.admit([192, 0, block, 1].into(), at, || Handle::accepted(Incarnation(1), nth))
+        };
+        let served = admit(1, now).expect("there is room here");
+        // The other CoServer has all the others.
+        let mut flood = admit(2, now).expect("there is room here");
+        flood.turned_away(now);
+        drop(flood);
+        assert!(admit(2, now).is_none());
+        assert!(admit(3, now).is_some_and(|mut seat| {
+            seat.turned_away(now);
+            true
+        }));
+        assert!(admit(2, now + limits::HOPELESS).is_some_and(|mut seat| {
+            seat.turned_away(now + limits::HOPELESS);
+            true
+        }));
+        drop(served);
+        assert!(admit(2, now + limits::HOPELESS).is_some(), "a place here came free");
+    }
+
+    #[test]
+    fn blocks_that_were_turned_away_are_remembered_within_a_bound() {
+        let (door, now) = (Arc::new(Door::new(100)), Instant::now());
+        for block in 0..=u8::MAX {
+            let handle = || Handle::accepted(Incarnation(1), block.into());
+            let seat = door.admit([192, 0, block, 1].into(), now, handle);
+            seat.expect("there is room here").turned_away(now);
+        }
+        assert_eq!(door.lock().hopeless.len(), limits::HOPELESS_BLOCKS);
     }
 }

@@ -99,7 +99,7 @@ impl Listener {
         let Some(descriptor) = self.shared.descriptors.try_take(Want::Accepted, 1) else {
             return self.refuse(stream, RefusedBy::Descriptors);
         };
-        match self.door.admit(peer.ip(), || self.shared.next_handle()) {
+        match self.door.admit(peer.ip(), Instant::now(), || self.shared.next_handle()) {
             Some(seat) => self.serve(stream, peer, seat, descriptor),
             None => self.refuse(stream, RefusedBy::Listener),
         }
