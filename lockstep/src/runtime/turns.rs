@@ -1,7 +1,8 @@
-//! What strangers may cost in a time, and whose share of it somebody has had.
+//! Rate limits for what strangers may cost a port, in windows of 100 ms ("turns"), with a share of
+//! each for every source.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -10,6 +11,9 @@ use crate::shares::AddressBlock;
 
 /// For so long what somebody had is remembered.
 const TURN: Duration = Duration::from_millis(100);
+
+/// One in so many of what a turn has is kept for those who had nothing in it.
+const RESERVED: usize = 4;
 
 /// When a turn began.
 #[derive(Debug, Default)]
@@ -26,66 +30,94 @@ impl Turn {
     }
 }
 
+/// The address by which a host is known: of IPv6 the first one of its /64, since a host may have
+/// all of it.
+pub(super) fn host(source: IpAddr) -> IpAddr {
+    match source.to_canonical() {
+        IpAddr::V6(long) => Ipv6Addr::from_bits(long.to_bits() >> 64 << 64).into(),
+        short @ IpAddr::V4(_) => short,
+    }
+}
+
 /// Who had how much of one turn.
 ///
-/// Each block of addresses has an equal share, as has each address in it, and there is always one
-/// share left for a newcomer: whoever comes first does not take it all.
+/// A block of addresses may have a part of what there is, and a host a part of what its block may
+/// have: as if each of those who had some, and one more, took the same. Whoever comes late in a
+/// turn may find less than that. The last fourth of either is for those who had nothing in this
+/// turn, one each: it takes as many of them to leave nothing for the next.
 #[derive(Debug)]
 pub(super) struct Turns {
     most: usize,
     turn: Turn,
+    /// In this turn, all together: never more than `most`.
+    given: usize,
     blocks: BTreeMap<AddressBlock, Block>,
-    refused: u64,
 }
 
 #[derive(Debug, Default)]
 struct Block {
-    taken: usize,
-    addresses: BTreeMap<IpAddr, usize>,
+    given: usize,
+    hosts: BTreeMap<IpAddr, usize>,
 }
 
 impl Turns {
     /// Turns in each of which there is so much for all.
     pub(super) const fn new(most: usize) -> Self {
-        Self { most, turn: Turn(None), blocks: BTreeMap::new(), refused: 0 }
+        Self { most, turn: Turn(None), given: 0, blocks: BTreeMap::new() }
     }
 
     /// Takes one for somebody, if there is one in their share.
     pub(super) fn take(&mut self, source: IpAddr, now: Instant) -> bool {
         if self.turn.begins(now) {
             self.blocks.clear();
+            self.given = 0;
         }
-        let taken = self.share_out(source.to_canonical());
-        self.refused += u64::from(!taken);
-        taken
-    }
-
-    /// How often there was none, in all turns.
-    pub(super) const fn refused(&self) -> u64 {
-        self.refused
+        let (block, host) = (AddressBlock::of(source), host(source));
+        if !self.has_one_for(block, host) {
+            return false;
+        }
+        self.given += 1;
+        let block = self.blocks.entry(block).or_default();
+        block.given += 1;
+        *block.hosts.entry(host).or_default() += 1;
+        true
     }
 
     /// Only who was given some is remembered, so that there are never more of them than there is.
-    fn share_out(&mut self, source: IpAddr) -> bool {
-        let block = AddressBlock::of(source);
-        let owners = |known: usize, is_known: bool| known + usize::from(!is_known);
-        let found = self.blocks.get(&block);
-        let of_block = self.most / (owners(self.blocks.len(), found.is_some()) + 1);
-        let (in_block, by_address, addresses) = match found {
-            Some(block) => {
-                let by_address = block.addresses.get(&source);
-                let addresses = owners(block.addresses.len(), by_address.is_some());
-                (block.taken, by_address.copied().unwrap_or(0), addresses)
-            }
-            None => (0, 0, 1),
-        };
-        if in_block >= of_block || by_address >= of_block / (addresses + 1) {
-            return false;
+    fn has_one_for(&self, block: AddressBlock, host: IpAddr) -> bool {
+        let blocks = Pool { most: self.most, given: self.given, owners: self.blocks.len() };
+        let Some(block) = self.blocks.get(&block) else { return blocks.has_one_for(0) };
+        let most = blocks.share();
+        let hosts = Pool { most, given: block.given, owners: block.hosts.len() };
+        let own = block.hosts.get(&host).copied().unwrap_or(0);
+        blocks.has_one_for(block.given) && hosts.has_one_for(own)
+    }
+}
+
+/// What there is for some owners.
+#[derive(Debug, Clone, Copy)]
+struct Pool {
+    most: usize,
+    given: usize,
+    /// So many had some of it.
+    owners: usize,
+}
+
+impl Pool {
+    /// Whether an owner that had so much gets one more.
+    const fn has_one_for(&self, own: usize) -> bool {
+        match own {
+            0 => self.given < self.most,
+            own => self.given < self.most - self.most / RESERVED && own < self.share(),
         }
-        let block = self.blocks.entry(block).or_default();
-        block.taken += 1;
-        *block.addresses.entry(source).or_default() += 1;
-        true
+    }
+
+    /// What one that had some may have.
+    const fn share(&self) -> usize {
+        match self.most / (self.owners + 1) {
+            0 => 1,
+            share => share,
+        }
     }
 }
 
@@ -116,22 +148,64 @@ mod tests {
     #[test]
     fn a_flood_from_one_address_leaves_shares_to_its_neighbours_and_to_other_blocks() {
         let mut port = Port::new();
-        assert_eq!(port.take("198.51.100.1", 100_000), MOST / 4);
+        assert_eq!(port.take("198.51.100.1", 2 * MOST), MOST / 4);
         assert!(port.take("198.51.100.2", 40) == 40, "a neighbour's share");
         assert!(port.take("192.0.2.1", 100) == 100, "another block's share");
     }
 
     #[test]
+    fn blocks_that_take_all_they_can_one_after_the_other_get_no_more_than_there_is() {
+        let mut port = Port::new();
+        let floods = (0..50).map(|block| {
+            (0..4).map(|host| port.take(&format!("10.0.{block}.{host}"), MOST)).sum::<usize>()
+        });
+        let given: usize = floods.sum();
+        assert!(given <= MOST, "{given}");
+    }
+
+    #[test]
+    fn a_block_that_had_nothing_is_given_some_however_many_had_some_before() {
+        let mut port = Port::new();
+        for number in 0..600_u32 {
+            let [.., a, b] = number.to_be_bytes();
+            port.take(&format!("10.{a}.{b}.7"), 1);
+        }
+        assert_eq!(port.take("192.0.2.1", 1), 1, "after many blocks");
+        port.now += TURN;
+        for block in 0..100 {
+            port.take(&format!("10.0.{block}.7"), MOST);
+        }
+        assert_eq!(port.take("192.0.2.1", 1), 1, "after blocks that took all they could");
+    }
+
+    #[test]
+    fn a_neighbour_that_had_nothing_is_given_some_after_others_took_all_they_could() {
+        let mut port = Port::new();
+        for host in 1..50 {
+            port.take(&format!("198.51.100.{host}"), MOST);
+        }
+        assert_eq!(port.take("198.51.100.77", 1), 1);
+    }
+
+    /// One host may have all addresses of a /64.
+    #[test]
+    fn a_host_has_one_share_however_many_ipv6_addresses_it_has() {
+        let mut port = Port::new();
+        let addresses = (0..1000).map(|number| port.take(&format!("2001:db8:1:1::{number:x}"), 9));
+        assert_eq!(addresses.sum::<usize>(), MOST / 4);
+        assert_eq!(port.take("2001:db8:1:2::1", 40), 40, "a neighbour's share");
+        assert_eq!(port.take("2001:db8:2::1", 100), 100, "another block's share");
+    }
+
+    #[test]
     fn a_flood_from_everywhere_is_bounded_and_so_is_what_is_remembered_of_it() {
         let mut port = Port::new();
-        let mut given = 0;
-        for number in 0..100_000_u32 {
+        let given = (0..20_000_u32).map(|number| {
             let [_, a, b, c] = number.to_be_bytes();
-            given += port.take(&format!("{}.{b}.{c}.7", 10 + a), 1);
-        }
-        assert!((MOST / 4..=MOST).contains(&given), "{given}");
+            port.take(&format!("{}.{b}.{c}.7", 10 + a), 1)
+        });
+        assert_eq!(given.sum::<usize>(), MOST);
         assert!(port.turns.blocks.len() <= MOST);
-        assert_eq!(port.turns.refused(), 100_000 - given as u64);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
-use crate::runtime::turns::{Turn, Turns};
+use crate::runtime::turns::{Turn, Turns, host};
 use crate::shares::{AddressBlock, Shares};
 
 /// Handshakes of one port in flight at a time: enough for a wave of clients that
@@ -24,7 +24,8 @@ pub(super) const HANDSHAKES_UNVALIDATED: usize = 16;
 /// them first. One that fails at once gives its place back at once, and yet has cost some 100 µs.
 const UNVALIDATED_BEGIN: usize = 16;
 
-/// Those of all others that begin in one turn, in shares: a quarter of one processor's time.
+/// Those of all others that begin in one turn, in shares: a bound for those that fail at once. Of
+/// those that do not, there are as many as have places.
 const BEGIN: usize = 256;
 
 /// A peer whose first message has not come whole after this time gives way to a newcomer: it is
@@ -49,6 +50,7 @@ pub(super) enum Verdict {
 /// One handshake.
 #[derive(Debug)]
 struct Handshake {
+    /// The host's address; see [`host`].
     source: IpAddr,
     begun: Instant,
     /// The peer's first message came whole.
@@ -90,6 +92,7 @@ impl Handshakes {
         if !validated {
             return self.judge_unvalidated(now);
         }
+        let source = host(source);
         match self.find_place(source, now) {
             Verdict::Begin(instead) if self.begun.take(source, now) => Verdict::Begin(instead),
             _ => Verdict::Ignore,
@@ -138,6 +141,7 @@ impl Handshakes {
     /// Takes a place. The second value is to be set when the peer's first message came whole.
     pub(super) fn begin(&mut self, source: IpAddr, now: Instant) -> (u64, Arc<AtomicBool>) {
         self.last += 1;
+        let source = host(source);
         let greeted = Arc::new(AtomicBool::new(false));
         self.shares.take(AddressBlock::of(source), source, self.last);
         let handshake = Handshake { source, begun: now, greeted: Arc::clone(&greeted), task: None };
@@ -246,6 +250,19 @@ mod tests {
         for _ in 0..1_000 {
             port.attempt("127.0.0.2");
         }
+        assert!(port.has(honest));
+    }
+
+    /// One host may have all addresses of a /64.
+    #[test]
+    fn a_host_shares_as_one_however_many_ipv6_addresses_it_has() {
+        let mut port = Port::new();
+        for number in 0..HANDSHAKES_MAX {
+            let (_, greeted) = port.attempt(&format!("2001:db8:1:1::{number:x}")).unwrap();
+            greeted.store(true, Ordering::Relaxed);
+        }
+        assert!(port.attempt("2001:db8:1:1::ffff").is_none(), "it has most");
+        let (honest, _) = port.attempt("2001:db8:1:2::1").expect("a neighbour has a claim");
         assert!(port.has(honest));
     }
 
