@@ -15,6 +15,9 @@ const TURN: Duration = Duration::from_millis(100);
 /// One in so many of what a turn has is kept for those who had nothing in it.
 const RESERVED: usize = 4;
 
+/// Of packets that are beyond their source's share one in so many is let in all the same.
+const CHANCE: u64 = 16;
+
 /// When a turn began.
 #[derive(Debug, Default)]
 pub(super) struct Turn(Option<Instant>);
@@ -121,6 +124,34 @@ impl Pool {
     }
 }
 
+/// A few of those that are beyond their share, whoever they are said to be from: somebody who uses
+/// up another's share by forging its address does not shut it out wholly.
+#[derive(Debug)]
+pub(super) struct Chances {
+    most: usize,
+    turn: Turn,
+    given: usize,
+    asked: u64,
+}
+
+impl Chances {
+    /// So many in a turn at most.
+    pub(super) const fn new(most: usize) -> Self {
+        Self { most, turn: Turn(None), given: 0, asked: 0 }
+    }
+
+    /// Whether this one is let in.
+    pub(super) fn take(&mut self, now: Instant) -> bool {
+        if self.turn.begins(now) {
+            self.given = 0;
+        }
+        self.asked += 1;
+        let taken = self.asked.is_multiple_of(CHANCE) && self.given < self.most;
+        self.given += usize::from(taken);
+        taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,5 +246,16 @@ mod tests {
         assert_eq!(port.take("::ffff:198.51.100.1", 1), 0, "the same address");
         port.now += TURN;
         assert_eq!(port.take("198.51.100.1", MOST), given);
+    }
+
+    #[test]
+    fn one_in_some_beyond_their_share_is_let_in_up_to_a_bound() {
+        let mut port = Port::new();
+        let mut chances = Chances::new(10);
+        let mut let_in = |now, times| (0..times).filter(|_| chances.take(now)).count();
+        assert_eq!(let_in(port.now, 5 * CHANCE), 5);
+        assert_eq!(let_in(port.now, 1000 * CHANCE), 5);
+        port.now += TURN;
+        assert_eq!(let_in(port.now, 1000 * CHANCE), 10);
     }
 }

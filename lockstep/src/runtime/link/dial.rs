@@ -60,8 +60,14 @@ impl DialConfig {
     pub fn link(peer: Place, local: SocketAddr, remote: impl Into<Remote>) -> Self {
         let settings = Settings::of(Purpose::Link);
         let wanted = vec![Role::CoServer(peer)];
-        let endpoint =
-            EndpointConfig { local, purpose: Purpose::Link, wanted, accepts: false, settings };
+        let endpoint = EndpointConfig {
+            local,
+            purpose: Purpose::Link,
+            wanted,
+            accepts: false,
+            from: None,
+            settings,
+        };
         DialConfig { endpoint, remote: remote.into(), backoff: Backoff::LINK }
     }
 
@@ -88,6 +94,7 @@ impl DialConfig {
             purpose,
             wanted: vec![wanted],
             accepts: false,
+            from: None,
             settings: Settings::of(purpose),
         };
         DialConfig { endpoint, remote, backoff: Backoff::REMOTE }

@@ -33,9 +33,6 @@ pub struct ListenConfig {
     pub endpoint: EndpointConfig,
     /// Whom it takes.
     pub admit: Admit,
-    /// The only address that is listened to; packets of strangers from anywhere
-    /// else are ignored.
-    pub from: Option<IpAddr>,
 }
 
 impl ListenConfig {
@@ -44,7 +41,7 @@ impl ListenConfig {
     pub fn link(peer: Place, local: SocketAddr, remote: IpAddr) -> Self {
         let from = (!remote.is_unspecified()).then_some(remote);
         let endpoint = accepting(Purpose::Link, vec![Role::CoServer(peer)], local);
-        ListenConfig { endpoint, admit: Admit::Newest, from }
+        ListenConfig { endpoint: EndpointConfig { from, ..endpoint }, admit: Admit::Newest }
     }
 
     /// A witness; every CoServer of a pair takes a connection, or two while it
@@ -52,18 +49,19 @@ impl ListenConfig {
     pub fn witness(local: SocketAddr, connections_max: usize) -> Self {
         let wanted = vec![Role::CoServer(Place::A), Role::CoServer(Place::B)];
         let endpoint = accepting(Purpose::Witness, wanted, local);
-        ListenConfig { endpoint, admit: Admit::UpTo(connections_max), from: None }
+        ListenConfig { endpoint, admit: Admit::UpTo(connections_max) }
     }
 
     /// A CoServer's port for clients.
     pub fn clients(local: SocketAddr, connections_max: usize) -> Self {
         let endpoint = accepting(Purpose::Client, vec![Role::Client], local);
-        ListenConfig { endpoint, admit: Admit::UpTo(connections_max), from: None }
+        ListenConfig { endpoint, admit: Admit::UpTo(connections_max) }
     }
 }
 
 fn accepting(purpose: Purpose, wanted: Vec<Role>, local: SocketAddr) -> EndpointConfig {
-    EndpointConfig { local, purpose, wanted, accepts: true, settings: Settings::of(purpose) }
+    let settings = Settings::of(purpose);
+    EndpointConfig { local, purpose, wanted, accepts: true, from: None, settings }
 }
 
 /// What became of the attempts to connect to a port.
@@ -136,7 +134,7 @@ impl Listener {
     ) -> Self {
         Listener {
             endpoint,
-            from: config.from,
+            from: config.endpoint.from,
             outbox,
             counters,
             handshakes: Handshakes::new(),
@@ -165,14 +163,13 @@ impl Listener {
     }
 
     fn on_attempt(&mut self, attempt: Attempt) {
-        let source = attempt.remote().ip();
+        let (source, now) = (attempt.remote().ip(), Instant::now());
+        if self.crowd.dropped(self.endpoint.dropped()) {
+            self.report(now);
+        }
         if self.from.is_some_and(|from| from != source) {
             count(&self.counters.ignored);
             return attempt.ignore();
-        }
-        let now = Instant::now();
-        if self.crowd.dropped(self.endpoint.dropped()) {
-            self.report(now);
         }
         match self.handshakes.judge(source, attempt.is_validated(), now) {
             Verdict::Ignore => {

@@ -676,6 +676,6 @@ async fn the_witness_takes_both_coservers() {
 #[test]
 fn a_link_config_is_for_links() {
     let config = ListenConfig::link(Place::B, loopback(), "0.0.0.0".parse().unwrap());
-    assert_eq!((config.from, config.admit), (None, Admit::Newest));
+    assert_eq!((config.endpoint.from, config.admit), (None, Admit::Newest));
     assert_eq!(config.endpoint.purpose, Purpose::Link);
 }

@@ -1,7 +1,7 @@
 //! A UDP socket that dials and accepts authenticated connections.
 
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,9 @@ pub struct EndpointConfig {
     pub wanted: Vec<Role>,
     /// Whether it accepts; otherwise it only dials.
     pub accepts: bool,
+    /// The only address from which it expects anybody, if there is only one: of what comes from
+    /// elsewhere next to nothing is looked at.
+    pub from: Option<IpAddr>,
     /// Bounds and times of its connections.
     pub settings: Settings,
 }
@@ -104,7 +107,7 @@ impl Endpoint {
             shared.server = Some(shared.base_server()?);
         }
         let ids = ids_key(&shared, local);
-        let gatekeeper = config.accepts.then(|| Arc::new(Gatekeeper::new(ids)));
+        let gatekeeper = config.accepts.then(|| Arc::new(Gatekeeper::new(ids, config.from)));
         let mut socket = TokioRuntime.wrap_udp_socket(socket).map_err(at)?;
         if let Some(gatekeeper) = &gatekeeper {
             socket = Arc::new(Gate::new(socket, Arc::clone(gatekeeper)));

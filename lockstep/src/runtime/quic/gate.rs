@@ -22,7 +22,7 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator};
 use tokio::time::Instant;
 
-use crate::runtime::turns::Turns;
+use crate::runtime::turns::{Chances, Turns};
 
 #[expect(clippy::disallowed_types, reason = "quinn may receive on any thread")]
 type Mutex<T> = std::sync::Mutex<T>;
@@ -30,6 +30,9 @@ type Mutex<T> = std::sync::Mutex<T>;
 /// Packets of strangers that are looked at in one turn, of each kind; a single host has a fourth of
 /// them. A wave of clients that come back together is through in some turns.
 const LOOKS: usize = 1024;
+
+/// First packets beyond their senders' shares that are looked at in one turn all the same.
+const CHANCES: usize = 128;
 
 /// Bytes of the ids that an endpoint gives out.
 const ID: usize = 8;
@@ -50,6 +53,8 @@ pub(super) struct Gate {
 pub(super) struct Gatekeeper {
     /// Tells ids that were given out here from noise.
     ids: HashedConnectionIdGenerator,
+    /// The only address from which anybody is expected, if there is only one.
+    from: Option<IpAddr>,
     strangers: Mutex<Strangers>,
 }
 
@@ -57,8 +62,10 @@ pub(super) struct Gatekeeper {
 struct Strangers {
     /// Of those who name no id from here, where it may be a first packet.
     first: Turns,
-    /// Of the same where it cannot be: a reset of a connection, or noise, which is not to take the
-    /// shares of first packets from the same address.
+    /// For those of them who had their share, or whose share was used up in their name.
+    chances: Chances,
+    /// Of the same where it cannot be, or who are not expected: a reset of a connection, or noise,
+    /// which is not to take the shares of first packets from the same address.
     noise: Turns,
     /// Of those who name an id from here, as in a handshake. A flood of first packets takes none of
     /// these shares.
@@ -87,10 +94,11 @@ impl Gate {
 }
 
 impl Gatekeeper {
-    /// One for an endpoint whose ids are made with this key.
-    pub(super) fn new(ids: u64) -> Self {
+    /// One for an endpoint whose ids are made with this key, and that expects somebody from one
+    /// address only, or from all.
+    pub(super) fn new(ids: u64, from: Option<IpAddr>) -> Self {
         let ids = HashedConnectionIdGenerator::from_key(ids);
-        Self { ids, strangers: Mutex::new(Strangers::new()) }
+        Self { ids, from, strangers: Mutex::new(Strangers::new()) }
     }
 
     /// Packets that were not looked at so far.
@@ -125,7 +133,8 @@ impl Gatekeeper {
     }
 
     fn lets_in(&self, packet: &[u8], source: IpAddr, now: Instant) -> bool {
-        match self.kind(packet) {
+        let is_expected = self.from.is_none_or(|from| from == source);
+        match if is_expected { self.kind(packet) } else { Kind::Noise } {
             Kind::ClaimsConnection => true,
             kind => self.strangers().lets_in(kind, source, now),
         }
@@ -152,6 +161,7 @@ impl Strangers {
     const fn new() -> Self {
         Self {
             first: Turns::new(LOOKS),
+            chances: Chances::new(CHANCES),
             noise: Turns::new(LOOKS),
             handshake: Turns::new(LOOKS),
             dropped: 0,
@@ -162,7 +172,7 @@ impl Strangers {
         let is_let_in = match kind {
             Kind::ClaimsConnection => true,
             Kind::ClaimsHandshake => self.handshake.take(source, now),
-            Kind::First => self.first.take(source, now),
+            Kind::First => self.first.take(source, now) || self.chances.take(now),
             Kind::Noise => self.noise.take(source, now),
         };
         self.dropped += u64::from(!is_let_in);
@@ -245,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_packet_is_told_by_its_form_and_by_whose_id_it_names() {
-        let keeper = Gatekeeper::new(KEY);
+        let keeper = Gatekeeper::new(KEY, None);
         let foreign = HashedConnectionIdGenerator::from_key(KEY + 1).generate_cid().to_vec();
         assert_eq!(keeper.kind(&short(&own_id())), Kind::ClaimsConnection);
         assert_eq!(keeper.kind(&long(&own_id())), Kind::ClaimsHandshake);
@@ -267,12 +277,12 @@ mod tests {
 
     #[test]
     fn what_is_not_let_in_is_taken_out_from_among_the_rest() {
-        let (keeper, now) = (Gatekeeper::new(KEY), now());
+        let (keeper, now) = (Gatekeeper::new(KEY, None), now());
         let source: IpAddr = "192.0.2.1".parse().unwrap();
         let noise = long(&[1; 8]);
         let mut flood = noise.repeat(2 * LOOKS);
         let let_in = keeper.sift(&mut flood, noise.len(), source, now) / noise.len();
-        assert_eq!(let_in, LOOKS / 4);
+        assert!((LOOKS / 4..=LOOKS / 4 + CHANCES).contains(&let_in), "{let_in}");
         assert_eq!(keeper.dropped(), (2 * LOOKS - let_in) as u64);
         let mut connected = long(&[2; 8]);
         connected[0] = 0x40;
@@ -284,6 +294,36 @@ mod tests {
         for mut packet in [long(&own_id()), noise[..20].to_vec()] {
             let length = packet.len();
             assert_eq!(keeper.sift(&mut packet, length, source, now), length, "its own share");
+        }
+    }
+
+    /// A flood of forged first packets takes the share of the address that it names.
+    #[test]
+    fn somebody_whose_share_was_used_up_by_others_is_let_in_now_and_then() {
+        let (keeper, now) = (Gatekeeper::new(KEY, None), now());
+        let victim: IpAddr = "192.0.2.1".parse().unwrap();
+        let first = long(&[1; 8]);
+        let let_in =
+            |times: usize| (0..times).filter(|_| keeper.lets_in(&first, victim, now)).count();
+        assert!(let_in(LOOKS) < LOOKS);
+        let in_vain = (0..).take_while(|_| let_in(1) == 0).take(LOOKS).count();
+        assert!(in_vain < 20, "{in_vain} repeated in vain");
+        let_in(10 * LOOKS);
+        assert_eq!(let_in(LOOKS), 0, "a turn ends them, too");
+    }
+
+    #[test]
+    fn who_is_not_expected_takes_nothing_from_the_only_one_who_is() {
+        let (peer, stranger) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let (keeper, now) = (Gatekeeper::new(KEY, Some(peer)), now());
+        for packet in [short(&own_id()), long(&own_id()), long(&[1; 8])] {
+            let let_in = |_: &usize| keeper.lets_in(&packet, stranger, now);
+            assert!((0..LOOKS).filter(let_in).count() <= LOOKS / 4, "all of one kind");
+        }
+        assert!(keeper.dropped() >= 2 * LOOKS as u64);
+        for packet in [short(&own_id()), long(&own_id()), long(&[1; 8])] {
+            let let_in = |_: &usize| keeper.lets_in(&packet, peer, now);
+            assert_eq!((0..LOOKS / 4).filter(let_in).count(), LOOKS / 4, "its whole share");
         }
     }
 }

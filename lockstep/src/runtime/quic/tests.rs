@@ -103,6 +103,7 @@ impl<'a> Side<'a> {
             purpose: self.purpose,
             wanted: wanted.to_vec(),
             accepts,
+            from: None,
             settings: self.settings,
         };
         Endpoint::bind(config, credentials).unwrap()
@@ -336,6 +337,7 @@ async fn an_address_in_use_is_named_with_its_remedy() {
         purpose: Purpose::Link,
         wanted: vec![B],
         accepts: true,
+        from: None,
         settings: Settings::of(Purpose::Link),
     };
     let error = Endpoint::bind(config, cast.of(A)).err().unwrap();
