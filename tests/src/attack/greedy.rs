@@ -51,7 +51,7 @@ pub(super) fn slow_readers(
     force: Force,
     ready: impl FnOnce(),
 ) -> Result<(), String> {
-    each(target, force.pick(64, 3), ready, |line| Box::pin(ask_without_reading(line)))
+    each(target, force.pick(64, 1), ready, |line| Box::pin(ask_without_reading(line)))
 }
 
 async fn ask_without_reading(mut line: Line) -> Result<(), String> {
