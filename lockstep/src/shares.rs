@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 mod block;
 
-pub use block::AddressBlock;
+pub use block::{AddressBlock, host};
 
 /// Who holds the places of a pool. `O` is an owner, such as a key or a block of addresses; `P` a
 /// part of one, such as an address in it; `I` names a place, in the order in which they were taken.

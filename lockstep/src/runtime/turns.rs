@@ -2,12 +2,12 @@
 //! each for every source.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::shares::AddressBlock;
+use crate::shares::{AddressBlock, host};
 
 /// For so long what somebody had is remembered.
 const TURN: Duration = Duration::from_millis(100);
@@ -30,15 +30,6 @@ impl Turn {
             self.0 = Some(now);
         }
         begins
-    }
-}
-
-/// The address by which a host is known: of IPv6 the first one of its /64, since a host may have
-/// all of it.
-pub(super) fn host(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V6(long) => Ipv6Addr::from_bits(long.to_bits() >> 64 << 64).into(),
-        short @ IpAddr::V4(_) => short,
     }
 }
 

@@ -28,6 +28,15 @@ impl AddressBlock {
     }
 }
 
+/// The address by which a host is known: of IPv6 the first one of its /64, since a host may have
+/// all of it. An IPv4 address is the same whichever way it is written.
+pub fn host(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(long) => Ipv6Addr::from_bits(long.to_bits() >> 64 << 64).into(),
+        short @ IpAddr::V4(_) => short,
+    }
+}
+
 /// As a network: `192.0.2.0/24`.
 impl fmt::Display for AddressBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,10 +8,10 @@
 //!
 //! A block or an address is remembered only while it has used something of a rate or is shut out.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use imbl::OrdMap;
-use lockstep::shares::AddressBlock;
+use lockstep::shares::{AddressBlock, host};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::remembered::{Expires, Remembered};
@@ -121,15 +121,6 @@ pub(super) struct Host {
 impl Expires for Host {
     fn until(&self) -> u64 {
         self.errors.0.max(self.shut_until)
-    }
-}
-
-/// The address by which a host is known: of IPv6 the first one of its /64, since a host may have
-/// all of it.
-fn host(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(long) => Ipv6Addr::from_bits(long.to_bits() >> 64 << 64).into(),
-        short @ IpAddr::V4(_) => short,
     }
 }
 

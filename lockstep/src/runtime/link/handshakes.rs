@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
-use crate::runtime::turns::{Turn, Turns, host};
-use crate::shares::{AddressBlock, Shares};
+use crate::runtime::turns::{Turn, Turns};
+use crate::shares::{AddressBlock, Shares, host};
 
 /// Handshakes of one port in flight at a time: enough for a wave of clients that
 /// come back together, few enough that their memory does not count.
