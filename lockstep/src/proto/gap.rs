@@ -5,7 +5,7 @@
 //! joins it before it has ordered the end of the gap, so no other can become the sequencer meanwhile;
 //! if it ends, its successor takes the log up itself, and waits for its own devices.
 
-use super::ordering::TICK;
+use super::ordering::LEAST_STEP;
 use super::replica::Replica;
 use crate::entry::EntryKind;
 use crate::event::Event;
@@ -86,7 +86,7 @@ impl Replica {
 
     pub(super) fn order_gap(&mut self, time: LogTime) {
         let before = self.log.last_time();
-        let time = time.max(before.plus(TICK));
+        let time = time.max(before.plus(LEAST_STEP));
         self.order_at(time, EntryKind::Gap, self.own_origin());
         self.event(Event::Gap { index: self.log.held(), gap: time.since(before) });
     }

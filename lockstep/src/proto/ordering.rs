@@ -13,7 +13,7 @@ use crate::output::Executed;
 use crate::wire::frames::Forward;
 
 /// The least time between two entries.
-pub(super) const TICK: Duration = Duration::from_nanos(1);
+pub(super) const LEAST_STEP: Duration = Duration::from_nanos(1);
 
 impl Replica {
     /// Takes an input from outside: orders it, or keeps it for the sequencer (rule O5).
@@ -46,10 +46,10 @@ impl Replica {
 
     /// Orders an entry that the protocol, or the time, makes.
     pub(super) fn order_own(&mut self, kind: EntryKind) {
-        let origin = self.own_origin();
-        self.order(kind, origin);
+        self.order(kind, self.own_origin());
     }
 
+    /// Of what the protocol itself makes.
     pub(super) fn own_origin(&self) -> Origin {
         let (place, incarnation) = (self.config.place, self.incarnation);
         Origin { place, incarnation, number: OriginNumber(0) }
@@ -66,7 +66,7 @@ impl Replica {
         let last = self.log.last_time();
         let from = self.stood_still.map(|stop| stop.from).filter(|from| *from > last);
         if kind.begins().is_some() {
-            self.order_at(from.unwrap_or(last.plus(TICK)), kind, origin);
+            self.order_at(from.unwrap_or(last.plus(LEAST_STEP)), kind, origin);
             return self.order_gap(time);
         }
         if let Some(from) = from {
@@ -74,10 +74,11 @@ impl Replica {
         }
         self.order_gap(time);
         if kind != EntryKind::Tick {
-            self.order_at(self.log.last_time().plus(TICK), kind, origin);
+            self.order_at(self.log.last_time().plus(LEAST_STEP), kind, origin);
         }
     }
 
+    /// Orders an entry of this time, which is later than the last one's.
     pub(super) fn order_at(&mut self, time: LogTime, kind: EntryKind, origin: Origin) {
         let index = self.log.held().next();
         self.append(Entry { index, epoch: self.membership.epoch(), time, origin, kind });
