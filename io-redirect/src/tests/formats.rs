@@ -3,12 +3,10 @@
 use core::time::Duration;
 use std::path::PathBuf;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::ids::{LogTime, Place};
-use lockstep::machine::{
-    Freeze as _, Identity, RecordSink, RecordSource, RestoreError, StateMachine,
-};
+use lockstep::machine::{Freeze as _, Identity, RecordSource, RestoreError, StateMachine};
 
 use crate::harness::Records;
 use crate::snapshot::Snapshot;
@@ -71,28 +69,17 @@ fn place(version: u16) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
-/// The records of a file: each after its length.
 fn read(version: u16) -> Records {
-    let mut bytes = Bytes::from(std::fs::read(place(version)).expect("the fixture"));
-    let mut records = Records::default();
-    while !bytes.is_empty() {
-        let len = bytes.get_u32_le() as usize;
-        RecordSink::record(&mut records, &bytes.split_to(len)).unwrap();
-    }
-    records
+    let bytes = std::fs::read(place(version)).expect("the fixture");
+    Records::from_bytes(bytes.into()).expect("it is whole")
 }
 
 #[test]
 #[ignore = "writes the fixture, for a new version of the format in a folder of its own"]
 fn write_the_fixture() {
-    let (mut file, mut records) = (Vec::new(), frozen());
-    while let Some(record) = RecordSource::record(&mut records).unwrap() {
-        file.put_u32_le(record.len() as u32);
-        file.put_slice(&record);
-    }
     let place = place(crate::snapshot::VERSION);
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-    std::fs::write(place, file).unwrap();
+    std::fs::write(place, frozen().to_bytes()).unwrap();
 }
 
 #[test]

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use bytes::{Buf, BufMut, Bytes};
 use io_redirect::Service as _;
 use io_redirect::harness::Records;
-use lockstep::machine::{Freeze as _, RecordSink, RecordSource, StateMachine};
+use lockstep::machine::{Freeze as _, StateMachine};
 
 use super::Relay;
 use super::tests::{Story, settings};
@@ -35,28 +34,17 @@ fn place(version: u32) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder)
 }
 
-/// The records of a file: each after its length.
 fn read(version: u32) -> Records {
-    let mut bytes = Bytes::from(std::fs::read(place(version)).expect("the fixture"));
-    let mut records = Records::default();
-    while !bytes.is_empty() {
-        let len = bytes.get_u32_le() as usize;
-        RecordSink::record(&mut records, &bytes.split_to(len)).unwrap();
-    }
-    records
+    let bytes = std::fs::read(place(version)).expect("the fixture");
+    Records::from_bytes(bytes.into()).expect("it is whole")
 }
 
 #[test]
 #[ignore = "writes the fixture, for a new version of the relay in a folder of its own"]
 fn write_the_fixture() {
-    let (mut file, mut records) = (Vec::new(), story().pair.freeze().unwrap());
-    while let Some(record) = RecordSource::record(&mut records).unwrap() {
-        file.put_u32_le(record.len() as u32);
-        file.put_slice(&record);
-    }
     let place = place(super::VERSION);
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-    std::fs::write(place, file).unwrap();
+    std::fs::write(place, story().pair.freeze().unwrap().to_bytes()).unwrap();
 }
 
 #[test]
