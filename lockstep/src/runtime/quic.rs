@@ -4,7 +4,8 @@
 //! address and network card. What it dials or accepts becomes a [`Connection`]:
 //! a peer whose key and role are proved, and one ordered stream of frames each
 //! way. A frame is opaque here; on the stream it is a little-endian `u32` length
-//! and that many bytes.
+//! and that many bytes. A link has a second stream each way, for heartbeats: they
+//! tell whether the peer is there, and must not wait behind a megabyte (`urgent`).
 //!
 //! The dialler opens the stream and greets, the acceptor greets back: eight
 //! magic bytes and the largest frame that the sender of the greeting takes. Only
@@ -24,6 +25,7 @@ mod frame;
 mod gate;
 mod greeting;
 mod settings;
+mod urgent;
 
 pub use connection::{Connection, Peer, Stats};
 pub use endpoint::{Attempt, Endpoint, EndpointConfig};

@@ -279,6 +279,13 @@ pub enum PeerFrame {
     Outline(Outline),
 }
 
+impl PeerFrame {
+    /// Whether it tells that the sender is there, and is of no use if it comes late.
+    pub const fn is_heartbeat(&self) -> bool {
+        matches!(self, Self::Ping { .. } | Self::Pong { .. })
+    }
+}
+
 /// Frames from a CoServer to the witness. The connection says by its key who asks.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum WitnessCall {

@@ -380,17 +380,24 @@ impl Wires {
         counters: &mut Counters,
     ) -> LinkSet {
         let mut blocked = LinkSet::NONE;
+        let urgent = frame.is_heartbeat();
         let Some(bytes) = self.encoded(|encoder| encoder.peer(frame)) else { return blocked };
         for link in links.iter() {
             let Some(connection) = self.links[usize::from(link.0)] else { continue };
-            match self.network.send(connection, bytes.clone()) {
+            let taken = match urgent {
+                true => self.network.send_urgent(connection, bytes.clone()),
+                false => self.network.send(connection, bytes.clone()),
+            };
+            match taken {
                 Ok(()) => {
                     counters.frames_sent += 1;
                     counters.bytes_sent += bytes.len() as u64;
                 }
                 Err(SendError::Full { .. }) => {
                     counters.frames_dropped += 1;
-                    blocked.insert(link);
+                    if !urgent {
+                        blocked.insert(link);
+                    }
                 }
                 Err(error) => tracing::debug!(?link, %error, "frame not sent"),
             }

@@ -187,11 +187,27 @@ impl Network {
         if let Err(SendError::Full { needed, .. }) = taken {
             slot.starved = slot.starved.max(needed);
         }
-        if !slot.unflushed {
-            slot.unflushed = true;
+        self.flush_later(connection);
+        taken
+    }
+
+    /// Takes a frame that goes before all others, to be written at the next flush.
+    ///
+    /// # Errors
+    /// [`SendError::Full`] if others of its kind have not gone yet; it need not be tried again.
+    pub fn send_urgent(&mut self, connection: ConnectionId, frame: Bytes) -> Result<(), SendError> {
+        let slot = self.slots.get_mut(&connection).ok_or(SendError::NotConnected)?;
+        let taken = slot.connection.send_urgent(frame);
+        self.flush_later(connection);
+        taken
+    }
+
+    fn flush_later(&mut self, connection: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(&connection)
+            && !core::mem::replace(&mut slot.unflushed, true)
+        {
             self.unflushed.push(connection);
         }
-        taken
     }
 
     /// Writes what was queued. It leaves when the caller's task yields.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::frame::{Decoder, Outgoing, PREFIX, TooLarge};
+use super::urgent::{Broken, UrgentLane};
 use super::{CloseCode, Lost, SendError, Settings};
 use crate::runtime::keys::{PublicKey, Role};
 
@@ -46,7 +47,7 @@ pub struct Stats {
 
 type Closed = Pin<Box<dyn Future<Output = ConnectionError> + Send + Sync>>;
 
-/// A connection with one ordered stream of frames each way.
+/// A connection with one ordered stream of frames each way, and perhaps another for urgent ones.
 ///
 /// Its owner polls it, on one task. [`send`](Self::send) queues, without
 /// waiting; [`poll_flush`](Self::poll_flush) writes everything queued at once,
@@ -60,6 +61,7 @@ pub struct Connection {
     inner: quinn::Connection,
     stream: SendStream,
     source: RecvStream,
+    urgent: Option<UrgentLane>,
     peer: Peer,
     peer_max: usize,
     outgoing: Outgoing,
@@ -73,6 +75,7 @@ impl Connection {
     pub(super) fn new(
         inner: quinn::Connection,
         (stream, source): (SendStream, RecvStream),
+        urgent: Option<UrgentLane>,
         peer: Peer,
         peer_max: usize,
         settings: &Settings,
@@ -89,6 +92,7 @@ impl Connection {
             inner,
             stream,
             source,
+            urgent,
             peer,
         }
     }
@@ -126,27 +130,62 @@ impl Connection {
         Ok(())
     }
 
+    /// Takes a frame that goes before those that wait, if the connection has a stream for such
+    /// ones; otherwise it is sent like them.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); one that is urgent is of no use later.
+    pub fn send_urgent(&mut self, frame: Bytes) -> Result<(), SendError> {
+        let Some(urgent) = &mut self.urgent else { return self.send(frame) };
+        if frame.len() > urgent.frame_max() {
+            return Err(SendError::TooLarge { size: frame.len(), max: urgent.frame_max() });
+        }
+        match urgent.try_push(&frame) {
+            true => Ok(()),
+            false => Err(SendError::Full { needed: frame.len() + PREFIX, budget: urgent.room() }),
+        }
+    }
+
     /// Writes what is queued; ready when nothing is left.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Lost>> {
         if let Some(lost) = &self.closed_here {
             return Poll::Ready(Err(lost.clone()));
         }
-        self.outgoing.poll_write(&mut self.stream, cx).map_err(|error| match error {
+        let urgent = match &mut self.urgent {
+            Some(urgent) => urgent.poll_flush(cx),
+            None => Poll::Ready(Ok(())),
+        };
+        let ordinary = self.outgoing.poll_write(&mut self.stream, cx);
+        let written = match (urgent, ordinary) {
+            (Poll::Ready(Ok(())), ordinary) => ordinary,
+            (urgent, Poll::Ready(Ok(()))) => urgent,
+            (Poll::Ready(Err(error)), _) | (_, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+        };
+        written.map_err(|error| match error {
             WriteError::ConnectionLost(error) => error.into(),
             other => Lost::Transport(other.to_string()),
         })
     }
 
-    /// The next frame.
+    /// The next frame, an urgent one before all others.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Lost>> {
         if let Some(lost) = &self.closed_here {
             return Poll::Ready(Err(lost.clone()));
+        }
+        if let Some(urgent) = &mut self.urgent
+            && let Poll::Ready(received) = urgent.poll_recv(cx)
+        {
+            let frame_max = urgent.frame_max();
+            return Poll::Ready(received.map_err(|broken| self.on_broken(broken, frame_max)));
         }
         loop {
             match self.decoder.next() {
                 Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
                 Ok(None) => {}
-                Err(TooLarge(size)) => return Poll::Ready(Err(self.refuse_frame(size))),
+                Err(TooLarge(size)) => {
+                    return Poll::Ready(Err(self.refuse_frame(size, self.frame_max)));
+                }
             }
             // A read that is pending has taken nothing, so the future may go.
             let read = pin!(self.source.read_chunk(usize::MAX, true)).poll(cx);
@@ -172,8 +211,16 @@ impl Connection {
         }
     }
 
-    fn refuse_frame(&mut self, size: usize) -> Lost {
-        let lost = Lost::FrameTooLarge { size, max: self.frame_max };
+    fn on_broken(&mut self, broken: Broken, frame_max: usize) -> Lost {
+        match broken {
+            Broken::Lost(error) | Broken::Read(ReadError::ConnectionLost(error)) => error.into(),
+            Broken::Read(other) => Lost::Transport(other.to_string()),
+            Broken::TooLarge(TooLarge(size)) => self.refuse_frame(size, frame_max),
+        }
+    }
+
+    fn refuse_frame(&mut self, size: usize, max: usize) -> Lost {
+        let lost = Lost::FrameTooLarge { size, max };
         self.closed_here = Some(lost.clone());
         self.inner
             .close(VarInt::from_u32(CloseCode::FRAME_TOO_LARGE.0), lost.to_string().as_bytes());

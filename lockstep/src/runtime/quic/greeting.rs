@@ -5,6 +5,7 @@ use rustls::pki_types::CertificateDer;
 
 use super::endpoint::Shared;
 use super::error::Attempted;
+use super::urgent::UrgentLane;
 use super::{CloseCode, Connection, Peer, SetupError};
 use crate::runtime::keys::PublicKey;
 use crate::runtime::tls::KeyRefusal;
@@ -68,7 +69,14 @@ impl Shared {
         }
         let max = max.iter().rev().fold(0, |max, byte| max << 8 | usize::from(*byte));
         let peer = self.peer(&connection, attempted)?;
-        Ok(Connection::new(connection, streams, peer, max, &self.settings))
+        let urgent = match self.settings.urgent {
+            0 => None,
+            bytes => {
+                let opened = UrgentLane::open(&connection, bytes).await;
+                opened.map_err(|error| attempted.failed(error, None))?
+            }
+        };
+        Ok(Connection::new(connection, streams, urgent, peer, max, &self.settings))
     }
 
     fn peer(

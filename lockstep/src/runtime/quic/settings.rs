@@ -13,6 +13,10 @@ use crate::runtime::tls::Purpose;
 /// memory on both sides; bulk goes in many frames.
 const FRAME_CEILING: usize = 64 << 20;
 
+/// Room for urgent frames: for a few of the longest, and no more than is read at once.
+const URGENT_LEAST: usize = 1 << 10;
+const URGENT_MOST: usize = 64 << 10;
+
 /// Largest UDP payload. quinn hands the kernel up to ten packets at once, and
 /// ten of more than 6,553 bytes exceed what one segmented send may carry.
 const MTU_CEILING: u16 = 6_000;
@@ -38,7 +42,7 @@ const _: () = assert!(limits::INPUT_BYTES >= limits::REPLY_BYTES);
 const HANDSHAKE_BUFFER: usize = 8 << 10;
 
 /// The bounds and times of a connection. One connection takes at most
-/// `queue + send_window + receive_window + frame_max` bytes of payload.
+/// `queue + urgent + send_window + receive_window + frame_max` bytes of payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
     /// Largest frame accepted, in bytes. One with more closes the connection.
@@ -46,6 +50,9 @@ pub struct Settings {
     /// Bytes of frames (with their prefixes) that wait here while the stream
     /// takes no more; beyond, sending is refused until some have left.
     pub queue: usize,
+    /// Bytes of urgent frames that wait here, for which there is a stream of their own; none
+    /// without one, and then they go with the others.
+    pub urgent: usize,
     /// Bytes handed to QUIC and not yet acknowledged. Small writes queued in
     /// quinn's buffer cost time quadratic in their number, so this stays small;
     /// divided by the round trip it bounds the rate.
@@ -70,6 +77,8 @@ impl Settings {
         let link = Settings {
             frame_max: 4 << 20,
             queue: 8 << 20,
+            // Heartbeats of a second and more: older ones are of no use.
+            urgent: 16 << 10,
             send_window: 1 << 20,
             receive_window: 2 << 20,
             // The protocol's own heartbeats tell silence in tens of
@@ -85,6 +94,7 @@ impl Settings {
             Purpose::Witness => Settings {
                 frame_max: 64 << 10,
                 queue: 256 << 10,
+                urgent: 0,
                 send_window: 128 << 10,
                 receive_window: 128 << 10,
                 // No heartbeats tell its silence, and an operator is to see soon that it is
@@ -100,6 +110,7 @@ impl Settings {
                 // Every reply that a session may have due, at once: a client that asked for
                 // them and reads must not look like one that does not.
                 queue: limits::SESSION_REPLY_BYTES + limits::REPLY_BYTES,
+                urgent: 0,
                 send_window: 256 << 10,
                 receive_window: 256 << 10,
                 idle: Duration::from_secs(10),
@@ -120,6 +131,9 @@ impl Settings {
         }
         if self.queue < self.frame_max + PREFIX {
             return Err(SettingsError::Queue { found: self.queue, least: self.frame_max + PREFIX });
+        }
+        if self.urgent > 0 && !(URGENT_LEAST..=URGENT_MOST).contains(&self.urgent) {
+            return Err(SettingsError::Urgent { found: self.urgent });
         }
         if self.send_window < u32::from(MTU_FLOOR) || self.receive_window < u32::from(MTU_FLOOR) {
             return Err(SettingsError::Window);
@@ -154,7 +168,7 @@ impl Settings {
         let mut config = TransportConfig::default();
         config
             .max_concurrent_bidi_streams(VarInt::from(streams))
-            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .max_concurrent_uni_streams(VarInt::from_u32(u32::from(self.urgent > 0)))
             .datagram_receive_buffer_size(None)
             .stream_receive_window(VarInt::from_u32(self.receive_window))
             .receive_window(VarInt::from_u32(self.receive_window))
@@ -189,6 +203,12 @@ pub enum SettingsError {
         found: usize,
         /// The least that will do.
         least: usize,
+    },
+    /// See [`Settings::urgent`].
+    #[error("{found} bytes for urgent frames: choose none, or {URGENT_LEAST} to {URGENT_MOST}")]
+    Urgent {
+        /// The value.
+        found: usize,
     },
     /// See [`Settings::send_window`] and [`Settings::receive_window`].
     #[error("a window smaller than a packet: choose at least {MTU_FLOOR} bytes")]
@@ -233,6 +253,7 @@ mod tests {
             refused(Settings { queue: good.frame_max, ..good }),
             SettingsError::Queue { found: good.frame_max, least: good.frame_max + 4 }
         );
+        assert_eq!(refused(Settings { urgent: 10, ..good }), SettingsError::Urgent { found: 10 });
         assert_eq!(refused(Settings { send_window: 10, ..good }), SettingsError::Window);
         assert_eq!(refused(Settings { keep_alive: good.idle, ..good }), SettingsError::KeepAlive);
         assert_eq!(refused(Settings { idle: Duration::MAX, ..good }), SettingsError::Idle);

@@ -455,3 +455,66 @@ async fn large_frames_cross_whole() {
     assert!(first.unwrap() == large);
     assert_eq!(soon(b.recv()).await.unwrap(), "and a small one");
 }
+
+#[tokio::test]
+async fn an_urgent_frame_goes_before_megabytes_that_wait() {
+    let cast = Cast::new();
+    let (mut a, mut b) = link(&cast).await;
+    let mut sent = 0;
+    // Until no more fits: neither here nor on the way nor there.
+    while a.send(Bytes::from(vec![0; 1 << 20])).is_ok() {
+        sent += 1;
+        let _ = tokio::time::timeout(Duration::from_millis(20), a.flush()).await;
+    }
+    assert!(sent >= 8 && !a.is_flushed());
+    a.send_urgent(Bytes::from_static(b"here")).unwrap();
+    let reading = async {
+        let mut before = 0;
+        while b.recv().await.unwrap() != "here" {
+            before += 1;
+        }
+        before
+    };
+    let before = soon(async {
+        tokio::select! {
+            before = reading => before,
+            // It would wait for what is to be read.
+            _ = a.recv() => unreachable!("nothing is sent to it"),
+        }
+    });
+    let before = before.await;
+    assert!(before <= sent / 2, "{before} of {sent} came first");
+}
+
+#[tokio::test]
+async fn without_a_stream_for_them_urgent_frames_go_with_the_others() {
+    let cast = Cast::new();
+    let old = |cast| {
+        let mut side = Side::of(cast, Purpose::Link);
+        side.settings.urgent = 0;
+        side
+    };
+    let new = Side::of(&cast, Purpose::Link);
+    for (listens, dials) in [(&old(&cast), &new), (&new, &old(&cast))] {
+        let (mut a, mut b) = connected(&listens.listener(A, &[B]), &dials.dialler(B, A)).await;
+        for (from, to) in [(true, "a"), (false, "b")] {
+            let (one, other) = if from { (&mut a, &mut b) } else { (&mut b, &mut a) };
+            one.send_urgent(Bytes::from_static(to.as_bytes())).unwrap();
+            soon(one.flush()).await.unwrap();
+            assert_eq!(soon(other.recv()).await.unwrap(), to);
+        }
+    }
+}
+
+#[tokio::test]
+async fn urgent_frames_that_nobody_takes_are_bounded() {
+    let cast = Cast::new();
+    let (mut a, b) = link(&cast).await;
+    let large = Bytes::from(vec![0; Settings::of(Purpose::Link).urgent]);
+    assert!(matches!(a.send_urgent(large), Err(SendError::TooLarge { .. })));
+    let frame = Bytes::from(vec![0; 1 << 10]);
+    let taken = (0..100).take_while(|_| a.send_urgent(frame.clone()).is_ok()).count();
+    assert!((8..20).contains(&taken), "{taken}");
+    assert!(matches!(a.send_urgent(frame), Err(SendError::Full { .. })));
+    drop(b);
+}
