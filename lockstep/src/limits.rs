@@ -64,6 +64,12 @@ pub const KEPT_BYTES: usize = 16 << 20;
 /// so this is also how many a pair serves.
 pub const CLIENT_CONNECTIONS: usize = 4096;
 
+/// From so many bytes on that one of the CoServers has yet to execute, the keys of the clients are
+/// read in turn, each as much as the next: enough to keep links and processors busy, and so little
+/// that a request read behind it waits for a millisecond or so. A client that is alone is not held
+/// back.
+pub const TURNS_BYTES: usize = 32 << 10;
+
 /// Bytes of a client's name: what fits a line of the log and of the status beside the rest.
 pub const CLIENT_NAME_BYTES: usize = 64;
 

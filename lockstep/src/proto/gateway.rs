@@ -179,6 +179,11 @@ impl Gateway {
         }
     }
 
+    /// Bytes of the copies.
+    pub(super) fn copied(&self) -> usize {
+        self.copied
+    }
+
     /// Whether another copy may be kept (rule F3).
     pub(super) fn has_room(&self) -> bool {
         self.copies.len() < limits::KEPT_INPUTS

@@ -26,6 +26,10 @@ impl Kept {
         self.inputs.len()
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The lowest number that is not in the log yet, or will be given next.
     pub(super) fn first(&self) -> OriginNumber {
         self.inputs.front().map_or(self.last.next(), |input| input.number)

@@ -340,6 +340,16 @@ impl Replica {
         room && self.kept.has_room()
     }
 
+    /// Bytes of the entries that one of the members has yet to execute, and of the inputs that this
+    /// one keeps for the sequencer: what it takes now is executed after them.
+    pub fn under_way(&self) -> usize {
+        let own = self.log.executed();
+        let done = if self.is_duplex() { own.min(self.progress.executed) } else { own };
+        let ahead = self.log.weight_at(self.log.held()).saturating_sub(self.log.weight_at(done));
+        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
+        ahead.saturating_add(self.kept.bytes() + self.gateway.copied())
+    }
+
     /// Whether what clients say is to be read now: while input is taken, and while this replica
     /// does not serve, since then whoever comes gets a refusal instead of waiting for nothing
     /// (rule C5).

@@ -18,6 +18,10 @@
 //! take events, or that [pauses](Network::pause) a connection, lets QUIC's
 //! flow-control window fill, which stops the peer.
 //!
+//! **Turns.** Links and the witness are looked at before all clients. While much of what was
+//! read waits to be carried out ([`Network::set_room`]), the clients' keys are read in turn, each as
+//! many bytes as the next (`fair`).
+//!
 //! **Strangers.** A handshake is one of a few that a port has in flight, and a connection one of
 //! those that it admits. Nobody can take all of either: when there is no more room, a newcomer
 //! takes a place of whoever holds most (`shares`).
@@ -32,6 +36,7 @@
 mod crowd;
 mod dial;
 mod event;
+mod fair;
 mod handshakes;
 mod listen;
 mod names;

@@ -27,14 +27,14 @@ use crate::runtime::link::Event as NetworkEvent;
 use crate::runtime::storage::{Answer, Storage};
 use crate::sync::Watermark;
 
-/// Inputs taken in one round before anything is done about them: enough to share a frame, few
-/// enough that heartbeats are not late.
+/// Inputs taken in one round before anything is done about them: enough to share a frame.
 const ROUND: usize = 256;
 
 /// Entries executed in one round.
 const EXECUTIONS: usize = 64;
 
-/// No execution begins in a round after this long: a few of them fit between two heartbeats.
+/// No input is taken in a round after this long, and no execution begins after as long again: a few
+/// of them fit between two heartbeats.
 const SLICE: Duration = Duration::from_millis(2);
 
 /// After a round of this length the sockets are looked at before the next one begins. The runtime
@@ -64,6 +64,8 @@ pub(super) struct Engine<S: StateMachine> {
     /// Kept so that the requests' mailbox does not close when nobody asks.
     pub(super) _handle: Handle,
     pub(super) clock: Clock,
+    /// When the replica was last told something.
+    pub(super) handled_at: Mono,
     pub(super) metrics: Metrics,
     pub(super) sleep: Pin<Box<Sleep>>,
     pub(super) sleep_until: Option<Mono>,
@@ -120,7 +122,7 @@ impl<S: StateMachine> Engine<S> {
         let wake = self.wait().await;
         let began = self.clock.mono();
         self.take(wake);
-        self.take_more();
+        self.take_more(began);
         self.settle().await;
         if !self.to_execute.is_empty() || self.clock.mono().since(began) >= BREATH {
             tokio::task::yield_now().await;
@@ -136,9 +138,14 @@ impl<S: StateMachine> Engine<S> {
         }
     }
 
+    fn read_clients(&mut self) {
+        let Self { replica, wires, .. } = self;
+        wires.read_clients(replica.reads_clients(), replica.under_way(), self.handled_at);
+    }
+
     async fn wait(&mut self) -> Wake {
         let takes_input = self.replica.takes_input();
-        self.wires.read_clients(self.replica.reads_clients());
+        self.read_clients();
         poll_fn(|cx| {
             if let Poll::Ready(done) = self.executor.poll(cx) {
                 return Poll::Ready(Wake::Service(done));
@@ -208,10 +215,13 @@ impl<S: StateMachine> Engine<S> {
     }
 
     /// Takes what else is there already, so that it shares frames with what came first.
-    fn take_more(&mut self) {
+    fn take_more(&mut self, began: Mono) {
         for _ in 0..ROUND {
+            if self.handled_at.since(began) >= SLICE {
+                return;
+            }
             let takes_input = self.replica.takes_input();
-            self.wires.read_clients(self.replica.reads_clients());
+            self.read_clients();
             let wake = if let Some(done) = self.executor.try_next() {
                 Wake::Service(done)
             } else if let Some(answer) = self.storage.try_next() {
@@ -292,7 +302,9 @@ impl<S: StateMachine> Engine<S> {
     }
 
     pub(super) fn handle(&mut self, input: Input) {
-        self.replica.handle(self.clock.now(), input);
+        let now = self.clock.now();
+        self.handled_at = now.mono;
+        self.replica.handle(now, input);
     }
 
     /// Does what the replica says.

@@ -14,7 +14,8 @@ use super::clients::{ClientBook, ClientsMetrics};
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
 use crate::digest::{Digest, Hasher};
-use crate::ids::{ConnId, LinkId, OwnerId, Place};
+use crate::ids::{ConnId, LinkId, Mono, OwnerId, Place};
+use crate::limits;
 use crate::proto::{Input, io::LinkSet};
 use crate::runtime::keys::{PublicKey, Rights, Role, Roster};
 use crate::runtime::link::{
@@ -507,8 +508,9 @@ impl Wires {
         }
     }
 
-    /// Reads clients, or leaves what they say with them.
-    pub(super) fn read_clients(&mut self, reading: bool) {
+    /// Reads clients, or leaves what they say with them; in turn, if so many bytes are under way.
+    pub(super) fn read_clients(&mut self, reading: bool, under_way: usize, now: Mono) {
+        self.network.set_room(limits::TURNS_BYTES.saturating_sub(under_way), now);
         if self.reading_clients == reading {
             return;
         }

@@ -13,16 +13,22 @@ use tokio::task::JoinSet;
 
 use super::dial::{DialConfig, Dialler};
 use super::event::{ConnectionId, Event, PortId};
+use super::fair::FairReading;
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
 use super::names::Names;
 use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
-use super::ready::{ReadySet, Source};
-use crate::runtime::keys::PublicKey;
+use super::ready::{Rank, ReadySet, Source};
+use crate::ids::Mono;
+use crate::runtime::keys::{PublicKey, Role};
 use crate::runtime::quic::{
     BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
 };
 use crate::runtime::tls::{Credentials, judge_key};
 use crate::shares::{AddressBlock, Shares};
+
+mod admission;
+
+use admission::share_of;
 
 /// Events given out before the consumer's task must yield once, so that quinn
 /// can send and receive meanwhile however much has already arrived.
@@ -42,6 +48,8 @@ pub struct Network {
     news_waker: Waker,
     ports: BTreeMap<PortId, Port>,
     slots: BTreeMap<ConnectionId, Slot>,
+    /// Of clients.
+    fair: FairReading<PublicKey>,
     unflushed: Vec<ConnectionId>,
     /// Events already decided; at most a few per connection that ends.
     events: VecDeque<Event>,
@@ -57,7 +65,7 @@ impl Network {
     pub fn new(credentials: Credentials) -> Self {
         let ready = Arc::new(ReadySet::default());
         let (news_sender, news) = mpsc::channel(NEWS_MAX);
-        let news_source = ready.source(NEWS);
+        let news_source = ready.source(NEWS, Rank::Vital);
         let news_waker = Waker::from(Arc::clone(&news_source));
         // The first look registers the waker with the channel.
         news_waker.wake_by_ref();
@@ -71,6 +79,7 @@ impl Network {
             news_waker,
             ports: BTreeMap::new(),
             slots: BTreeMap::new(),
+            fair: FairReading::new(),
             unflushed: Vec::new(),
             events: VecDeque::new(),
             finishing: JoinSet::new(),
@@ -250,6 +259,12 @@ impl Network {
         self.set_reading(connection, true);
     }
 
+    /// Says how many bytes of clients' frames may be read before too many wait to be carried out.
+    /// From then on clients whose key had more read than others are not read.
+    pub fn set_room(&mut self, room: usize, now: Mono) {
+        self.fair.set_room(room, now);
+    }
+
     fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
         if let Some(slot) = self.slots.get_mut(&connection) {
             slot.reading = reading;
@@ -341,7 +356,7 @@ impl Network {
         self.given_out = 0;
         self.flush();
         self.ready.watch(cx.waker());
-        if !self.events.is_empty() || !self.ready.is_empty() {
+        if !self.events.is_empty() || !self.ready.is_empty() || self.fair.has_next() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
@@ -353,17 +368,31 @@ impl Network {
             if let Some(event) = self.events.pop_front() {
                 break event;
             }
-            match self.ready.pop()? {
-                NEWS => self.look_for_news(),
-                number => {
-                    if let Some(event) = self.look_at(ConnectionId(number)) {
-                        break event;
-                    }
+            let next = match self.ready.pop() {
+                Some(NEWS) => {
+                    self.look_for_news();
+                    continue;
                 }
+                Some(number) => ConnectionId(number),
+                None => self.next_aside()?,
+            };
+            if let Some(event) = self.look_at(next) {
+                break event;
             }
         };
         self.given_out = self.given_out.saturating_add(1);
         Some(event)
+    }
+
+    /// A connection that was put aside and may be read now.
+    fn next_aside(&mut self) -> Option<ConnectionId> {
+        loop {
+            let id = self.fair.next()?;
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.aside = false;
+                return Some(id);
+            }
+        }
     }
 
     fn look_for_news(&mut self) {
@@ -412,54 +441,24 @@ impl Network {
             opened.shares.take(key, block, id);
             opened.current = Some(id);
         }
-        let waker = Waker::from(self.ready.source(id.0));
+        let takes_turns = connection.peer().role == Role::Client;
+        let rank = if takes_turns { Rank::Ordinary } else { Rank::Vital };
+        let waker = Waker::from(self.ready.source(id.0, rank));
         waker.wake_by_ref();
         self.events.push_back(Event::Up { port, connection: id, peer: *connection.peer() });
         let queue = connection.budget();
-        let slot =
-            Slot { connection, port, waker, reading: true, starved: 0, unflushed: false, queue };
-        self.slots.insert(id, slot);
-    }
-
-    /// Finds a place for a peer. One that has what its key may have is refused: if an older
-    /// connection gave way, those that share a key would displace each other for ever.
-    fn admit(&mut self, port: PortId, peer: &Peer) -> Result<(), SetupError> {
-        self.sweep();
-        let Peer { key, remote, .. } = *peer;
-        let held = self.ports.get(&port).map_or(0, |opened| opened.shares.held(key));
-        let roster = self.credentials.roster();
-        let most = roster.client(&key).and_then(|terms| terms.connections);
-        if let Some(most) = most.filter(|most| held >= *most) {
-            return Err(SetupError::Bounded { remote, key, most });
-        }
-        self.make_room(port, peer).then_some(()).ok_or(SetupError::Full { remote, key })
-    }
-
-    /// Sees to it that a port has room for this peer, or says that it has none: on a port for one
-    /// the newest wins, on one for many whoever has most gives way (rule F8), and of that the
-    /// connection that was made last.
-    fn make_room(&mut self, port: PortId, peer: &Peer) -> bool {
-        let Some(opened) = self.ports.get(&port) else { return false };
-        let most = match opened.admit {
-            Admit::UpTo(most) => most,
-            Admit::Newest => {
-                if let Some(old) = opened.current {
-                    self.close(old, CloseCode::REPLACED, "the same peer connected again");
-                }
-                return true;
-            }
+        let slot = Slot {
+            connection,
+            port,
+            waker,
+            reading: true,
+            takes_turns,
+            aside: false,
+            starved: 0,
+            unflushed: false,
+            queue,
         };
-        if opened.shares.len() < most {
-            return true;
-        }
-        let (key, block) = share_of(peer);
-        // One that is finishing keeps its place until it is gone.
-        let is_up = |id: &&ConnectionId| self.slots.contains_key(id);
-        let claimed = opened.shares.claim(key, block);
-        let claimed = claimed.and_then(|places| places.iter().rev().find(is_up));
-        let Some(&claimed) = claimed else { return false };
-        self.close(claimed, CloseCode::TOO_MANY, "its place is the share of somebody else");
-        self.ports.get(&port).is_some_and(|opened| opened.shares.len() < most)
+        self.slots.insert(id, slot);
     }
 
     /// Looks at a connection that was woken; one event at a time, so that none
@@ -479,13 +478,21 @@ impl Network {
             slot.waker.wake_by_ref();
             return Some(Event::Writable { connection: id });
         }
-        let seen = match slot.reading {
+        let key = slot.connection.peer().key;
+        let its_turn = !slot.takes_turns || (!slot.aside && self.fair.may_read(key));
+        let seen = match slot.reading && its_turn {
             true => slot.connection.poll_recv(&mut cx),
             false => slot.connection.poll_closed(&mut cx).map(Err),
         };
+        if slot.reading && !its_turn && !core::mem::replace(&mut slot.aside, true) {
+            self.fair.put_aside(key, id);
+        }
         let lost = match (seen, flushed) {
             (Poll::Ready(Ok(frame)), _) => {
                 slot.waker.wake_by_ref();
+                if slot.takes_turns {
+                    self.fair.read(key, frame.len());
+                }
                 return Some(Event::Frame { port: slot.port, connection: id, frame });
             }
             // What the peer said before it went comes first, so that the
@@ -500,19 +507,17 @@ impl Network {
     /// Takes a connection out, with its `Down` as the last of the events.
     fn remove(&mut self, id: ConnectionId, lost: Lost) -> Option<Slot> {
         let slot = self.slots.remove(&id)?;
+        let peer = *slot.connection.peer();
         if let Some(port) = self.ports.get_mut(&slot.port) {
             port.current = port.current.filter(|current| *current != id);
             port.shares.give_back(id);
+            if slot.takes_turns && port.shares.held(peer.key) == 0 {
+                self.fair.forget(peer.key);
+            }
         }
-        let peer = *slot.connection.peer();
         self.events.push_back(Event::Down { port: slot.port, connection: id, peer, lost });
         Some(slot)
     }
-}
-
-/// Whose a connection's place is: that of its key, and within it of the addresses around its own.
-fn share_of(peer: &Peer) -> (PublicKey, AddressBlock) {
-    (peer.key, AddressBlock::of(peer.remote.ip()))
 }
 
 impl Drop for Network {

@@ -66,6 +66,10 @@ pub(super) struct Slot {
     pub(super) port: PortId,
     pub(super) waker: Waker,
     pub(super) reading: bool,
+    /// Its frames are those of a key among others, and are read when it is the key's turn.
+    pub(super) takes_turns: bool,
+    /// It waits for that.
+    pub(super) aside: bool,
     /// Bytes of the largest frame refused since the last `Writable`.
     pub(super) starved: usize,
     /// In `Network::unflushed`.

@@ -11,7 +11,7 @@ use std::task::{Wake, Waker};
 #[expect(clippy::disallowed_types, reason = "wakers may be called from any thread")]
 type Mutex<T> = std::sync::Mutex<T>;
 
-/// The sources that were woken, oldest first, each at most once.
+/// The sources that were woken, each at most once.
 #[derive(Default)]
 pub(super) struct ReadySet {
     state: Mutex<State>,
@@ -19,14 +19,23 @@ pub(super) struct ReadySet {
 
 #[derive(Default)]
 struct State {
-    woken: VecDeque<Arc<Source>>,
+    /// By rank, oldest first.
+    woken: [VecDeque<Arc<Source>>; 2],
     task: Option<Waker>,
+}
+
+/// Which sources come first, however many others have something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    Vital,
+    Ordinary,
 }
 
 impl ReadySet {
     /// A new source with this number.
-    pub(super) fn source(self: &Arc<Self>, number: u64) -> Arc<Source> {
-        Arc::new(Source { number, waiting: AtomicBool::new(false), set: Arc::clone(self) })
+    pub(super) fn source(self: &Arc<Self>, number: u64, rank: Rank) -> Arc<Source> {
+        let waiting = AtomicBool::new(false);
+        Arc::new(Source { number, rank, waiting, set: Arc::clone(self) })
     }
 
     /// Has `task` woken when a source is.
@@ -38,23 +47,23 @@ impl ReadySet {
         }
     }
 
-    /// The number of the source that has waited longest. It may be woken again
-    /// from here on, so the caller looks at it only now.
+    /// The number of the source that has waited longest, a vital one before all others. It may be
+    /// woken again from here on, so the caller looks at it only now.
     pub(super) fn pop(&self) -> Option<u64> {
-        let source = self.lock().woken.pop_front()?;
+        let source = self.lock().woken.iter_mut().find_map(VecDeque::pop_front)?;
         // Acquire: what happened before the wake-up is seen by the look.
         source.waiting.swap(false, Ordering::AcqRel);
         Some(source.number)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.lock().woken.is_empty()
+        self.lock().woken.iter().all(VecDeque::is_empty)
     }
 
     fn push(&self, source: Arc<Source>) {
         let task = {
             let mut state = self.lock();
-            state.woken.push_back(source);
+            state.woken[source.rank as usize].push_back(source);
             state.task.take()
         };
         if let Some(task) = task {
@@ -71,6 +80,7 @@ impl ReadySet {
 /// One source; as a [`Wake`] it puts itself into its set.
 pub(super) struct Source {
     number: u64,
+    rank: Rank,
     waiting: AtomicBool,
     set: Arc<ReadySet>,
 }
@@ -104,7 +114,7 @@ mod tests {
     #[test]
     fn a_source_waits_once_and_wakes_the_task_once() {
         let (set, count) = (Arc::new(ReadySet::default()), Arc::new(Count::default()));
-        let (one, two) = (set.source(1), set.source(2));
+        let (one, two) = (set.source(1, Rank::Ordinary), set.source(2, Rank::Ordinary));
         set.watch(&Waker::from(Arc::clone(&count)));
         for source in [&two, &one, &two, &one] {
             source.wake_by_ref();
@@ -113,5 +123,15 @@ mod tests {
         assert_eq!((set.pop(), set.pop(), set.pop()), (Some(2), Some(1), None));
         one.wake_by_ref();
         assert_eq!(set.pop(), Some(1));
+    }
+
+    #[test]
+    fn a_vital_source_comes_before_those_that_have_waited_longer() {
+        let set = Arc::new(ReadySet::default());
+        let (one, two) = (set.source(1, Rank::Ordinary), set.source(2, Rank::Vital));
+        one.wake_by_ref();
+        two.wake_by_ref();
+        assert_eq!((set.pop(), set.pop(), set.pop()), (Some(2), Some(1), None));
+        assert!(set.is_empty());
     }
 }

@@ -15,6 +15,8 @@ use crate::runtime::quic::{CloseCode, Endpoint, Lost, SendError, Settings, Setup
 use crate::runtime::remote::Remote;
 use crate::runtime::tls::{KeyRefusal, Purpose};
 
+mod turns;
+
 /// A network, its one port, and the address of the port.
 struct Node {
     net: Network,

@@ -1,0 +1,238 @@
+//! Whose frames are read next while more comes in than is carried out.
+//!
+//! What is read waits in one line until both CoServers have carried it out, so one owner that says
+//! more than that would have all others wait behind it. Each frame is tagged with what its owner
+//! had had read before it, in bytes; while the line is long, an owner whose tag is beyond that of
+//! the last frame read without need to hurry is put aside, and of those put aside the one that had
+//! least goes on first (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::event::ConnectionId;
+use crate::ids::Mono;
+
+/// What a frame costs besides its bytes.
+const FRAME: u64 = 512;
+
+/// Bytes by which an owner may be ahead and is still read while the line is long: somebody who asks
+/// for little does not wait for its turn.
+const AHEAD: u64 = 16 << 10;
+
+/// Where only one owner was read for so long, it is alone, and nobody waits behind it.
+const ALONE: Duration = Duration::from_secs(1);
+
+/// Which of the connections that have something to say are read.
+#[derive(Debug)]
+pub(super) struct FairReading<K> {
+    /// What owners that are connected have had read: none is behind `floor`.
+    tags: BTreeMap<K, u64>,
+    floor: u64,
+    aside: BTreeMap<K, VecDeque<ConnectionId>>,
+    /// Those of `aside`, whoever had least first.
+    order: BTreeSet<(u64, K)>,
+    /// Bytes that may be read before the line is long.
+    room: usize,
+    now: Mono,
+    last: Option<(K, Mono)>,
+    /// When one was read that was not the last.
+    other: Option<Mono>,
+}
+
+impl<K: Ord + Copy> FairReading<K> {
+    pub(super) const fn new() -> Self {
+        Self {
+            tags: BTreeMap::new(),
+            floor: 0,
+            aside: BTreeMap::new(),
+            order: BTreeSet::new(),
+            room: usize::MAX,
+            now: Mono(0),
+            last: None,
+            other: None,
+        }
+    }
+
+    /// How many bytes may be read before the line is long.
+    pub(super) fn set_room(&mut self, room: usize, now: Mono) {
+        self.now = now;
+        self.room = room;
+    }
+
+    /// Whether this owner is read now; otherwise its connection is put [aside](Self::put_aside).
+    pub(super) fn may_read(&self, owner: K) -> bool {
+        let tag = self.tag(owner);
+        let first = self.order.first().is_none_or(|(least, _)| tag <= *least);
+        (self.room > 0 && first) || self.is_owed(tag) || self.is_alone(owner)
+    }
+
+    fn tag(&self, owner: K) -> u64 {
+        self.tags.get(&owner).copied().unwrap_or(0)
+    }
+
+    /// Whether one with this tag had so little that it waits for nobody.
+    fn is_owed(&self, tag: u64) -> bool {
+        tag <= self.floor + AHEAD
+    }
+
+    fn is_alone(&self, owner: K) -> bool {
+        let lately = |at: Mono| self.now.since(at) < ALONE;
+        let other = self.last.filter(|(last, _)| *last != owner).map(|(_, at)| at).or(self.other);
+        !other.is_some_and(lately)
+    }
+
+    /// A frame of so many bytes was read.
+    pub(super) fn read(&mut self, owner: K, bytes: usize) {
+        let tag = self.tags.entry(owner).or_default();
+        let (before, start) = (*tag, (*tag).max(self.floor));
+        *tag = start + bytes as u64 + FRAME;
+        if self.order.remove(&(before, owner)) {
+            self.order.insert((*tag, owner));
+        }
+        if self.room > 0 {
+            self.floor = start.max(self.floor);
+        }
+        self.room = self.room.saturating_sub(bytes);
+        if let Some((last, at)) = self.last.replace((owner, self.now))
+            && last != owner
+        {
+            self.other = Some(at);
+        }
+    }
+
+    /// A connection has something to say, and is not looked at before its owner's turn.
+    pub(super) fn put_aside(&mut self, owner: K, connection: ConnectionId) {
+        self.aside.entry(owner).or_default().push_back(connection);
+        self.order.insert((self.tag(owner), owner));
+    }
+
+    /// Whether one of those put aside may be read.
+    pub(super) fn has_next(&self) -> bool {
+        self.order.first().is_some_and(|(tag, owner)| {
+            self.room > 0 || self.is_owed(*tag) || self.is_alone(*owner)
+        })
+    }
+
+    /// The next one of those put aside, of whoever had least, once it may be read.
+    pub(super) fn next(&mut self) -> Option<ConnectionId> {
+        let &(tag, owner) = self.order.first().filter(|_| self.has_next())?;
+        let waiting = self.aside.get_mut(&owner)?;
+        let next = waiting.pop_front();
+        if waiting.is_empty() {
+            self.aside.remove(&owner);
+            self.order.remove(&(tag, owner));
+        }
+        next
+    }
+
+    /// The last connection of an owner is gone.
+    pub(super) fn forget(&mut self, owner: K) {
+        let tag = self.tags.remove(&owner).unwrap_or(0);
+        self.aside.remove(&owner);
+        self.order.remove(&(tag, owner));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// One that says as much as it may, and one that says little, have been read.
+    fn greedy_and_modest() -> FairReading<char> {
+        let mut fair = FairReading::new();
+        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.read('m', 100);
+        fair.read('g', 1 << 20);
+        fair
+    }
+
+    #[test]
+    fn while_the_line_is_long_one_that_had_much_waits_and_one_that_had_little_does_not() {
+        let mut fair = greedy_and_modest();
+        assert!(fair.may_read('g'), "nobody waits while the line is short");
+        fair.set_room(0, Mono(SECOND));
+        assert!(!fair.may_read('g'));
+        assert!(fair.may_read('m') && fair.may_read('n'));
+        fair.put_aside('g', ConnectionId(7));
+        assert_eq!(fair.next(), None);
+        fair.set_room(usize::MAX, Mono(SECOND));
+        assert_eq!((fair.next(), fair.next()), (Some(ConnectionId(7)), None));
+    }
+
+    #[test]
+    fn what_is_read_takes_up_the_room() {
+        let mut fair = greedy_and_modest();
+        fair.set_room(1 << 10, Mono(SECOND));
+        assert!(fair.may_read('g'));
+        fair.read('g', 1 << 20);
+        assert!(!fair.may_read('g'));
+    }
+
+    #[test]
+    fn behind_one_that_waits_and_had_less_everybody_waits_but_those_who_had_little() {
+        let mut fair = greedy_and_modest();
+        fair.read('h', 2 << 20);
+        fair.put_aside('g', ConnectionId(7));
+        assert!(!fair.may_read('h') && fair.may_read('m'));
+        assert_eq!(fair.next(), Some(ConnectionId(7)));
+        assert!(fair.may_read('h'));
+    }
+
+    #[test]
+    fn one_that_is_alone_does_not_wait() {
+        let mut fair = greedy_and_modest();
+        fair.set_room(0, Mono(2 * SECOND));
+        fair.put_aside('g', ConnectionId(7));
+        assert_eq!(fair.next(), Some(ConnectionId(7)), "the other was last read a second ago");
+        fair.read('m', 100);
+        assert!(!fair.may_read('g'));
+    }
+
+    #[test]
+    fn two_that_say_as_much_as_they_may_have_the_same_in_the_end() {
+        let mut fair = FairReading::new();
+        let mut had = BTreeMap::from([('g', 0_u64), ('h', 0)]);
+        // Of one a hundred connections have something to say, of the other one with longer frames.
+        for number in 0..100 {
+            fair.put_aside('g', ConnectionId(number));
+        }
+        fair.put_aside('h', ConnectionId(100));
+        fair.set_room(usize::MAX, Mono(SECOND));
+        for _ in 0..2_000 {
+            let connection = fair.next().expect("somebody waits");
+            let (owner, bytes) = if connection.0 < 100 { ('g', 1 << 10) } else { ('h', 8 << 10) };
+            fair.read(owner, bytes);
+            *had.get_mut(&owner).unwrap() += bytes as u64 + FRAME;
+            fair.put_aside(owner, connection);
+        }
+        assert!(had[&'g'].abs_diff(had[&'h']) <= 2 * (8 << 10), "{had:?}");
+    }
+
+    #[test]
+    fn one_that_comes_back_has_no_claim_to_what_it_did_not_use() {
+        let mut fair = greedy_and_modest();
+        fair.read('g', 1 << 20);
+        fair.forget('m');
+        fair.set_room(0, Mono(SECOND));
+        let mut read = 0;
+        while fair.may_read('m') {
+            fair.read('m', 1 << 10);
+            read += 1 << 10;
+        }
+        assert!(read <= AHEAD + (1 << 10), "{read}");
+        assert!(fair.tags[&'m'] > fair.floor);
+    }
+
+    #[test]
+    fn an_owner_that_is_gone_leaves_nothing_behind() {
+        let mut fair = greedy_and_modest();
+        fair.put_aside('g', ConnectionId(7));
+        fair.read('g', 10);
+        fair.forget('g');
+        fair.forget('m');
+        assert!(fair.tags.is_empty() && fair.aside.is_empty() && fair.order.is_empty());
+        assert_eq!(fair.next(), None);
+    }
+}
