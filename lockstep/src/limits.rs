@@ -70,6 +70,11 @@ pub const CLIENT_CONNECTIONS: usize = 4096;
 /// back.
 pub const TURNS_BYTES: usize = 32 << 10;
 
+/// Bytes of answers that wait for the clients of one CoServer to take them, all together: as much as
+/// a window makes at once. At one more the key with most of them loses the connections for which
+/// most waits, until a quarter is free again; their clients come again and ask for what they lack.
+pub const CLIENT_QUEUES_BYTES: usize = 64 << 20;
+
 /// Bytes of a client's name: what fits a line of the log and of the status beside the rest.
 pub const CLIENT_NAME_BYTES: usize = 64;
 
@@ -233,6 +238,7 @@ const _: () = {
     assert!(REPLIES_BYTES >= SESSION_REPLY_BYTES);
     assert!(SESSIONS * SESSION_UNREAD_BYTES <= REPLIES_BYTES / 2);
     assert!(CLIENT_WINDOW_BYTES >= INPUT_BYTES);
+    assert!(CLIENT_QUEUES_BYTES / 4 * 3 >= SESSION_REPLY_BYTES + REPLY_BYTES);
     assert!(LINKS <= 8);
     assert!(DIVERGENCES >= 2);
 };

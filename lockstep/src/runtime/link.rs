@@ -42,6 +42,7 @@ mod listen;
 mod names;
 mod network;
 mod port;
+mod queues;
 mod ready;
 
 pub use dial::{Backoff, DialConfig};

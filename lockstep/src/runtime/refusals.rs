@@ -91,6 +91,14 @@ impl Refusals {
         }
     }
 
+    /// A connection is closed since too many answers wait for it.
+    pub(in crate::runtime) fn on_unread(&mut self, peer: &Peer, client: Option<&str>) {
+        if self.has_room() {
+            let Peer { key, remote, .. } = peer;
+            tracing::warn!(event = "answers_unread", client, %key, %remote);
+        }
+    }
+
     /// Whether another line about somebody outside may be logged now.
     fn has_room(&mut self) -> bool {
         if self.since.elapsed() >= PERIOD {

@@ -101,11 +101,12 @@ fn one_client(client: &Value) -> String {
         _ => String::new(),
     };
     format!(
-        "{}: {} connections{most}, {} turned away, {} displaced{rights}",
+        "{}: {} connections{most}, {} turned away, {} displaced, {} not reading{rights}",
         text(&client["client"]),
         text(&client["connections"]),
         text(&client["refused"]),
-        text(&client["displaced"])
+        text(&client["displaced"]),
+        text(&client["unread"])
     )
 }
 
@@ -163,9 +164,9 @@ mod tests {
             "peer": { "incarnation": null }, "links": [{ "link": 0, "connected": false }],
             "witness": false, "clients": 0, "client_keys_left_out": 2, "client_keys": [
                 { "client": "billing", "connections": 3, "connections_most": 4, "refused": 2,
-                  "displaced": 0, "rights": "read", "requests_refused": 5 },
+                  "displaced": 0, "unread": 2, "rights": "read", "requests_refused": 5 },
                 { "client": "ed25519:00", "connections": 1, "connections_most": null,
-                  "refused": 0, "displaced": 1 },
+                  "refused": 0, "displaced": 1, "unread": 0 },
             ],
             "devices": [{ "name": "tcp", "counts": { "connections": 3, "refused": 1 } }],
         }));
@@ -175,9 +176,9 @@ mod tests {
             "  to do    start it",
             "  other    never met",
             "  link 0   not connected",
-            "  client   billing: 3 connections of 4, 2 turned away, 0 displaced, reads only (5 requests \
-               refused)",
-            "  client   ed25519:00: 1 connections, 0 turned away, 1 displaced",
+            "  client   billing: 3 connections of 4, 2 turned away, 0 displaced, 2 not reading, \
+               reads only (5 requests refused)",
+            "  client   ed25519:00: 1 connections, 0 turned away, 1 displaced, 0 not reading",
             "  client   and 2 more",
             "  tcp      connections 3, refused 1",
         ] {

@@ -206,6 +206,8 @@ pub struct ClientReport {
     pub refused: u64,
     /// Connections closed for others' sake since the start, or as the key may have fewer now.
     pub displaced: u64,
+    /// Connections closed since the start, as too many answers waited for them.
+    pub unread: u64,
     /// `all`, or `read`: only requests that change nothing.
     pub rights: &'static str,
     /// Requests refused since the start, as the key may only read.
@@ -222,6 +224,7 @@ impl ClientReport {
             connections_most: terms.connections,
             refused: counts.refused,
             displaced: counts.displaced,
+            unread: counts.unread,
             rights: terms.rights.as_str(),
             requests_refused: counts.requests_refused,
         }

@@ -27,6 +27,8 @@ pub struct ClientCounts {
     pub refused: u64,
     /// Closed since others had no place, or the key may have fewer now.
     pub displaced: u64,
+    /// Closed since too many answers waited for it.
+    pub unread: u64,
     /// Requests refused since the key may only read.
     pub requests_refused: u64,
 }
@@ -84,6 +86,10 @@ impl ClientBook {
 
     pub(super) fn refused(&mut self, key: PublicKey) {
         self.counts(key).refused += 1;
+    }
+
+    pub(super) fn unread(&mut self, key: PublicKey) {
+        self.counts(key).unread += 1;
     }
 
     pub(super) fn request_refused(&mut self, key: PublicKey) {

@@ -422,10 +422,25 @@ impl Wires {
     pub(super) fn send_client(&mut self, conn: ConnId, answer: &ClientAnswer) {
         let Some(bytes) = self.encoded(|encoder| encoder.client_answer(answer)) else { return };
         let Some(&connection) = self.clients.get(&conn) else { return };
-        if let Err(error) = self.network.send(connection, bytes) {
-            tracing::debug!(?conn, %error, "client does not take its answers");
-            self.network.close(connection, NOT_READING, "take the answers that you ask for");
+        match self.network.send(connection, bytes) {
+            Ok(()) => {}
+            Err(SendError::Full { .. }) => self.close_unread(connection),
+            Err(error) => {
+                tracing::debug!(%conn, %error, "answer not sent");
+                self.network.close(connection, NOT_READING, "this client takes no such answer");
+            }
         }
+        for connection in self.network.overfull(limits::CLIENT_QUEUES_BYTES) {
+            self.close_unread(connection);
+        }
+    }
+
+    fn close_unread(&mut self, connection: ConnectionId) {
+        if let Some(&peer) = self.network.peer(connection) {
+            self.book.unread(peer.key);
+            self.refusals.on_unread(&peer, self.book.name(&peer.key));
+        }
+        self.network.close(connection, NOT_READING, "take the answers that you ask for");
     }
 
     fn encoded(

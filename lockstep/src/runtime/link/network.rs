@@ -17,6 +17,7 @@ use super::fair::FairReading;
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
 use super::names::Names;
 use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
+use super::queues::Queues;
 use super::ready::{Rank, ReadySet, Source};
 use crate::ids::Mono;
 use crate::runtime::keys::{PublicKey, Role};
@@ -50,6 +51,8 @@ pub struct Network {
     slots: BTreeMap<ConnectionId, Slot>,
     /// Of clients.
     fair: FairReading<PublicKey>,
+    /// No more bytes than these wait for all of them together.
+    queued_most: usize,
     unflushed: Vec<ConnectionId>,
     /// Events already decided; at most a few per connection that ends.
     events: VecDeque<Event>,
@@ -80,6 +83,7 @@ impl Network {
             ports: BTreeMap::new(),
             slots: BTreeMap::new(),
             fair: FairReading::new(),
+            queued_most: 0,
             unflushed: Vec::new(),
             events: VecDeque::new(),
             finishing: JoinSet::new(),
@@ -192,12 +196,30 @@ impl Network {
     /// [`Event::Writable`] will say when to try again.
     pub fn send(&mut self, connection: ConnectionId, frame: Bytes) -> Result<(), SendError> {
         let slot = self.slots.get_mut(&connection).ok_or(SendError::NotConnected)?;
+        let before = slot.queued();
         let taken = slot.connection.send(frame);
+        if slot.takes_turns {
+            self.queued_most += slot.queued() - before;
+        }
         if let Err(SendError::Full { needed, .. }) = taken {
             slot.starved = slot.starved.max(needed);
         }
         self.flush_later(connection);
         taken
+    }
+
+    /// If more than `most` bytes wait for clients, the connections that are to be closed so that three
+    /// quarters of that are left: of the key with most, the one with most, and so on.
+    pub fn overfull(&mut self, most: usize) -> Vec<ConnectionId> {
+        if self.queued_most <= most {
+            return Vec::new();
+        }
+        let waits = self.slots.iter().filter(|(_, slot)| slot.takes_turns);
+        let waits = waits.map(|(id, slot)| (slot.connection.peer().key, *id, slot.queued()));
+        let mut queues = Queues::of(waits);
+        let chosen = if queues.sum() > most { queues.cut(most / 4 * 3) } else { Vec::new() };
+        self.queued_most = queues.sum();
+        chosen
     }
 
     /// Takes a frame that goes before all others, to be written at the next flush.

@@ -78,6 +78,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// Bytes that wait for the stream to take them.
+    pub(super) fn queued(&self) -> usize {
+        self.queue - self.connection.budget()
+    }
+
     /// Whether somebody waits for room and there is enough again.
     pub(super) fn is_relieved(&self) -> bool {
         self.starved > 0 && self.connection.budget() >= self.starved.max(self.queue / 2)

@@ -1,4 +1,4 @@
-//! Clients of several keys that say more than is carried out.
+//! Clients of several keys that say more than is carried out, or take less than they asked for.
 
 use super::*;
 use crate::ids::Mono;
@@ -65,4 +65,20 @@ async fn while_the_line_is_long_a_key_that_had_less_is_read_and_the_other_waits(
         }
     };
     tokio::select! { () = serve(greedy) => {}, () = reading => {} }
+}
+
+#[tokio::test]
+async fn where_too_much_waits_those_who_have_most_of_it_go() {
+    let mut two = Two::connected().await;
+    let answer = Bytes::from(vec![7; 1 << 20]);
+    for _ in 0..6 {
+        two.a.net.send(two.to_greedy, answer.clone()).unwrap();
+    }
+    two.a.net.send(two.to_modest, answer.clone()).unwrap();
+    let (six, half) = (6 << 20, 1 << 19);
+    assert_eq!(two.a.net.overfull(six + 2 * half + 100), []);
+    assert_eq!(two.a.net.overfull(six + half), [two.to_greedy]);
+    two.a.net.close(two.to_greedy, CloseCode::TOO_MANY, "");
+    assert_eq!(two.a.net.overfull(six + half), []);
+    assert_eq!(two.a.net.overfull(half), [two.to_modest]);
 }
