@@ -31,7 +31,7 @@ const CONNECTING: usize = 8;
 /// Requests whose replies are never read and never acknowledged.
 pub(super) fn replies(target: &Target, force: Force, ready: impl FnOnce()) -> Result<(), String> {
     // The 170 connections of the report, half of them to each CoServer.
-    each(target, force.pick(85, 1), ready, |line| Box::pin(ask_for_replies(line)))
+    each(target, force.pick(85, 8), ready, |line| Box::pin(ask_for_replies(line)))
 }
 
 async fn ask_for_replies(mut line: Line) -> Result<(), String> {
@@ -51,7 +51,7 @@ pub(super) fn slow_readers(
     force: Force,
     ready: impl FnOnce(),
 ) -> Result<(), String> {
-    each(target, force.pick(64, 1), ready, |line| Box::pin(ask_without_reading(line)))
+    each(target, force.pick(64, 8), ready, |line| Box::pin(ask_without_reading(line)))
 }
 
 async fn ask_without_reading(mut line: Line) -> Result<(), String> {

@@ -124,6 +124,8 @@ impl Stage {
         let before = processor_time(attacker.0.id());
         let served = self.honest.watch(plan.each);
         let used = processor_time(attacker.0.id()).saturating_sub(before);
+        // Served while the attack lasts, however long that takes them.
+        self.honest.go_on().map_err(|why| format!("under attack: {why}"))?;
         attacker.leave()?;
         Ok((served, used.as_secs_f64() / plan.each.as_secs_f64()))
     }
