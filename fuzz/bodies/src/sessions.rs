@@ -30,6 +30,7 @@ fn config() -> UnitConfig {
         session_reply_bytes: limits::REPLY_BYTES + 1024,
         reply_bytes: limits::REPLY_BYTES + 1024,
         steps_before_entry: 8,
+        ..UnitConfig::default()
     }
 }
 

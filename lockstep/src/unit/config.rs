@@ -17,12 +17,24 @@ pub struct UnitConfig {
     /// Most replies kept for one session; at one more [`TooManyReplies`](crate::output::Refusal::TooManyReplies).
     pub session_replies: usize,
     /// Most bytes of the same, 64 more for each. A request is refused unless its session has
-    /// room for the largest reply, so nothing takes effect with less than
-    /// [`limits::REPLY_BYTES`] and 64.
+    /// room for the longest reply, so nothing takes effect with less than that and 64.
     pub session_reply_bytes: usize,
     /// Most bytes of replies kept for all sessions together; at one more a session ends whose
     /// client does not read (rule C9), or it is the same refusal.
     pub reply_bytes: usize,
+    /// Longest reply of the service, at most [`limits::REPLY_BYTES`]; for a longer one its client is told
+    /// [`ReplyTooLarge`](crate::output::Refusal::ReplyTooLarge).
+    pub longest_reply: usize,
+    /// Where all sessions are taken, one in which nothing was asked for so long gives way.
+    pub session_unused: Duration,
+    /// Where all sessions are taken, one that was idle for so long gives way.
+    pub session_abandoned: Duration,
+    /// While more than half of `reply_bytes` is kept, a session that keeps at least
+    /// `unread_bytes`, of which its client has given up none for so long, ends.
+    pub session_unread: Duration,
+    /// Sessions that keep less than this never end for it. As many as there may be should keep at
+    /// most half of `reply_bytes`, or they could take all of it for good.
+    pub unread_bytes: usize,
     /// Most wake-ups, most ends of idle sessions, and most of sessions that give way, before one
     /// entry.
     pub steps_before_entry: u32,
@@ -36,6 +48,11 @@ impl Default for UnitConfig {
             session_replies: limits::SESSION_REPLIES,
             session_reply_bytes: limits::SESSION_REPLY_BYTES,
             reply_bytes: limits::REPLIES_BYTES,
+            longest_reply: limits::REPLY_BYTES,
+            session_unused: limits::SESSION_UNUSED,
+            session_abandoned: limits::SESSION_ABANDONED,
+            session_unread: limits::SESSION_UNREAD,
+            unread_bytes: limits::SESSION_UNREAD_BYTES,
             steps_before_entry: limits::WAKES_PER_ENTRY,
         }
     }
@@ -44,9 +61,33 @@ impl Default for UnitConfig {
 impl UnitConfig {
     /// Names this configuration: two units may run together only if theirs are equal.
     pub fn digest(&self) -> Digest {
-        let idle = u64::try_from(self.session_idle.as_nanos()).unwrap_or(u64::MAX);
+        let digest = self.digest_of_pools();
+        let default = Self::default();
+        // The usual ones name themselves as they did before these could be set.
+        if self.shares() == default.shares() {
+            return digest;
+        }
+        let mut hasher = Hasher::after(digest);
+        self.shares().into_iter().for_each(|number| {
+            hasher.number(number);
+        });
+        hasher.finish()
+    }
+
+    /// What decides which session gives way, and for what.
+    fn shares(&self) -> [u64; 5] {
+        [
+            self.longest_reply as u64,
+            nanos(self.session_unused),
+            nanos(self.session_abandoned),
+            nanos(self.session_unread),
+            self.unread_bytes as u64,
+        ]
+    }
+
+    fn digest_of_pools(&self) -> Digest {
         Hasher::after(Digest::ZERO)
-            .number(idle)
+            .number(nanos(self.session_idle))
             .number(self.sessions as u64)
             .number(self.session_replies as u64)
             .number(self.session_reply_bytes as u64)
@@ -54,6 +95,10 @@ impl UnitConfig {
             .number(self.steps_before_entry.into())
             .finish()
     }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The program is built with `panic = "abort"`.
@@ -71,4 +116,49 @@ pub struct AbortRefused;
 /// If panics abort the process in this build.
 pub const fn check_unwinding() -> Result<(), AbortRefused> {
     if cfg!(panic = "abort") { Err(AbortRefused) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bound_is_part_of_the_digest() {
+        let (usual, second) = (UnitConfig::default(), Duration::from_secs(1));
+        let others = [
+            UnitConfig { session_idle: second, ..usual.clone() },
+            UnitConfig { sessions: 2, ..usual.clone() },
+            UnitConfig { session_replies: 2, ..usual.clone() },
+            UnitConfig { session_reply_bytes: 2, ..usual.clone() },
+            UnitConfig { reply_bytes: 2, ..usual.clone() },
+            UnitConfig { longest_reply: 2, ..usual.clone() },
+            UnitConfig { session_unused: second, ..usual.clone() },
+            UnitConfig { session_abandoned: second, ..usual.clone() },
+            UnitConfig { session_unread: second, ..usual.clone() },
+            UnitConfig { unread_bytes: 2, ..usual.clone() },
+            UnitConfig { steps_before_entry: 2, ..usual.clone() },
+        ];
+        let digests: std::collections::BTreeSet<Digest> =
+            others.iter().chain([&usual]).map(UnitConfig::digest).collect();
+        assert_eq!(digests.len(), others.len() + 1);
+    }
+
+    /// A CoServer of a build in which only the pools could be set runs with one of this build.
+    #[test]
+    fn the_usual_bounds_are_named_by_the_pools_alone() {
+        let usual = UnitConfig::default();
+        let mut hasher = Hasher::after(Digest::ZERO);
+        let pools = [
+            nanos(usual.session_idle),
+            usual.sessions as u64,
+            usual.session_replies as u64,
+            usual.session_reply_bytes as u64,
+            usual.reply_bytes as u64,
+            usual.steps_before_entry.into(),
+        ];
+        pools.into_iter().for_each(|number| {
+            hasher.number(number);
+        });
+        assert_eq!(usual.digest(), hasher.finish());
+    }
 }

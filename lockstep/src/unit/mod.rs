@@ -380,7 +380,8 @@ impl<S: StateMachine> Unit<S> {
         request: Step<'_>,
     ) -> Result<Result<Bytes, Refusal>, Panicked> {
         let bytes = self.call(stage, request)?;
-        let fits = bytes.len() <= limits::REPLY_BYTES;
+        let longest = self.sessions.config().longest_reply.min(limits::REPLY_BYTES);
+        let fits = bytes.len() <= longest;
         Ok(if fits { Ok(bytes) } else { Err(Refusal::ReplyTooLarge) })
     }
 

@@ -10,7 +10,6 @@ use imbl::OrdMap;
 use super::UnitConfig;
 use super::unread::Unread;
 use crate::ids::{LogTime, Nonce, OwnerId, RequestNumber, SessionId};
-use crate::limits;
 use crate::output::Refusal;
 use crate::shares::Shares;
 
@@ -74,12 +73,16 @@ const LOOKED_AT: usize = 64;
 /// takes effect.
 const OVERHEAD: usize = 64;
 
-/// The room that a request needs before it takes effect.
-const LARGEST: usize = limits::REPLY_BYTES + OVERHEAD;
-
 /// What a kept reply costs towards the bounds.
 pub(super) fn weight(answer: &Answer) -> usize {
     OVERHEAD + answer.as_ref().map_or(0, Bytes::len)
+}
+
+impl UnitConfig {
+    /// The room that a request needs before it takes effect.
+    fn largest(&self) -> usize {
+        self.longest_reply + OVERHEAD
+    }
 }
 
 /// What became of a wish for a session.
@@ -133,6 +136,7 @@ impl Sessions {
     }
 
     pub(super) fn with_skipped(config: UnitConfig, skipped: Duration) -> Self {
+        let unread_bytes = config.unread_bytes;
         Self {
             config,
             open: Table::new(),
@@ -140,7 +144,7 @@ impl Sessions {
             idle: BTreeSet::new(),
             shares: Shares::new(),
             unused: BTreeSet::new(),
-            unread: Unread::default(),
+            unread: Unread::new(unread_bytes),
             skipped,
         }
     }
@@ -200,9 +204,9 @@ impl Sessions {
         let mut idle = self.idle.iter().take(LOOKED_AT).map(|(_, id)| *id);
         let claimed = || self.shares.claim(owner, ()).and_then(BTreeSet::last).copied();
         let victim = unused
-            .find(|id| may_end(id, limits::SESSION_UNUSED))
+            .find(|id| may_end(id, self.config.session_unused))
             .or_else(claimed)
-            .or_else(|| idle.find(|id| may_end(id, limits::SESSION_ABANDONED)))?;
+            .or_else(|| idle.find(|id| may_end(id, self.config.session_abandoned)))?;
         self.remove(victim);
         Some(victim)
     }
@@ -280,7 +284,7 @@ impl Sessions {
         self.unread.add(id, session);
         let verdict = judge(session, number);
         let full = session.replies.len() >= self.config.session_replies
-            || session.bytes + LARGEST > self.config.session_reply_bytes;
+            || session.bytes + self.config.largest() > self.config.session_reply_bytes;
         match verdict {
             Admission::TakeEffect if full => Admission::Answer(Err(Refusal::TooManyReplies)),
             Admission::TakeEffect if !self.has_room() => Admission::NoRoom,
@@ -290,7 +294,7 @@ impl Sessions {
 
     /// Whether the largest reply can be kept.
     pub(super) fn has_room(&self) -> bool {
-        self.unread.bytes() + LARGEST <= self.config.reply_bytes
+        self.unread.bytes() + self.config.largest() <= self.config.reply_bytes
     }
 
     /// Removes a session whose kept replies are in the way of this one's next (rule C9): of the
@@ -298,7 +302,7 @@ impl Sessions {
     /// whose client has said for longest nothing of what it has. `None` if there is none.
     pub(super) fn make_room(&mut self, id: SessionId) -> Option<SessionId> {
         let session = self.open.get(&id)?;
-        let victim = self.unread.claim(id, session, LARGEST)?;
+        let victim = self.unread.claim(id, session, self.config.largest())?;
         self.remove(victim);
         Some(victim)
     }
@@ -331,7 +335,7 @@ impl Sessions {
         let now = self.counted(now);
         let due = |&(since, _): &(LogTime, SessionId), span| since.plus(span) <= now;
         let idle = self.idle.first().filter(|first| due(first, self.config.session_idle));
-        let unread = self.oldest_unread().filter(|first| due(first, limits::SESSION_UNREAD));
+        let unread = self.oldest_unread().filter(|first| due(first, self.config.session_unread));
         let &(_, id) = idle.or(unread)?;
         self.remove(id);
         Some(id)
@@ -349,7 +353,7 @@ impl Sessions {
             since.plus(span.saturating_add(self.skipped))
         };
         let idle = self.idle.first().map(|first| at(first, self.config.session_idle));
-        let unread = self.oldest_unread().map(|first| at(first, limits::SESSION_UNREAD));
+        let unread = self.oldest_unread().map(|first| at(first, self.config.session_unread));
         [idle, unread].into_iter().flatten().min()
     }
 

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sessions::Session;
 use crate::ids::{LogTime, OwnerId, SessionId};
-use crate::limits;
 
 /// What all sessions keep.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unread {
+    /// So much is much for one session: what counts when room is to be made. All others together
+    /// are far from the bound.
+    much: usize,
     bytes: usize,
     owners: BTreeMap<OwnerId, Owned>,
     /// Every session that keeps much, by when its client last said what it has; none of a log
@@ -26,6 +28,11 @@ struct Owned {
 }
 
 impl Unread {
+    /// Nothing is kept yet.
+    pub(super) fn new(much: usize) -> Self {
+        Self { much, bytes: 0, owners: BTreeMap::new(), oldest: BTreeSet::new() }
+    }
+
     /// What all kept replies cost.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -44,7 +51,7 @@ impl Unread {
         self.bytes += session.bytes;
         let owned = self.owners.entry(session.owner).or_default();
         owned.bytes += session.bytes;
-        if keeps_much(session) {
+        if session.bytes >= self.much {
             owned.oldest.insert((session.read, id));
             if session.owner != OwnerId::UNKNOWN {
                 self.oldest.insert((session.read, id));
@@ -60,7 +67,7 @@ impl Unread {
         self.bytes -= session.bytes;
         let Some(owned) = self.owners.get_mut(&session.owner) else { return };
         owned.bytes -= session.bytes;
-        if keeps_much(session) {
+        if session.bytes >= self.much {
             owned.oldest.remove(&(session.read, id));
             self.oldest.remove(&(session.read, id));
         }
@@ -98,10 +105,4 @@ impl Unread {
         let found = largest.and_then(|owned| owned.oldest.first()).or_else(of_own);
         found.map(|(_, found)| *found).filter(|found| *found != id)
     }
-}
-
-/// Whether what a session keeps counts when room is to be made: all others together are far from
-/// the bound.
-fn keeps_much(session: &Session) -> bool {
-    session.bytes >= limits::SESSION_UNREAD_BYTES
 }

@@ -238,5 +238,6 @@ pub(super) fn small() -> UnitConfig {
         session_reply_bytes: REPLY_BYTES + 64 + 200,
         reply_bytes: REPLY_BYTES + 64 + 600,
         steps_before_entry: 5,
+        ..UnitConfig::default()
     }
 }

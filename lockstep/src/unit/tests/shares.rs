@@ -151,6 +151,29 @@ fn whoever_has_most_already_takes_nothing_that_is_anothers() {
     assert!(answer(&ask(&mut rig, other, 9, 1, 0), 1).is_ok());
 }
 
+#[test]
+fn what_is_much_and_for_how_long_can_be_set() {
+    let short = Duration::from_micros(1);
+    let mut rig = Rig::new(UnitConfig {
+        sessions: 2,
+        reply_bytes: 400,
+        longest_reply: 100,
+        session_unused: short,
+        session_unread: short,
+        unread_bytes: 100,
+        ..config()
+    });
+    let [unread, unused] = [0, 1].map(|token| open(&mut rig, 1, token).unwrap());
+    assert_eq!(answer(&ask(&mut rig, unread, 0, 1, 101), 1), Err(Refusal::ReplyTooLarge));
+    assert!(answer(&ask(&mut rig, unread, 0, 2, 100), 2).is_ok());
+    pass(&mut rig, short);
+    rig.run(EntryKind::Tick);
+    assert_eq!(ended(&rig), [format!("{unread:?}")], "more than half is kept, and it has much");
+    assert!(open(&mut rig, 2, 2).is_ok());
+    assert!(open(&mut rig, 3, 3).is_ok());
+    assert_eq!(ended(&rig)[1..], [format!("{unused:?}")]);
+}
+
 /// What filled the room before it was asked whose it is must not fill it for a day more.
 #[test]
 fn what_nobody_owns_gives_way_to_an_owner() {
