@@ -9,6 +9,7 @@ use super::faults::{Fault, FaultKind};
 use super::judges::JudgeName;
 use super::options::{Durability, Options};
 use super::rng::Rng;
+use super::shares::Rights;
 use crate::ids::Place;
 
 macro_rules! broken {
@@ -83,6 +84,14 @@ broken! {
     SelfGranted = "self-granted", Alone;
     /// B goes on asking the witness that the pair has left.
     OldWitness = "old-witness", Epochs;
+    /// All clients pass for one owner's.
+    OneOwner = "one-owner", Shares;
+    /// The units keep replies without a bound.
+    NoReplyBound = "no-reply-bound", Shares;
+    /// A takes every request from every client.
+    LetThrough = "let-through", Shares;
+    /// B's unit has room for one session more.
+    OtherLimits = "other-limits", Agreement;
 }
 
 impl Broken {
@@ -163,6 +172,13 @@ impl Broken {
                     fault(FaultKind::AllCut, third + 250_000_000, silence * 6, Place::A),
                 ];
                 options.faults_end = options.faults_end.max(third + 600_000_000);
+            }
+            Self::OneOwner | Self::NoReplyBound | Self::LetThrough | Self::OtherLimits => {
+                options.share(rng);
+                let clients = options.shares.iter_mut().flat_map(|shares| &mut shares.clients);
+                if self == Self::LetThrough {
+                    clients.for_each(|client| client.rights = Rights::ReadOnly);
+                }
             }
             Self::FrozenClock | Self::LostWakeUps => options.faults.clear(),
             Self::LostInput | Self::BothCarry => {

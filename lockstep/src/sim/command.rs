@@ -20,7 +20,7 @@ lockstep-sim: runs the pair in a simulated world and lets judges watch
   --seed N           one seed, in words
   --seeds FROM..TO   a range of seeds (0..100)
   --profile NAME     default (also: ci), calm, storm, links, witness, divergence, storage,
-                     rejoin, witnesses
+                     rejoin, witnesses, shares
   --broken NAME      break the pair on purpose, to see a judge notice
   --judge NAME       only this judge watches
   --twice            run each seed twice and compare

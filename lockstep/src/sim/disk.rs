@@ -160,12 +160,13 @@ impl Disk {
         &mut self,
         to: Option<Index>,
         fresh: &Shelf,
+        bounds: &UnitConfig,
     ) -> Done<(Recovered, Unit<Shelf>)> {
         let journal = &self.opened()?.journal;
         let mark = journal.mark();
         let (held, _) = journal.held();
         let mut target = to.unwrap_or(mark.index.min(held));
-        let (mut unit, mut history) = self.nearest(target, fresh)?;
+        let (mut unit, mut history) = self.nearest(target, fresh, bounds)?;
         let entries = self.entries_after(history.index)?;
         let again = entries.iter().take_while(|entry| entry.index <= target);
         let replayed = again.map(|entry| entry.weight() as u64).sum();
@@ -181,7 +182,7 @@ impl Disk {
         if let Some(index) = panicked {
             // It panics again where it is executed again: nothing comes after it.
             target = index.prev();
-            (unit, history) = self.nearest(target, fresh)?;
+            (unit, history) = self.nearest(target, fresh, bounds)?;
             let start = history.index;
             let again = entries.iter().filter(|e| e.index > start && e.index <= target);
             for entry in again {
@@ -208,7 +209,12 @@ impl Disk {
     }
 
     /// The newest state at or before an entry that the journal goes on from.
-    fn nearest(&mut self, target: Index, fresh: &Shelf) -> Done<(Unit<Shelf>, History)> {
+    fn nearest(
+        &mut self,
+        target: Index,
+        fresh: &Shelf,
+        bounds: &UnitConfig,
+    ) -> Done<(Unit<Shelf>, History)> {
         let listing = checkpoint::list(&self.directory).map_err(said)?;
         for summary in listing.whole.iter().rev() {
             let (index, chain) = (summary.stamp.index, summary.header.history.chain);
@@ -217,16 +223,15 @@ impl Disk {
             if !fits {
                 continue;
             }
-            let config = UnitConfig::default();
             if let Ok((summary, unit)) =
-                checkpoint::load(&self.directory, index, fresh.clone(), config)
+                checkpoint::load(&self.directory, index, fresh.clone(), bounds.clone())
             {
                 return Ok((unit, summary.header.history));
             }
         }
         let journal = &mut self.opened()?.journal;
         match journal.chain_at(Index(0)).map_err(said)? {
-            Some(_) => Ok((Unit::new(fresh.clone()), History::default())),
+            Some(_) => Ok((Unit::with_config(fresh.clone(), bounds.clone()), History::default())),
             None => Err(format!("no checkpoint is left at or before entry {target}")),
         }
     }

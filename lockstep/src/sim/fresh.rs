@@ -16,8 +16,8 @@ use super::options::Profile;
 use super::{Plan, rng::Rng};
 
 /// The profiles that CI runs.
-const PROFILES: [Profile; 4] =
-    [Profile::Default, Profile::Storage, Profile::Rejoin, Profile::Witnesses];
+const PROFILES: [Profile; 5] =
+    [Profile::Default, Profile::Storage, Profile::Rejoin, Profile::Witnesses, Profile::Shares];
 
 /// Seeds in a range: less than a minute of one processor, so that the profiles take turns.
 const RANGE: u64 = 500;

@@ -8,9 +8,9 @@ use super::marks::Mark;
 use super::net::WireId;
 use super::node::{Arrival, DEVICE_QUEUE};
 use super::service::PORT;
-use super::wiring::Role;
+use super::wiring::{Party, Role};
 use super::world::World;
-use crate::ids::{ConnId, Index, LinkId, OwnerId, Place};
+use crate::ids::{ConnId, Index, LinkId, Place};
 use crate::proto::{Input, Standing};
 use crate::wire::codec;
 use crate::wire::frames::{ClientCall, PeerFrame};
@@ -175,7 +175,9 @@ impl World {
             });
             if passes && let Some((conn, call)) = process.waiting.pop_front() {
                 self.trace.say(self.at, || format!("{place} <- client {conn}  {call:?}"));
-                self.tell(place, Input::Client { conn, owner: OwnerId(1), permitted: true, call });
+                let client = self.client_of(place, conn);
+                let (owner, permitted) = self.rights(place, client, &call);
+                self.tell(place, Input::Client { conn, owner, permitted, call });
                 continue;
             }
             let Some(id) = process.device.front().copied().filter(|_| takes) else { return };
@@ -192,6 +194,16 @@ impl World {
         let process = self.servers[place.slot()].process.as_ref();
         if process.is_some_and(|process| !process.waiting.is_empty()) {
             self.arrive(place, Arrival::Poke);
+        }
+    }
+
+    /// Which client is at the other end.
+    fn client_of(&self, place: Place, conn: ConnId) -> usize {
+        let process = self.servers[place.slot()].process.as_ref();
+        match process.and_then(|process| process.conns.get(&conn)).map(|wire| self.party(*wire, 0))
+        {
+            Some(Party::Client(client, _)) => client,
+            party => panic!("a client's call comes from {party:?}"),
         }
     }
 

@@ -228,6 +228,26 @@ marks! {
     MemberDiedAtAdmit = "member-died-at-admit", false;
     /// The member died when its joiner had that on its disk.
     MemberDiedAtAdmitted = "member-died-at-admitted", false;
+    /// A session in which nothing was asked gave way to a new one.
+    UnusedGaveWay = "unused-gave-way", false;
+    /// A session of the owner that had most did.
+    ShareGaveWay = "share-gave-way", false;
+    /// A session that was idle did.
+    AbandonedGaveWay = "abandoned-gave-way", false;
+    /// A client got no session, since nobody had more.
+    SessionRefused = "session-refused", false;
+    /// A session that kept replies gave way to another owner's next one.
+    RepliesGaveWay = "replies-gave-way", false;
+    /// It gave way to the next one of its own owner.
+    OwnRepliesGaveWay = "own-replies-gave-way", false;
+    /// A request did not take effect for want of room for its reply.
+    RepliesRefused = "replies-refused", false;
+    /// A session was idle for too long.
+    IdleEnded = "idle-ended", false;
+    /// A session kept too much for too long.
+    UnreadEnded = "unread-ended", false;
+    /// A request was refused that its key may not make.
+    ReadOnlyRefused = "read-only-refused", false;
 }
 
 impl fmt::Display for Mark {
@@ -311,6 +331,20 @@ const WITNESSES: &[Mark] = &[
     Mark::Adopted,
 ];
 
+/// See [`REJOIN`].
+const SHARES: &[Mark] = &[
+    Mark::UnusedGaveWay,
+    Mark::ShareGaveWay,
+    Mark::AbandonedGaveWay,
+    Mark::SessionRefused,
+    Mark::RepliesGaveWay,
+    Mark::OwnRepliesGaveWay,
+    Mark::RepliesRefused,
+    Mark::IdleEnded,
+    Mark::UnreadEnded,
+    Mark::ReadOnlyRefused,
+];
+
 impl Mark {
     /// What a campaign of this profile has to reach, or it is vacuous.
     pub fn required(profile: Profile) -> Vec<Self> {
@@ -321,6 +355,7 @@ impl Mark {
             Profile::Rejoin => REJOIN.to_vec(),
             Profile::Storage => STORAGE.to_vec(),
             Profile::Witnesses => WITNESSES.to_vec(),
+            Profile::Shares => SHARES.to_vec(),
             _ => Vec::new(),
         }
     }

@@ -35,6 +35,7 @@ mod ops;
 mod queue;
 mod rng;
 mod service;
+pub mod shares;
 mod steps;
 mod storage;
 mod strike;

@@ -215,6 +215,7 @@ impl World {
         let replica = Replica::new(config(&self.options, place), boot, now);
         self.server(place).knob.clear();
         let fresh = self.fresh_shelf(place);
+        let unit = Unit::with_config(fresh, self.options.unit(place));
         let server = self.server(place);
         server.life += 1;
         server.inbox.clear();
@@ -222,7 +223,7 @@ impl World {
         server.process = Some(Process {
             who,
             replica,
-            unit: Unit::new(fresh),
+            unit,
             state: 0,
             frozen: None,
             conns: BTreeMap::new(),
@@ -264,7 +265,9 @@ impl World {
             _ => Flaw::None,
         };
         let knob = self.servers[place.slot()].knob.clone();
-        Shelf::new(knob, flaw).with_ballast(self.options.ballast)
+        Shelf::new(knob, flaw)
+            .with_ballast(self.options.ballast)
+            .telling_sessions(self.options.shares.is_some())
     }
 
     /// Broken on purpose: what the disk does not say.

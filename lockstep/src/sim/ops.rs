@@ -147,6 +147,9 @@ impl Request {
 }
 
 impl Answer {
+    /// How many bytes it is.
+    pub const LEN: usize = 9;
+
     /// As bytes: tag, number.
     pub fn encode(self) -> Bytes {
         let (tag, number) = match self {
@@ -156,7 +159,7 @@ impl Answer {
             Self::Length(length) => (3, length),
             Self::Noise(noise) => (4, noise),
         };
-        let mut bytes = BytesMut::with_capacity(9);
+        let mut bytes = BytesMut::with_capacity(Self::LEN);
         bytes.put_u8(tag);
         bytes.put_u64_le(number);
         bytes.freeze()
@@ -167,7 +170,7 @@ impl Answer {
     /// # Errors
     /// If they are no answer.
     pub fn decode(mut bytes: &[u8]) -> Result<Self, NotOurs> {
-        if bytes.len() != 9 {
+        if bytes.len() != Self::LEN {
             return Err(NotOurs);
         }
         let (tag, number) = (bytes.get_u8(), bytes.get_u64_le());

@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::broken::Broken;
 use super::faults::{self, Fault, FaultKind, Weather};
 use super::rng::Rng;
+use super::shares::ShareOptions;
 use super::steps::Step;
 use crate::ids::Place;
 use crate::limits;
@@ -54,11 +55,13 @@ pub enum Profile {
     Rejoin,
     /// Two witnesses that come and go, are wiped and restored.
     Witnesses,
+    /// Small pools of sessions and replies, several owners, and keys that only read.
+    Shares,
 }
 
 impl Profile {
     /// Every profile, with its name.
-    pub const ALL: [(Self, &'static str); 9] = [
+    pub const ALL: [(Self, &'static str); 10] = [
         (Self::Default, "default"),
         (Self::Calm, "calm"),
         (Self::Storm, "storm"),
@@ -68,6 +71,7 @@ impl Profile {
         (Self::Storage, "storage"),
         (Self::Rejoin, "rejoin"),
         (Self::Witnesses, "witnesses"),
+        (Self::Shares, "shares"),
     ];
 
     /// Its name.
@@ -85,7 +89,7 @@ impl Profile {
     pub const fn campaign(self) -> Option<u64> {
         match self {
             Self::Default => Some(1500),
-            Self::Storage | Self::Rejoin | Self::Witnesses => Some(500),
+            Self::Storage | Self::Rejoin | Self::Witnesses | Self::Shares => Some(500),
             _ => None,
         }
     }
@@ -93,7 +97,7 @@ impl Profile {
     fn only(self) -> Option<&'static [FaultKind]> {
         use FaultKind as F;
         match self {
-            Self::Default | Self::Storm => None,
+            Self::Default | Self::Storm | Self::Shares => None,
             Self::Calm => Some(&[]),
             Self::Links => Some(&[
                 F::LinkCut,
@@ -245,6 +249,8 @@ pub struct Options {
     pub retained_bytes: u64,
     /// Bytes a second that a joiner is sent at most.
     pub join_rate: u64,
+    /// Small pools and several owners, if the pair has them.
+    pub shares: Option<ShareOptions>,
     /// What is broken on purpose.
     pub broken: Option<Broken>,
 }
@@ -324,6 +330,7 @@ impl Options {
             checkpoint_bytes: rng.spread(8 << 10, 1 << 20),
             retained_bytes: u64::MAX,
             join_rate: rng.spread(4 << 20, 1 << 30),
+            shares: None,
             broken,
         };
         options.draw_late(profile, weather, &mut rng.fork());
@@ -355,6 +362,9 @@ impl Options {
         }
         self.faults.extend(faults::draw(weather, profile.only(), FaultKind::LAST, rng));
         self.faults.sort_by_key(|fault| fault.at);
+        if profile == Profile::Shares {
+            self.share(rng);
+        }
     }
 
     /// A checkpoint has several pieces, and a joiner soon needs one; in the profile that is about

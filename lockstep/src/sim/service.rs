@@ -29,6 +29,14 @@ pub(super) const TIMER: DeviceId = DeviceId(1);
 /// Numbered inputs come from here, their echoes go back by a carrier of the input's choice.
 pub(super) const PORT: DeviceId = DeviceId(2);
 
+/// The sessions that end, if the service tells.
+pub(super) const SESSIONS: DeviceId = DeviceId(3);
+
+/// What a kept reply to a request costs, and a kept refusal.
+pub(super) const REPLY_COST: usize = REFUSAL_COST + Answer::LEN;
+/// See [`REPLY_COST`].
+pub(super) const REFUSAL_COST: usize = 64;
+
 /// What goes wrong inside one replica's service, set from outside.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Knob(Arc<AtomicU8>);
@@ -78,6 +86,7 @@ pub(super) struct Shelf {
     state: State,
     knob: Knob,
     flaw: Flaw,
+    tells_sessions: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,12 +106,18 @@ struct State {
 impl Shelf {
     /// An empty shelf.
     pub(super) fn new(knob: Knob, flaw: Flaw) -> Self {
-        Self { state: State::default(), knob, flaw }
+        Self { state: State::default(), knob, flaw, tells_sessions: false }
     }
 
     /// The same with so many bytes that lie there.
     pub(super) fn with_ballast(mut self, bytes: usize) -> Self {
         self.state.ballast = bytes / 8;
+        self
+    }
+
+    /// The same, which tells a device of every session that ends.
+    pub(super) fn telling_sessions(mut self, tells: bool) -> Self {
+        self.tells_sessions = tells;
         self
     }
 
@@ -241,6 +256,10 @@ impl StateMachine for Shelf {
             Step::Wake => self.wake(context),
             Step::Request { body, .. } => return self.request(context, body),
             Step::Device { place, bytes, .. } => self.device(context, place, bytes),
+            Step::SessionEnded { session } if self.tells_sessions => {
+                let bytes = Bytes::copy_from_slice(&session.0.to_le_bytes());
+                context.send(SESSIONS, Carrier::Both, bytes);
+            }
             Step::SessionOpened { .. }
             | Step::SessionEnded { .. }
             | Step::Resumed { .. }

@@ -235,10 +235,10 @@ impl World {
     }
 
     fn recover(&mut self, who: Who, to: Option<Index>) -> Input {
-        let fresh = self.fresh_shelf(who.place);
+        let (fresh, bounds) = (self.fresh_shelf(who.place), self.options.unit(who.place));
         let most = 2 * (self.options.window_entries + crate::limits::WINDOW_RESERVE);
         let server = self.server(who.place);
-        let (restored, unit) = match server.storage.disk.recover(to, &fresh) {
+        let (restored, unit) = match server.storage.disk.recover(to, &fresh, &bounds) {
             Ok((recovered, unit)) => {
                 let tail = recovered.tail.len();
                 // A replay that panics ends before the mark.
@@ -251,7 +251,7 @@ impl World {
             }
             Err(why) => {
                 server.storage.is_void = true;
-                (Err(why), Unit::new(fresh))
+                (Err(why), Unit::with_config(fresh, bounds))
             }
         };
         if let Some(process) = &mut server.process {

@@ -8,8 +8,9 @@ use super::marks::Mark;
 use super::ops::{Answer, Op, Request};
 use super::options::Options;
 use super::rng::Rng;
+use super::shares::Habits;
 use super::world::{Due, PAIR, World};
-use crate::client::{Client, Config, Event, Input, Output};
+use crate::client::{Client, Config, Event, Input, Output, RequestError};
 use crate::ids::{Mono, Nonce, Place, RequestNumber};
 use crate::limits;
 use crate::wire::codec;
@@ -39,6 +40,9 @@ pub(super) struct SimClient {
     pub(super) answered_since_heal: u64,
     armed: Option<u64>,
     pub(super) poison: bool,
+    pub(super) habits: Habits,
+    /// It will think again.
+    thinks: bool,
 }
 
 impl SimClient {
@@ -59,6 +63,8 @@ impl SimClient {
             answered_since_heal: 0,
             armed: None,
             poison: false,
+            habits: Habits::new(id, options),
+            thinks: true,
         }
     }
 
@@ -75,6 +81,19 @@ impl SimClient {
     /// Whether it has asked enough since the faults ended, and has all its answers.
     pub(super) fn is_done(&self) -> bool {
         self.made_since_heal >= PROBES && self.open.is_empty()
+    }
+
+    /// Its session is over, or forgotten: the next thought begins with a new one.
+    pub(super) fn begin_anew(&mut self) {
+        let lost = core::mem::take(&mut self.open);
+        let since_heal = lost.values().filter(|(_, since_heal)| *since_heal).count() as u64;
+        self.made_since_heal = self.made_since_heal.saturating_sub(since_heal);
+        (self.core, self.wants) = (None, [false; 2]);
+    }
+
+    /// A thought is to come, unless one is already.
+    pub(super) fn thinks_again(&mut self) -> bool {
+        !core::mem::replace(&mut self.thinks, true)
     }
 
     fn draw(&mut self) -> Request {
@@ -112,6 +131,7 @@ impl SimClient {
 /// Clients.
 impl World {
     pub(super) fn on_think(&mut self, client: usize) {
+        self.forget(client);
         let at = self.at;
         let since = self.healed.map(|healed| at - healed);
         let known = &mut self.clients[client];
@@ -120,8 +140,11 @@ impl World {
             let token = Nonce(known.rng.mark());
             let seed = known.rng.mark();
             known.core = Some(Client::new(Mono(at), known.config, token, seed));
+            let owner = known.habits.tenant.owner;
+            self.see(Seen::Came { client, owner, token });
             self.serve_client(client);
         } else if enough {
+            known.thinks = false;
             return;
         } else if known.open.len() < known.pipeline {
             self.ask(client);
@@ -222,6 +245,7 @@ impl World {
             }
             Output::Send { place, call } => {
                 let wire = self.client_wire(client, place);
+                let call = self.clients[client].habits.said(call, self.healed.is_some());
                 match self.encoder.client_call(&call) {
                     Ok(bytes) => self.send(wire, 0, bytes),
                     Err(error) => panic!("the call {call:?} cannot be encoded: {error}"),
@@ -229,9 +253,12 @@ impl World {
             }
             Output::Reply { number, result } => match result {
                 Ok(bytes) => self.answered(client, number, &bytes),
+                Err(RequestError::ReadOnly) => self.denied(client, number),
+                // What the session's end is like is said next.
+                Err(RequestError::SessionOver(_)) => {}
                 Err(error) => panic!("request {number} of client {client} failed: {error}"),
             },
-            Output::Over(result) => panic!("the session of client {client} is over: {result:?}"),
+            Output::Over(how) => self.session_over(client, how),
             Output::Event(event) => {
                 self.trace.say(self.at, || format!("client {client} event {event:?}"));
                 if matches!(event, Event::Resent { .. } | Event::Lost { .. })
@@ -243,12 +270,26 @@ impl World {
         }
     }
 
-    fn answered(&mut self, client: usize, number: RequestNumber, bytes: &[u8]) {
+    /// The request's id.
+    fn close_request(&mut self, client: usize, number: RequestNumber) -> u64 {
         let known = &mut self.clients[client];
         let Some((id, since_heal)) = known.open.remove(&number) else {
             panic!("client {client} has an answer to request {number}, which it did not make");
         };
         known.answered_since_heal += u64::from(since_heal);
+        id
+    }
+
+    fn denied(&mut self, client: usize, number: RequestNumber) {
+        let id = self.close_request(client, number);
+        self.operations += 1;
+        self.trace.step(self.at, 43, id);
+        self.trace.say(self.at, || format!("client {client} may not ask {id:x}"));
+        self.see(Seen::Denied { id });
+    }
+
+    fn answered(&mut self, client: usize, number: RequestNumber, bytes: &[u8]) {
+        let id = self.close_request(client, number);
         let Ok(answer) = Answer::decode(bytes) else {
             panic!("the service answers {id:x} with what is no answer");
         };

@@ -286,6 +286,7 @@ impl World {
             self.trace.say(self.at, || format!("OBJECTION {verdict}"));
             self.verdict = Some(verdict);
         }
+        self.watch_shares(&seen);
     }
 
     pub(super) fn reach(&mut self, mark: Mark) {

@@ -14,6 +14,7 @@ use crate::proto::io::{DivergencePolicy, Membership, Recovered, Standing};
 use crate::record::Origin::Joined;
 use crate::record::Record;
 use crate::sim::options::Durability;
+use crate::unit::UnitConfig;
 use crate::wire::frames::ClientAnswer;
 
 /// A replica: the process at a place.
@@ -49,13 +50,15 @@ pub struct Ground {
     journals: bool,
     holds: bool,
     was_stopped: bool,
+    /// The bounds of the units.
+    bounds: UnitConfig,
 }
 
 impl Ground {
     /// The books of a pair with this policy, before anything was seen.
-    pub fn new(policy: DivergencePolicy, durability: Durability) -> Self {
+    pub fn new(policy: DivergencePolicy, durability: Durability, bounds: UnitConfig) -> Self {
         let journals = durability == Durability::Journal;
-        Self { holds: policy == DivergencePolicy::Hold, journals, ..Self::default() }
+        Self { holds: policy == DivergencePolicy::Hold, journals, bounds, ..Self::default() }
     }
 
     /// Whether a divergence is left to operators.
@@ -72,7 +75,7 @@ impl Ground {
     pub fn see(&mut self, now: u64, seen: &Seen<'_>) {
         match *seen {
             Seen::Started { who } => {
-                self.views.insert(who, View::new());
+                self.views.insert(who, View::new(self.bounds.clone()));
                 self.newest[who.place.slot()] = Some(who);
             }
             Seen::Ended { who } => self.with(who, |view| view.is_alive = false),

@@ -20,6 +20,9 @@ const STATES: usize = 20_000;
 pub(super) struct History {
     calls: Vec<Made>,
     by_id: BTreeMap<u64, usize>,
+    /// The session that each client has, of all that there ever were.
+    sessions: BTreeMap<usize, usize>,
+    opened: usize,
     /// The latest effect whose answer a client has.
     latest: Index,
     /// Counts what was seen, as a clock for the search.
@@ -28,28 +31,48 @@ pub(super) struct History {
 
 #[derive(Debug)]
 struct Made {
-    client: usize,
+    session: usize,
     request: Request,
     /// The latest effect that somebody had an answer to when this was asked.
     after: Index,
     from: u64,
     to: Option<(u64, Answer)>,
+    /// Its client was told that it has no effect, which another judge sees to.
+    denied: bool,
 }
 
 impl History {
     /// No requests yet.
     pub(super) fn new(_: &Bounds) -> Self {
-        Self { calls: Vec::new(), by_id: BTreeMap::new(), latest: Index(0), clock: 0 }
+        Self {
+            calls: Vec::new(),
+            by_id: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            opened: 0,
+            latest: Index(0),
+            clock: 0,
+        }
     }
 
     /// See [`Judges::see`](super::Judges::see).
     pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
         match *seen {
+            Seen::Came { client, .. } => {
+                self.opened += 1;
+                self.sessions.insert(client, self.opened);
+                Ok(())
+            }
             Seen::Invoked { client, request } => {
                 self.clock += 1;
                 self.by_id.insert(request.id, self.calls.len());
+                let session = self.sessions.get(&client).copied().unwrap_or(0);
                 let (after, from) = (self.latest, self.clock);
-                self.calls.push(Made { client, request, after, from, to: None });
+                self.calls.push(Made { session, request, after, from, to: None, denied: false });
+                Ok(())
+            }
+            Seen::Denied { id } => {
+                let call = self.by_id.get(&id).map(|at| &mut self.calls[*at]);
+                call.into_iter().for_each(|call| call.denied = true);
                 Ok(())
             }
             Seen::Completed { id, answer, .. } => self.complete(id, answer, ground),
@@ -87,10 +110,10 @@ impl History {
 
     fn search(&self) -> Result<(), String> {
         let mut objects: BTreeMap<(u8, u8), Vec<Call>> = BTreeMap::new();
-        for made in &self.calls {
+        for made in self.calls.iter().filter(|made| !made.denied) {
             let Some(object) = object(made.request.op) else { continue };
             objects.entry(object).or_default().push(Call {
-                client: made.client,
+                session: made.session,
                 op: made.request.op,
                 from: made.from,
                 to: made.to,

@@ -20,6 +20,8 @@ mod outputs;
 mod release;
 mod restored;
 mod serving;
+mod sessions;
+mod shares;
 mod time;
 mod view;
 mod wgl;
@@ -31,17 +33,20 @@ use core::fmt;
 
 pub use ground::{Ground, Who};
 pub use liveness::{Impossible, at_odds, forsaken, impossible, is_unaware, stuck};
+pub use sessions::{Came, GaveWay, Outcome};
 pub use view::View;
 
 use super::ops::{Answer, Request};
 use super::options::Options;
+use super::shares::Rights;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::event::{Event, StopCause};
-use crate::ids::{Epoch, Index, Place};
+use crate::ids::{Epoch, Index, Nonce, OwnerId, Place};
 use crate::output::{Executed, OutputKind};
 use crate::proto::io::{Membership, Recovered, Standing, Status};
 use crate::record::Record;
+use crate::unit::UnitConfig;
 use crate::wire::frames::ClientAnswer;
 
 macro_rules! judges {
@@ -75,7 +80,7 @@ macro_rules! judges {
             pub fn new(options: &Options, only: Option<JudgeName>) -> Self {
                 let bounds = Bounds::of(options);
                 Self {
-                    ground: Ground::new(options.divergence, options.durability),
+                    ground: Ground::new(options.divergence, options.durability, options.bounds()),
                     only,
                     $($field: <$judge>::new(&bounds),)*
                 }
@@ -131,6 +136,8 @@ judges! {
     Alone = "alone", alone: alone::Alone;
     /// What is restored is what there was.
     Restored = "restored", restored: restored::Restored;
+    /// Sessions and replies are shared out by the rules, and what may not be asked has no effect.
+    Shares = "shares", shares: shares::Shares;
 }
 
 impl Judges {
@@ -141,7 +148,7 @@ impl Judges {
 }
 
 /// What the judges measure by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
     /// Entries of the service that may be ordered and not released.
     pub window: u64,
@@ -149,6 +156,12 @@ pub struct Bounds {
     pub link_bytes: usize,
     /// How late a wake-up may be while the pair is healthy (ns).
     pub wake_late: u64,
+    /// The bounds of the units.
+    pub unit: UnitConfig,
+    /// What the clients may ask, one by one.
+    pub rights: Vec<Rights>,
+    /// Whether the service tells which sessions end.
+    pub tells_sessions: bool,
 }
 
 impl Bounds {
@@ -158,6 +171,9 @@ impl Bounds {
             window: options.window_entries as u64,
             link_bytes: capacity + crate::limits::FRAME_BYTES,
             wake_late: 400_000_000,
+            unit: options.bounds(),
+            rights: (0..options.clients).map(|client| options.tenant(client).rights).collect(),
+            tells_sessions: options.shares.is_some(),
         }
     }
 }
@@ -311,6 +327,20 @@ pub enum Seen<'a> {
     Forgotten {
         /// Its slot.
         slot: u8,
+    },
+    /// A client begins, with a session to come.
+    Came {
+        /// Which.
+        client: usize,
+        /// Whose it is.
+        owner: OwnerId,
+        /// The session's mark.
+        token: Nonce,
+    },
+    /// A client is told that it may not make a request.
+    Denied {
+        /// The request's id.
+        id: u64,
     },
     /// A client made a request.
     Invoked {

@@ -1,11 +1,13 @@
-//! What a log comes to: the sessions' rule and the service, written a second time.
+//! What a log comes to: the service, written a second time.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
+use super::sessions::{Book, Came, Outcome};
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{Index, LogTime, Nonce, RequestNumber, SessionId};
+use crate::ids::{Index, LogTime};
 use crate::sim::ops::{Answer, Op, Request};
+use crate::unit::UnitConfig;
 
 /// The objects that the service keeps, as far as they are visible in answers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,10 +27,10 @@ pub struct Effect {
 }
 
 /// A log, replayed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Model {
     objects: Objects,
-    sessions: BTreeMap<SessionId, (Nonce, RequestNumber)>,
+    sessions: Book,
     effects: BTreeMap<u64, Effect>,
 }
 
@@ -76,30 +78,30 @@ pub(super) fn object(op: Op) -> Option<(u8, u8)> {
 }
 
 impl Model {
-    /// The next entry of the log. Tells which timer it sets, if it does.
-    pub(super) fn append(&mut self, entry: &Entry) -> Option<(LogTime, u64)> {
-        match &entry.kind {
-            EntryKind::SessionOpen { token } | EntryKind::SessionOpenFor { token, .. } => {
-                let session = SessionId(entry.index.0);
-                self.sessions.insert(session, (*token, RequestNumber(0)));
-                None
-            }
-            EntryKind::SessionClose { session, token } => {
-                if self.sessions.get(session).is_some_and(|(own, _)| own == token) {
-                    self.sessions.remove(session);
-                }
-                None
-            }
-            EntryKind::SessionRequest { session, token, number, body, .. } => {
-                let (own, last) = self.sessions.get_mut(session)?;
-                if own != token || *number != last.next() {
-                    return None;
-                }
-                *last = *number;
+    /// Of an empty log.
+    pub(super) fn new(bounds: UnitConfig) -> Self {
+        let (objects, sessions) = (Objects::default(), Book::new(bounds));
+        Self { objects, sessions, effects: BTreeMap::new() }
+    }
+
+    /// The bounds of the unit.
+    pub(super) fn bounds(&self) -> &UnitConfig {
+        self.sessions.bounds()
+    }
+
+    /// The next entry of the log. Tells which timer it sets, if it does, and what it comes to
+    /// for sessions.
+    pub(super) fn append(&mut self, entry: &Entry) -> (Option<(LogTime, u64)>, Outcome) {
+        let outcome = self.sessions.append(entry);
+        let timer = match &entry.kind {
+            EntryKind::SessionRequest { body, .. }
+                if outcome.came == (Came::Kept { effect: true, first: true }) =>
+            {
                 self.request(entry, body)
             }
             _ => None,
-        }
+        };
+        (timer, outcome)
     }
 
     fn request(&mut self, entry: &Entry, body: &[u8]) -> Option<(LogTime, u64)> {

@@ -11,10 +11,13 @@ use crate::ids::{
     Incarnation, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, RequestNumber, SessionId,
 };
 use crate::output::{Carrier, Output, chain};
+use crate::proto::io::DivergencePolicy;
 use crate::record::{Members, Origin as How};
 use crate::sim::ops::{Fired, Op};
+use crate::sim::options::Durability;
 use crate::sim::rng::Rng;
-use crate::sim::service::{LEDGER, TIMER};
+use crate::sim::service::{LEDGER, SESSIONS, TIMER};
+use crate::sim::shares::Rights;
 
 const A: Who = Who { place: Place::A, incarnation: Incarnation(0xa) };
 const B: Who = Who { place: Place::B, incarnation: Incarnation(0xb) };
@@ -563,8 +566,8 @@ fn a_lost_input_of_a_device_is_objected_to() {
 #[test]
 fn a_window_that_overflows_is_objected_to() {
     let mut story = Story::new(JudgeName::Bounds).duplex();
-    story.judges.bounds =
-        bounds::BoundsJudge::new(&Bounds { window: 2, link_bytes: 100, wake_late: 0 });
+    let bounds = Bounds { window: 2, link_bytes: 100, wake_late: 0, ..bounds(Vec::new()) };
+    story.judges.bounds = bounds::BoundsJudge::new(&bounds);
     let mut status = crate::sim::testing::status(A);
     for index in 1..=100 {
         story.append(A, &tick(index, index)).expect("fine");
@@ -602,8 +605,8 @@ fn the_books_know_what_is_held() {
     assert!(matches!(view.log[..], [Held { epoch: Epoch(1), time: LogTime(10), .. }]));
 }
 
-fn call(client: usize, op: Op, from: u64, to: u64, answer: Answer) -> Call {
-    Call { client, op, from, to: Some((to, answer)) }
+fn call(session: usize, op: Op, from: u64, to: u64, answer: Answer) -> Call {
+    Call { session, op, from, to: Some((to, answer)) }
 }
 
 #[test]
@@ -612,8 +615,20 @@ fn the_search_accepts_what_some_order_explains() {
         call(0, Op::Set { key: 1, value: 1 }, 0, 10, Answer::Value(None)),
         call(1, Op::Get { key: 1 }, 1, 9, Answer::Value(Some(1))),
         call(2, Op::Get { key: 1 }, 2, 8, Answer::Value(None)),
-        Call { client: 3, op: Op::Set { key: 1, value: 2 }, from: 3, to: None },
+        Call { session: 3, op: Op::Set { key: 1, value: 2 }, from: 3, to: None },
         call(2, Op::Get { key: 1 }, 11, 12, Answer::Value(Some(2))),
+    ];
+    assert_eq!(is_linearizable(&calls, 1000), Some(true));
+}
+
+#[test]
+fn the_search_accepts_that_what_has_no_answer_had_no_effect() {
+    let lost = |session| Call { session, op: Op::Pop { queue: 1 }, from: 2, to: None };
+    let calls = [
+        call(0, Op::Push { queue: 1, value: 1 }, 0, 1, Answer::Length(1)),
+        lost(0),
+        lost(1),
+        call(0, Op::Pop { queue: 1 }, 3, 4, Answer::Value(Some(1))),
     ];
     assert_eq!(is_linearizable(&calls, 1000), Some(true));
 }
@@ -654,8 +669,83 @@ fn the_search_gives_up_within_its_bound() {
         .collect();
     assert_eq!(is_linearizable(&calls, 10), Some(false), "the first step already fails");
     let calls: Vec<Call> = (0..20)
-        .map(|client| Call { client, op: Op::Push { queue: 1, value: 1 }, from: 0, to: None })
+        .map(|session| Call { session, op: Op::Push { queue: 1, value: 1 }, from: 0, to: None })
         .chain([call(30, Op::Pop { queue: 1 }, 0, 100, Answer::Value(Some(2)))])
         .collect();
     assert_eq!(is_linearizable(&calls, 10), None);
+}
+
+/// Two sessions, and what the clients may ask.
+fn bounds(rights: Vec<Rights>) -> Bounds {
+    let unit = UnitConfig { sessions: 2, ..UnitConfig::default() };
+    Bounds { window: 1, link_bytes: 1, wake_late: 0, unit, rights, tells_sessions: true }
+}
+
+/// Owner 1 has two sessions by the books, the second of which is told to end for the third client.
+/// Whose they really are is for the story.
+fn gives_way(owners: [u64; 3], ended: Option<u64>) -> Result<(), Verdict> {
+    let mut story = Story::new(JudgeName::Shares);
+    let bounds = bounds(Vec::new());
+    story.judges.ground =
+        Ground::new(DivergencePolicy::Sequencer, Durability::Journal, bounds.unit.clone());
+    story.judges.shares = shares::Shares::new(&bounds);
+    story.ok(Seen::Started { who: A });
+    for (at, (owner, recorded)) in (1..).zip(owners.into_iter().zip([1, 1, 2])) {
+        let (token, recorded) = (Nonce(at), OwnerId(recorded));
+        story.ok(Seen::Came { client: 0, owner: OwnerId(owner), token });
+        let kind = EntryKind::SessionOpenFor { owner: recorded, token };
+        story.append(A, &entry(at, 1, at, kind)).expect("fine");
+        let result = Ok(SessionId(at));
+        let ended = ended.filter(|_| at == 3).map(|session| OutputKind::Device {
+            device: SESSIONS,
+            carrier: Carrier::Both,
+            bytes: Bytes::copy_from_slice(&u64::to_le_bytes(session)),
+        });
+        let outputs: Vec<_> =
+            ended.into_iter().chain([OutputKind::Opened { token, result }]).collect();
+        story.execute(A, at, &outputs)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_that_should_not_end_is_objected_to() {
+    gives_way([1, 1, 2], Some(2)).expect("the last one of the owner that has most");
+    assert!(gives_way([1, 1, 2], Some(1)).is_err(), "another one");
+    assert!(gives_way([1, 1, 2], None).is_err(), "none");
+    gives_way([1, 2, 2], Some(2)).expect("an owner may lose a session to itself");
+    let unfair = gives_way([2, 1, 2], Some(2)).unwrap_err();
+    assert!(unfair.what.contains("has 1"), "{unfair}");
+}
+
+#[test]
+fn what_may_not_be_asked_and_takes_effect_is_objected_to() {
+    let story = |rights| {
+        let mut story = Story::new(JudgeName::Shares).duplex();
+        story.judges.shares = shares::Shares::new(&bounds(vec![rights]));
+        let request = Request { id: 5, op: Op::Append { list: 0 }, padding: 0 };
+        story.ok(Seen::Invoked { client: 0, request });
+        story
+    };
+    let took = |story: &mut Story| {
+        story.append(A, &opened()).expect("fine");
+        story.append(A, &entry(2, 1, 20, asked(5, 1, Op::Append { list: 0 }))).expect("fine");
+        let answer = OutputKind::Reply {
+            session: SessionId(1),
+            token: Nonce(7),
+            number: RequestNumber(1),
+            result: Ok(Bytes::new()),
+        };
+        story.execute(A, 2, &[note(5), answer])
+    };
+    took(&mut story(Rights::All)).expect("it may");
+    assert!(took(&mut story(Rights::ReadOnly)).is_err());
+    assert!(story(Rights::All).see(Seen::Denied { id: 5 }).is_err(), "it may");
+    let mut differ = story(Rights::Differ);
+    took(&mut differ).expect("one of the two takes it");
+    assert!(differ.see(Seen::Denied { id: 5 }).is_err(), "it took effect");
+    let answer = Answer::Length(1);
+    let completed = Seen::Completed { client: 0, id: 5, answer };
+    assert!(story(Rights::ReadOnly).see(completed).is_err());
+    story(Rights::ReadOnly).ok(Seen::Denied { id: 5 });
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::OutputName;
 use super::ground::{Who, answer_name, content};
 use super::model::{Effect, Model};
+use super::sessions::Outcome;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, RequestNumber, SessionId};
@@ -14,6 +15,7 @@ use crate::record::Origin::Joined;
 use crate::record::Record;
 use crate::sim::ops::Fired;
 use crate::sim::service::TIMER;
+use crate::unit::UnitConfig;
 
 /// What is known of one replica.
 #[derive(Debug)]
@@ -76,6 +78,8 @@ pub struct Held {
     pub held_since: Option<u64>,
     /// The timer that it sets.
     pub timer: Option<(LogTime, u64)>,
+    /// What it comes to for sessions.
+    pub outcome: Outcome,
 }
 
 /// Names an answer to a client.
@@ -88,7 +92,7 @@ pub enum AnswerName {
 }
 
 impl View {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(bounds: UnitConfig) -> Self {
         Self {
             is_alive: true,
             standing: Standing::Starting,
@@ -97,7 +101,7 @@ impl View {
             executed: Vec::new(),
             outputs: BTreeMap::new(),
             answers: BTreeMap::new(),
-            model: Model::default(),
+            model: Model::new(bounds),
             timers: BTreeSet::new(),
             panicked: None,
             diverged: false,
@@ -113,7 +117,7 @@ impl View {
 
     /// What it held and had computed up to an entry.
     pub(super) fn prefix(&self, to: Index) -> Self {
-        let mut view = Self::new();
+        let mut view = Self::new(self.model.bounds().clone());
         let len = usize::try_from(to.0).unwrap_or(usize::MAX);
         self.log.iter().take(len).for_each(|held| view.append(&held.entry, held.at));
         view.executed = self.executed.iter().take(len).copied().collect();
@@ -192,6 +196,16 @@ impl View {
         held.is_some_and(|held| held.entry.kind == *kind) && (!on_disk || self.persisted >= index)
     }
 
+    /// This entry, if it holds it.
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
+        at(index).and_then(|slot| self.log.get(slot)).map(|held| &held.entry)
+    }
+
+    /// What this entry comes to for sessions.
+    pub fn outcome(&self, index: Index) -> Option<&Outcome> {
+        at(index).and_then(|slot| self.log.get(slot)).map(|held| &held.outcome)
+    }
+
     /// The running digest of the entries at this one.
     pub fn chain(&self, index: Index) -> Option<Digest> {
         at(index).and_then(|slot| self.log.get(slot)).map(|held| held.chain)
@@ -227,6 +241,7 @@ impl View {
             EntryKind::Ready => None,
             _ => self.log.last().and_then(|held| held.held_since),
         };
+        let (timer, outcome) = self.model.append(entry);
         self.log.push(Held {
             entry: entry.clone(),
             epoch: entry.epoch,
@@ -235,7 +250,8 @@ impl View {
             chain: entry.chain(previous),
             is_protocol: entry.kind.is_protocol(),
             held_since,
-            timer: self.model.append(entry),
+            timer,
+            outcome,
         });
     }
 

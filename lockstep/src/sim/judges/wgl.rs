@@ -2,8 +2,8 @@
 //!
 //! The algorithm of Wing and Gong (1993) with the memory of Lowe (2017): take
 //! any call that no other call has to precede, apply it, go on; remember the
-//! sets of calls and states that led nowhere. Calls of one client take effect
-//! in the order in which it made them, which keeps the search small.
+//! sets of calls and states that led nowhere. Calls of one session take effect
+//! in the order in which they were made, which keeps the search small.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::sim::ops::{Answer, Op};
 /// One call on an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Call {
-    /// Whose.
-    pub client: usize,
+    /// In which session.
+    pub session: usize,
     /// What was asked.
     pub op: Op,
     /// When it was made.
@@ -27,10 +27,10 @@ pub(super) struct Call {
 /// Whether some order explains all answers; `None` if more than `most` states would have to be
 /// looked at.
 pub(super) fn is_linearizable(calls: &[Call], most: usize) -> Option<bool> {
-    let clients: BTreeSet<usize> = calls.iter().map(|call| call.client).collect();
-    let lanes: Vec<Vec<Call>> = clients
+    let sessions: BTreeSet<usize> = calls.iter().map(|call| call.session).collect();
+    let lanes: Vec<Vec<Call>> = sessions
         .into_iter()
-        .map(|client| calls.iter().copied().filter(|call| call.client == client).collect())
+        .map(|session| calls.iter().copied().filter(|call| call.session == session).collect())
         .collect();
     let mut seen = BTreeSet::new();
     let mut open = vec![(vec![0; lanes.len()], Objects::default())];
@@ -57,6 +57,9 @@ pub(super) fn is_linearizable(calls: &[Call], most: usize) -> Option<bool> {
             }
             let mut taken = taken.clone();
             taken[at] += 1;
+            if call.to.is_none() {
+                open.push((taken.clone(), objects.clone()));
+            }
             open.push((taken, after));
         }
     }

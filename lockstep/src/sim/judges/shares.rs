@@ -1,0 +1,213 @@
+//! Sessions and replies are shared out by rule C9, and what a key may not ask never reaches the
+//! service (rule C10).
+//!
+//! What each replica came to is compared with the rules written a second time
+//! ([`sessions`](super::sessions)). Whether that was fair is judged by whose the clients really
+//! are, rather than by whom the log says they are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::sessions::{Came, Has, Outcome};
+use super::{Bounds, Ground, Seen, Who};
+use crate::entry::EntryKind;
+use crate::ids::{Nonce, OwnerId, Place, SessionId};
+use crate::output::{Executed, OutputKind, Refusal};
+use crate::sim::ops::Op;
+use crate::sim::service::{LEDGER, REFUSAL_COST, SESSIONS};
+use crate::sim::shares::Rights;
+
+/// Whose everything is.
+#[derive(Debug)]
+pub(super) struct Shares {
+    rights: Vec<Rights>,
+    /// Room that a request needs.
+    largest: usize,
+    unread_bytes: usize,
+    /// Whether the service tells which sessions end.
+    tells: bool,
+    owners: BTreeMap<Nonce, OwnerId>,
+    asked: BTreeMap<u64, (usize, Op)>,
+    refused: BTreeSet<u64>,
+}
+
+impl Shares {
+    /// Nobody has anything yet.
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        Self {
+            rights: bounds.rights.clone(),
+            largest: bounds.unit.longest_reply + REFUSAL_COST,
+            unread_bytes: bounds.unit.unread_bytes,
+            tells: bounds.tells_sessions,
+            owners: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            refused: BTreeSet::new(),
+        }
+    }
+
+    /// See [`Judges::see`](super::Judges::see).
+    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+        match *seen {
+            Seen::Came { owner, token, .. } => {
+                self.owners.insert(token, owner);
+            }
+            Seen::Invoked { client, request } => {
+                self.asked.insert(request.id, (client, request.op));
+            }
+            Seen::Completed { id, .. } if self.is_forbidden(id) => {
+                return Err(format!("{id:#x} may not be asked and has an answer"));
+            }
+            Seen::Denied { id } => {
+                self.denied(id)?;
+                return without_effect([&id], ground);
+            }
+            Seen::Over { .. } => return without_effect(&self.refused, ground),
+            Seen::Executed { who, executed } if executed.panic.is_none() => {
+                self.notes(who, executed)?;
+                return self.executed(who, executed, ground);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn is_forbidden(&self, id: u64) -> bool {
+        let asked = self.asked.get(&id);
+        asked.is_some_and(|(client, op)| self.rights.get(*client).is_some_and(|r| r.forbids(*op)))
+    }
+
+    fn denied(&mut self, id: u64) -> Result<(), String> {
+        let Some((client, op)) = self.asked.get(&id) else {
+            return Err(format!("{id:#x} is refused and was never asked"));
+        };
+        let rights = self.rights.get(*client).copied().unwrap_or(Rights::All);
+        if Place::BOTH.iter().all(|place| rights.permits(*place, *op)) {
+            return Err(format!("{id:#x} ({op:?}) is refused, and its key may ask it"));
+        }
+        self.refused.insert(id);
+        Ok(())
+    }
+
+    fn notes(&self, who: Who, executed: &Executed) -> Result<(), String> {
+        for output in &executed.outputs {
+            let OutputKind::Device { device: LEDGER, bytes, .. } = &output.kind else { continue };
+            let Some(id) = bytes.first_chunk().map(|id| u64::from_le_bytes(*id)) else { continue };
+            if self.is_forbidden(id) {
+                let index = executed.index;
+                return Err(format!(
+                    "{id:#x} may not be asked and took effect at {index} on {who}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn executed(&self, who: Who, executed: &Executed, ground: &Ground) -> Result<(), String> {
+        let index = executed.index;
+        let Some(view) = ground.view(who) else { return Ok(()) };
+        let Some((entry, outcome)) = view.entry(index).zip(view.outcome(index)) else {
+            return Ok(());
+        };
+        let ended: Vec<_> = executed.outputs.iter().filter_map(|o| told(&o.kind)).collect();
+        if self.tells && ended != outcome.ended {
+            return Err(format!(
+                "entry {index} ends the sessions {ended:?} on {who}, by the rules {:?}",
+                outcome.ended
+            ));
+        }
+        let answer = executed.outputs.last().map(|output| &output.kind);
+        if !is_what_came(answer, outcome.came) {
+            return Err(format!(
+                "entry {index} comes to {answer:?} on {who}, by the rules to {:?}",
+                outcome.came
+            ));
+        }
+        let token = match &entry.kind {
+            EntryKind::SessionOpenFor { token, .. }
+            | EntryKind::SessionRequest { token, .. }
+            | EntryKind::SessionRefused { token, .. } => *token,
+            _ => return Ok(()),
+        };
+        self.is_fair(token, outcome).map_err(|what| format!("{what}, at entry {index} of {who}"))
+    }
+
+    fn owner(&self, token: Nonce) -> OwnerId {
+        self.owners.get(&token).copied().unwrap_or(OwnerId::UNKNOWN)
+    }
+
+    /// Nobody has to give way, or is refused, who has no more than the others.
+    fn is_fair(&self, token: Nonce, outcome: &Outcome) -> Result<(), String> {
+        let Some(before) = &outcome.before else { return Ok(()) };
+        let mut left = before.clone();
+        let counts_sessions = matches!(outcome.came, Came::Opened(_));
+        let asks = self.owner(token);
+        for (ended, _) in &outcome.gave_way {
+            let has = |owner| self.has(owner, &left, counts_sessions);
+            let victim = left.iter().find(|has| has.session == *ended).map(|has| has.token);
+            let owner = self.owner(victim.unwrap_or(token));
+            let (theirs, own) = (has(owner), has(asks));
+            if owner != asks && theirs <= own {
+                return Err(format!(
+                    "session {ended} of owner {owner:?}, which has {theirs}, ends for one of \
+                     {asks:?}, which has {own}"
+                ));
+            }
+            left.retain(|has| has.session != *ended);
+        }
+        let enough = match outcome.came {
+            Came::Opened(Err(Refusal::TooManySessions)) => self.has(asks, &left, true) + 1,
+            Came::Refused(Refusal::TooManyReplies) => self.has(asks, &left, false) + self.largest,
+            _ => return Ok(()),
+        };
+        // Where replies are short, one that keeps little is in nobody's way.
+        let counts = |has: &&Has| counts_sessions || has.bytes >= self.unread_bytes;
+        let more = left
+            .iter()
+            .filter(counts)
+            .map(|has| self.owner(has.token))
+            .find(|owner| *owner != asks && self.has(*owner, &left, counts_sessions) > enough);
+        match more {
+            Some(owner) => Err(format!("{asks:?} is refused, and owner {owner:?} has more")),
+            None => Ok(()),
+        }
+    }
+
+    /// How many sessions, or bytes of replies, this owner has.
+    fn has(&self, owner: OwnerId, all: &[Has], sessions: bool) -> usize {
+        let own = all.iter().filter(|has| self.owner(has.token) == owner);
+        own.map(|has| if sessions { 1 } else { has.bytes }).sum()
+    }
+}
+
+/// What was refused is in no log that counts.
+fn without_effect<'a>(
+    ids: impl IntoIterator<Item = &'a u64>,
+    ground: &Ground,
+) -> Result<(), String> {
+    for id in ids {
+        if let Some((who, _)) = ground.members().find(|(_, view)| view.effect(*id).is_some()) {
+            return Err(format!("{id:#x} was refused to its client and took effect on {who}"));
+        }
+    }
+    Ok(())
+}
+
+/// The session that is told to have ended, if it is that.
+fn told(kind: &OutputKind) -> Option<SessionId> {
+    let OutputKind::Device { device: SESSIONS, bytes, .. } = kind else { return None };
+    bytes.first_chunk().map(|id| SessionId(u64::from_le_bytes(*id)))
+}
+
+fn is_what_came(answer: Option<&OutputKind>, came: Came) -> bool {
+    match (came, answer) {
+        (Came::Nothing, _) => true,
+        (Came::Opened(expected), Some(OutputKind::Opened { result, .. })) => *result == expected,
+        (Came::Kept { effect, .. }, Some(OutputKind::Reply { result, .. })) => match result {
+            Ok(_) => effect,
+            Err(refusal) => !effect && *refusal == Refusal::ReadOnly,
+        },
+        (Came::Refused(expected), Some(OutputKind::Reply { result, .. })) => {
+            *result == Err(expected)
+        }
+        _ => false,
+    }
+}
