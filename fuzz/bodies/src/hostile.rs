@@ -7,26 +7,24 @@ use ::core::time::Duration;
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
-use lockstep::entry::{Entry, EntryKind, Origin as From};
+use lockstep::entry::Entry;
 use lockstep::ids::{
-    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
-    OriginNumber, OwnerId, PairId, Place, RequestNumber, SessionId,
+    DeviceId, Epoch, Incarnation, Lineage, LinkId, LogTime, Mono, Nonce, Now, PairId, Place,
 };
 use lockstep::limits;
-use lockstep::outline::{Outline, OutputOutline, Target};
 use lockstep::proto::{
-    Boot, Command, Config, DivergencePolicy, Input, LookedUp, Output, Recovered, Replica, Standing,
-    Status,
+    Boot, Command, Config, DivergencePolicy, Input, Output, Recovered, Replica, Standing,
 };
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::unit::Unit;
 use lockstep::wire::codec;
-use lockstep::wire::frames::{
-    CheckpointFile, ClientCall, Environment, Fetch, Forward, Hello, PeerFrame, Point, Progress,
-    Versions, WitnessAnswer, WitnessRefusal,
-};
+use lockstep::wire::frames::{Environment, PeerFrame, Versions, WitnessAnswer};
 
 mod disk;
+mod entries;
+mod joining;
+mod outside;
+mod peer;
 
 use crate::source::Source;
 use crate::tally::Tally;
@@ -152,37 +150,10 @@ impl World {
         }
     }
 
-    fn hello(&self, incarnation: Incarnation, heard: bool, record: Option<Record>) -> Hello {
-        let place = self.place.other();
-        Hello {
-            pair: PAIR,
-            place,
-            incarnation,
-            environment: environment(),
-            record,
-            heard,
-            claim: None,
-            enrolled: None,
-        }
-    }
-
     fn tell(&mut self, input: Input) {
         self.replica.handle(time(self.now), input);
         self.drain();
         self.check();
-    }
-
-    fn hear(&mut self, link: LinkId, frame: PeerFrame) {
-        // What the codec refuses never comes here.
-        let Ok(bytes) = codec::encode_peer(&frame) else { return };
-        let frame = codec::decode_peer(&bytes).expect("what was just written");
-        self.tell(Input::Peer { link, frame });
-    }
-
-    fn hear_witness(&mut self, answer: WitnessAnswer) {
-        if codec::encode_witness_answer(&answer).is_ok() {
-            self.tell(Input::Witness(answer));
-        }
     }
 
     fn drain(&mut self) {
@@ -210,37 +181,13 @@ impl World {
                 Output::Release { .. } => assert!(!self.stopped, "released after the end"),
                 Output::Recover { .. } => self.recover(now),
                 Output::Truncate { .. } => {}
-                Output::LookUp { points } => {
-                    assert!(points.len() <= limits::POINTS);
-                    self.looked_up(now, &points);
-                }
-                Output::ReadEntries { after } => {
-                    let entries = Some(Vec::new()).filter(|_| after.0 % 5 != 4);
-                    self.replica.handle(now, Input::EntriesRead { after, entries });
-                }
-                Output::ReadChunk { checkpoint, offset } => {
-                    let bytes = Some(Bytes::from(vec![1; 100])).filter(|_| offset % 5 != 4);
-                    let read = Input::ChunkRead { checkpoint, offset, bytes };
-                    self.replica.handle(now, read);
-                }
-                Output::BeginChunks(file) => {
-                    let (checkpoint, have) = (file.index, 0);
-                    self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
-                }
-                Output::WriteChunk { checkpoint, offset, bytes } => {
-                    let have = offset + bytes.len() as u64;
-                    self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
-                }
-                Output::Install { file, .. } => {
-                    let result = if file.len & 1 == 0 { Ok(()) } else { Err("damaged".into()) };
-                    self.replica.handle(now, Input::Installed(result));
-                }
-                Output::WriteCheckpoint { history } => {
-                    let index = history.index;
-                    let file = CheckpointFile { index, len: 1000, hash: Digest::ZERO };
-                    let result = if index.0 & 1 == 0 { Ok(file) } else { Err("full".into()) };
-                    self.replica.handle(now, Input::CheckpointWritten { index, result });
-                }
+                output @ (Output::LookUp { .. }
+                | Output::ReadEntries { .. }
+                | Output::ReadChunk { .. }
+                | Output::BeginChunks(_)
+                | Output::WriteChunk { .. }
+                | Output::Install { .. }
+                | Output::WriteCheckpoint { .. }) => self.stored(now, output),
                 Output::Retain { .. } | Output::UseWitness { .. } => {}
                 Output::CloseLink { .. }
                 | Output::CloseClient { .. }
@@ -320,333 +267,6 @@ impl World {
             self.tell(Input::Device { device: DeviceId(0), bytes });
         }
     }
-
-    // The peer.
-
-    fn on_hello(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let incarnation = source.pick(&[THEM, THEM, US, Incarnation(30), Incarnation(u64::MAX)]);
-        let record = source.flag().then(|| self.any_record(source));
-        let mut hello = self.hello(incarnation, source.flag(), record);
-        match source.byte() {
-            0..8 => hello.environment.service = "é".repeat(128),
-            8..12 => hello.place = self.place,
-            12..16 => hello.environment.service_version = 2,
-            _ => {}
-        }
-        self.hear(link, PeerFrame::Hello(hello));
-    }
-
-    fn epoch(&self, source: &mut Source<'_>) -> (Lineage, Epoch) {
-        let record = &self.record;
-        if source.byte() < 240 {
-            return (record.lineage, record.epoch);
-        }
-        (Lineage(u32::from(source.byte() & 1)), Epoch(source.number(record.epoch.0)))
-    }
-
-    fn any_progress(&self, source: &mut Source<'_>) -> Progress {
-        let status = self.replica.status();
-        let mut progress = Progress {
-            held: status.held,
-            entries: Digest::ZERO,
-            persisted: status.held,
-            executed: status.executed,
-            outputs: Digest::ZERO,
-            halted: false,
-            ordered: OriginNumber(0),
-        };
-        let choice = source.byte();
-        if choice & 1 == 1 {
-            progress.held = Index(source.number(status.held.0));
-            progress.persisted = progress.held;
-        }
-        if choice & 2 == 2 {
-            progress.executed = Index(source.number(status.executed.0));
-        }
-        if choice & 4 == 4 {
-            progress.ordered = OriginNumber(source.number(status.kept as u64));
-        }
-        if choice & 8 == 8 {
-            progress.persisted = Index(source.number(status.held.0));
-        }
-        progress.halted = choice > 240;
-        // A right digest: it has executed what we have to what we have.
-        if choice & 16 == 16 {
-            progress.executed = Index(0);
-        }
-        progress
-    }
-
-    fn on_ping(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let (lineage, epoch) = self.epoch(source);
-        let progress = self.any_progress(source);
-        self.hear(link, PeerFrame::Ping { sequence: source.number(1), lineage, epoch, progress });
-    }
-
-    fn on_batch(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let (lineage, epoch) = self.epoch(source);
-        let progress = self.any_progress(source);
-        let status = self.replica.status();
-        let mut index = source_near(source, status.held.next());
-        let mut entries = Vec::new();
-        for _ in 0..source.below(24) {
-            entries.push(self.any_entry(index, &status, source));
-            index = Index(index.0.saturating_add(if source.byte() > 224 { 2 } else { 1 }));
-        }
-        let mut forwards = Vec::new();
-        let first = source.number(1);
-        for at in 0..source.below(24) as u64 {
-            let number = OriginNumber(first.wrapping_add(at));
-            forwards.push(Forward { number, kind: self.any_kind(source) });
-        }
-        self.hear(link, PeerFrame::Batch { lineage, epoch, progress, entries, forwards });
-    }
-
-    fn any_entry(&self, index: Index, status: &Status, source: &mut Source<'_>) -> Entry {
-        let choice = source.byte();
-        let incarnation = source.pick(&[THEM, THEM, THEM, THEM, US, Incarnation(30)]);
-        let place = if choice & 1 == 0 { self.place.other() } else { self.place };
-        let number = if choice & 6 == 0 { source.number(1) } else { 0 };
-        let step = index.0.wrapping_sub(status.held.0).wrapping_mul(1_000);
-        let mut time = status.time.0.wrapping_add(step);
-        if choice > 240 {
-            time = source.number(time);
-        }
-        let epoch = if choice & 0x78 == 0x78 { source.number(1) } else { self.record.epoch.0 };
-        Entry {
-            index,
-            epoch: Epoch(epoch),
-            time: LogTime(time),
-            origin: From { place, incarnation, number: OriginNumber(number) },
-            kind: self.any_kind(source),
-        }
-    }
-
-    fn any_kind(&self, source: &mut Source<'_>) -> EntryKind {
-        let choice = source.byte();
-        let session = SessionId(1 + u64::from(choice >> 4 & 3));
-        let token = Nonce(1 + u64::from(choice >> 4 & 3));
-        match choice & 15 {
-            0..4 => EntryKind::Tick,
-            4 => EntryKind::Genesis { seed: [choice; 32] },
-            5 => EntryKind::Membership { record: self.any_record(source) },
-            6 => EntryKind::HandOver { to: self.place },
-            7 => EntryKind::HandOver { to: self.place.other() },
-            8 => EntryKind::SessionOpenFor { owner: OwnerId(1), token },
-            9 => EntryKind::SessionRequest {
-                session,
-                token,
-                number: RequestNumber(source.number(1)),
-                lowest: RequestNumber(source.number(1)),
-                body: Bytes::copy_from_slice(&[choice]),
-            },
-            10 => EntryKind::SessionClose { session, token },
-            12 => EntryKind::SessionRefused {
-                session,
-                token,
-                number: RequestNumber(source.number(1)),
-                lowest: RequestNumber(source.number(1)),
-            },
-            11 if choice > 240 => {
-                let bytes = Bytes::from(vec![choice; limits::BULK_BYTES]);
-                EntryKind::Device { device: DeviceId(0), bytes }
-            }
-            _ => {
-                let device = DeviceId(u16::from(choice));
-                EntryKind::Device { device, bytes: Bytes::copy_from_slice(&[source.byte()]) }
-            }
-        }
-    }
-
-    fn any_record(&self, source: &mut Source<'_>) -> Record {
-        let record = &self.record;
-        let choice = source.byte();
-        let asker = if choice & 1 == 0 { Place::A } else { Place::B };
-        let them = source.pick(&[THEM, THEM, Incarnation(30), US, Incarnation(u64::MAX)]);
-        let epoch = Epoch(source.number(record.epoch.0.wrapping_add(1)));
-        let next = match choice >> 1 & 7 {
-            0 => Record::vacant(PAIR, Lineage(u32::from(choice >> 4)), epoch),
-            1 | 2 => Record { epoch, ..self.formed(asker, US, them) },
-            3 => Record { epoch, ..self.formed(asker, Incarnation(11), them) },
-            4 => {
-                let at = self.place.other();
-                let members = Members::alone(at, them);
-                Record { epoch, members, asker: at, origin: Origin::Alone, ..*record }
-            }
-            5 => {
-                let members = Members::alone(self.place, US);
-                Record { epoch, members, asker: self.place, origin: Origin::Alone, ..*record }
-            }
-            _ => Record { epoch, asker, origin: Origin::Renewal(record.digest()), ..*record },
-        };
-        let pair = if choice > 248 { PairId([8; 16]) } else { PAIR };
-        Record { pair, nonce: Nonce(u64::from(choice)), ..next }
-    }
-
-    fn on_record(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let record = self.any_record(source);
-        self.hear(link, PeerFrame::Epoch { record });
-    }
-
-    /// What is said while one brings the other up to date.
-    fn on_joining(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let held = self.replica.status().held;
-        let near = source_near(source, held);
-        let frame = match source.byte() % 11 {
-            0 => PeerFrame::Join {
-                points: vec![Point { index: near, chain: Digest::ZERO }],
-                spoilt: near.0.is_multiple_of(4).then_some(near),
-            },
-            1 => {
-                let from = Point { index: near, chain: Digest([source.byte(); 16]) };
-                PeerFrame::Offer { record: self.any_record(source), from, checkpoint: None, held }
-            }
-            2 => {
-                let len = source.number(600_000);
-                let file = CheckpointFile { index: near, len, hash: Digest::ZERO };
-                let from = Point { index: near, chain: Digest::ZERO };
-                let (record, checkpoint) = (self.any_record(source), Some(file));
-                PeerFrame::Offer { record, from, checkpoint, held }
-            }
-            3 => PeerFrame::Fetch(Fetch::Entries { from: near }),
-            4 => PeerFrame::Fetch(Fetch::Chunk { checkpoint: near, offset: source.number(1) }),
-            5 => {
-                let status = self.replica.status();
-                let after = near;
-                let entries = (1..=source.below(5) as u64)
-                    .map_while(|step| after.0.checked_add(step))
-                    .map(|at| self.any_entry(Index(at), &status, source))
-                    .collect();
-                PeerFrame::Entries { after, entries, held: Index(source.number(held.0)) }
-            }
-            6 => {
-                let bytes = Bytes::from(vec![0; source.below(300)]);
-                let offset = source.number(0);
-                PeerFrame::Chunk { checkpoint: near, offset, bytes }
-            }
-            7 => PeerFrame::Gone,
-            8 => PeerFrame::Admit { record: self.any_record(source), from: near },
-            9 => PeerFrame::Admitted { epoch: self.epoch(source).1 },
-            _ => PeerFrame::Checkpoint { index: near, hash: Digest::ZERO },
-        };
-        self.hear(link, frame);
-    }
-
-    fn recover(&mut self, now: Now) {
-        let result = match self.recovered.take() {
-            Some(recovered) => {
-                self.unit = Unit::new(Tally::default());
-                self.todo.clear();
-                for entry in disk::log(self.place, US.0 - 1) {
-                    if entry.index <= recovered.history.index {
-                        self.unit.execute(&entry);
-                    }
-                }
-                Ok(Box::new(recovered))
-            }
-            None => {
-                self.unit = Unit::new(Tally::default());
-                self.todo.clear();
-                Err("damaged".into())
-            }
-        };
-        self.replica.handle(now, Input::Recovered(result));
-    }
-
-    fn looked_up(&mut self, now: Now, points: &[Point]) {
-        let file = CheckpointFile { index: Index(2), len: 700, hash: Digest::ZERO };
-        let common = points.first().copied().filter(|point| point.index.0 & 1 == 0);
-        let checkpoint = Some((file, Digest::ZERO)).filter(|_| points.len() & 1 == 0);
-        let found = LookedUp { common, bytes: 100, checkpoint };
-        self.replica.handle(now, Input::LookedUp(found));
-    }
-
-    fn on_asked(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let next = self.any_record(source);
-        let request = Request { present: self.record.digest(), next };
-        self.hear(link, PeerFrame::Asked { request });
-    }
-
-    fn on_digests(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let (lineage, epoch) = self.epoch(source);
-        let from = Index(source.number(self.replica.status().executed.0));
-        let outputs = vec![Digest([source.byte(); 16]); source.below(24)];
-        // A list of none says nothing.
-        if outputs.is_empty() {
-            return self.on_outline(link, from, source);
-        }
-        self.hear(link, PeerFrame::Digests { lineage, epoch, from, outputs });
-    }
-
-    fn on_outline(&mut self, link: LinkId, index: Index, source: &mut Source<'_>) {
-        let output = |choice: u8| OutputOutline {
-            target: if choice & 1 == 0 { Target::Reply } else { Target::Device(DeviceId(1)) },
-            digest: Digest([choice; 16]),
-            payload: Digest([choice >> 1; 16]),
-            len: u64::from(choice),
-            head: Bytes::from(vec![choice; usize::from(choice) / 2]),
-        };
-        let outputs: Vec<_> = (0..source.below(4)).map(|_| output(source.byte())).collect();
-        let outline = Outline {
-            index,
-            before: Digest([source.byte(); 16]),
-            count: source.number(outputs.len() as u64),
-            outputs,
-            wakeup: None,
-            panicked: source.byte() > 200,
-        };
-        self.hear(link, PeerFrame::Outline(outline));
-    }
-
-    fn on_farewell(&mut self, link: LinkId, source: &mut Source<'_>) {
-        let reason = "é".repeat(source.below(3) * 256);
-        let frame = match source.byte() {
-            0..16 => PeerFrame::Refuse { reason },
-            _ => PeerFrame::Farewell { epoch: self.epoch(source).1, reason },
-        };
-        self.hear(link, frame);
-    }
-
-    // The witness and clients.
-
-    fn on_witness(&mut self, source: &mut Source<'_>) {
-        let answer = match (source.byte(), self.asked) {
-            (0..128, Some(asked)) => WitnessAnswer::Present { record: asked.next },
-            (240.., _) => WitnessAnswer::Refused { reason: WitnessRefusal::Behind },
-            _ => WitnessAnswer::Present { record: self.any_record(source) },
-        };
-        self.hear_witness(answer);
-    }
-
-    fn on_client(&mut self, source: &mut Source<'_>) {
-        let choice = source.byte();
-        let (conn, alone) = (ConnId(u64::from(choice & 1)), choice & 2 == 2);
-        let token = Nonce(source.number(1));
-        let session = SessionId(source.number(1));
-        let call = match choice >> 2 & 7 {
-            0 => ClientCall::Hello { pair: PAIR, protocol: PROTOCOL },
-            1 => ClientCall::Open { token, alone },
-            2 => ClientCall::Close { session, token },
-            3 => return self.tell(Input::ClientGone { conn }),
-            4 => ClientCall::Probe,
-            _ => ClientCall::Request {
-                session,
-                token,
-                number: RequestNumber(source.number(1)),
-                lowest: RequestNumber(source.number(1)),
-                alone,
-                body: Bytes::copy_from_slice(&[choice]),
-            },
-        };
-        if codec::encode_client_call(&call).is_ok() {
-            let permitted = choice < 192;
-            self.tell(Input::Client { conn, owner: OwnerId(1), permitted, call });
-        }
-    }
-}
-
-fn source_near(source: &mut Source<'_>, next: Index) -> Index {
-    if source.byte() < 208 { next } else { Index(source.number(next.0)) }
 }
 
 fn time(now: u64) -> Now {

@@ -1,15 +1,17 @@
 //! What the disk of a process holds that starts anew.
 
+use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind, Origin as From};
 use lockstep::history::History;
-use lockstep::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, Place};
-use lockstep::proto::{Disk, Membership, Recovered};
+use lockstep::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, Now, OriginNumber, Place};
+use lockstep::limits;
+use lockstep::proto::{Disk, Input, LookedUp, Membership, Output, Recovered};
 use lockstep::record::{Members, Origin, Record};
 use lockstep::unit::Unit;
-use lockstep::wire::frames::Point;
+use lockstep::wire::frames::{CheckpointFile, Point};
 
-use super::PAIR;
+use super::{PAIR, US, World};
 use crate::tally::Tally;
 
 /// The predecessor's epoch, with the peer's process as it still is.
@@ -70,4 +72,73 @@ pub(super) fn found(place: Place, disk: u8) -> (Option<Disk>, Option<Recovered>)
     let (outputs, wakeup, tail) = (unit.digest(), unit.wakeup(), entries[4..].to_vec());
     let recovered = Recovered { history, outputs, wakeup, replayed: 0, contradicts: None, tail };
     (Some(Disk { membership, lineage: Lineage(0), held, points }), Some(recovered))
+}
+
+impl World {
+    pub(super) fn recover(&mut self, now: Now) {
+        let result = match self.recovered.take() {
+            Some(recovered) => {
+                self.unit = Unit::new(Tally::default());
+                self.todo.clear();
+                for entry in log(self.place, US.0 - 1) {
+                    if entry.index <= recovered.history.index {
+                        self.unit.execute(&entry);
+                    }
+                }
+                Ok(Box::new(recovered))
+            }
+            None => {
+                self.unit = Unit::new(Tally::default());
+                self.todo.clear();
+                Err("damaged".into())
+            }
+        };
+        self.replica.handle(now, Input::Recovered(result));
+    }
+
+    fn looked_up(&mut self, now: Now, points: &[Point]) {
+        let file = CheckpointFile { index: Index(2), len: 700, hash: Digest::ZERO };
+        let common = points.first().copied().filter(|point| point.index.0 & 1 == 0);
+        let checkpoint = Some((file, Digest::ZERO)).filter(|_| points.len() & 1 == 0);
+        let found = LookedUp { common, bytes: 100, checkpoint };
+        self.replica.handle(now, Input::LookedUp(found));
+    }
+
+    /// The answer to what it wants of its disk.
+    pub(super) fn stored(&mut self, now: Now, output: Output) {
+        match output {
+            Output::LookUp { points } => {
+                assert!(points.len() <= limits::POINTS);
+                self.looked_up(now, &points);
+            }
+            Output::ReadEntries { after } => {
+                let entries = Some(Vec::new()).filter(|_| after.0 % 5 != 4);
+                self.replica.handle(now, Input::EntriesRead { after, entries });
+            }
+            Output::ReadChunk { checkpoint, offset } => {
+                let bytes = Some(Bytes::from(vec![1; 100])).filter(|_| offset % 5 != 4);
+                let read = Input::ChunkRead { checkpoint, offset, bytes };
+                self.replica.handle(now, read);
+            }
+            Output::BeginChunks(file) => {
+                let (checkpoint, have) = (file.index, 0);
+                self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
+            }
+            Output::WriteChunk { checkpoint, offset, bytes } => {
+                let have = offset + bytes.len() as u64;
+                self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
+            }
+            Output::Install { file, .. } => {
+                let result = if file.len & 1 == 0 { Ok(()) } else { Err("damaged".into()) };
+                self.replica.handle(now, Input::Installed(result));
+            }
+            Output::WriteCheckpoint { history } => {
+                let index = history.index;
+                let file = CheckpointFile { index, len: 1000, hash: Digest::ZERO };
+                let result = if index.0 & 1 == 0 { Ok(file) } else { Err("full".into()) };
+                self.replica.handle(now, Input::CheckpointWritten { index, result });
+            }
+            _ => {}
+        }
+    }
 }

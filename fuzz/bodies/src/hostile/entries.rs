@@ -1,0 +1,76 @@
+//! Entries and inputs as a peer may send them.
+
+use bytes::Bytes;
+use lockstep::entry::{Entry, EntryKind, Origin as From};
+use lockstep::ids::{
+    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, RequestNumber,
+    SessionId,
+};
+use lockstep::limits;
+use lockstep::proto::Status;
+
+use super::{THEM, US, World};
+use crate::source::Source;
+
+impl World {
+    pub(super) fn any_entry(
+        &self,
+        index: Index,
+        status: &Status,
+        source: &mut Source<'_>,
+    ) -> Entry {
+        let choice = source.byte();
+        let incarnation = source.pick(&[THEM, THEM, THEM, THEM, US, Incarnation(30)]);
+        let place = if choice & 1 == 0 { self.place.other() } else { self.place };
+        let number = if choice & 6 == 0 { source.number(1) } else { 0 };
+        let step = index.0.wrapping_sub(status.held.0).wrapping_mul(1_000);
+        let mut time = status.time.0.wrapping_add(step);
+        if choice > 240 {
+            time = source.number(time);
+        }
+        let epoch = if choice & 0x78 == 0x78 { source.number(1) } else { self.record.epoch.0 };
+        Entry {
+            index,
+            epoch: Epoch(epoch),
+            time: LogTime(time),
+            origin: From { place, incarnation, number: OriginNumber(number) },
+            kind: self.any_kind(source),
+        }
+    }
+
+    pub(super) fn any_kind(&self, source: &mut Source<'_>) -> EntryKind {
+        let choice = source.byte();
+        let session = SessionId(1 + u64::from(choice >> 4 & 3));
+        let token = Nonce(1 + u64::from(choice >> 4 & 3));
+        match choice & 15 {
+            0..4 => EntryKind::Tick,
+            4 => EntryKind::Genesis { seed: [choice; 32] },
+            5 => EntryKind::Membership { record: self.any_record(source) },
+            6 => EntryKind::HandOver { to: self.place },
+            7 => EntryKind::HandOver { to: self.place.other() },
+            8 => EntryKind::SessionOpenFor { owner: OwnerId(1), token },
+            9 => EntryKind::SessionRequest {
+                session,
+                token,
+                number: RequestNumber(source.number(1)),
+                lowest: RequestNumber(source.number(1)),
+                body: Bytes::copy_from_slice(&[choice]),
+            },
+            10 => EntryKind::SessionClose { session, token },
+            12 => EntryKind::SessionRefused {
+                session,
+                token,
+                number: RequestNumber(source.number(1)),
+                lowest: RequestNumber(source.number(1)),
+            },
+            11 if choice > 240 => {
+                let bytes = Bytes::from(vec![choice; limits::BULK_BYTES]);
+                EntryKind::Device { device: DeviceId(0), bytes }
+            }
+            _ => {
+                let device = DeviceId(u16::from(choice));
+                EntryKind::Device { device, bytes: Bytes::copy_from_slice(&[source.byte()]) }
+            }
+        }
+    }
+}
