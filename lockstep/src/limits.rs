@@ -64,11 +64,15 @@ pub const KEPT_BYTES: usize = 16 << 20;
 /// so this is also how many a pair serves.
 pub const CLIENT_CONNECTIONS: usize = 4096;
 
-/// From so many bytes on that one of the CoServers has yet to execute, the keys of the clients are
-/// read in turn, each as much as the next: enough to keep links and processors busy, and so little
-/// that a request read behind it waits for a millisecond or so. A client that is alone is not held
-/// back.
+/// From so many bytes on that one of the CoServers has yet to execute, and as many as 1 Gbit/s carries
+/// in a round trip between them, the keys of the clients are read in turn, each as much as the next:
+/// enough to keep links and processors busy, and so little that requests with steps of some
+/// microseconds wait for a millisecond or so behind it. While no other key asked for anything within
+/// a minute, a client is not held back.
 pub const TURNS_BYTES: usize = 32 << 10;
+/// The same where entries go to disk: a CoServer is heard to have executed an entry when it also has it
+/// on disk, and a sync is to have something to write.
+pub const TURNS_BYTES_JOURNAL: usize = 256 << 10;
 
 /// Bytes of answers that wait for the clients of one CoServer to take them, all together: as much as
 /// a window makes at once. At one more the key with most of them loses the connections for which
@@ -184,7 +188,7 @@ pub const NAME_BYTES: usize = 256;
 pub const OUTLINE_OUTPUTS: usize = 256;
 
 /// Bytes of those outputs in that frame, the same share for each: all of a usual mail. With the rest of
-/// the frame less than what counts as bulk, since it goes on every link, before heartbeats. A byte
+/// the frame less than what counts as bulk, since it goes on every link. A byte
 /// further in is not named.
 pub const OUTLINE_BYTES: usize = 24 << 10;
 

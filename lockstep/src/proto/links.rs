@@ -32,6 +32,8 @@ pub(super) struct Link {
     pings: VecDeque<(u64, Mono)>,
     sequence: u64,
     round_trip: Option<Duration>,
+    /// The shortest of late.
+    least_trip: Option<Duration>,
     /// The next entry to send here.
     pub(super) cursor: Index,
     /// Entries up to here go here whole, bulk included, because another link failed to bring
@@ -64,6 +66,7 @@ impl Link {
             pings: VecDeque::new(),
             sequence: 0,
             round_trip: None,
+            least_trip: None,
             cursor: Index(1),
             whole_to: Index(0),
             forward: OriginNumber(1),
@@ -109,6 +112,9 @@ impl Link {
         let (_, sent) = self.pings.drain(..=at).next_back()?;
         let sample = now.since(sent);
         self.round_trip = Some(self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8));
+        // Within some thousand heartbeats it follows a way that became longer.
+        let least = self.least_trip.map_or(sample, |old| old + old / 512);
+        self.least_trip = Some(sample.min(least));
         let gap = now.since(self.echoed);
         self.echoed = now;
         Some((gap, sent))
@@ -116,6 +122,11 @@ impl Link {
 
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// What a heartbeat takes there and back when nothing holds it up.
+    pub(super) fn least_trip(&self) -> Option<Duration> {
+        self.least_trip
     }
 
     /// How long entries may go unacknowledged before they are sent again.

@@ -32,8 +32,9 @@ impl Replica {
 
     /// What is unacknowledged there is all that it may be: the rest stays in the log (rule F5).
     pub(super) fn on_link_blocked(&mut self, link: LinkId) {
-        self.link(link).blocked = true;
-        self.stand_in();
+        if !core::mem::replace(&mut self.link(link).blocked, true) {
+            self.stand_in();
+        }
     }
 
     /// A link fails (rule F4), and what was under way on it may be lost. The others have sent the rest
@@ -308,7 +309,7 @@ impl Replica {
             || self.progress.executed > old.executed
             || self.progress.persisted > old.persisted;
         if gets_on {
-            self.resend.entries = Unacknowledged::default();
+            self.resend.on_entries(self.now.mono);
         }
         if orders {
             self.resend.inputs = Unacknowledged::default();

@@ -154,6 +154,19 @@ pub(super) struct Resend {
     pub(super) entries: Unacknowledged,
     /// Forwarded inputs: a peer that gets on with entries may lack them all the same.
     pub(super) inputs: Unacknowledged,
+    /// The longest that an acknowledgement took of late; forgotten by parts. Bulk takes longer than
+    /// heartbeats, which go before it.
+    pub(super) usual: Duration,
+}
+
+impl Resend {
+    /// The peer got on with entries.
+    pub(super) fn on_entries(&mut self, now: Mono) {
+        if let Some(since) = self.entries.waiting.filter(|_| self.entries.tries == 0) {
+            self.usual = now.since(since).max(self.usual - self.usual / 64);
+        }
+        self.entries = Unacknowledged::default();
+    }
 }
 
 /// What was sent and is not acknowledged.
@@ -340,9 +353,21 @@ impl Replica {
         room && self.kept.has_room()
     }
 
-    /// Bytes of the entries that one of the members has yet to execute, and of the inputs that this
-    /// one keeps for the sequencer: what it takes now is executed after them.
-    pub fn under_way(&self) -> usize {
+    /// How many bytes of clients' calls may be taken before one that is taken then waits behind more
+    /// than `line`, and what a fast link carries in a round trip. No bound while this replica does
+    /// not serve: it takes none then, and whoever comes is told.
+    pub fn room_for_clients(&self, line: usize) -> usize {
+        let Standing::Serving { .. } = self.standing else { return usize::MAX };
+        let trips = self.links.iter().filter(|link| link.up).filter_map(|link| link.least_trip());
+        let trip = trips.min().filter(|_| self.is_duplex()).unwrap_or_default();
+        let carried = usize::try_from(trip.as_micros()).unwrap_or(usize::MAX);
+        let line = line.saturating_add(carried.saturating_mul(LINK_RATE));
+        line.saturating_sub(self.under_way())
+    }
+
+    /// Bytes of the entries that one of the members has yet to execute, as far as this one knows, and
+    /// of the inputs that this one keeps for the sequencer: what it takes now is executed after them.
+    fn under_way(&self) -> usize {
         let own = self.log.executed();
         let done = if self.is_duplex() { own.min(self.progress.executed) } else { own };
         let ahead = self.log.weight_at(self.log.held()).saturating_sub(self.log.weight_at(done));
@@ -462,6 +487,9 @@ fn link_status(link: &Link) -> LinkStatus {
         round_trip: link.round_trip(),
     }
 }
+
+/// Bytes that a link carries in a microsecond, as assumed for how much may be under way: 1 Gbit/s.
+const LINK_RATE: usize = 128;
 
 /// At least this long, so that a configured zero does not make a busy loop.
 pub(super) const TICK_MIN: Duration = Duration::from_millis(1);

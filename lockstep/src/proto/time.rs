@@ -15,6 +15,9 @@ use crate::wire::frames::{ClientRefusal, PeerFrame, Progress};
 /// distant witness, a fraction of what a client notices.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 
+/// What the peer lacks is sent again after this long at most, the first time.
+const RESEND_SLOWEST: Duration = Duration::from_secs(1);
+
 /// A member tells the witness its epoch, and hears the present one, this often.
 const QUERY_EVERY: Duration = Duration::from_secs(1);
 
@@ -111,14 +114,15 @@ impl Replica {
         let progress = self.own_progress();
         for at in 0..self.links.len() {
             let link = &mut self.links[at];
-            if !link.connected || link.blocked {
+            if !link.connected {
                 continue;
             }
             let (id, introduced) = (link.id, link.heard && link.greeted.is_some());
+            // A queue that is full is no silence: a driver that has room for heartbeats sends them.
             if introduced {
                 let sequence = link.ping(now);
                 self.send_on(id, PeerFrame::Ping { sequence, lineage, epoch, progress });
-            } else {
+            } else if !link.blocked {
                 self.send_hello(id);
             }
         }
@@ -142,16 +146,18 @@ impl Replica {
 
     fn resend_due(&self, sent: &Unacknowledged) -> Option<Mono> {
         let slowest = self.links.iter().filter(|link| link.connected).map(|l| l.resend_after());
-        let after = slowest.max().unwrap_or(ASK_AGAIN) * 2u32.pow(sent.tries.min(5));
+        let after =
+            slowest.max().unwrap_or(ASK_AGAIN).max(self.resend.usual * 2).min(RESEND_SLOWEST);
+        let after = after * 2u32.pow(sent.tries.min(5));
         sent.waiting.map(|since| since.plus(after))
     }
 
     /// Without any progress of the peer what it lacks is sent again, at growing intervals (rule F6).
     fn on_resend_due(&mut self) {
-        let Resend { mut entries, mut inputs } = self.resend;
+        let Resend { mut entries, mut inputs, usual } = self.resend;
         let mut due = self.is_to_resend(&mut entries, self.awaits_entries());
         due |= self.is_to_resend(&mut inputs, self.awaits_inputs());
-        self.resend = Resend { entries, inputs };
+        self.resend = Resend { entries, inputs, usual };
         if due {
             self.rewind_links();
         }
@@ -277,7 +283,7 @@ impl Replica {
     }
 
     /// Whether the peer is not silent (rule S1): a link is up, or what it reports goes on, which
-    /// proves both directions as well as a heartbeat that is stuck behind bulk would.
+    /// proves both directions as well as a heartbeat does.
     pub(super) fn is_heard(&self) -> bool {
         let goes_on = self.now.mono.since(self.progressed) < self.silence.timeout();
         self.links.iter().any(|link| link.up || (goes_on && link.connected))

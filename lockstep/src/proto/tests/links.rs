@@ -56,6 +56,20 @@ fn a_link_that_blocks_does_not_make_the_others_repeat_what_is_small() {
 }
 
 #[test]
+fn links_with_full_queues_carry_heartbeats() {
+    let mut pair = Pair::formed();
+    for link in [0, 1].map(LinkId) {
+        pair.tell(A, Input::LinkBlocked { link });
+    }
+    pair.run(MS * 500);
+    for place in Place::BOTH {
+        let suspects =
+            |event: &&Event| matches!(event, Event::Suspected { .. } | Event::LinkDown { .. });
+        assert_eq!(pair.node(place).events.iter().find(suspects), None);
+    }
+}
+
+#[test]
 fn frames_of_a_later_epoch_do_not_flood_the_witness() {
     let mut pair = Pair::formed();
     let before = pair.node(A).calls;

@@ -19,12 +19,13 @@ use crate::device::{Descriptors, Device, Released};
 use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Mono, Place};
+use crate::limits;
 use crate::machine::StateMachine;
 use crate::output::OutputKind;
 use crate::proto::{Command, Input, Output, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::link::Event as NetworkEvent;
-use crate::runtime::storage::{Answer, Storage};
+use crate::runtime::storage::{Answer, Durability, Storage};
 use crate::sync::Watermark;
 
 /// Inputs taken in one round before anything is done about them: enough to share a frame.
@@ -140,7 +141,11 @@ impl<S: StateMachine> Engine<S> {
 
     fn read_clients(&mut self) {
         let Self { replica, wires, .. } = self;
-        wires.read_clients(replica.reads_clients(), replica.under_way(), self.handled_at);
+        let room = replica.room_for_clients(match self.storage.durability() {
+            Durability::Journal => limits::TURNS_BYTES_JOURNAL,
+            Durability::Memory => limits::TURNS_BYTES,
+        });
+        wires.read_clients(replica.reads_clients(), room, self.handled_at);
     }
 
     async fn wait(&mut self) -> Wake {

@@ -523,9 +523,9 @@ impl Wires {
         }
     }
 
-    /// Reads clients, or leaves what they say with them; in turn, if so many bytes are under way.
-    pub(super) fn read_clients(&mut self, reading: bool, under_way: usize, now: Mono) {
-        self.network.set_room(limits::TURNS_BYTES.saturating_sub(under_way), now);
+    /// Reads clients, or leaves what they say with them; in turn, once so many bytes were read.
+    pub(super) fn read_clients(&mut self, reading: bool, room: usize, now: Mono) {
+        self.network.set_room(room, now);
         if self.reading_clients == reading {
             return;
         }

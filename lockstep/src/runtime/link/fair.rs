@@ -2,9 +2,10 @@
 //!
 //! What is read waits in one line until both CoServers have carried it out, so one owner that says
 //! more than that would have all others wait behind it. Each frame is tagged with what its owner
-//! had had read before it, in bytes; while the line is long, an owner whose tag is beyond that of
-//! the last frame read without need to hurry is put aside, and of those put aside the one that had
-//! least goes on first (start-time fair queueing: Goyal, Vin and Cheng, SIGCOMM 1996).
+//! had had read before it, in bytes. While the line is long, or somebody waits, whoever waits with
+//! the least tag goes on first, and the others are put aside (start-time fair queueing: Goyal, Vin
+//! and Cheng, SIGCOMM 1996). One that has been away begins where the others are: what it did not
+//! use is lost, and what one used while nobody else wanted it is not held against it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -19,14 +20,18 @@ const FRAME: u64 = 512;
 /// for little does not wait for its turn.
 const AHEAD: u64 = 16 << 10;
 
-/// Where only one owner was read for so long, it is alone, and nobody waits behind it.
-const ALONE: Duration = Duration::from_secs(1);
+/// Where no other owner was read for so long, one is alone, and nobody waits behind it.
+const ALONE: Duration = Duration::from_secs(60);
+
+/// However long the line is, whoever is first is read after so long: others may keep it long.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// Which of the connections that have something to say are read.
 #[derive(Debug)]
 pub(super) struct FairReading<K> {
-    /// What owners that are connected have had read: none is behind `floor`.
+    /// What owners that are connected have had read.
     tags: BTreeMap<K, u64>,
+    /// The tag of the last one whose turn it was: where those begin that have been away.
     floor: u64,
     aside: BTreeMap<K, VecDeque<ConnectionId>>,
     /// Those of `aside`, whoever had least first.
@@ -34,6 +39,8 @@ pub(super) struct FairReading<K> {
     /// Bytes that may be read before the line is long.
     room: usize,
     now: Mono,
+    /// When it was last somebody's turn.
+    turn: Mono,
     last: Option<(K, Mono)>,
     /// When one was read that was not the last.
     other: Option<Mono>,
@@ -48,6 +55,7 @@ impl<K: Ord + Copy> FairReading<K> {
             order: BTreeSet::new(),
             room: usize::MAX,
             now: Mono(0),
+            turn: Mono(0),
             last: None,
             other: None,
         }
@@ -61,36 +69,41 @@ impl<K: Ord + Copy> FairReading<K> {
 
     /// Whether this owner is read now; otherwise its connection is put [aside](Self::put_aside).
     pub(super) fn may_read(&self, owner: K) -> bool {
-        let tag = self.tag(owner);
-        let first = self.order.first().is_none_or(|(least, _)| tag <= *least);
-        (self.room > 0 && first) || self.is_owed(tag) || self.is_alone(owner)
+        self.is_owed(owner) || self.is_its_turn(owner)
     }
 
     fn tag(&self, owner: K) -> u64 {
         self.tags.get(&owner).copied().unwrap_or(0)
     }
 
-    /// Whether one with this tag had so little that it waits for nobody.
-    fn is_owed(&self, tag: u64) -> bool {
-        tag <= self.floor + AHEAD
+    /// Whether it had so little that it waits for nobody.
+    fn is_owed(&self, owner: K) -> bool {
+        self.tag(owner) <= self.floor + AHEAD
+    }
+
+    fn is_its_turn(&self, owner: K) -> bool {
+        let first = self.order.first().is_none_or(|(least, _)| self.tag(owner) <= *least);
+        let opens = self.room > 0 || self.now.since(self.turn) >= PATIENCE;
+        (first && opens) || self.is_alone(owner)
     }
 
     fn is_alone(&self, owner: K) -> bool {
-        let lately = |at: Mono| self.now.since(at) < ALONE;
+        let waits = self.order.iter().take(2).any(|(_, waiting)| *waiting != owner);
         let other = self.last.filter(|(last, _)| *last != owner).map(|(_, at)| at).or(self.other);
-        !other.is_some_and(lately)
+        !(waits || other.is_some_and(|at| self.now.since(at) < ALONE))
     }
 
     /// A frame of so many bytes was read.
     pub(super) fn read(&mut self, owner: K, bytes: usize) {
+        let its_turn = self.is_its_turn(owner);
         let tag = self.tags.entry(owner).or_default();
         let (before, start) = (*tag, (*tag).max(self.floor));
         *tag = start + bytes as u64 + FRAME;
         if self.order.remove(&(before, owner)) {
             self.order.insert((*tag, owner));
         }
-        if self.room > 0 {
-            self.floor = start.max(self.floor);
+        if its_turn {
+            (self.floor, self.turn) = (start, self.now);
         }
         self.room = self.room.saturating_sub(bytes);
         if let Some((last, at)) = self.last.replace((owner, self.now))
@@ -108,9 +121,12 @@ impl<K: Ord + Copy> FairReading<K> {
 
     /// Whether one of those put aside may be read.
     pub(super) fn has_next(&self) -> bool {
-        self.order.first().is_some_and(|(tag, owner)| {
-            self.room > 0 || self.is_owed(*tag) || self.is_alone(*owner)
-        })
+        self.order.first().is_some_and(|(_, owner)| self.may_read(*owner))
+    }
+
+    /// The same of one that had no more than the last one whose turn it was.
+    pub(super) fn has_overdue(&self) -> bool {
+        self.order.first().is_some_and(|(tag, _)| *tag <= self.floor)
     }
 
     /// The next one of those put aside, of whoever had least, once it may be read.
@@ -123,6 +139,16 @@ impl<K: Ord + Copy> FairReading<K> {
             self.order.remove(&(tag, owner));
         }
         next
+    }
+
+    /// A connection is gone.
+    pub(super) fn gone(&mut self, owner: K, connection: ConnectionId) {
+        let Some(waiting) = self.aside.get_mut(&owner) else { return };
+        waiting.retain(|id| *id != connection);
+        if waiting.is_empty() {
+            self.aside.remove(&owner);
+            self.order.remove(&(self.tag(owner), owner));
+        }
     }
 
     /// The last connection of an owner is gone.
@@ -183,11 +209,76 @@ mod tests {
     #[test]
     fn one_that_is_alone_does_not_wait() {
         let mut fair = greedy_and_modest();
-        fair.set_room(0, Mono(2 * SECOND));
+        fair.set_room(0, Mono(SECOND));
         fair.put_aside('g', ConnectionId(7));
-        assert_eq!(fair.next(), Some(ConnectionId(7)), "the other was last read a second ago");
+        assert_eq!(fair.next(), None);
+        fair.set_room(0, Mono(61 * SECOND));
+        assert_eq!(fair.next(), Some(ConnectionId(7)), "the other was last read a minute ago");
+        fair.read('g', 1 << 20);
         fair.read('m', 100);
         assert!(!fair.may_read('g'));
+    }
+
+    #[test]
+    fn one_is_not_alone_while_another_waits_however_long_that_is() {
+        let mut fair = FairReading::new();
+        fair.set_room(0, Mono(SECOND));
+        fair.read('g', 1);
+        while fair.may_read('m') {
+            fair.read('m', 1 << 10);
+        }
+        fair.read('g', 1 << 20);
+        fair.put_aside('m', ConnectionId(1));
+        fair.set_room(0, Mono(100 * SECOND));
+        assert!(!fair.may_read('g'));
+        assert_eq!(fair.next(), Some(ConnectionId(1)), "it is first, and was patient");
+    }
+
+    #[test]
+    fn what_one_used_while_nobody_else_wanted_it_is_not_held_against_it() {
+        let mut fair = FairReading::new();
+        fair.set_room(0, Mono(SECOND));
+        for _ in 0..100 {
+            assert!(fair.may_read('g'), "it is alone");
+            fair.read('g', 1 << 20);
+        }
+        // Another one comes that says as much: they take turns at once.
+        fair.put_aside('g', ConnectionId(1));
+        fair.put_aside('h', ConnectionId(2));
+        let mut read = Vec::new();
+        for _ in 0..6 {
+            fair.set_room(1, Mono(SECOND));
+            let connection = fair.next().expect("somebody waits");
+            let owner = if connection.0 == 1 { 'g' } else { 'h' };
+            fair.read(owner, 1 << 20);
+            fair.put_aside(owner, connection);
+            read.push(owner);
+        }
+        assert!(read.iter().filter(|owner| **owner == 'g').count() >= 2, "{read:?}");
+    }
+
+    #[test]
+    fn however_long_the_line_is_everybody_gets_on_now_and_then() {
+        let mut fair = greedy_and_modest();
+        fair.read('h', 1 << 20);
+        fair.put_aside('g', ConnectionId(1));
+        fair.put_aside('h', ConnectionId(2));
+        let mut read = Vec::new();
+        for turn in 1..=4 {
+            fair.set_room(0, Mono(SECOND + turn * 10_000_000));
+            let before = read.len();
+            while let Some(connection) = fair.next() {
+                let owner = if connection.0 == 1 { 'g' } else { 'h' };
+                fair.read(owner, 1 << 20);
+                fair.put_aside(owner, connection);
+                read.push(owner);
+            }
+            assert!(
+                (1..=2).contains(&(read.len() - before)),
+                "the other one is owed as much: {read:?}"
+            );
+        }
+        assert!(read.contains(&'g') && read.contains(&'h'), "{read:?}");
     }
 
     #[test]
@@ -229,6 +320,12 @@ mod tests {
     fn an_owner_that_is_gone_leaves_nothing_behind() {
         let mut fair = greedy_and_modest();
         fair.put_aside('g', ConnectionId(7));
+        fair.put_aside('g', ConnectionId(8));
+        fair.gone('g', ConnectionId(8));
+        assert_eq!(fair.aside[&'g'], [ConnectionId(7)]);
+        fair.gone('g', ConnectionId(7));
+        assert!(fair.aside.is_empty() && fair.order.is_empty());
+        fair.put_aside('g', ConnectionId(9));
         fair.read('g', 10);
         fair.forget('g');
         fair.forget('m');

@@ -390,6 +390,14 @@ impl Network {
             if let Some(event) = self.events.pop_front() {
                 break event;
             }
+            // Where something is always ready, those put aside get on all the same.
+            let overdue = match self.fair.has_overdue() {
+                true => self.next_aside(),
+                false => None,
+            };
+            if let Some(event) = overdue.and_then(|id| self.look_at(id)) {
+                break event;
+            }
             let next = match self.ready.pop() {
                 Some(NEWS) => {
                     self.look_for_news();
@@ -533,6 +541,9 @@ impl Network {
         if let Some(port) = self.ports.get_mut(&slot.port) {
             port.current = port.current.filter(|current| *current != id);
             port.shares.give_back(id);
+            if slot.takes_turns {
+                self.fair.gone(peer.key, id);
+            }
             if slot.takes_turns && port.shares.held(peer.key) == 0 {
                 self.fair.forget(peer.key);
             }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
 use super::frame::{Decoder, Outgoing, PREFIX, TooLarge};
-use super::urgent::{Broken, UrgentLane};
+use super::urgent::UrgentLane;
 use super::{CloseCode, Lost, SendError, Settings};
 use crate::runtime::keys::{PublicKey, Role};
 
@@ -177,7 +177,9 @@ impl Connection {
             && let Poll::Ready(received) = urgent.poll_recv(cx)
         {
             let frame_max = urgent.frame_max();
-            return Poll::Ready(received.map_err(|broken| self.on_broken(broken, frame_max)));
+            return Poll::Ready(
+                received.map_err(|TooLarge(size)| self.refuse_frame(size, frame_max)),
+            );
         }
         loop {
             match self.decoder.next() {
@@ -208,14 +210,6 @@ impl Connection {
         match self.inner.close_reason() {
             Some(error) => Poll::Ready(error.into()),
             None => self.closed.as_mut().poll(cx).map(Lost::from),
-        }
-    }
-
-    fn on_broken(&mut self, broken: Broken, frame_max: usize) -> Lost {
-        match broken {
-            Broken::Lost(error) | Broken::Read(ReadError::ConnectionLost(error)) => error.into(),
-            Broken::Read(other) => Lost::Transport(other.to_string()),
-            Broken::TooLarge(TooLarge(size)) => self.refuse_frame(size, frame_max),
         }
     }
 

@@ -442,6 +442,23 @@ async fn a_connection_finished_in_good_order_loses_nothing() {
 }
 
 #[tokio::test]
+async fn what_came_before_the_end_is_read_after_it() {
+    let cast = Cast::new();
+    let (mut a, mut b) = link(&cast).await;
+    a.send_urgent(Bytes::from_static(b"here")).unwrap();
+    a.send(Bytes::from_static(b"goodbye")).unwrap();
+    let code = CloseCode(CloseCode::FREE.0 + 7);
+    soon(a.finish(code, "moved away", Duration::from_secs(10))).await;
+    // The end is known before anything was read.
+    soon(b.watch()).await;
+    let mut read = Vec::new();
+    while let Ok(frame) = soon(b.recv()).await {
+        read.push(frame);
+    }
+    assert!(read.contains(&Bytes::from_static(b"goodbye")), "{read:?}");
+}
+
+#[tokio::test]
 async fn large_frames_cross_whole() {
     let cast = Cast::new();
     let mut side = Side::of(&cast, Purpose::Link);

@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use quinn::{ConnectionError, ReadError, RecvStream, SendStream, WriteError};
+use quinn::{ConnectionError, RecvStream, SendStream, WriteError};
 
 use super::frame::{Decoder, Outgoing, PREFIX, TooLarge};
 
@@ -31,13 +31,6 @@ enum Source {
     Awaited(Arriving),
     Open(RecvStream),
     Ended,
-}
-
-/// Why nothing can be read any more.
-pub(super) enum Broken {
-    Lost(ConnectionError),
-    Read(ReadError),
-    TooLarge(TooLarge),
 }
 
 impl UrgentLane {
@@ -91,30 +84,24 @@ impl UrgentLane {
         self.outgoing.poll_write(&mut self.stream, cx)
     }
 
-    /// The next frame. Never ready once the peer has ended its stream: the other one tells more.
-    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Broken>> {
+    /// The next frame. Never ready once the peer's stream has ended, or the connection: the other
+    /// stream tells how, and may still have what the peer said before.
+    pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, TooLarge>> {
         loop {
-            match self.decoder.next() {
-                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
-                Ok(None) => {}
-                Err(large) => return Poll::Ready(Err(Broken::TooLarge(large))),
+            if let Some(frame) = self.decoder.next()? {
+                return Poll::Ready(Ok(frame));
             }
             match &mut self.source {
                 Source::Awaited(arriving) => match ready!(arriving.as_mut().poll(cx)) {
                     Ok(stream) => self.source = Source::Open(stream),
-                    // The future must not be polled again.
-                    Err(error) => {
-                        self.source = Source::Ended;
-                        return Poll::Ready(Err(Broken::Lost(error)));
-                    }
+                    Err(_) => self.source = Source::Ended,
                 },
                 // A read that is pending has taken nothing, so the future may go.
                 Source::Open(stream) => {
                     let read = pin!(stream.read_chunk(usize::MAX, true)).poll(cx);
                     match ready!(read) {
                         Ok(Some(chunk)) => self.decoder.feed(chunk.bytes),
-                        Ok(None) => self.source = Source::Ended,
-                        Err(error) => return Poll::Ready(Err(Broken::Read(error))),
+                        Ok(None) | Err(_) => self.source = Source::Ended,
                     }
                 }
                 Source::Ended => return Poll::Pending,
