@@ -2,12 +2,11 @@
 //! stays theirs, and what two serve fits one.
 #![allow(clippy::disallowed_methods, reason = "tests use files")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use lockstep::ids::Place;
 use lockstep::runtime::exit::Exit;
-use lockstep_tests::mail::{Hop, RelayPair, runtime};
+use lockstep_tests::mail::{Client, Hop, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
 use lockstep_tests::process::wait_for;
 
@@ -16,54 +15,21 @@ const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 /// Together they take more than a segment of the journal has.
 const MAILS: usize = 60;
 
-/// A session with the relay.
-struct Client {
-    stream: TcpStream,
-    reader: BufReader<TcpStream>,
-}
-
-impl Client {
-    /// Connects, and gives the first line that comes.
-    fn connect(to: SocketAddr) -> (Self, String) {
-        let stream = TcpStream::connect(to).expect("it listens");
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
-        let reader = BufReader::new(stream.try_clone().unwrap());
-        let mut client = Self { stream, reader };
-        let greeting = client.line();
-        if greeting.starts_with("220") {
-            assert!(client.ask("HELO c\r\n").starts_with("250"));
-        }
-        (client, greeting)
+/// Connects, and gives the first line that comes.
+fn connect(to: SocketAddr) -> (Client, String) {
+    let mut client = Client::connect(to).expect("it listens");
+    let greeting = client.line();
+    if greeting.starts_with("220") {
+        client.say("HELO c\r\n", "250").unwrap();
     }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        // Whoever closes at once may be seen to reset.
-        let _ = self.reader.read_line(&mut line);
-        line
-    }
-
-    fn ask(&mut self, text: &str) -> String {
-        self.stream.write_all(text.as_bytes()).expect("it reads");
-        self.line()
-    }
-
-    fn send(&mut self, body: &str) {
-        for ask in ["MAIL FROM:<a@x.example>\r\n", "RCPT TO:<b@y.example>\r\n"] {
-            let said = self.ask(ask);
-            assert!(said.starts_with("250"), "{ask} {said}");
-        }
-        assert!(self.ask("DATA\r\n").starts_with("354"));
-        let said = self.ask(&format!("{body}.\r\n"));
-        assert!(said.starts_with("250"), "{said}");
-    }
+    (client, greeting)
 }
 
 /// Connects to both in turn until neither takes more.
 fn fill(relay: &RelayPair) -> Vec<Client> {
     let (mut served, mut refused) = (Vec::new(), 0);
     for place in Place::BOTH.into_iter().cycle() {
-        let (client, greeting) = Client::connect(relay.at(place));
+        let (client, greeting) = connect(relay.at(place));
         if greeting.starts_with("220") {
             served.push(client);
             refused = 0;
@@ -103,10 +69,10 @@ fn clients_that_take_every_descriptor_leave_journal_and_deliveries_theirs() {
     assert!([A, B].iter().any(|part| refused(&relay, *part) > 0));
 
     // Enough for some segments of the journal, by those who are served.
-    let body = format!("{}\r\n", "x".repeat(98)).repeat(1000);
+    let body = vec!["x".repeat(98); 1000].join("\r\n");
     let before = [A, B].map(|part| relay.pair.status(part).expect("it answers"));
     for mail in 0..MAILS {
-        clients[mail % count].send(&body);
+        clients[mail % count].send(&body).unwrap();
     }
     runtime.block_on(hop.wait_for_texts(MAILS, DEADLINE * 2));
     for (part, before) in [A, B].into_iter().zip(before) {
@@ -143,13 +109,13 @@ fn whom_two_served_the_one_that_is_left_serves() {
     relay.pair.kill(B);
     relay.pair.wait_for_mode(A, "simplex");
     // Whoever was at B comes to A. None of A's has gone.
-    let is_lost = |client: &&Client| client.stream.peer_addr().ok() != Some(relay.at(Place::A));
+    let is_lost = |client: &&Client| client.remote() != Some(relay.at(Place::A));
     for _ in 0..clients.iter().filter(is_lost).count() {
-        let (client, greeting) = Client::connect(relay.at(Place::A));
+        let (client, greeting) = connect(relay.at(Place::A));
         assert!(greeting.starts_with("220"), "{greeting}{}", relay.pair.logs());
         clients.push(client);
     }
-    let (_, greeting) = Client::connect(relay.at(Place::A));
+    let (_, greeting) = connect(relay.at(Place::A));
     assert!(greeting.starts_with("421"), "{greeting}");
 }
 

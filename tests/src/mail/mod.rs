@@ -1,12 +1,14 @@
 //! The mail relay as processes, and what stands on either side of it.
 
 mod campaign;
+mod client;
 mod relay;
 mod rounds;
 mod steady;
 mod tools;
 
 pub use campaign::{Campaign, Outcome};
+pub use client::Client;
 pub use relay::{AbsentHop, Copies, Hop, RelayPair, runtime, wait_until};
 pub use rounds::{Balance, Blow, Draw, Round};
 pub use steady::{Ledger, Pace, Span, Steady};
