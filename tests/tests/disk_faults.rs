@@ -3,7 +3,7 @@
 
 use lockstep_tests::disk::matrix::{Matrix, Scene, Struck};
 use lockstep_tests::disk::outcome::Did;
-use lockstep_tests::disk::tracer::{Fault, missing};
+use lockstep_tests::disk::tracer::{Fault, WRITE, missing};
 use lockstep_tests::said::skipped;
 
 /// Does these, one after the other; what was done about each.
@@ -56,6 +56,19 @@ fn a_start_on_a_failing_disk_says_so_and_a_later_one_joins() {
         (Scene::Wiped, "fsync", "error=EIO", 1),
         (Scene::Wiped, "ftruncate", "error=ENOSPC", 1),
     ]);
+}
+
+#[test]
+fn a_witness_that_cannot_begin_to_write_goes_on_with_what_it_has_and_tries_again() {
+    let done = sample(&[
+        (Scene::Witness, "openat", "error=EMFILE", 1),
+        (Scene::Witness, "openat", "error=ENFILE", 2),
+        (Scene::Witness, WRITE, "error=ENOSPC", 1),
+        (Scene::Witness, "fsync", "error=ENOSPC", 2),
+    ]);
+    for struck in done.into_iter().flatten() {
+        assert_eq!(struck.did, Did::WentOn, "{struck:?}");
+    }
 }
 
 #[test]

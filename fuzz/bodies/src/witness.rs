@@ -12,7 +12,7 @@ use lockstep::limits;
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::wire::frames::{Versions, WitnessAnswer, WitnessCall};
 use lockstep::witness::format::{FILE_BYTES, Kept, decode, encode};
-use lockstep::witness::{Config, Held, Input, Output, Told, Witness};
+use lockstep::witness::{Config, Held, Input, Output, Stored, Told, Witness};
 
 use crate::source::Source;
 
@@ -65,6 +65,8 @@ struct World {
     ever: Vec<Record>,
     /// Told of by a member, and on disk too.
     behind: Option<Told>,
+    /// The same before what is being written.
+    behind_before: Option<Told>,
     /// After a failed write nobody knows what is kept.
     failed: bool,
 }
@@ -83,6 +85,7 @@ impl World {
             present,
             ever: vec![present],
             behind: None,
+            behind_before: None,
             failed: false,
         }
     }
@@ -95,7 +98,11 @@ impl World {
                 1 => self.hang_up(source),
                 2 => self.query(source),
                 3..=5 => self.ask(source),
-                6 => self.stored(source.byte() != 0xFF),
+                6 => self.stored(match source.byte() {
+                    0xFF => Stored::Unknown,
+                    0xFE => Stored::NotThere,
+                    _ => Stored::There,
+                }),
                 _ => self.restart(source.byte()),
             }
             self.drain();
@@ -187,14 +194,17 @@ impl World {
         }
     }
 
-    fn stored(&mut self, durable: bool) {
+    fn stored(&mut self, stored: Stored) {
         let Some(record) = self.storing.take() else { return };
-        if durable {
-            self.present = record;
-            self.ever.push(record);
+        match stored {
+            Stored::There => {
+                self.present = record;
+                self.ever.push(record);
+            }
+            Stored::NotThere => self.behind = self.behind_before,
+            Stored::Unknown => self.failed = true,
         }
-        self.failed |= !durable;
-        self.witness.handle(self.now, Input::Stored { pair: PAIR, durable });
+        self.witness.handle(self.now, Input::Stored { pair: PAIR, stored });
     }
 
     /// The process dies, with what it was writing perhaps on disk, and starts anew.
@@ -243,7 +253,7 @@ impl World {
         assert_eq!(self.storing, None, "two writes at a time");
         assert!(record.epoch > self.present.epoch, "numbers only grow");
         assert!(record.members != Members::NONE, "somebody is a member");
-        self.behind = None;
+        self.behind_before = self.behind.take();
         self.storing = Some(record);
     }
 
@@ -252,6 +262,7 @@ impl World {
         assert_eq!(present, self.present.digest(), "another record is replaced than the present");
         assert!(record.epoch > self.present.epoch, "numbers only grow");
         judge(&self.present, &record);
+        self.behind_before = self.behind;
         self.storing = Some(record);
     }
 }

@@ -32,6 +32,7 @@ use super::quic::BindError;
 use super::storage::StorageError;
 use super::witness::{ObjectStoreError, WitnessError};
 use crate::event::StopCause;
+use crate::exhaustion::Exhaustion;
 use crate::store::home::HomeError;
 use crate::witness::StoreError;
 
@@ -173,6 +174,11 @@ impl From<&StoreError> for Exit {
         match error {
             StoreError::Locked { .. } => Exit::Locked,
             StoreError::Unknown { .. } | StoreError::Enrolled { .. } => Exit::Config,
+            StoreError::Io { source, .. } | StoreError::Unchanged { source, .. }
+                if Exhaustion::of(source).is_some_and(Exhaustion::passes) =>
+            {
+                Exit::System
+            }
             _ => Exit::Storage,
         }
     }

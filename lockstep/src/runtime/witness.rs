@@ -12,6 +12,7 @@ mod object;
 mod report;
 mod serve;
 mod store;
+mod troubles;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use object::{ObjectClient, ObjectFailure};
 pub use object::{ObjectEvent, ObjectLink, ObjectStoreError};
 pub use report::{PairKeys, PairReport, RecordReport, WitnessControl, WitnessReport};
+pub use troubles::TroubleReport;
 
 use super::clock::Clock;
 use super::config::WitnessConfig;
@@ -35,9 +37,10 @@ use crate::limits::WITNESS_CONNECTIONS_PER_PLACE;
 use crate::record::Record;
 use crate::runtime::keys::PublicKey;
 use crate::runtime::private;
-use crate::witness::{Config, Directory, Held, RecordStore, StoreError, Witness};
+use crate::witness::{Config, Directory, Held, RecordStore, StoreError, Told, Witness};
 use serve::Loop;
 use store::StoreThread;
+use troubles::Troubles;
 
 /// Where the records are within the witness's directory.
 const RECORDS: &str = "records";
@@ -149,8 +152,16 @@ impl WitnessServer {
     where
         R: RecordStore + Send + 'static,
     {
-        let loaded = load(&mut store, &config)?;
         let clock = Clock::start();
+        let mut troubles = Troubles::default();
+        let now = clock.mono();
+        let loaded =
+            load(&mut store, &config, |pair, error| troubles.on_unreadable(now, pair, error))?;
+        for (pair, held) in &loaded {
+            if let Some(Held { record, behind: Some(told) }) = held {
+                troubles.on_behind(now, *pair, Told::from(record), *told);
+            }
+        }
         let core = Witness::new(clock.mono(), Config { grace: config.grace }, loaded);
         let holders: BTreeMap<PublicKey, (PairId, Place)> = config.holders();
         let mut network = Network::new(config.credentials);
@@ -160,7 +171,8 @@ impl WitnessServer {
         let store = StoreThread::start(store, config.pairs.len()).map_err(WitnessError::Thread)?;
         let (requests, asked) = mpsc::channel(WAITING);
         let pairs = config.pairs.iter().map(|pair| pair.id).collect();
-        let serving = Loop::new(core, network, store, clock, holders, pairs, asked);
+        let serving =
+            Loop::new(core, network, store, clock, holders, pairs, asked).with_troubles(troubles);
         Ok(Self { serving, handle: WitnessHandle { requests } })
     }
 
@@ -181,13 +193,21 @@ impl WitnessServer {
 fn load<R: RecordStore>(
     store: &mut R,
     config: &WitnessConfig,
+    mut on_unreadable: impl FnMut(PairId, &StoreError),
 ) -> Result<Vec<(PairId, Option<Held>)>, StoreError> {
     let mut pairs = BTreeMap::new();
     for (pair, held) in store.load()? {
-        if let Err(error) = &held {
-            tracing::error!(event = "record_unreadable", %pair, %error);
-        }
-        pairs.insert(pair, held.ok());
+        let held = match held {
+            Ok(held) => Some(held),
+            // For want of a descriptor, of which a later start may have one.
+            Err(error @ StoreError::Unchanged { .. }) => return Err(error),
+            Err(error) => {
+                tracing::error!(event = "record_unreadable", %pair, %error);
+                on_unreadable(pair, &error);
+                None
+            }
+        };
+        pairs.insert(pair, held);
     }
     for pair in &config.pairs {
         if let std::collections::btree_map::Entry::Vacant(entry) = pairs.entry(pair.id) {

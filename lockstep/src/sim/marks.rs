@@ -160,6 +160,8 @@ marks! {
     WitnessBehind = "witness-behind", true;
     /// One refused because its disk had failed.
     WitnessStorage = "witness-storage", true;
+    /// One could not write its record, and went on with the one before.
+    WitnessNotStored = "witness-not-stored", true;
     /// A witness lost everything.
     WitnessWiped = "witness-wiped", true;
     /// A witness got back an old copy of its records.
@@ -321,6 +323,7 @@ const WITNESSES: &[Mark] = &[
     Mark::WitnessUnknown,
     Mark::WitnessBehind,
     Mark::WitnessStorage,
+    Mark::WitnessNotStored,
     Mark::WitnessStarting,
     Mark::EnrolledAnew,
     Mark::TurnedToAlternate,

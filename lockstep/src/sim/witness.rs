@@ -12,7 +12,7 @@ use crate::ids::{ConnId, Epoch, Lineage, Mono, Place};
 use crate::record::{Origin, Record};
 use crate::wire::codec;
 use crate::wire::frames::{WitnessAnswer, WitnessCall, WitnessRefusal};
-use crate::witness::{Config, Held, Input, Output, Told, Witness};
+use crate::witness::{Config, Held, Input, Output, Stored, Told, Witness};
 
 /// The witnesses' machines: the preferred one's and, if there is one, the alternate's.
 pub(super) struct Witnesses {
@@ -30,7 +30,7 @@ struct Machine {
     /// Every record that it ever had, as old copies of its disk have them.
     copies: Vec<Record>,
     writing: Option<Record>,
-    /// The next write fails.
+    /// The next write fails, before or after the record is changed.
     fails: bool,
     /// One did, so that the process knows nothing any more.
     has_failed: bool,
@@ -337,14 +337,23 @@ impl World {
             return;
         }
         let Some(record) = known.writing.take() else { return };
-        let fails = core::mem::take(&mut known.fails);
-        known.has_failed |= fails;
+        let stored = match known.fails {
+            false => Stored::There,
+            true if self.rng.chance(500) => Stored::NotThere,
+            true => Stored::Unknown,
+        };
+        // What is full stays so for a while; what nobody knows the process does not touch again.
+        known.fails = stored == Stored::NotThere && self.rng.chance(500);
+        known.has_failed |= stored == Stored::Unknown;
         self.trace.step(self.at, 21, record.epoch.0);
-        // What a write that failed leaves, the next process finds out.
-        if !fails || self.rng.chance(500) {
+        // What a write leaves of which nobody knows, the next process finds out.
+        if stored == Stored::There || (stored == Stored::Unknown && self.rng.chance(500)) {
             self.record(machine, record);
         }
-        self.tell_witness(machine, Input::Stored { pair: PAIR, durable: !fails });
+        if stored == Stored::NotThere {
+            self.reach(Mark::WitnessNotStored);
+        }
+        self.tell_witness(machine, Input::Stored { pair: PAIR, stored });
         // Broken on purpose: both know of a pair together, each of its own side alone.
         if self.witnesses.are_split && record.origin != Origin::Alone {
             let other = 1 - machine;

@@ -15,7 +15,7 @@ use crate::record::{Origin, Record, Request};
 use crate::wire::frames::{WitnessAnswer, WitnessCall, WitnessRefusal};
 use crate::witness::io::{Config, Event, Input, Output, PROTOCOL};
 use crate::witness::rules::{self, Asker};
-use crate::witness::store::{Held, Told};
+use crate::witness::store::{Held, Stored, Told};
 
 /// The witness.
 #[derive(Debug)]
@@ -32,7 +32,13 @@ enum Pair {
     /// Its record can be given, and replaced.
     Present(Record),
     /// Its record is being replaced; calls wait, since either record would be the wrong answer.
-    Storing { present: Record, next: Record, by: ConnId, waiting: VecDeque<(ConnId, WitnessCall)> },
+    Storing {
+        /// What is kept until then; nothing if the pair is new here.
+        before: Option<Held>,
+        next: Record,
+        by: ConnId,
+        waiting: VecDeque<(ConnId, WitnessCall)>,
+    },
     /// Its members know of a later epoch.
     Behind(Held),
     /// Nobody knows which record a restart will find: saying that the old one is present could
@@ -63,7 +69,7 @@ impl Witness {
         match input {
             Input::Call { conn, pair, place, call } => self.on_call(now, conn, pair, place, call),
             Input::Gone { conn } => self.on_gone(conn),
-            Input::Stored { pair, durable } => self.on_stored(now, pair, durable),
+            Input::Stored { pair, stored } => self.on_stored(now, pair, stored),
             Input::Enrolled(held) => self.on_enrolled(now, held),
         }
         pair.into_iter().for_each(|pair| self.check_invariants(pair));
@@ -79,9 +85,12 @@ impl Witness {
                 assert_eq!(held.record.pair, pair, "another pair's record");
                 assert!(held.behind.is_some(), "behind what nobody told of");
             }
-            Some(Pair::Storing { present, next, waiting, .. }) => {
-                assert!(present.pair == pair && next.pair == pair, "another pair's record");
-                assert!(Told::from(next) >= Told::from(present), "an earlier record is written");
+            Some(Pair::Storing { before, next, waiting, .. }) => {
+                let before = before.as_ref().map(|held| &held.record);
+                assert!(next.pair == pair, "another pair's record");
+                assert!(before.is_none_or(|before| before.pair == pair), "another pair's record");
+                let is_later = |before| Told::from(next) >= Told::from(before);
+                assert!(before.is_none_or(is_later), "an earlier record is written");
                 assert!(waiting.len() <= WITNESS_WAITING, "more calls wait than may");
                 let of_pair = |conn| self.conns.get(conn).is_some_and(|asker| asker.pair == pair);
                 assert!(
@@ -108,7 +117,10 @@ impl Witness {
     /// The record that is present for the pair, if one can be given.
     pub fn present(&self, pair: PairId) -> Option<&Record> {
         match self.pairs.get(&pair)? {
-            Pair::Present(present) | Pair::Storing { present, .. } => Some(present),
+            Pair::Present(present) => Some(present),
+            Pair::Storing { before, .. } => {
+                before.as_ref().filter(|held| held.behind.is_none()).map(|held| &held.record)
+            }
             Pair::Behind(_) | Pair::Failed => None,
         }
     }
@@ -195,12 +207,14 @@ impl Witness {
     /// if not, the call is answered like a question.
     fn on_enrolment(&mut self, now: Mono, conn: ConnId, asker: Asker, record: Record) -> bool {
         let Asker { pair, place, incarnation } = asker;
-        let (present, known, behind) = match self.pairs.get(&pair) {
-            None => (Record::vacant(pair, record.lineage, Epoch(0)), None, false),
-            Some(Pair::Present(present)) => (*present, Some(Told::from(present)), false),
+        let (before, known, behind) = match self.pairs.get(&pair) {
+            None => (None, None, false),
+            Some(Pair::Present(present)) => {
+                (Some(Held::trusted(*present)), Some(Told::from(present)), false)
+            }
             Some(Pair::Behind(held)) => {
                 let known = held.behind.max(Some(Told::from(&held.record)));
-                (held.record, known, true)
+                (Some(*held), known, true)
             }
             Some(Pair::Storing { .. } | Pair::Failed) => return false,
         };
@@ -216,7 +230,7 @@ impl Witness {
             return true;
         }
         let waiting = VecDeque::new();
-        self.pairs.insert(pair, Pair::Storing { present, next: record, by: conn, waiting });
+        self.pairs.insert(pair, Pair::Storing { before, next: record, by: conn, waiting });
         self.outputs.push_back(Output::Adopt { record });
         true
     }
@@ -231,28 +245,37 @@ impl Witness {
             next.epoch > present.epoch && next.lineage == present.lineage,
             "a record may only be replaced by a later one"
         );
-        let (present, waiting) = (*present, VecDeque::new());
-        self.pairs.insert(asker.pair, Pair::Storing { present, next, by: conn, waiting });
+        let (before, waiting) = (Some(Held::trusted(*present)), VecDeque::new());
+        self.pairs.insert(asker.pair, Pair::Storing { before, next, by: conn, waiting });
         self.outputs.push_back(Output::Store { present: request.present, record: next });
     }
 
-    fn on_stored(&mut self, now: Mono, pair: PairId, durable: bool) {
+    fn on_stored(&mut self, now: Mono, pair: PairId, stored: Stored) {
         let Some(state @ Pair::Storing { .. }) = self.pairs.get_mut(&pair) else {
             return;
         };
-        let Pair::Storing { next, by, mut waiting, .. } = core::mem::replace(state, Pair::Failed)
+        let Pair::Storing { before, next, by, mut waiting } =
+            core::mem::replace(state, Pair::Failed)
         else {
             return;
         };
-        if durable {
-            *state = Pair::Present(next);
-            self.outputs.push_back(Output::Event(Event::Granted { record: next }));
+        match (stored, before) {
+            (Stored::There, _) => *state = Pair::Present(next),
+            (Stored::NotThere, Some(before)) => *state = Pair::of(pair, Some(before)),
+            (Stored::NotThere, None) => drop(self.pairs.remove(&pair)),
+            (Stored::Unknown, _) => {}
+        }
+        let event = match stored {
+            Stored::There => Event::Granted { record: next },
+            Stored::NotThere => Event::NotStored { pair },
+            Stored::Unknown => Event::StorageFailed { pair },
+        };
+        self.outputs.push_back(Output::Event(event));
+        if stored == Stored::There {
             self.tell(by, next);
-        } else {
-            self.outputs.push_back(Output::Event(Event::StorageFailed { pair }));
-            if let Some(asker) = self.conns.get(&by).copied() {
-                self.refuse(by, asker, WitnessRefusal::Storage);
-            }
+        } else if let Some(asker) = self.conns.get(&by).copied() {
+            // Settled for nobody: it asks again.
+            self.refuse(by, asker, WitnessRefusal::Storage);
         }
         self.on_waiting(now, &mut waiting);
     }

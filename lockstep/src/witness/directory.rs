@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use crate::digest::Digest;
+use crate::exhaustion::Exhaustion;
 use crate::ids::{Epoch, Lineage, PairId};
 use crate::record::Record;
 use crate::witness::format::{self, FILE_BYTES, FileMark, Kept, Unreadable};
@@ -161,6 +162,10 @@ impl Directory {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // What this process lacks says nothing about the record.
+            Err(error) if Exhaustion::of(&error).is_some() => {
+                return Err(not_begun("open", &path)(error));
+            }
             Err(error) => return Err(failed_to("open", &path)(error)),
         };
         let mut bytes = Vec::with_capacity(FILE_BYTES + 1);
@@ -190,27 +195,41 @@ impl Directory {
         self.read(pair)?.ok_or(StoreError::Unknown { pair })
     }
 
-    /// Whatever goes wrong on the way, even the last sync: the new record may or may not be what
-    /// the next process reads. So nothing is said about the pair until then.
+    /// Until the rename nothing is changed. Whatever goes wrong from there on, even the last sync:
+    /// the new record may or may not be what the next process reads. So nothing is said about the
+    /// pair until then.
     fn write(&mut self, held: &Held) -> Result<(), StoreError> {
         let pair = held.record.pair;
-        let done = self.write_file(held);
+        let new = self.file(pair, UNFINISHED);
+        if let Err(error) = write_new(&new, held) {
+            // It may be what takes the room. If it stays, the next attempt begins with it.
+            let _ = fs::remove_file(&new);
+            return Err(error);
+        }
+        let path = self.file(pair, RECORD);
+        let moved = fs::rename(&new, &path).map_err(failed_to("replace", &path));
+        let done =
+            moved.and_then(|()| self.handle.sync_all().map_err(failed_to("sync", &self.path)));
         if done.is_err() {
             self.failed.insert(pair);
         }
         done
     }
+}
 
-    fn write_file(&self, held: &Held) -> Result<(), StoreError> {
-        let new = self.file(held.record.pair, UNFINISHED);
-        let path = self.file(held.record.pair, RECORD);
-        let mut file = File::create(&new).map_err(failed_to("create", &new))?;
-        let mark = mark_of(&file).map_err(failed_to("read", &new))?;
-        file.write_all(&format::encode(held, mark)).map_err(failed_to("write", &new))?;
-        file.sync_all().map_err(failed_to("sync", &new))?;
-        fs::rename(&new, &path).map_err(failed_to("replace", &path))?;
-        self.handle.sync_all().map_err(failed_to("sync", &self.path))
+/// Writes a file that was not there, so that no sync that failed speaks of it: after one, the
+/// system may take what it has not written for written.
+fn write_new(new: &Path, held: &Held) -> Result<(), StoreError> {
+    match fs::remove_file(new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(not_begun("remove", new)(error));
+        }
+        _ => {}
     }
+    let mut file = File::create_new(new).map_err(not_begun("create", new))?;
+    let mark = mark_of(&file).map_err(not_begun("read", new))?;
+    file.write_all(&format::encode(held, mark)).map_err(not_begun("write", new))?;
+    file.sync_all().map_err(not_begun("sync", new))
 }
 
 impl RecordStore for Directory {
@@ -286,4 +305,10 @@ fn mark_of(file: &File) -> io::Result<FileMark> {
 fn failed_to(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     let path = path.to_owned();
     move |source| StoreError::Io { action, path, source }
+}
+
+/// The same where nothing was changed yet.
+fn not_begun(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |source| StoreError::Unchanged { action, path, source }
 }

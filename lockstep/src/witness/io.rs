@@ -7,7 +7,7 @@ use crate::ids::{ConnId, PairId, Place};
 use crate::record::Record;
 use crate::wire::frames::{Versions, WitnessAnswer, WitnessCall, WitnessRefusal};
 use crate::witness::rules::{Asker, Denial};
-use crate::witness::store::{Held, Told};
+use crate::witness::store::{Held, Stored, Told};
 
 /// The versions of the witness protocol that this witness speaks.
 pub const PROTOCOL: Versions = Versions::SPOKEN;
@@ -43,8 +43,8 @@ pub enum Input {
     Stored {
         /// The pair.
         pair: PairId,
-        /// Whether it is there for good. After a failure nobody knows whether it is.
-        durable: bool,
+        /// Whether it is there.
+        stored: Stored,
     },
     /// An operator enrolled the pair or began a new lineage, and this is on disk.
     Enrolled(Held),
@@ -124,7 +124,14 @@ pub enum Event {
         /// The member's.
         told: Told,
     },
-    /// A record could not be written. The pair is refused until the witness is restarted.
+    /// A record was certainly not written: the one before stands, and whoever asks again has the
+    /// next attempt made.
+    NotStored {
+        /// The pair.
+        pair: PairId,
+    },
+    /// Nobody knows whether a record was written. The pair is refused until the witness is
+    /// restarted.
     StorageFailed {
         /// The pair.
         pair: PairId,

@@ -32,4 +32,4 @@ pub use self::core::Witness;
 pub use directory::Directory;
 pub use io::{Config, Event, Input, Output, PROTOCOL};
 pub use rules::{Asker, Denial};
-pub use store::{Held, Loaded, RecordStore, StoreError, Told};
+pub use store::{Held, Loaded, RecordStore, StoreError, Stored, Told};

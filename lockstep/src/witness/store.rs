@@ -51,14 +51,36 @@ impl Held {
     }
 }
 
+/// What came of writing a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there for good.
+    There,
+    /// It is certainly not there: the one before is, for good.
+    NotThere,
+    /// Nobody knows which of the two the next process finds.
+    Unknown,
+}
+
+impl From<&Result<(), StoreError>> for Stored {
+    fn from(result: &Result<(), StoreError>) -> Self {
+        match result {
+            Ok(()) => Self::There,
+            Err(StoreError::Unchanged { .. }) => Self::NotThere,
+            Err(_) => Self::Unknown,
+        }
+    }
+}
+
 /// A pair, and what is kept for it or why that cannot be read.
 pub type Loaded = (PairId, Result<Held, StoreError>);
 
 /// Keeps one record for each pair, each replaced by compare-and-set.
 ///
 /// What a method has returned `Ok` for survives the death of the process and of the machine.
-/// After an error of [`replace`](Self::replace) nobody knows which record is kept; the store
-/// answers nothing more for that pair until it is opened anew.
+/// After [`StoreError::Unchanged`] the pair has what it had, and the store can be asked again.
+/// After any other error of writing nobody knows which record is kept; the store answers nothing
+/// more for that pair until it is opened anew.
 pub trait RecordStore {
     /// Every pair that is kept here.
     ///
@@ -111,6 +133,20 @@ pub enum StoreError {
     /// A file or directory could not be used.
     #[error("cannot {action} {}: {source}; {}", path.display(), remedy_of_disk(source))]
     Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The same, before anything was changed: what was kept is kept.
+    #[error(
+        "cannot {action} {}: {source}; what was kept is unchanged; {}",
+        path.display(),
+        remedy_of_disk(source)
+    )]
+    Unchanged {
         /// What was tried.
         action: &'static str,
         /// On what.

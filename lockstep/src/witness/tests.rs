@@ -92,8 +92,8 @@ impl Bench {
         self.call(CONN_B, Place::B, call)
     }
 
-    fn stored(&mut self, durable: bool) -> Vec<Output> {
-        self.give(LATER, Input::Stored { pair: PAIR, durable })
+    fn stored(&mut self, stored: Stored) -> Vec<Output> {
+        self.give(LATER, Input::Stored { pair: PAIR, stored })
     }
 
     fn give(&mut self, now: Mono, input: Input) -> Vec<Output> {
@@ -125,7 +125,7 @@ fn a_grant_is_told_only_once_it_is_on_disk() {
     assert_eq!(output, [store(&formed(), alone(Place::A))]);
     assert_eq!(bench.say_as_b(QUERY), []);
     let answers = [told(CONN_A, alone(Place::A)), told(CONN_B, alone(Place::A))];
-    assert_eq!(bench.stored(true), answers);
+    assert_eq!(bench.stored(Stored::There), answers);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn of_two_that_ask_one_gets_it_and_the_other_learns_of_it() {
     bench.say_as_b(ask(&formed(), alone(Place::B)));
     assert_eq!(bench.say_as_a(ask(&formed(), alone(Place::A))), []);
     let answers = [told(CONN_B, alone(Place::B)), told(CONN_A, alone(Place::B))];
-    assert_eq!(bench.stored(true), answers);
+    assert_eq!(bench.stored(Stored::There), answers);
 }
 
 #[test]
@@ -144,9 +144,9 @@ fn a_waiting_request_may_begin_the_next_store() {
     let next = next_of(&renewed(), Place::B, Members::alone(Place::B, B), Origin::Alone);
     bench.say_as_b(ask(&renewed(), next));
     bench.say_as_a(QUERY);
-    let output = bench.stored(true);
+    let output = bench.stored(Stored::There);
     assert_eq!(output, [told(CONN_A, renewed()), store(&renewed(), next)]);
-    assert_eq!(bench.stored(true), [told(CONN_B, next), told(CONN_A, next)]);
+    assert_eq!(bench.stored(Stored::There), [told(CONN_B, next), told(CONN_A, next)]);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_repeated_request_is_answered_as_granted() {
     let mut bench = Bench::new(formed());
     let request = ask(&formed(), alone(Place::A));
     bench.say_as_a(request.clone());
-    bench.stored(true);
+    bench.stored(Stored::There);
     assert_eq!(bench.say_as_a(request.clone()), [told(CONN_A, alone(Place::A))]);
     // Also right after a restart: it is told nothing new.
     let mut witness = Bench::new(alone(Place::A));
@@ -228,10 +228,45 @@ fn after_a_failed_write_the_pair_is_refused() {
     bench.say_as_b(QUERY);
     let refusals =
         [refused(CONN_A, WitnessRefusal::Storage), refused(CONN_B, WitnessRefusal::Storage)];
-    assert_eq!(bench.stored(false), refusals);
+    assert_eq!(bench.stored(Stored::Unknown), refusals);
     assert_eq!(bench.say_as_a(QUERY), [refused(CONN_A, WitnessRefusal::Storage)]);
     let mut unreadable = Bench::holding(None);
     assert_eq!(unreadable.say_as_a(QUERY), [refused(CONN_A, WitnessRefusal::Storage)]);
+}
+
+/// For want of a descriptor or of room, say: what it had, it has, and what is asked again is
+/// tried again.
+#[test]
+fn after_a_write_that_changed_nothing_the_pair_is_served_and_asks_again() {
+    let mut bench = Bench::new(formed());
+    let call = ask(&formed(), alone(Place::A));
+    bench.say_as_a(call.clone());
+    bench.say_as_b(QUERY);
+    let answers = [refused(CONN_A, WitnessRefusal::Storage), told(CONN_B, formed())];
+    assert_eq!(bench.stored(Stored::NotThere), answers);
+    assert_eq!(bench.say_as_a(call), [store(&formed(), alone(Place::A))]);
+    assert_eq!(bench.stored(Stored::There), [told(CONN_A, alone(Place::A))]);
+}
+
+/// Nor does an enrolment leave a trace that could not be written.
+#[test]
+fn an_enrolment_that_changed_nothing_leaves_what_was_known() {
+    let enrol = WitnessCall::Enrol { record: alone(Place::A) };
+    let adopt = || vec![Output::Adopt { record: alone(Place::A) }];
+    let refused_to_a = |reason| vec![refused(CONN_A, reason)];
+
+    let mut unknown = Bench { witness: Witness::new(START, CONFIG, []) };
+    unknown.hello(CONN_A, Place::A, A);
+    assert_eq!(unknown.say_as_a(enrol.clone()), adopt());
+    assert_eq!(unknown.stored(Stored::NotThere), refused_to_a(WitnessRefusal::Storage));
+    assert_eq!(unknown.say_as_a(QUERY), refused_to_a(WitnessRefusal::UnknownPair));
+
+    let behind = Held { record: vacant(), behind: Some(Told::from(&formed())) };
+    let mut behind = Bench::holding(Some(behind));
+    assert_eq!(behind.say_as_a(enrol.clone()), adopt());
+    assert_eq!(behind.stored(Stored::NotThere), refused_to_a(WitnessRefusal::Storage));
+    assert_eq!(behind.say_as_a(QUERY), refused_to_a(WitnessRefusal::Behind));
+    assert_eq!(behind.say_as_a(enrol), adopt());
 }
 
 #[test]
@@ -273,7 +308,7 @@ fn a_connection_that_ends_is_not_answered() {
     bench.say_as_b(QUERY);
     bench.give(LATER, Input::Gone { conn: CONN_A });
     bench.give(LATER, Input::Gone { conn: CONN_B });
-    assert_eq!(bench.stored(true), []);
+    assert_eq!(bench.stored(Stored::There), []);
     assert_eq!(bench.witness.present(PAIR), Some(&alone(Place::A)));
 }
 
@@ -284,7 +319,7 @@ fn waiting_calls_and_connections_are_bounded() {
     for _ in 0..limits::WITNESS_WAITING + 10 {
         bench.say_as_b(QUERY);
     }
-    assert_eq!(bench.stored(true).len(), 1 + limits::WITNESS_WAITING);
+    assert_eq!(bench.stored(Stored::There).len(), 1 + limits::WITNESS_WAITING);
 
     let mut closed = Vec::new();
     for conn in 100..110 {
@@ -300,7 +335,7 @@ enum Act {
     /// Somebody asks for something, naming a record that was present at some time.
     Ask { place: Place, incarnation: u64, named: usize, shape: u8, step: u64, nonce: u64 },
     /// The write under way ends, if there is one.
-    Written { durable: bool },
+    Written(Stored),
     /// The witness dies, having written what was under way or not, and is started again.
     Restart { written: bool },
 }
@@ -322,9 +357,10 @@ fn any_act() -> impl Strategy<Value = Act> {
     );
     prop_oneof![
         6 => ask,
-        3 => Just(Act::Written { durable: true }),
+        4 => Just(Act::Written(Stored::There)),
         1 => any::<bool>().prop_map(|written| Act::Restart { written }),
-        1 => Just(Act::Written { durable: false }),
+        1 => Just(Act::Written(Stored::NotThere)),
+        1 => Just(Act::Written(Stored::Unknown)),
     ]
 }
 
@@ -363,12 +399,12 @@ impl Campaign {
                 let call = ask(&present, next);
                 self.give(Input::Call { conn, pair: PAIR, place, call });
             }
-            Act::Written { durable } => {
+            Act::Written(stored) => {
                 if let Some(record) = self.writing.take() {
-                    if durable {
+                    if stored == Stored::There {
                         self.kept(record);
                     }
-                    self.give(Input::Stored { pair: PAIR, durable });
+                    self.give(Input::Stored { pair: PAIR, stored });
                 }
             }
             Act::Restart { written } => {

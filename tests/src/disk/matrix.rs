@@ -25,9 +25,6 @@ const FEW: u64 = 100;
 /// Answers that are waited for after the fault, before the power goes.
 const AFTER: u64 = 30;
 
-/// How long a change of epoch may take that nothing stands in the way of.
-const CHANGED_WITHIN: Duration = Duration::from_secs(10);
-
 /// Where the fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scene {
@@ -335,10 +332,10 @@ impl Matrix {
         let load = self.load(OPS);
         load.reach(AFTER, &self.site.pair);
         self.site.pair.kill(B);
-        let changed = self.comes(CHANGED_WITHIN, |site| is(site, A, "simplex"));
+        let changed = self.changes(|site| is(site, A, "simplex"));
         self.site.pair.run(B);
-        let changed = changed
-            && self.comes(CHANGED_WITHIN, |site| is(site, A, "duplex") && is(site, B, "duplex"));
+        let changed =
+            changed && self.changes(|site| is(site, A, "duplex") && is(site, B, "duplex"));
         let call = injected(&said);
         drop(tracer);
         let refuses = call.is_some() && !changed && self.runs(WITNESS);
@@ -362,6 +359,17 @@ impl Matrix {
             self.witness_after_a_cut()?;
         }
         Ok(struck)
+    }
+
+    /// Waits for a change of epoch, unless the witness ends or refuses the pair for good.
+    fn changes(&mut self, holds: impl Fn(&Site) -> bool) -> bool {
+        let mut changed = false;
+        let _ = wait_for(DEADLINE, || {
+            changed = holds(&self.site);
+            let refuses = matches!(self.witness_record(), Ok(record) if record.is_null());
+            (changed || refuses || !self.runs(WITNESS)).then_some(()).ok_or(())
+        });
+        changed
     }
 
     fn comes(&self, within: Duration, holds: impl Fn(&Site) -> bool) -> bool {

@@ -142,7 +142,10 @@ impl World {
                 }
                 witness::Output::Store { record, .. } | witness::Output::Adopt { record } => {
                     self.on_recorded(&record);
-                    let stored = witness::Input::Stored { pair: record.pair, durable: true };
+                    let stored = witness::Input::Stored {
+                        pair: record.pair,
+                        stored: witness::Stored::There,
+                    };
                     self.witness.handle(Mono(self.now), stored);
                 }
                 witness::Output::Close { conn } => self.on_closed(conn),

@@ -32,12 +32,7 @@ fn coserver(answer: &Value) -> String {
             line(&mut out, "member", &member);
         }
     }
-    let waits = &answer["waits_for"];
-    if !waits.is_null() {
-        let seconds = waits["for_ms"].as_u64().unwrap_or(0) / 1000;
-        line(&mut out, "waits", &format!("for {seconds} s: {}", text(&waits["why"])));
-        line(&mut out, "to do", &text(&waits["todo"]));
-    }
+    waits(&mut out, &answer["waits_for"]);
     let log = ["held", "executed", "agreed", "released"];
     line(&mut out, "log", &log.map(|name| format!("{name} {}", field(name))).join(", "));
     let peer = &answer["peer"];
@@ -119,7 +114,7 @@ fn witness(answer: &Value) -> String {
     for pair in answer["pairs"].as_array().into_iter().flatten() {
         let record = &pair["record"];
         let state = if record.is_null() {
-            "refused: see the witness's log".into()
+            "refused".into()
         } else {
             let member =
                 |place: &str| record[place].as_str().map_or_else(|| "none".into(), str::to_owned);
@@ -133,8 +128,19 @@ fn witness(answer: &Value) -> String {
             )
         };
         line(&mut out, "pair", &format!("{}: {state}", text(&pair["pair"])));
+        waits(&mut out, &pair["waits_for"]);
     }
     out
+}
+
+/// What is waited for, if anything is.
+fn waits(out: &mut String, waits: &Value) {
+    if waits.is_null() {
+        return;
+    }
+    let seconds = waits["for_ms"].as_u64().unwrap_or(0) / 1000;
+    line(out, "waits", &format!("for {seconds} s: {}", text(&waits["why"])));
+    line(out, "to do", &text(&waits["todo"]));
 }
 
 fn line(out: &mut String, name: &str, value: &str) {
@@ -190,10 +196,12 @@ mod tests {
     fn a_witness_and_what_is_unknown_are_shown_too() {
         let said = status(&json!({ "kind": "witness", "pid": 7, "connections": 2, "pairs": [
             { "pair": "07", "record": { "epoch": 5, "lineage": 1, "origin": "joined", "a": "1" } },
-            { "pair": "08", "record": null },
+            { "pair": "08", "record": null, "waits_for": {
+                "reason": "behind", "for_ms": 61_000, "why": "it is behind", "todo": "begin anew" } },
         ]}));
         assert!(said.contains("07: epoch 5 of lineage 1, joined; a 1, b none"), "{said}");
-        assert!(said.contains("08: refused"), "{said}");
+        assert!(said.contains("08: refused\n  waits    for 61 s: it is behind"), "{said}");
+        assert!(said.contains("\n  to do    begin anew"), "{said}");
         assert_eq!(status(&json!({ "new": 1 })), "{\"new\":1}");
     }
 }

@@ -166,7 +166,10 @@ fn start_witness_at(cast: &Cast, lineage: Lineage, epoch: Epoch) -> SocketAddr {
                         let _ = network.send(conns[&conn], bytes);
                     }
                     witness::Output::Store { .. } | witness::Output::Adopt { .. } => witness
-                        .handle(clock.mono(), witness::Input::Stored { pair: PAIR, durable: true }),
+                        .handle(
+                            clock.mono(),
+                            witness::Input::Stored { pair: PAIR, stored: witness::Stored::There },
+                        ),
                     _ => {}
                 }
             }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use tracing::field::display;
 
 use super::WitnessHandle;
+use super::troubles::TroubleReport;
 use crate::ids::{PairId, Place};
 use crate::record::Record;
 use crate::runtime::config::replace_pair_key;
@@ -145,6 +146,8 @@ pub struct PairReport {
     /// Its record; `null` if the pair is refused: its record cannot be read or written, or its
     /// members know of a later one.
     pub record: Option<RecordReport>,
+    /// What it waits for to get one, or to get a new one.
+    pub waits_for: Option<TroubleReport>,
 }
 
 /// A record.
@@ -171,6 +174,7 @@ impl WitnessReport {
         core: &Witness,
         pairs: &BTreeSet<PairId>,
         askers: impl Iterator<Item = (PairId, Place)>,
+        trouble: impl Fn(PairId) -> Option<TroubleReport>,
     ) -> Self {
         let mut connections: BTreeMap<PairId, [usize; 2]> = BTreeMap::new();
         for (pair, place) in askers {
@@ -180,6 +184,7 @@ impl WitnessReport {
             pair: pair.to_string(),
             connections: connections.get(pair).copied().unwrap_or_default(),
             record: core.present(*pair).map(RecordReport::new),
+            waits_for: trouble(*pair),
         };
         Self {
             kind: "witness",

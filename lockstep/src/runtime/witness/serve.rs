@@ -8,7 +8,8 @@ use tokio::sync::mpsc;
 
 use super::Request;
 use super::report::WitnessReport;
-use super::store::StoreThread;
+use super::store::{StoreThread, Written};
+use super::troubles::Troubles;
 use crate::ids::{ConnId, PairId, Place};
 use crate::runtime::clock::Clock;
 use crate::runtime::keys::PublicKey;
@@ -17,7 +18,7 @@ use crate::runtime::quic::CloseCode;
 use crate::runtime::refusals::Refusals;
 use crate::wire::codec::{self, Encoder};
 use crate::wire::frames::{WitnessAnswer, WitnessRefusal};
-use crate::witness::{Event, Input, Output, Witness};
+use crate::witness::{Event, Input, Output, StoreError, Stored, Witness};
 
 /// A frame was not valid.
 const INVALID_FRAME: CloseCode = CloseCode(CloseCode::FREE.0);
@@ -47,6 +48,7 @@ pub(super) struct Loop {
     conns: BTreeMap<ConnectionId, ConnId>,
     last_conn: u64,
     refusals: Refusals,
+    troubles: Troubles,
     /// Records that the store has and that are not written yet.
     storing: usize,
 }
@@ -74,8 +76,14 @@ impl Loop {
             conns: BTreeMap::new(),
             last_conn: 0,
             refusals: Refusals::new(),
+            troubles: Troubles::default(),
             storing: 0,
         }
+    }
+
+    /// The same, with what was amiss already when the records were read.
+    pub(super) fn with_troubles(self, troubles: Troubles) -> Self {
+        Self { troubles, ..self }
     }
 
     /// Serves until it is told to stop.
@@ -83,7 +91,7 @@ impl Loop {
         loop {
             tokio::select! {
                 event = self.network.next() => self.on_network(event),
-                Some((pair, durable)) = self.store.done() => self.on_stored(pair, durable),
+                Some((pair, written)) = self.store.done() => self.on_stored(pair, &written),
                 request = self.asked.recv() => match request {
                     Some(Request::Status(answer)) => {
                         let _ = answer.send(self.report());
@@ -102,9 +110,9 @@ impl Loop {
     /// Waits for what is being written, answers, and says goodbye.
     pub(super) async fn end(mut self, within: Duration) {
         while self.storing > 0
-            && let Some((pair, durable)) = self.store.done().await
+            && let Some((pair, written)) = self.store.done().await
         {
-            self.on_stored(pair, durable);
+            self.on_stored(pair, &written);
             self.drain();
         }
         self.network.shutdown(CloseCode::SHUTDOWN, "the witness is stopped", within).await;
@@ -129,7 +137,10 @@ impl Loop {
     }
 
     fn report(&self) -> WitnessReport {
-        WitnessReport::new(&self.core, &self.pairs, self.askers.values().map(|a| (a.pair, a.place)))
+        let now = self.clock.mono();
+        let trouble = |pair| self.troubles.report(now, pair);
+        let askers = self.askers.values().map(|asker| (asker.pair, asker.place));
+        WitnessReport::new(&self.core, &self.pairs, askers, trouble)
     }
 
     fn on_network(&mut self, event: NetworkEvent) {
@@ -172,9 +183,15 @@ impl Loop {
         }
     }
 
-    fn on_stored(&mut self, pair: PairId, durable: bool) {
+    fn on_stored(&mut self, pair: PairId, written: &Written) {
         self.storing -= 1;
-        self.handle(Input::Stored { pair, durable });
+        self.troubles.on_stored(self.clock.mono(), pair, written);
+        self.handle(Input::Stored { pair, stored: Stored::from(written) });
+    }
+
+    /// The store's thread has ended, or is given more than one record of a pair at a time.
+    fn on_not_taken(&mut self, pair: PairId) {
+        self.on_stored(pair, &Err(StoreError::Failed { pair }));
     }
 
     fn handle(&mut self, input: Input) {
@@ -194,18 +211,34 @@ impl Loop {
                 Output::Store { present, record } => {
                     self.storing += 1;
                     if !self.store.replace(present, record) {
-                        self.on_stored(record.pair, false);
+                        self.on_not_taken(record.pair);
                     }
                 }
                 Output::Adopt { record } => {
                     self.storing += 1;
                     if !self.store.adopt(record) {
-                        self.on_stored(record.pair, false);
+                        self.on_not_taken(record.pair);
                     }
                 }
                 Output::Distrust { pair, told } => self.store.distrust(pair, told),
-                Output::Event(event) => log(&event),
+                Output::Event(event) => self.on_event(&event),
             }
+        }
+    }
+
+    fn on_event(&mut self, event: &Event) {
+        log(event);
+        let now = self.clock.mono();
+        match *event {
+            Event::Behind { pair, ours, told } => self.troubles.on_behind(now, pair, ours, told),
+            Event::Refused {
+                pair,
+                reason: WitnessRefusal::Storage | WitnessRefusal::Behind,
+                ..
+            } => {
+                self.troubles.say_if_due(now, pair);
+            }
+            _ => {}
         }
     }
 
@@ -232,14 +265,22 @@ fn log(event: &Event) {
         Event::Denied { asker, why } => {
             tracing::info!(event = "denied", pair = %asker.pair, place = %asker.place, %why);
         }
-        // Each time it is asked while it has only just started, which is every start of a pair.
-        Event::Refused { pair, place, reason: reason @ WitnessRefusal::Starting } => {
+        // Each time it is asked while it has only just started, which is every start of a pair; or
+        // while the pair is in trouble, which is said now and then.
+        Event::Refused {
+            pair,
+            place,
+            reason:
+                reason @ (WitnessRefusal::Starting | WitnessRefusal::Storage | WitnessRefusal::Behind),
+        } => {
             tracing::debug!(event = "refused", %pair, %place, %reason);
         }
         Event::Refused { pair, place, reason } => {
             tracing::warn!(event = "refused", %pair, %place, %reason);
         }
         Event::Behind { pair, ours, told } => super::report::say_behind(*pair, *ours, *told),
+        // Said with its reason where the result of writing comes.
+        Event::NotStored { .. } => {}
         Event::StorageFailed { pair } => tracing::error!(event = "storage_failed", %pair),
         Event::Dropped { pair } => tracing::warn!(event = "dropped", %pair),
     }

@@ -1,14 +1,22 @@
 //! The store on its thread.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, Sender};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use tokio::sync::mpsc;
 
 use crate::digest::Digest;
 use crate::ids::PairId;
 use crate::record::Record;
-use crate::witness::{RecordStore, StoreError, Told};
+use crate::witness::{RecordStore, StoreError, Stored, Told};
+
+/// What came of writing a pair's record.
+pub(super) type Written = Result<(), StoreError>;
+
+/// How long after a note that could not be written it is tried again.
+const NOTE_AGAIN: Duration = Duration::from_secs(5);
 
 enum Job {
     Replace { present: Digest, record: Box<Record> },
@@ -21,7 +29,7 @@ enum Job {
 /// distrust, and one too many of those is dropped, since the core remembers it.
 pub(super) struct StoreThread {
     jobs: Sender<Job>,
-    done: mpsc::Receiver<(PairId, bool)>,
+    done: mpsc::Receiver<(PairId, Written)>,
     pairs: usize,
 }
 
@@ -67,7 +75,7 @@ impl StoreThread {
     }
 
     /// The next result. `None` if the thread is gone.
-    pub(super) async fn done(&mut self) -> Option<(PairId, bool)> {
+    pub(super) async fn done(&mut self) -> Option<(PairId, Written)> {
         self.done.recv().await
     }
 }
@@ -75,33 +83,90 @@ impl StoreThread {
 fn carry_out<R: RecordStore>(
     store: &mut R,
     jobs: &Receiver<Job>,
-    done: &mpsc::Sender<(PairId, bool)>,
+    done: &mpsc::Sender<(PairId, Written)>,
 ) {
-    for job in jobs {
-        match job {
-            Job::Replace { present, record } => {
-                if !tell(record.pair, store.replace(present, &record), done) {
-                    return;
-                }
+    let mut notes = Notes::default();
+    loop {
+        let job = match notes.unwritten.is_empty() {
+            true => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            false => jobs.recv_timeout(NOTE_AGAIN),
+        };
+        let (pair, written) = match job {
+            Ok(Job::Replace { present, record }) => (record.pair, store.replace(present, &record)),
+            Ok(Job::Adopt(record)) => (record.pair, store.adopt(&record)),
+            Ok(Job::Distrust { pair, told }) => {
+                notes.write(store, pair, told);
+                continue;
             }
-            Job::Adopt(record) => {
-                if !tell(record.pair, store.adopt(&record), done) {
-                    return;
-                }
+            Err(RecvTimeoutError::Timeout) => {
+                notes.write_again(store);
+                continue;
             }
-            Job::Distrust { pair, told } => {
-                if let Err(error) = store.distrust(pair, told) {
-                    tracing::error!(event = "store_failed", %pair, %error);
-                }
-            }
+            Err(RecvTimeoutError::Disconnected) => return notes.write_again(store),
+        };
+        if Stored::from(&written) != Stored::NotThere {
+            // It was about the record before.
+            notes.unwritten.remove(&pair);
+        }
+        if let Err(error) = &written
+            && Stored::from(&written) == Stored::Unknown
+        {
+            tracing::error!(event = "store_failed", %pair, %error);
+        }
+        if done.blocking_send((pair, written)).is_err() {
+            return;
         }
     }
 }
 
-/// Tells whether the pair's record is there; `false` if nobody listens any more.
-fn tell(pair: PairId, kept: Result<(), StoreError>, done: &mpsc::Sender<(PairId, bool)>) -> bool {
-    if let Err(error) = &kept {
+/// Notes of distrust that could not be written yet: one for each pair at most.
+#[derive(Default)]
+struct Notes {
+    unwritten: BTreeMap<PairId, Told>,
+}
+
+impl Notes {
+    fn write<R: RecordStore>(&mut self, store: &mut R, pair: PairId, told: Told) {
+        let told = self.unwritten.remove(&pair).map_or(told, |before| before.max(told));
+        let Err(error) = store.distrust(pair, told) else { return };
         tracing::error!(event = "store_failed", %pair, %error);
+        if matches!(error, StoreError::Unchanged { .. }) {
+            self.unwritten.insert(pair, told);
+        }
     }
-    done.blocking_send((pair, kept.is_ok())).is_ok()
+
+    fn write_again<R: RecordStore>(&mut self, store: &mut R) {
+        self.unwritten.retain(|pair, told| {
+            let again = store.distrust(*pair, *told);
+            matches!(again, Err(StoreError::Unchanged { .. }))
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{Epoch, Lineage};
+    use crate::witness::Directory;
+
+    /// A directory in the place of the file that a record is written to first: as good as a disk
+    /// without room.
+    #[test]
+    fn a_note_of_distrust_that_cannot_be_written_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let pair = PairId([1; 16]);
+        let told = Told { lineage: Lineage(1), epoch: Epoch(7) };
+        let mut store = Directory::open(directory.path()).unwrap();
+        store.enrol(pair).unwrap();
+        let obstacle = directory.path().join(format!("{pair}.new"));
+        std::fs::create_dir(&obstacle).unwrap();
+        let mut notes = Notes::default();
+        notes.write(&mut store, pair, told);
+        notes.write_again(&mut store);
+        assert_eq!(store.present(pair).unwrap().behind, None);
+        std::fs::remove_dir(&obstacle).unwrap();
+        notes.write_again(&mut store);
+        assert_eq!(store.present(pair).unwrap().behind, Some(told));
+        assert!(notes.unwritten.is_empty());
+    }
 }

@@ -161,6 +161,35 @@ fn a_record_outlives_the_process_that_granted_it() {
     });
 }
 
+/// A directory in the place of the file that is written first: as good as a disk without room.
+#[test]
+fn a_pair_whose_record_cannot_be_written_is_served_again_as_soon_as_it_can() {
+    let bench = Bench::new();
+    let next = formed(PAIRS[0]);
+    let present = Record::vacant(PAIRS[0], next.lineage, Epoch(0)).digest();
+    let ask =
+        || [hello(PAIRS[0], Place::A), WitnessCall::Ask { request: Request { present, next } }];
+    block_on(async {
+        let server = bench.server();
+        let handle = server.handle();
+        tokio::spawn(server.run());
+        let obstacle = bench.directory.path().join(format!("data/{RECORDS}/{}.new", PAIRS[0]));
+        std::fs::create_dir(&obstacle).unwrap();
+        let refused = [WitnessAnswer::Refused { reason: WitnessRefusal::Storage }];
+        assert_eq!(bench.ask(0, &ask()).await, refused);
+        let report = handle.status().await.unwrap().pairs.swap_remove(0);
+        assert_eq!(report.record.expect("what it had it has").epoch, 0);
+        let wait = report.waits_for.expect("a pair that waits says what for");
+        assert_eq!(wait.reason, "not-stored");
+        assert!(wait.why.contains(".new"), "{wait:?}");
+        assert!(wait.todo.contains("need not be restarted"), "{wait:?}");
+
+        std::fs::remove_dir(&obstacle).unwrap();
+        assert_eq!(bench.ask(0, &ask()).await, [WitnessAnswer::Present { record: next }]);
+        assert!(handle.status().await.unwrap().pairs[0].waits_for.is_none());
+    });
+}
+
 #[test]
 fn a_pair_whose_record_is_damaged_is_refused_and_the_others_are_served() {
     let bench = Bench::new();
@@ -174,9 +203,15 @@ fn a_pair_whose_record_is_damaged_is_refused_and_the_others_are_served() {
     bytes[40] ^= 1;
     std::fs::write(&file, bytes).unwrap();
     block_on(async {
-        tokio::spawn(bench.server().run());
+        let server = bench.server();
+        let handle = server.handle();
+        tokio::spawn(server.run());
         let asked = bench.ask(0, &[hello(PAIRS[0], Place::A), QUERY]).await;
         assert_eq!(asked, [WitnessAnswer::Refused { reason: WitnessRefusal::Storage }]);
+        let pairs = handle.status().await.unwrap().pairs;
+        let wait = pairs[0].waits_for.as_ref().expect("a refused pair says what it waits for");
+        assert!(wait.reason == "unreadable" && wait.why.contains("damaged"), "{wait:?}");
+        assert!(pairs[1].waits_for.is_none());
         let asked = bench.ask(2, &[hello(PAIRS[1], Place::A), QUERY]).await;
         assert!(matches!(asked[..], [WitnessAnswer::Present { .. }]), "{asked:?}");
     });
