@@ -42,6 +42,8 @@ pub enum Wait {
     Peer,
     /// This link, the first that is down: the links are fewer than configured.
     Link(LinkId),
+    /// The witness that is not in use is not reached: the pair could not turn to it.
+    SpareWitness,
     /// An operator, after a divergence or a panic of the service.
     Operator,
     /// The witness, to record that this member leaves.
@@ -50,7 +52,7 @@ pub enum Wait {
 
 impl Wait {
     /// One of each; place and link are examples.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Disk,
         Self::Restore,
         Self::OtherAndWitness,
@@ -68,6 +70,7 @@ impl Wait {
         Self::OwnService,
         Self::Peer,
         Self::Link(LinkId(0)),
+        Self::SpareWitness,
         Self::Operator,
         Self::Leave,
     ];
@@ -92,6 +95,7 @@ impl Wait {
             Self::OwnService => "own-service",
             Self::Peer => "peer",
             Self::Link(_) => "link",
+            Self::SpareWitness => "spare-witness",
             Self::Operator => "operator",
             Self::Leave => "leave",
         }
@@ -103,7 +107,7 @@ impl Wait {
             Self::Restore | Self::Join | Self::Joiner => {
                 "nothing: it goes on by itself; `storage` in the status says how far it is"
             }
-            Self::OtherAndWitness | Self::Other | Self::Witness => REACH,
+            Self::OtherAndWitness | Self::Other | Self::Witness | Self::SpareWitness => REACH,
             Self::WitnessAnswer => {
                 "see the witness's log: it may have just started, not know the pair, or be told of \
                  a later epoch than its record's"
@@ -192,6 +196,10 @@ impl fmt::Display for Wait {
             Self::Peer => "the other CoServer has not caught up",
             Self::Link(link) => {
                 return write!(f, "link {link} is not up: the pair goes on by those that are left");
+            }
+            Self::SpareWitness => {
+                "the witness that is not in use is not reached: if the one in use is lost, the pair \
+                 has none to turn to"
             }
             Self::Operator => {
                 "the CoServers computed different things, or the service panicked, and an operator \

@@ -199,7 +199,8 @@ impl Replica {
         }
         self.enrolment.slot = slot;
         self.enrolment.down_since = Some(self.now.mono);
-        self.witness_up = false;
+        // Whoever carries this out says of the one that is used from now on whether it is there.
+        self.spare_up = core::mem::take(&mut self.witness_up);
         self.outputs.push_back(Output::UseWitness { slot });
     }
 

@@ -55,6 +55,12 @@ pub enum Input {
     WitnessUp,
     /// It ended.
     WitnessDown,
+    /// The connection to the witness that is not in use came up or ended. Before the first of
+    /// these it is not there.
+    SpareWitness {
+        /// Whether it is there.
+        up: bool,
+    },
     /// The witness said something.
     Witness(WitnessAnswer),
     /// A client said something.

@@ -119,6 +119,8 @@ pub struct Replica {
     // The pair.
     pub(super) membership: Membership,
     pub(super) witness_up: bool,
+    /// Whether the witness that is not in use is connected, if there is one.
+    pub(super) spare_up: bool,
     pub(super) witness_asked: Option<Mono>,
     pub(super) suspicion: Option<(Suspicion, Mono)>,
     pub(super) reported_dead: bool,
@@ -238,6 +240,7 @@ impl Replica {
             enrolment: Enrolment::new(membership.witness(), now.mono),
             membership,
             witness_up: false,
+            spare_up: false,
             witness_asked: None,
             suspicion: None,
             reported_dead: false,
@@ -276,6 +279,7 @@ impl Replica {
             Input::LinkWritable { link } => self.on_link_writable(link),
             Input::Peer { link, frame } => self.on_peer(link, frame),
             Input::WitnessUp => self.on_witness_up(),
+            Input::SpareWitness { up } => self.spare_up = up,
             Input::WitnessDown => self.on_witness_down(),
             Input::Witness(answer) => self.on_witness(answer),
             Input::Client { conn, owner, permitted, call } => {

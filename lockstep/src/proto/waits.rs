@@ -132,12 +132,17 @@ impl Replica {
             (false, false) => Some(Wait::OtherAndWitness),
             (false, true) => Some(Wait::Other),
             (true, false) => Some(Wait::Witness),
-            (true, true) => {
-                let down = self.links.iter().find(|link| !link.up)?;
-                let is_reached = self.links.iter().any(|link| link.up);
-                Some(if is_reached { Wait::Link(down.id) } else { Wait::Other })
-            }
+            (true, true) => self.find_spare_missing(),
         }
+    }
+
+    /// What a pair that serves goes without: one more fault of that kind would be felt.
+    fn find_spare_missing(&self) -> Option<Wait> {
+        if let Some(down) = self.links.iter().find(|link| !link.up) {
+            let is_reached = self.links.iter().any(|link| link.up);
+            return Some(if is_reached { Wait::Link(down.id) } else { Wait::Other });
+        }
+        (self.config.witnesses > 1 && !self.spare_up).then_some(Wait::SpareWitness)
     }
 
     /// Its own disk or service, if that has stood still for some time with something to do.

@@ -98,13 +98,16 @@ impl World {
         self.servers[place.slot()].process.as_ref().map_or(Index(0), |process| process.held)
     }
 
-    /// The replica is told of the witness that it asks, and of no other.
+    /// The replica is told which of its witnesses are there.
     fn on_witness_wire(&mut self, place: Place, slot: u8, up: bool) {
         let Some(process) = &mut self.server(place).process else { return };
         process.witnesses[usize::from(slot)] = up;
-        if process.slot == slot {
-            self.tell(place, if up { Input::WitnessUp } else { Input::WitnessDown });
-        }
+        let input = match up {
+            _ if process.slot != slot => Input::SpareWitness { up },
+            true => Input::WitnessUp,
+            false => Input::WitnessDown,
+        };
+        self.tell(place, input);
     }
 
     fn on_witness_frame(&mut self, place: Place, slot: u8, wire: WireId, bytes: &[u8]) {

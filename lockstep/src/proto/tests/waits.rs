@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use super::pair::{MS, Pair};
+use super::pair::{MS, Pair, config};
 use crate::event::{Event, Severity, Wait};
 use crate::ids::{LinkId, Place};
-use crate::proto::Input;
+use crate::proto::{Config, Input};
 use crate::proto::io::{Command, HandOverRefused};
 
 use Place::{A, B};
@@ -83,6 +83,41 @@ fn a_healthy_pair_waits_for_nothing() {
         assert_eq!(said(&mut pair, place), []);
         assert_eq!(pair.node(place).replica.status().wait, None);
     }
+}
+
+/// A pair whose second witness nobody has ever reached.
+#[test]
+fn a_spare_witness_that_is_not_reached_is_named_although_the_pair_serves() {
+    let mut pair = Pair::with(|place| Config { witnesses: 2, ..config(place) });
+    pair.run(MS * 10_000);
+    for place in Place::BOTH {
+        let waits: Vec<_> = said(&mut pair, place).into_iter().map(|(wait, ..)| wait).collect();
+        assert_eq!(waits, [Wait::SpareWitness; 2], "{place}");
+        pair.tell(place, Input::SpareWitness { up: true });
+    }
+    pair.run(MS * 100);
+    assert_eq!(pair.node(A).replica.status().wait, None);
+    // It is lost again.
+    pair.tell(A, Input::SpareWitness { up: false });
+    pair.run(MS * 100);
+    let wait = pair.node(A).replica.status().wait.map(|(wait, _)| wait);
+    assert_eq!(wait, Some(Wait::SpareWitness));
+}
+
+/// The pair has turned to the alternate: what it had before is the spare one.
+#[test]
+fn after_a_move_the_witness_that_was_lost_is_the_spare_one() {
+    let mut pair = Pair::with(|place| Config { witnesses: 2, ..config(place) });
+    pair.run(MS * 100);
+    pair.tell(A, Input::SpareWitness { up: true });
+    pair.connect_witness(false);
+    pair.run(MS * 500);
+    assert!(pair.alternate.is_some(), "the pair has moved");
+    let wait = |pair: &mut Pair| pair.node(A).replica.status().wait.map(|(wait, _)| wait);
+    assert_eq!(wait(&mut pair), Some(Wait::SpareWitness));
+    pair.tell(A, Input::SpareWitness { up: true });
+    pair.run(MS * 100);
+    assert_eq!(wait(&mut pair), None);
 }
 
 #[test]

@@ -211,6 +211,15 @@ impl Wires {
         (objects || self.witnesses[usize::from(slot & 1)].is_some()).then_some(Input::WitnessUp)
     }
 
+    /// What it means that the witness in this slot is there, or is not.
+    fn on_witness(&self, slot: u8, up: bool) -> Input {
+        match up {
+            _ if slot != self.slot => Input::SpareWitness { up },
+            true => Input::WitnessUp,
+            false => Input::WitnessDown,
+        }
+    }
+
     /// What a store that is the witness says next.
     pub(super) fn poll_objects(&mut self, cx: &mut Context<'_>) -> Poll<Input> {
         let Some(objects) = &mut self.objects else { return Poll::Pending };
@@ -219,20 +228,17 @@ impl Wires {
                 Poll::Ready(event) => event,
                 Poll::Pending => return Poll::Pending,
             };
-            let input = match event {
-                ObjectEvent::Up => {
-                    self.objects_up = true;
-                    Input::WitnessUp
+            let up = match event {
+                ObjectEvent::Up => true,
+                ObjectEvent::Down => false,
+                ObjectEvent::Answer(answer) if self.slot == 0 => {
+                    return Poll::Ready(Input::Witness(answer));
                 }
-                ObjectEvent::Answer(answer) => Input::Witness(answer),
-                ObjectEvent::Down => {
-                    self.objects_up = false;
-                    Input::WitnessDown
-                }
+                // Of one that was asked before.
+                ObjectEvent::Answer(_) => continue,
             };
-            if self.slot == 0 {
-                return Poll::Ready(input);
-            }
+            self.objects_up = up;
+            return Poll::Ready(self.on_witness(0, up));
         }
     }
 
@@ -253,7 +259,7 @@ impl Wires {
             }
             Only::Witness(slot) => {
                 self.witnesses[usize::from(slot)] = Some(connection);
-                (Wire::Witness(slot), (slot == self.slot).then_some(Input::WitnessUp))
+                (Wire::Witness(slot), Some(self.on_witness(slot, true)))
             }
         };
         self.wires.insert(connection, wire);
@@ -299,7 +305,7 @@ impl Wires {
                     return None;
                 }
                 *known = None;
-                (slot == self.slot).then_some(Input::WitnessDown)
+                Some(self.on_witness(slot, false))
             }
             Wire::Client(Guest { conn, .. }) => {
                 self.clients.remove(&conn);
