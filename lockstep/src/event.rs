@@ -169,6 +169,18 @@ pub enum Event {
         /// The most that is believed.
         most: Duration,
     },
+    /// No pair is formed: the two machines' clocks are too far apart, and nobody knows which of
+    /// them is right.
+    ClocksDiffer {
+        /// The wall clock here.
+        ours: LogTime,
+        /// The other's.
+        theirs: LogTime,
+        /// How far apart they are.
+        apart: Duration,
+        /// The most that is believed.
+        most: Duration,
+    },
     /// A device does not stand after so long: wake-ups go on without it.
     DevicesLate {
         /// How long it was waited for.
@@ -419,6 +431,7 @@ impl Event {
             Self::TakenUp { .. } => "taken_up",
             Self::Gap { .. } => "gap",
             Self::ClockLeaps { .. } => "clock_leaps",
+            Self::ClocksDiffer { .. } => "clocks_differ",
             Self::DevicesLate { .. } => "devices_late",
             Self::ClockStrays { .. } => "clock_strays",
             Self::Stalled { .. } => "stalled",
@@ -503,6 +516,7 @@ impl Event {
             Self::Incompatible { .. }
             | Self::Contradicts { .. }
             | Self::ClockLeaps { .. }
+            | Self::ClocksDiffer { .. }
             | Self::Holding { .. }
             | Self::Diverged { .. }
             | Self::Difference { .. }

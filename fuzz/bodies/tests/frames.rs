@@ -104,6 +104,7 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
         heard: true,
         claim: Some(claim),
         enrolled: Some(chain),
+        wall: LogTime(9),
     };
     let file = CheckpointFile { index: point.index, len: 4096, hash: chain };
     let request = Request { present: chain, next: record() };

@@ -30,6 +30,8 @@ pub enum Wait {
     OwnDisk,
     /// The other CoServer runs something else.
     Incompatible,
+    /// A clock that is right: this machine's is far ahead of the log, or far from the other's.
+    Clock,
     /// The other CoServer is bringing this replica up to date.
     Join,
     /// This replica is bringing the other CoServer up to date.
@@ -52,7 +54,7 @@ pub enum Wait {
 
 impl Wait {
     /// One of each; place and link are examples.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Disk,
         Self::Restore,
         Self::OtherAndWitness,
@@ -64,6 +66,7 @@ impl Wait {
         Self::LastMember(Place::A),
         Self::OwnDisk,
         Self::Incompatible,
+        Self::Clock,
         Self::Join,
         Self::Joiner,
         Self::OwnStorage,
@@ -89,6 +92,7 @@ impl Wait {
             Self::LastMember(_) => "last-member",
             Self::OwnDisk => "own-disk",
             Self::Incompatible => "incompatible",
+            Self::Clock => "clock",
             Self::Join => "join",
             Self::Joiner => "joiner",
             Self::OwnStorage => "own-storage",
@@ -131,6 +135,11 @@ impl Wait {
             }
             Self::Incompatible => {
                 "make programs and configurations alike: `incompatible` in the log says what differs"
+            }
+            Self::Clock => {
+                "set the clocks of both machines right (NTP): it goes on by itself then. If they are \
+                 right, raise `timing.clock_step` and start it again; `clock_leaps` or \
+                 `clocks_differ` in the log says what they say"
             }
             Self::Disk => {
                 "nothing, if there is much to read; else see this machine's disk, and the system's log"
@@ -189,6 +198,10 @@ impl fmt::Display for Wait {
                  is there"
             }
             Self::Incompatible => "the other CoServer runs something else",
+            Self::Clock => {
+                "this machine's clock is far ahead of the log, or far from the other CoServer's: \
+                 what is begun with a wrong clock cannot be taken back"
+            }
             Self::Join => "the other CoServer is bringing it up to date",
             Self::Joiner => "it is bringing the other CoServer up to date",
             Self::OwnStorage => "its own disk writes nothing, and entries wait for it",

@@ -109,8 +109,10 @@ impl Replica {
 
     /// Asks to form the pair, if both are fresh and have met (rule E3).
     pub(super) fn form(&mut self) {
-        let Some(peer) = self.fresh_peer() else { return };
-        self.ask(|membership, nonce| membership.ask_to_form(peer, nonce));
+        let Some(peer) = self.fresh_peer() else { return self.forget_clock() };
+        if self.believes_first_clock() {
+            self.ask(|membership, nonce| membership.ask_to_form(peer, nonce));
+        }
     }
 
     pub(super) fn is_linked_to(&self, peer: Incarnation) -> bool {

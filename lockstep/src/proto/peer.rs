@@ -69,6 +69,7 @@ impl Replica {
             heard: self.link(link).greeted.is_some(),
             claim: self.claim(),
             enrolled: self.enrolled(),
+            wall: self.now.wall,
         };
         self.send_on(link, PeerFrame::Hello(hello));
     }

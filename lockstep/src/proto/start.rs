@@ -1,12 +1,14 @@
 //! A process that has started and is no member yet: whom it meets, what it claims (section J of
 //! `docs/protocol.md`).
 
+use core::time::Duration;
+
 use super::io::{Disk, Membership, Output, Recovered, Standing};
 use super::log::Log;
 use super::membership;
 use super::replica::Replica;
 use crate::event::{Event, StopCause};
-use crate::ids::{Epoch, Incarnation, Index, Lineage, Mono, Place};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Mono, Place};
 use crate::record::{Members, Origin, Record};
 use crate::wire::frames::{Claim, Hello, Point};
 
@@ -34,6 +36,8 @@ pub(super) struct Start {
     waits: Waits,
     /// It has said that it does not believe the clock.
     disbelieves: bool,
+    /// It was the other's clock at some time: either of the two may have to hear that it is right now.
+    tells_clock: bool,
 }
 
 /// What an operator has been told.
@@ -54,6 +58,9 @@ struct Presence {
     /// The epoch in which it is a member.
     record: Option<Record>,
     claim: Option<Claim>,
+    /// What its wall clock said, and when that was heard.
+    wall: LogTime,
+    at: Mono,
 }
 
 impl Start {
@@ -68,6 +75,7 @@ impl Start {
             stranger: None,
             waits: Waits::Unsaid,
             disbelieves: false,
+            tells_clock: false,
         }
     }
 
@@ -186,10 +194,11 @@ impl Replica {
 
     /// The other process introduced itself.
     pub(super) fn on_presence(&mut self, hello: &Hello) {
-        let Hello { incarnation, record, claim, .. } = *hello;
+        let Hello { incarnation, record, claim, wall, .. } = *hello;
         let known = self.start.peer.filter(|peer| peer.incarnation == incarnation);
         let record = record.or(known.and_then(|known| known.record));
-        self.start.peer = Some(Presence { incarnation, record, claim });
+        let at = self.now.mono;
+        self.start.peer = Some(Presence { incarnation, record, claim, wall, at });
         self.start.stranger = None;
         self.on_presence_of_move(hello);
     }
@@ -197,8 +206,8 @@ impl Replica {
     /// A process that cannot run with this one introduced itself. Whether it did so for the first
     /// time.
     pub(super) fn on_stranger(&mut self, hello: &Hello) -> bool {
-        let Hello { incarnation, record, claim, .. } = *hello;
-        let presence = Presence { incarnation, record, claim };
+        let Hello { incarnation, record, claim, wall, .. } = *hello;
+        let presence = Presence { incarnation, record, claim, wall, at: self.now.mono };
         let before = self.start.stranger.replace(presence);
         before.is_none_or(|before| before.incarnation != incarnation)
     }
@@ -340,6 +349,39 @@ impl Replica {
             self.event(Event::ClockLeaps { wall, log, step, most });
         }
         false
+    }
+
+    /// Whether log time may begin with what this machine's clock says: the other's is near it
+    /// (rule O13). Which of the two is wrong, nobody here knows.
+    pub(super) fn believes_first_clock(&mut self) -> bool {
+        let (most, now) = (self.config.clock_step, self.now);
+        let Some(peer) = self.linked_peer() else { return false };
+        let theirs = LogTime(peer.wall.0.saturating_add(now.mono.0.saturating_sub(peer.at.0)));
+        let apart = Duration::from_nanos(theirs.0.abs_diff(now.wall.0));
+        if apart <= most {
+            self.start.disbelieves = false;
+            return true;
+        }
+        self.start.tells_clock = true;
+        if !core::mem::replace(&mut self.start.disbelieves, true) {
+            self.event(Event::ClocksDiffer { ours: now.wall, theirs, apart, most });
+        }
+        false
+    }
+
+    /// The other, whose clock was too far from this one, is not there any more.
+    pub(super) fn forget_clock(&mut self) {
+        self.start.disbelieves = false;
+    }
+
+    /// Whether the other is told again and again what this machine's clock says.
+    pub(super) fn tells_clock(&self) -> bool {
+        self.start.tells_clock && self.membership.record().is_none() && self.join.is_none()
+    }
+
+    /// Whether this machine's clock, or the other's, keeps it from beginning.
+    pub(super) fn disbelieves_clock(&self) -> bool {
+        self.start.disbelieves && self.membership.record().is_none() && self.join.is_none()
     }
 
     fn say_that_it_waits(&mut self) {

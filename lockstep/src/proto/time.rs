@@ -112,17 +112,20 @@ impl Replica {
         self.next_heartbeat = now.plus(self.heartbeat());
         let (lineage, epoch) = self.stream_epoch();
         let progress = self.own_progress();
+        let tells_clock = self.tells_clock();
         for at in 0..self.links.len() {
             let link = &mut self.links[at];
             if !link.connected {
                 continue;
             }
             let (id, introduced) = (link.id, link.heard && link.greeted.is_some());
+            let blocked = link.blocked;
             // A queue that is full is no silence: a driver that has room for heartbeats sends them.
             if introduced {
                 let sequence = link.ping(now);
                 self.send_on(id, PeerFrame::Ping { sequence, lineage, epoch, progress });
-            } else if !link.blocked {
+            }
+            if !blocked && (!introduced || tells_clock) {
                 self.send_hello(id);
             }
         }

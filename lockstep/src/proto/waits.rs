@@ -78,6 +78,9 @@ impl Replica {
         if self.is_met_by_stranger() {
             return Wait::Incompatible;
         }
+        if self.disbelieves_clock() {
+            return Wait::Clock;
+        }
         let meets = self.meets_other();
         match (meets, self.witness_up) {
             (false, false) => return Wait::OtherAndWitness,

@@ -10,7 +10,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{
-    Epoch, Incarnation, Index, Lineage, Nonce, OriginNumber, PairId, Place, RequestNumber,
+    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place, RequestNumber,
     SessionId,
 };
 use crate::outline::Outline;
@@ -67,6 +67,8 @@ pub struct Hello {
     /// Digest of the record with which the pair was last enrolled with a witness, as far as the
     /// sender has the entry that says so on disk (rule W2).
     pub enrolled: Option<Digest>,
+    /// What the sender's wall clock says (rule O13).
+    pub wall: LogTime,
 }
 
 /// How far the log of a restarted process goes; the greater of two claims first (rule J2).

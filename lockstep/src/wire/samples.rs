@@ -117,6 +117,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
         heard: true,
         claim: Some(Claim { lineage: Lineage(3), epoch: Epoch(1), held: Index(77) }),
         enrolled: Some(Digest([6; 16])),
+        wall: LogTime(9),
     };
     vec![
         ("peer hello", PeerFrame::Hello(hello)),
@@ -404,6 +405,7 @@ fn any_hello() -> impl Strategy<Value = PeerFrame> {
         option::of(any_record()),
         any::<bool>(),
         option::of(any_claim()),
+        any::<u64>(),
     )
         .prop_map(
             |(
@@ -416,6 +418,7 @@ fn any_hello() -> impl Strategy<Value = PeerFrame> {
                 record,
                 heard,
                 claim,
+                wall,
             )| {
                 let environment =
                     Environment { service, service_version: version, configuration, protocol };
@@ -428,6 +431,7 @@ fn any_hello() -> impl Strategy<Value = PeerFrame> {
                     heard,
                     claim,
                     enrolled: None,
+                    wall: LogTime(wall),
                 })
             },
         )

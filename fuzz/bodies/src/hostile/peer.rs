@@ -12,7 +12,7 @@ use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::wire::codec;
 use lockstep::wire::frames::{Forward, Hello, PeerFrame, Progress};
 
-use super::{PAIR, THEM, US, World, environment};
+use super::{PAIR, THEM, US, World, environment, time};
 use crate::source::Source;
 
 impl World {
@@ -32,6 +32,7 @@ impl World {
             heard,
             claim: None,
             enrolled: None,
+            wall: time(self.now).wall,
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::pair::{MS, Pair, config};
 use crate::entry::EntryKind;
-use crate::event::Event;
+use crate::event::{Event, Wait};
 use crate::ids::{Epoch, Lineage, Place};
+use crate::limits;
 use crate::proto::io::{Command, Config, Input};
 use crate::record::{Origin, Record};
 
@@ -48,6 +49,42 @@ fn a_pair_whose_forming_nobody_heard_of_comes_to_serve_all_the_same() {
     pair.restart(A);
     pair.restart(B);
     pair.run_to_duplex();
+}
+
+/// Log time would begin with what one of the two says, and could not be taken back.
+#[test]
+fn two_whose_clocks_are_far_apart_form_no_pair_until_one_is_set_right() {
+    let mut pair = Pair::new();
+    pair.kill(B);
+    pair.wall_ahead[B.slot()] = limits::CLOCK_STEP * 2;
+    pair.restart(B);
+    pair.run(MS * 5_000);
+    assert_eq!(pair.record.origin, Origin::Vacant);
+    for place in Place::BOTH {
+        let differ = |event: &&Event| matches!(event, Event::ClocksDiffer { .. });
+        assert_eq!(pair.node(place).events.iter().filter(differ).count(), 1, "{place}: said once");
+        let waits = |event: &Event| matches!(event, Event::WaitsFor { wait: Wait::Clock, .. });
+        assert!(pair.node(place).saw(waits), "{place}");
+        let wait = pair.node(place).replica.status().wait.map(|(wait, _)| wait);
+        assert_eq!(wait, Some(Wait::Clock), "{place}");
+    }
+    pair.wall_ahead[B.slot()] = limits::CLOCK_STEP / 2;
+    pair.run_to_duplex();
+    assert_eq!(pair.record.origin, Origin::Formed);
+}
+
+/// An operator's word at the one that asks for the pair is enough.
+#[test]
+fn two_whose_clocks_are_far_apart_form_a_pair_where_that_may_be() {
+    let mut pair = Pair::with(|place| {
+        let clock_step = limits::CLOCK_STEP * if place == A { 3 } else { 1 };
+        Config { clock_step, ..config(place) }
+    });
+    pair.kill(B);
+    pair.wall_ahead[B.slot()] = limits::CLOCK_STEP * 2;
+    pair.restart(B);
+    pair.run_to_duplex();
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::ClocksDiffer { .. })));
 }
 
 #[test]

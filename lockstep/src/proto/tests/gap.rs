@@ -2,7 +2,7 @@
 
 use super::pair::{MS, Pair, config};
 use crate::entry::{Entry, EntryKind};
-use crate::event::Event;
+use crate::event::{Event, Wait};
 use crate::ids::{LogTime, Place};
 use crate::limits;
 use crate::proto::io::{Command, Input};
@@ -150,6 +150,8 @@ fn a_clock_that_is_far_ahead_takes_no_log_up_until_it_is_right_or_an_operator_sa
     pair.run(config(A).meeting * 7);
     let leaps = |event: &&Event| matches!(event, Event::ClockLeaps { .. });
     assert_eq!(pair.node(A).events.iter().filter(leaps).count(), 1, "said once");
+    let wait = pair.node(A).replica.status().wait.map(|(wait, _)| wait);
+    assert_eq!(wait, Some(Wait::Clock));
     assert_eq!((pair.record.origin, count(&mut pair, A, takes_up)), (Origin::Formed, 0));
     // Somebody corrects the clock.
     let mut right = super::pair::time(pair.now);

@@ -88,6 +88,7 @@ fn a_peer_with_our_own_incarnation_is_no_peer() {
         heard: true,
         claim: None,
         enrolled: None,
+        wall: LogTime(1),
     };
     pair.forge(A, PeerFrame::Hello(hello));
     assert!(pair.node(A).saw(|event| matches!(event, Event::Ignored { why: Ignored::NotOurPeer })));

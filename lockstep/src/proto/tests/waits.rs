@@ -5,8 +5,8 @@ use core::time::Duration;
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Severity, Wait};
 use crate::ids::{LinkId, Place};
-use crate::proto::{Config, Input};
 use crate::proto::io::{Command, HandOverRefused};
+use crate::proto::{Config, Input};
 
 use Place::{A, B};
 

@@ -81,6 +81,10 @@ pub(super) fn log(said: &Event) {
             let (step_ms, most_ms) = (millis(*step), millis(*most));
             say!(said, wall_ns = wall.0, log_ns = log.0, step_ms, most_ms);
         }
+        Event::ClocksDiffer { ours, theirs, apart, most } => {
+            let (apart_ms, most_ms) = (millis(*apart), millis(*most));
+            say!(said, ours_ns = ours.0, theirs_ns = theirs.0, apart_ms, most_ms);
+        }
         Event::ClockStrays { wall, log } => say!(said, wall_ns = wall.0, log_ns = log.0),
         Event::Stalled { span } => say!(said, for_ms = millis(*span)),
         Event::WindowFull { ordered, agreed } => {

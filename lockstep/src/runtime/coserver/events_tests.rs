@@ -46,6 +46,7 @@ fn samples() -> Vec<Event> {
         heard: false,
         claim: None,
         enrolled: None,
+        wall: LogTime(1),
     };
     let output = FoundOutput {
         number: 1,
@@ -80,6 +81,7 @@ fn samples() -> Vec<Event> {
         Event::TakenUp { index, gap: span },
         Event::Gap { index, gap: span },
         Event::DevicesLate { waited: span },
+        Event::ClocksDiffer { ours: LogTime(2), theirs: LogTime(1), apart: span, most: span },
         Event::ClockLeaps { wall: LogTime(2), log: LogTime(1), step: span, most: span },
         Event::ClockStrays { wall: LogTime(1), log: LogTime(2) },
         Event::Stalled { span },
