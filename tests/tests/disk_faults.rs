@@ -1,9 +1,13 @@
 //! System calls of the storage fail, and the CoServer leaves or goes on rightly; a sample. Every
 //! call at every one of its calls: `disk_faults`.
 
+use lockstep::runtime::exit::Exit;
+use lockstep_tests::disk::load::Load;
 use lockstep_tests::disk::matrix::{Matrix, Scene, Struck};
 use lockstep_tests::disk::outcome::Did;
-use lockstep_tests::disk::tracer::{Fault, WRITE, missing};
+use lockstep_tests::disk::site::Site;
+use lockstep_tests::disk::tracer::{Fault, Tracer, WRITE, missing, thread};
+use lockstep_tests::pair::{B, DEADLINE};
 use lockstep_tests::said::skipped;
 
 /// Does these, one after the other; what was done about each.
@@ -47,6 +51,32 @@ fn what_can_be_tried_again_is() {
     for struck in done.into_iter().flatten() {
         assert!(matches!(struck.did, Did::WentOn | Did::ServedAlone), "{struck:?}");
     }
+}
+
+/// It says nothing of the disk: a supervisor may start it again, which it may not after a fault.
+#[test]
+fn a_coserver_that_has_no_descriptor_for_its_journal_ends_as_one_that_may_be_started_again() {
+    if let Some(why) = missing() {
+        return skipped(&why);
+    }
+    let mut site = Site::plain();
+    site.pair.form();
+    let pid = site.pair.process(B).pid();
+    let journal = thread(pid, "lockstep-journal").expect("B writes a journal");
+    let fault = Fault { call: "openat", action: "error=EMFILE", when: 0 };
+    let tracer = Tracer::attach(pid, Some(journal), fault, site.pair.directory(), &[]);
+    // More than the spare segments hold, so that a new one is wanted.
+    let loads = ["x", "y", "z"].map(|prefix| Load::start_with_bulk(&site.pair, 300, prefix));
+    site.pair.expect_exit(B, Exit::System);
+    drop(tracer);
+    let log = site.pair.process(B).log();
+    let last = log.lines().last().unwrap();
+    assert!(last.contains("no file descriptor left"), "{last}");
+    for load in loads {
+        load.finish(DEADLINE * 2).unwrap_or_else(|why| panic!("{why}{}", site.pair.logs()));
+    }
+    site.pair.run(B);
+    site.duplex();
 }
 
 #[test]
