@@ -59,6 +59,7 @@ mod parts;
 mod process;
 mod reloading;
 mod returning;
+mod starting;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -9,6 +9,7 @@ use super::flags::PartFlags;
 use super::process::{Heard, Signals};
 use super::reloading::{of_coserver, of_witness};
 use super::returning::Returns;
+use super::starting::Starting;
 use super::{Application, BuildError, Failure};
 use crate::event::StopCause;
 use crate::machine::StateMachine;
@@ -67,6 +68,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     let signals = Signals::hear().map_err(PartError::from)?;
     // One that came while the process ran counts when it is about to come back.
     let mut signals_for_return = Signals::hear().map_err(PartError::from)?;
+    let starting = Starting::watch().map_err(PartError::from)?;
     flags.guards.apply()?;
     let returns = Returns::begin();
     let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
@@ -86,7 +88,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     }
     let pair = config.pair();
     let disk = config.settings.storage.directory.clone();
-    let ran = run_coserver(config, directory, signals, service, devices);
+    let ran = serve_pair(config, directory, (signals, starting), service, devices);
     let cause = match ran {
         Ok(cause) => cause,
         Err(error) => {
@@ -121,8 +123,19 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
 /// What keeps it from starting.
 pub fn run_coserver<S: StateMachine>(
     config: CoServerConfig,
+    directory: DataDirectory,
+    signals: Signals,
+    service: S,
+    devices: Devices,
+) -> Result<StopCause, PartError> {
+    serve_pair(config, directory, (signals, Starting::watch()?), service, devices)
+}
+
+/// The same, where signals are heard already beside what may hang until it has started.
+fn serve_pair<S: StateMachine>(
+    config: CoServerConfig,
     mut directory: DataDirectory,
-    mut signals: Signals,
+    (mut signals, starting): (Signals, Starting),
     service: S,
     devices: Devices,
 ) -> Result<StopCause, PartError> {
@@ -143,6 +156,7 @@ pub fn run_coserver<S: StateMachine>(
             }
             let _ = handle.command(Command::Stop);
         });
+        drop(starting);
         let incarnation = coserver.incarnation();
         tracing::info!(event = "started", %place, service = name, %incarnation);
         let cause = coserver.run().await;
@@ -162,11 +176,12 @@ fn raise_limits() {
 
 pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
+    let starting = Starting::watch().map_err(PartError::from)?;
     flags.guards.apply()?;
     let config = WitnessConfig::read(flags.config()?, &flags.overrides)?;
     let filter = flags.logging.begin(config.log.as_deref())?;
     let signals = signals.reloading(of_witness(&config, flags.overrides.clone(), filter));
-    run_witness(config, signals)?;
+    serve_pairs(config, signals, starting)?;
     Ok(Exit::Done)
 }
 
@@ -175,7 +190,16 @@ pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
 ///
 /// # Errors
 /// What keeps it from starting.
-pub fn run_witness(config: WitnessConfig, mut signals: Signals) -> Result<(), PartError> {
+pub fn run_witness(config: WitnessConfig, signals: Signals) -> Result<(), PartError> {
+    serve_pairs(config, signals, Starting::watch()?)
+}
+
+/// The same, where signals are heard already beside what may hang until it has started.
+fn serve_pairs(
+    config: WitnessConfig,
+    mut signals: Signals,
+    starting: Starting,
+) -> Result<(), PartError> {
     warn_of_etc(&config.directory);
     raise_limits();
     // Given back after the runtime, and with it the port, is gone.
@@ -193,6 +217,7 @@ pub fn run_witness(config: WitnessConfig, mut signals: Signals) -> Result<(), Pa
             signals.told().await;
             let _ = handle.stop();
         });
+        drop(starting);
         tracing::info!(event = "started", %listen);
         server.run().await;
         tracing::info!(event = "ended");
