@@ -60,6 +60,32 @@ pub const KEPT_INPUTS: usize = 16 << 10;
 /// Bytes of the same.
 pub const KEPT_BYTES: usize = 16 << 20;
 
+/// Packets of strangers that a port looks at in 100 ms, of each kind; a single host has a fourth of
+/// them. A wave of clients that come back together is through in some such turns. One more is
+/// dropped, as the network may; an honest peer repeats it.
+pub const STRANGERS_PER_TURN: usize = 1024;
+
+/// Handshakes of one port in flight at a time: enough for a wave of clients that come back
+/// together, few enough that their memory does not count. One more takes another's place, or is
+/// not answered.
+pub const HANDSHAKES: usize = 64;
+
+/// With as many in flight, a sender must first show that it receives at its address; so forged
+/// addresses cannot take the rest.
+pub const HANDSHAKES_UNVALIDATED: usize = 16;
+
+/// Handshakes that begin in 100 ms, of senders who have shown their addresses, in shares: a bound for
+/// those that fail at once. Of those that do not, there are as many as have places.
+pub const HANDSHAKES_PER_TURN: usize = 256;
+
+/// Those of senders who have not shown their addresses; more have to show them first. One that fails
+/// at once gives its place back at once, and yet has cost some 100 µs.
+pub const UNVALIDATED_PER_TURN: usize = 16;
+
+/// Connections to a control socket at a time: some monitors and an operator. One more is told so
+/// and closed.
+pub const CONTROL_CONNECTIONS: usize = 16;
+
 /// Client connections of one CoServer; at one more the newest is refused. Clients connect to both,
 /// so this is also how many a pair serves.
 pub const CLIENT_CONNECTIONS: usize = 4096;
@@ -246,3 +272,52 @@ const _: () = {
     assert!(LINKS <= 8);
     assert!(DIVERGENCES >= 2);
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    macro_rules! values {
+        ($($name:ident)*) => { [$((stringify!($name), super::$name as u64),)*] };
+    }
+
+    /// The bounds that docs/limits.md names.
+    fn named() -> BTreeMap<&'static str, u64> {
+        values! {
+            STRANGERS_PER_TURN HANDSHAKES HANDSHAKES_UNVALIDATED HANDSHAKES_PER_TURN
+            UNVALIDATED_PER_TURN CONTROL_CONNECTIONS CLIENT_CONNECTIONS SESSIONS_PER_CONNECTION
+            SESSIONS SESSION_REPLIES SESSION_REPLY_BYTES REPLIES_BYTES REPLY_BYTES WINDOW_ENTRIES
+            WINDOW_BYTES WINDOW_RESERVE KEPT_INPUTS KEPT_BYTES LINK_FLIGHT_BYTES DESCRIPTORS_VITAL
+            WITNESS_CONNECTIONS_PER_PLACE WITNESS_WAITING SESSION_UNREAD_BYTES CLIENT_QUEUES_BYTES
+            TURNS_BYTES
+        }
+        .into()
+    }
+
+    /// Every name in capitals between backquotes.
+    fn names_in(text: &str) -> impl Iterator<Item = &str> {
+        let of_a_name = |c: char| c.is_ascii_uppercase() || c == '_';
+        let quoted = text.split('`').skip(1).step_by(2);
+        quoted.filter(move |word| !word.is_empty() && word.chars().all(of_a_name))
+    }
+
+    #[test]
+    fn the_table_of_shares_has_the_values_that_there_are() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/limits.md");
+        let page = std::fs::read_to_string(path).expect("the page is there");
+        let (_, values) = page.split_once("## The values").expect("they have a section");
+        let rows = values.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split(" | ");
+            let name = cells.next()?.strip_suffix('`')?.to_owned();
+            let value = cells.next()?.replace(',', "");
+            Some((name, value.parse::<u64>().expect("a number")))
+        });
+        let told: BTreeMap<String, u64> = rows.collect();
+        let real: BTreeMap<String, u64> =
+            named().into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        assert_eq!(told, real);
+        for name in names_in(&page) {
+            assert!(real.contains_key(name), "{name} has no value in the table");
+        }
+    }
+}

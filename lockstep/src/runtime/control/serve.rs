@@ -10,10 +10,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use crate::exhaustion::Exhaustion;
+use crate::limits::CONTROL_CONNECTIONS;
 use crate::runtime::config::ConfigError;
-
-/// Connections at a time: some monitors and an operator. One more is told so and closed.
-const CONNECTIONS: usize = 16;
 
 /// Longest command line, its end included. A longer one is refused and the connection closed.
 const LINE: u64 = 256;
@@ -89,7 +87,7 @@ pub trait Answer: Send + Sync + 'static {
 
 /// Answers until it is dropped.
 pub async fn serve<A: Answer>(listener: UnixListener, answer: A) {
-    let (answer, places) = (Arc::new(answer), Arc::new(Semaphore::new(CONNECTIONS)));
+    let (answer, places) = (Arc::new(answer), Arc::new(Semaphore::new(CONTROL_CONNECTIONS)));
     let mut connections = tokio::task::JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -116,8 +114,8 @@ pub async fn serve<A: Answer>(listener: UnixListener, answer: A) {
             }
             Err(_) => {
                 let message = format!(
-                    "{CONNECTIONS} others ask at this socket, which is as many as may; close one of \
-                     them (each is closed after {IDLE:?} without a command), then ask again"
+                    "{CONTROL_CONNECTIONS} others ask at this socket, which is as many as may; close \
+                     one of them (each is closed after {IDLE:?} without a command), then ask again"
                 );
                 say_at_once(&stream, &Err(Refusal { code: "busy", message }));
             }

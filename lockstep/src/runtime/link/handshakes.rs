@@ -9,24 +9,11 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, Id};
 use tokio::time::Instant;
 
+use crate::limits::{
+    HANDSHAKES, HANDSHAKES_PER_TURN, HANDSHAKES_UNVALIDATED, UNVALIDATED_PER_TURN,
+};
 use crate::runtime::turns::{Turn, Turns};
 use crate::shares::{AddressBlock, Shares, host};
-
-/// Handshakes of one port in flight at a time: enough for a wave of clients that
-/// come back together, few enough that their memory does not count.
-pub(super) const HANDSHAKES_MAX: usize = 64;
-
-/// With as many in flight, a sender must first show that it receives at its
-/// address; so forged addresses cannot take the rest.
-pub(super) const HANDSHAKES_UNVALIDATED: usize = 16;
-
-/// Handshakes of senders who have not shown their addresses that begin in one turn; more have to show
-/// them first. One that fails at once gives its place back at once, and yet has cost some 100 µs.
-const UNVALIDATED_BEGIN: usize = 16;
-
-/// Those of all others that begin in one turn, in shares: a bound for those that fail at once. Of
-/// those that do not, there are as many as have places.
-const BEGIN: usize = 256;
 
 /// A peer whose first message has not come whole after this time gives way to a newcomer: it is
 /// sent at once, in one packet or two.
@@ -78,7 +65,7 @@ impl Handshakes {
             last: 0,
             turn: Turn::default(),
             unvalidated: 0,
-            begun: Turns::new(BEGIN),
+            begun: Turns::new(HANDSHAKES_PER_TURN),
         }
     }
 
@@ -103,7 +90,7 @@ impl Handshakes {
         if self.turn.begins(now) {
             self.unvalidated = 0;
         }
-        if self.len() >= HANDSHAKES_UNVALIDATED || self.unvalidated >= UNVALIDATED_BEGIN {
+        if self.len() >= HANDSHAKES_UNVALIDATED || self.unvalidated >= UNVALIDATED_PER_TURN {
             return Verdict::Retry;
         }
         self.unvalidated += 1;
@@ -111,7 +98,7 @@ impl Handshakes {
     }
 
     fn find_place(&self, source: IpAddr, now: Instant) -> Verdict {
-        if self.len() < HANDSHAKES_MAX {
+        if self.len() < HANDSHAKES {
             return Verdict::Begin(None);
         }
         let claimed = self.shares.claim(AddressBlock::of(source), source);
@@ -230,19 +217,19 @@ mod tests {
                 greeted.store(true, Ordering::Relaxed);
             }
         };
-        flood(&mut port, HANDSHAKES_MAX as u32);
+        flood(&mut port, HANDSHAKES as u32);
         let (honest, _) = port.attempt("192.0.2.1").expect("a block with less has a claim");
         for _ in 0..1_000 {
             port.attempt("198.51.100.1");
         }
         assert!(port.has(honest));
-        assert_eq!(port.handshakes.len(), HANDSHAKES_MAX);
+        assert_eq!(port.handshakes.len(), HANDSHAKES);
     }
 
     #[test]
     fn the_addresses_of_a_block_share_its_places() {
         let mut port = Port::new();
-        for _ in 0..HANDSHAKES_MAX {
+        for _ in 0..HANDSHAKES {
             let (_, greeted) = port.attempt("127.0.0.2").unwrap();
             greeted.store(true, Ordering::Relaxed);
         }
@@ -257,7 +244,7 @@ mod tests {
     #[test]
     fn a_host_shares_as_one_however_many_ipv6_addresses_it_has() {
         let mut port = Port::new();
-        for number in 0..HANDSHAKES_MAX {
+        for number in 0..HANDSHAKES {
             let (_, greeted) = port.attempt(&format!("2001:db8:1:1::{number:x}")).unwrap();
             greeted.store(true, Ordering::Relaxed);
         }
@@ -269,7 +256,7 @@ mod tests {
     #[test]
     fn at_one_address_whoever_began_and_did_not_go_on_gives_way() {
         let mut port = Port::new();
-        let honest: Vec<_> = (0..HANDSHAKES_MAX - 1)
+        let honest: Vec<_> = (0..HANDSHAKES - 1)
             .map(|_| {
                 let (number, greeted) = port.attempt("192.0.2.1").unwrap();
                 greeted.store(true, Ordering::Relaxed);
@@ -304,8 +291,8 @@ mod tests {
             };
             (0..times).filter(begins).count()
         };
-        assert_eq!(begun("198.51.100.1", false, 10_000), UNVALIDATED_BEGIN);
-        assert_eq!(begun("198.51.100.1", true, 10_000), BEGIN / 4);
+        assert_eq!(begun("198.51.100.1", false, 10_000), UNVALIDATED_PER_TURN);
+        assert_eq!(begun("198.51.100.1", true, 10_000), HANDSHAKES_PER_TURN / 4);
         assert!(begun("198.51.100.2", true, 10) == 10 && begun("192.0.2.1", true, 10) == 10);
         port.now += Duration::from_millis(100);
         let stranger = "192.0.2.1".parse().unwrap();

@@ -22,14 +22,11 @@ use quinn::{AsyncUdpSocket, UdpPoller};
 use quinn_proto::{ConnectionId, ConnectionIdGenerator, HashedConnectionIdGenerator};
 use tokio::time::Instant;
 
+use crate::limits::STRANGERS_PER_TURN;
 use crate::runtime::turns::{Chances, Turns};
 
 #[expect(clippy::disallowed_types, reason = "quinn may receive on any thread")]
 type Mutex<T> = std::sync::Mutex<T>;
-
-/// Packets of strangers that are looked at in one turn, of each kind; a single host has a fourth of
-/// them. A wave of clients that come back together is through in some turns.
-const LOOKS: usize = 1024;
 
 /// First packets beyond their senders' shares that are looked at in one turn all the same.
 const CHANCES: usize = 128;
@@ -160,10 +157,10 @@ impl Gatekeeper {
 impl Strangers {
     const fn new() -> Self {
         Self {
-            first: Turns::new(LOOKS),
+            first: Turns::new(STRANGERS_PER_TURN),
             chances: Chances::new(CHANCES),
-            noise: Turns::new(LOOKS),
-            handshake: Turns::new(LOOKS),
+            noise: Turns::new(STRANGERS_PER_TURN),
+            handshake: Turns::new(STRANGERS_PER_TURN),
             dropped: 0,
         }
     }
@@ -280,10 +277,13 @@ mod tests {
         let (keeper, now) = (Gatekeeper::new(KEY, None), now());
         let source: IpAddr = "192.0.2.1".parse().unwrap();
         let noise = long(&[1; 8]);
-        let mut flood = noise.repeat(2 * LOOKS);
+        let mut flood = noise.repeat(2 * STRANGERS_PER_TURN);
         let let_in = keeper.sift(&mut flood, noise.len(), source, now) / noise.len();
-        assert!((LOOKS / 4..=LOOKS / 4 + CHANCES).contains(&let_in), "{let_in}");
-        assert_eq!(keeper.dropped(), (2 * LOOKS - let_in) as u64);
+        assert!(
+            (STRANGERS_PER_TURN / 4..=STRANGERS_PER_TURN / 4 + CHANCES).contains(&let_in),
+            "{let_in}"
+        );
+        assert_eq!(keeper.dropped(), (2 * STRANGERS_PER_TURN - let_in) as u64);
         let mut connected = long(&[2; 8]);
         connected[0] = 0x40;
         connected[1..=ID].copy_from_slice(&own_id());
@@ -305,11 +305,11 @@ mod tests {
         let first = long(&[1; 8]);
         let let_in =
             |times: usize| (0..times).filter(|_| keeper.lets_in(&first, victim, now)).count();
-        assert!(let_in(LOOKS) < LOOKS);
-        let in_vain = (0..).take_while(|_| let_in(1) == 0).take(LOOKS).count();
+        assert!(let_in(STRANGERS_PER_TURN) < STRANGERS_PER_TURN);
+        let in_vain = (0..).take_while(|_| let_in(1) == 0).take(STRANGERS_PER_TURN).count();
         assert!(in_vain < 20, "{in_vain} repeated in vain");
-        let_in(10 * LOOKS);
-        assert_eq!(let_in(LOOKS), 0, "a turn ends them, too");
+        let_in(10 * STRANGERS_PER_TURN);
+        assert_eq!(let_in(STRANGERS_PER_TURN), 0, "a turn ends them, too");
     }
 
     #[test]
@@ -318,12 +318,19 @@ mod tests {
         let (keeper, now) = (Gatekeeper::new(KEY, Some(peer)), now());
         for packet in [short(&own_id()), long(&own_id()), long(&[1; 8])] {
             let let_in = |_: &usize| keeper.lets_in(&packet, stranger, now);
-            assert!((0..LOOKS).filter(let_in).count() <= LOOKS / 4, "all of one kind");
+            assert!(
+                (0..STRANGERS_PER_TURN).filter(let_in).count() <= STRANGERS_PER_TURN / 4,
+                "all of one kind"
+            );
         }
-        assert!(keeper.dropped() >= 2 * LOOKS as u64);
+        assert!(keeper.dropped() >= 2 * STRANGERS_PER_TURN as u64);
         for packet in [short(&own_id()), long(&own_id()), long(&[1; 8])] {
             let let_in = |_: &usize| keeper.lets_in(&packet, peer, now);
-            assert_eq!((0..LOOKS / 4).filter(let_in).count(), LOOKS / 4, "its whole share");
+            assert_eq!(
+                (0..STRANGERS_PER_TURN / 4).filter(let_in).count(),
+                STRANGERS_PER_TURN / 4,
+                "its whole share"
+            );
         }
     }
 }
