@@ -25,6 +25,9 @@ mod entries;
 mod joining;
 mod outside;
 mod peer;
+mod shares;
+
+use shares::Guests;
 
 use crate::source::Source;
 use crate::tally::Tally;
@@ -53,6 +56,7 @@ struct World {
     place: Place,
     replica: Replica,
     unit: Unit<Tally>,
+    guests: Guests,
     todo: Vec<Entry>,
     /// What it follows, as far as is known here.
     record: Record,
@@ -99,6 +103,10 @@ fn config(place: Place) -> Config {
     }
 }
 
+fn unit() -> Unit<Tally> {
+    Unit::with_config(Tally::default(), shares::bounds())
+}
+
 impl World {
     /// `disk`: 0 for a process with none, else with that of a member, of a joiner, or one that is
     /// to be adopted.
@@ -109,7 +117,8 @@ impl World {
         let mut world = Self {
             place,
             replica: Replica::new(config(place), boot, time(now)),
-            unit: Unit::new(Tally::default()),
+            unit: unit(),
+            guests: Guests::default(),
             todo: Vec::new(),
             record: Record::vacant(PAIR, Lineage(0), Epoch(0)),
             now,
@@ -159,6 +168,7 @@ impl World {
     fn drain(&mut self) {
         let now = time(self.now);
         while let Some(output) = self.replica.poll() {
+            shares::keeps_out(&output);
             match output {
                 Output::Append(entry) => {
                     self.replica.handle(now, Input::Persisted(entry.index));
@@ -242,6 +252,7 @@ impl World {
             }
             let entry = self.todo.remove(0);
             let executed = self.unit.execute(&entry);
+            self.guests.executed(&entry, &executed, &self.unit);
             self.tell(Input::Executed(executed));
         }
     }

@@ -6,7 +6,7 @@ use std::panic::resume_unwind;
 
 use bytes::Bytes;
 use lockstep::digest::{Digest, Hasher};
-use lockstep::ids::DeviceId;
+use lockstep::ids::{DeviceId, SessionId};
 use lockstep::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
     Step,
@@ -19,6 +19,8 @@ use lockstep::output::Carrier;
 pub struct Tally {
     /// How many requests took effect.
     pub requests: u64,
+    /// The sessions that it was told are over, for whoever drives it: no part of its state.
+    pub ended: Vec<SessionId>,
     steps: u64,
     faulty: bool,
 }
@@ -78,6 +80,7 @@ impl StateMachine for Tally {
                 reply.number(count).number(session.0).number(number.0).bytes(body);
                 return Bytes::copy_from_slice(&reply.finish().0);
             }
+            Step::SessionEnded { session } => self.ended.push(session),
             _ => {}
         }
         Bytes::new()

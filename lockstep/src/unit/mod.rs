@@ -188,6 +188,11 @@ impl<S: StateMachine> Unit<S> {
         self.sessions.len()
     }
 
+    /// What the replies cost that are kept for all sessions.
+    pub fn reply_bytes(&self) -> usize {
+        self.sessions.bytes()
+    }
+
     /// When the unit next needs an entry to go on: the service's wake-up, or the end of the
     /// session that is idle longest. None while both are held.
     pub fn wakeup(&self) -> Option<LogTime> {

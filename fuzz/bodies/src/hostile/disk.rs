@@ -8,11 +8,10 @@ use lockstep::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, Now, Ori
 use lockstep::limits;
 use lockstep::proto::{Disk, Input, LookedUp, Membership, Output, Recovered};
 use lockstep::record::{Members, Origin, Record};
-use lockstep::unit::Unit;
 use lockstep::wire::frames::{CheckpointFile, Point};
 
+use super::shares::Guests;
 use super::{PAIR, US, World};
-use crate::tally::Tally;
 
 /// The predecessor's epoch, with the peer's process as it still is.
 fn record(place: Place, own: u64) -> Record {
@@ -57,7 +56,7 @@ pub(super) fn found(place: Place, disk: u8) -> (Option<Disk>, Option<Recovered>)
     }
     let own = super::US.0 - 1;
     let entries = log(place, own);
-    let (mut history, mut unit) = (History::default(), Unit::new(Tally::default()));
+    let (mut history, mut unit) = (History::default(), super::unit());
     let mut points = vec![Point { index: Index(0), chain: Digest::ZERO }];
     for entry in &entries[..4] {
         history.append(entry);
@@ -78,7 +77,7 @@ impl World {
     pub(super) fn recover(&mut self, now: Now) {
         let result = match self.recovered.take() {
             Some(recovered) => {
-                self.unit = Unit::new(Tally::default());
+                (self.unit, self.guests) = (super::unit(), Guests::default());
                 self.todo.clear();
                 for entry in log(self.place, US.0 - 1) {
                     if entry.index <= recovered.history.index {
@@ -88,7 +87,7 @@ impl World {
                 Ok(Box::new(recovered))
             }
             None => {
-                self.unit = Unit::new(Tally::default());
+                (self.unit, self.guests) = (super::unit(), Guests::default());
                 self.todo.clear();
                 Err("damaged".into())
             }

@@ -2,13 +2,11 @@
 
 use bytes::Bytes;
 use lockstep::entry::{Entry, EntryKind, Origin as From};
-use lockstep::ids::{
-    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, RequestNumber,
-    SessionId,
-};
+use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber};
 use lockstep::limits;
 use lockstep::proto::Status;
 
+use super::shares::{Guests, owner};
 use super::{THEM, US, World};
 use crate::source::Source;
 
@@ -40,29 +38,27 @@ impl World {
 
     pub(super) fn any_kind(&self, source: &mut Source<'_>) -> EntryKind {
         let choice = source.byte();
-        let session = SessionId(1 + u64::from(choice >> 4 & 3));
-        let token = Nonce(1 + u64::from(choice >> 4 & 3));
+        let (session, token, next) = self.guests.any(choice);
         match choice & 15 {
             0..4 => EntryKind::Tick,
             4 => EntryKind::Genesis { seed: [choice; 32] },
             5 => EntryKind::Membership { record: self.any_record(source) },
             6 => EntryKind::HandOver { to: self.place },
             7 => EntryKind::HandOver { to: self.place.other() },
-            8 => EntryKind::SessionOpenFor { owner: OwnerId(1), token },
-            9 => EntryKind::SessionRequest {
-                session,
-                token,
-                number: RequestNumber(source.number(1)),
-                lowest: RequestNumber(source.number(1)),
-                body: Bytes::copy_from_slice(&[choice]),
-            },
+            8 => {
+                let token = Nonce(1 + u64::from(choice >> 4));
+                EntryKind::SessionOpenFor { owner: owner(choice >> 4), token }
+            }
+            9 => {
+                let (number, lowest) = Guests::numbers(next, source);
+                let body = Bytes::copy_from_slice(&[choice]);
+                EntryKind::SessionRequest { session, token, number, lowest, body }
+            }
             10 => EntryKind::SessionClose { session, token },
-            12 => EntryKind::SessionRefused {
-                session,
-                token,
-                number: RequestNumber(source.number(1)),
-                lowest: RequestNumber(source.number(1)),
-            },
+            12 => {
+                let (number, lowest) = Guests::numbers(next, source);
+                EntryKind::SessionRefused { session, token, number, lowest }
+            }
             11 if choice > 240 => {
                 let bytes = Bytes::from(vec![choice; limits::BULK_BYTES]);
                 EntryKind::Device { device: DeviceId(0), bytes }

@@ -1,11 +1,12 @@
 //! The witness and clients.
 
 use bytes::Bytes;
-use lockstep::ids::{ConnId, Nonce, OwnerId, RequestNumber, SessionId};
+use lockstep::ids::{ConnId, Nonce, SessionId};
 use lockstep::proto::Input;
 use lockstep::wire::codec;
 use lockstep::wire::frames::{ClientCall, WitnessAnswer, WitnessRefusal};
 
+use super::shares::{FORBIDDEN, Guests, owner};
 use super::{PAIR, PROTOCOL, World};
 use crate::source::Source;
 
@@ -30,26 +31,26 @@ impl World {
     pub(super) fn on_client(&mut self, source: &mut Source<'_>) {
         let choice = source.byte();
         let (conn, alone) = (ConnId(u64::from(choice & 1)), choice & 2 == 2);
-        let token = Nonce(source.number(1));
-        let session = SessionId(source.number(1));
+        let (session, token, next) = match source.byte() {
+            known @ 0..192 => self.guests.any(known),
+            _ => (SessionId(source.number(1)), Nonce(source.number(1)), 1),
+        };
+        let permitted = choice < 192;
         let call = match choice >> 2 & 7 {
             0 => ClientCall::Hello { pair: PAIR, protocol: PROTOCOL },
-            1 => ClientCall::Open { token, alone },
+            1 => ClientCall::Open { token: Nonce(source.number(1)), alone },
             2 => ClientCall::Close { session, token },
             3 => return self.tell(Input::ClientGone { conn }),
             4 => ClientCall::Probe,
-            _ => ClientCall::Request {
-                session,
-                token,
-                number: RequestNumber(source.number(1)),
-                lowest: RequestNumber(source.number(1)),
-                alone,
-                body: Bytes::copy_from_slice(&[choice]),
-            },
+            _ => {
+                let (number, lowest) = Guests::numbers(next, source);
+                let body: &[u8] = if permitted { &[choice] } else { &FORBIDDEN };
+                let body = Bytes::copy_from_slice(body);
+                ClientCall::Request { session, token, number, lowest, alone, body }
+            }
         };
         if codec::encode_client_call(&call).is_ok() {
-            let permitted = choice < 192;
-            self.tell(Input::Client { conn, owner: OwnerId(1), permitted, call });
+            self.tell(Input::Client { conn, owner: owner(choice), permitted, call });
         }
     }
 }

@@ -1,0 +1,183 @@
+//! Small pools of sessions and replies, which clients of several owners want (rules C9, C10).
+//!
+//! Whatever entries the peer sends: no pool is over its bound, nobody has to give way to one who has
+//! as much or more, and nobody is refused while another has more than a fair share. What a client
+//! of this replica may not ask is in no entry that this replica makes, and in nothing that it passes
+//! on.
+
+use ::core::time::Duration;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lockstep::entry::{Entry, EntryKind};
+use lockstep::ids::{Nonce, OwnerId, RequestNumber, SessionId};
+use lockstep::output::{Executed, OutputKind, Refusal};
+use lockstep::proto::Output;
+use lockstep::unit::{Unit, UnitConfig};
+use lockstep::wire::frames::PeerFrame;
+
+use crate::source::Source;
+use crate::tally::Tally;
+
+/// Sessions that fit.
+const SESSIONS: usize = 3;
+
+/// What one kept reply costs: a digest, and what is counted beside its bytes.
+const REPLY: usize = 16 + 64;
+
+/// Body of a request that may not be made. No entry of the peer has it.
+pub(super) const FORBIDDEN: [u8; 2] = [0, 0xf0];
+
+/// Sessions end for others alone, never by themselves. Six replies fit.
+pub(super) fn bounds() -> UnitConfig {
+    UnitConfig {
+        session_idle: Duration::MAX,
+        sessions: SESSIONS,
+        longest_reply: 16,
+        session_reply_bytes: 4 * REPLY,
+        reply_bytes: 6 * REPLY,
+        session_unused: Duration::from_micros(5),
+        session_abandoned: Duration::from_micros(50),
+        session_unread: Duration::MAX,
+        unread_bytes: REPLY,
+        ..UnitConfig::default()
+    }
+}
+
+/// The key that a call comes with, or whom the peer speaks of.
+pub(super) fn owner(choice: u8) -> OwnerId {
+    OwnerId(1 + u64::from(choice % 3))
+}
+
+/// The open sessions, as the unit's outputs tell of them.
+#[derive(Debug, Default)]
+pub(super) struct Guests {
+    open: BTreeMap<SessionId, Guest>,
+    /// How many ends the service had been told of.
+    told: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Guest {
+    owner: OwnerId,
+    token: Nonce,
+    /// The request that comes next.
+    next: u64,
+}
+
+impl Guests {
+    /// An open session, its mark and the number that is next there, or one that there is not.
+    pub(super) fn any(&self, choice: u8) -> (SessionId, Nonce, u64) {
+        let at = usize::from(choice >> 4 & 3);
+        match self.open.iter().nth(at) {
+            Some((session, guest)) => (*session, guest.token, guest.next),
+            None => (SessionId(1 + at as u64), Nonce(1 + at as u64), 1),
+        }
+    }
+
+    /// A request's numbers, near what the session expects.
+    pub(super) fn numbers(next: u64, source: &mut Source<'_>) -> (RequestNumber, RequestNumber) {
+        let number = RequestNumber(source.number(next));
+        // Most say of none of the replies that they have it.
+        let lowest = RequestNumber(source.number(1));
+        (number, lowest)
+    }
+
+    fn held(&self, owner: OwnerId) -> usize {
+        self.open.values().filter(|guest| guest.owner == owner).count()
+    }
+
+    /// What an entry did to the sessions.
+    pub(super) fn executed(&mut self, entry: &Entry, executed: &Executed, unit: &Unit<Tally>) {
+        let ended = unit.service().ended.get(self.told..).unwrap_or_default();
+        self.told += ended.len();
+        if executed.panic.is_some() {
+            return;
+        }
+        let answer = executed.outputs.last().map(|output| &output.kind);
+        let before = ended.len();
+        match (&entry.kind, answer) {
+            (
+                EntryKind::SessionOpenFor { owner, token },
+                Some(OutputKind::Opened { result, .. }),
+            ) => {
+                assert!(before <= 1, "one session makes room for one");
+                ended.iter().for_each(|session| self.gives_way(*session, *owner));
+                self.opened(*owner, *token, *result);
+            }
+            (
+                EntryKind::SessionRequest { session, .. }
+                | EntryKind::SessionRefused { session, .. },
+                Some(OutputKind::Reply { number, result, .. }),
+            ) => {
+                assert!(!ended.contains(session), "nobody makes room by ending");
+                self.open.retain(|session, _| !ended.contains(session));
+                let is_refused = matches!(entry.kind, EntryKind::SessionRefused { .. });
+                self.answered(*session, *number, is_refused, result);
+            }
+            (EntryKind::SessionClose { session, .. }, _) => {
+                assert!(ended.iter().all(|ended| ended == session), "others end: {ended:?}");
+                self.open.retain(|session, _| !ended.contains(session));
+            }
+            _ => assert_eq!(ended, [], "nobody asked for anything"),
+        }
+        assert_eq!(unit.sessions(), self.open.len(), "what is open is what was opened");
+        assert!(unit.sessions() <= SESSIONS);
+        assert!(unit.reply_bytes() <= bounds().reply_bytes);
+    }
+
+    fn gives_way(&mut self, session: SessionId, asks: OwnerId) {
+        assert_eq!(self.open.len(), SESSIONS, "a session ends although there is room");
+        let owner = self.open[&session].owner;
+        let fair = owner == asks || self.held(owner) > self.held(asks);
+        assert!(fair, "{session} of {owner:?} ends for {asks:?}: {:?}", self.open);
+        self.open.remove(&session);
+    }
+
+    fn opened(&mut self, owner: OwnerId, token: Nonce, result: Result<SessionId, Refusal>) {
+        match result {
+            Ok(session) => {
+                let new = Guest { owner, token, next: 1 };
+                let known = *self.open.entry(session).or_insert(new);
+                assert_eq!(known.token, token, "another's session");
+            }
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::TooManySessions);
+                assert_eq!(self.open.len(), SESSIONS, "refused although there is room");
+                let most = self.open.values().map(|guest| self.held(guest.owner)).max();
+                let fair = self.held(owner) + 1;
+                assert!(most <= Some(fair), "{owner:?} is refused: {:?}", self.open);
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        session: SessionId,
+        number: RequestNumber,
+        is_refused: bool,
+        result: &Result<Bytes, Refusal>,
+    ) {
+        let Some(guest) = self.open.get_mut(&session) else {
+            return assert_eq!(*result, Err(Refusal::UnknownSession));
+        };
+        let is_kept = matches!(result, Ok(_) | Err(Refusal::ReadOnly));
+        if is_kept && number.0 == guest.next {
+            guest.next += 1;
+            assert_eq!(result.is_err(), is_refused, "what may not be asked has no effect");
+        }
+    }
+}
+
+/// What may not be asked is in nothing that this replica makes.
+pub(super) fn keeps_out(output: &Output) {
+    let is_forbidden = |kind: &EntryKind| matches!(kind, EntryKind::SessionRequest { body, .. } if body[..] == FORBIDDEN);
+    match output {
+        Output::Append(entry) | Output::Execute(entry) => assert!(!is_forbidden(&entry.kind)),
+        Output::Peer { frame: PeerFrame::Batch { entries, forwards, .. }, .. } => {
+            assert!(!entries.iter().any(|entry| is_forbidden(&entry.kind)));
+            assert!(!forwards.iter().any(|forward| is_forbidden(&forward.kind)));
+        }
+        _ => {}
+    }
+}
