@@ -85,7 +85,7 @@ impl Ground {
                     self.enrolled.order(entry.index, slot, record);
                 }
             }
-            Seen::Executed { who, executed } => self.with(who, |view| view.execute(executed)),
+            Seen::Executed { who, executed } => self.with(who, |view| view.execute(executed, now)),
             Seen::Standing { who, standing } => {
                 self.with(who, |view| view.standing = standing);
             }

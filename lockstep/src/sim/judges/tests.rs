@@ -380,6 +380,19 @@ fn time_that_goes_back_or_stands_still_is_objected_to() {
     assert!(story.append(A, &tick(2, 80_000_000)).is_err(), "it ran");
 }
 
+#[test]
+fn another_sequencer_may_say_until_when_it_ran_and_its_gap_is_measured_from_there() {
+    for (gap, is_right) in [(50_001_000, true), (2_001, true), (900_000_000, false)] {
+        let mut story = Story::new(JudgeName::Time).duplex();
+        story.append(A, &tick(1, 1_000)).expect("fine");
+        story.append(B, &tick(1, 1_000)).expect("fine");
+        story.now += 50_000_000;
+        story.append(B, &tick(2, 2_000)).expect("a gap may follow");
+        let gap = Entry { kind: EntryKind::Gap, ..tick(3, gap) };
+        assert_eq!(story.append(B, &gap).is_ok(), is_right);
+    }
+}
+
 /// A serves, and a timer is due at 5,000,000.
 fn timer_is_set() -> Story {
     let mut story = Story::new(JudgeName::Time).duplex();
@@ -408,6 +421,22 @@ fn a_wake_up_that_does_not_come_is_objected_to() {
     story.append(A, &gap).expect("at last");
     story.execute(A, 3, &[OutputKind::Device { device, carrier, bytes }]).expect("it fires");
     story.ok(Seen::Passed);
+}
+
+#[test]
+fn a_wake_up_may_take_as_long_as_what_is_executed_before_it() {
+    let mut story = timer_is_set();
+    let fires = [tick(3, 4_000_000), tick(4, 5_000_001)];
+    for entry in &fires {
+        story.now = entry.time.0;
+        story.append(A, entry).expect("fine");
+    }
+    story.now += 900_000_000;
+    story.execute(A, 3, &[]).expect("fine");
+    story.now += 100_000_000;
+    story.ok(Seen::Passed);
+    story.now += 2_000_000_000;
+    assert!(story.see(Seen::Passed).is_err(), "it executes nothing any more");
 }
 
 #[test]

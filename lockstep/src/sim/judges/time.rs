@@ -26,8 +26,8 @@ pub(super) struct Time {
     /// The newest entry, by who appended it first: its sequencer.
     newest: Option<Stamp>,
     /// That is a tick which is too early, and a gap after it would say why: the entry before it, and
-    /// the objection.
-    behind: Option<(Stamp, String)>,
+    /// the objection. Another sequencer may go on from an entry so, to which there is no objection.
+    behind: Option<(Stamp, Option<String>)>,
 }
 
 /// When an entry was appended, and what time it has.
@@ -79,7 +79,7 @@ impl Time {
                 if self.is_newest(entry) {
                     is_behind_gap(who, entry, ground)?;
                 }
-                self.has_pace(now, who, entry)
+                self.has_pace(now, who, entry, ground)
             }
             Seen::Executed { who, executed } => is_not_early(who, executed, ground),
             Seen::Passed => self.all_awake(now, self.wake_late, ground),
@@ -94,7 +94,13 @@ impl Time {
         self.newest.is_none_or(|newest| (entry.epoch, entry.index) > (newest.epoch, newest.index))
     }
 
-    fn has_pace(&mut self, now: u64, who: Who, entry: &Entry) -> Result<(), String> {
+    fn has_pace(
+        &mut self,
+        now: u64,
+        who: Who,
+        entry: &Entry,
+        ground: &Ground,
+    ) -> Result<(), String> {
         if !self.is_newest(entry) {
             return Ok(());
         }
@@ -104,17 +110,29 @@ impl Time {
         let from = self.newest.replace(stamp).filter(|from| from.is_followed_by(&stamp));
         let behind = self.behind.take();
         if entry.kind == EntryKind::Gap {
-            // What is before it says until when its sequencer ran, or begins an epoch (rule O14).
-            let from = behind.map_or(from, |(from, _)| Some(from));
-            return from.filter(|from| !from.begins).map_or(Ok(()), |from| from.paces(&stamp));
+            // What is before it says until when its sequencer ran, or begins an epoch (rule O14). Where
+            // that is later than what another one's entry, which came late, lets it go on from, the
+            // gap is as short as can be.
+            let paces = |from: Option<Stamp>| {
+                from.filter(|from| !from.begins).map_or(Ok(()), |from| from.paces(&stamp))
+            };
+            return match behind {
+                Some((before, None)) => paces(Some(before)).or_else(|_| paces(from)),
+                Some((before, Some(_))) => paces(Some(before)),
+                None => paces(from),
+            };
         }
-        if let Some((_, objection)) = behind {
+        if let Some((_, Some(objection))) = behind {
             return Err(objection);
         }
-        let Some(from) = from else { return Ok(()) };
+        let Some(from) = from else {
+            let taken_over = (entry.kind == EntryKind::Tick).then(|| had_before(who, ground));
+            self.behind = taken_over.flatten().map(|from| (from, None));
+            return Ok(());
+        };
         match from.paces(&stamp) {
             Err(objection) if entry.kind == EntryKind::Tick && stamp.time < from.due(now) => {
-                self.behind = Some((from, objection));
+                self.behind = Some((from, Some(objection)));
                 Ok(())
             }
             paces => paces,
@@ -135,6 +153,14 @@ impl Time {
     }
 }
 
+/// The entry before its last one, and when it had that: a new sequencer goes on from there.
+fn had_before(who: Who, ground: &Ground) -> Option<Stamp> {
+    let before = ground.view(who)?.log.iter().rev().nth(1)?;
+    let (epoch, index, time) = (before.epoch, before.entry.index, before.time);
+    let begins = before.entry.kind.begins().is_some();
+    Some(Stamp { epoch, index, who, at: before.at, time, begins })
+}
+
 fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(), String> {
     let (Some((due, id)), Some(last)) = (view.timers.first(), view.log.last()) else {
         return Ok(());
@@ -142,7 +168,9 @@ fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(
     // After a gap they wait for the devices, for a bounded time.
     let wait = limits::DEVICES_WAIT.as_nanos() as u64;
     let held = last.held_since.map_or(0, |since| since + wait + wait * STRAY_PERMILLE / 1000);
-    let since = now.saturating_sub(last.at.max(healed).max(held));
+    // What fires it may be among what is yet to be executed.
+    let busy = if view.executed.len() < view.log.len() { view.executed_at } else { 0 };
+    let since = now.saturating_sub(last.at.max(healed).max(held).max(busy));
     // Log time is at least this much: it runs at least nine tenths as fast as real time.
     let reached = last.time.0 + now.saturating_sub(last.at) / 10 * 9;
     if since > late && reached > due.0 + late {

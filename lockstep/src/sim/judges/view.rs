@@ -30,6 +30,8 @@ pub struct View {
     pub log: Vec<Held>,
     /// The running digests of the outputs of what it has executed.
     pub executed: Vec<Digest>,
+    /// When it executed the last of them (ns of the world).
+    pub executed_at: u64,
     /// Its outputs, by name.
     pub outputs: BTreeMap<OutputName, Digest>,
     /// Its answers to clients: at which entries, with which content.
@@ -99,6 +101,7 @@ impl View {
             record: None,
             log: Vec::new(),
             executed: Vec::new(),
+            executed_at: 0,
             outputs: BTreeMap::new(),
             answers: BTreeMap::new(),
             model: Model::new(bounds),
@@ -142,7 +145,17 @@ impl View {
     /// Takes over what another view holds and has computed, and stays what it is otherwise.
     pub(super) fn take_over(&mut self, other: Self) {
         let View {
-            log, executed, outputs, answers, model, timers, fired, panicked, lineage, ..
+            log,
+            executed,
+            executed_at,
+            outputs,
+            answers,
+            model,
+            timers,
+            fired,
+            panicked,
+            lineage,
+            ..
         } = other;
         *self = Self {
             is_alive: self.is_alive,
@@ -150,6 +163,7 @@ impl View {
             record: self.record,
             log,
             executed,
+            executed_at,
             outputs,
             answers,
             model,
@@ -255,8 +269,9 @@ impl View {
         });
     }
 
-    pub(super) fn execute(&mut self, executed: &Executed) {
+    pub(super) fn execute(&mut self, executed: &Executed, now: u64) {
         self.executed.push(executed.digest);
+        self.executed_at = now;
         if let Some(timer) = at(executed.index).and_then(|slot| self.log.get(slot)?.timer) {
             self.timers.insert(timer);
         }
