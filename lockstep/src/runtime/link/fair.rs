@@ -124,9 +124,11 @@ impl<K: Ord + Copy> FairReading<K> {
         self.order.first().is_some_and(|(_, owner)| self.may_read(*owner))
     }
 
-    /// The same of one that had no more than the last one whose turn it was.
+    /// The same of one that had no more than the last one whose turn it was, or after nobody had a
+    /// turn for long.
     pub(super) fn has_overdue(&self) -> bool {
-        self.order.first().is_some_and(|(tag, _)| *tag <= self.floor)
+        let waits = self.now.since(self.turn) >= PATIENCE;
+        self.has_next() && (waits || self.order.first().is_some_and(|(tag, _)| *tag <= self.floor))
     }
 
     /// The next one of those put aside, of whoever had least, once it may be read.
@@ -151,11 +153,13 @@ impl<K: Ord + Copy> FairReading<K> {
         }
     }
 
-    /// The last connection of an owner is gone.
+    /// The last connection of an owner is gone. What it had beyond others is remembered until they
+    /// have had as much: it may be back at once.
     pub(super) fn forget(&mut self, owner: K) {
-        let tag = self.tags.remove(&owner).unwrap_or(0);
         self.aside.remove(&owner);
-        self.order.remove(&(tag, owner));
+        self.order.remove(&(self.tag(owner), owner));
+        let (floor, aside) = (self.floor, &self.aside);
+        self.tags.retain(|owner, tag| *tag > floor || aside.contains_key(owner));
     }
 }
 
@@ -326,7 +330,11 @@ mod tests {
         fair.gone('g', ConnectionId(7));
         assert!(fair.aside.is_empty() && fair.order.is_empty());
         fair.put_aside('g', ConnectionId(9));
-        fair.read('g', 10);
+        fair.read('g', 1 << 20);
+        fair.forget('g');
+        fair.set_room(0, Mono(SECOND));
+        assert!(!fair.may_read('g'), "it is back at once");
+        fair.floor = u64::MAX;
         fair.forget('g');
         fair.forget('m');
         assert!(fair.tags.is_empty() && fair.aside.is_empty() && fair.order.is_empty());

@@ -541,10 +541,11 @@ impl Network {
         if let Some(port) = self.ports.get_mut(&slot.port) {
             port.current = port.current.filter(|current| *current != id);
             port.shares.give_back(id);
-            if slot.takes_turns {
-                self.fair.gone(peer.key, id);
-            }
-            if slot.takes_turns && port.shares.held(peer.key) == 0 {
+        }
+        if slot.takes_turns {
+            let held = self.ports.get(&slot.port).map_or(0, |port| port.shares.held(peer.key));
+            self.fair.gone(peer.key, id);
+            if held == 0 {
                 self.fair.forget(peer.key);
             }
         }

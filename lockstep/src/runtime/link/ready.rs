@@ -21,14 +21,33 @@ pub(super) struct ReadySet {
 struct State {
     /// By rank, oldest first.
     woken: [VecDeque<Arc<Source>>; 2],
+    /// Vital ones given out in a row.
+    run: u8,
     task: Option<Waker>,
 }
+
+/// Of so many in a row one is ordinary, if such a one waits: nobody waits for ever.
+const RUN: u8 = 32;
 
 /// Which sources come first, however many others have something to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rank {
     Vital,
     Ordinary,
+}
+
+impl State {
+    fn pop(&mut self) -> Option<Arc<Source>> {
+        let [vital, ordinary] = &mut self.woken;
+        if (self.run < RUN - 1 || ordinary.is_empty())
+            && let Some(source) = vital.pop_front()
+        {
+            self.run = (self.run + 1).min(RUN - 1);
+            return Some(source);
+        }
+        self.run = 0;
+        ordinary.pop_front()
+    }
 }
 
 impl ReadySet {
@@ -47,10 +66,10 @@ impl ReadySet {
         }
     }
 
-    /// The number of the source that has waited longest, a vital one before all others. It may be
-    /// woken again from here on, so the caller looks at it only now.
+    /// The number of the source that has waited longest, a vital one before all others but for one
+    /// in [`RUN`]. It may be woken again from here on, so the caller looks at it only now.
     pub(super) fn pop(&self) -> Option<u64> {
-        let source = self.lock().woken.iter_mut().find_map(VecDeque::pop_front)?;
+        let source = self.lock().pop()?;
         // Acquire: what happened before the wake-up is seen by the look.
         source.waiting.swap(false, Ordering::AcqRel);
         Some(source.number)
@@ -133,5 +152,19 @@ mod tests {
         two.wake_by_ref();
         assert_eq!((set.pop(), set.pop(), set.pop()), (Some(2), Some(1), None));
         assert!(set.is_empty());
+    }
+
+    #[test]
+    fn an_ordinary_source_waits_for_a_bounded_number_of_vital_ones() {
+        let set = Arc::new(ReadySet::default());
+        let (one, two) = (set.source(1, Rank::Ordinary), set.source(2, Rank::Vital));
+        one.wake_by_ref();
+        let mut before = 0;
+        two.wake_by_ref();
+        while set.pop() == Some(2) {
+            before += 1;
+            two.wake_by_ref();
+        }
+        assert_eq!(before, RUN - 1);
     }
 }
