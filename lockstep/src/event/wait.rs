@@ -138,7 +138,7 @@ impl Wait {
             }
             Self::Clock => {
                 "set the clocks of both machines right (NTP): it goes on by itself then. If they are \
-                 right, raise `timing.clock_step` and start it again; `clock_leaps` or \
+                 right, raise `timing.clock_step` on both and start them again; `clock_leaps` or \
                  `clocks_differ` in the log says what they say"
             }
             Self::Disk => {

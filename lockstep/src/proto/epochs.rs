@@ -11,15 +11,35 @@ use super::replica::{Replica, Resend};
 use super::time::ASK_AGAIN;
 use crate::entry::EntryKind;
 use crate::event::{Event, FallBack, Ignored, StopCause, Suspicion};
-use crate::ids::{Incarnation, Index, Nonce};
+use crate::ids::{Incarnation, Index, Mono, Nonce};
 use crate::limits;
 use crate::record::{Origin, Record};
 use crate::wire::frames::{
-    ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall,
+    ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall, WitnessRefusal,
 };
 
 /// One that leaves waits for the witness no longer than this.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A witness that stores nothing says so whenever it is asked: it is asked less often then, and the
+/// log says so at growing intervals.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct NoRoom {
+    /// When the log said so, and after how long it says so again.
+    said: Option<(Mono, Duration)>,
+}
+
+impl NoRoom {
+    fn is_news(&mut self, now: Mono) -> bool {
+        let every = match self.said {
+            Some((at, every)) if now.since(at) < every => return false,
+            Some((_, every)) => (every * 2).min(limits::SAID_MOST),
+            None => limits::SAID_FIRST,
+        };
+        self.said = Some((now, every));
+        true
+    }
+}
 
 impl Replica {
     pub(super) fn on_witness_up(&mut self) {
@@ -53,12 +73,20 @@ impl Replica {
             // Of a witness that is left behind, or is about to be.
             _ if self.enrolment.asks_nobody() => self.ignore(Ignored::StaleAnswer),
             WitnessAnswer::Present { record } => {
+                self.no_room = None;
                 self.on_witness_knows(&record);
                 self.on_told(record);
             }
             WitnessAnswer::Refused { reason } => {
                 self.on_witness_refusal(reason);
-                self.event(Event::WitnessRefused { reason });
+                let now = self.now.mono;
+                let is_news = match reason {
+                    WitnessRefusal::Storage => self.no_room.get_or_insert_default().is_news(now),
+                    _ => true,
+                };
+                if is_news {
+                    self.event(Event::WitnessRefused { reason });
+                }
             }
         }
     }

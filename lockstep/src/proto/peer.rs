@@ -189,7 +189,7 @@ impl Replica {
         let ours = self.link(link);
         ours.greeted = Some(incarnation);
         ours.heard |= hello.heard;
-        if !hello.heard {
+        if !hello.heard || self.answers_clock() {
             self.send_hello(link);
         }
         self.on_presence(&hello);

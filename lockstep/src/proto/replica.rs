@@ -17,6 +17,7 @@ use super::clock::LogClock;
 use super::debts::Debts;
 use super::difference::Search;
 use super::enrolment::Enrolment;
+use super::epochs::NoRoom;
 use super::gap::{Held, Stop};
 use super::gateway::Gateway;
 use super::host::{Admitting, Guest, LookUp};
@@ -122,6 +123,8 @@ pub struct Replica {
     /// Whether the witness that is not in use is connected, if there is one.
     pub(super) spare_up: bool,
     pub(super) witness_asked: Option<Mono>,
+    /// The witness in use said last that it stores nothing.
+    pub(super) no_room: Option<NoRoom>,
     pub(super) suspicion: Option<(Suspicion, Mono)>,
     pub(super) reported_dead: bool,
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
@@ -162,12 +165,21 @@ pub(super) struct Resend {
 }
 
 impl Resend {
-    /// The peer got on with entries.
+    /// The peer got on with entries. Whether the first of them brought it so far, or a later one that
+    /// was sent again, is not known: too long a time does no harm.
     pub(super) fn on_entries(&mut self, now: Mono) {
-        if let Some(since) = self.entries.waiting.filter(|_| self.entries.tries == 0) {
-            self.usual = now.since(since).max(self.usual - self.usual / 64);
+        if let Some(first) = self.entries.first {
+            self.usual = now.since(first).max(self.usual - self.usual / 64);
         }
         self.entries = Unacknowledged::default();
+    }
+
+    /// This process did not run for so long.
+    pub(super) fn discount(&mut self, late: Duration) {
+        for sent in [&mut self.entries, &mut self.inputs] {
+            sent.waiting = sent.waiting.map(|since| since.plus(late));
+            sent.first = sent.first.map(|since| since.plus(late));
+        }
     }
 }
 
@@ -176,6 +188,8 @@ impl Resend {
 pub(super) struct Unacknowledged {
     /// Since when it has owed an acknowledgement without any progress.
     pub(super) waiting: Option<Mono>,
+    /// The same since it was sent first.
+    pub(super) first: Option<Mono>,
     /// How often in a row it was sent again.
     pub(super) tries: u32,
 }
@@ -242,6 +256,7 @@ impl Replica {
             witness_up: false,
             spare_up: false,
             witness_asked: None,
+            no_room: None,
             suspicion: None,
             reported_dead: false,
             stuck_since: None,

@@ -16,6 +16,9 @@ use crate::wire::frames::{Claim, Hello, Point};
 /// nobody, before it claims all the same.
 const YIELD: u32 = 5;
 
+/// The other is told what this machine's clock says no more often than this.
+const CLOCK_EVERY: Duration = Duration::from_millis(500);
+
 /// One that can become nothing and hears of nobody who could take it in has waited so many times as
 /// long before it calls for somebody: links take their time to come up.
 const PATIENT: u32 = 5;
@@ -38,6 +41,8 @@ pub(super) struct Start {
     disbelieves: bool,
     /// It was the other's clock at some time: either of the two may have to hear that it is right now.
     tells_clock: bool,
+    /// When the other was last told since it told its own again.
+    answered_clock: Option<Mono>,
 }
 
 /// What an operator has been told.
@@ -76,6 +81,7 @@ impl Start {
             waits: Waits::Unsaid,
             disbelieves: false,
             tells_clock: false,
+            answered_clock: None,
         }
     }
 
@@ -377,6 +383,17 @@ impl Replica {
     /// Whether the other is told again and again what this machine's clock says.
     pub(super) fn tells_clock(&self) -> bool {
         self.start.tells_clock && self.membership.record().is_none() && self.join.is_none()
+    }
+
+    /// Whether the other, which tells its clock again, is told this one's: it is asked by that.
+    pub(super) fn answers_clock(&mut self) -> bool {
+        let now = self.now.mono;
+        let none = self.membership.record().is_none() && self.join.is_none();
+        let due = none && self.start.answered_clock.is_none_or(|at| now.since(at) >= CLOCK_EVERY);
+        if due {
+            self.start.answered_clock = Some(now);
+        }
+        due
     }
 
     /// Whether this machine's clock, or the other's, keeps it from beginning.

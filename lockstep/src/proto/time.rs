@@ -15,7 +15,7 @@ use crate::wire::frames::{ClientRefusal, PeerFrame, Progress};
 /// distant witness, a fraction of what a client notices.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// What the peer lacks is sent again after this long at most, the first time.
+/// What the peer lacks is sent again after this long at most.
 const RESEND_SLOWEST: Duration = Duration::from_secs(1);
 
 /// A member tells the witness its epoch, and hears the present one, this often.
@@ -64,6 +64,7 @@ impl Replica {
             link.echoed = link.echoed.plus(late);
         }
         self.progressed = self.progressed.plus(late);
+        self.resend.discount(late);
         self.peer_debts.discount(late, now.mono);
         self.own_debts.discount(late, now.mono);
         self.own_work.discount(late, now.mono);
@@ -149,9 +150,9 @@ impl Replica {
 
     fn resend_due(&self, sent: &Unacknowledged) -> Option<Mono> {
         let slowest = self.links.iter().filter(|link| link.connected).map(|l| l.resend_after());
-        let after =
-            slowest.max().unwrap_or(ASK_AGAIN).max(self.resend.usual * 2).min(RESEND_SLOWEST);
-        let after = after * 2u32.pow(sent.tries.min(5));
+        let most = RESEND_SLOWEST.min(self.config.slow_limit / 4);
+        let after = slowest.max().unwrap_or(ASK_AGAIN).max(self.resend.usual.saturating_mul(2));
+        let after = (after.min(most) * 2u32.pow(sent.tries.min(5))).min(RESEND_SLOWEST);
         sent.waiting.map(|since| since.plus(after))
     }
 
@@ -169,9 +170,10 @@ impl Replica {
     fn is_to_resend(&self, sent: &mut Unacknowledged, awaited: bool) -> bool {
         let now = self.now.mono;
         sent.waiting = awaited.then(|| sent.waiting.unwrap_or(now));
+        sent.first = awaited.then(|| sent.first.unwrap_or(now));
         let due = self.resend_due(sent).is_some_and(|due| due <= now);
         if due {
-            *sent = Unacknowledged { waiting: Some(now), tries: sent.tries + 1 };
+            *sent = Unacknowledged { waiting: Some(now), tries: sent.tries + 1, ..*sent };
         }
         due
     }
@@ -345,7 +347,7 @@ impl Replica {
     fn asking_interval(&self) -> Duration {
         let open = self.membership.open().is_some();
         let soon = open || self.enrolment.is_enrolling() || self.membership.record().is_none();
-        if soon { ASK_AGAIN } else { QUERY_EVERY }
+        if soon && self.no_room.is_none() { ASK_AGAIN } else { QUERY_EVERY }
     }
 
     fn on_asking_due(&mut self) {

@@ -2,9 +2,10 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::Event;
-use crate::ids::{Epoch, Index, LinkId, Nonce, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Index, LinkId, Mono, Nonce, Place, RequestNumber, SessionId};
 use crate::limits;
 use crate::proto::io::Input;
+use crate::proto::replica::{Resend, Unacknowledged};
 use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, Progress};
 use bytes::Bytes;
 
@@ -53,6 +54,21 @@ fn a_link_that_blocks_does_not_make_the_others_repeat_what_is_small() {
     let on_first = pair.node(A).batches.iter().filter(|(links, _)| links.contains(LinkId(0)));
     let indices: Vec<Index> = on_first.flat_map(|(_, indices)| indices.clone()).collect();
     assert_eq!(indices, (3..13).map(Index).collect::<Vec<_>>());
+}
+
+#[test]
+fn how_long_an_acknowledgement_takes_is_learned_also_where_that_is_longer_than_was_waited() {
+    let at = |ms: u64| Mono(ms * 1_000_000);
+    let mut resend = Resend::default();
+    let sent = Unacknowledged { waiting: Some(at(60)), first: Some(at(0)), tries: 2 };
+    resend.entries = sent;
+    resend.on_entries(at(80));
+    assert_eq!((resend.usual, resend.entries.first), (MS * 80, None));
+    // What is not acknowledged while this process does not run says nothing.
+    resend.entries = sent;
+    resend.discount(MS * 5_000);
+    resend.on_entries(at(5_010));
+    assert!(resend.usual < MS * 80);
 }
 
 #[test]
