@@ -2,14 +2,14 @@
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use quinn::{ConnectionError, ReadError, RecvStream, SendStream, VarInt, WriteError};
 
-use super::frame::{Decoder, Outgoing, PREFIX, TooLarge};
+use super::frame::{Decoder, FrameLost, Outgoing, PREFIX, TooLarge};
 use super::urgent::UrgentLane;
 use super::{CloseCode, Lost, SendError, Settings};
 use crate::runtime::keys::{PublicKey, Role};
@@ -119,15 +119,7 @@ impl Connection {
     /// [`SendError::Full`] if it does not fit at present, and
     /// [`SendError::TooLarge`] if the peer takes no frame of its size.
     pub fn send(&mut self, frame: Bytes) -> Result<(), SendError> {
-        if frame.len() > self.peer_max {
-            return Err(SendError::TooLarge { size: frame.len(), max: self.peer_max });
-        }
-        let (needed, budget) = (frame.len() + PREFIX, self.budget());
-        if needed > budget {
-            return Err(SendError::Full { needed, budget });
-        }
-        self.outgoing.push(frame);
-        Ok(())
+        self.outgoing.send(frame, self.peer_max)
     }
 
     /// Takes a frame that goes before those that wait, if the connection has a stream for such
@@ -136,13 +128,9 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send); one that is urgent is of no use later.
     pub fn send_urgent(&mut self, frame: Bytes) -> Result<(), SendError> {
-        let Some(urgent) = &mut self.urgent else { return self.send(frame) };
-        if frame.len() > urgent.frame_max() {
-            return Err(SendError::TooLarge { size: frame.len(), max: urgent.frame_max() });
-        }
-        match urgent.try_push(&frame) {
-            true => Ok(()),
-            false => Err(SendError::Full { needed: frame.len() + PREFIX, budget: urgent.room() }),
+        match &mut self.urgent {
+            Some(urgent) => urgent.send(frame),
+            None => self.send(frame),
         }
     }
 
@@ -181,24 +169,16 @@ impl Connection {
                 received.map_err(|TooLarge(size)| self.refuse_frame(size, frame_max)),
             );
         }
-        loop {
-            match self.decoder.next() {
-                Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
-                Ok(None) => {}
-                Err(TooLarge(size)) => {
-                    return Poll::Ready(Err(self.refuse_frame(size, self.frame_max)));
-                }
+        Poll::Ready(match ready!(self.decoder.poll_frame(&mut self.source, cx)) {
+            Ok(Some(frame)) => Ok(frame),
+            // The peer has said all; its closing tells why.
+            Ok(None) => return self.poll_closed(cx).map(Err),
+            Err(FrameLost::TooLarge(TooLarge(size))) => {
+                Err(self.refuse_frame(size, self.frame_max))
             }
-            // A read that is pending has taken nothing, so the future may go.
-            let read = pin!(self.source.read_chunk(usize::MAX, true)).poll(cx);
-            match ready!(read) {
-                Ok(Some(chunk)) => self.decoder.feed(chunk.bytes),
-                // The peer has said all; its closing tells why.
-                Ok(None) => return self.poll_closed(cx).map(Err),
-                Err(ReadError::ConnectionLost(error)) => return Poll::Ready(Err(error.into())),
-                Err(other) => return Poll::Ready(Err(Lost::Transport(other.to_string()))),
-            }
-        }
+            Err(FrameLost::Read(ReadError::ConnectionLost(error))) => Err(error.into()),
+            Err(FrameLost::Read(other)) => Err(Lost::Transport(other.to_string())),
+        })
     }
 
     /// Ready when the connection is lost, also while nobody reads.

@@ -5,7 +5,9 @@ use std::pin::pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use quinn::{SendStream, WriteError};
+use quinn::{ReadError, RecvStream, SendStream, WriteError};
+
+use super::SendError;
 
 /// Bytes of the length before each frame.
 pub(super) const PREFIX: usize = 4;
@@ -48,6 +50,19 @@ impl Outgoing {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queued == 0
+    }
+
+    /// Takes a frame, which may be no longer than `max`, if there is room for it.
+    pub(super) fn send(&mut self, frame: Bytes, max: usize) -> Result<(), SendError> {
+        if frame.len() > max {
+            return Err(SendError::TooLarge { size: frame.len(), max });
+        }
+        let (needed, budget) = (frame.len() + PREFIX, self.room());
+        if needed > budget {
+            return Err(SendError::Full { needed, budget });
+        }
+        self.push(frame);
+        Ok(())
     }
 
     /// Appends a frame whose size with prefix is at most [`room`](Self::room).
@@ -101,6 +116,13 @@ impl Outgoing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge(pub(super) usize);
 
+/// Why a stream gives no frame any more.
+#[derive(Debug)]
+pub(super) enum FrameLost {
+    TooLarge(TooLarge),
+    Read(ReadError),
+}
+
 /// Cuts the bytes of a stream into frames.
 ///
 /// Each frame has memory of its own: a small one that its receiver keeps would
@@ -124,6 +146,25 @@ impl Decoder {
     pub(super) fn feed(&mut self, chunk: Bytes) {
         debug_assert!(self.chunk.is_empty());
         self.chunk = chunk;
+    }
+
+    /// The next whole frame of this stream, which nobody else reads; `None` once it has ended.
+    pub(super) fn poll_frame(
+        &mut self,
+        source: &mut RecvStream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Bytes>, FrameLost>> {
+        loop {
+            if let Some(frame) = self.next().map_err(FrameLost::TooLarge)? {
+                return Poll::Ready(Ok(Some(frame)));
+            }
+            // A read that is pending has taken nothing, so the future may go.
+            let read = pin!(source.read_chunk(usize::MAX, true)).poll(cx);
+            match std::task::ready!(read).map_err(FrameLost::Read)? {
+                Some(chunk) => self.feed(chunk.bytes),
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
     }
 
     /// The next whole frame; `None` if more bytes are needed.

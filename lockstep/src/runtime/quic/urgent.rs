@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use quinn::{ConnectionError, RecvStream, SendStream, WriteError};
 
-use super::frame::{Decoder, Outgoing, PREFIX, TooLarge};
+use super::SendError;
+use super::frame::{Decoder, FrameLost, Outgoing, PREFIX, TooLarge};
 
 /// Above that of the stream of all other frames, which is zero.
 const PRIORITY: i32 = 1;
@@ -66,18 +67,9 @@ impl UrgentLane {
         self.frame_max
     }
 
-    /// Bytes, prefixes included, that can be taken.
-    pub(super) fn room(&self) -> usize {
-        self.outgoing.room()
-    }
-
-    /// Takes a frame if it fits.
-    pub(super) fn try_push(&mut self, frame: &Bytes) -> bool {
-        let fits = frame.len() + PREFIX <= self.room();
-        if fits {
-            self.outgoing.push(frame.clone());
-        }
-        fits
+    /// As [`Connection::send`](super::Connection::send).
+    pub(super) fn send(&mut self, frame: Bytes) -> Result<(), SendError> {
+        self.outgoing.send(frame, self.frame_max)
     }
 
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
@@ -88,22 +80,16 @@ impl UrgentLane {
     /// stream tells how, and may still have what the peer said before.
     pub(super) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, TooLarge>> {
         loop {
-            if let Some(frame) = self.decoder.next()? {
-                return Poll::Ready(Ok(frame));
-            }
             match &mut self.source {
                 Source::Awaited(arriving) => match ready!(arriving.as_mut().poll(cx)) {
                     Ok(stream) => self.source = Source::Open(stream),
                     Err(_) => self.source = Source::Ended,
                 },
-                // A read that is pending has taken nothing, so the future may go.
-                Source::Open(stream) => {
-                    let read = pin!(stream.read_chunk(usize::MAX, true)).poll(cx);
-                    match ready!(read) {
-                        Ok(Some(chunk)) => self.decoder.feed(chunk.bytes),
-                        Ok(None) | Err(_) => self.source = Source::Ended,
-                    }
-                }
+                Source::Open(stream) => match ready!(self.decoder.poll_frame(stream, cx)) {
+                    Ok(Some(frame)) => return Poll::Ready(Ok(frame)),
+                    Err(FrameLost::TooLarge(large)) => return Poll::Ready(Err(large)),
+                    Ok(None) | Err(FrameLost::Read(_)) => self.source = Source::Ended,
+                },
                 Source::Ended => return Poll::Pending,
             }
         }
