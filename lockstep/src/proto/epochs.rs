@@ -10,7 +10,7 @@ use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use super::time::ASK_AGAIN;
 use crate::entry::EntryKind;
-use crate::event::{Event, FallBack, Ignored, StopCause, Suspicion};
+use crate::event::{self, Event, FallBack, Ignored, StopCause, Suspicion};
 use crate::ids::{Incarnation, Index, Mono, Nonce};
 use crate::limits;
 use crate::record::{Origin, Record};
@@ -33,7 +33,7 @@ impl NoRoom {
     fn is_news(&mut self, now: Mono) -> bool {
         let every = match self.said {
             Some((at, every)) if now.since(at) < every => return false,
-            Some((_, every)) => (every * 2).min(limits::SAID_MOST),
+            Some((_, every)) => event::said_again_after(every),
             None => limits::SAID_FIRST,
         };
         self.said = Some((now, every));

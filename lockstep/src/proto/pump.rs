@@ -124,11 +124,10 @@ impl Replica {
         }
         let now = self.now.mono;
         if self.awaits_entries() {
-            self.resend.entries.waiting.get_or_insert(now);
-            self.resend.entries.first.get_or_insert(now);
+            self.resend.entries.sent(now);
         }
         if self.awaits_inputs() {
-            self.resend.inputs.waiting.get_or_insert(now);
+            self.resend.inputs.sent(now);
         }
     }
 

@@ -194,6 +194,14 @@ pub(super) struct Unacknowledged {
     pub(super) tries: u32,
 }
 
+impl Unacknowledged {
+    /// It is under way, from now on if it was not before.
+    pub(super) fn sent(&mut self, now: Mono) {
+        self.waiting.get_or_insert(now);
+        self.first.get_or_insert(now);
+    }
+}
+
 impl Replica {
     /// A replica that has just started and knows nothing.
     ///

@@ -169,8 +169,11 @@ impl Replica {
 
     fn is_to_resend(&self, sent: &mut Unacknowledged, awaited: bool) -> bool {
         let now = self.now.mono;
-        sent.waiting = awaited.then(|| sent.waiting.unwrap_or(now));
-        sent.first = awaited.then(|| sent.first.unwrap_or(now));
+        if awaited {
+            sent.sent(now);
+        } else {
+            (sent.waiting, sent.first) = (None, None);
+        }
         let due = self.resend_due(sent).is_some_and(|due| due <= now);
         if due {
             *sent = Unacknowledged { waiting: Some(now), tries: sent.tries + 1, ..*sent };
