@@ -144,39 +144,17 @@ impl View {
 
     /// Takes over what another view holds and has computed, and stays what it is otherwise.
     pub(super) fn take_over(&mut self, other: Self) {
-        let View {
-            log,
-            executed,
-            executed_at,
-            outputs,
-            answers,
-            model,
-            timers,
-            fired,
-            panicked,
-            lineage,
-            ..
-        } = other;
         *self = Self {
             is_alive: self.is_alive,
             standing: self.standing,
             record: self.record,
-            log,
-            executed,
-            executed_at,
-            outputs,
-            answers,
-            model,
-            timers,
-            panicked,
             diverged: self.diverged,
             is_out: self.is_out,
             gave_up: self.gave_up,
             persisted: self.persisted,
-            fired,
             guest: self.guest,
             is_admitted: self.is_admitted,
-            lineage,
+            ..other
         };
     }
 
