@@ -1,20 +1,22 @@
 //! No output is ever released twice with different content, by anyone, and none by a replica that
 //! is not to carry it out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::ground::{Who, answered, content};
+use super::ground::{AnswerName, Who, answered, content};
 use super::{Bounds, Ground, OutputName, Seen};
 use crate::digest::Digest;
-use crate::ids::{Epoch, Lineage};
+use crate::ids::{Epoch, Lineage, Nonce, SessionId};
 use crate::output::{Carrier, OutputKind};
-use crate::sim::judges::ground::AnswerName;
+use crate::wire::frames::ClientAnswer;
 
 /// What was released under each name.
 #[derive(Debug)]
 pub(super) struct Outputs {
     released: BTreeMap<OutputName, Release>,
-    answers: BTreeMap<AnswerName, (Who, Digest)>,
+    replies: BTreeMap<AnswerName, (Who, Digest)>,
+    /// The sessions that were opened for each token.
+    opened: BTreeMap<Nonce, BTreeSet<SessionId>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +31,7 @@ struct Release {
 impl Outputs {
     /// Nothing was released yet.
     pub(super) fn new(_: &Bounds) -> Self {
-        Self { released: BTreeMap::new(), answers: BTreeMap::new() }
+        Self { released: BTreeMap::new(), replies: BTreeMap::new(), opened: BTreeMap::new() }
     }
 
     /// See [`Judges::see`](super::Judges::see).
@@ -52,9 +54,12 @@ impl Outputs {
             }
             // A refusal may be followed by the answer, when what was missing has come; and an
             // unknown session is refused under whatever number.
-            Seen::Answered { who, answer } if !is_refusal(answer) => {
+            Seen::Answered { who, answer: ClientAnswer::Opened { token, result: Ok(session) } } => {
+                self.opens(who, *token, *session, ground)?;
+            }
+            Seen::Answered { who, answer: answer @ ClientAnswer::Reply { result: Ok(_), .. } } => {
                 let Some((name, digest)) = answered(answer) else { return Ok(()) };
-                let (first, before) = *self.answers.entry(name).or_insert((who, digest));
+                let (first, before) = *self.replies.entry(name).or_insert((who, digest));
                 if before != digest {
                     return Err(format!("{who} answers {name:?} otherwise than {first} before"));
                 }
@@ -66,6 +71,33 @@ impl Outputs {
 }
 
 impl Outputs {
+    /// A token has one session at a time. What a client asks once more, after its session gave way
+    /// (rule C9) and before it heard so, opens another.
+    fn opens(
+        &mut self,
+        who: Who,
+        token: Nonce,
+        session: SessionId,
+        ground: &Ground,
+    ) -> Result<(), String> {
+        let opened = self.opened.entry(token).or_default();
+        if !opened.insert(session) {
+            return Ok(());
+        }
+        let before = opened.range(..session).next_back().map(|before| (*before, session));
+        let after = opened.range(session..).nth(1).map(|after| (session, *after));
+        let view = ground.view(who);
+        let live = |(first, second): &(SessionId, SessionId)| {
+            !view.is_some_and(|view| view.ended_before(*first, *second))
+        };
+        match before.into_iter().chain(after).find(live) {
+            Some((first, second)) => {
+                Err(format!("{who} opens {second} for {token:?}, whose {first} has not ended"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// What one replica is to carry out, the other does not in the same epoch. In different ones
     /// it may: who goes on alone cannot know what its peer had still done.
     fn is_carried_by(
@@ -87,9 +119,4 @@ impl Outputs {
             _ => Ok(()),
         }
     }
-}
-
-fn is_refusal(answer: &crate::wire::frames::ClientAnswer) -> bool {
-    use crate::wire::frames::ClientAnswer as A;
-    matches!(answer, A::Opened { result: Err(_), .. } | A::Reply { result: Err(_), .. })
 }

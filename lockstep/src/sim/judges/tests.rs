@@ -172,6 +172,37 @@ fn an_output_that_is_for_the_other_place_or_carried_out_by_both_is_objected_to()
     story.release(B, 2, &output(Carrier::Sequencer)).expect("what its peer may not have done");
 }
 
+/// A log that opens a session with this token in its first entry, and again in its third.
+fn opened_twice(between: EntryKind) -> Story {
+    let mut story = Story::new(JudgeName::Outputs).duplex();
+    let again = entry(3, 1, 30, opened().kind);
+    for entry in [opened(), entry(2, 1, 20, between), again] {
+        story.append(A, &entry).expect("fine");
+    }
+    story
+}
+
+fn opens(story: &mut Story, session: u64) -> Result<(), Verdict> {
+    let answer = ClientAnswer::Opened { token: Nonce(7), result: Ok(SessionId(session)) };
+    story.see(Seen::Answered { who: A, answer: &answer })
+}
+
+#[test]
+fn a_token_with_two_sessions_is_objected_to_unless_one_ended_before() {
+    let ends = EntryKind::SessionClose { session: SessionId(1), token: Nonce(7) };
+    for [first, second] in [[1, 3], [3, 1]] {
+        let mut ended = opened_twice(ends.clone());
+        opens(&mut ended, first).expect("the first");
+        opens(&mut ended, second).expect("not at one time");
+        opens(&mut ended, first).expect("an answer may come late");
+
+        let mut lives = opened_twice(EntryKind::Tick);
+        opens(&mut lives, first).expect("the first");
+        let told = opens(&mut lives, second).unwrap_err();
+        assert!(told.what.contains("has not ended"), "{told}");
+    }
+}
+
 #[test]
 fn a_release_is_objected_to_until_both_hold_and_agree() {
     let mut story = Story::new(JudgeName::Release).duplex();

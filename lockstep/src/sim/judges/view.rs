@@ -198,6 +198,12 @@ impl View {
         at(index).and_then(|slot| self.log.get(slot)).map(|held| &held.outcome)
     }
 
+    /// Whether its log ended one session before it opened another.
+    pub(super) fn ended_before(&self, first: SessionId, second: SessionId) -> bool {
+        let mut between = (first.0..second.0).filter_map(|index| self.outcome(Index(index + 1)));
+        between.any(|outcome| outcome.ended.contains(&first))
+    }
+
     /// The running digest of the entries at this one.
     pub fn chain(&self, index: Index) -> Option<Digest> {
         at(index).and_then(|slot| self.log.get(slot)).map(|held| held.chain)
