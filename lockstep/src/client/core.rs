@@ -15,6 +15,9 @@
 //! of it is harmless, because a repeated request is answered from the stored reply for as long as
 //! `lowest` does not pass its number.
 //!
+//! A session in which nothing was asked ends before long (rule C9). Before the first request of one
+//! that may be over it is asked for again: nothing was asked there, so nothing can be asked twice.
+//!
 //! # How it finds a CoServer that serves
 //! A CoServer that it is connected to says when the other one is back, and one that starts keeps
 //! its connection until it serves; so the session usually has both before it needs them. Where
@@ -48,6 +51,8 @@ pub struct Client {
     state: State,
     window: Window,
     places: [Connection; 2],
+    /// When the session was first asked for, or asked for again.
+    asked: Option<Mono>,
     /// When everything unanswered is sent again, and how long after that once more.
     resend_at: Option<Mono>,
     resend_after: Duration,
@@ -100,6 +105,7 @@ impl Client {
             state: State::Opening { closing: false },
             window,
             places: [connection(), connection()],
+            asked: None,
             resend_at: None,
             resend_after: config.resend,
             silent_at: None,
@@ -152,11 +158,16 @@ impl Client {
         }
         let deadline = patience.map(|patience| now.plus(patience));
         self.deadline = self.deadline.or(deadline).min(deadline.or(self.deadline));
+        let may_be_over = self.may_be_over(now);
         let number = self.window.push(body, deadline);
         self.counters.submitted += 1;
-        let alone = self.serving() == 1;
-        for place in Place::BOTH {
-            self.send_from(place, number, alone);
+        if may_be_over {
+            self.ask_again(now);
+        } else {
+            let alone = self.serving() == 1;
+            for place in Place::BOTH {
+                self.send_from(place, number, alone);
+            }
         }
         self.arm_resend(now);
         self.arm_silence(now);
@@ -368,6 +379,24 @@ impl Client {
         }
     }
 
+    /// Whether the pair may have ended the session because nothing was asked in it.
+    fn may_be_over(&self, now: Mono) -> bool {
+        let is_unused = self.window.next() == RequestNumber(1) && self.session().is_some();
+        is_unused && self.asked.is_some_and(|asked| now.since(asked) >= self.config.fresh)
+    }
+
+    /// Asks for the session as if there was none.
+    fn ask_again(&mut self, now: Mono) {
+        self.state = State::Opening { closing: false };
+        self.asked = None;
+        self.places.iter_mut().for_each(|connection| connection.asked_to_open = false);
+        let alone = self.serving() == 1;
+        let serves = Place::BOTH.into_iter().find(|place| self.at(*place).is_welcomed());
+        if let Some(place) = serves {
+            self.send_all(now, place, alone);
+        }
+    }
+
     fn on_reply(
         &mut self,
         now: Mono,
@@ -452,6 +481,7 @@ impl Client {
     fn send_all(&mut self, now: Mono, place: Place, alone: bool) {
         if let State::Opening { .. } = self.state {
             let call = ClientCall::Open { token: self.token, alone };
+            self.asked.get_or_insert(now);
             self.at(place).asked_to_open = true;
             self.outputs.push_back(Output::Send { place, call });
         }

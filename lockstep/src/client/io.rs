@@ -43,6 +43,10 @@ pub struct Config {
     pub deaf: Duration,
     /// A CoServer that has not said within this long that it serves is given up for now.
     pub greeting: Duration,
+    /// A session that was asked for longer ago, and in which nothing was asked since, may be over
+    /// at the pair (rule C9): it is asked for again before the first request is sent. At most half
+    /// of the pair's [`session_unused`](crate::unit::UnitConfig::session_unused).
+    pub fresh: Duration,
 }
 
 impl Config {
@@ -69,6 +73,7 @@ impl Config {
             // process stands still, or all its clients would come again when it goes on.
             deaf: Duration::from_millis(500),
             greeting: Duration::from_secs(2),
+            fresh: limits::SESSION_UNUSED / 2,
         }
     }
 }

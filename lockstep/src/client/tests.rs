@@ -252,6 +252,33 @@ fn what_the_pair_has_no_room_for_waits_for_the_replies_before_it() {
 }
 
 #[test]
+fn a_session_that_nothing_was_asked_in_for_long_is_asked_for_again() {
+    let mut bench = Bench::open(&[A, B]);
+    let fresh = patient().fresh;
+    bench.later(fresh);
+    assert_eq!(bench.submit("x"), [open_call(A, false)]);
+    assert_eq!(bench.submit("y"), [], "they wait for it");
+    let (token, result) = (TOKEN, Ok(SessionId(77)));
+    let sent = bench.answer(A, ClientAnswer::Opened { token, result });
+    assert_eq!(sent.len(), 4, "{sent:?}");
+    assert_eq!(bench.client.session(), Some(SessionId(77)));
+    let again = bench.answer(B, opened());
+    assert_eq!((again, bench.client.session()), (vec![], Some(SessionId(77))), "a late answer");
+}
+
+#[test]
+fn a_session_in_which_something_was_asked_is_kept_however_long_it_rests() {
+    let mut bench = Bench::open(&[A]);
+    bench.submit("x");
+    bench.answer(A, reply(1, "1"));
+    bench.later(patient().fresh);
+    assert_eq!(bench.submit("y"), [request(A, 2, 2, true, "y")]);
+    let mut at_once = Bench::open(&[A]);
+    at_once.later(patient().fresh / 2);
+    assert_eq!(at_once.submit("x"), [request(A, 1, 1, true, "x")]);
+}
+
+#[test]
 fn an_expired_session_is_an_error_for_everything_under_way() {
     let mut bench = Bench::open(&[A, B]);
     bench.submit("x");

@@ -232,7 +232,9 @@ marks! {
     MemberDiedAtAdmitted = "member-died-at-admitted", false;
     /// A session in which nothing was asked gave way to a new one.
     UnusedGaveWay = "unused-gave-way", false;
-    /// A session of the owner that had most did.
+    /// A session in which nothing was asked ended by itself.
+    UnusedEnded = "unused-ended", false;
+    /// A session of the owner that had most gave way.
     ShareGaveWay = "share-gave-way", false;
     /// A session that was idle did.
     AbandonedGaveWay = "abandoned-gave-way", false;
@@ -337,6 +339,7 @@ const WITNESSES: &[Mark] = &[
 /// See [`REJOIN`].
 const SHARES: &[Mark] = &[
     Mark::UnusedGaveWay,
+    Mark::UnusedEnded,
     Mark::ShareGaveWay,
     Mark::AbandonedGaveWay,
     Mark::SessionRefused,

@@ -114,7 +114,7 @@ fn tenant(keys: &[(OwnerId, Rights)], rng: &mut Rng) -> Tenant {
 fn unit(clients: u64, rng: &mut Rng) -> UnitConfig {
     let usual = UnitConfig::default();
     let mut span = |from, to| Duration::from_nanos(rng.spread(from * MILLI, to * MILLI));
-    let (session_unused, session_abandoned) = (span(10, 500), span(50, 800));
+    let (session_unused, session_abandoned) = (span(30, 500), span(50, 800));
     let (session_unread, idle) = (span(50, 1000), span(300, 2000));
     let sessions = rng.from(2, clients) as usize;
     let longest_reply = rng.from(16, 300) as usize;
@@ -264,6 +264,7 @@ impl World {
                 GaveWay::OwnReplies => Mark::OwnRepliesGaveWay,
             })
             .chain(outcome.idle.then_some(Mark::IdleEnded))
+            .chain(outcome.unused.then_some(Mark::UnusedEnded))
             .chain(outcome.unread.then_some(Mark::UnreadEnded))
             .chain(match outcome.came {
                 Came::Opened(Err(Refusal::TooManySessions)) => Some(Mark::SessionRefused),

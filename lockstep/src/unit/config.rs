@@ -5,6 +5,9 @@ use core::time::Duration;
 use crate::digest::{Digest, Hasher};
 use crate::limits;
 
+/// Of [`UnitConfig::session_unused`]: long enough for a service whose answers take a minute.
+const UNUSED_ENDS: u32 = 6;
+
 /// What both CoServers must have the same in their units. Part of the configuration digest
 /// ([`UnitConfig::digest`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +28,8 @@ pub struct UnitConfig {
     /// Longest reply of the service, at most [`limits::REPLY_BYTES`]; for a longer one its client is told
     /// [`ReplyTooLarge`](crate::output::Refusal::ReplyTooLarge).
     pub longest_reply: usize,
-    /// Where all sessions are taken, one in which nothing was asked for so long gives way.
+    /// Where all sessions are taken, one in which nothing was asked for so long gives way. After
+    /// six times as long it ends by itself.
     pub session_unused: Duration,
     /// Where all sessions are taken, one that was idle for so long gives way.
     pub session_abandoned: Duration,
@@ -61,17 +65,16 @@ impl Default for UnitConfig {
 impl UnitConfig {
     /// Names this configuration: two units may run together only if theirs are equal.
     pub fn digest(&self) -> Digest {
-        let digest = self.digest_of_pools();
-        let default = Self::default();
-        // The usual ones name themselves as they did before these could be set.
-        if self.shares() == default.shares() {
-            return digest;
-        }
-        let mut hasher = Hasher::after(digest);
+        let mut hasher = Hasher::after(self.digest_of_pools());
         self.shares().into_iter().for_each(|number| {
             hasher.number(number);
         });
         hasher.finish()
+    }
+
+    /// After so long a session in which nothing was asked ends by itself.
+    pub(super) fn unused_ends(&self) -> Duration {
+        self.session_unused.saturating_mul(UNUSED_ENDS)
     }
 
     /// What decides which session gives way, and for what.
@@ -141,24 +144,5 @@ mod tests {
         let digests: std::collections::BTreeSet<Digest> =
             others.iter().chain([&usual]).map(UnitConfig::digest).collect();
         assert_eq!(digests.len(), others.len() + 1);
-    }
-
-    /// A CoServer of a build in which only the pools could be set runs with one of this build.
-    #[test]
-    fn the_usual_bounds_are_named_by_the_pools_alone() {
-        let usual = UnitConfig::default();
-        let mut hasher = Hasher::after(Digest::ZERO);
-        let pools = [
-            nanos(usual.session_idle),
-            usual.sessions as u64,
-            usual.session_replies as u64,
-            usual.session_reply_bytes as u64,
-            usual.reply_bytes as u64,
-            usual.steps_before_entry.into(),
-        ];
-        pools.into_iter().for_each(|number| {
-            hasher.number(number);
-        });
-        assert_eq!(usual.digest(), hasher.finish());
     }
 }

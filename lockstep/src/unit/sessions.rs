@@ -121,8 +121,9 @@ pub(super) struct Sessions {
     idle: BTreeSet<(LogTime, SessionId)>,
     /// Whose they are.
     shares: Shares<OwnerId, (), SessionId>,
-    /// Those in which nothing was asked yet.
-    unused: BTreeSet<SessionId>,
+    /// Those in which nothing was asked yet, by their last entry; none of a log that knew no
+    /// owners, where none ended for it.
+    unused: BTreeSet<(LogTime, SessionId)>,
     /// What the kept replies cost, and whose they are.
     unread: Unread,
     /// Log time in which nobody ran: it is no client's idleness (rule C6). Taken off every time
@@ -187,8 +188,8 @@ impl Sessions {
         self.open.len() >= self.config.sessions && !self.has_token(token)
     }
 
-    /// Removes the session that is worth least, so that this owner can have one (rule C9): the
-    /// first in which nothing was asked for a while; else the last of the owner that has most,
+    /// Removes the session that is worth least, so that this owner can have one (rule C9): the one
+    /// in which nothing was asked for longest, if for a while; else the last of the owner that has most,
     /// if that has more than its share; else the one idle longest, if for long. Of others only
     /// where they have more.
     pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<SessionId> {
@@ -200,7 +201,7 @@ impl Sessions {
                 may && session.last.plus(span) <= now
             })
         };
-        let mut unused = self.unused.iter().take(LOOKED_AT).copied();
+        let mut unused = self.unused.iter().take(LOOKED_AT).map(|(_, id)| *id);
         let mut idle = self.idle.iter().take(LOOKED_AT).map(|(_, id)| *id);
         let claimed = || self.shares.claim(owner, ()).and_then(BTreeSet::last).copied();
         let victim = unused
@@ -223,7 +224,7 @@ impl Sessions {
         if let Some(&known) = self.tokens.get(&token) {
             let session = self.open.get_mut(&known).expect("a token's session is open");
             self.unread.take(known, session);
-            let session = touch(&mut self.idle, session, known, now);
+            let session = touch(&mut self.idle, &mut self.unused, session, known, now);
             self.unread.add(known, session);
             return Opening::Again(known);
         }
@@ -248,8 +249,8 @@ impl Sessions {
         self.tokens.insert(session.token, id);
         self.idle.insert((session.last, id));
         self.shares.take(session.owner, (), id);
-        if session.is_unused() {
-            self.unused.insert(id);
+        if session.is_unused() && session.owner != OwnerId::UNKNOWN {
+            self.unused.insert((session.last, id));
         }
         self.unread.add(id, &session);
         self.open.insert(id, Arc::new(session));
@@ -276,7 +277,7 @@ impl Sessions {
             return Admission::Answer(Err(Refusal::UnknownSession));
         };
         self.unread.take(id, session);
-        let session = touch(&mut self.idle, session, id, now);
+        let session = touch(&mut self.idle, &mut self.unused, session, id, now);
         // The request itself is unanswered, and so is whatever was never asked.
         if session.drop_below(lowest.min(number)) > 0 || session.bytes == 0 {
             session.read = now;
@@ -312,7 +313,7 @@ impl Sessions {
         let session = self.open.get_mut(&id).expect("the session of an admitted request is open");
         let session = Arc::make_mut(session);
         if session.is_unused() {
-            self.unused.remove(&id);
+            self.unused.remove(&(session.last, id));
         }
         self.unread.take(id, session);
         session.bytes += weight(&answer);
@@ -329,14 +330,15 @@ impl Sessions {
         known
     }
 
-    /// Removes the session that has been idle longest, or has kept much unread for longest, if
-    /// that is too long by `now`, which is log time (rules C6, C9).
+    /// Removes the session that has been idle longest, or unused, or has kept much unread for
+    /// longest, if that is too long by `now`, which is log time (rules C6, C9).
     pub(super) fn expire(&mut self, now: LogTime) -> Option<SessionId> {
         let now = self.counted(now);
         let due = |&(since, _): &(LogTime, SessionId), span| since.plus(span) <= now;
         let idle = self.idle.first().filter(|first| due(first, self.config.session_idle));
+        let unused = self.unused.first().filter(|first| due(first, self.config.unused_ends()));
         let unread = self.oldest_unread().filter(|first| due(first, self.config.session_unread));
-        let &(_, id) = idle.or(unread)?;
+        let &(_, id) = idle.or(unused).or(unread)?;
         self.remove(id);
         Some(id)
     }
@@ -353,8 +355,9 @@ impl Sessions {
             since.plus(span.saturating_add(self.skipped))
         };
         let idle = self.idle.first().map(|first| at(first, self.config.session_idle));
+        let unused = self.unused.first().map(|first| at(first, self.config.unused_ends()));
         let unread = self.oldest_unread().map(|first| at(first, self.config.session_unread));
-        [idle, unread].into_iter().flatten().min()
+        [idle, unused, unread].into_iter().flatten().min()
     }
 
     fn remove(&mut self, id: SessionId) {
@@ -362,7 +365,7 @@ impl Sessions {
             self.tokens.remove(&session.token);
             self.idle.remove(&(session.last, id));
             self.shares.give_back(id);
-            self.unused.remove(&id);
+            self.unused.remove(&(session.last, id));
             self.unread.forget(id, &session);
         }
     }
@@ -371,13 +374,17 @@ impl Sessions {
 /// Notes that a session's client is alive.
 fn touch<'a>(
     idle: &mut BTreeSet<(LogTime, SessionId)>,
+    unused: &mut BTreeSet<(LogTime, SessionId)>,
     session: &'a mut Arc<Session>,
     id: SessionId,
     now: LogTime,
 ) -> &'a mut Session {
     let session = Arc::make_mut(session);
-    idle.remove(&(session.last, id));
-    idle.insert((now, id));
+    for times in [idle, unused] {
+        if times.remove(&(session.last, id)) {
+            times.insert((now, id));
+        }
+    }
     session.last = now;
     if session.owner == OwnerId::UNKNOWN {
         // As a restored one has it whose version did not keep it; nothing follows from it.

@@ -15,6 +15,8 @@ pub struct Outcome {
     pub ended: Vec<SessionId>,
     /// Whether one of them was idle for too long.
     pub idle: bool,
+    /// Whether in one of them nothing was asked for too long.
+    pub unused: bool,
     /// Whether one of them kept too much for too long.
     pub unread: bool,
     /// Those of them that gave way to somebody, and why.
@@ -160,10 +162,17 @@ impl Book {
             let unread = self
                 .first(|session| session.read, |session| self.keeps_much(session))
                 .filter(|(since, _)| scarce && self.is_past(*since, self.bounds.session_unread));
-            let Some((_, id)) = idle.or(unread) else { return };
-            outcome.idle |= idle.is_some();
-            outcome.unread |= idle.is_none();
-            self.end(id, outcome);
+            let unused = self
+                .first(|session| session.last, |session| session.next() == 1)
+                .filter(|(since, _)| self.is_past(*since, 6 * self.bounds.session_unused));
+            let (ends, why) = match (idle, unused, unread) {
+                (Some(idle), ..) => (idle, &mut outcome.idle),
+                (None, Some(unused), _) => (unused, &mut outcome.unused),
+                (None, None, Some(unread)) => (unread, &mut outcome.unread),
+                (None, None, None) => return,
+            };
+            *why = true;
+            self.end(ends.1, outcome);
         }
     }
 
@@ -243,11 +252,12 @@ impl Book {
             let may = session.owner == owner || self.owned(session.owner) > own;
             may && self.is_past(session.last, span)
         };
-        let unused = self.open.iter().find(|(_, session)| {
-            session.next() == 1 && may_end(session, self.bounds.session_unused)
-        });
-        if let Some((id, _)) = unused {
-            return Some((*id, GaveWay::Unused));
+        let unused = self.first(
+            |session| session.last,
+            |session| session.next() == 1 && may_end(session, self.bounds.session_unused),
+        );
+        if let Some((_, id)) = unused {
+            return Some((id, GaveWay::Unused));
         }
         let most = self.open.values().map(|session| (self.owned(session.owner), session.owner));
         let (most, largest) = most.max()?;

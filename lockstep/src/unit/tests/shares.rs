@@ -69,6 +69,26 @@ fn one_in_which_nothing_was_asked_soon_gives_way_to_the_same_owner_too() {
     assert_eq!(ended(&rig), [format!("{:?}", taken[2])]);
 }
 
+/// A client that opens sessions and asks nothing leaves nothing behind.
+#[test]
+fn one_in_which_nothing_was_asked_ends_by_itself() {
+    let mut rig = Rig::new(config());
+    let [unused, used, awaited] = [0, 1, 2].map(|token| open(&mut rig, 1, token).unwrap());
+    let _ = ask(&mut rig, used, 1, 1, 1);
+    let due = rig.unit.wakeup().expect("the first of them ends");
+    rig.time = due.0 - 100;
+    assert_eq!(open(&mut rig, 1, 2), Ok(awaited), "its client is there");
+    assert!(ended(&rig).is_empty());
+    rig.time = due.0;
+    rig.run(EntryKind::Tick);
+    assert_eq!(ended(&rig), [format!("{unused:?}")]);
+    let _ = ask(&mut rig, awaited, 2, 1, 1);
+    pass(&mut rig, SESSION_UNUSED * 7);
+    rig.run(EntryKind::Tick);
+    assert_eq!(rig.unit.sessions(), 2, "what was asked is kept");
+    assert_eq!(answer(&ask(&mut rig, unused, 0, 1, 1), 1), Err(Refusal::UnknownSession));
+}
+
 #[test]
 fn one_that_was_left_long_ago_gives_way() {
     let mut rig = Rig::new(config());
@@ -122,12 +142,12 @@ fn much_that_nobody_reads_ends_where_room_is_scarce_and_a_little_stays() {
     let [much, little, other] = [0, 1, 2].map(|token| open(&mut rig, 1, token).unwrap());
     let _ = ask(&mut rig, much, 0, 1, 5000);
     let _ = ask(&mut rig, little, 1, 1, 50);
+    let _ = ask(&mut rig, other, 2, 1, 50);
     pass(&mut rig, SESSION_UNREAD);
     rig.run(EntryKind::Tick);
     assert!(ended(&rig).is_empty(), "a client at rest keeps its session");
-    for number in 1..=2 {
-        let _ = ask(&mut rig, other, 2, number, 900_000);
-    }
+    rig.run(request(other, 2, 2, 2, "large 900000"));
+    let _ = ask(&mut rig, other, 2, 3, 900_000);
     let due = rig.unit.wakeup().unwrap();
     assert!(due.0 <= rig.time);
     rig.run(EntryKind::Tick);
