@@ -77,11 +77,21 @@ impl Replica {
     /// wake-up should have come long ago, and no entry that may carry it out has been ordered since
     /// (rule O14).
     pub(super) fn is_after_gap(&self, time: LogTime) -> bool {
-        let (last, due) = (self.log.last_time(), self.log.wakeup());
-        let overdue = due.filter(|due| *due > last).map(|due| time.since(due));
-        let is_late = overdue.is_some_and(|overdue| overdue > self.config.gap_least);
         let begun = self.log.held() > Index(0) && !self.clock.is_behind();
-        begun && (is_late || self.stood_still.is_some())
+        begun && (self.is_overdue(time) || self.stood_still.is_some())
+    }
+
+    /// Until when this process ran before it stood still, if that is later than the last entry. Where a
+    /// wake-up was overdue by then, the gap had begun.
+    pub(super) fn ran_until(&self) -> Option<LogTime> {
+        let from = self.stood_still?.from;
+        (from > self.log.last_time() && !self.is_overdue(from)).then_some(from)
+    }
+
+    /// Whether at that time a wake-up should have come long ago.
+    fn is_overdue(&self, time: LogTime) -> bool {
+        let due = self.log.wakeup().filter(|due| *due > self.log.last_time());
+        due.is_some_and(|due| time.since(due) > self.config.gap_least)
     }
 
     pub(super) fn order_gap(&mut self, time: LogTime) {

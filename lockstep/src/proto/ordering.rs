@@ -63,10 +63,10 @@ impl Replica {
             return self.order_at(time, kind, origin);
         }
         // The gap begins at the entry before, or where this process stood still.
-        let last = self.log.last_time();
-        let from = self.stood_still.map(|stop| stop.from).filter(|from| *from > last);
+        let from = self.ran_until();
         if kind.begins().is_some() {
-            self.order_at(from.unwrap_or(last.plus(LEAST_STEP)), kind, origin);
+            let begins = from.unwrap_or(self.log.last_time().plus(LEAST_STEP));
+            self.order_at(begins, kind, origin);
             return self.order_gap(time);
         }
         if let Some(from) = from {

@@ -292,6 +292,27 @@ fn who_may_go_on_only_after_long_begins_its_epoch_where_the_gap_begins() {
     assert!(!pair.node(B).saw(|event| matches!(event, Event::ClockStrays { .. })), "it is right");
 }
 
+/// Nobody may order, and then the one that could does not even run.
+#[test]
+fn one_that_could_not_order_and_then_stood_still_has_one_gap_from_the_entry_before() {
+    let mut pair = to_be_woken();
+    pair.kill(A);
+    pair.connect_witness(false);
+    pair.run(MS * 2000 + limits::GAP_LEAST);
+    pair.pause(B, true);
+    pair.now += HOUR;
+    pair.pause(B, false);
+    pair.connect_witness(true);
+    pair.run(MS * 500);
+    let entries = pair.node(B).disk.entries.clone();
+    let gap = find(&entries, is_gap);
+    let [before, epoch] = [&entries[gap - 2], &entries[gap - 1]];
+    assert_eq!(epoch.kind.begins().map(|record| record.origin), Some(Origin::Alone));
+    assert!(epoch.time.since(before.time) < MS, "no time passes before the service knows");
+    assert!(entries[gap].time.since(epoch.time) >= HOUR + limits::GAP_LEAST);
+    assert_eq!(count(&mut pair, B, is_gap), 1);
+}
+
 /// A deadline of five minutes that was nearly over is not over after a stop of five minutes.
 #[test]
 fn one_that_did_not_run_for_long_says_so_whenever_its_service_was_to_be_woken() {
