@@ -79,12 +79,14 @@ impl World {
         self.restart_both(place);
     }
 
-    /// The witness lost a pair before its members heard that it was formed: there is nothing to give
-    /// up, and nobody else who could tell it.
+    /// What the witness had of a pair was lost, or what it had granted, before a process heard of it:
+    /// there is nothing to give up, and nobody else who could tell it. What was asked for is on the
+    /// disks, so that both are discarded (rule J8).
     fn enrol_again(&mut self) {
         self.operator.has_begun_anew = true;
         self.trace.say(self.at, || "the operator enrols the pair again".to_owned());
         self.end_both();
+        Place::BOTH.into_iter().for_each(|place| self.lose_disk(place));
         self.begin_lineage(0);
         self.restart_both(Place::A);
     }

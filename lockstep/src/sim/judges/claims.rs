@@ -40,9 +40,11 @@ impl Claims {
         let known = remembered.record.iter().chain(&remembered.asked);
         let is_ours =
             |known: &Record| before == known || before.renews(known) || before.leaves(known);
-        // Of a pair that was formed without its hearing it, nothing went out without it.
-        let was_member = remembered.record.is_some() || before.origin == Origin::Formed;
-        if !was_member || !known.into_iter().any(is_ours) {
+        // Of a pair that was formed without its hearing it nothing went out without it, whether the
+        // other left since or not.
+        let was_member =
+            |known: &Record| remembered.record.is_some() || known.origin == Origin::Formed;
+        if !known.into_iter().any(|known| is_ours(known) && was_member(known)) {
             return Err(format!(
                 "{who} takes a place in epoch {}, of which its disk does not say that it had it",
                 before.epoch

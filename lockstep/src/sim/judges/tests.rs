@@ -572,6 +572,31 @@ fn a_claim_that_the_disk_does_not_bear_out_is_objected_to() {
 }
 
 #[test]
+fn one_that_was_not_told_of_its_pair_may_claim_it_after_the_other_left() {
+    let formed =
+        Record { origin: How::Formed, ..record(1, Members::both(A.incarnation, B.incarnation)) };
+    let left = Record {
+        asker: Place::B,
+        origin: How::Left(formed.digest()),
+        ..record(2, Members::alone(A.place, A.incarnation))
+    };
+    let story = |asked: Vec<Record>| {
+        let mut story = Story::new(JudgeName::Claims).duplex();
+        for record in [&formed, &left] {
+            story.ok(Seen::Recorded { slot: 0, record });
+        }
+        let membership = Membership { record: None, asked, witness: 0 };
+        story.ok(Seen::Remembered { who: A, membership: &membership });
+        let (_, next) = restarted(&mut story);
+        story.see(Seen::Recorded { slot: 0, record: &Record { epoch: Epoch(3), ..next } })
+    };
+    story(vec![formed]).expect("nothing went out without it");
+    assert!(story(Vec::new()).is_err(), "it asked for nothing");
+    let renewed = Record { origin: How::Alone, ..formed };
+    assert!(story(vec![renewed]).is_err(), "it asked for something else");
+}
+
+#[test]
 fn one_that_serves_without_an_acknowledged_request_is_objected_to() {
     let mut story = Story::new(JudgeName::Serving).duplex();
     let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
