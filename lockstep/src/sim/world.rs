@@ -23,7 +23,9 @@ use super::watch::Watch;
 use super::witness::Witnesses;
 use super::workload::SimClient;
 use crate::digest::Digest;
+use crate::event::Event;
 use crate::ids::{Incarnation, PairId, Place};
+use crate::limits;
 use crate::output::Executed;
 use crate::wire::codec::Encoder;
 
@@ -108,7 +110,7 @@ pub(super) struct World {
     pub(super) clients: Vec<SimClient>,
     pub(super) wires: Vec<Wire>,
     pub(super) healed: Option<u64>,
-    /// How much longer than [`RESUME`] it may take from then on (ns).
+    /// How much longer than [`RESUME`] it may take from then on (ns): for the log, and for devices.
     catching_up: u64,
     pub(super) faults: BTreeMap<FaultKind, u64>,
     pub(super) operations: u64,
@@ -287,6 +289,10 @@ impl World {
             self.verdict = Some(verdict);
         }
         self.watch_shares(&seen);
+        // The devices of whoever takes a log up may never stand, and until then nobody joins it.
+        if matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. }) {
+            self.catching_up += limits::DEVICES_WAIT.as_nanos() as u64;
+        }
     }
 
     pub(super) fn reach(&mut self, mark: Mark) {
@@ -303,7 +309,7 @@ impl World {
 
     fn on_heal(&mut self) {
         self.healed = Some(self.at);
-        self.catching_up = 2 * self.time_for_the_log();
+        self.catching_up += 2 * self.time_for_the_log();
         self.trace.say(self.at, || "all faults end".into());
         self.end_all_faults();
         self.see(Seen::Healed);
