@@ -44,6 +44,8 @@ impl NoRoom {
 impl Replica {
     pub(super) fn on_witness_up(&mut self) {
         self.witness_up = true;
+        // It may be another process, on a disk that was put in order.
+        self.no_room = None;
         self.on_witness_reached();
         self.event(Event::Witness { up: true });
         let (pair, place, incarnation) = (self.config.pair, self.config.place, self.incarnation);
@@ -82,7 +84,10 @@ impl Replica {
                 let now = self.now.mono;
                 let is_news = match reason {
                     WitnessRefusal::Storage => self.no_room.get_or_insert_default().is_news(now),
-                    _ => true,
+                    _ => {
+                        self.no_room = None;
+                        true
+                    }
                 };
                 if is_news {
                     self.event(Event::WitnessRefused { reason });

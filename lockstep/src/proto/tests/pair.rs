@@ -117,6 +117,8 @@ pub(super) struct Pair {
     pub(super) witness_wiped: bool,
     /// Answers of the witness are lost.
     pub(super) witness_mute: bool,
+    /// It answers every call so.
+    pub(super) witness_refuses: Option<WitnessRefusal>,
     /// By link: whether it carries frames.
     pub(super) links: [bool; 2],
     pub(super) loss: Box<dyn FnMut() -> bool>,
@@ -244,6 +246,7 @@ impl Pair {
             slots: [0; 2],
             witness_wiped: false,
             witness_mute: false,
+            witness_refuses: None,
             links: [true; 2],
             loss: Box::new(|| false),
             batches_lost: false,
@@ -541,6 +544,10 @@ impl Pair {
         }
         if self.witness_wiped {
             let answer = WitnessAnswer::Refused { reason: WitnessRefusal::UnknownPair };
+            return self.post(Mail::Answer { to: from, answer });
+        }
+        if let Some(reason) = self.witness_refuses {
+            let answer = WitnessAnswer::Refused { reason };
             return self.post(Mail::Answer { to: from, answer });
         }
         if let WitnessCall::Ask { request } = call

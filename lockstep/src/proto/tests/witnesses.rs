@@ -7,7 +7,7 @@ use crate::ids::{DeviceId, LogTime, Nonce, OriginNumber, Place};
 use crate::proto::Config;
 use crate::proto::io::{Command, Input, Standing};
 use crate::record::{Origin, Record};
-use crate::wire::frames::PeerFrame;
+use crate::wire::frames::{PeerFrame, WitnessRefusal};
 
 use Place::{A, B};
 
@@ -34,6 +34,27 @@ fn moves_and_dies(pair: &mut Pair, meanwhile: impl Fn(&mut Pair)) {
     meanwhile(pair);
     pair.kill(A);
     pair.node(A).disk.membership = before;
+}
+
+/// It is asked once a second while it stores nothing, and at once when it has begun anew.
+#[test]
+fn one_that_stored_nothing_and_was_started_again_is_not_waited_for() {
+    let mut pair = Pair::formed();
+    pair.witness_refuses = Some(WitnessRefusal::Storage);
+    pair.kill(B);
+    pair.run(MS * 500);
+    for refuses in [WitnessRefusal::Storage, WitnessRefusal::Starting] {
+        pair.witness_refuses = Some(refuses);
+        pair.connect_witness(false);
+        pair.connect_witness(true);
+        pair.run(MS * 10);
+        pair.witness_refuses = Some(WitnessRefusal::Starting);
+        pair.run(MS * 1000);
+    }
+    assert!(!serves_alone(&mut pair, A));
+    pair.witness_refuses = None;
+    pair.run(MS * 100);
+    assert!(serves_alone(&mut pair, A));
 }
 
 #[test]
