@@ -6,8 +6,9 @@ mod wait;
 use core::time::Duration;
 
 use crate::digest::Digest;
-use crate::ids::{Incarnation, Index, LinkId, LogTime, Place};
+use crate::ids::{Incarnation, Index, LinkId, LogTime, OwnerId, Place};
 use crate::limits;
+use crate::loss::SessionPool;
 use crate::outline::Found;
 use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
@@ -96,6 +97,18 @@ pub enum Event {
     Holding {
         /// The last entry whose outputs were released.
         released: Index,
+    },
+    /// All sessions are taken, or there is no room for more replies: somebody loses theirs, or gets
+    /// none (rule C9). Said at growing intervals while it goes on.
+    PoolFull {
+        /// Of what.
+        pool: SessionPool,
+        /// Whose loss was the last.
+        owner: OwnerId,
+        /// How many sessions ended for it since the last of these events.
+        ended: u64,
+        /// How many sessions or requests were refused.
+        refused: u64,
     },
     /// Outputs flow again after [`Event::Holding`].
     Resumed {
@@ -436,6 +449,7 @@ impl Event {
             Self::ClockStrays { .. } => "clock_strays",
             Self::Stalled { .. } => "stalled",
             Self::WindowFull { .. } => "window_full",
+            Self::PoolFull { .. } => "pool_full",
             Self::WindowOpen => "window_open",
             Self::Ignored { .. } => "ignored",
             Self::Recovered { .. } => "recovered",
@@ -512,7 +526,8 @@ impl Event {
             | Self::Waiting { in_vain: false, .. }
             | Self::Farewell { .. }
             | Self::NoCheckpoint { .. }
-            | Self::WindowFull { .. } => Severity::Warning,
+            | Self::WindowFull { .. }
+            | Self::PoolFull { .. } => Severity::Warning,
             Self::Incompatible { .. }
             | Self::Contradicts { .. }
             | Self::ClockLeaps { .. }

@@ -98,6 +98,7 @@ pub mod exhaustion;
 pub mod history;
 pub mod ids;
 pub mod limits;
+pub mod loss;
 pub mod machine;
 pub mod outline;
 pub mod output;

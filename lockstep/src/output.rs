@@ -7,6 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
 use crate::ids::{DeviceId, Index, LogTime, Nonce, Place, RequestNumber, SessionId};
+use crate::loss::SessionUse;
 
 /// On which CoServer a device's output is carried out.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +179,8 @@ pub struct Executed {
     /// Set if a step panicked: the message. Such a result has no outputs, and nothing after it
     /// is executed.
     pub panic: Option<String>,
+    /// What the sessions come to.
+    pub sessions: SessionUse,
 }
 
 /// The running digest of the outputs at an entry, given that at the entry before. It covers the

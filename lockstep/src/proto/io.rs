@@ -12,6 +12,7 @@ use crate::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, OwnerId, PairId, Place,
 };
 use crate::output::{Executed, OutputKind};
+use crate::proto::shortage::SessionCounts;
 use crate::record::Record;
 use crate::wire::frames::{
     CheckpointFile, ClientAnswer, ClientCall, Environment, PeerFrame, Point, WitnessAnswer,
@@ -573,6 +574,8 @@ pub struct Status {
     pub kept: usize,
     /// What it waits for, and for how long it has.
     pub wait: Option<(Wait, Duration)>,
+    /// What the sessions come to.
+    pub sessions: SessionCounts,
     /// Processes at the other place are not taken in until an operator says so.
     pub held_for_repair: bool,
 }

@@ -46,6 +46,7 @@ mod pump;
 mod release;
 mod repair;
 mod replica;
+mod shortage;
 mod start;
 mod time;
 mod waits;
@@ -58,3 +59,4 @@ pub use io::{
     Output, ReadmitRefused, Recovered, Removals, Standing, Status,
 };
 pub use replica::Replica;
+pub use shortage::SessionCounts;

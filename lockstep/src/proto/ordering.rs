@@ -317,6 +317,10 @@ impl Replica {
             let (index, message) = (executed.index, message.clone());
             self.event(Event::Panicked { index, message });
         }
+        // What is made up for was lost before this process could say so.
+        let counts = self.membership.record().is_some() && !self.is_joiner();
+        self.shortages.note(&executed.sessions, counts);
+        self.say_shortages();
         self.log.executed_next(executed);
         if self.is_joiner() && self.log.panicked() {
             // The member did not panic there: another process may not either.

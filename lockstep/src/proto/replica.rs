@@ -29,6 +29,7 @@ use super::log::Log;
 use super::membership::Membership;
 use super::release::{Agreement, Difference};
 use super::repair::Repair;
+use super::shortage::Shortages;
 use super::start::Start;
 use super::waits::Waiting;
 use crate::digest::Digest;
@@ -134,6 +135,7 @@ pub struct Replica {
     pub(super) epoch_since: Option<Mono>,
     pub(super) standing: Standing,
     pub(super) waiting: Option<Waiting>,
+    pub(super) shortages: Shortages,
     pub(super) stopped: bool,
 
     pub(super) gateway: Gateway,
@@ -272,6 +274,7 @@ impl Replica {
             epoch_since: None,
             standing: Standing::Starting,
             waiting: None,
+            shortages: Shortages::default(),
             stopped: false,
             gateway: Gateway::default(),
             next_heartbeat: now.mono,
@@ -444,6 +447,7 @@ impl Replica {
             kept: self.kept.len(),
             held_for_repair: self.repair.is_held(),
             wait: self.waiting_for(),
+            sessions: self.shortages.counts(),
         }
     }
 

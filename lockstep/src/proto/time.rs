@@ -43,6 +43,7 @@ impl Replica {
             self.tick_due(),
             self.devices_due(),
             self.next_piece(),
+            self.shortages.due(),
         ];
         dues.into_iter().flatten().min()
     }
@@ -103,6 +104,7 @@ impl Replica {
         self.on_tick_due();
         self.on_checkpoint_due();
         self.on_wait_due();
+        self.say_shortages();
     }
 
     fn on_heartbeat_due(&mut self) {

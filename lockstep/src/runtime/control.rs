@@ -10,6 +10,7 @@ mod ask;
 mod directory;
 mod report;
 mod serve;
+mod sessions;
 
 pub use ask::{AskError, ask, stop};
 pub use directory::{DataDirectory, DirectoryError};
@@ -17,6 +18,7 @@ pub use report::{
     CoServerControl, CoServerReport, LinkReport, MetricsReport, PeerKeys, Percentiles,
 };
 pub use serve::{Answer, Refusal, serve};
+pub use sessions::SessionsReport;
 
 /// The socket's name in its directory.
 pub const SOCKET: &str = "control.sock";

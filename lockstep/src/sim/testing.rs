@@ -4,6 +4,7 @@ use core::time::Duration;
 
 use super::judges::Who;
 use crate::ids::{Index, LogTime};
+use crate::proto::SessionCounts;
 use crate::proto::io::{Standing, Status};
 
 /// The state of a replica that has done nothing.
@@ -29,5 +30,6 @@ pub(super) fn status(who: Who) -> Status {
         kept: 0,
         held_for_repair: false,
         wait: None,
+        sessions: SessionCounts::default(),
     }
 }

@@ -45,12 +45,13 @@ use bytes::Bytes;
 
 pub use config::{AbortRefused, UnitConfig, check_unwinding};
 pub use freeze::FrozenUnit;
-use sessions::{Admission, Opening, Sessions};
+use sessions::{Admission, Opening, Owned, Sessions};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{Epoch, Index, LogTime, Nonce, OwnerId, Place, RequestNumber, SessionId};
 use crate::limits;
+use crate::loss::{Loss, SessionUse};
 use crate::machine::{Context, StateMachine, Step};
 use crate::output::{Executed, Output, OutputKind, Refusal, chain};
 use crate::record::{Members, Record};
@@ -97,6 +98,7 @@ struct Stage {
     /// Where the outputs of the present step begin.
     first: usize,
     outputs: Vec<Output>,
+    lost: Vec<(OwnerId, Loss)>,
 }
 
 impl Stage {
@@ -148,14 +150,19 @@ impl<S: StateMachine> Unit<S> {
         assert!(!self.panicked, "entry {} after a step that panicked", entry.index);
         assert_eq!(entry.index, self.index.next(), "entries are executed in index order");
         self.index = entry.index;
-        let mut stage =
-            Stage { index: entry.index, step: 0, first: 0, outputs: Vec::with_capacity(1) };
+        let (outputs, lost) = (Vec::with_capacity(1), Vec::new());
+        let mut stage = Stage { index: entry.index, step: 0, first: 0, outputs, lost };
         let panic = self.run(entry, &mut stage).err().map(|Panicked(message)| message);
         self.panicked = panic.is_some();
         let (outputs, wakeup) =
             if self.panicked { (Vec::new(), None) } else { (stage.outputs, self.wakeup()) };
         self.digest = chain(self.digest, entry.index, &outputs, wakeup, self.panicked);
-        Executed { index: entry.index, digest: self.digest, outputs, wakeup, panic }
+        let sessions = self.session_use(stage.lost);
+        Executed { index: entry.index, digest: self.digest, outputs, wakeup, panic, sessions }
+    }
+
+    fn session_use(&self, lost: Vec<(OwnerId, Loss)>) -> SessionUse {
+        SessionUse { open: self.sessions.len(), reply_bytes: self.sessions.bytes(), lost }
     }
 
     /// The last entry executed.
@@ -247,8 +254,8 @@ impl<S: StateMachine> Unit<S> {
 
     fn expire_sessions(&mut self, stage: &mut Stage) -> Result<(), Panicked> {
         for _ in 0..self.sessions.config().steps_before_entry {
-            let Some(session) = self.sessions.expire(self.now) else { break };
-            self.end_session(session, stage)?;
+            let Some((ended, why)) = self.sessions.expire(self.now) else { break };
+            self.end_session(ended, why, stage)?;
         }
         Ok(())
     }
@@ -315,14 +322,20 @@ impl<S: StateMachine> Unit<S> {
         stage: &mut Stage,
     ) -> Result<(), Panicked> {
         if self.sessions.is_full_for(token)
-            && let Some(session) = self.sessions.give_way(owner, self.now)
+            && let Some(ended) = self.sessions.give_way(owner, self.now)
         {
-            self.end_session(session, stage)?;
+            self.end_session(ended, Loss::Displaced, stage)?;
         }
         Ok(())
     }
 
-    fn end_session(&mut self, session: SessionId, stage: &mut Stage) -> Result<(), Panicked> {
+    fn end_session(
+        &mut self,
+        (session, owner): Owned,
+        why: Loss,
+        stage: &mut Stage,
+    ) -> Result<(), Panicked> {
+        stage.lost.push((owner, why));
         self.call(stage, Step::SessionEnded { session })?;
         stage.end_step();
         Ok(())
@@ -342,7 +355,10 @@ impl<S: StateMachine> Unit<S> {
                 Ok(session)
             }
             Opening::Again(session) => Ok(session),
-            Opening::Full => Err(Refusal::TooManySessions),
+            Opening::Full => {
+                stage.lost.push((owner, Loss::NoSession));
+                Err(Refusal::TooManySessions)
+            }
         };
         stage.push(OutputKind::Opened { token, result });
         Ok(())
@@ -365,7 +381,10 @@ impl<S: StateMachine> Unit<S> {
         }
         let result = match admission {
             Admission::Answer(result) => result,
-            Admission::NoRoom => Err(Refusal::TooManyReplies),
+            Admission::NoRoom => {
+                stage.lost.extend(self.sessions.owner(session).map(|owner| (owner, Loss::NoRoom)));
+                Err(Refusal::TooManyReplies)
+            }
             Admission::TakeEffect => {
                 let result = match body {
                     Some(body) => self.ask(stage, Step::Request { session, number, body })?,
@@ -394,7 +413,7 @@ impl<S: StateMachine> Unit<S> {
     fn make_room(&mut self, session: SessionId, stage: &mut Stage) -> Result<Admission, Panicked> {
         for _ in 0..self.sessions.config().steps_before_entry {
             let Some(ended) = self.sessions.make_room(session) else { break };
-            self.end_session(ended, stage)?;
+            self.end_session(ended, Loss::MadeRoom, stage)?;
             if self.sessions.has_room() {
                 return Ok(Admission::TakeEffect);
             }

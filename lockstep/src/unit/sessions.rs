@@ -10,6 +10,7 @@ use imbl::OrdMap;
 use super::UnitConfig;
 use super::unread::Unread;
 use crate::ids::{LogTime, Nonce, OwnerId, RequestNumber, SessionId};
+use crate::loss::Loss;
 use crate::output::Refusal;
 use crate::shares::Shares;
 
@@ -84,6 +85,9 @@ impl UnitConfig {
         self.longest_reply + OVERHEAD
     }
 }
+
+/// A session that is over, and whose it was.
+pub(super) type Owned = (SessionId, OwnerId);
 
 /// What became of a wish for a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -192,7 +196,7 @@ impl Sessions {
     /// in which nothing was asked for longest, if for a while; else the last of the owner that has most,
     /// if that has more than its share; else the one idle longest, if for long. Of others only
     /// where they have more.
-    pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<SessionId> {
+    pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<Owned> {
         let now = self.counted(now);
         let own = self.shares.held(owner);
         let may_end = |id: &SessionId, span| {
@@ -208,8 +212,7 @@ impl Sessions {
             .find(|id| may_end(id, self.config.session_unused))
             .or_else(claimed)
             .or_else(|| idle.find(|id| may_end(id, self.config.session_abandoned)))?;
-        self.remove(victim);
-        Some(victim)
+        self.remove(victim)
     }
 
     /// Opens session `id`, unless the token has one: a client that asks twice has one session.
@@ -301,11 +304,10 @@ impl Sessions {
     /// Removes a session whose kept replies are in the way of this one's next (rule C9): of the
     /// owner that keeps most, if that is more than its share, or else of the same owner, the one
     /// whose client has said for longest nothing of what it has. `None` if there is none.
-    pub(super) fn make_room(&mut self, id: SessionId) -> Option<SessionId> {
+    pub(super) fn make_room(&mut self, id: SessionId) -> Option<Owned> {
         let session = self.open.get(&id)?;
         let victim = self.unread.claim(id, session, self.config.largest())?;
-        self.remove(victim);
-        Some(victim)
+        self.remove(victim)
     }
 
     /// Keeps the answer to the request that was admitted last in this session.
@@ -332,15 +334,17 @@ impl Sessions {
 
     /// Removes the session that has been idle longest, or unused, or has kept much unread for
     /// longest, if that is too long by `now`, which is log time (rules C6, C9).
-    pub(super) fn expire(&mut self, now: LogTime) -> Option<SessionId> {
+    pub(super) fn expire(&mut self, now: LogTime) -> Option<(Owned, Loss)> {
         let now = self.counted(now);
         let due = |&(since, _): &(LogTime, SessionId), span| since.plus(span) <= now;
         let idle = self.idle.first().filter(|first| due(first, self.config.session_idle));
         let unused = self.unused.first().filter(|first| due(first, self.config.unused_ends()));
         let unread = self.oldest_unread().filter(|first| due(first, self.config.session_unread));
-        let &(_, id) = idle.or(unused).or(unread)?;
-        self.remove(id);
-        Some(id)
+        let (&(_, id), why) = idle
+            .map(|first| (first, Loss::Idle))
+            .or(unused.map(|first| (first, Loss::Unused)))
+            .or(unread.map(|first| (first, Loss::Unread)))?;
+        Some((self.remove(id)?, why))
     }
 
     /// The session to end first for what it keeps, where all together keep much. Elsewhere they
@@ -360,14 +364,19 @@ impl Sessions {
         [idle, unused, unread].into_iter().flatten().min()
     }
 
-    fn remove(&mut self, id: SessionId) {
-        if let Some(session) = self.open.remove(&id) {
-            self.tokens.remove(&session.token);
-            self.idle.remove(&(session.last, id));
-            self.shares.give_back(id);
-            self.unused.remove(&(session.last, id));
-            self.unread.forget(id, &session);
-        }
+    /// Whose it is, if it is open.
+    pub(super) fn owner(&self, id: SessionId) -> Option<OwnerId> {
+        self.open.get(&id).map(|session| session.owner)
+    }
+
+    fn remove(&mut self, id: SessionId) -> Option<Owned> {
+        let session = self.open.remove(&id)?;
+        self.tokens.remove(&session.token);
+        self.idle.remove(&(session.last, id));
+        self.shares.give_back(id);
+        self.unused.remove(&(session.last, id));
+        self.unread.forget(id, &session);
+        Some((id, session.owner))
     }
 }
 

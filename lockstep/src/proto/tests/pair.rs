@@ -14,6 +14,7 @@ use crate::ids::{
     ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
     OwnerId, PairId, Place, RequestNumber, SessionId,
 };
+use crate::loss::SessionUse;
 use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind, Refusal};
 use crate::proto::Replica;
 use crate::proto::io::{
@@ -839,7 +840,14 @@ impl Node {
         if matches!(entry.kind, EntryKind::Checkpoint) {
             self.frozen.insert(entry.index, self.digest);
         }
-        Executed { index: entry.index, digest: self.digest, outputs, wakeup, panic }
+        Executed {
+            index: entry.index,
+            digest: self.digest,
+            outputs,
+            wakeup,
+            panic,
+            sessions: SessionUse::default(),
+        }
     }
 
     pub(super) fn texts(&self) -> Vec<&str> {

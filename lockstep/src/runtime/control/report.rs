@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::sessions::SessionsReport;
 use super::{Answer, Refusal};
 use crate::event::Wait;
 use crate::ids::{Epoch, Place};
@@ -177,6 +178,8 @@ pub struct CoServerReport {
     pub client_keys: Vec<ClientReport>,
     /// How many keys of clients there are beside these.
     pub client_keys_left_out: usize,
+    /// The clients' sessions.
+    pub sessions: SessionsReport,
     /// What the service's devices count.
     pub devices: Vec<DeviceReport>,
     /// The silence timeout in force, in microseconds.
@@ -405,6 +408,7 @@ impl CoServerReport {
             clients: metrics.clients,
             client_keys: metrics.clients_by_key.shown.iter().map(ClientReport::new).collect(),
             client_keys_left_out: metrics.clients_by_key.left_out,
+            sessions: SessionsReport::new(&status.sessions),
             devices: metrics.devices.iter().map(DeviceReport::new).collect(),
             silence_us: micros(status.silence),
             log_time_ns: status.time.0,

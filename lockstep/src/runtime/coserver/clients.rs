@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
+use crate::digest::{Digest, Hasher};
+use crate::ids::OwnerId;
 use crate::limits::CLIENTS_SHOWN;
 use crate::runtime::keys::{ClientName, ClientTerms, PublicKey, Roster};
 
@@ -42,6 +44,14 @@ pub struct ClientsMetrics {
     pub left_out: usize,
 }
 
+/// Whose the sessions of a key are: both CoServers say the same of it.
+pub(super) fn owner_of(key: &PublicKey) -> OwnerId {
+    let digest = Hasher::after(Digest::ZERO).bytes(&key.to_spki()).finish();
+    let mut id = [0; 8];
+    id.copy_from_slice(&digest.0[..8]);
+    OwnerId(u64::from_le_bytes(id).max(1))
+}
+
 /// Every key that has been here and is still named, or connected.
 #[derive(Debug, Default)]
 pub(super) struct ClientBook {
@@ -63,6 +73,17 @@ impl ClientBook {
     /// What this key is called.
     pub(super) fn name(&self, key: &PublicKey) -> Option<&str> {
         self.by_key.get(key)?.name.as_ref().map(ClientName::as_str)
+    }
+
+    /// What the key is called whose sessions these are; without a name, the beginning of the key.
+    pub(super) fn name_of(&self, owner: OwnerId, roster: &Roster) -> String {
+        let named = roster.clients().map(|(key, terms)| (key, terms.name.as_ref()));
+        let met = self.by_key.iter().map(|(key, known)| (key, known.name.as_ref()));
+        let found = named.chain(met).find(|(key, _)| owner_of(key) == owner);
+        found.map_or_else(
+            || "a key that is not named any more".into(),
+            |(key, name)| name.map_or_else(|| key.short(), ToString::to_string),
+        )
     }
 
     pub(super) fn connected(&mut self, key: PublicKey, roster: &Roster) {

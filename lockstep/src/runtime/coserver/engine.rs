@@ -360,7 +360,13 @@ impl<S: StateMachine> Engine<S> {
                 }
             }
             Output::Standing(standing) => self.tell_devices(standing),
-            Output::Event(event) => super::events::log(&event),
+            Output::Event(event) => {
+                let client = match event {
+                    crate::event::Event::PoolFull { owner, .. } => Some(self.wires.name_of(owner)),
+                    _ => None,
+                };
+                super::events::log(&event, client.as_deref());
+            }
             Output::Recover { to } => self.recover(to),
             Output::Truncate { after } => {
                 self.executor.truncated(after);

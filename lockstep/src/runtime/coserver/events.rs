@@ -45,8 +45,8 @@ fn millis(span: core::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Records one event.
-pub(super) fn log(said: &Event) {
+/// Records one event; of one that names a client's key, what that is called.
+pub(super) fn log(said: &Event, client: Option<&str>) {
     match said {
         Event::LinkUp { link } => say!(said, link = link.0),
         Event::LinkDown { link, closed, missed } => say!(said, link = link.0, closed, missed),
@@ -89,6 +89,9 @@ pub(super) fn log(said: &Event) {
         Event::Stalled { span } => say!(said, for_ms = millis(*span)),
         Event::WindowFull { ordered, agreed } => {
             say!(said, ordered = ordered.0, agreed = agreed.0);
+        }
+        Event::PoolFull { pool, ended, refused, .. } => {
+            say!(said, pool = pool.name(), client, ended, refused);
         }
         Event::WindowOpen | Event::Leaving => say!(said,),
         Event::Ignored { why } => log_ignored(said, why),

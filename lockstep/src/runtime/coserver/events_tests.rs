@@ -8,7 +8,8 @@ use tracing::{Metadata, Subscriber, span};
 use super::*;
 use crate::digest::Digest;
 use crate::event::{FallBack, StopCause, Suspicion, Wait};
-use crate::ids::{DeviceId, Epoch, Lineage, LinkId, LogTime, Nonce, PairId};
+use crate::ids::{DeviceId, Epoch, Lineage, LinkId, LogTime, Nonce, OwnerId, PairId};
+use crate::loss::SessionPool;
 use crate::outline::{Differs, FoundOutput, Target};
 use crate::record::{Members, Origin};
 use crate::wire::frames::{CheckpointFile, Environment, Hello, Versions, WitnessRefusal};
@@ -58,6 +59,7 @@ fn samples() -> Vec<Event> {
     let found = Found { what: Differs::Bytes, counts: [2, 3], output: Some(output) };
     vec![
         Event::LinkUp { link: LinkId(1) },
+        Event::PoolFull { pool: SessionPool::Sessions, owner: OwnerId(5), ended: 1, refused: 2 },
         Event::LinkDown { link: LinkId(1), closed: true, missed: true },
         Event::Met { incarnation: OTHER },
         Event::Incompatible { theirs: Box::new(hello), why: why.clone() },
@@ -169,7 +171,9 @@ impl Visit for Fields {
 
 fn said() -> Vec<Said> {
     let listener = Listener::default();
-    tracing::subscriber::with_default(listener.clone(), || samples().iter().for_each(log));
+    tracing::subscriber::with_default(listener.clone(), || {
+        samples().iter().for_each(|event| log(event, None))
+    });
     let said = listener.0.lock().unwrap_or_else(PoisonError::into_inner);
     said.clone()
 }

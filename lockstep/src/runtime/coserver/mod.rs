@@ -279,7 +279,9 @@ fn check_name(service: &Identity) -> Result<(), StartupError> {
 /// comes later, is not there yet.
 fn watch_disk() -> Overdue {
     let wait = Wait::Disk;
-    Overdue::watch(limits::SAID_FIRST, move |span| events::log(&Event::WaitsFor { wait, span }))
+    Overdue::watch(limits::SAID_FIRST, move |span| {
+        events::log(&Event::WaitsFor { wait, span }, None)
+    })
 }
 
 fn unusable(settings: &Settings) -> impl FnOnce(StorageError) -> StartupError {

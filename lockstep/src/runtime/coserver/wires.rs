@@ -10,10 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::StartupError;
-use super::clients::{ClientBook, ClientsMetrics};
+use super::clients::{ClientBook, ClientsMetrics, owner_of};
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
-use crate::digest::{Digest, Hasher};
 use crate::ids::{ConnId, LinkId, Mono, OwnerId, Place};
 use crate::limits;
 use crate::proto::{Input, io::LinkSet};
@@ -79,14 +78,6 @@ impl fmt::Display for Wire {
             Self::Client(guest) => write!(f, "client {}", guest.conn),
         }
     }
-}
-
-/// Whose the sessions of a connection are: both CoServers say the same of a key.
-fn owner_of(peer: &Peer) -> OwnerId {
-    let digest = Hasher::after(Digest::ZERO).bytes(&peer.key.to_spki()).finish();
-    let mut id = [0; 8];
-    id.copy_from_slice(&digest.0[..8]);
-    OwnerId(u64::from_le_bytes(id).max(1))
 }
 
 /// All connections of a CoServer.
@@ -176,6 +167,11 @@ impl Wires {
     /// What the key of each has.
     pub(super) fn clients_by_key(&self) -> ClientsMetrics {
         self.book.metrics(&self.credentials.roster())
+    }
+
+    /// What the key is called whose sessions these are.
+    pub(super) fn name_of(&self, owner: OwnerId) -> String {
+        self.book.name_of(owner, &self.credentials.roster())
     }
 
     /// What became of the attempts to connect to the clients' port, if there is one.
@@ -275,7 +271,7 @@ impl Wires {
         if !self.reading_clients {
             self.network.pause(connection);
         }
-        let (owner, rights) = (owner_of(peer), rights_of(&peer.key, &roster));
+        let (owner, rights) = (owner_of(&peer.key), rights_of(&peer.key, &roster));
         let guest = Guest { conn, owner, rights, warned: false };
         self.wires.insert(connection, Wire::Client(guest));
     }

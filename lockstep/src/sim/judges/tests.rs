@@ -10,6 +10,7 @@ use crate::history::History;
 use crate::ids::{
     Incarnation, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, RequestNumber, SessionId,
 };
+use crate::loss::SessionUse;
 use crate::output::{Carrier, Output, chain};
 use crate::proto::io::DivergencePolicy;
 use crate::record::{Members, Origin as How};
@@ -91,14 +92,21 @@ impl Story {
             outputs,
             wakeup: None,
             panic: None,
+            sessions: SessionUse::default(),
         };
         self.see(Seen::Executed { who, executed: &executed })
     }
 
     fn panic(&mut self, who: Who, index: u64) {
         let (index, panic) = (Index(index), Some("it panics".into()));
-        let executed =
-            Executed { index, digest: Digest::ZERO, outputs: Vec::new(), wakeup: None, panic };
+        let executed = Executed {
+            index,
+            digest: Digest::ZERO,
+            outputs: Vec::new(),
+            wakeup: None,
+            panic,
+            sessions: SessionUse::default(),
+        };
         self.ok(Seen::Executed { who, executed: &executed });
     }
 

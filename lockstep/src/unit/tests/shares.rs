@@ -6,6 +6,7 @@ use super::{Rig, answer, request, small};
 use crate::entry::EntryKind;
 use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::limits::{REPLY_BYTES, SESSION_ABANDONED, SESSION_UNREAD, SESSION_UNUSED};
+use crate::loss::Loss;
 use crate::output::{Executed, OutputKind, Refusal};
 use crate::unit::UnitConfig;
 use crate::unit::records::Reader;
@@ -118,6 +119,33 @@ fn replies_that_nobody_reads_give_way_to_another_owner() {
     assert_eq!(ended(&rig), [format!("{first:?}")], "the one that has not read for longest");
     assert_eq!(answer(&ask(&mut rig, first, 0, 2, 0), 2), Err(Refusal::UnknownSession));
     assert!(answer(&ask(&mut rig, second, 1, 1, 0), 1).is_ok(), "the other is not touched");
+}
+
+/// What every end and refusal was for, and whose loss it was.
+#[test]
+fn what_was_lost_is_said_by_its_owner_and_cause() {
+    let mut rig = Rig::new(config());
+    let lost = |executed: Executed| executed.sessions.lost;
+    let wants =
+        |owner, token| EntryKind::SessionOpenFor { owner: OwnerId(owner), token: Nonce(token) };
+    let [first, second] = [0, 1].map(|token| open(&mut rig, 1, token).unwrap());
+    for number in 1..=2 {
+        let _ = ask(&mut rig, first, 0, number, 500_000);
+        let _ = ask(&mut rig, second, 1, number, 500_000);
+    }
+    assert_eq!(lost(ask(&mut rig, second, 1, 3, 500_000)), []);
+    assert_eq!(lost(ask(&mut rig, first, 0, 3, 9)), [(OwnerId(1), Loss::NoRoom)]);
+    let honest = open(&mut rig, 2, 9).unwrap();
+    let made = ask(&mut rig, honest, 9, 1, 10);
+    assert_eq!((made.sessions.open, made.sessions.reply_bytes), (2, rig.unit.reply_bytes()));
+    assert_eq!(lost(made), [(OwnerId(1), Loss::MadeRoom)]);
+    assert_eq!(lost(rig.run(wants(1, 2))), []);
+    assert_eq!(lost(rig.run(wants(1, 3))), []);
+    assert_eq!(lost(rig.run(wants(2, 4))), [(OwnerId(1), Loss::Displaced)]);
+    assert_eq!(lost(rig.run(wants(2, 5))), [(OwnerId(2), Loss::NoSession)]);
+    pass(&mut rig, SESSION_UNUSED * 6);
+    let unused = [(OwnerId(1), Loss::Unused), (OwnerId(2), Loss::Unused)];
+    assert_eq!(lost(rig.run(EntryKind::Tick)), unused);
 }
 
 #[test]
