@@ -37,6 +37,7 @@ use crate::client::error::{RequestError, SessionError, SubmitError};
 use crate::client::io::{Config, Counters, Event, Input, Output, PROTOCOL};
 use crate::client::jitter::Jitter;
 use crate::client::place::{Connection, Stage};
+use crate::client::room::Room;
 use crate::client::window::Window;
 use crate::ids::{Epoch, Incarnation, Mono, Nonce, Place, RequestNumber, SessionId};
 use crate::limits;
@@ -62,9 +63,8 @@ pub struct Client {
     jitter: Jitter,
     /// No request is given up before.
     deadline: Option<Mono>,
-    /// The pair keeps too many replies to take this request: it is sent again once all before it
-    /// have their replies here, which lets go of theirs there.
-    starved: Option<RequestNumber>,
+    /// How much of the window the pair has room for.
+    room: Room,
     outputs: VecDeque<Output>,
     counters: Counters,
 }
@@ -112,7 +112,7 @@ impl Client {
             silent_after: config.silence,
             jitter: Jitter::new(seed),
             deadline: None,
-            starved: None,
+            room: Room::new(),
             outputs: VecDeque::new(),
             counters: Counters::default(),
         };
@@ -164,10 +164,7 @@ impl Client {
         if may_be_over {
             self.ask_again(now);
         } else {
-            let alone = self.serving() == 1;
-            for place in Place::BOTH {
-                self.send_from(place, number, alone);
-            }
+            self.send_waiting();
         }
         self.arm_resend(now);
         self.arm_silence(now);
@@ -370,10 +367,7 @@ impl Client {
                 self.state = State::Open { session, closing };
                 self.outputs.push_back(Output::Event(Event::Opened { session }));
                 self.on_progress(now);
-                let alone = self.serving() == 1;
-                for place in Place::BOTH {
-                    self.send_from(place, RequestNumber(1), alone);
-                }
+                self.send_waiting();
                 self.end_if_done();
             }
         }
@@ -418,8 +412,8 @@ impl Client {
                 self.on_outcome(now, number, Err(RequestError::ReadOnly));
             }
             Err(Refusal::TooManyReplies) => {
-                self.starved = Some(self.starved.map_or(number, |before| before.min(number)));
-                self.feed();
+                self.room.refused(number, self.window.lowest());
+                self.send_waiting();
             }
             Err(Refusal::UnknownSession) => self.end(Err(SessionError::Expired)),
             Err(refusal @ (Refusal::Forgotten | Refusal::TooManySessions)) => {
@@ -436,28 +430,29 @@ impl Client {
     ) {
         if let Some(pending) = self.window.take(number) {
             self.counters.answered += 1;
+            self.room.answered(self.config.window as u64);
             if !pending.given_up {
                 self.outputs.push_back(Output::Reply { number, result });
             }
         }
         self.on_progress(now);
-        self.feed();
+        self.send_waiting();
         self.end_if_done();
     }
 
-    /// Sends again what the pair had no room for, once it has.
-    fn feed(&mut self) {
-        let lowest = self.window.lowest();
-        if self.starved.is_none_or(|number| number > lowest) {
-            return;
-        }
-        self.starved = None;
+    /// Sends what waits, as far as the pair has room for it.
+    fn send_waiting(&mut self) {
+        let (lowest, waiting) = (self.window.lowest(), self.room.waiting());
         // Once it was sent as the lowest there was room: what refuses it now refuses an older
         // copy, and one more would only have more refusals follow.
-        if self.window.get(lowest).is_some_and(|pending| pending.sent_with < lowest) {
-            for place in Place::BOTH {
-                self.send_from(place, lowest, true);
-            }
+        let first = self.window.get(waiting).filter(|_| waiting < self.room.end(lowest));
+        if self.session().is_none() || first.is_none_or(|first| first.sent_with >= lowest) {
+            return;
+        }
+        let was_refused = first.is_some_and(|first| first.sent_with > RequestNumber(0));
+        let alone = was_refused || self.serving() == 1;
+        for place in Place::BOTH {
+            self.send_from(place, waiting, alone);
         }
     }
 
@@ -471,8 +466,7 @@ impl Client {
             return;
         }
         *gap = Some(expected);
-        let starved = self.starved.is_some_and(|number| number <= expected);
-        if !starved && self.window.get(expected).is_some() {
+        if expected < self.room.waiting() && self.window.get(expected).is_some() {
             self.send_from(place, expected, true);
         }
     }
@@ -498,8 +492,10 @@ impl Client {
         if !self.places[place.slot()].is_welcomed() {
             return;
         }
-        let (token, lowest) = (self.token, self.window.lowest());
-        for (number, pending) in self.window.from_mut(number) {
+        let (token, lowest, next) = (self.token, self.window.lowest(), self.window.next());
+        let end = self.room.end(lowest);
+        self.room.sent(lowest, next);
+        for (number, pending) in self.window.from_mut(number).take_while(|(n, _)| *n < end) {
             pending.sent_with = lowest;
             let body = pending.body.clone();
             let call = ClientCall::Request { session, token, number, lowest, alone, body };

@@ -15,6 +15,7 @@ pub mod error;
 pub mod io;
 pub mod jitter;
 pub mod place;
+mod room;
 #[cfg(feature = "runtime")]
 pub mod session;
 pub mod window;

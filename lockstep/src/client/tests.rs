@@ -1,5 +1,6 @@
 //! One event in, the outputs compared.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -249,6 +250,37 @@ fn what_the_pair_has_no_room_for_waits_for_the_replies_before_it() {
     let output = bench.answer(A, reply(1, "1"));
     let again = [request(A, 2, 2, true, "y"), request(A, 3, 2, true, "z")];
     assert_eq!(output, [&[outcome(1, Ok("1"))][..], &again].concat());
+}
+
+/// The pair has room for four replies: a hundred requests are not sent again for each of them.
+#[test]
+fn what_the_pair_has_no_room_for_is_sent_little_more_than_once() {
+    let mut bench = Bench::open(&[A]);
+    let mut sent: VecDeque<_> = (0..100).flat_map(|_| bench.submit("x")).collect();
+    let (mut next, mut kept) = (1, 0..0);
+    let mut count = 0;
+    while let Some(output) = sent.pop_front() {
+        let Output::Send { call: ClientCall::Request { number, lowest, .. }, .. } = output else {
+            continue;
+        };
+        count += 1;
+        kept.start = kept.start.max(lowest.0);
+        let answer = match number.0 {
+            number if number > next => {
+                refused(number, Err(Refusal::Gap { expected: RequestNumber(next) }))
+            }
+            number if number == next && next - kept.start.max(1) >= 4 => {
+                refused(number, Err(Refusal::TooManyReplies))
+            }
+            number => {
+                next = next.max(number + 1);
+                reply(number, "x")
+            }
+        };
+        sent.extend(bench.answer(A, answer));
+    }
+    assert_eq!((next, bench.client.counters().answered), (101, 100));
+    assert!(count < 300, "{count} were sent");
 }
 
 #[test]
