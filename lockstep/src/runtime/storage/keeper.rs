@@ -209,6 +209,13 @@ impl Keeper {
         let held = self.journal.held().0;
         let oldest = self.oldest_start().unwrap_or(held);
         let target = to.unwrap_or(mark.index.clamp(oldest, held));
+        let skips = (to.is_none() && target > mark.index).then(|| {
+            let (released, oldest) = (mark.index, target);
+            format!(
+                "outputs were surely released up to entry {released}, and the oldest state is that of \
+                 entry {oldest}: those in between would be lost"
+            )
+        });
         let base = self.journal.base().0;
         let newest_first = self.checkpoints.iter().rev().map(|summary| summary.stamp.index);
         let fitting = newest_first.filter(|index| (base..=target).contains(index)).map(Some);
@@ -223,7 +230,7 @@ impl Keeper {
             format!("the log was computed by `{name}` of version {version} with other settings")
         });
         let directory = self.directory.share();
-        Ok(Plan { directory, starts, target, mark, tail, adopt: false, otherwise })
+        Ok(Plan { directory, starts, target, mark, tail, adopt: false, skips, otherwise })
     }
 
     /// The log is not to be used any more: its files are kept aside, and there is none.
@@ -376,14 +383,20 @@ impl Keeper {
             .map(drop)
     }
 
-    /// Keeps what the settings say, and what a joiner needs.
+    /// Keeps what the settings say, what the last released entry can be restored from, however few
+    /// are to be kept (rule R5), and what a joiner needs.
     fn drop_old(&mut self) -> Result<(), Failure> {
+        let mark = self.journal.mark().index;
+        let indices = self.checkpoints.iter().map(|summary| summary.stamp.index);
+        let released = indices.filter(|index| *index <= mark).max();
         let sending = self.outgoing.as_ref().filter(|_| self.retain.is_some());
-        let pinned: Vec<Index> = sending.map(|out| out.stamp().index).into_iter().collect();
+        let pinned: Vec<Index> =
+            sending.map(|out| out.stamp().index).into_iter().chain(released).collect();
         let kept =
             checkpoint::keep(&*self.directory, self.settings.checkpoints_kept, &pinned)?.kept;
         self.checkpoints.retain(|summary| kept.contains(&summary.stamp.index));
-        let Some(oldest) = self.checkpoints.first().map(|summary| summary.stamp.index) else {
+        let oldest = self.checkpoints.first().map(|summary| summary.stamp.index);
+        let Some(oldest) = oldest.filter(|oldest| *oldest <= mark) else {
             return Ok(());
         };
         let mut from = oldest.min(self.with_bytes_after(self.settings.journal_keep_bytes));

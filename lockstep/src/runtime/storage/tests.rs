@@ -91,6 +91,11 @@ fn checkpoint(disk: &MemoryDirectory, history: History) {
 
 const MARK: Mark = Mark { index: Index(6), outputs: Digest([6; 16]) };
 
+/// Everything was released up to this entry.
+fn released(index: u64) -> Mark {
+    Mark { index: Index(index), outputs: Digest([6; 16]) }
+}
+
 fn with_log(disk: &MemoryDirectory, log: &[Entry]) {
     let (mut keeper, _) = opened(disk);
     keeper.append(log, MARK).unwrap();
@@ -316,7 +321,7 @@ fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
     for entry in &log {
         keeper.append(core::slice::from_ref(entry), MARK).unwrap();
     }
-    keeper.commit(MARK).unwrap();
+    keeper.commit(released(400)).unwrap();
     checkpoint(&disk, history(&log, 200));
     keeper.retain = Some(Index(50));
     keeper.checkpoint_written().unwrap();
@@ -335,6 +340,54 @@ fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
     assert_eq!(read[0].index, Index(391));
     assert!(read.len() < 10, "no more at once than fits a frame");
     assert_eq!(keeper.read(Index(10)).unwrap(), None);
+}
+
+/// A member that is far ahead of what was released writes checkpoints of entries that are not.
+#[test]
+fn the_state_at_the_last_released_entry_stays_however_few_are_kept() {
+    let disk = MemoryDirectory::new();
+    let log = entries(200, 64 << 10);
+    let one = StorageSettings { journal_keep_bytes: 0, checkpoints_kept: 1, ..settings() };
+    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &one, false, 1).unwrap();
+    let mark = released(120);
+    for entry in &log {
+        keeper.append(core::slice::from_ref(entry), mark).unwrap();
+    }
+    keeper.commit(mark).unwrap();
+    for index in [90, 110, 180, 190] {
+        checkpoint(&disk, history(&log, index));
+        keeper.checkpoint_written().unwrap();
+    }
+    let kept = |keeper: &Keeper| -> Vec<_> {
+        keeper.checkpoints.iter().map(|summary| summary.stamp.index.0).collect()
+    };
+    assert_eq!(kept(&keeper), [110, 190]);
+    let plan = keeper.plan(None, 100).unwrap();
+    let starts: Vec<_> = plan.starts.iter().map(|start| start.checkpoint).collect();
+    assert_eq!((plan.target, &plan.skips), (Index(120), &None));
+    assert!(starts.contains(&Some(Index(110))), "{starts:?}");
+}
+
+/// Outputs would be lost that nobody has said anything about.
+#[test]
+fn a_state_beyond_the_last_released_entry_is_no_state_to_go_on_from() {
+    let disk = MemoryDirectory::new();
+    let log = entries(200, 64 << 10);
+    let little = StorageSettings { journal_keep_bytes: 0, ..settings() };
+    let (mut keeper, _) = open(Box::new(disk.clone()), who(), &little, false, 1).unwrap();
+    for entry in &log {
+        keeper.append(core::slice::from_ref(entry), MARK).unwrap();
+    }
+    keeper.commit(released(195)).unwrap();
+    for index in [190, 199] {
+        checkpoint(&disk, history(&log, index));
+        keeper.checkpoint_written().unwrap();
+    }
+    assert!(keeper.journal.base().0 > Index(0));
+    assert_eq!(keeper.plan(None, 100).unwrap().skips, None);
+    keeper.set_checkpoint_aside(Index(190)).unwrap();
+    let skips = keeper.plan(None, 100).unwrap().skips.expect("nothing is left at the mark");
+    assert!(skips.contains("195") && skips.contains("199"), "{skips}");
 }
 
 #[test]
@@ -375,14 +428,14 @@ fn what_a_joiner_needs_goes_when_it_is_more_than_the_limit() {
     for entry in &log[..200] {
         keeper.append(core::slice::from_ref(entry), MARK).unwrap();
     }
-    keeper.commit(MARK).unwrap();
+    keeper.commit(released(200)).unwrap();
     checkpoint(&disk, history(&log, 200));
     keeper.checkpoint_written().unwrap();
     assert!(keeper.read(Index(50)).unwrap().is_some(), "10 MiB are within the limit");
     for entry in &log[200..] {
         keeper.append(core::slice::from_ref(entry), MARK).unwrap();
     }
-    keeper.commit(MARK).unwrap();
+    keeper.commit(released(400)).unwrap();
     checkpoint(&disk, history(&log, 390));
     keeper.checkpoint_written().unwrap();
     assert_eq!(keeper.read(Index(50)).unwrap(), None, "more than 20 MiB are not");
