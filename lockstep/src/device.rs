@@ -170,9 +170,10 @@ pub trait Intake: Send + Sync {
     /// The reason, with the bytes.
     fn try_push(&self, device: DeviceId, bytes: Bytes) -> Result<(), Refused>;
 
-    /// Has `waker` woken, once, when there is room again or the intake closes; at once or
-    /// needlessly is allowed, never is not. Whoever registers tries once more before it sleeps.
-    fn register(&self, waker: &Waker);
+    /// Has `waker` woken, once, when there is room for this device again or the intake closes; at
+    /// once or needlessly is allowed, never is not. Whoever registers tries once more before it
+    /// sleeps.
+    fn register(&self, device: DeviceId, waker: &Waker);
 }
 
 /// Why an input was not taken; the bytes come back where they can still be of use.
@@ -254,7 +255,7 @@ impl Inputs {
                 settled => return Poll::Ready(settled),
             }
             if attempt == 0 {
-                self.intake.register(cx.waker());
+                self.intake.register(self.device, cx.waker());
             }
         }
         Poll::Pending
@@ -401,7 +402,7 @@ impl Intake for InputQueue {
         Ok(())
     }
 
-    fn register(&self, waker: &Waker) {
+    fn register(&self, _: DeviceId, waker: &Waker) {
         let mut state = self.lock();
         if state.closed || state.inputs.len() < self.items {
             drop(state);

@@ -198,7 +198,8 @@ impl<S: StateMachine> CoServer<S> {
         drop(overdue);
         (boot.disk, boot.adopt) = (disk, settings.adopt);
         let wires = Wires::open(&settings, credentials, S::is_read_only)?;
-        let (intake, inputs) = intake::intake()?;
+        let ids: Vec<_> = devices.table.iter().map(|(id, _)| id).collect();
+        let (intake, inputs) = intake::intake(ids.into_iter())?;
         let device_names = devices.table.iter().map(|(_, row)| row.name.clone()).collect();
         // Now that everything is open that stays open.
         let wanted = devices.outsides.iter().map(|outside| outside.connections());
