@@ -12,8 +12,8 @@ use lockstep::runtime::control::DataDirectory;
 use lockstep::runtime::coserver::{CoServer, Devices};
 use lockstep::runtime::init::{Plan, ServiceSections};
 use lockstep::runtime::logging::{self, LogFormat};
-use lockstep::runtime::storage::StorageSettings;
 use lockstep::runtime::witness::{WitnessServer, open_records};
+use lockstep::store::replica::StorageSettings;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use tokio::sync::mpsc;
 

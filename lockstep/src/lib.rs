@@ -89,6 +89,8 @@
 
 pub use {bytes, rand_chacha, tracing};
 
+#[cfg(feature = "runtime")]
+mod causes;
 pub mod client;
 pub mod device;
 pub mod digest;

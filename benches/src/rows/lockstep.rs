@@ -29,8 +29,8 @@ use lockstep::runtime::config::{ClientConfig, CoServerConfig, Overrides, Witness
 use lockstep::runtime::control::DataDirectory;
 use lockstep::runtime::coserver::{CoServer, Devices};
 use lockstep::runtime::init::{Plan, ServiceSections};
-use lockstep::runtime::storage::Durability;
 use lockstep::runtime::witness::{WitnessServer, open_records};
+use lockstep::store::replica::Durability;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 

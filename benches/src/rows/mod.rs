@@ -14,7 +14,7 @@ use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 
-use ::lockstep::runtime::storage::Durability;
+use ::lockstep::store::replica::Durability;
 
 use crate::harness::{Cast, RunError, Setup};
 use crate::part::{self, PartError};

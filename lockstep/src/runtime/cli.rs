@@ -70,6 +70,7 @@ use super::config::{ConfigError, Section};
 use super::coserver::Devices;
 use super::exit::Exit;
 use super::init::{Ports, ServiceSections};
+pub use crate::causes::chain;
 use crate::exhaustion::Exhaustion;
 use crate::ids::Place;
 use crate::machine::StateMachine;
@@ -187,21 +188,6 @@ impl From<&BuildError> for Exit {
             BuildError::Other(_) => Exit::Unavailable,
         }
     }
-}
-
-/// An error with its causes, each once: many messages have their cause in them already.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// On standard error; there is nobody to tell if that fails.

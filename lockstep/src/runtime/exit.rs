@@ -34,6 +34,7 @@ use super::witness::{ObjectStoreError, WitnessError};
 use crate::event::StopCause;
 use crate::exhaustion::Exhaustion;
 use crate::store::home::HomeError;
+use crate::store::replica::OpenError;
 use crate::witness::StoreError;
 
 /// How a process ends. The numbers are stable.
@@ -142,15 +143,13 @@ impl From<&StorageError> for Exit {
     fn from(error: &StorageError) -> Self {
         match error {
             StorageError::Directory(error) => error.into(),
-            StorageError::Home(HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })
-            | StorageError::OtherService { .. }
-            | StorageError::OtherBehaviour { .. }
-            | StorageError::KeptLog => Exit::Config,
-            StorageError::Home(_)
-            | StorageError::Membership(_)
-            | StorageError::Journal(_)
-            | StorageError::Checkpoint(_)
-            | StorageError::Io(_) => Exit::Storage,
+            StorageError::Open(
+                OpenError::Home(HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })
+                | OpenError::OtherService { .. }
+                | OpenError::OtherBehaviour { .. }
+                | OpenError::KeptLog,
+            ) => Exit::Config,
+            StorageError::Open(_) | StorageError::Io(_) => Exit::Storage,
             StorageError::Thread(_) => Exit::System,
             StorageError::Queue(_) => Exit::Software,
         }

@@ -13,5 +13,7 @@ pub mod membership;
 pub mod memory;
 #[cfg(feature = "runtime")]
 pub mod os;
+#[cfg(feature = "runtime")]
+pub mod replica;
 #[cfg(test)]
 mod scratch;

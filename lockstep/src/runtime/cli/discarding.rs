@@ -7,7 +7,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::flags::DiskFlags;
-use super::{Failure, PartError, UsageError, chain, print};
+use super::{Failure, PartError, UsageError, print};
+use crate::causes::chain;
 use crate::ids::PairId;
 use crate::runtime::config::CoServerConfig;
 use crate::runtime::coserver::StartupError;

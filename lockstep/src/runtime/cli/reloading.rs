@@ -1,7 +1,7 @@
 //! What a SIGHUP has a process read again.
 
-use super::chain;
 use super::process::Reload;
+use crate::causes::chain;
 use crate::runtime::config::{CoServerConfig, ConfigError, Overrides, WitnessConfig};
 use crate::runtime::logging::Filter;
 use crate::runtime::tls::Credentials;

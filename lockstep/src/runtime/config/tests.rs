@@ -8,7 +8,7 @@ use crate::ids::Place;
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
 use crate::runtime::keys::{Rights, SecretKey};
-use crate::runtime::storage::{Durability, StorageSettings};
+use crate::store::replica::{Durability, StorageSettings};
 
 /// A directory with keys, and texts of files in it.
 struct Bench {

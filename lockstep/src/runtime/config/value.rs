@@ -10,7 +10,7 @@ use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
 use crate::runtime::keys::{ClientName, PublicKey, Rights};
 use crate::runtime::remote::Remote;
-use crate::runtime::storage::Durability;
+use crate::store::replica::Durability;
 
 /// A value that is not what the field takes: what it is instead.
 #[derive(Debug, Clone, PartialEq, Eq)]

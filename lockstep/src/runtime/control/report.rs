@@ -17,8 +17,8 @@ use crate::runtime::config::replace_peer;
 use crate::runtime::coserver::{ClientMetrics, Counters, Handle, MetricsSnapshot, StorageMetrics};
 use crate::runtime::keys::{PublicKey, Role};
 use crate::runtime::link::ListenStats;
-use crate::runtime::storage::Durability;
 use crate::runtime::tls::Credentials;
+use crate::store::replica::Durability;
 
 const COMMANDS: &str = "status, metrics, hand-over, readmit, replace-peer KEY, stop";
 

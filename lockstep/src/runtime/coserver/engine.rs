@@ -25,7 +25,8 @@ use crate::output::OutputKind;
 use crate::proto::{Command, Input, Output, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::link::Event as NetworkEvent;
-use crate::runtime::storage::{Answer, Durability, Storage};
+use crate::runtime::storage::{Answer, Storage};
+use crate::store::replica::Durability;
 use crate::sync::Watermark;
 
 /// Inputs taken in one round before anything is done about them: enough to share a frame.

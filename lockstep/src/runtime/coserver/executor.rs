@@ -14,7 +14,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::ids::Index;
 use crate::machine::StateMachine;
 use crate::output::Executed;
-use crate::runtime::storage::{Outcome, Plan, recover};
+use crate::store::replica::{Outcome, Plan, recover};
 use crate::sync::{Capacity, Receiver, Sender, mailbox};
 use crate::unit::{FrozenUnit, Unit};
 

@@ -9,7 +9,8 @@ use crate::ids::Index;
 use crate::machine::StateMachine;
 use crate::proto::Input;
 use crate::proto::io::Membership;
-use crate::runtime::storage::{Answer, Durability, Failure, Noted, Outcome, Unrecovered};
+use crate::runtime::storage::{Answer, Noted};
+use crate::store::replica::{Durability, Failure, Outcome, Unrecovered};
 use crate::wire::frames::CheckpointFile;
 
 /// How the state is being restored.

@@ -11,7 +11,7 @@ use crate::exhaustion;
 use crate::ids::{Index, Mono};
 use crate::proto::{Input, Removals};
 use crate::runtime::link::ListenStats;
-use crate::runtime::storage::{Durability, Gauges};
+use crate::store::replica::{Durability, Gauges};
 
 /// Longest latency that is told apart, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;

@@ -53,9 +53,10 @@ use crate::runtime::clock::Clock;
 use crate::runtime::descriptors::{self, TooFew};
 use crate::runtime::entropy::{self, NoEntropy};
 use crate::runtime::quic::BindError;
-use crate::runtime::storage::{self, Durability, Locked, Opened, Storage, StorageError, Who};
+use crate::runtime::storage::{self, Locked, Opened, Storage, StorageError};
 use crate::runtime::tls::Credentials;
 use crate::runtime::witness::ObjectStoreError;
+use crate::store::replica::{Durability, Who};
 use crate::unit;
 use crate::wire::frames::{Environment, Versions};
 

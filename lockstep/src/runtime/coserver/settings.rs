@@ -8,7 +8,7 @@ use crate::ids::{PairId, Place};
 use crate::limits;
 use crate::proto::DivergencePolicy;
 use crate::runtime::remote::Remote;
-use crate::runtime::storage::StorageSettings;
+use crate::store::replica::StorageSettings;
 
 /// One link between the CoServers: the address on this side and on the other.
 #[derive(Clone, Debug, PartialEq, Eq)]

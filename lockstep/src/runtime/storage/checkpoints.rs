@@ -6,9 +6,9 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, TryRecvError};
 use rustix::process::setpriority_process;
 
 use super::handle::Answer;
+use crate::causes::chain;
 use crate::ids::Index;
 use crate::machine::Freeze;
-use crate::runtime::cli::chain;
 use crate::store::checkpoint::{self, Header, Pace};
 use crate::store::files::Directory;
 use crate::sync::Sender;

@@ -10,11 +10,7 @@ use crossbeam::channel;
 
 use super::checkpoints::{self, Job};
 use super::journal::{Command, JournalThread, Spares};
-use super::keeper::{Failure, file};
-use super::opening::{self, StorageError};
-use super::recovery::Plan;
-use super::settings::{Durability, StorageSettings};
-use super::{Locked, Who};
+use super::{Locked, StorageError};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::history::History;
@@ -26,6 +22,9 @@ use crate::proto::{Disk, Input};
 use crate::runtime::clock::Clock;
 use crate::store::checkpoint::{Header, Stamp};
 use crate::store::journal::Mark;
+use crate::store::replica::{
+    self, Durability, Failure, Gauges, Plan, Request, StorageSettings, Who, file_of,
+};
 use crate::sync::{Capacity, CapacityError, PopError, PushError, Receiver, Sender, mailbox};
 use crate::unit::FrozenUnit;
 use crate::wire::frames::{CheckpointFile, Point};
@@ -76,19 +75,6 @@ pub(crate) enum Answer {
     Gauges(Gauges),
     /// The disk failed. The last answer of the journal's thread.
     Failed(Failure),
-}
-
-/// How the disk stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauges {
-    /// The newest checkpoint.
-    pub checkpoint: Option<Stamp>,
-    /// Bytes of the journal's files, spare ones aside.
-    pub journal_bytes: u64,
-    /// Everything after this entry is in the journal.
-    pub journal_base: Index,
-    /// The last entry that was written, and synced unless durability is `memory`.
-    pub persisted: Index,
 }
 
 /// The disk.
@@ -144,14 +130,14 @@ impl<S: StateMachine> Storage<S> {
     ) -> Result<Opened<S>, StorageError> {
         let Locked { directory, lock } = locked;
         let for_checkpoints = directory.share();
-        let (keeper, found) = opening::open(directory, who.clone(), settings, adopt, seed)?;
+        let (store, found) = replica::open(directory, who.clone(), settings, adopt, seed)?;
         let (commands, inbox) = items(COMMANDS)?;
         let (jobs, queue) = channel::bounded(1);
         let (stop, stopped) = channel::bounded(0);
         let (outbox, answers) = items(ANSWERS)?;
-        let (held, gauges) = (keeper.journal.held().0, keeper.gauges());
+        let (held, gauges) = (store.held(), store.gauges());
         let thread = JournalThread {
-            keeper,
+            store,
             commands: inbox,
             answers: outbox.clone(),
             clock,
@@ -274,7 +260,7 @@ impl<S: StateMachine> Storage<S> {
 
     pub(crate) fn persist(&mut self, number: u64, membership: Membership, mark: (Index, Digest)) {
         self.note_agreed(mark);
-        self.push(Command::Persist { number, membership });
+        self.push(Command::Request(Request::Remember { number, membership }));
     }
 
     /// The log is cut: what is said of later entries from here on is of new ones.
@@ -287,7 +273,7 @@ impl<S: StateMachine> Storage<S> {
     }
 
     pub(crate) fn truncate(&mut self, after: Index, mark: (Index, Digest)) {
-        self.cut(mark, Command::Truncate { after });
+        self.cut(mark, Command::Request(Request::Truncate { after }));
     }
 
     pub(crate) fn recover(&mut self, to: Option<Index>, mark: (Index, Digest)) {
@@ -296,7 +282,7 @@ impl<S: StateMachine> Storage<S> {
     }
 
     pub(crate) fn install(&mut self, file: CheckpointFile, chain: Digest, mark: (Index, Digest)) {
-        self.cut(mark, Command::Install { file, chain });
+        self.cut(mark, Command::Request(Request::Install { file, chain }));
     }
 
     /// The log cannot be used; answered by [`Answer::SetAside`].
@@ -310,15 +296,15 @@ impl<S: StateMachine> Storage<S> {
 
     /// Always answered: the core has no second one under way.
     pub(crate) fn look_up(&mut self, points: Vec<Point>) {
-        self.push(Command::LookUp { points });
+        self.push(Command::Request(Request::LookUp { points }));
     }
 
     pub(crate) fn read_entries(&mut self, after: Index) {
-        self.read(Command::ReadEntries { after });
+        self.read(Command::Request(Request::ReadEntries { after }));
     }
 
     pub(crate) fn read_chunk(&mut self, checkpoint: Index, offset: u64) {
-        self.read(Command::ReadChunk { checkpoint, offset });
+        self.read(Command::Request(Request::ReadChunk { checkpoint, offset }));
     }
 
     fn read(&mut self, command: Command) {
@@ -329,15 +315,15 @@ impl<S: StateMachine> Storage<S> {
     }
 
     pub(crate) fn begin_chunks(&mut self, file: CheckpointFile) {
-        self.push(Command::BeginChunks(file));
+        self.push(Command::Request(Request::BeginChunks(file)));
     }
 
     pub(crate) fn write_chunk(&mut self, checkpoint: Index, offset: u64, bytes: bytes::Bytes) {
-        self.push(Command::WriteChunk { checkpoint, offset, bytes });
+        self.push(Command::Request(Request::WriteChunk { checkpoint, offset, bytes }));
     }
 
     pub(crate) fn retain(&mut self, from: Option<Index>) {
-        self.push(Command::Retain { from });
+        self.push(Command::Request(Request::Retain { from }));
     }
 
     /// Has a frozen view written. Answered by [`Answer::Checkpoint`].
@@ -406,7 +392,7 @@ impl<S: StateMachine> Storage<S> {
                 if result.is_ok() {
                     self.push(Command::CheckpointWritten);
                 }
-                let result = result.map(|stamp| file(&stamp));
+                let result = result.map(|stamp| file_of(&stamp));
                 Noted::Tell(Input::CheckpointWritten { index, result })
             }
             Answer::Failed(failure) => {

@@ -3,20 +3,15 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::handle::Answer;
-use super::keeper::{Failure, Keeper, unread};
-use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::Index;
-use crate::proto::io::Membership;
-use crate::proto::{Input, LookedUp};
+use crate::proto::Input;
 use crate::runtime::clock::Clock;
 use crate::runtime::control::DataDirectory;
 use crate::store::journal::Mark;
+use crate::store::replica::{Failure, ReplicaStore, Request};
 use crate::sync::{PopError, Receiver, Sender};
-use crate::wire::frames::{CheckpointFile, Point};
 
 /// With nothing to do for so long, the next step towards a spare segment is made: long enough
 /// that it does not come between two commits of a busy journal.
@@ -33,36 +28,8 @@ pub(super) enum Command {
         mark: Mark,
         generation: u64,
     },
-    Persist {
-        number: u64,
-        membership: Membership,
-    },
-    Truncate {
-        after: Index,
-    },
-    LookUp {
-        points: Vec<Point>,
-    },
-    ReadEntries {
-        after: Index,
-    },
-    ReadChunk {
-        checkpoint: Index,
-        offset: u64,
-    },
-    BeginChunks(CheckpointFile),
-    WriteChunk {
-        checkpoint: Index,
-        offset: u64,
-        bytes: Bytes,
-    },
-    Install {
-        file: CheckpointFile,
-        chain: Digest,
-    },
-    Retain {
-        from: Option<Index>,
-    },
+    /// Everything else that the core asks for.
+    Request(Request),
     Recover {
         to: Option<Index>,
         tail: usize,
@@ -76,14 +43,14 @@ pub(super) enum Command {
 
 /// The thread's own state.
 pub(super) struct JournalThread {
-    pub(super) keeper: Keeper,
+    pub(super) store: ReplicaStore,
     pub(super) commands: Receiver<Command>,
     pub(super) answers: Sender<Answer>,
     pub(super) clock: Clock,
     /// Let go of when the thread ends, not before: nobody else may write until then.
     pub(super) _lock: Option<DataDirectory>,
     /// What a joiner reads; one piece between two commits.
-    pub(super) reads: VecDeque<Command>,
+    pub(super) reads: VecDeque<Request>,
     /// The newest append that is not committed.
     pub(super) newest: Option<(Mark, u64)>,
     pub(super) spares: Spares,
@@ -144,8 +111,10 @@ impl JournalThread {
             }
         }
         self.commit()?;
-        if let Some(command) = self.reads.pop_front() {
-            self.read(command)?;
+        if let Some(read) = self.reads.pop_front()
+            && let Some(answer) = self.store.serve(read)?
+        {
+            self.tell(answer)?;
         }
         Ok(())
     }
@@ -183,7 +152,7 @@ impl JournalThread {
     }
 
     fn prepare(&mut self) {
-        self.spares = match self.keeper.journal.prepare() {
+        self.spares = match self.store.prepare() {
             Ok(true) => Spares::Ready,
             Ok(false) => Spares::Wanting,
             Err(error) => {
@@ -199,12 +168,12 @@ impl JournalThread {
     fn commit(&mut self) -> Result<(), Halt> {
         let Some((mark, generation)) = self.newest.take() else { return Ok(()) };
         let before = self.clock.mono();
-        let index = self.keeper.commit(mark)?;
+        let index = self.store.commit(mark)?;
         let took = self.clock.mono().since(before);
         if self.spares == Spares::Ready {
             self.spares = Spares::Wanting;
         }
-        let gauges = self.keeper.gauges();
+        let gauges = self.store.gauges();
         Ok(self.say(Answer::Persisted { index, generation, took, gauges })?)
     }
 
@@ -217,7 +186,7 @@ impl JournalThread {
     }
 
     fn tell_gauges(&self) -> Result<(), Halt> {
-        Ok(self.say(Answer::Gauges(self.keeper.gauges()))?)
+        Ok(self.say(Answer::Gauges(self.store.gauges()))?)
     }
 
     /// Takes one command: a read waits for its turn, everything else is done in this order.
@@ -225,10 +194,10 @@ impl JournalThread {
         match command {
             Command::Append { entries, mark, generation } => {
                 self.newest = Some((mark, generation));
-                Ok(self.keeper.append(&entries, mark)?)
+                Ok(self.store.append(&entries, mark)?)
             }
-            Command::LookUp { .. } | Command::ReadEntries { .. } | Command::ReadChunk { .. } => {
-                self.reads.push_back(command);
+            Command::Request(request) if request.is_read() => {
+                self.reads.push_back(request);
                 Ok(())
             }
             // Everything else comes after the entries that were appended before it.
@@ -240,85 +209,36 @@ impl JournalThread {
     }
 
     fn write(&mut self, command: Command) -> Result<(), Halt> {
-        let keeper = &mut self.keeper;
+        let store = &mut self.store;
         match command {
-            Command::Persist { number, membership } => {
-                keeper.save(&membership)?;
-                self.tell(Input::MembershipPersisted(number))
-            }
-            Command::Truncate { after } => Ok(keeper.truncate(after)?),
-            Command::Retain { from } => {
-                keeper.retain = from;
-                if from.is_none() {
-                    keeper.outgoing = None;
+            Command::Request(request) => {
+                let installs = matches!(request, Request::Install { .. });
+                let answer = store.serve(request)?;
+                if installs {
+                    self.tell_gauges()?;
                 }
-                Ok(())
-            }
-            Command::BeginChunks(file) => {
-                let begun = keeper.begin_chunks(file)?;
-                self.tell(begun)
-            }
-            Command::WriteChunk { checkpoint, offset, bytes } => {
-                match keeper.write_chunk(checkpoint, offset, &bytes)? {
-                    Some(written) => self.tell(written),
-                    None => Ok(()),
-                }
-            }
-            Command::Install { file, chain } => {
-                let installed = keeper.install(file, chain)?;
-                self.tell_gauges()?;
-                self.tell(Input::Installed(installed))
+                answer.map_or(Ok(()), |answer| self.tell(answer))
             }
             Command::Recover { to, tail } => {
-                let plan = keeper.plan(to, tail)?;
+                let plan = store.plan(to, tail)?;
                 Ok(self.say(Answer::Plan(plan))?)
             }
             Command::SetAside => {
-                keeper.set_aside()?;
+                store.set_aside()?;
                 self.tell_gauges()?;
                 Ok(self.say(Answer::SetAside)?)
             }
-            Command::SetCheckpointAside(index) => Ok(keeper.set_checkpoint_aside(index)?),
+            Command::SetCheckpointAside(index) => Ok(store.set_checkpoint_aside(index)?),
             Command::CheckpointWritten => {
                 // What cannot be tidied now is tidied after the next one; a journal that
                 // failed over it says so with the next commit.
-                if let Err(Failure { why, .. }) = keeper.checkpoint_written() {
+                if let Err(Failure { why, .. }) = store.checkpoint_written() {
                     tracing::warn!(event = "retention_failed", why);
                 }
                 self.tell_gauges()
             }
             Command::Close => Err(Halt::Ended),
-            Command::Append { .. }
-            | Command::LookUp { .. }
-            | Command::ReadEntries { .. }
-            | Command::ReadChunk { .. } => unreachable!("taken before"),
+            Command::Append { .. } => unreachable!("taken before"),
         }
-    }
-
-    /// What is read for a joiner. That it cannot be read is no reason to stop serving.
-    fn read(&mut self, command: Command) -> Result<(), Halt> {
-        let keeper = &mut self.keeper;
-        let none = LookedUp { common: None, bytes: 0, checkpoint: None };
-        let answer = match command {
-            Command::LookUp { points } => Input::LookedUp(keeper.look_up(&points).unwrap_or_else(
-                |Failure { why, .. }| {
-                    unread(&why);
-                    none
-                },
-            )),
-            Command::ReadEntries { after } => {
-                let entries = keeper.read(after).unwrap_or_else(|Failure { why, .. }| {
-                    unread(&why);
-                    None
-                });
-                Input::EntriesRead { after, entries }
-            }
-            Command::ReadChunk { checkpoint, offset } => {
-                let bytes = keeper.read_chunk(checkpoint, offset);
-                Input::ChunkRead { checkpoint, offset, bytes }
-            }
-            _ => return Ok(()),
-        };
-        self.tell(answer)
     }
 }

@@ -14,53 +14,59 @@
 //! After the disk has failed nothing more is done on it: `Answer::Failed` is the last answer of
 //! the journal's thread.
 
-mod aside;
 mod checkpoints;
 mod handle;
 mod journal;
-mod keeper;
-mod opening;
-mod recovery;
-mod reset;
-mod settings;
 #[cfg(test)]
 mod tests;
 
-pub use opening::StorageError;
-pub use settings::{Durability, StorageSettings};
-
-pub use handle::Gauges;
 pub(crate) use handle::{Answer, Noted, Opened, Storage};
-pub(crate) use keeper::Failure;
-pub(crate) use recovery::{Outcome, Plan, Unrecovered, recover};
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::ids::{PairId, Place};
-use crate::machine::Identity as Service;
-use crate::runtime::control::DataDirectory;
+use crate::runtime::control::{DataDirectory, DirectoryError};
 use crate::store::files::Directory;
-use crate::store::journal::Identity;
+use crate::store::home::{Home, HomeError};
 use crate::store::os::OsDirectory;
+use crate::store::replica::{self, OpenError, Who};
 
 /// How long a start waits for its predecessor to let go of the directory: a process that was
 /// killed holds it until the kernel has freed its memory.
 const LOCK_WITHIN: Duration = Duration::from_secs(2);
 
-/// Whose disk it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Who {
-    pub(crate) pair: PairId,
-    pub(crate) place: Place,
-    /// What runs here. Its `configuration` is of everything that a replay depends on, devices and
-    /// the engine included.
-    pub(crate) service: Service,
+/// The disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The directory cannot be had.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// What is in it cannot be used, and is as it was.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The system.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A thread.
+    #[error("a thread for the disk cannot be started")]
+    Thread(#[source] std::io::Error),
+    /// A queue.
+    #[error("a queue for the disk cannot be made")]
+    Queue(#[from] crate::sync::CapacityError),
 }
 
-impl Who {
-    fn journal_identity(&self) -> Identity {
-        Identity { pair: self.pair, place: self.place }
+impl StorageError {
+    /// Whether what is on the disk keeps this CoServer from starting, and is its own: it has to be
+    /// discarded unless something better is known.
+    pub(crate) fn calls_for_discarding(&self) -> bool {
+        matches!(self, Self::Open(error) if error.calls_for_discarding())
+    }
+}
+
+impl From<HomeError> for StorageError {
+    fn from(error: HomeError) -> Self {
+        OpenError::from(error).into()
     }
 }
 
@@ -85,9 +91,7 @@ impl Locked {
 /// Has a log that was set aside looked at once more, which an operator wants to begin a new
 /// lineage with: what was wrong with it may be what is given up.
 pub(crate) fn take_back(directory: &dyn Directory, who: &Who) -> Result<(), StorageError> {
-    if crate::store::home::Home::open(directory, who.pair, who.place)?.is_some()
-        && aside::take_back(directory)?
-    {
+    if Home::open(directory, who.pair, who.place)?.is_some() && replica::take_back(directory)? {
         tracing::warn!(event = "log_taken_back");
     }
     Ok(())
@@ -97,16 +101,15 @@ pub(crate) fn take_back(directory: &dyn Directory, who: &Who) -> Result<(), Stor
 /// once the CoServer is a member again; until then [`put_back`] undoes it.
 ///
 /// # Errors
-/// [`StorageError::Home`] if the directory is another CoServer's; others if it cannot be done.
+/// [`OpenError::Home`] if the directory is another CoServer's; others if it cannot be done.
 pub fn discard(path: &Path, pair: PairId, place: Place) -> Result<(), StorageError> {
-    use crate::store::home::{Home, HomeError};
     let locked = Locked::take(path)?;
     match Home::open(&*locked.directory, pair, place) {
         Err(error @ (HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })) => {
             Err(error.into())
         }
         // Whatever else is wrong with it is what it is thrown away for.
-        _ => Ok(reset::set_aside(&*locked.directory)?),
+        _ => Ok(replica::set_aside(&*locked.directory)?),
     }
 }
 
@@ -116,9 +119,9 @@ pub fn discard(path: &Path, pair: PairId, place: Place) -> Result<(), StorageErr
 /// # Errors
 /// If another process has the directory, or it cannot be done.
 pub fn put_back(path: &Path) -> Result<bool, StorageError> {
-    if !path.exists() || !reset::is_pending(&OsDirectory::open(path)?)? {
+    if !path.exists() || !replica::is_pending(&OsDirectory::open(path)?)? {
         return Ok(false);
     }
     let locked = Locked::take(path)?;
-    Ok(reset::put_back(&*locked.directory)?)
+    Ok(replica::put_back(&*locked.directory)?)
 }

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::ids::Index;
-use crate::runtime::storage::Durability;
 use crate::store::memory::{Fault, MemoryDirectory, Operation};
+use crate::store::replica::Durability;
 
 /// Counts the inputs of its device and tells each how many there have been.
 struct Counter {

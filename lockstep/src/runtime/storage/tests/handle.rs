@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{MARK, entries, history, settings, who};
+use super::*;
 use crate::ids::Index;
 use crate::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
@@ -13,8 +13,7 @@ use crate::machine::{
 };
 use crate::proto::Input;
 use crate::runtime::clock::Clock;
-use crate::runtime::storage::{Durability, Locked, Noted, Storage, StorageSettings};
-use crate::store::memory::MemoryDirectory;
+use crate::store::replica::{Durability, StorageSettings};
 use crate::unit::Unit;
 
 #[derive(Default)]

@@ -6,8 +6,11 @@ use std::collections::VecDeque;
 use super::super::journal::{Command, JournalThread, Spares};
 use super::handle::on;
 use super::*;
+use crate::ids::Index;
 use crate::proto::Input;
+use crate::proto::io::Membership;
 use crate::runtime::clock::Clock;
+use crate::store::replica::Request;
 use crate::sync::{Capacity, mailbox};
 
 /// The journal's thread on this disk, without a thread.
@@ -18,7 +21,7 @@ fn journal_thread(disk: &MemoryDirectory) -> JournalThread {
     // Nobody waits for either here.
     core::mem::forget((commands, heard));
     JournalThread {
-        keeper: opened(disk).0,
+        store: opened(disk).0,
         commands: inbox,
         answers,
         clock: Clock::start(),
@@ -35,7 +38,7 @@ fn a_membership_is_not_on_the_disk_before_the_entries_that_came_before_it() {
     let mut thread = journal_thread(&disk);
     let membership = Membership { record: Some(record()), ..Membership::default() };
     let append = Command::Append { entries: entries(10, 20), mark: MARK, generation: 0 };
-    let persist = Command::Persist { number: 1, membership: membership.clone() };
+    let persist = Command::Request(Request::Remember { number: 1, membership: membership.clone() });
     assert!(thread.take(append).is_ok() && thread.take(persist).is_ok());
     // The power fails now: what was not synced is gone.
     let found = opened(&disk.crash(&mut |_| 0)).1.disk.unwrap();

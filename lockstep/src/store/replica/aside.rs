@@ -43,7 +43,7 @@ pub(super) fn log(dir: &dyn Directory) -> io::Result<()> {
 
 /// Gives the log that was set aside its names back, if there has been no other since. After a
 /// crash in the middle of it, it is done by the next call.
-pub(super) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
+pub(crate) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
     let names = dir.list()?;
     let aside = || names.iter().filter_map(|name| name.strip_suffix(ENDING));
     let number = |name: &str| name.strip_prefix("journal-")?.parse::<u64>().ok();

@@ -2,6 +2,7 @@
 
 use super::super::reset::{put_back, set_aside};
 use super::*;
+use crate::store::files::Directory;
 use crate::store::memory::seeded;
 
 fn formed() -> Membership {
@@ -47,10 +48,10 @@ fn what_is_discarded_comes_back_until_this_one_is_a_member() {
 fn it_goes_once_the_other_has_brought_this_one_up_to_date() {
     let disk = used();
     set_aside(&disk).unwrap();
-    let (mut keeper, _) = opened(&disk);
-    keeper.save(&Membership::default()).unwrap();
+    let (mut store, _) = opened(&disk);
+    store.save(&Membership::default()).unwrap();
     assert_ne!(names(&disk, "discarding-"), Vec::<String>::new());
-    keeper.save(&member(Record { origin: Origin::Joined, ..record() })).unwrap();
+    store.save(&member(Record { origin: Origin::Joined, ..record() })).unwrap();
     assert_eq!(names(&disk, "discard"), Vec::<String>::new());
     assert!(!put_back(&disk).unwrap());
 }

@@ -48,7 +48,7 @@ fn has(dir: &dyn Directory, name: &str) -> io::Result<bool> {
 
 /// Sets everything aside, so that the directory is one of a CoServer that has never run. What an
 /// earlier call set aside and nothing came of stays; what was begun since is removed.
-pub(super) fn set_aside(dir: &dyn Directory) -> io::Result<()> {
+pub(crate) fn set_aside(dir: &dyn Directory) -> io::Result<()> {
     if has(dir, HOME)? {
         if is_pending(dir)? {
             return opening::wipe(dir);
@@ -68,7 +68,7 @@ pub(super) fn set_aside(dir: &dyn Directory) -> io::Result<()> {
 }
 
 /// Puts back what was set aside, in the place of what was begun since. Whether there was anything.
-pub(super) fn put_back(dir: &dyn Directory) -> io::Result<bool> {
+pub(crate) fn put_back(dir: &dyn Directory) -> io::Result<bool> {
     if !is_pending(dir)? {
         return Ok(false);
     }
@@ -105,7 +105,7 @@ pub(super) fn finish(dir: &dyn Directory) -> io::Result<()> {
 }
 
 /// Whether anything waits to be discarded.
-pub(super) fn is_pending(dir: &dyn Directory) -> io::Result<bool> {
+pub(crate) fn is_pending(dir: &dyn Directory) -> io::Result<bool> {
     Ok(!pending(dir)?.is_empty())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::keeper::Failure;
+use super::failure::Failure;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::history::History;
@@ -143,7 +143,7 @@ fn load<S: StateMachine>(
         Err(error) => return unread(error),
     };
     restored.map_err(|error| {
-        let why = crate::runtime::cli::chain(&error);
+        let why = crate::causes::chain(&error);
         failed(format!("checkpoint {index} is whole, but not restored: {why}"))
     })?;
     if (unit.index(), unit.digest()) != (header.history.index, header.outputs) {

@@ -2,13 +2,13 @@
 
 use std::io;
 
-use super::keeper::{Keeper, LOOK};
+use super::failure::LOOK;
 use super::settings::{Durability, StorageSettings};
+use super::store::ReplicaStore;
 use super::{Service, Who, aside, reset};
 use crate::ids::{Index, Lineage};
 use crate::proto::Disk;
 use crate::proto::io::Membership;
-use crate::runtime::control::DirectoryError;
 use crate::store::checkpoint::{self, CheckpointError, Summary};
 use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError, Kept};
@@ -18,10 +18,7 @@ use crate::wire::frames::Point;
 
 /// The disk cannot be used, and nothing on it was changed.
 #[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// The directory cannot be had.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
+pub enum OpenError {
     /// It is another one's, a copy, or of another version.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -74,15 +71,9 @@ pub enum StorageError {
          nothing is lost by that; when both are stopped, everything is"
     )]
     KeptLog,
-    /// A thread.
-    #[error("a thread for the disk cannot be started")]
-    Thread(#[source] io::Error),
-    /// A queue.
-    #[error("a queue for the disk cannot be made")]
-    Queue(#[from] crate::sync::CapacityError),
 }
 
-impl StorageError {
+impl OpenError {
     /// Whether what is on the disk keeps this CoServer from starting, and is its own: it has to be
     /// discarded unless something better is known.
     pub(crate) fn calls_for_discarding(&self) -> bool {
@@ -102,7 +93,7 @@ impl StorageError {
     }
 }
 
-impl From<MembershipError> for StorageError {
+impl From<MembershipError> for OpenError {
     /// What the system refused needs the disk to be looked at; the rest says what to do.
     fn from(error: MembershipError) -> Self {
         match error {
@@ -112,7 +103,7 @@ impl From<MembershipError> for StorageError {
     }
 }
 
-impl From<CheckpointError> for StorageError {
+impl From<CheckpointError> for OpenError {
     /// As above.
     fn from(error: CheckpointError) -> Self {
         match error {
@@ -123,21 +114,21 @@ impl From<CheckpointError> for StorageError {
 }
 
 /// What was found.
-pub(super) struct Found {
+pub(crate) struct Found {
     /// For the core; `None` if the directory was new.
-    pub(super) disk: Option<Disk>,
+    pub(crate) disk: Option<Disk>,
     /// Why the log that was there cannot be used.
-    pub(super) damage: Option<String>,
+    pub(crate) damage: Option<String>,
 }
 
 /// Opens a directory, which is locked.
-pub(super) fn open(
+pub(crate) fn open(
     directory: Box<dyn Directory>,
     who: Who,
     settings: &StorageSettings,
     adopt: bool,
     seed: u64,
-) -> Result<(Keeper, Found), StorageError> {
+) -> Result<(ReplicaStore, Found), OpenError> {
     reset::finish(&*directory)?;
     let home = match Home::open(&*directory, who.pair, who.place)? {
         Some(home) => home,
@@ -156,13 +147,13 @@ pub(super) fn open(
         || remembered.is_damaged
         || remembered.membership != Membership::default();
     if settings.durability == Durability::Memory && is_kept {
-        return Err(StorageError::KeptLog);
+        return Err(OpenError::KeptLog);
     }
     let named = home.service.clone().filter(|_| journal.held().0 > Index(0));
     let computed_by = named.unwrap_or_else(|| who.service.clone());
     check_service(&computed_by, &who.service, adopt)?;
     let discarding = reset::is_pending(&*directory)?;
-    let mut keeper = Keeper {
+    let mut store = ReplicaStore {
         directory,
         discarding,
         who,
@@ -188,59 +179,59 @@ pub(super) fn open(
         State::Empty | State::Whole => None,
     };
     if damage.is_none() {
-        keeper.find_checkpoints()?;
-        if keeper.oldest_start().is_none() {
+        store.find_checkpoints()?;
+        if store.oldest_start().is_none() {
             damage = Some("there is no checkpoint from which the journal goes on".into());
         }
     }
-    let found = found(&mut keeper, remembered, damage)?;
-    if home.service.as_ref() == Some(&keeper.computed_by) && home.kept == settings.kept() {
-        keeper.renew_home();
+    let found = found(&mut store, remembered, damage)?;
+    if home.service.as_ref() == Some(&store.computed_by) && home.kept == settings.kept() {
+        store.renew_home();
     } else {
         // What is computed from here on must not be taken for another service's, nor for more than
         // it is worth.
-        keeper.write_home()?;
+        store.write_home()?;
     }
-    Ok((keeper, found))
+    Ok((store, found))
 }
 
 /// Whether what computed the log is what runs here: a replay by anything else may contradict what
 /// was released (rule R5).
 /// An operator may adopt a log all the same, of the same service.
-fn check_service(found: &Service, ours: &Service, adopt: bool) -> Result<(), StorageError> {
+fn check_service(found: &Service, ours: &Service, adopt: bool) -> Result<(), OpenError> {
     if found.name != ours.name {
         let (found, ours) = (found.name.clone(), ours.name.clone());
-        return Err(StorageError::OtherService { found, ours });
+        return Err(OpenError::OtherService { found, ours });
     }
     if found != ours && !adopt {
         let (name, found, ours) = (ours.name.clone(), found.version, ours.version);
-        return Err(StorageError::OtherBehaviour { name, found, ours });
+        return Err(OpenError::OtherBehaviour { name, found, ours });
     }
     Ok(())
 }
 
 fn found(
-    keeper: &mut Keeper,
+    store: &mut ReplicaStore,
     remembered: Remembered,
     damage: Option<String>,
-) -> Result<Found, StorageError> {
-    let aside = damage.is_some() || aside::is_any(&*keeper.directory)?;
-    let (held, _) = keeper.journal.held();
+) -> Result<Found, OpenError> {
+    let aside = damage.is_some() || aside::is_any(&*store.directory)?;
+    let (held, _) = store.journal.held();
     let Remembered { membership, is_damaged } = remembered;
     let known = is_damaged || membership != Membership::default();
     let lineage = match membership.record.or(membership.asked.last().copied()) {
         Some(record) => record.lineage,
-        None if damage.is_none() => keeper.last_lineage()?,
+        None if damage.is_none() => store.last_lineage()?,
         None => Lineage(0),
     };
-    keeper.lineage = lineage;
+    store.lineage = lineage;
     let points = match &damage {
         Some(why) => {
             tracing::error!(event = "log_set_aside", why);
-            keeper.set_aside().map_err(io::Error::other)?;
+            store.set_aside().map_err(io::Error::other)?;
             Vec::new()
         }
-        None => keeper.points()?,
+        None => store.points()?,
     };
     // One whose membership was damaged has an empty one, and is not new either.
     let used = aside || held > Index(0) || known;
@@ -275,9 +266,7 @@ struct Remembered {
     is_damaged: bool,
 }
 
-fn open_membership(
-    directory: &dyn Directory,
-) -> Result<(MembershipStore, Remembered), StorageError> {
+fn open_membership(directory: &dyn Directory) -> Result<(MembershipStore, Remembered), OpenError> {
     match MembershipStore::load(directory) {
         Err(error @ MembershipError::Damaged { .. }) => {
             tracing::error!(event = "membership_damaged", why = %error);
@@ -292,10 +281,10 @@ fn open_membership(
     }
 }
 
-impl Keeper {
+impl ReplicaStore {
     /// Takes stock of the checkpoints. Those that the journal does not go on from are removed:
     /// they hold entries that never became durable, or ones that were dropped.
-    fn find_checkpoints(&mut self) -> Result<(), StorageError> {
+    fn find_checkpoints(&mut self) -> Result<(), OpenError> {
         let listing = checkpoint::list(&*self.directory)?;
         for (index, error) in listing.unusable {
             if matches!(error, CheckpointError::Version { .. }) || !error.is_damage() {
@@ -310,11 +299,11 @@ impl Keeper {
         Ok(())
     }
 
-    fn take_stock(&mut self, summary: Summary) -> Result<(), StorageError> {
+    fn take_stock(&mut self, summary: Summary) -> Result<(), OpenError> {
         let found = &summary.header.service.name;
         if *found != self.who.service.name {
             let ours = self.who.service.name.clone();
-            return Err(StorageError::OtherService { found: found.clone(), ours });
+            return Err(OpenError::OtherService { found: found.clone(), ours });
         }
         let history = &summary.header.history;
         if self.journal.chain_at(history.index)? == Some(history.chain) {
@@ -327,7 +316,7 @@ impl Keeper {
     }
 
     /// Entries from which this disk can go on, the last first.
-    fn points(&mut self) -> Result<Vec<Point>, StorageError> {
+    fn points(&mut self) -> Result<Vec<Point>, OpenError> {
         let oldest = self.oldest_start().unwrap_or(Index(u64::MAX));
         let points = self.journal.points()?.into_iter().filter(|(index, _)| *index >= oldest);
         let points = points.map(|(index, chain)| Point { index, chain });
@@ -335,7 +324,7 @@ impl Keeper {
     }
 
     /// The lineage of the last entry, as far as the files say.
-    fn last_lineage(&mut self) -> Result<Lineage, StorageError> {
+    fn last_lineage(&mut self) -> Result<Lineage, OpenError> {
         let newest = self.checkpoints.last().map(|summary| &summary.header.history);
         let (from, mut lineage) =
             newest.map_or((Index(0), Lineage(0)), |history| (history.index, history.lineage()));

@@ -1,23 +1,20 @@
-//! What is done on the disk, step by step, by the one thread that may wait for it.
-
-use std::error::Error;
+//! What is done on the disk, step by step, by the one that may wait for it.
 
 use bytes::Bytes;
 
-use super::handle::Gauges;
+use super::failure::Failure;
 use super::recovery::{Plan, Start};
 use super::settings::StorageSettings;
 use super::{Service, Who, aside, reset};
+use crate::causes::chain;
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::exhaustion::Exhaustion;
 use crate::ids::{Index, Lineage};
 use crate::limits;
 use crate::proto::io::Membership;
 use crate::proto::{Input, LookedUp};
-use crate::runtime::cli::chain;
 use crate::store::checkpoint::{
-    self, CheckpointError, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
+    self, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
 };
 use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError};
@@ -25,61 +22,21 @@ use crate::store::journal::{Journal, JournalError, Mark};
 use crate::store::membership::MembershipStore;
 use crate::wire::frames::{CheckpointFile, Point};
 
-/// The disk failed, or could not be used: what happened, on which file, and what to do.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub(crate) struct Failure {
-    pub(crate) why: String,
-    /// Nothing is wrong with the disk: there was no descriptor, or no memory.
-    pub(crate) exhausted: bool,
+/// How the disk stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gauges {
+    /// The newest checkpoint.
+    pub checkpoint: Option<Stamp>,
+    /// Bytes of the journal's files, spare ones aside.
+    pub journal_bytes: u64,
+    /// Everything after this entry is in the journal.
+    pub journal_base: Index,
+    /// The last entry that was written, and synced unless durability is `memory`.
+    pub persisted: Index,
 }
-
-impl Failure {
-    /// Something is wrong, and the words say what to do.
-    pub(crate) fn new(why: String) -> Self {
-        Self { why, exhausted: false }
-    }
-
-    /// An error of the system, with what to do about it.
-    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
-        Self::said(&chain(error), error)
-    }
-
-    /// The same in these words.
-    fn said(words: &str, error: &(dyn Error + 'static)) -> Self {
-        let what = Exhaustion::among(error);
-        let why = match what {
-            Some(what) => format!("{words}; {what}"),
-            None => format!("{words}; {LOOK}"),
-        };
-        Self { why, exhausted: what.is_some_and(Exhaustion::passes) }
-    }
-}
-
-impl From<JournalError> for Failure {
-    fn from(error: JournalError) -> Self {
-        let exhausted = Exhaustion::among(&error).is_some_and(Exhaustion::passes);
-        Self { why: error.to_string(), exhausted }
-    }
-}
-
-impl From<CheckpointError> for Failure {
-    fn from(error: CheckpointError) -> Self {
-        Self::of(&error)
-    }
-}
-
-impl From<Failure> for Input {
-    fn from(Failure { why, exhausted }: Failure) -> Self {
-        if exhausted { Self::StorageExhausted { why } } else { Self::StorageFailed { why } }
-    }
-}
-
-/// What to do about a disk.
-pub(super) const LOOK: &str = "see the disk, its free space and its permissions";
 
 /// Journal, checkpoints and membership of one CoServer.
-pub(super) struct Keeper {
+pub(crate) struct ReplicaStore {
     pub(super) directory: Box<dyn Directory>,
     pub(super) who: Who,
     /// What computed the log: something else than what runs here only where an operator adopts the
@@ -101,8 +58,18 @@ pub(super) struct Keeper {
     pub(super) discarding: bool,
 }
 
-impl Keeper {
-    pub(super) fn gauges(&self) -> Gauges {
+impl ReplicaStore {
+    /// The last entry that was appended.
+    pub(crate) fn held(&self) -> Index {
+        self.journal.held().0
+    }
+
+    /// Makes the next step towards a spare segment of the journal; whether all are there.
+    pub(crate) fn prepare(&mut self) -> Result<bool, JournalError> {
+        self.journal.prepare()
+    }
+
+    pub(crate) fn gauges(&self) -> Gauges {
         Gauges {
             checkpoint: self.checkpoints.last().map(|newest| newest.stamp),
             journal_bytes: self.journal.size(),
@@ -112,7 +79,7 @@ impl Keeper {
     }
 
     /// Adds entries to the batch. If it is full in between, that part of it is committed.
-    pub(super) fn append(&mut self, entries: &[Entry], mark: Mark) -> Result<(), Failure> {
+    pub(crate) fn append(&mut self, entries: &[Entry], mark: Mark) -> Result<(), Failure> {
         for entry in entries {
             match self.journal.append(entry) {
                 Err(JournalError::BatchFull) => {
@@ -126,7 +93,7 @@ impl Keeper {
     }
 
     /// Makes durable what was appended; the last entry that is.
-    pub(super) fn commit(&mut self, mark: Mark) -> Result<Index, Failure> {
+    pub(crate) fn commit(&mut self, mark: Mark) -> Result<Index, Failure> {
         Ok(self.journal.commit(mark)?)
     }
 
@@ -201,7 +168,7 @@ impl Keeper {
     }
 
     /// How to get to the state at an entry, or at the last one that was surely released.
-    pub(super) fn plan(&mut self, to: Option<Index>, tail: usize) -> Result<Plan, Failure> {
+    pub(crate) fn plan(&mut self, to: Option<Index>, tail: usize) -> Result<Plan, Failure> {
         if let Some(to) = to {
             self.truncate(to)?;
         }
@@ -234,7 +201,7 @@ impl Keeper {
     }
 
     /// The log is not to be used any more: its files are kept aside, and there is none.
-    pub(super) fn set_aside(&mut self) -> Result<(), Failure> {
+    pub(crate) fn set_aside(&mut self) -> Result<(), Failure> {
         (self.outgoing, self.incoming) = (None, None);
         let moved = aside::log(&*self.directory);
         moved.map_err(|error| {
@@ -248,7 +215,7 @@ impl Keeper {
     }
 
     /// A checkpoint is not what was written.
-    pub(super) fn set_checkpoint_aside(&mut self, index: Index) -> Result<(), Failure> {
+    pub(crate) fn set_checkpoint_aside(&mut self, index: Index) -> Result<(), Failure> {
         self.checkpoints.retain(|summary| summary.stamp.index != index);
         let moved = aside::one(&*self.directory, &file_name(index));
         moved.map_err(|error| {
@@ -269,7 +236,8 @@ impl Keeper {
         Ok(LookedUp {
             common,
             bytes: common.map_or(0, |point| self.journal.bytes_since(point.index)),
-            checkpoint: newest.map(|summary| (file(&summary.stamp), summary.header.history.chain)),
+            checkpoint: newest
+                .map(|summary| (file_of(&summary.stamp), summary.header.history.chain)),
         })
     }
 
@@ -295,6 +263,14 @@ impl Keeper {
         }
         let read = self.outgoing.as_ref()?.read(offset, limits::CHUNK_BYTES);
         read.inspect_err(|error| unread(&chain(error))).ok().map(Bytes::from)
+    }
+
+    /// Keeps what a joiner needs from here on; nothing more for it.
+    pub(super) fn retain(&mut self, from: Option<Index>) {
+        self.retain = from;
+        if from.is_none() {
+            self.outgoing = None;
+        }
     }
 
     pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Result<Input, Failure> {
@@ -359,7 +335,7 @@ impl Keeper {
     }
 
     /// A checkpoint was written: it is one to begin with, and older ones may go.
-    pub(super) fn checkpoint_written(&mut self) -> Result<(), Failure> {
+    pub(crate) fn checkpoint_written(&mut self) -> Result<(), Failure> {
         let held = self.journal.held().0;
         let listing = checkpoint::list(&*self.directory)?;
         self.checkpoints = listing.whole;
@@ -435,7 +411,7 @@ pub(super) fn unread(why: &str) {
     tracing::warn!(event = "storage_unreadable", why, "what a joiner asked for cannot be read");
 }
 
-pub(super) fn file(stamp: &Stamp) -> CheckpointFile {
+pub(crate) fn file_of(stamp: &Stamp) -> CheckpointFile {
     CheckpointFile { index: stamp.index, len: stamp.len, hash: stamp.hash }
 }
 
