@@ -3,7 +3,8 @@
 //!
 //! [`core`] is the session without any I/O, [`io`] its boundary; [`window`] keeps what is under way, [`place`] the
 //! state of the connection to one CoServer, [`jitter`] spreads waiting times. With the feature `runtime`, [`session`] is the core
-//! over QUIC for async callers and [`blocking`] for those that block.
+//! over QUIC for async callers and [`blocking`] for those that block. With `sim`, `model` is a pair in
+//! virtual time for tests of the core.
 //!
 //! Not in the core: sockets, clocks, threads, entropy. The session's mark and the seed of its
 //! waiting times are arguments.
@@ -14,6 +15,8 @@ pub mod core;
 pub mod error;
 pub mod io;
 pub mod jitter;
+#[cfg(any(test, feature = "sim"))]
+pub mod model;
 pub mod place;
 mod room;
 #[cfg(feature = "runtime")]
