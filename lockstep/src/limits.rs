@@ -142,6 +142,11 @@ pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
 /// one: a client asks as soon as it has its session.
 pub const SESSION_UNUSED: Duration = Duration::from_secs(10);
 
+/// A session in which nothing was asked ends by itself after so long without an entry of its client, by
+/// log time: longer than an entry of a client that is there waits to be ordered, behind a pair that
+/// is slow or holds.
+pub const SESSION_UNUSED_ENDS: Duration = Duration::from_secs(60);
+
 /// Where all sessions are taken, one that has been idle for so long gives way to a new one: the
 /// clients of most such sessions are gone.
 pub const SESSION_ABANDONED: Duration = Duration::from_secs(600);

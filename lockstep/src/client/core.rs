@@ -15,7 +15,7 @@
 //! of it is harmless, because a repeated request is answered from the stored reply for as long as
 //! `lowest` does not pass its number.
 //!
-//! A session in which nothing was asked ends before long (rule C9). Before the first request of one
+//! A session in which nothing was asked ends before long (rule C6), and sooner where all are taken (C9). Before the first request of one
 //! that may be over it is asked for again: nothing was asked there, so nothing can be asked twice.
 //!
 //! # How it finds a CoServer that serves
@@ -376,7 +376,8 @@ impl Client {
     /// Whether the pair may have ended the session because nothing was asked in it.
     fn may_be_over(&self, now: Mono) -> bool {
         let is_unused = self.window.next() == RequestNumber(1) && self.session().is_some();
-        is_unused && self.asked.is_some_and(|asked| now.since(asked) >= self.config.fresh)
+        is_unused
+            && self.asked.is_some_and(|asked| now.since(asked) >= self.config.reopen_unused_after)
     }
 
     /// Asks for the session as if there was none.
@@ -443,8 +444,8 @@ impl Client {
     /// Sends what waits, as far as the pair has room for it.
     fn send_waiting(&mut self) {
         let (lowest, waiting) = (self.window.lowest(), self.room.waiting());
-        // Once it was sent as the lowest there was room: what refuses it now refuses an older
-        // copy, and one more would only have more refusals follow.
+        // It was sent since the lowest last changed: what refuses it now refuses that copy, or an
+        // older one, and one more would only have more refusals follow.
         let first = self.window.get(waiting).filter(|_| waiting < self.room.end(lowest));
         if self.session().is_none() || first.is_none_or(|first| first.sent_with >= lowest) {
             return;

@@ -43,10 +43,12 @@ pub struct Config {
     pub deaf: Duration,
     /// A CoServer that has not said within this long that it serves is given up for now.
     pub greeting: Duration,
-    /// A session that was asked for longer ago, and in which nothing was asked since, may be over
-    /// at the pair (rule C9): it is asked for again before the first request is sent. At most half
-    /// of the pair's [`session_unused`](crate::unit::UnitConfig::session_unused).
-    pub fresh: Duration,
+    /// A session that was asked for at least this long ago, and in which nothing was asked since,
+    /// may be over at the pair (rules C6, C9): it is asked for again before the first request is
+    /// sent. At most half of the pair's
+    /// [`session_unused`](crate::unit::UnitConfig::session_unused); with more, the first request
+    /// may end in [`SessionError::Expired`].
+    pub reopen_unused_after: Duration,
 }
 
 impl Config {
@@ -73,7 +75,7 @@ impl Config {
             // process stands still, or all its clients would come again when it goes on.
             deaf: Duration::from_millis(500),
             greeting: Duration::from_secs(2),
-            fresh: limits::SESSION_UNUSED / 2,
+            reopen_unused_after: limits::SESSION_UNUSED / 2,
         }
     }
 }

@@ -254,22 +254,22 @@ fn what_the_pair_has_no_room_for_waits_for_the_replies_before_it() {
 
 /// The pair has room for four replies: a hundred requests are not sent again for each of them.
 #[test]
-fn what_the_pair_has_no_room_for_is_sent_little_more_than_once() {
+fn what_the_pair_has_no_room_for_is_sent_three_times_at_most() {
     let mut bench = Bench::open(&[A]);
     let mut sent: VecDeque<_> = (0..100).flat_map(|_| bench.submit("x")).collect();
-    let (mut next, mut kept) = (1, 0..0);
+    let (mut next, mut lowest_kept) = (1, 1);
     let mut count = 0;
     while let Some(output) = sent.pop_front() {
         let Output::Send { call: ClientCall::Request { number, lowest, .. }, .. } = output else {
             continue;
         };
         count += 1;
-        kept.start = kept.start.max(lowest.0);
+        lowest_kept = lowest_kept.max(lowest.0);
         let answer = match number.0 {
             number if number > next => {
                 refused(number, Err(Refusal::Gap { expected: RequestNumber(next) }))
             }
-            number if number == next && next - kept.start.max(1) >= 4 => {
+            number if number == next && next - lowest_kept >= 4 => {
                 refused(number, Err(Refusal::TooManyReplies))
             }
             number => {
@@ -286,8 +286,8 @@ fn what_the_pair_has_no_room_for_is_sent_little_more_than_once() {
 #[test]
 fn a_session_that_nothing_was_asked_in_for_long_is_asked_for_again() {
     let mut bench = Bench::open(&[A, B]);
-    let fresh = patient().fresh;
-    bench.later(fresh);
+    let long = patient().reopen_unused_after;
+    bench.later(long);
     assert_eq!(bench.submit("x"), [open_call(A, false)]);
     assert_eq!(bench.submit("y"), [], "they wait for it");
     let (token, result) = (TOKEN, Ok(SessionId(77)));
@@ -303,10 +303,10 @@ fn a_session_in_which_something_was_asked_is_kept_however_long_it_rests() {
     let mut bench = Bench::open(&[A]);
     bench.submit("x");
     bench.answer(A, reply(1, "1"));
-    bench.later(patient().fresh);
+    bench.later(patient().reopen_unused_after);
     assert_eq!(bench.submit("y"), [request(A, 2, 2, true, "y")]);
     let mut at_once = Bench::open(&[A]);
-    at_once.later(patient().fresh / 2);
+    at_once.later(patient().reopen_unused_after / 2);
     assert_eq!(at_once.submit("x"), [request(A, 1, 1, true, "x")]);
 }
 

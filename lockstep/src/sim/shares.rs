@@ -129,6 +129,7 @@ fn unit(clients: u64, rng: &mut Rng) -> UnitConfig {
         reply_bytes: 2 * largest.max(sessions * unread_bytes) + rng.from(0, 1000) as usize,
         longest_reply,
         session_unused,
+        session_unused_ends: 6 * session_unused,
         session_abandoned,
         session_unread,
         unread_bytes,

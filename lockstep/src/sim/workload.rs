@@ -321,7 +321,7 @@ fn config(options: &Options, rng: &mut Rng) -> Config {
         silence_longest: Duration::from_nanos(rng.spread(50_000_000, 400_000_000)),
         deaf: Duration::from_nanos(rng.spread(50_000_000, 500_000_000)),
         greeting: Duration::from_nanos(rng.spread(50_000_000, 500_000_000)),
-        fresh: options.bounds().session_unused / 2,
+        reopen_unused_after: options.bounds().session_unused / 2,
         ..Config::new(PAIR)
     }
 }

@@ -290,7 +290,8 @@ impl World {
         }
         self.watch_shares(&seen);
         // The devices of whoever takes a log up may never stand, and until then nobody joins it.
-        if matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. }) {
+        if self.healed.is_some() && matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. })
+        {
             self.catching_up += limits::DEVICES_WAIT.as_nanos() as u64;
         }
     }
@@ -309,7 +310,8 @@ impl World {
 
     fn on_heal(&mut self) {
         self.healed = Some(self.at);
-        self.catching_up += 2 * self.time_for_the_log();
+        // Somebody may be waiting for devices already.
+        self.catching_up = 2 * self.time_for_the_log() + limits::DEVICES_WAIT.as_nanos() as u64;
         self.trace.say(self.at, || "all faults end".into());
         self.end_all_faults();
         self.see(Seen::Healed);

@@ -5,9 +5,6 @@ use core::time::Duration;
 use crate::digest::{Digest, Hasher};
 use crate::limits;
 
-/// Of [`UnitConfig::session_unused`]: long enough for a service whose answers take a minute.
-const UNUSED_ENDS: u32 = 6;
-
 /// What both CoServers must have the same in their units. Part of the configuration digest
 /// ([`UnitConfig::digest`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,9 +25,10 @@ pub struct UnitConfig {
     /// Longest reply of the service, at most [`limits::REPLY_BYTES`]; for a longer one its client is told
     /// [`ReplyTooLarge`](crate::output::Refusal::ReplyTooLarge).
     pub longest_reply: usize,
-    /// Where all sessions are taken, one in which nothing was asked for so long gives way. After
-    /// six times as long it ends by itself.
+    /// Where all sessions are taken, one in which nothing was asked for so long gives way.
     pub session_unused: Duration,
+    /// After so long it ends by itself.
+    pub session_unused_ends: Duration,
     /// Where all sessions are taken, one that was idle for so long gives way.
     pub session_abandoned: Duration,
     /// While more than half of `reply_bytes` is kept, a session that keeps at least
@@ -54,6 +52,7 @@ impl Default for UnitConfig {
             reply_bytes: limits::REPLIES_BYTES,
             longest_reply: limits::REPLY_BYTES,
             session_unused: limits::SESSION_UNUSED,
+            session_unused_ends: limits::SESSION_UNUSED_ENDS,
             session_abandoned: limits::SESSION_ABANDONED,
             session_unread: limits::SESSION_UNREAD,
             unread_bytes: limits::SESSION_UNREAD_BYTES,
@@ -65,37 +64,33 @@ impl Default for UnitConfig {
 impl UnitConfig {
     /// Names this configuration: two units may run together only if theirs are equal.
     pub fn digest(&self) -> Digest {
-        let mut hasher = Hasher::after(self.digest_of_pools());
-        self.shares().into_iter().for_each(|number| {
-            hasher.number(number);
-        });
-        hasher.finish()
-    }
-
-    /// After so long a session in which nothing was asked ends by itself.
-    pub(super) fn unused_ends(&self) -> Duration {
-        self.session_unused.saturating_mul(UNUSED_ENDS)
-    }
-
-    /// What decides which session gives way, and for what.
-    fn shares(&self) -> [u64; 5] {
-        [
-            self.longest_reply as u64,
-            nanos(self.session_unused),
-            nanos(self.session_abandoned),
-            nanos(self.session_unread),
-            self.unread_bytes as u64,
-        ]
-    }
-
-    fn digest_of_pools(&self) -> Digest {
+        let Self {
+            session_idle,
+            sessions,
+            session_replies,
+            session_reply_bytes,
+            reply_bytes,
+            longest_reply,
+            session_unused,
+            session_unused_ends,
+            session_abandoned,
+            session_unread,
+            unread_bytes,
+            steps_before_entry,
+        } = *self;
         Hasher::after(Digest::ZERO)
-            .number(nanos(self.session_idle))
-            .number(self.sessions as u64)
-            .number(self.session_replies as u64)
-            .number(self.session_reply_bytes as u64)
-            .number(self.reply_bytes as u64)
-            .number(self.steps_before_entry.into())
+            .number(nanos(session_idle))
+            .number(sessions as u64)
+            .number(session_replies as u64)
+            .number(session_reply_bytes as u64)
+            .number(reply_bytes as u64)
+            .number(steps_before_entry.into())
+            .number(longest_reply as u64)
+            .number(nanos(session_unused))
+            .number(nanos(session_unused_ends))
+            .number(nanos(session_abandoned))
+            .number(nanos(session_unread))
+            .number(unread_bytes as u64)
             .finish()
     }
 }
@@ -136,6 +131,7 @@ mod tests {
             UnitConfig { reply_bytes: 2, ..usual.clone() },
             UnitConfig { longest_reply: 2, ..usual.clone() },
             UnitConfig { session_unused: second, ..usual.clone() },
+            UnitConfig { session_unused_ends: second, ..usual.clone() },
             UnitConfig { session_abandoned: second, ..usual.clone() },
             UnitConfig { session_unread: second, ..usual.clone() },
             UnitConfig { unread_bytes: 2, ..usual.clone() },

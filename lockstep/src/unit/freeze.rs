@@ -63,7 +63,7 @@ impl<S: StateMachine> Unit<S> {
             outputs: Vec::new(),
             wakeup: None,
             panic: Some(format!("freezing its state panicked: {}", panic_message(payload))),
-            sessions: self.session_use(Vec::new()),
+            sessions: self.session_use(core::mem::take(&mut executed.sessions.lost)),
         };
         None
     }

@@ -14,8 +14,8 @@
 //! 1. Every wake-up due by the entry's time, the earliest first, each at its own deadline. A
 //!    wake-up that a step sets within that time runs as well, up to
 //!    [`UnitConfig::steps_before_entry`] in all.
-//! 2. Every session that has been idle for too long ends, at the entry's time; the same bound
-//!    holds again.
+//! 2. Every session that has been idle or unused for too long ends, or has kept much unread, at the
+//!    entry's time; the same bound holds again.
 //! 3. What the entry itself says. One that needs room in a pool that is full first ends sessions
 //!    that are worth less, each a step (rule C9).
 //!
@@ -45,7 +45,7 @@ use bytes::Bytes;
 
 pub use config::{AbortRefused, UnitConfig, check_unwinding};
 pub use freeze::FrozenUnit;
-use sessions::{Admission, Opening, Owned, Sessions};
+use sessions::{Admission, EndedSession, Opening, Sessions};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
@@ -331,12 +331,12 @@ impl<S: StateMachine> Unit<S> {
 
     fn end_session(
         &mut self,
-        (session, owner): Owned,
+        ended: EndedSession,
         why: Loss,
         stage: &mut Stage,
     ) -> Result<(), Panicked> {
-        stage.lost.push((owner, why));
-        self.call(stage, Step::SessionEnded { session })?;
+        stage.lost.push((ended.owner, why));
+        self.call(stage, Step::SessionEnded { session: ended.id })?;
         stage.end_step();
         Ok(())
     }

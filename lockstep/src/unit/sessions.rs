@@ -86,8 +86,12 @@ impl UnitConfig {
     }
 }
 
-/// A session that is over, and whose it was.
-pub(super) type Owned = (SessionId, OwnerId);
+/// A session that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EndedSession {
+    pub(super) id: SessionId,
+    pub(super) owner: OwnerId,
+}
 
 /// What became of a wish for a session.
 #[derive(Debug, PartialEq, Eq)]
@@ -196,7 +200,7 @@ impl Sessions {
     /// in which nothing was asked for longest, if for a while; else the last of the owner that has most,
     /// if that has more than its share; else the one idle longest, if for long. Of others only
     /// where they have more.
-    pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<Owned> {
+    pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<EndedSession> {
         let now = self.counted(now);
         let own = self.shares.held(owner);
         let may_end = |id: &SessionId, span| {
@@ -304,7 +308,7 @@ impl Sessions {
     /// Removes a session whose kept replies are in the way of this one's next (rule C9): of the
     /// owner that keeps most, if that is more than its share, or else of the same owner, the one
     /// whose client has said for longest nothing of what it has. `None` if there is none.
-    pub(super) fn make_room(&mut self, id: SessionId) -> Option<Owned> {
+    pub(super) fn make_room(&mut self, id: SessionId) -> Option<EndedSession> {
         let session = self.open.get(&id)?;
         let victim = self.unread.claim(id, session, self.config.largest())?;
         self.remove(victim)
@@ -334,11 +338,12 @@ impl Sessions {
 
     /// Removes the session that has been idle longest, or unused, or has kept much unread for
     /// longest, if that is too long by `now`, which is log time (rules C6, C9).
-    pub(super) fn expire(&mut self, now: LogTime) -> Option<(Owned, Loss)> {
+    pub(super) fn expire(&mut self, now: LogTime) -> Option<(EndedSession, Loss)> {
         let now = self.counted(now);
         let due = |&(since, _): &(LogTime, SessionId), span| since.plus(span) <= now;
         let idle = self.idle.first().filter(|first| due(first, self.config.session_idle));
-        let unused = self.unused.first().filter(|first| due(first, self.config.unused_ends()));
+        let unused =
+            self.unused.first().filter(|first| due(first, self.config.session_unused_ends));
         let unread = self.oldest_unread().filter(|first| due(first, self.config.session_unread));
         let (&(_, id), why) = idle
             .map(|first| (first, Loss::Idle))
@@ -359,7 +364,7 @@ impl Sessions {
             since.plus(span.saturating_add(self.skipped))
         };
         let idle = self.idle.first().map(|first| at(first, self.config.session_idle));
-        let unused = self.unused.first().map(|first| at(first, self.config.unused_ends()));
+        let unused = self.unused.first().map(|first| at(first, self.config.session_unused_ends));
         let unread = self.oldest_unread().map(|first| at(first, self.config.session_unread));
         [idle, unused, unread].into_iter().flatten().min()
     }
@@ -369,14 +374,14 @@ impl Sessions {
         self.open.get(&id).map(|session| session.owner)
     }
 
-    fn remove(&mut self, id: SessionId) -> Option<Owned> {
+    fn remove(&mut self, id: SessionId) -> Option<EndedSession> {
         let session = self.open.remove(&id)?;
         self.tokens.remove(&session.token);
         self.idle.remove(&(session.last, id));
         self.shares.give_back(id);
         self.unused.remove(&(session.last, id));
         self.unread.forget(id, &session);
-        Some((id, session.owner))
+        Some(EndedSession { id, owner: session.owner })
     }
 }
 

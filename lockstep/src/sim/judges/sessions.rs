@@ -164,7 +164,7 @@ impl Book {
                 .filter(|(since, _)| scarce && self.is_past(*since, self.bounds.session_unread));
             let unused = self
                 .first(|session| session.last, |session| session.next() == 1)
-                .filter(|(since, _)| self.is_past(*since, 6 * self.bounds.session_unused));
+                .filter(|(since, _)| self.is_past(*since, self.bounds.session_unused_ends));
             let (ends, why) = match (idle, unused, unread) {
                 (Some(idle), ..) => (idle, &mut outcome.idle),
                 (None, Some(unused), _) => (unused, &mut outcome.unused),

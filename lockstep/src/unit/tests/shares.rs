@@ -5,7 +5,9 @@ use core::time::Duration;
 use super::{Rig, answer, request, small};
 use crate::entry::EntryKind;
 use crate::ids::{Nonce, OwnerId, SessionId};
-use crate::limits::{REPLY_BYTES, SESSION_ABANDONED, SESSION_UNREAD, SESSION_UNUSED};
+use crate::limits::{
+    REPLY_BYTES, SESSION_ABANDONED, SESSION_UNREAD, SESSION_UNUSED, SESSION_UNUSED_ENDS,
+};
 use crate::loss::Loss;
 use crate::output::{Executed, OutputKind, Refusal};
 use crate::unit::UnitConfig;
@@ -84,7 +86,7 @@ fn one_in_which_nothing_was_asked_ends_by_itself() {
     rig.run(EntryKind::Tick);
     assert_eq!(ended(&rig), [format!("{unused:?}")]);
     let _ = ask(&mut rig, awaited, 2, 1, 1);
-    pass(&mut rig, SESSION_UNUSED * 7);
+    pass(&mut rig, SESSION_UNUSED_ENDS);
     rig.run(EntryKind::Tick);
     assert_eq!(rig.unit.sessions(), 2, "what was asked is kept");
     assert_eq!(answer(&ask(&mut rig, unused, 0, 1, 1), 1), Err(Refusal::UnknownSession));
@@ -143,7 +145,7 @@ fn what_was_lost_is_said_by_its_owner_and_cause() {
     assert_eq!(lost(rig.run(wants(1, 3))), []);
     assert_eq!(lost(rig.run(wants(2, 4))), [(OwnerId(1), Loss::Displaced)]);
     assert_eq!(lost(rig.run(wants(2, 5))), [(OwnerId(2), Loss::NoSession)]);
-    pass(&mut rig, SESSION_UNUSED * 6);
+    pass(&mut rig, SESSION_UNUSED_ENDS);
     let unused = [(OwnerId(1), Loss::Unused), (OwnerId(2), Loss::Unused)];
     assert_eq!(lost(rig.run(EntryKind::Tick)), unused);
 }
