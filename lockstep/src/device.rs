@@ -192,7 +192,7 @@ pub enum Refused {
         /// Its length.
         len: usize,
     },
-    /// The CoServer is stopping.
+    /// The CoServer is stopping, or has no such device.
     #[error("the engine takes no more inputs: stop the device")]
     Closed,
 }

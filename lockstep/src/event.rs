@@ -98,8 +98,8 @@ pub enum Event {
         /// The last entry whose outputs were released.
         released: Index,
     },
-    /// All sessions are taken, or there is no room for more replies: somebody loses theirs, or gets
-    /// none (rule C9). Said at growing intervals while it goes on.
+    /// All sessions are taken, or the room for replies is, or half of it: somebody loses theirs, or
+    /// gets none (rule C9). Said at growing intervals while it goes on.
     PoolFull {
         /// Of what.
         pool: SessionPool,

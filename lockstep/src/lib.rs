@@ -78,7 +78,7 @@
 //! | `runtime` | the processes: CoServer, witness, configuration, keys, links over QUIC |
 //! | `sync` | the concurrent primitives |
 //! | `sim` | the simulator |
-//! | [`ids`], [`entry`], [`history`], [`output`], [`record`], [`event`], [`digest`], [`limits`] | the nouns and the bounds |
+//! | [`ids`], [`entry`], [`history`], [`output`], [`record`], [`event`], [`loss`], [`digest`], [`limits`] | the nouns and the bounds |
 //!
 //! # Features
 //!

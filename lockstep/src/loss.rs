@@ -1,19 +1,20 @@
-//! What clients lose by the rules of sessions (C6, C9): a session that comes to its end, or something
-//! new that there is no room for.
+//! What clients lose by the rules of sessions (C6, C9): a session that comes to its end, or
+//! something new that there is no room for.
 
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::ids::OwnerId;
 
-/// What somebody lost because a session came to its end by a rule, or a pool of all sessions was full
-/// (rules C6, C9).
+/// What somebody lost because a session came to its end by a rule, or a pool of all sessions was
+/// full (rules C6, C9).
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// A session: its client was idle for too long.
     Idle,
     /// A session: nothing was ever asked in it.
     Unused,
-    /// A session: its client read nothing for long, and room for replies is scarce.
+    /// A session: its client read nothing for long, and more than half of the room for replies is
+    /// taken.
     Unread,
     /// A session, for a new one: all were taken.
     Displaced,
@@ -26,7 +27,7 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// One of each.
+    /// One of each, in the order of their declaration.
     pub const ALL: [Self; 7] = [
         Self::Idle,
         Self::Unused,
@@ -75,7 +76,7 @@ pub enum SessionPool {
 }
 
 impl SessionPool {
-    /// Both.
+    /// Both, in the order of their declaration.
     pub const ALL: [Self; 2] = [Self::Sessions, Self::Replies];
 
     /// Its stable name.
@@ -87,14 +88,26 @@ impl SessionPool {
     }
 }
 
-/// What the sessions come to after an entry. No part of the digest: it says why something was done
-/// that the outputs, and the service's steps, have.
+/// What all sessions have after an entry, and what clients lost at it. No part of the digest: it only
+/// explains steps and outputs that the digest covers already.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionUse {
     /// How many are open.
     pub open: usize,
-    /// What the kept replies of all of them cost.
+    /// Bytes of the kept replies of all of them, 64 more for each.
     pub reply_bytes: usize,
     /// Who lost what at this entry, in order.
     pub lost: Vec<(OwnerId, Loss)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is counted is found by its place in the list.
+    #[test]
+    fn the_lists_are_in_the_order_of_the_declarations() {
+        assert!(Loss::ALL.into_iter().enumerate().all(|(at, loss)| loss as usize == at));
+        assert!(SessionPool::ALL.into_iter().enumerate().all(|(at, pool)| pool as usize == at));
+    }
 }

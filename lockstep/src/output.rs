@@ -174,12 +174,12 @@ pub struct Executed {
     /// The outputs, in order.
     pub outputs: Vec<Output>,
     /// When the next entry is needed at the latest, by log time: the service wants to be woken,
-    /// or an idle session ends. In the past if there was more to do than one entry carries.
+    /// or a session ends by itself. In the past if there was more to do than one entry carries.
     pub wakeup: Option<LogTime>,
     /// Set if a step panicked: the message. Such a result has no outputs, and nothing after it
     /// is executed.
     pub panic: Option<String>,
-    /// What the sessions come to.
+    /// What the clients' sessions have, and what was lost of them.
     pub sessions: SessionUse,
 }
 

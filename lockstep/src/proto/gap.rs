@@ -81,8 +81,8 @@ impl Replica {
         begun && (self.is_overdue(time) || self.stood_still.is_some())
     }
 
-    /// Until when this process ran before it stood still, if that is later than the last entry. Where a
-    /// wake-up was overdue by then, the gap had begun.
+    /// Until when this process ran before it stood still. `None` if it did not, if the last entry is
+    /// later, or if a wake-up was overdue by then: the gap begins at the last entry.
     pub(super) fn ran_until(&self) -> Option<LogTime> {
         let from = self.stood_still?.from;
         (from > self.log.last_time() && !self.is_overdue(from)).then_some(from)

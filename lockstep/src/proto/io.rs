@@ -574,7 +574,7 @@ pub struct Status {
     pub kept: usize,
     /// What it waits for, and for how long it has.
     pub wait: Option<(Wait, Duration)>,
-    /// What the sessions come to.
+    /// What the clients' sessions have, and what was lost of them while it is a member.
     pub sessions: SessionCounts,
     /// Processes at the other place are not taken in until an operator says so.
     pub held_for_repair: bool,

@@ -317,9 +317,9 @@ impl Replica {
             let (index, message) = (executed.index, message.clone());
             self.event(Event::Panicked { index, message });
         }
-        // What is made up for was lost before this process could say so.
-        let counts = self.membership.record().is_some() && !self.is_joiner();
-        self.shortages.note(&executed.sessions, counts);
+        // A joiner executes what members have counted already.
+        let is_member = self.membership.record().is_some() && !self.is_joiner();
+        self.shortages.note(&executed.sessions, is_member);
         self.say_shortages();
         self.log.executed_next(executed);
         if self.is_joiner() && self.log.panicked() {

@@ -1,4 +1,5 @@
-//! What clients lose by the rules of sessions: counted, and said where a pool is full (rules C6, C9).
+//! What clients lose by the rules of sessions: counted, and said where a pool is full (rules C6,
+//! C9).
 
 use core::time::Duration;
 
@@ -8,12 +9,12 @@ use crate::ids::{Mono, OwnerId};
 use crate::limits::SAID_FIRST;
 use crate::loss::{Loss, SessionPool, SessionUse};
 
-/// What the sessions come to, and what was lost while this process was a member.
+/// What the clients' sessions have, and what was lost of them while this process was a member.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionCounts {
     /// How many are open.
     pub open: usize,
-    /// What the kept replies of all of them cost.
+    /// Bytes of the kept replies of all of them, 64 more for each.
     pub reply_bytes: usize,
     /// What was lost, in the order of [`Loss::ALL`].
     pub lost: [u64; Loss::ALL.len()],
@@ -42,11 +43,11 @@ impl Shortages {
         self.counts
     }
 
-    /// Takes note of what one entry came to.
-    pub(super) fn note(&mut self, sessions: &SessionUse, counts: bool) {
+    /// Takes note of what one entry came to; of losses only if this process is a member.
+    pub(super) fn note(&mut self, sessions: &SessionUse, is_member: bool) {
         self.counts.open = sessions.open;
         self.counts.reply_bytes = sessions.reply_bytes;
-        for &(owner, loss) in sessions.lost.iter().filter(|_| counts) {
+        for &(owner, loss) in sessions.lost.iter().filter(|_| is_member) {
             self.counts.lost[loss as usize] += 1;
             if let Some(pool) = loss.pool() {
                 self.pools[pool as usize].note(owner, loss);
@@ -144,14 +145,21 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_as_it_should_is_counted_and_not_said() {
+    fn what_ends_as_it_should_is_not_said() {
+        let mut shortages = Shortages::default();
+        [Loss::Idle, Loss::Unused].into_iter().for_each(|loss| lose(&mut shortages, 1, loss));
+        assert_eq!((said(&mut shortages, 1), shortages.due()), (vec![], None));
+    }
+
+    #[test]
+    fn everything_is_counted_unless_others_have_counted_it() {
         let mut shortages = Shortages::default();
         Loss::ALL.into_iter().for_each(|loss| lose(&mut shortages, 1, loss));
-        lose(&mut shortages, 1, Loss::Idle);
-        assert_eq!(shortages.counts().lost, [2, 1, 1, 1, 1, 1, 1]);
+        lose(&mut shortages, 1, Loss::Unused);
+        assert_eq!(shortages.counts().lost, [1, 2, 1, 1, 1, 1, 1]);
         assert_eq!((shortages.counts().open, shortages.counts().reply_bytes), (7, 70));
         let sessions = SessionUse { lost: vec![(OwnerId(1), Loss::Unused)], ..Default::default() };
         shortages.note(&sessions, false);
-        assert_eq!(shortages.counts().lost[Loss::Unused as usize], 1, "one that only catches up");
+        assert_eq!(shortages.counts().lost, [1, 2, 1, 1, 1, 1, 1], "one that only catches up");
     }
 }

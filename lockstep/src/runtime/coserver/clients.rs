@@ -81,7 +81,10 @@ impl ClientBook {
         let met = self.by_key.iter().map(|(key, known)| (key, known.name.as_ref()));
         let found = named.chain(met).find(|(key, _)| owner_of(key) == owner);
         found.map_or_else(
-            || "a key that is not named any more".into(),
+            || match owner {
+                OwnerId::UNKNOWN => "a log that names no keys".into(),
+                _ => "a key that is not named any more".into(),
+            },
             |(key, name)| name.map_or_else(|| key.short(), ToString::to_string),
         )
     }

@@ -45,7 +45,7 @@ fn millis(span: core::time::Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Records one event; of one that names a client's key, what that is called.
+/// Records one event; `client` is what the key is called that it is about, if it is about one.
 pub(super) fn log(said: &Event, client: Option<&str>) {
     match said {
         Event::LinkUp { link } => say!(said, link = link.0),

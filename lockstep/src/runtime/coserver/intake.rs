@@ -150,6 +150,9 @@ impl DeviceInputs {
 
 #[cfg(test)]
 mod tests {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
     const GREEDY: DeviceId = DeviceId(0);
@@ -197,7 +200,52 @@ mod tests {
         }
         let order: Vec<_> = core::iter::from_fn(|| inputs.pop()).map(|(_, b)| b[0]).collect();
         assert_eq!(order, (0..200).collect::<Vec<_>>());
+    }
+
+    /// How often it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_device_that_waits_for_room_is_woken_when_its_own_queue_has_some() {
+        let (intake, mut inputs) = two();
+        let woken = Arc::new(Woken::default());
+        intake.register(GREEDY, &Waker::from(Arc::clone(&woken)));
+        intake.try_push(OTHER, Bytes::new()).unwrap();
+        assert_eq!(inputs.pop().unwrap().0, OTHER);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 0, "that is no room for this one");
+        intake.try_push(GREEDY, Bytes::new()).unwrap();
+        assert_eq!(inputs.pop().unwrap().0, GREEDY);
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn who_waits_learns_that_the_engine_takes_nothing_more() {
+        let (intake, mut inputs) = two();
+        let woken = Arc::new(Woken::default());
+        intake.register(OTHER, &Waker::from(Arc::clone(&woken)));
         inputs.close();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert!(matches!(intake.try_push(OTHER, Bytes::new()), Err(Refused::Closed)));
+        intake.register(OTHER, &Waker::from(Arc::clone(&woken)));
+        intake.register(DeviceId(9), &Waker::from(Arc::clone(&woken)));
+        assert_eq!(woken.0.load(Ordering::Relaxed), 3, "and whoever comes later, or is unknown");
+        assert!(matches!(intake.try_push(DeviceId(9), Bytes::new()), Err(Refused::Closed)));
+    }
+
+    #[test]
+    fn many_devices_have_what_one_needs_at_least() {
+        let (intake, _inputs) = intake((0..100).map(DeviceId)).unwrap();
+        let longest = Bytes::from(vec![7; limits::INPUT_BYTES]);
+        for _ in 0..2 {
+            intake.try_push(DeviceId(99), longest.clone()).unwrap();
+        }
+        assert_eq!(fill(&intake, DeviceId(98), 1), LEAST.0);
     }
 }

@@ -42,7 +42,7 @@ pub enum StorageError {
     /// The directory cannot be had.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// What is in it cannot be used, and is as it was.
+    /// What is in it cannot be used; its log is as it was.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The system.

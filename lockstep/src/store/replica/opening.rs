@@ -16,7 +16,7 @@ use crate::store::journal::{Journal, JournalError, State};
 use crate::store::membership::{MembershipError, MembershipStore, NAMES};
 use crate::wire::frames::Point;
 
-/// The disk cannot be used, and nothing on it was changed.
+/// The disk cannot be used. Its log is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// It is another one's, a copy, or of another version.

@@ -32,7 +32,7 @@ pub(crate) struct Plan {
     /// Whether an operator wants what the replay comes to, also if something else was released.
     pub(crate) adopt: bool,
     /// Which outputs are not released again, where the state at the mark is not there any more.
-    pub(super) skips: Option<String>,
+    pub(super) lost_outputs: Option<String>,
     /// What else than this service computed the log: what comes of it then contradicts what was
     /// released, also where no difference is noticed.
     pub(super) otherwise: Option<String>,
@@ -86,8 +86,8 @@ fn run<S: StateMachine>(
     damaged: &mut Vec<(Index, String)>,
     progress: impl FnMut(Index),
 ) -> Result<Recovered, Unrecovered> {
-    let Plan { directory, starts, target, mark, tail, adopt, skips, otherwise } = plan;
-    if let Some(why) = skips.clone().filter(|_| !adopt) {
+    let Plan { directory, starts, target, mark, tail, adopt, lost_outputs, otherwise } = plan;
+    if let Some(why) = lost_outputs.clone().filter(|_| !adopt) {
         return Err(unusable(why));
     }
     for Start { checkpoint, replay } in starts {
@@ -103,7 +103,7 @@ fn run<S: StateMachine>(
         };
         let replaying = Replaying { unit, history, target, tail: Vec::new(), most: tail, adopt };
         let mut recovered = replaying.run(replay, mark, progress)?;
-        recovered.contradicts = recovered.contradicts.or(skips).or(otherwise);
+        recovered.contradicts = recovered.contradicts.or(lost_outputs).or(otherwise);
         return Ok(recovered);
     }
     Err(Unrecovered::Unusable("there is no checkpoint that can be used".into()))

@@ -176,11 +176,12 @@ impl ReplicaStore {
         let held = self.journal.held().0;
         let oldest = self.oldest_start().unwrap_or(held);
         let target = to.unwrap_or(mark.index.clamp(oldest, held));
-        let skips = (to.is_none() && target > mark.index).then(|| {
-            let (released, oldest) = (mark.index, target);
+        let lost_outputs = (to.is_none() && target > mark.index).then(|| {
             format!(
-                "outputs were surely released up to entry {released}, and the oldest state is that of \
-                 entry {oldest}: those in between would be lost"
+                "outputs were surely released up to entry {}, and the oldest state is that of entry \
+                 {target}: those in between would be lost; let this CoServer join the other, or begin \
+                 a new lineage with `--adopt`",
+                mark.index
             )
         });
         let base = self.journal.base().0;
@@ -197,7 +198,7 @@ impl ReplicaStore {
             format!("the log was computed by `{name}` of version {version} with other settings")
         });
         let directory = self.directory.share();
-        Ok(Plan { directory, starts, target, mark, tail, adopt: false, skips, otherwise })
+        Ok(Plan { directory, starts, target, mark, tail, adopt: false, lost_outputs, otherwise })
     }
 
     /// The log is not to be used any more: its files are kept aside, and there is none.
@@ -359,15 +360,16 @@ impl ReplicaStore {
             .map(drop)
     }
 
-    /// Keeps what the settings say, what the last released entry can be restored from, however few
-    /// are to be kept (rule R5), and what a joiner needs.
+    /// Drops old checkpoints and journal. Kept are as many of the newest as the settings say, the
+    /// newest at or before the last released entry (rule R5), and the one that a joiner is sent. While
+    /// none is at or before that entry the journal stays whole.
     fn drop_old(&mut self) -> Result<(), Failure> {
         let mark = self.journal.mark().index;
         let indices = self.checkpoints.iter().map(|summary| summary.stamp.index);
-        let released = indices.filter(|index| *index <= mark).max();
+        let restorable = indices.filter(|index| *index <= mark).max();
         let sending = self.outgoing.as_ref().filter(|_| self.retain.is_some());
         let pinned: Vec<Index> =
-            sending.map(|out| out.stamp().index).into_iter().chain(released).collect();
+            sending.map(|out| out.stamp().index).into_iter().chain(restorable).collect();
         let kept =
             checkpoint::keep(&*self.directory, self.settings.checkpoints_kept, &pinned)?.kept;
         self.checkpoints.retain(|summary| kept.contains(&summary.stamp.index));

@@ -12,7 +12,10 @@ use crate::history::History;
 use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place,
 };
-use crate::machine::Identity as Service;
+use crate::machine::{
+    Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
+    Step,
+};
 use crate::record::{Members, Origin, Record};
 use crate::store::checkpoint::{Header, Writer};
 use crate::store::journal::Mark;
@@ -22,7 +25,7 @@ pub(crate) const PAIR: PairId = PairId([4; 16]);
 pub(crate) const WHO: Incarnation = Incarnation(9);
 
 pub(crate) fn who() -> Who {
-    let service = Service { name: "tested".into(), version: 1, configuration: Digest::ZERO };
+    let service = Identity { name: "tested".into(), version: 1, configuration: Digest::ZERO };
     Who { pair: PAIR, place: Place::A, service }
 }
 
@@ -95,4 +98,34 @@ pub(crate) fn with_log(disk: &MemoryDirectory, log: &[Entry]) {
     let (mut store, _) = opened(disk);
     store.append(log, MARK).unwrap();
     store.commit(MARK).unwrap();
+}
+
+/// A service without a state.
+#[derive(Default)]
+pub(crate) struct Nothing {
+    /// Where its records are to be written.
+    pub(crate) panics: bool,
+}
+
+impl StateMachine for Nothing {
+    type Frozen = Self;
+    fn identity(&self) -> Identity {
+        who().service
+    }
+    fn step(&mut self, _: &mut Context<'_>, _: Step<'_>) -> Bytes {
+        Bytes::new()
+    }
+    fn freeze(&self) -> Self {
+        Self { panics: self.panics }
+    }
+    fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
+        Ok(())
+    }
+}
+
+impl Freeze for Nothing {
+    fn write(&self, _: &mut dyn RecordSink) -> Result<(), SinkError> {
+        assert!(!self.panics, "not these");
+        Ok(())
+    }
 }

@@ -11,6 +11,7 @@ use crate::proto::io::Membership;
 use crate::record::{Members, Origin, Record};
 use crate::store::home::HomeError;
 use crate::store::memory::MemoryDirectory;
+use crate::unit::Unit;
 use crate::wire::frames::Point;
 
 mod reset;
@@ -277,7 +278,7 @@ fn the_state_at_the_last_released_entry_stays_however_few_are_kept() {
     assert_eq!(kept(&store), [110, 190]);
     let plan = store.plan(None, 100).unwrap();
     let starts: Vec<_> = plan.starts.iter().map(|start| start.checkpoint).collect();
-    assert_eq!((plan.target, &plan.skips), (Index(120), &None));
+    assert_eq!((plan.target, &plan.lost_outputs), (Index(120), &None));
     assert!(starts.contains(&Some(Index(110))), "{starts:?}");
 }
 
@@ -297,10 +298,15 @@ fn a_state_beyond_the_last_released_entry_is_no_state_to_go_on_from() {
         store.checkpoint_written().unwrap();
     }
     assert!(store.journal.base().0 > Index(0));
-    assert_eq!(store.plan(None, 100).unwrap().skips, None);
+    assert_eq!(store.plan(None, 100).unwrap().lost_outputs, None);
     store.set_checkpoint_aside(Index(190)).unwrap();
-    let skips = store.plan(None, 100).unwrap().skips.expect("nothing is left at the mark");
-    assert!(skips.contains("195") && skips.contains("199"), "{skips}");
+    let plan = store.plan(None, 100).unwrap();
+    let lost = plan.lost_outputs.clone().expect("nothing is left at the mark");
+    assert!(lost.contains("195") && lost.contains("199"), "{lost}");
+    let mut unit = Unit::new(Nothing::default());
+    let pristine = unit.freeze();
+    let refused = recover(&mut unit, &pristine, plan, |_| {}).result.unwrap_err();
+    assert!(matches!(&refused, Unrecovered::Unusable(why) if *why == lost), "{refused:?}");
 }
 
 #[test]

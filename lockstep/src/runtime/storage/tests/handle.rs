@@ -3,46 +3,12 @@
 use core::future::poll_fn;
 use core::time::Duration;
 
-use bytes::Bytes;
-
 use super::*;
 use crate::ids::Index;
-use crate::machine::{
-    Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
-    Step,
-};
 use crate::proto::Input;
 use crate::runtime::clock::Clock;
 use crate::store::replica::{Durability, StorageSettings};
 use crate::unit::Unit;
-
-#[derive(Default)]
-pub(super) struct Nothing {
-    panics: bool,
-}
-
-impl StateMachine for Nothing {
-    type Frozen = Self;
-    fn identity(&self) -> Identity {
-        who().service
-    }
-    fn step(&mut self, _: &mut Context<'_>, _: Step<'_>) -> Bytes {
-        Bytes::new()
-    }
-    fn freeze(&self) -> Self {
-        Self { panics: self.panics }
-    }
-    fn restore(&mut self, _: &mut dyn RecordSource) -> Result<(), RestoreError> {
-        Ok(())
-    }
-}
-
-impl Freeze for Nothing {
-    fn write(&self, _: &mut dyn RecordSink) -> Result<(), SinkError> {
-        assert!(!self.panics, "not these");
-        Ok(())
-    }
-}
 
 fn storage(window: usize) -> Storage<Nothing> {
     let settings = StorageSettings { durability: Durability::Memory, ..settings() };
