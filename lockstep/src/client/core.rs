@@ -303,6 +303,9 @@ impl Client {
     fn on_welcome(&mut self, now: Mono, place: Place, with: Incarnation, epoch: Epoch) {
         self.at(place).welcome(with);
         self.outputs.push_back(Output::Event(Event::Welcomed { place, epoch }));
+        if self.may_be_over(now) && !self.window.is_empty() {
+            return self.ask_again(now);
+        }
         let alone = self.serving() == 1;
         // A session that the other CoServer was already asked for would only be opened twice.
         if alone || self.session().is_some() {
@@ -373,9 +376,10 @@ impl Client {
         }
     }
 
-    /// Whether the pair may have ended the session because nothing was asked in it.
+    /// Whether the pair may have ended the session because nothing was asked in it. What was never
+    /// sent cannot be asked twice.
     fn may_be_over(&self, now: Mono) -> bool {
-        let is_unused = self.window.next() == RequestNumber(1) && self.session().is_some();
+        let is_unused = self.counters.sent == 0 && self.session().is_some();
         is_unused
             && self.asked.is_some_and(|asked| now.since(asked) >= self.config.reopen_unused_after)
     }
@@ -399,10 +403,10 @@ impl Client {
         number: RequestNumber,
         result: Result<Bytes, Refusal>,
     ) {
-        if self.window.get(number).is_none() {
+        let Some(sent_with) = self.window.get(number).map(|pending| pending.sent_with) else {
             self.counters.dropped += 1;
             return;
-        }
+        };
         match result {
             Ok(bytes) => self.on_outcome(now, number, Ok(bytes)),
             Err(Refusal::ReplyTooLarge) => {
@@ -413,7 +417,7 @@ impl Client {
                 self.on_outcome(now, number, Err(RequestError::ReadOnly));
             }
             Err(Refusal::TooManyReplies) => {
-                self.room.refused(number, self.window.lowest());
+                self.room.refused(number, sent_with);
                 self.send_waiting();
             }
             Err(Refusal::UnknownSession) => self.end(Err(SessionError::Expired)),
@@ -443,17 +447,19 @@ impl Client {
 
     /// Sends what waits, as far as the pair has room for it.
     fn send_waiting(&mut self) {
-        let (lowest, waiting) = (self.window.lowest(), self.room.waiting());
-        // It was sent since the lowest last changed: what refuses it now refuses that copy, or an
-        // older one, and one more would only have more refusals follow.
-        let first = self.window.get(waiting).filter(|_| waiting < self.room.end(lowest));
-        if self.session().is_none() || first.is_none_or(|first| first.sent_with >= lowest) {
+        let lowest = self.window.lowest();
+        let first = self.window.from_mut(self.room.waiting()).next();
+        let first = first.map(|(number, pending)| (number, pending.sent_with));
+        let end = self.room.end(lowest);
+        let Some((first, sent_with)) = first.filter(|(number, _)| *number < end) else { return };
+        // Sent since the lowest last changed, it would come to the same again.
+        if self.session().is_none() || sent_with >= lowest {
             return;
         }
-        let was_refused = first.is_some_and(|first| first.sent_with > RequestNumber(0));
+        let was_refused = sent_with > RequestNumber(0);
         let alone = was_refused || self.serving() == 1;
         for place in Place::BOTH {
-            self.send_from(place, waiting, alone);
+            self.send_from(place, first, alone);
         }
     }
 

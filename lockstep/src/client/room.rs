@@ -38,11 +38,13 @@ impl Room {
         self.waiting = self.waiting.max(self.end(lowest).min(next));
     }
 
-    /// There was no room for this one. Another copy of one that waits already says nothing new.
-    pub(super) fn refused(&mut self, number: RequestNumber, lowest: RequestNumber) {
-        if number < self.waiting {
-            self.most = Some(number.0.saturating_sub(lowest.0).max(1));
-            (self.answered, self.waiting) = (0, number);
+    /// There was no room for this one, last sent when `sent_with` was the lowest unanswered: so many
+    /// replies were kept before it. Another copy of one that waits already says nothing new, nor does
+    /// one of what was sent as the lowest since: there all others had been given up.
+    pub(super) fn refused(&mut self, number: RequestNumber, sent_with: RequestNumber) {
+        let kept = number.0.saturating_sub(sent_with.0);
+        if number < self.waiting && kept > 0 {
+            (self.most, self.answered, self.waiting) = (Some(kept), 0, number);
         }
     }
 
@@ -78,11 +80,11 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_one_always() {
+    fn one_that_was_sent_as_the_lowest_is_refused_by_an_older_copy_or_for_want_of_all_room() {
         let mut room = Room::new();
         room.sent(number(5), number(6));
         room.refused(number(5), number(5));
-        assert_eq!(room.end(number(5)), number(6));
+        assert_eq!((room.end(number(5)), room.waiting()), (number(u64::MAX), number(6)));
     }
 
     #[test]
