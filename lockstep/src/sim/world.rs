@@ -112,6 +112,8 @@ pub(super) struct World {
     pub(super) healed: Option<u64>,
     /// How much longer than [`RESUME`] it may take from then on (ns): for the log, and for devices.
     catching_up: u64,
+    /// How often a log was taken up since then, as far as it counts.
+    taken_up: u8,
     pub(super) faults: BTreeMap<FaultKind, u64>,
     pub(super) operations: u64,
     pub(super) device_inputs: u64,
@@ -177,6 +179,7 @@ impl World {
             wires: Vec::new(),
             healed: None,
             catching_up: 0,
+            taken_up: 0,
             faults: BTreeMap::new(),
             operations: 0,
             device_inputs: 0,
@@ -289,9 +292,10 @@ impl World {
             self.verdict = Some(verdict);
         }
         self.watch_shares(&seen);
-        // The devices of whoever takes a log up may never stand, and until then nobody joins it.
-        if self.healed.is_some() && matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. })
-        {
+        // The devices of whoever takes a log up may never stand, and until then nobody joins it. One
+        // after the other may do so, if an operator sees to the first.
+        if self.taken_up < 2 && matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. }) {
+            self.taken_up += u8::from(self.healed.is_some());
             self.catching_up += limits::DEVICES_WAIT.as_nanos() as u64;
         }
     }
