@@ -1,21 +1,13 @@
-//! Honest clients: one that asks all the time, and one after another that comes anew.
+//! Honest clients, and what they see: one that asks all the time, and one after another that comes
+//! anew.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lockstep::client::blocking::{Session, Ticket};
-use lockstep::client::session::Settings;
-
 use crate::pair::DEADLINE;
 use crate::process::wait_for;
-
-/// Requests of the first client under way together, and the pause between two: what a pair does with
-/// ease beside what else is on its cores.
-const UNDER_WAY: usize = 16;
-const PAUSE: Duration = Duration::from_millis(1);
 
 /// Between two clients that come.
 const COMES_AFTER: Duration = Duration::from_millis(20);
@@ -40,11 +32,33 @@ pub(super) struct Honest {
     threads: Vec<JoinHandle<Result<(), String>>>,
 }
 
+/// What an honest client does until they are to end.
+pub(super) type Work = Box<dyn FnOnce(&Counts) -> Result<(), String> + Send>;
+
+/// What they count.
 #[derive(Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     ended: AtomicBool,
     asked: Watched,
     came: Watched,
+}
+
+impl Counts {
+    /// Whether they are to go on.
+    pub(super) fn go_on(&self) -> bool {
+        !self.ended.load(Ordering::SeqCst)
+    }
+
+    /// The one that asks all the time was answered.
+    pub(super) fn answered(&self) {
+        self.asked.happened();
+    }
+
+    /// One that came anew was served, and went; a moment later comes the next.
+    pub(super) fn served(&self) {
+        self.came.happened();
+        pause(COMES_AFTER);
+    }
 }
 
 /// What happens again and again.
@@ -89,17 +103,15 @@ impl Watched {
 }
 
 impl Honest {
-    /// They begin, with these settings.
+    /// They begin: the one that asks, and those that come.
     #[expect(clippy::disallowed_methods, reason = "a client is outside the pair")]
-    pub(super) fn start(settings: &Settings) -> Self {
+    pub(super) fn start(asks: Work, come: Work) -> Self {
         let counts = Arc::new(Counts::default());
-        let asking = (settings.clone(), Arc::clone(&counts));
-        let coming = (settings.clone(), Arc::clone(&counts));
-        let threads = vec![
-            std::thread::spawn(move || ask(asking.0, &asking.1)),
-            std::thread::spawn(move || come(&coming.0, &coming.1)),
-        ];
-        Self { counts, threads }
+        let threads = [asks, come].map(|work| {
+            let counts = Arc::clone(&counts);
+            std::thread::spawn(move || work(&counts))
+        });
+        Self { counts, threads: threads.into() }
     }
 
     /// Waits until each of them was served a few times more.
@@ -138,45 +150,7 @@ impl Honest {
     }
 }
 
-fn ask(settings: Settings, counts: &Counts) -> Result<(), String> {
-    let session = Session::open(settings).map_err(|error| error.to_string())?;
-    let mut under_way = VecDeque::new();
-    let mut number = 0_u64;
-    while !counts.ended.load(Ordering::SeqCst) {
-        number += 1;
-        let ticket = session.submit(number.to_be_bytes().to_vec());
-        under_way.push_back((number, ticket.map_err(|error| error.to_string())?));
-        if under_way.len() >= UNDER_WAY {
-            take(&mut under_way, counts)?;
-        }
-        pause(PAUSE);
-    }
-    while !under_way.is_empty() {
-        take(&mut under_way, counts)?;
-    }
-    session.close().map_err(|error| error.to_string())
-}
-
-fn take(under_way: &mut VecDeque<(u64, Ticket)>, counts: &Counts) -> Result<(), String> {
-    let Some((number, ticket)) = under_way.pop_front() else { return Ok(()) };
-    let reply = ticket.wait().map_err(|error| format!("request {number}: {error:?}"))?;
-    counts.asked.happened();
-    if reply[..] == number.to_be_bytes() { Ok(()) } else { Err(format!("{number}: {reply:?}")) }
-}
-
-fn come(settings: &Settings, counts: &Counts) -> Result<(), String> {
-    while !counts.ended.load(Ordering::SeqCst) {
-        let session = Session::open(settings.clone()).map_err(|error| error.to_string())?;
-        let reply = session.request_within("new", DEADLINE);
-        reply.map_err(|error| format!("a new client: {error:?}"))?;
-        session.close().map_err(|error| error.to_string())?;
-        counts.came.happened();
-        pause(COMES_AFTER);
-    }
-    Ok(())
-}
-
 #[expect(clippy::disallowed_methods, reason = "a client is outside the pair")]
-fn pause(time: Duration) {
+pub(super) fn pause(time: Duration) {
     std::thread::sleep(time);
 }

@@ -6,12 +6,15 @@
 //! attack costs beyond that is the pair's doing.
 
 mod begun;
+mod callers;
 mod control;
 mod greedy;
 mod honest;
 mod keyed;
 mod packets;
 mod report;
+mod senders;
+mod silent;
 mod stage;
 mod target;
 
@@ -20,7 +23,7 @@ use std::time::Duration;
 
 pub use control::burn;
 pub use report::{HEADING, Report};
-pub use stage::{Plan, Stage};
+pub use stage::{Plan, RELAY, Stage};
 use target::Target;
 
 /// What an attacker does.
@@ -42,11 +45,23 @@ pub enum Mode {
     SlowReaders,
     /// With a client's key: as many connections as there are.
     OneKey,
+    /// From one block of addresses: connections to a mail relay that bring no mail. Some say nothing,
+    /// some end in the middle of a mail, some say a byte now and then.
+    SilentSmtp,
+}
+
+/// What runs on a pair that is attacked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Service {
+    /// A service that answers what it is asked.
+    Echo,
+    /// The mail relay, with a next hop.
+    Relay,
 }
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Initials,
         Self::Noise,
         Self::Handshakes,
@@ -54,6 +69,7 @@ impl Mode {
         Self::Sessions,
         Self::SlowReaders,
         Self::OneKey,
+        Self::SilentSmtp,
     ];
 
     /// The word for it on a command line.
@@ -66,6 +82,15 @@ impl Mode {
             Self::Sessions => "sessions",
             Self::SlowReaders => "slow-readers",
             Self::OneKey => "one-key",
+            Self::SilentSmtp => "silent-smtp",
+        }
+    }
+
+    /// What it is an attack on.
+    pub const fn service(self) -> Service {
+        match self {
+            Self::SilentSmtp => Service::Relay,
+            _ => Service::Echo,
         }
     }
 
@@ -87,6 +112,7 @@ impl Mode {
             Self::Sessions => greedy::sessions(target, force, ready),
             Self::SlowReaders => greedy::slow_readers(target, force, ready),
             Self::OneKey => greedy::one_key(target, force, ready),
+            Self::SilentSmtp => silent::clients(target, force, ready),
         }
     }
 }

@@ -6,10 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 use super::honest::{Honest, Served};
 use super::report::{Report, Round};
-use super::{Force, Mode};
+use super::senders::Mails;
+use super::{Force, Mode, Service, callers};
 use crate::caller;
 use crate::clients::Client;
 use crate::pair::{A, B, Pair, SILENCE};
@@ -22,6 +24,16 @@ const GIVEN_BACK: Duration = Duration::from_secs(25);
 /// What a CoServer may have beyond what it had before: replies are kept for a client that comes
 /// again (rule C2), and its allocator keeps for next time what one full window took.
 const KEPT: u64 = lockstep::limits::WINDOW_BYTES as u64 + (64 << 20);
+
+/// Connections that a relay's honest clients have at both CoServers together, and the relay with its
+/// next hop (`max_deliveries`), those included that are about to end.
+const HONEST_CONNECTIONS: u64 = 30;
+
+/// `max_clients` of a relay that is to be attacked a little.
+const FEW_PLACES: &str = "max_clients = 96";
+
+/// Under this name the attacker's program is the mail relay.
+pub const RELAY: &str = "relay";
 
 /// The attacker's key has this name, in modes that have one.
 pub(super) const RIVAL: &str = "rival";
@@ -44,29 +56,44 @@ pub struct Stage {
     program: PathBuf,
     pair: Pair,
     honest: Honest,
+    /// Of a relay, what its clients sent.
+    mails: Option<Mails>,
     /// What both had before the first attack.
     at_first: [u64; 2],
+    /// The relay's name for the program.
+    _name: Option<TempDir>,
 }
 
 impl Stage {
     /// Starts both. `program` is the attacker's own, which runs the parts of the pair as well. With
-    /// timing as shipped, or such as a machine has time for that does other things.
+    /// timing and bounds as shipped, or such as a machine has time for that does other things.
     ///
     /// # Panics
     /// If the pair does not form.
-    pub fn start(program: impl Into<PathBuf>, as_shipped: bool) -> Self {
+    pub fn start(program: impl Into<PathBuf>, service: Service, as_shipped: bool) -> Self {
         let program = program.into();
-        let mut pair = match as_shipped {
-            true => Pair::init_as_shipped(&program),
-            false => Pair::init(&program, SILENCE),
-        };
-        pair.log_as_shipped();
-        // Whoever else writes to the disk meanwhile is not to count.
-        pair.use_memory();
-        Client::known(&pair, RIVAL);
-        pair.form();
-        let honest = Honest::start(&caller::settings(&pair));
-        let mut stage = Self { program, pair, honest, at_first: [0; 2] };
+        match service {
+            Service::Echo => {
+                let mut pair = pair(&program, as_shipped);
+                Client::known(&pair, RIVAL);
+                pair.form();
+                let honest = callers::start(caller::settings(&pair));
+                Self::with(program, pair, honest, None)
+            }
+            Service::Relay => {
+                let name = tempfile::tempdir().expect("a temporary directory");
+                let relay = name.path().join(RELAY);
+                std::os::unix::fs::symlink(&program, &relay).expect("a name of its own");
+                let more = if as_shipped { "" } else { FEW_PLACES };
+                let (pair, honest, mails) = Mails::start(pair(&relay, as_shipped), more);
+                Self::with(program, pair, honest, Some((mails, name)))
+            }
+        }
+    }
+
+    fn with(program: PathBuf, pair: Pair, honest: Honest, relay: Option<(Mails, TempDir)>) -> Self {
+        let (mails, _name) = relay.unzip();
+        let mut stage = Self { program, pair, honest, mails, at_first: [0; 2], _name };
         stage.at_first = stage.memory();
         stage
     }
@@ -173,25 +200,50 @@ impl Stage {
             if let Some((now, _)) = now.iter().zip(before).find(|(now, own)| **now > own + KEPT) {
                 return Err(format!("a CoServer keeps {} MiB after {GIVEN_BACK:?}", now >> 20));
             }
-            for part in [A, B] {
-                let status = self.pair.status(part).map_err(|error| error.to_string())?;
-                let keys = status["client_keys"].as_array().map_or(&[][..], Vec::as_slice);
-                let rival = keys.iter().find(|client| client["client"] == RIVAL);
-                if rival.is_some_and(|client| client["connections"] != 0) {
-                    return Err(format!("connections are left after {GIVEN_BACK:?}: {rival:?}"));
-                }
+            match self.connections()? {
+                0 => Ok(()),
+                left => Err(format!("{left} connections are left after {GIVEN_BACK:?}")),
             }
-            Ok(())
         })
     }
 
-    /// The honest clients end: why one of them was not served, if so.
+    /// How many the attacker has at both, as far as they can be told from those of others.
+    fn connections(&self) -> Result<u64, String> {
+        let (mut keyed, mut redirected) = (0, 0);
+        for part in [A, B] {
+            let status = self.pair.status(part).map_err(|error| error.to_string())?;
+            let of = |list: &str| status[list].as_array().cloned().unwrap_or_default();
+            let rivals = of("client_keys").into_iter().filter(|client| client["client"] == RIVAL);
+            keyed += rivals.filter_map(|client| client["connections"].as_u64()).sum::<u64>();
+            let counts = of("devices").into_iter().map(|device| device["counts"].clone());
+            redirected += counts.filter_map(|counts| counts["connections"].as_u64()).sum::<u64>();
+        }
+        Ok(keyed + redirected.saturating_sub(HONEST_CONNECTIONS))
+    }
+
+    /// The honest clients end: why one of them was not served, if so, or which mails are lost.
     ///
     /// # Errors
     /// Why.
     pub fn finish(self) -> Result<(), String> {
-        self.honest.finish().map_err(|why| format!("{why}{}", self.pair.logs()))
+        let Self { pair, honest, mails, .. } = self;
+        honest
+            .finish()
+            .and_then(|()| mails.map_or(Ok(()), |mails| mails.all_arrive()))
+            .map_err(|why| format!("{why}{}", pair.logs()))
     }
+}
+
+/// A pair that is not started yet.
+fn pair(program: &Path, as_shipped: bool) -> Pair {
+    let mut pair = match as_shipped {
+        true => Pair::init_as_shipped(program),
+        false => Pair::init(program, SILENCE),
+    };
+    pair.log_as_shipped();
+    // Whoever else writes to the disk meanwhile is not to count.
+    pair.use_memory();
+    pair
 }
 
 /// A process beside the pair, ended with this.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::mail::listens_at;
 use crate::pair::addresses;
 
 /// A pair as its attacker knows it.
@@ -14,6 +15,8 @@ pub struct Target {
     pub(super) clients: Vec<SocketAddr>,
     /// The ports of the links.
     pub(super) links: Vec<SocketAddr>,
+    /// Where a relay takes mail: A's address, then B's. Of other services none.
+    pub(super) mail: Vec<SocketAddr>,
 }
 
 impl Target {
@@ -26,7 +29,8 @@ impl Target {
         let (a, b) = (text("a.toml")?, text("b.toml")?);
         let both = |field: &str| [addresses(&a, field), addresses(&b, field)].concat();
         let directory = directory.to_owned();
-        Ok(Self { directory, clients: both("clients"), links: both("local") })
+        let mail = [&a, &b].into_iter().filter_map(|text| listens_at(text)).collect();
+        Ok(Self { directory, clients: both("clients"), links: both("local"), mail })
     }
 
     /// An address of the attacker's own: all of them are in one block, and no honest client is there.

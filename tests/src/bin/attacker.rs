@@ -7,13 +7,17 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lockstep_tests::attack::{self, Force, HEADING, Mode, Plan, Stage};
+use lockstep_tests::attack::{self, Force, HEADING, Mode, Plan, RELAY, Stage};
 use lockstep_tests::echo::Parts;
 
 fn main() -> ExitCode {
+    if std::env::args().next().is_some_and(|name| Path::new(&name).ends_with(RELAY)) {
+        return mail_relay::cli::main();
+    }
     let words: Vec<String> = std::env::args().skip(1).collect();
     let done = match words.first().map(String::as_str) {
         // What the command starts beside the pair.
@@ -67,7 +71,7 @@ fn command(words: &[String]) -> Result<(), String> {
     let mut broken = 0;
     for mode in modes {
         // A pair for each: what one attack leaves behind is not to count for the next.
-        let mut stage = Stage::start(&program, true);
+        let mut stage = Stage::start(&program, mode.service(), true);
         let report = stage.attack(mode, &plan);
         println!("{report}");
         broken += report.broken().len();

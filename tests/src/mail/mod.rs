@@ -9,6 +9,7 @@ mod tools;
 
 pub use campaign::{Campaign, Outcome};
 pub use client::Client;
+pub(crate) use relay::listens_at;
 pub use relay::{AbsentHop, Copies, Hop, RelayPair, runtime, wait_until};
 pub use rounds::{Balance, Blow, Draw, Round};
 pub use steady::{Ledger, Pace, Span, Steady};

@@ -28,6 +28,12 @@ pub fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
+/// Where the CoServer with this configuration takes mail.
+pub(crate) fn listens_at(text: &str) -> Option<SocketAddr> {
+    let listen = text.lines().find_map(|line| line.strip_prefix("listen = [\""))?;
+    listen.strip_suffix("\"]")?.parse().ok()
+}
+
 /// A pair of CoServers that run the relay.
 #[derive(Debug)]
 pub struct RelayPair {
@@ -63,9 +69,7 @@ impl RelayPair {
             let text = text.replace("next_hop = \"127.0.0.1:2525\"", &hop);
             assert!(text.contains(&hop), "init writes the next hop:\n{text}");
             std::fs::write(&file, format!("{text}{more}\n")).expect("it can be changed");
-            let listen = text.lines().find_map(|line| line.strip_prefix("listen = [\""));
-            let address = listen.and_then(|rest| rest.strip_suffix("\"]"));
-            address.expect("init writes listen").parse().expect("an address")
+            listens_at(&text).expect("init writes listen")
         });
         pair.form();
         let relay = RelayPair { pair, listen };
