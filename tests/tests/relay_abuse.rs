@@ -223,5 +223,10 @@ fn clients_that_hold_much_share_a_bounded_memory() {
             refused += usize::from(line(stream).starts_with("421 4.3.1"));
         }
         assert!(refused > 5, "30 half mails of 60 KiB do not fit 1 MiB; {refused} refused");
+        let log = relay.pair.wait_for_event(A, "memory_scarce", 1);
+        let line = log.lines().find(|line| line.contains("event=\"memory_scarce\""));
+        assert!(line.is_some_and(|line| line.contains("block=127.0.0.0/24")), "{line:?}");
+        drop(held);
+        relay.pair.wait_for_event(A, "memory_free", 1);
     });
 }

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use lockstep::ids::Place;
 use lockstep::runtime::descriptors;
-use lockstep_tests::mail::{Client, Hop, RelayPair, runtime};
+use lockstep_tests::mail::{AbsentHop, Client, Hop, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE};
 use lockstep_tests::process::wait_for;
 
@@ -81,6 +81,32 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
     })
     .unwrap_or_else(|many| panic!("{many} connections are left{}", relay.pair.logs()));
     assert_eq!(relay.pair.status(A).unwrap()["mode"], "duplex");
+}
+
+#[test]
+fn a_queue_that_fills_is_said_and_that_it_is_empty_again() {
+    let runtime = runtime();
+    let hop = runtime.block_on(async { AbsentHop::new() });
+    let more = "max_queue_mails = 4";
+    let mut relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), more);
+    let mut client = honest(&relay, Place::A, 1);
+    for _ in 0..2 {
+        client.send("it waits").unwrap();
+    }
+    let log = relay.pair.process(A).log();
+    assert!(!log.contains("queue_scarce"), "with three quarters it is not:\n{log}");
+    client.send("the last one").unwrap();
+    for part in [A, B] {
+        relay.pair.wait_for_event(part, "queue_scarce", 1);
+    }
+    let said = client.say("MAIL FROM:<a@x.example>\r\n", "452 4.3.1");
+    assert_eq!(said, Ok(()), "{}", relay.pair.logs());
+    let hop = runtime.block_on(async { hop.appear() });
+    runtime.block_on(hop.wait_for_texts(4, DEADLINE));
+    for part in [A, B] {
+        relay.pair.wait_for_event(part, "queue_free", 1);
+    }
+    client.send("there is room").unwrap();
 }
 
 #[test]

@@ -22,6 +22,7 @@ use super::memory::Memory;
 use super::outbound::Outbound;
 use super::post::{Counters, Post};
 use super::rates::{self, Block, Host, Rates};
+use super::scarce::Said;
 use crate::queue::{Mails, Queue, QueueHead, QueueId, QueuedMail};
 
 /// A consistent view of a relay. Taking it copies a few numbers: mails and sessions are shared
@@ -204,7 +205,8 @@ impl Relay {
         for (conn, row) in &self.inbound {
             memory.change(*conn, row.session.peer(), 0, row.counted);
         }
-        self.post = Post { queue, memory, counters: head.counters, hop: head.hop, rates };
+        let (counters, hop, said) = (head.counters, head.hop, Said::default());
+        self.post = Post { queue, memory, counters, hop, rates, said };
         self.alarms = Alarms::restored(head.timer);
         self.inbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));
         self.outbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));

@@ -64,6 +64,11 @@ impl Memory {
         self.blocks.get(name)?.sessions.last().map(|(_, conn)| *conn)
     }
 
+    /// The block that holds most.
+    pub(super) fn largest_block(&self) -> Option<AddressBlock> {
+        self.by_size.last().map(|(_, name)| *name)
+    }
+
     /// The octets that a mail of this client may have. That is what is free of `most`, but the
     /// last part of it ([`SESSION_BYTES_RESERVE`]) is only for blocks that hold less than such a
     /// part. Free or not, it is as much as leaves the client's block with half of what the largest

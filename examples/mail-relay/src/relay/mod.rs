@@ -13,6 +13,7 @@
 //! # What it logs
 //! Each CoServer logs what it executes; the runtime marks what is no news, on the follower, while
 //! catching up and in a replay ([`lockstep::machine`] says how). Nothing here asks where it runs.
+//! Pools that run short are events (`scarce.rs`).
 //!
 //! # Who gets what
 //! Clients share what there is by blocks of addresses: connections, memory, mails a minute.
@@ -35,6 +36,7 @@ mod outbound;
 mod post;
 mod rates;
 mod remembered;
+mod scarce;
 mod settings;
 
 #[cfg(test)]
@@ -217,6 +219,7 @@ impl Relay {
             self.on_outbound(io, conn, client::Input::Deliver(job.delivery));
         }
         self.alarms.arm(io, self.post.queue.next_wakeup(&self.settings.queue));
+        self.post.say_what_is_scarce(&self.settings);
     }
 
     fn connect(&mut self, io: &mut Io<'_>) -> Result<ConnId, String> {

@@ -9,6 +9,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::hop::HopAddresses;
 use super::memory::Memory;
 use super::rates::Rates;
+use super::scarce::Said;
 use super::settings::RelaySettings;
 use crate::queue::{Job, Queue, QueueConfig, QueueEvent, QueueId};
 use crate::smtp::client::{Report, SessionFailure};
@@ -22,6 +23,7 @@ pub(super) struct Post {
     pub(super) counters: Counters,
     pub(super) hop: HopAddresses,
     pub(super) rates: Rates,
+    pub(super) said: Said,
 }
 
 /// What has happened since the pair began.

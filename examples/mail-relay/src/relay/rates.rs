@@ -15,6 +15,7 @@ use lockstep::shares::{AddressBlock, host};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::remembered::{Expires, Remembered};
+use super::scarce::is_scarce;
 use crate::limits::{self, MINUTE};
 use crate::net::Network;
 
@@ -196,11 +197,19 @@ impl Rates {
     pub(super) fn see_clients(&mut self, clients: usize, most: u32) -> bool {
         let (clients, most) = (clients as u64, u64::from(most));
         let was = self.scarce;
-        self.scarce = clients * 4 > most * if was { 2 } else { 3 };
+        self.scarce = is_scarce(was, clients, most);
         let became = self.scarce && !was;
         self.counters.scarce += u64::from(became);
         if became {
-            tracing::info!(clients, most, "connections are scarce: silent clients have less time");
+            tracing::warn!(
+                event = "connections_scarce",
+                clients,
+                most,
+                "three quarters of `max_clients` are there: silent clients have less time \
+                 (`client_idle_scarce`)"
+            );
+        } else if was && !self.scarce {
+            tracing::info!(event = "connections_free", clients, most, "there is room again");
         }
         became
     }
