@@ -98,6 +98,14 @@ pub trait Service: Send + 'static {
         let _ = (io, gap);
     }
 
+    /// The most bytes that its settings let its state take, and a view keep of what it gives up
+    /// meanwhile; 0 where it cannot say: see
+    /// [`StateMachine::memory_bound`](lockstep::machine::StateMachine::memory_bound). The wrapper adds
+    /// what the windows of TCP connections hold.
+    fn memory_bound(&self) -> u64 {
+        0
+    }
+
     /// Takes a view of the whole state; must not be slow.
     fn freeze(&self) -> Self::Frozen;
 

@@ -220,6 +220,12 @@ impl<S: Service> StateMachine for Wrapper<S> {
         S::is_read_only(request)
     }
 
+    fn memory_bound(&self) -> u64 {
+        let TcpLimits { connections, read_window, send_window, .. } = self.inside.tcp.limits;
+        let windows = u64::from(read_window) + u64::from(send_window);
+        self.service.memory_bound().saturating_add(u64::from(connections) * windows)
+    }
+
     fn freeze(&self) -> Self::Frozen {
         FrozenWrapper::new(&self.inside, self.service.freeze())
     }

@@ -352,6 +352,15 @@ pub trait StateMachine: Send + 'static {
         false
     }
 
+    /// The most bytes that its settings let its state take, with what its devices hold for it; 0 where
+    /// it cannot say. A view that is being written keeps what the state gives up meanwhile: that
+    /// counts too. Asked once, when a CoServer starts, which compares the sum of everything that it may
+    /// hold with what the process may have, and warns of too little
+    /// (`memory_short`). Nothing is refused for it.
+    fn memory_bound(&self) -> u64 {
+        0
+    }
+
     /// Takes a view of the whole state; it must not be slow, and the service goes on afterwards.
     fn freeze(&self) -> Self::Frozen;
 

@@ -173,6 +173,12 @@ impl Pair {
         self.wrapper = ["/bin/sh", "-c", &script].map(String::from).to_vec();
     }
 
+    /// From now on every process that is started may have so much address space, in KiB.
+    pub fn limit_address_space(&mut self, most: u64) {
+        let script = format!("ulimit -v {most} && exec \"$0\" \"$@\"");
+        self.wrapper = ["/bin/sh", "-c", &script].map(String::from).to_vec();
+    }
+
     /// Has every process that is started from now on log what an operator's would: for what is to be
     /// measured.
     pub fn log_as_shipped(&mut self) {

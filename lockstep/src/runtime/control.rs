@@ -8,12 +8,14 @@
 
 mod ask;
 mod directory;
+mod memory;
 mod report;
 mod serve;
 mod sessions;
 
 pub use ask::{AskError, ask, stop};
 pub use directory::{DataDirectory, DirectoryError};
+pub use memory::{MemoryReport, MemoryTermReport};
 pub use report::{
     CoServerControl, CoServerReport, LinkReport, MetricsReport, PeerKeys, Percentiles,
 };

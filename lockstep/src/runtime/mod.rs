@@ -18,6 +18,7 @@ pub mod init;
 pub mod keys;
 pub mod link;
 pub mod logging;
+pub mod memory;
 pub(crate) mod private;
 pub mod quic;
 mod refusals;

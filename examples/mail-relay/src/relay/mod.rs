@@ -292,6 +292,11 @@ impl Service for Relay {
         }
     }
 
+    fn memory_bound(&self) -> u64 {
+        // A view keeps mails that are delivered, and sessions that end, while it is written.
+        self.settings.session_bytes.saturating_add(self.settings.queue.max_bytes).saturating_mul(2)
+    }
+
     fn on_start(&mut self, io: &mut Io<'_>) {
         let options = ListenOptions {
             refusal: Bytes::from(self.settings.refusal()),

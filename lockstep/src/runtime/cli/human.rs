@@ -68,6 +68,12 @@ fn coserver(answer: &Value) -> String {
             line(&mut out, &text(&device["name"]), &counts.join(", "));
         }
     }
+    let memory = &answer["memory"];
+    if memory["short"] == true {
+        let of = |name: &str| text(&memory[name]);
+        let said = format!("{} bytes permitted, {} there", of("permitted"), of("available"));
+        line(&mut out, "memory", &format!("{said} ({})", of("bound_by")));
+    }
     let storage = &answer["storage"];
     let failed = if storage["failed"] == true { ", failed" } else { "" };
     let persisted = text(&storage["persisted"]);
@@ -175,6 +181,7 @@ mod tests {
                   "refused": 0, "displaced": 1, "unread": 0 },
             ],
             "devices": [{ "name": "tcp", "counts": { "connections": 3, "refused": 1 } }],
+            "memory": { "permitted": 900, "available": 800, "bound_by": "cgroup", "short": true },
         }));
         for line in [
             "register at place a (process 7, incarnation 00000000000000ff): starting",
@@ -187,6 +194,7 @@ mod tests {
             "  client   ed25519:00: 1 connections, 0 turned away, 1 displaced, 0 not reading",
             "  client   and 2 more",
             "  tcp      connections 3, refused 1",
+            "  memory   900 bytes permitted, 800 there (cgroup)",
         ] {
             assert!(said.lines().any(|known| known == line), "{line} is not in\n{said}");
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use super::memory::MemoryReport;
 use super::sessions::SessionsReport;
 use super::{Answer, Refusal};
 use crate::event::Wait;
@@ -188,6 +189,8 @@ pub struct CoServerReport {
     pub log_time_ns: u64,
     /// File descriptors for the devices' connections, TCP ones among them.
     pub descriptors: DescriptorsReport,
+    /// What the settings permit of memory, and what there was at the start.
+    pub memory: MemoryReport,
     /// The disk.
     pub storage: StorageReport,
     /// Counters and latencies.
@@ -417,6 +420,7 @@ impl CoServerReport {
                 taken: metrics.descriptors.taken,
                 exhausted: metrics.descriptors.exhausted,
             },
+            memory: MemoryReport::new(&metrics.memory),
             storage: StorageReport::new(&metrics.storage),
             metrics: MetricsReport::new(metrics),
         }

@@ -25,6 +25,7 @@ use crate::output::OutputKind;
 use crate::proto::{Command, Input, Output, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::link::Event as NetworkEvent;
+use crate::runtime::memory::Memory;
 use crate::runtime::storage::{Answer, Storage};
 use crate::store::replica::Durability;
 use crate::sync::Watermark;
@@ -61,6 +62,7 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) device_names: Vec<String>,
     /// What the devices may have for their connections.
     pub(super) descriptors: Descriptors,
+    pub(super) memory: Memory,
     pub(super) inputs: DeviceInputs,
     pub(super) handled: Handled,
     /// Kept so that the requests' mailbox does not close when nobody asks.

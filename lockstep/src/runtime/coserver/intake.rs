@@ -47,12 +47,21 @@ pub(super) struct DeviceInputs {
     left: usize,
 }
 
+fn bytes_of_each(count: usize) -> u64 {
+    (BYTES / count.max(1) as u64).max(LEAST.1)
+}
+
+/// Bytes that wait for the loop at most, with so many devices.
+pub(crate) fn bytes_of_all(count: usize) -> u64 {
+    count as u64 * bytes_of_each(count)
+}
+
 /// Queues for these devices.
 pub(super) fn intake(
     devices: impl ExactSizeIterator<Item = DeviceId>,
 ) -> Result<(Arc<DeviceIntake>, DeviceInputs), CapacityError> {
     let count = devices.len().max(1);
-    let (items, bytes) = ((ITEMS / count).max(LEAST.0), (BYTES / count as u64).max(LEAST.1));
+    let (items, bytes) = ((ITEMS / count).max(LEAST.0), bytes_of_each(count));
     let (mut queues, mut receivers) = (Vec::new(), Vec::new());
     for device in devices {
         let (inputs, receiver) =

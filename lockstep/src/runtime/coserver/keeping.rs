@@ -168,6 +168,7 @@ impl<S: StateMachine> Engine<S> {
         let clients = (self.wires.clients(), self.wires.handshakes());
         let mut snapshot = self.metrics.snapshot(clients, removals, storage, &self.descriptors);
         snapshot.clients_by_key = self.wires.clients_by_key();
+        snapshot.memory = self.memory.clone();
         snapshot.devices = names.zip(counts).collect();
         snapshot
     }

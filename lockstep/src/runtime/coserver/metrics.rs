@@ -11,6 +11,7 @@ use crate::exhaustion;
 use crate::ids::{Index, Mono};
 use crate::proto::{Input, Removals};
 use crate::runtime::link::ListenStats;
+use crate::runtime::memory::Memory;
 use crate::store::replica::{Durability, Gauges};
 
 /// Longest latency that is told apart, in nanoseconds: a minute.
@@ -68,6 +69,8 @@ pub struct MetricsSnapshot {
     pub devices: Vec<(String, Vec<(&'static str, u64)>)>,
     /// What the devices have of file descriptors for their connections.
     pub descriptors: DescriptorMetrics,
+    /// What the settings permit of memory, and what there was at the start.
+    pub memory: Memory,
 }
 
 /// The file descriptors of the devices, and errors for want of some.
@@ -205,6 +208,7 @@ impl Metrics {
                 taken: descriptors.taken(),
                 exhausted: exhaustion::met(),
             },
+            memory: Memory::default(),
         }
     }
 }

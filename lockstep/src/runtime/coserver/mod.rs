@@ -52,6 +52,7 @@ use crate::proto::{Config, Replica, Standing};
 use crate::runtime::clock::Clock;
 use crate::runtime::descriptors::{self, TooFew};
 use crate::runtime::entropy::{self, NoEntropy};
+use crate::runtime::memory::Memory;
 use crate::runtime::quic::BindError;
 use crate::runtime::storage::{self, Locked, Opened, Storage, StorageError};
 use crate::runtime::tls::Credentials;
@@ -205,6 +206,12 @@ impl<S: StateMachine> CoServer<S> {
         // Now that everything is open that stays open.
         let wanted = devices.outsides.iter().map(|outside| outside.connections());
         let descriptors = descriptors::share_out(wanted.fold(0, u32::saturating_add))?;
+        let memory = Memory::look(
+            &settings,
+            service.memory_bound(),
+            intake::bytes_of_all(devices.table.len()),
+        );
+        memory.warn();
         let inputs_of = |device| crate::device::Inputs::new(device, intake.clone());
         let started = start_devices(&settings, incarnation, devices, inputs_of, &descriptors)?;
         let (handle, handled) = handle::handle()?;
@@ -218,6 +225,7 @@ impl<S: StateMachine> CoServer<S> {
             devices: started,
             device_names,
             descriptors,
+            memory,
             inputs,
             handled,
             _handle: handle.clone(),

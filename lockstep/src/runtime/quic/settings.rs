@@ -121,6 +121,12 @@ impl Settings {
         }
     }
 
+    /// Bytes of payload that one connection takes at most, beside what waits to be sent.
+    pub(crate) const fn bytes_beside_queue(&self) -> usize {
+        let received = self.receive_window as usize;
+        self.send_window as usize + received + received / 4 + self.frame_max
+    }
+
     /// Checks that the values fit each other.
     ///
     /// # Errors
