@@ -23,6 +23,10 @@ const CLOCK_EVERY: Duration = Duration::from_millis(500);
 /// long before it calls for somebody: links take their time to come up.
 const PATIENT: u32 = 5;
 
+/// One that cannot run with this one has introduced itself again after so long, or is gone: dialling
+/// pauses for less, also where one of two links is lost.
+const COMES_AGAIN: Duration = Duration::from_secs(2);
+
 /// What a process knows of itself and of the other before it is a member.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -256,9 +260,11 @@ impl Replica {
         self.linked_peer().is_some()
     }
 
-    /// Whether the other is there and cannot run with this one.
+    /// Whether the other is there and cannot run with this one: it comes again and again, and its
+    /// connection is closed each time.
     pub(super) fn is_met_by_stranger(&self) -> bool {
-        self.start.stranger.is_some_and(|other| self.is_linked_to(other.incarnation))
+        let now = self.now.mono;
+        self.start.stranger.is_some_and(|other| now.since(other.at) < COMES_AGAIN)
     }
 
     fn linked_peer(&self) -> Option<Presence> {

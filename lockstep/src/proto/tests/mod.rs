@@ -5,6 +5,7 @@ mod back;
 mod checkpoints;
 mod difference;
 mod disk;
+mod each_wait;
 mod forming;
 mod gap;
 mod hostile;
