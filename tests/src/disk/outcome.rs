@@ -32,6 +32,12 @@ impl fmt::Display for Did {
 /// Words that say what to do about a disk.
 const REMEDIES: [&str; 3] = ["check the disk", "see the disk", "free space"];
 
+/// The error that says nothing of a disk: a process that ends for it may be started again.
+const EXHAUSTED: &str = "EMFILE";
+
+/// Words that say what to do about that.
+const RAISE: [&str; 1] = ["LimitNOFILE"];
+
 /// Whether a process that ended over a failed call ended rightly. `call` is as strace shows it,
 /// `said` what the process said since the fault; `is_own` if it was about a file of the process's
 /// own directory. Other files are the system's and the program's: the loader, sockets, entropy.
@@ -49,10 +55,14 @@ pub fn ended(status: ExitStatus, call: &str, said: &str, is_own: bool) -> Result
         return wrong("it ended as if all were well");
     }
     if is_own {
-        if code != i32::from(Exit::Storage.code()) {
-            return wrong("another exit code than for storage");
+        let (exit, remedies) = match call.contains(EXHAUSTED) {
+            true => (Exit::System, &RAISE[..]),
+            false => (Exit::Storage, &REMEDIES[..]),
+        };
+        if code != i32::from(exit.code()) {
+            return wrong("another exit code than for what failed");
         }
-        if !REMEDIES.iter().any(|remedy| last.contains(remedy)) {
+        if !remedies.iter().any(|remedy| last.contains(remedy)) {
             return wrong("it does not say what to do");
         }
     }

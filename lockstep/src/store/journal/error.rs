@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::exhaustion::remedy_of_disk;
+use crate::exhaustion::{Exhaustion, remedy_of_disk};
 use crate::ids::{Index, PairId, Place};
 use crate::store::journal::format::VERSION;
 use crate::wire::error::FrameError;
@@ -95,11 +95,31 @@ pub enum JournalError {
         base: Index,
     },
     /// An earlier operation failed, and nobody knows what it left on the disk.
-    #[error("the journal failed before ({why}): put the disk in order and restart the process")]
+    #[error("the journal failed before ({why}): {}", after(source.as_ref()))]
     Failed {
         /// How.
         why: String,
+        /// What the system said then, if it was the system.
+        source: Option<io::Error>,
     },
+}
+
+impl JournalError {
+    /// The system's number of the error, if it is one of the system.
+    pub(super) fn number(&self) -> Option<i32> {
+        match self {
+            Self::Io { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}
+
+/// What to do after an earlier error.
+fn after(system: Option<&io::Error>) -> &'static str {
+    match system.and_then(Exhaustion::of).filter(|what| what.passes()) {
+        Some(_) => "then start the process again",
+        None => "put the disk in order and restart the process",
+    }
 }
 
 /// How often an operation that a signal interrupted is tried: far more often than signals come,

@@ -28,6 +28,8 @@ mod recovery;
 mod segment;
 mod writer;
 
+use std::io;
+
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::Index;
@@ -54,7 +56,11 @@ enum Health {
     /// Found so when it was opened.
     Damaged(Damage),
     /// Something failed, and nobody knows what that left on the disk.
-    Failed(String),
+    Failed {
+        why: String,
+        /// The system's number of the error, if it was one of the system.
+        number: Option<i32>,
+    },
 }
 
 /// The journal of one replica.
@@ -95,7 +101,10 @@ impl Journal {
             Health::Damaged(Damage { file, offset, why }) => {
                 Err(JournalError::Damaged { file: file.clone(), offset: *offset, why: why.clone() })
             }
-            Health::Failed(why) => Err(JournalError::Failed { why: why.clone() }),
+            Health::Failed { why, number } => Err(JournalError::Failed {
+                why: why.clone(),
+                source: number.map(io::Error::from_raw_os_error),
+            }),
         }
     }
 
@@ -107,7 +116,7 @@ impl Journal {
         self.check()?;
         let done = operation(self);
         if let Err(error) = &done {
-            self.health = Health::Failed(error.to_string());
+            self.health = Health::Failed { why: error.to_string(), number: error.number() };
         }
         done
     }

@@ -1,3 +1,4 @@
+use crate::exhaustion::Exhaustion;
 use crate::store::memory::{Fault, Operation, seeded};
 
 use super::*;
@@ -284,6 +285,22 @@ fn options_that_cannot_be_followed_are_refused() {
         let options = Options { segment_bytes, ..options(1) };
         let refused = Journal::open(MemoryDirectory::new().share(), IDENTITY, options);
         assert!(matches!(refused.unwrap_err(), JournalError::Options { .. }));
+    }
+}
+
+#[test]
+fn what_was_exhausted_is_said_by_all_that_fails_after_it_too() {
+    for (error, exhausted) in [(24, Some(Exhaustion::ProcessFiles)), (5, None)] {
+        let directory = MemoryDirectory::new();
+        let (mut journal, _) = open(&directory);
+        journal.append(&entry(1, 0, 64)).unwrap();
+        directory.inject(Fault { operation: Some(Operation::Sync), nth: 1, error });
+        for _ in 0..2 {
+            let error = journal.commit(mark(1)).unwrap_err();
+            assert_eq!(Exhaustion::among(&error), exhausted, "{error}");
+            let blames_disk = error.to_string().contains("the disk");
+            assert_eq!(blames_disk, exhausted.is_none(), "{error}");
+        }
     }
 }
 
