@@ -1,19 +1,21 @@
 //! What happened to the pair: every change of state is one structured event with its cause.
 
 mod cause;
+mod reminder;
 mod wait;
 
 use core::time::Duration;
 
 use crate::digest::Digest;
 use crate::ids::{Incarnation, Index, LinkId, LogTime, OwnerId, Place};
-use crate::limits;
 use crate::loss::SessionPool;
 use crate::outline::Found;
 use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
 
 pub use cause::{Duty, FallBack, Ignored, StopCause, Suspicion};
+pub use reminder::Reminder;
+pub(crate) use reminder::said_again_after;
 pub use wait::Wait;
 
 /// One event of a replica.
@@ -394,11 +396,6 @@ pub enum Event {
         /// Why.
         cause: StopCause,
     },
-}
-
-/// When what goes on is said once more, if it was said after `last` this time.
-pub fn said_again_after(last: Duration) -> Duration {
-    (last * 2).min(limits::SAID_MOST)
 }
 
 /// What is waited for is missing once it has not come for so long: processes that are started one

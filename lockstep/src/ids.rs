@@ -167,6 +167,15 @@ impl Index {
 
 macro_rules! time {
     ($name:ident) => {
+        impl core::ops::Add<core::time::Duration> for $name {
+            type Output = Self;
+
+            /// As [`plus`](Self::plus).
+            fn add(self, span: core::time::Duration) -> Self {
+                self.plus(span)
+            }
+        }
+
         impl $name {
             /// This much later, saturating.
             #[must_use]

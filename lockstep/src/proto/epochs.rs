@@ -10,8 +10,8 @@ use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use super::time::ASK_AGAIN;
 use crate::entry::EntryKind;
-use crate::event::{self, Event, FallBack, Ignored, StopCause, Suspicion};
-use crate::ids::{Incarnation, Index, Mono, Nonce};
+use crate::event::{Event, FallBack, Ignored, Reminder, StopCause, Suspicion};
+use crate::ids::{Incarnation, Index, Nonce};
 use crate::limits;
 use crate::record::{Origin, Record};
 use crate::wire::frames::{
@@ -20,26 +20,6 @@ use crate::wire::frames::{
 
 /// One that leaves waits for the witness no longer than this.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A witness that stores nothing says so whenever it is asked: it is asked less often then, and the
-/// log says so at growing intervals.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct NoRoom {
-    /// When the log said so, and after how long it says so again.
-    said: Option<(Mono, Duration)>,
-}
-
-impl NoRoom {
-    fn is_news(&mut self, now: Mono) -> bool {
-        let every = match self.said {
-            Some((at, every)) if now.since(at) < every => return false,
-            Some((_, every)) => event::said_again_after(every),
-            None => limits::SAID_FIRST,
-        };
-        self.said = Some((now, every));
-        true
-    }
-}
 
 impl Replica {
     pub(super) fn on_witness_up(&mut self) {
@@ -83,7 +63,9 @@ impl Replica {
                 self.on_witness_refusal(reason);
                 let now = self.now.mono;
                 let is_news = match reason {
-                    WitnessRefusal::Storage => self.no_room.get_or_insert_default().is_news(now),
+                    WitnessRefusal::Storage => {
+                        self.no_room.get_or_insert_with(|| Reminder::at_once(now)).is_due(now)
+                    }
                     _ => {
                         self.no_room = None;
                         true

@@ -17,7 +17,6 @@ use super::clock::LogClock;
 use super::debts::Debts;
 use super::difference::Search;
 use super::enrolment::Enrolment;
-use super::epochs::NoRoom;
 use super::gap::{Held, Stop};
 use super::gateway::Gateway;
 use super::host::{Admitting, Guest, LookUp};
@@ -34,7 +33,7 @@ use super::start::Start;
 use super::waits::Waiting;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
-use crate::event::{Event, StopCause, Suspicion};
+use crate::event::{Event, Reminder, StopCause, Suspicion};
 use crate::ids::{Epoch, Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
 use crate::limits;
 use crate::wire::frames::{Forward, Progress};
@@ -124,8 +123,9 @@ pub struct Replica {
     /// Whether the witness that is not in use is connected, if there is one.
     pub(super) spare_up: bool,
     pub(super) witness_asked: Option<Mono>,
-    /// The witness in use said last that it stores nothing.
-    pub(super) no_room: Option<NoRoom>,
+    /// The witness in use said last that it stores nothing: it is asked less often, and the log says
+    /// so when this reminds of it.
+    pub(super) no_room: Option<Reminder<Mono>>,
     pub(super) suspicion: Option<(Suspicion, Mono)>,
     pub(super) reported_dead: bool,
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.

@@ -5,9 +5,8 @@ use core::time::Duration;
 
 use super::debts::Work;
 use super::replica::Replica;
-use crate::event::{self, Duty, Event, Wait};
+use crate::event::{Duty, Event, Reminder, Wait};
 use crate::ids::Mono;
-use crate::limits::SAID_FIRST;
 use crate::record::Members;
 
 /// A disk or a service that has had something to do for so long and not got on with it hangs.
@@ -18,9 +17,8 @@ const HANGING: Duration = Duration::from_secs(1);
 pub(super) struct Waiting {
     wait: Wait,
     since: Mono,
-    /// When it is said next, and after how long again.
-    due: Mono,
-    interval: Duration,
+    /// When it is said.
+    reminder: Reminder<Mono>,
 }
 
 impl Replica {
@@ -42,16 +40,13 @@ impl Replica {
             self.waiting = None;
             return;
         };
-        let soon = now.plus(SAID_FIRST);
-        let new = Waiting { wait, since: now, due: soon, interval: SAID_FIRST };
-        let waiting = self.waiting.get_or_insert(new);
+        let new = || Waiting { wait, since: now, reminder: Reminder::later(now) };
+        let waiting = self.waiting.get_or_insert_with(new);
         if waiting.wait != wait {
-            // One that changes all the time is said as often as one that stays.
-            *waiting = Waiting { due: waiting.due.min(soon), ..new };
+            (waiting.wait, waiting.since) = (wait, now);
+            waiting.reminder.restart(now);
         }
-        if now >= waiting.due {
-            waiting.interval = event::said_again_after(waiting.interval);
-            waiting.due = now.plus(waiting.interval);
+        if waiting.reminder.is_due(now) {
             let span = now.since(waiting.since);
             self.event(Event::WaitsFor { wait, span });
         }

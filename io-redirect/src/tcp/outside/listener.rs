@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lockstep::device::{Lease, Want};
-use lockstep::event::said_again_after;
+use lockstep::event::Reminder;
 use lockstep::exhaustion::Exhaustion;
-use lockstep::limits::SAID_FIRST;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -64,7 +63,7 @@ impl Listener {
 
     /// The address was free when the CoServer started; should it be taken now, it is waited for.
     async fn listen(&mut self, mut first: Option<TcpSocket>) -> Option<TcpListener> {
-        let (mut retry, mut said) = (RETRY_FIRST, Said::default());
+        let (mut retry, mut said) = (RETRY_FIRST, Reminder::at_once(Instant::now()));
         loop {
             let bound = first.take().map_or_else(|| socket(self.address), Ok);
             match bound.and_then(|socket| socket.listen(limits::BACKLOG)) {
@@ -72,7 +71,7 @@ impl Listener {
                 Err(error) => {
                     let exhausted = Exhaustion::of(&error);
                     exhausted.inspect(|what| what.note());
-                    if said.is_due() {
+                    if said.is_due(Instant::now()) {
                         tracing::error!(
                             event = "cannot_listen",
                             listener = self.options.name,
@@ -169,25 +168,6 @@ impl Listener {
             tracing::warn!(event = "cannot_accept", listener, %address, %error, "trying again");
         }
         wait(retry).await;
-    }
-}
-
-/// An error that repeats itself is said at once, and then after twice as long each time.
-#[derive(Debug, Default)]
-struct Said {
-    due: Option<(Instant, Duration)>,
-}
-
-impl Said {
-    fn is_due(&mut self) -> bool {
-        let now = Instant::now();
-        let interval = match self.due {
-            Some((due, _)) if now < due => return false,
-            Some((_, interval)) => said_again_after(interval),
-            None => SAID_FIRST,
-        };
-        self.due = Some((now + interval, interval));
-        true
     }
 }
 

@@ -1,14 +1,12 @@
 //! Why pairs get no record, or no new one: for the status, and for the log.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::event;
+use crate::event::Reminder;
 use crate::exhaustion::remedy_of_disk;
 use crate::ids::{Mono, PairId};
-use crate::limits;
 use crate::witness::{StoreError, Told};
 
 /// What keeps a pair from a record.
@@ -43,9 +41,8 @@ struct Trouble {
     why: String,
     todo: String,
     since: Mono,
-    /// When it is said next, if anybody is refused for it then, and after how long again.
-    due: Mono,
-    interval: Duration,
+    /// When it is said, if anybody is refused for it then.
+    reminder: Reminder<Mono>,
 }
 
 /// The pairs that are in trouble, of those that the witness serves.
@@ -109,11 +106,9 @@ impl Troubles {
     /// Says it again if it is time.
     pub(super) fn say_if_due(&mut self, now: Mono, pair: PairId) {
         let Some(trouble) = self.pairs.get_mut(&pair) else { return };
-        if now < trouble.due {
+        if !trouble.reminder.is_due(now) {
             return;
         }
-        trouble.due = now.plus(trouble.interval);
-        trouble.interval = event::said_again_after(trouble.interval);
         let TroubleReport { reason, for_ms, why, todo } = trouble.report(now);
         tracing::warn!(event = "pair_refused", %pair, reason, for_ms, why, todo);
     }
@@ -124,11 +119,11 @@ impl Troubles {
     }
 
     fn note(&mut self, now: Mono, pair: PairId, kind: Kind, why: String, todo: String) {
-        let interval = limits::SAID_FIRST;
         // What is not said by an event of its own is said at once.
-        let due = if kind == Kind::NotStored { now } else { now.plus(interval) };
+        let at_once = kind == Kind::NotStored;
+        let reminder = if at_once { Reminder::at_once(now) } else { Reminder::later(now) };
         let new =
-            || Trouble { kind, why: String::new(), todo: String::new(), since: now, due, interval };
+            || Trouble { kind, why: String::new(), todo: String::new(), since: now, reminder };
         let trouble = self.pairs.entry(pair).or_insert_with(new);
         if trouble.kind != kind {
             *trouble = new();
@@ -150,6 +145,8 @@ impl Trouble {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     const PAIR: PairId = PairId([1; 16]);
@@ -188,12 +185,14 @@ mod tests {
         for second in 0..60 {
             let now = Mono(0).plus(Duration::from_secs(second));
             troubles.on_stored(now, PAIR, &unchanged());
-            let due = troubles.pairs[&PAIR].due;
-            if said.last() != Some(&due) {
-                said.push(due);
+            let reminder = troubles.pairs[&PAIR].reminder;
+            if said.last().is_none_or(|(_, last)| *last != reminder) {
+                said.push((second, reminder));
             }
         }
-        let due = |seconds| Mono(0).plus(Duration::from_secs(seconds));
-        assert_eq!(said, [3, 9, 21, 45, 93].map(due));
+        assert_eq!(
+            said.into_iter().map(|(second, _)| second).collect::<Vec<_>>(),
+            [0, 3, 9, 21, 45]
+        );
     }
 }
