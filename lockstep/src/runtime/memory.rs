@@ -94,20 +94,37 @@ impl Memory {
         self.terms.iter().take(SAID).map(words).collect::<Vec<_>>().join(", ")
     }
 
-    /// Says so if it is short. The process goes on: what is permitted need never be used.
-    pub(crate) fn warn(&self) {
-        let Some(Available { bytes, by }) = self.short_of() else { return };
-        tracing::warn!(
-            event = "memory_short",
-            permitted = self.permitted(),
-            available = bytes,
-            bound_by = by.as_str(),
-            largest = self.largest(),
-            "the settings permit more bytes of memory than this process may have; when all of it \
-             is used the system ends the process or refuses it memory: {}, or lower the settings \
-             that `largest` names",
+    /// Says so if it is short. The process goes on: what is permitted need never be used. A limit that
+    /// somebody has set is a warning; that the machine has no more is not, since the usual settings
+    /// permit more than small machines have.
+    pub(crate) fn say(&self) {
+        let Some(Available { bytes: available, by }) = self.short_of() else { return };
+        let (permitted, largest, bound_by) = (self.permitted(), self.largest(), by.as_str());
+        let todo = format!(
+            "{}, or lower the settings that `largest` names: when all of it is used the system ends \
+             the process or refuses it memory",
             by.remedy()
         );
+        match by {
+            BoundBy::Machine => tracing::info!(
+                event = "memory_short",
+                permitted,
+                available,
+                bound_by,
+                largest,
+                todo,
+                "the settings permit more bytes of memory than the machine has"
+            ),
+            BoundBy::ControlGroup | BoundBy::AddressSpace => tracing::warn!(
+                event = "memory_short",
+                permitted,
+                available,
+                bound_by,
+                largest,
+                todo,
+                "the settings permit more bytes of memory than this process may have"
+            ),
+        }
     }
 }
 

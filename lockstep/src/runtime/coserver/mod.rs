@@ -211,7 +211,7 @@ impl<S: StateMachine> CoServer<S> {
             service.memory_bound(),
             intake::bytes_of_all(devices.table.len()),
         );
-        memory.warn();
+        memory.say();
         let inputs_of = |device| crate::device::Inputs::new(device, intake.clone());
         let started = start_devices(&settings, incarnation, devices, inputs_of, &descriptors)?;
         let (handle, handled) = handle::handle()?;
