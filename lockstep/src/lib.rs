@@ -85,6 +85,7 @@
 //! - `runtime` (default): the processes, with quinn and tokio. Without it only the cores are
 //!   built.
 //! - `sim`: the deterministic simulator and its command.
+//! - `client-model`: what this project's own tests of a client's core play it against.
 //! - `object-witness`, `object-witness-s3`: a folder, or also S3, in place of a witness process.
 
 pub use {bytes, rand_chacha, tracing};
