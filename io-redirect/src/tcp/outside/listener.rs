@@ -54,6 +54,9 @@ impl Listener {
                     Ok((stream, peer)) => {
                         retry = RETRY_FIRST;
                         self.on_accepted(mode, stream, peer);
+                        // The CoServer's loop is on this thread: whoever knocks all the time must
+                        // not keep it from its turn.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => self.on_error(&error, &mut retry).await,
                 },
