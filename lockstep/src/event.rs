@@ -15,6 +15,7 @@ use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
 
 pub use cause::{Duty, FallBack, Ignored, StopCause, Suspicion};
 pub use reminder::Reminder;
+#[cfg(feature = "runtime")]
 pub(crate) use reminder::said_again_after;
 pub use wait::Wait;
 

@@ -24,6 +24,11 @@ impl<T: Copy + Ord + Add<Duration, Output = T>> Reminder<T> {
         Self { due: now + SAID_FIRST, interval: SAID_FIRST }
     }
 
+    /// When it is to be said next.
+    pub fn due(&self) -> T {
+        self.due
+    }
+
     /// Whether it is to be said now; it is then due again after twice as long.
     pub fn is_due(&mut self, now: T) -> bool {
         let is_due = now >= self.due;

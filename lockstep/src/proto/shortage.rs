@@ -1,12 +1,9 @@
 //! What clients lose by the rules of sessions: counted, and said where a pool is full (rules C6,
 //! C9).
 
-use core::time::Duration;
-
 use super::replica::Replica;
-use crate::event::{self, Event};
+use crate::event::{Event, Reminder};
 use crate::ids::{Mono, OwnerId};
-use crate::limits::SAID_FIRST;
 use crate::loss::{Loss, SessionPool, SessionUse};
 
 /// What the clients' sessions have, and what was lost of them while this process was a member.
@@ -34,8 +31,8 @@ struct Shortage {
     refused: u64,
     /// Whose was lost last.
     owner: Option<OwnerId>,
-    /// When it may be said again, and after how long once more. None while nothing is lost.
-    again: Option<(Mono, Duration)>,
+    /// When it may be said. None while nothing is lost.
+    reminder: Option<Reminder<Mono>>,
 }
 
 impl Shortages {
@@ -56,7 +53,7 @@ impl Shortages {
     }
 
     pub(super) fn due(&self) -> Option<Mono> {
-        self.pools.iter().filter_map(|pool| pool.again).map(|(at, _)| at).min()
+        self.pools.iter().filter_map(|pool| pool.reminder).map(|reminder| reminder.due()).min()
     }
 
     fn say(&mut self, now: Mono) -> impl Iterator<Item = Event> {
@@ -72,18 +69,14 @@ impl Shortage {
     }
 
     fn say(&mut self, pool: SessionPool, now: Mono) -> Option<Event> {
-        if self.again.is_some_and(|(at, _)| now < at) {
+        let Self { ended, refused, owner, reminder } = *self;
+        let mut reminder = reminder.or(owner.map(|_| Reminder::at_once(now)))?;
+        if !reminder.is_due(now) {
             return None;
         }
         // Where it has ended, the next is said at once.
-        let Some(owner) = self.owner.take() else {
-            self.again = None;
-            return None;
-        };
-        let every = self.again.map_or(SAID_FIRST, |(_, every)| event::said_again_after(every));
-        let Self { ended, refused, .. } = *self;
-        *self = Self { again: Some((now.plus(every), every)), ..Self::default() };
-        Some(Event::PoolFull { pool, owner, ended, refused })
+        *self = Self { reminder: owner.map(|_| reminder), ..Self::default() };
+        owner.map(|owner| Event::PoolFull { pool, owner, ended, refused })
     }
 }
 
@@ -99,6 +92,7 @@ impl Replica {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SAID_FIRST;
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -128,7 +122,7 @@ mod tests {
         let first = SAID_FIRST.as_secs();
         assert_eq!(shortages.due(), Some(Mono((1 + first) * SECOND)));
         assert_eq!(said(&mut shortages, 1 + first), [full(SessionPool::Sessions, 2, 1, 1)]);
-        let every = event::said_again_after(SAID_FIRST).as_secs();
+        let every = (SAID_FIRST * 2).as_secs();
         assert!(every > first, "ever more rarely");
         lose(&mut shortages, 2, Loss::Displaced);
         assert_eq!(said(&mut shortages, first + every), []);
