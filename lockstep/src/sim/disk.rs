@@ -15,7 +15,7 @@ use crate::ids::{Index, Lineage, Place};
 use crate::limits;
 use crate::machine::StateMachine;
 use crate::proto::io::{self, LookedUp, Membership, Recovered};
-use crate::store::checkpoint::{self, Header, Incoming, IncomingError, Outgoing, Stamp};
+use crate::store::checkpoint::{self, Header, Incoming, IncomingError, Outgoing};
 use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError, Kept};
 use crate::store::journal::{Identity, Journal, JournalError, Mark, Options, State};
@@ -261,7 +261,7 @@ impl Disk {
         for summary in &listing.whole {
             let chain = summary.header.history.chain;
             if journal.chain_at(summary.stamp.index).map_err(said)? == Some(chain) {
-                checkpoint = Some((file_of(summary.stamp), chain));
+                checkpoint = Some((summary.stamp.into(), chain));
             }
         }
         Ok(LookedUp { common, bytes, checkpoint })
@@ -278,7 +278,7 @@ impl Disk {
 
     pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Done<u64> {
         checkpoint::tidy(&self.directory, Some(file.index)).map_err(said)?;
-        let incoming = Incoming::open(&self.directory, stamp_of(file)).map_err(said)?;
+        let incoming = Incoming::open(&self.directory, file.into()).map_err(said)?;
         let have = incoming.received();
         self.opened()?.incoming = Some(incoming);
         Ok(have)
@@ -298,7 +298,7 @@ impl Disk {
         let Some(incoming) = self.opened()?.incoming.take() else {
             return Ok(Err("there is nothing to install".into()));
         };
-        if incoming.wanted() != stamp_of(file) {
+        if incoming.wanted() != file.into() {
             return Ok(Err("another checkpoint was to come".into()));
         }
         let summary = match incoming.install() {
@@ -334,7 +334,7 @@ impl Disk {
         let pace = Box::new(|_| ControlFlow::Continue(()));
         let stamp = checkpoint::write(&self.directory, &header, frozen, pace).map_err(said)?;
         self.drop_old(retained)?;
-        Ok(file_of(stamp))
+        Ok(stamp.into())
     }
 
     /// Keeps the newest checkpoints, what the mark can be restored from, and what a joiner needs.
@@ -432,12 +432,4 @@ impl Disk {
 
 fn marked((index, outputs): (Index, Digest)) -> Mark {
     Mark { index, outputs }
-}
-
-fn file_of(stamp: Stamp) -> CheckpointFile {
-    CheckpointFile { index: stamp.index, len: stamp.len, hash: stamp.hash }
-}
-
-fn stamp_of(file: CheckpointFile) -> Stamp {
-    Stamp { index: file.index, len: file.len, hash: file.hash }
 }

@@ -23,7 +23,7 @@ use crate::runtime::clock::Clock;
 use crate::store::checkpoint::{Header, Stamp};
 use crate::store::journal::Mark;
 use crate::store::replica::{
-    self, Durability, Failure, Gauges, Plan, Request, StorageSettings, Who, file_of,
+    self, Durability, Failure, Gauges, Plan, Request, StorageSettings, Who,
 };
 use crate::sync::{Capacity, CapacityError, PopError, PushError, Receiver, Sender, mailbox};
 use crate::unit::FrozenUnit;
@@ -247,6 +247,10 @@ impl<S: StateMachine> Storage<S> {
         }
     }
 
+    fn ask(&mut self, request: Request) {
+        self.push(Command::Request(request));
+    }
+
     fn send_backlog(&mut self) {
         while let Some(command) = self.backlog.pop_front() {
             match self.commands.try_push(command) {
@@ -260,7 +264,7 @@ impl<S: StateMachine> Storage<S> {
 
     pub(crate) fn persist(&mut self, number: u64, membership: Membership, mark: (Index, Digest)) {
         self.note_agreed(mark);
-        self.push(Command::Request(Request::Remember { number, membership }));
+        self.ask(Request::Remember { number, membership });
     }
 
     /// The log is cut: what is said of later entries from here on is of new ones.
@@ -296,34 +300,34 @@ impl<S: StateMachine> Storage<S> {
 
     /// Always answered: the core has no second one under way.
     pub(crate) fn look_up(&mut self, points: Vec<Point>) {
-        self.push(Command::Request(Request::LookUp { points }));
+        self.ask(Request::LookUp { points });
     }
 
     pub(crate) fn read_entries(&mut self, after: Index) {
-        self.read(Command::Request(Request::ReadEntries { after }));
+        self.read(Request::ReadEntries { after });
     }
 
     pub(crate) fn read_chunk(&mut self, checkpoint: Index, offset: u64) {
-        self.read(Command::Request(Request::ReadChunk { checkpoint, offset }));
+        self.read(Request::ReadChunk { checkpoint, offset });
     }
 
-    fn read(&mut self, command: Command) {
+    fn read(&mut self, request: Request) {
         if self.reads < READS && !self.failed {
             self.reads += 1;
-            self.push(command);
+            self.ask(request);
         }
     }
 
     pub(crate) fn begin_chunks(&mut self, file: CheckpointFile) {
-        self.push(Command::Request(Request::BeginChunks(file)));
+        self.ask(Request::BeginChunks(file));
     }
 
     pub(crate) fn write_chunk(&mut self, checkpoint: Index, offset: u64, bytes: bytes::Bytes) {
-        self.push(Command::Request(Request::WriteChunk { checkpoint, offset, bytes }));
+        self.ask(Request::WriteChunk { checkpoint, offset, bytes });
     }
 
     pub(crate) fn retain(&mut self, from: Option<Index>) {
-        self.push(Command::Request(Request::Retain { from }));
+        self.ask(Request::Retain { from });
     }
 
     /// Has a frozen view written. Answered by [`Answer::Checkpoint`].
@@ -392,7 +396,7 @@ impl<S: StateMachine> Storage<S> {
                 if result.is_ok() {
                     self.push(Command::CheckpointWritten);
                 }
-                let result = result.map(|stamp| file_of(&stamp));
+                let result = result.map(CheckpointFile::from);
                 Noted::Tell(Input::CheckpointWritten { index, result })
             }
             Answer::Failed(failure) => {

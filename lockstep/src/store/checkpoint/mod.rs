@@ -35,6 +35,7 @@ pub use writer::{Pace, Writer, write};
 
 use crate::digest::Digest;
 use crate::ids::Index;
+use crate::wire::frames::CheckpointFile;
 
 /// Names a checkpoint exactly: two with the same stamp have the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,18 @@ pub struct Stamp {
     /// The state hash: over the header and the uncompressed records. Equal on both CoServers, or
     /// their states differ.
     pub hash: Digest,
+}
+
+impl From<Stamp> for CheckpointFile {
+    fn from(Stamp { index, len, hash }: Stamp) -> Self {
+        Self { index, len, hash }
+    }
+}
+
+impl From<CheckpointFile> for Stamp {
+    fn from(CheckpointFile { index, len, hash }: CheckpointFile) -> Self {
+        Self { index, len, hash }
+    }
 }
 
 /// What a checkpoint's header and end mark say.

@@ -27,7 +27,7 @@ pub(crate) use opening::open;
 pub(crate) use recovery::{Outcome, Plan, Unrecovered, recover};
 pub(crate) use requests::Request;
 pub(crate) use reset::{is_pending, put_back, set_aside};
-pub(crate) use store::{ReplicaStore, file_of};
+pub(crate) use store::ReplicaStore;
 
 use super::journal::Identity;
 use crate::ids::{PairId, Place};

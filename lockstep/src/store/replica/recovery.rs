@@ -87,9 +87,10 @@ fn run<S: StateMachine>(
     progress: impl FnMut(Index),
 ) -> Result<Recovered, Unrecovered> {
     let Plan { directory, starts, target, mark, tail, adopt, lost_outputs, otherwise } = plan;
-    if let Some(why) = lost_outputs.clone().filter(|_| !adopt) {
-        return Err(unusable(why));
-    }
+    let lost_outputs = match lost_outputs {
+        Some(why) if !adopt => return Err(unusable(why)),
+        given => given,
+    };
     for Start { checkpoint, replay } in starts {
         let history = match checkpoint {
             None => reload_pristine(unit, pristine).map(|()| History::default())?,

@@ -237,8 +237,7 @@ impl ReplicaStore {
         Ok(LookedUp {
             common,
             bytes: common.map_or(0, |point| self.journal.bytes_since(point.index)),
-            checkpoint: newest
-                .map(|summary| (file_of(&summary.stamp), summary.header.history.chain)),
+            checkpoint: newest.map(|summary| (summary.stamp.into(), summary.header.history.chain)),
         })
     }
 
@@ -277,7 +276,7 @@ impl ReplicaStore {
     pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Result<Input, Failure> {
         self.incoming = None;
         checkpoint::tidy(&*self.directory, Some(file.index))?;
-        let incoming = Incoming::open(&*self.directory, stamp(&file))?;
+        let incoming = Incoming::open(&*self.directory, file.into())?;
         let have = incoming.received();
         self.incoming = Some(incoming);
         Ok(Input::ChunksWritten { checkpoint: file.index, have })
@@ -324,7 +323,7 @@ impl ReplicaStore {
         };
         let header = &summary.header;
         let ours = header.pair == self.who.pair && header.service.name == self.who.service.name;
-        if !ours || header.history.chain != chained || summary.stamp != stamp(&file) {
+        if !ours || header.history.chain != chained || summary.stamp != file.into() {
             return Ok(Err(format!("checkpoint {} is not the one that was offered", file.index)));
         }
         let mark = Mark { index: file.index, outputs: header.outputs };
@@ -411,12 +410,4 @@ impl ReplicaStore {
 /// A joiner asks again, and is served otherwise.
 pub(super) fn unread(why: &str) {
     tracing::warn!(event = "storage_unreadable", why, "what a joiner asked for cannot be read");
-}
-
-pub(crate) fn file_of(stamp: &Stamp) -> CheckpointFile {
-    CheckpointFile { index: stamp.index, len: stamp.len, hash: stamp.hash }
-}
-
-fn stamp(file: &CheckpointFile) -> Stamp {
-    Stamp { index: file.index, len: file.len, hash: file.hash }
 }
