@@ -15,8 +15,9 @@
 //! of it is harmless, because a repeated request is answered from the stored reply for as long as
 //! `lowest` does not pass its number.
 //!
-//! A session in which nothing was asked ends before long (rule C6), and sooner where all are taken (C9). Before the first request of one
-//! that may be over it is asked for again: nothing was asked there, so nothing can be asked twice.
+//! A session in which nothing was asked ends before long (rule C6), and sooner where all are taken
+//! (C9). Before the first request of one that may be over it is asked for again: nothing was asked
+//! there, so nothing can be asked twice.
 //!
 //! # How it finds a CoServer that serves
 //! A CoServer that it is connected to says when the other one is back, and one that starts keeps
@@ -158,10 +159,9 @@ impl Client {
         }
         let deadline = patience.map(|patience| now.plus(patience));
         self.deadline = self.deadline.or(deadline).min(deadline.or(self.deadline));
-        let may_be_over = self.may_be_over(now);
         let number = self.window.push(body, deadline);
         self.counters.submitted += 1;
-        if may_be_over {
+        if self.may_be_over(now) {
             self.ask_again(now);
         } else {
             self.send_waiting();

@@ -294,8 +294,9 @@ impl World {
         self.watch_shares(&seen);
         // The devices of whoever takes a log up may never stand, and until then nobody joins it. One
         // after the other may do so, if an operator sees to the first.
-        if self.taken_up < 2 && matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. }) {
-            self.taken_up += u8::from(self.healed.is_some());
+        let takes_up = matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. });
+        if self.healed.is_some() && self.taken_up < 2 && takes_up {
+            self.taken_up += 1;
             self.catching_up += limits::DEVICES_WAIT.as_nanos() as u64;
         }
     }

@@ -17,6 +17,7 @@ use super::metrics::Metrics;
 use super::wires::Wires;
 use crate::device::{Descriptors, Device, Released};
 use crate::entry::{Entry, EntryKind};
+use crate::event::Event;
 use crate::event::StopCause;
 use crate::ids::{DeviceId, Mono, Place};
 use crate::limits;
@@ -365,7 +366,7 @@ impl<S: StateMachine> Engine<S> {
             Output::Standing(standing) => self.tell_devices(standing),
             Output::Event(event) => {
                 let client = match event {
-                    crate::event::Event::PoolFull { owner, .. } => Some(self.wires.name_of(owner)),
+                    Event::PoolFull { owner, .. } => Some(self.wires.name_of(owner)),
                     _ => None,
                 };
                 super::events::log(&event, client.as_deref());

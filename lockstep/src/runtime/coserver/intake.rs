@@ -58,12 +58,12 @@ pub(crate) fn bytes_of_all(count: usize) -> u64 {
 
 /// Queues for these devices.
 pub(super) fn intake(
-    devices: impl ExactSizeIterator<Item = DeviceId>,
+    devices: &[DeviceId],
 ) -> Result<(Arc<DeviceIntake>, DeviceInputs), CapacityError> {
     let count = devices.len().max(1);
     let (items, bytes) = ((ITEMS / count).max(LEAST.0), bytes_of_each(count));
     let (mut queues, mut receivers) = (Vec::new(), Vec::new());
-    for device in devices {
+    for &device in devices {
         let (inputs, receiver) =
             mailbox(Capacity::new(items, bytes)?, |bytes: &Bytes| bytes.len() as u64 + 1);
         queues.push(Queue { device, inputs, waiting: Default::default() });
@@ -168,7 +168,7 @@ mod tests {
     const OTHER: DeviceId = DeviceId(1);
 
     fn two() -> (Arc<DeviceIntake>, DeviceInputs) {
-        intake([GREEDY, OTHER].into_iter()).unwrap()
+        intake(&[GREEDY, OTHER]).unwrap()
     }
 
     /// Pushes until there is no room.
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn many_devices_have_what_one_needs_at_least() {
-        let (intake, _inputs) = intake((0..100).map(DeviceId)).unwrap();
+        let (intake, _inputs) = intake(&(0..100).map(DeviceId).collect::<Vec<_>>()).unwrap();
         let longest = Bytes::from(vec![7; limits::INPUT_BYTES]);
         for _ in 0..2 {
             intake.try_push(DeviceId(99), longest.clone()).unwrap();
