@@ -148,9 +148,12 @@ impl Ground {
                 chain.into_iter().for_each(|chain| self.released = (name.index, chain));
             }
             Seen::Answered { who, answer } => {
-                let at = answered(answer).and_then(|(name, _)| {
+                let at = answered(answer).and_then(|(name, digest)| {
                     let view = self.views.get(&who)?;
-                    let (index, _) = *view.answers.get(&name)?.last()?;
+                    // Refused, and asked for again, it may have been computed twice: only the first
+                    // is known to be out.
+                    let mut given = view.answers.get(&name)?.iter();
+                    let (index, _) = *given.find(|(_, own)| *own == digest)?;
                     Some((index, view.chain(index)?))
                 });
                 at.filter(|(index, _)| *index > self.released.0)

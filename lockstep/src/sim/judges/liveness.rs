@@ -3,7 +3,7 @@
 use super::{Bounds, End, Ground, Seen, View, Who};
 use crate::event::StopCause;
 use crate::ids::Place;
-use crate::record::Origin;
+use crate::record::{Origin, Record};
 
 /// Looks at the end of the run.
 #[derive(Debug)]
@@ -107,11 +107,22 @@ pub fn forsaken(ground: &Ground) -> bool {
         // A process that was started anew can take a place only by what its disk says.
         (None, _) => {
             let keeps = |place: &Place| {
-                record.members.at(*place).is_some() && ground.remembered(*place).record.is_some()
+                record.members.at(*place).is_some()
+                    && ground.remembered(*place).record.is_some()
+                    && !is_in_doubt(ground, record, *place)
             };
             is_granted_nothing || is_open || !Place::BOTH.iter().any(keeps)
         }
     }
+}
+
+/// Whether the pair has moved, the disk at this place does not say so, and the other's, which was
+/// to, is lost: its process asks neither witness (rule W2).
+fn is_in_doubt(ground: &Ground, record: &Record, place: Place) -> bool {
+    let follows = ground.remembered(place).record;
+    record.members.is_duplex()
+        && follows.is_some_and(|follows| record.renews(&follows))
+        && ground.remembered(place.other()).record.is_none()
 }
 
 /// Whether nobody knows by its own word of what the witness had recorded last.

@@ -11,7 +11,7 @@ use crate::ids::{
     Incarnation, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, RequestNumber, SessionId,
 };
 use crate::loss::SessionUse;
-use crate::output::{Carrier, Output, chain};
+use crate::output::{Carrier, Output, Refusal, chain};
 use crate::proto::io::DivergencePolicy;
 use crate::record::{Members, Origin as How};
 use crate::sim::ops::{Fired, Op};
@@ -323,6 +323,60 @@ fn what_was_being_written_counts_if_the_next_process_finds_it() {
     let mut story = Story::new(JudgeName::Claims).duplex();
     story.ok(Seen::Found { place: Place::A, membership: &member });
     assert_eq!(story.judges.ground().remembered(Place::A), &joiner);
+}
+
+#[test]
+fn a_move_that_one_disk_does_not_tell_and_the_other_lost_is_for_an_operator() {
+    let both = record(1, Members::both(A.incarnation, B.incarnation));
+    let moved = Record { epoch: Epoch(3), origin: How::Renewal(both.digest()), ..both };
+    let leaves = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
+    for (told, lost, counts) in
+        [(both, true, true), (both, false, false), (moved, true, false), (moved, false, false)]
+    {
+        let mut story = Story::new(JudgeName::Liveness).duplex();
+        story.ok(Seen::Recorded { slot: 0, record: &both });
+        for who in [A, B] {
+            story.append(who, &leaves).expect("fine");
+        }
+        story.ok(Seen::Recorded { slot: 1, record: &moved });
+        story.remember(A, told);
+        story.remember(B, moved);
+        story.ok(Seen::Ended { who: A });
+        story.ok(Seen::Ended { who: B });
+        if lost {
+            story.ok(Seen::Wiped { place: Place::B });
+        }
+        assert_eq!(forsaken(story.judges.ground()), counts, "{told:?} {lost}");
+    }
+}
+
+#[test]
+fn what_is_out_is_the_first_of_equal_answers() {
+    let request = |index, kind| entry(index, 1, 10 * index, kind);
+    let (full, token) = (Err(Refusal::TooManyReplies), Nonce(7));
+    let refused = OutputKind::Reply {
+        session: SessionId(1),
+        token,
+        number: RequestNumber(1),
+        result: full.clone(),
+    };
+    let mut story = Story::new(JudgeName::Liveness).duplex();
+    let asked = asked(5, 1, Op::Append { list: 1 });
+    for entry in [opened(), request(2, asked.clone()), request(3, asked)] {
+        for who in [A, B] {
+            story.append(who, &entry).expect("fine");
+        }
+    }
+    let opened = OutputKind::Opened { token, result: Ok(SessionId(1)) };
+    for (index, kind) in [(1, &opened), (2, &refused), (3, &refused)] {
+        story.execute(A, index, core::slice::from_ref(kind)).expect("fine");
+    }
+    let answer =
+        ClientAnswer::Reply { session: SessionId(1), number: RequestNumber(1), result: full };
+    story.ok(Seen::Answered { who: A, answer: &answer });
+    // B has two of the three entries, and with them all that is out.
+    story.ok(Seen::Truncated { who: B, after: Index(2) });
+    assert!(story.judges.ground().has_everything(Place::B));
 }
 
 #[test]
