@@ -37,8 +37,10 @@ use crate::limits;
 
 pub use crate::proto::io::Standing;
 pub use descriptors::{Descriptors, Lease, Want};
+pub use flow::Flow;
 
 mod descriptors;
+mod flow;
 
 /// The outside half of a device, running.
 pub trait Device: Send {
@@ -163,17 +165,17 @@ pub enum OutputClass {
 /// Takes the inputs of all devices of a CoServer. The runtime backs it by its mailbox, the
 /// simulator by its own queue, a test by [`InputQueue`].
 pub trait Intake: Send + Sync {
-    /// Takes one input, or gives it back at once. Inputs of one device that are pushed by one
-    /// thread or task take effect in that order.
+    /// Takes one input, or gives it back at once. Inputs of one flow of a device that are pushed by
+    /// one thread or task take effect in that order.
     ///
     /// # Errors
     /// The reason, with the bytes.
-    fn try_push(&self, device: DeviceId, bytes: Bytes) -> Result<(), Refused>;
+    fn try_push(&self, device: DeviceId, flow: Flow, bytes: Bytes) -> Result<(), Refused>;
 
-    /// Has `waker` woken, once, when there is room for this device again or the intake closes; at
+    /// Has `waker` woken, once, when there is room for this flow again or the intake closes; at
     /// once or needlessly is allowed, never is not. Whoever registers tries once more before it
     /// sleeps.
-    fn register(&self, device: DeviceId, waker: &Waker);
+    fn register(&self, device: DeviceId, flow: Flow, waker: &Waker);
 }
 
 /// Why an input was not taken; the bytes come back where they can still be of use.
@@ -212,19 +214,29 @@ impl fmt::Debug for Refused {
 #[derive(Clone)]
 pub struct Inputs {
     device: DeviceId,
+    flow: Flow,
     intake: Arc<dyn Intake>,
 }
 
 impl fmt::Debug for Inputs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inputs").field("device", &self.device).finish_non_exhaustive()
+        f.debug_struct("Inputs")
+            .field("device", &self.device)
+            .field("flow", &self.flow)
+            .finish_non_exhaustive()
     }
 }
 
 impl Inputs {
     /// The inputs of one device, taken by `intake`.
     pub fn new(device: DeviceId, intake: Arc<dyn Intake>) -> Self {
-        Self { device, intake }
+        Self { device, flow: Flow::default(), intake }
+    }
+
+    /// The same for inputs of one flow: for devices that strangers may say something to.
+    #[must_use]
+    pub fn of(&self, flow: Flow) -> Self {
+        Self { flow, ..self.clone() }
     }
 
     /// Pushes without waiting.
@@ -235,7 +247,7 @@ impl Inputs {
         if bytes.len() > limits::INPUT_BYTES {
             return Err(Refused::TooLong { len: bytes.len() });
         }
-        self.intake.try_push(self.device, bytes)
+        self.intake.try_push(self.device, self.flow, bytes)
     }
 
     /// Pushes what is in `slot` and empties it; while there is no room, leaves it there and has
@@ -255,7 +267,7 @@ impl Inputs {
                 settled => return Poll::Ready(settled),
             }
             if attempt == 0 {
-                self.intake.register(self.device, cx.waker());
+                self.intake.register(self.device, self.flow, cx.waker());
             }
         }
         Poll::Pending
@@ -386,7 +398,7 @@ impl InputQueue {
 }
 
 impl Intake for InputQueue {
-    fn try_push(&self, device: DeviceId, bytes: Bytes) -> Result<(), Refused> {
+    fn try_push(&self, device: DeviceId, _: Flow, bytes: Bytes) -> Result<(), Refused> {
         let consumer = {
             let mut state = self.lock();
             if state.closed {
@@ -402,7 +414,7 @@ impl Intake for InputQueue {
         Ok(())
     }
 
-    fn register(&self, _: DeviceId, waker: &Waker) {
+    fn register(&self, _: DeviceId, _: Flow, waker: &Waker) {
         let mut state = self.lock();
         if state.closed || state.inputs.len() < self.items {
             drop(state);

@@ -383,10 +383,10 @@ impl Replica {
         room && self.kept.has_room()
     }
 
-    /// How many bytes of clients' calls may be taken before one that is taken then waits behind more
-    /// than `line`, and what a fast link carries in a round trip. No bound while this replica does
+    /// How many bytes of inputs may be taken before one that is taken then waits behind more than
+    /// `line`, and what a fast link carries in a round trip. No bound while this replica does
     /// not serve: it takes none then, and whoever comes is told.
-    pub fn room_for_clients(&self, line: usize) -> usize {
+    pub fn room_for_inputs(&self, line: usize) -> usize {
         let Standing::Serving { .. } = self.standing else { return usize::MAX };
         let trips = self.links.iter().filter(|link| link.up).filter_map(|link| link.least_trip());
         let trip = trips.min().filter(|_| self.is_duplex()).unwrap_or_default();

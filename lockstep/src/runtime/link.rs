@@ -36,7 +36,6 @@
 mod crowd;
 mod dial;
 mod event;
-mod fair;
 mod handshakes;
 mod listen;
 mod names;

@@ -14,6 +14,7 @@ pub mod coserver;
 pub mod descriptors;
 pub mod entropy;
 pub mod exit;
+mod fair;
 pub mod init;
 pub mod keys;
 pub mod link;

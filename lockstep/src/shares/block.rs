@@ -26,6 +26,11 @@ impl AddressBlock {
         };
         Self(Ipv6Addr::to_bits(long) >> (128 - bits) << (128 - bits))
     }
+
+    /// A number of its own: its first address, as one of IPv6.
+    pub(crate) const fn number(self) -> u128 {
+        self.0
+    }
 }
 
 /// The address by which a host is known: of IPv6 the first one of its /64, since a host may have

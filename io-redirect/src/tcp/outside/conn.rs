@@ -7,10 +7,11 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use lockstep::device::{Lease, Refused};
+use lockstep::device::{Flow, Inputs, Lease, Refused};
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -32,12 +33,21 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK_BYTES].into_boxed_slice());
 }
 
+/// A connection that was made or accepted.
+pub(super) struct Socket {
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    pub(super) descriptor: Lease,
+}
+
 /// A future that ends with the connection. Polled again whenever the socket, the engine, the
 /// service or the deadline lets something move.
 pub(super) struct Conn {
     shared: Arc<Shared>,
     handle: Handle,
     stream: TcpStream,
+    /// Peers of one block of addresses share what each of them would get.
+    inputs: Inputs,
     commands: mpsc::UnboundedReceiver<Command>,
     /// Bytes that may be read before the inside half grants more.
     credit: u32,
@@ -86,13 +96,14 @@ impl Conn {
     pub(super) fn new(
         shared: Arc<Shared>,
         handle: Handle,
-        stream: TcpStream,
+        socket: Socket,
         windows: Windows,
         commands: mpsc::UnboundedReceiver<Command>,
         first: &Report,
-        descriptor: Lease,
     ) -> Self {
+        let Socket { stream, peer, descriptor } = socket;
         Self {
+            inputs: shared.inputs.of(Flow::of_peer(peer)),
             shared,
             handle,
             stream,
@@ -235,7 +246,7 @@ impl Conn {
         if self.report.is_none() {
             return Poll::Ready(false);
         }
-        match self.shared.inputs.poll_push(cx, &mut self.report) {
+        match self.inputs.poll_push(cx, &mut self.report) {
             Poll::Ready(Ok(())) => {
                 self.report = self.last.take();
                 Poll::Ready(true)

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
-use super::conn::Conn;
+use super::conn::{Conn, Socket};
 use super::{Command, Shared};
 use crate::limits;
 use crate::tcp::words::{Handle, Report, Windows};
@@ -36,8 +36,8 @@ pub(super) async fn run(
         Some(Ok((descriptor, (stream, peer, local)))) => {
             let _ = stream.set_nodelay(true);
             let first = Report::Connected { handle, peer, local };
-            let conn = Conn::new(shared, handle, stream, windows, commands, &first, descriptor);
-            return conn.await;
+            let socket = Socket { stream, peer: peer.ip(), descriptor };
+            return Conn::new(shared, handle, socket, windows, commands, &first).await;
         }
         Some(Err(failure)) => failed(handle, &failure),
         None => Report::Ended { handle },

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::conn::Conn;
+use super::conn::{Conn, Socket};
 use super::door::{Door, Seat};
 use super::{Mode, Opening, RefusedBy, Shared, socket};
 use crate::limits;
@@ -121,7 +121,8 @@ impl Listener {
         let first = Report::Accepted { handle, listener: self.id, peer, local };
         let shared = Arc::clone(&self.shared);
         let windows = self.options.windows;
-        let mut conn = Conn::new(shared, handle, stream, windows, commands, &first, descriptor);
+        let socket = Socket { stream, peer: peer.ip(), descriptor };
+        let mut conn = Conn::new(shared, handle, socket, windows, commands, &first);
         conn.farewell = self.options.refusal.clone();
         conn.seat = Some(seat);
         tokio::spawn(conn);

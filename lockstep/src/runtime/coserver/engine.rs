@@ -143,18 +143,24 @@ impl<S: StateMachine> Engine<S> {
         }
     }
 
-    fn read_clients(&mut self) {
-        let Self { replica, wires, .. } = self;
-        let room = replica.room_for_clients(match self.storage.durability() {
+    /// Clients and devices are read in turn each while much of what they said waits to be carried out:
+    /// it waits in one line.
+    fn read_in_turn(&mut self) {
+        let Self { replica, wires, inputs, .. } = self;
+        let room = replica.room_for_inputs(match self.storage.durability() {
             Durability::Journal => limits::TURNS_BYTES_JOURNAL,
             Durability::Memory => limits::TURNS_BYTES,
         });
-        wires.read_clients(replica.reads_clients(), room, self.handled_at);
+        let now = self.handled_at;
+        let (from_clients, from_devices) = (wires.network().clients_read(), inputs.last_taken());
+        inputs.set_room(room, now, from_clients);
+        wires.network().set_room(room, now, from_devices);
+        wires.read_clients(replica.reads_clients());
     }
 
     async fn wait(&mut self) -> Wake {
         let takes_input = self.replica.takes_input();
-        self.read_clients();
+        self.read_in_turn();
         poll_fn(|cx| {
             if let Poll::Ready(done) = self.executor.poll(cx) {
                 return Poll::Ready(Wake::Service(done));
@@ -230,7 +236,7 @@ impl<S: StateMachine> Engine<S> {
                 return;
             }
             let takes_input = self.replica.takes_input();
-            self.read_clients();
+            self.read_in_turn();
             let wake = if let Some(done) = self.executor.try_next() {
                 Wake::Service(done)
             } else if let Some(answer) = self.storage.try_next() {

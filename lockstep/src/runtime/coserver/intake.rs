@@ -1,214 +1,351 @@
 //! Inputs of devices on their way into the loop.
+//!
+//! Each device has so much room, and each of its flows at most as much of that as it leaves free: one
+//! alone half of it, two that take all they can a third each, so that a newcomer always finds some
+//! (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). The
+//! loop takes them in turn ([`FairReading`]).
 #![allow(clippy::disallowed_types, reason = "devices have threads of their own")]
 
-use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::device::{Intake, Refused};
-use crate::ids::DeviceId;
+use crate::device::{Flow, Intake, Refused};
+use crate::ids::{DeviceId, Mono};
 use crate::limits;
-use crate::sync::{Capacity, CapacityError, PushError, Receiver, Sender, mailbox};
+use crate::runtime::fair::FairReading;
 
-/// Inputs of all devices that wait for the loop, shared out evenly. More wait in the devices.
-const ITEMS: usize = 4096;
-
-/// Bytes of the same.
+/// Bytes of inputs of all devices that wait for the loop, shared out evenly. More wait in the devices.
 const BYTES: u64 = 16 << 20;
+
+/// What an input counts for besides its bytes, so that there are never more than some thousand.
+const INPUT: u64 = 4 << 10;
 
 /// What a device may have at least, however many there are: an input of the longest kind while
 /// another is on its way.
-const LEAST: (usize, u64) = (64, 2 * (limits::INPUT_BYTES as u64 + 1));
+const LEAST: u64 = 2 * (limits::INPUT_BYTES as u64 + INPUT);
 
-/// Bytes that are taken from one device before the others have their turn; an input counts for no
-/// less than its overhead.
-const TURN_BYTES: usize = 32 << 10;
-const OVERHEAD: usize = 64;
+/// After one input was taken so many of those that wait for room in its flow try again: more than
+/// one, so that a flow gets what others do not use any more.
+const WOKEN: usize = 2;
 
-/// The devices' end: a queue for each, so that none waits for room that another has taken.
-pub(super) struct DeviceIntake {
-    queues: Vec<Queue>,
-}
+/// A flow of a device.
+type Source = (DeviceId, Flow);
 
-struct Queue {
-    device: DeviceId,
-    inputs: Sender<Bytes>,
-    waiting: Mutex<Vec<Waker>>,
-}
-
-/// The loop's end.
-pub(super) struct DeviceInputs {
-    inputs: Vec<Receiver<Bytes>>,
-    intake: Arc<DeviceIntake>,
-    /// Whose turn it is, and how many bytes more it has.
-    turn: usize,
-    left: usize,
-}
-
-fn bytes_of_each(count: usize) -> u64 {
-    (BYTES / count.max(1) as u64).max(LEAST.1)
+fn room_of_each(count: usize) -> u64 {
+    (BYTES / count.max(1) as u64).max(LEAST)
 }
 
 /// Bytes that wait for the loop at most, with so many devices.
 pub(crate) fn bytes_of_all(count: usize) -> u64 {
-    count as u64 * bytes_of_each(count)
+    count as u64 * room_of_each(count)
 }
 
-/// Queues for these devices.
-pub(super) fn intake(
-    devices: &[DeviceId],
-) -> Result<(Arc<DeviceIntake>, DeviceInputs), CapacityError> {
-    let count = devices.len().max(1);
-    let (items, bytes) = ((ITEMS / count).max(LEAST.0), bytes_of_each(count));
-    let (mut queues, mut receivers) = (Vec::new(), Vec::new());
-    for &device in devices {
-        let (inputs, receiver) =
-            mailbox(Capacity::new(items, bytes)?, |bytes: &Bytes| bytes.len() as u64 + 1);
-        queues.push(Queue { device, inputs, waiting: Default::default() });
-        receivers.push(receiver);
-    }
-    let intake = Arc::new(DeviceIntake { queues });
-    let inputs =
-        DeviceInputs { inputs: receivers, intake: Arc::clone(&intake), turn: 0, left: TURN_BYTES };
-    Ok((intake, inputs))
+/// The devices' end.
+pub(super) struct DeviceIntake {
+    room: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    lines: BTreeMap<DeviceId, Line>,
+    /// Those that have had inputs since the loop looked, and none before.
+    fresh: Vec<Source>,
+    consumer: Option<Waker>,
+    is_closed: bool,
+}
+
+/// What a device has here.
+#[derive(Default)]
+struct Line {
+    weight: u64,
+    flows: BTreeMap<Flow, Queue>,
+    /// The flows that have nothing here, and wait for room.
+    starved: BTreeSet<Flow>,
+}
+
+#[derive(Default)]
+struct Queue {
+    weight: u64,
+    inputs: VecDeque<Bytes>,
+    waiting: VecDeque<Waker>,
+}
+
+/// The loop's end.
+pub(super) struct DeviceInputs {
+    intake: Arc<DeviceIntake>,
+    fair: FairReading<Source, Source>,
+}
+
+/// Room for these devices.
+pub(super) fn intake(devices: &[DeviceId]) -> (Arc<DeviceIntake>, DeviceInputs) {
+    let lines = devices.iter().map(|device| (*device, Line::default())).collect();
+    let state = Mutex::new(State { lines, ..State::default() });
+    let intake = Arc::new(DeviceIntake { room: room_of_each(devices.len()), state });
+    (Arc::clone(&intake), DeviceInputs { intake, fair: FairReading::new() })
 }
 
 impl Intake for DeviceIntake {
-    fn try_push(&self, device: DeviceId, bytes: Bytes) -> Result<(), Refused> {
-        let Some(queue) = self.queue(device) else { return Err(Refused::Closed) };
-        queue.inputs.try_push(bytes).map_err(|error| match error {
-            PushError::Full(bytes) => Refused::Full(bytes),
-            PushError::TooLarge(bytes) => Refused::TooLong { len: bytes.len() },
-            PushError::Closed(_) => Refused::Closed,
-        })
+    fn try_push(&self, device: DeviceId, flow: Flow, bytes: Bytes) -> Result<(), Refused> {
+        let mut state = self.lock();
+        let State { lines, fresh, consumer, is_closed } = &mut *state;
+        let Some(line) = lines.get_mut(&device).filter(|_| !*is_closed) else {
+            return Err(Refused::Closed);
+        };
+        if !line.has_room(self.room, flow, weight(&bytes)) {
+            return Err(Refused::Full(bytes));
+        }
+        if line.put(flow, bytes) {
+            fresh.push((device, flow));
+        }
+        let consumer = consumer.take();
+        drop(state);
+        consumer.into_iter().for_each(Waker::wake);
+        Ok(())
     }
 
-    fn register(&self, device: DeviceId, waker: &Waker) {
-        let Some(queue) = self.queue(device) else { return waker.wake_by_ref() };
-        let mut waiting = queue.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !waiting.iter().any(|known| known.will_wake(waker)) {
-            waiting.push(waker.clone());
-        }
-        if queue.inputs.is_closed() {
-            waiting.drain(..).for_each(Waker::wake);
+    fn register(&self, device: DeviceId, flow: Flow, waker: &Waker) {
+        let mut state = self.lock();
+        let is_closed = state.is_closed;
+        match state.lines.get_mut(&device).filter(|_| !is_closed) {
+            Some(line) => line.wait(flow, waker),
+            None => waker.wake_by_ref(),
         }
     }
 }
 
 impl DeviceIntake {
-    fn queue(&self, device: DeviceId) -> Option<&Queue> {
-        self.queues.iter().find(|queue| queue.device == device)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Queue {
-    fn wake_waiting(&self) {
-        let waiting =
-            core::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        waiting.into_iter().for_each(Waker::wake);
+fn weight(bytes: &Bytes) -> u64 {
+    bytes.len() as u64 + INPUT
+}
+
+impl Line {
+    fn has_room(&self, room: u64, flow: Flow, weight: u64) -> bool {
+        let own = self.flows.get(&flow).map_or(0, |queue| queue.weight);
+        own + weight <= room.saturating_sub(self.weight)
+    }
+
+    /// True if the flow had nothing here.
+    fn put(&mut self, flow: Flow, bytes: Bytes) -> bool {
+        let queue = self.flows.entry(flow).or_default();
+        queue.weight += weight(&bytes);
+        self.weight += weight(&bytes);
+        queue.inputs.push_back(bytes);
+        self.starved.remove(&flow);
+        queue.inputs.len() == 1
+    }
+
+    fn wait(&mut self, flow: Flow, waker: &Waker) {
+        let queue = self.flows.entry(flow).or_default();
+        if queue.inputs.is_empty() {
+            self.starved.insert(flow);
+        }
+        if !queue.waiting.iter().any(|known| known.will_wake(waker)) {
+            queue.waiting.push_back(waker.clone());
+        }
+    }
+
+    /// The oldest input of a flow, whether there is another, and who is to try again. While a flow has
+    /// something here, more of those who wait in it are woken when that is taken: all of them with
+    /// the last.
+    fn take(&mut self, flow: Flow) -> Option<(Bytes, bool, Vec<Waker>)> {
+        let Entry::Occupied(mut entry) = self.flows.entry(flow) else { return None };
+        let queue = entry.get_mut();
+        let bytes = queue.inputs.pop_front()?;
+        queue.weight -= weight(&bytes);
+        self.weight -= weight(&bytes);
+        let more = !queue.inputs.is_empty();
+        let woken = if more { WOKEN.min(queue.waiting.len()) } else { queue.waiting.len() };
+        let mut woken: Vec<Waker> = queue.waiting.drain(..woken).collect();
+        if !more {
+            entry.remove();
+        }
+        woken.extend(self.take_starved());
+        Some((bytes, more, woken))
+    }
+
+    /// Those who wait in one of the flows that have nothing here; in all of them when nobody has.
+    fn take_starved(&mut self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        while let Some(flow) = self.starved.pop_first() {
+            woken.extend(self.flows.remove(&flow).into_iter().flat_map(|queue| queue.waiting));
+            if self.weight > 0 {
+                break;
+            }
+        }
+        woken
     }
 }
 
 impl DeviceInputs {
-    /// The oldest input of the device whose turn it is, or of the next that has one.
+    /// How many bytes may be taken before too many wait to be carried out, and when inputs last came
+    /// another way that wait with these. From then on flows that had more than others are not taken.
+    pub(super) fn set_room(&mut self, room: usize, now: Mono, elsewhere: Option<Mono>) {
+        self.fair.set_room(room, now);
+        self.fair.set_elsewhere(elsewhere);
+    }
+
+    /// When an input was last taken.
+    pub(super) fn last_taken(&self) -> Option<Mono> {
+        self.fair.last_read()
+    }
+
+    /// The oldest input of the flow whose turn it is.
     pub(super) fn pop(&mut self) -> Option<(DeviceId, Bytes)> {
-        for _ in 0..self.inputs.len() {
-            if let Ok(bytes) = self.inputs[self.turn].pop() {
-                return Some(self.taken(bytes));
-            }
-            self.pass_on();
+        let mut state = self.intake.lock();
+        for source in state.fresh.drain(..) {
+            self.fair.put_aside(source, source);
         }
-        None
+        let source = self.fair.next()?;
+        let (device, flow) = source;
+        let (bytes, more, woken) = state.lines.get_mut(&device)?.take(flow)?;
+        drop(state);
+        woken.into_iter().for_each(Waker::wake);
+        self.fair.read(source, bytes.len());
+        if more {
+            self.fair.put_aside(source, source);
+        }
+        Some((device, bytes))
     }
 
-    /// Whether an input waits; otherwise the task is woken when one comes.
+    /// Whether an input may be taken; otherwise the task is woken when one comes.
     pub(super) fn poll_pop(&mut self, cx: &mut Context<'_>) -> Poll<(DeviceId, Bytes)> {
-        for _ in 0..self.inputs.len() {
-            if let Poll::Ready(Some(bytes)) = self.inputs[self.turn].poll_pop(cx) {
-                return Poll::Ready(self.taken(bytes));
-            }
-            self.pass_on();
+        match &mut self.intake.lock().consumer {
+            Some(consumer) => consumer.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
         }
-        Poll::Pending
-    }
-
-    fn taken(&mut self, bytes: Bytes) -> (DeviceId, Bytes) {
-        let queue = &self.intake.queues[self.turn];
-        queue.wake_waiting();
-        let device = queue.device;
-        self.left = self.left.saturating_sub(bytes.len().max(OVERHEAD));
-        if self.left == 0 {
-            self.pass_on();
+        match self.pop() {
+            Some(input) => Poll::Ready(input),
+            None => Poll::Pending,
         }
-        (device, bytes)
-    }
-
-    fn pass_on(&mut self) {
-        self.turn = (self.turn + 1) % self.inputs.len().max(1);
-        self.left = TURN_BYTES;
     }
 
     /// Takes nothing more; devices that wait learn of it.
     pub(super) fn close(&mut self) {
-        self.inputs.iter().for_each(Receiver::close);
-        self.intake.queues.iter().for_each(Queue::wake_waiting);
+        let waiting: Vec<Waker> = {
+            let mut state = self.intake.lock();
+            state.is_closed = true;
+            let flows = state.lines.values_mut().flat_map(|line| line.flows.values_mut());
+            flows.flat_map(|queue| queue.waiting.drain(..)).collect()
+        };
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use core::future::poll_fn;
     use core::sync::atomic::{AtomicUsize, Ordering};
+    use core::time::Duration;
     use std::task::Wake;
 
     use super::*;
+    use crate::device::Inputs;
 
     const GREEDY: DeviceId = DeviceId(0);
     const OTHER: DeviceId = DeviceId(1);
+    const FIRST: Flow = Flow::new(1);
+    const SECOND: Flow = Flow::new(2);
 
     fn two() -> (Arc<DeviceIntake>, DeviceInputs) {
-        intake(&[GREEDY, OTHER]).unwrap()
+        intake(&[GREEDY, OTHER])
+    }
+
+    fn push(intake: &DeviceIntake, device: DeviceId, flow: Flow, len: usize) -> bool {
+        intake.try_push(device, flow, Bytes::from(vec![7; len])).is_ok()
     }
 
     /// Pushes until there is no room.
-    fn fill(intake: &DeviceIntake, device: DeviceId, len: usize) -> usize {
-        let bytes = Bytes::from(vec![7; len]);
-        (0..).take_while(|_| intake.try_push(device, bytes.clone()).is_ok()).count()
+    fn fill(intake: &DeviceIntake, device: DeviceId, flow: Flow, len: usize) -> usize {
+        (0..).take_while(|_| push(intake, device, flow, len)).count()
     }
 
     #[test]
     fn a_device_that_takes_all_it_can_leaves_room_for_the_others() {
         let (intake, mut inputs) = two();
-        assert_eq!(fill(&intake, GREEDY, 1), ITEMS / 2);
-        assert!(matches!(intake.try_push(GREEDY, Bytes::new()), Err(Refused::Full(_))));
-        assert!(intake.try_push(OTHER, Bytes::from_static(b"x")).is_ok());
-        let before = (0..).take_while(|_| inputs.pop().unwrap().0 == GREEDY).count();
-        assert_eq!(before, TURN_BYTES / OVERHEAD, "the other has its turn");
-    }
-
-    #[test]
-    fn turns_are_of_bytes_and_none_waits_for_one_that_has_nothing() {
-        let (intake, mut inputs) = two();
-        let long = fill(&intake, GREEDY, 1 << 20);
-        assert!((2..=8).contains(&long), "{long} of a mebibyte in 8 MiB");
-        let short = fill(&intake, OTHER, 1 << 10);
+        let greedy = fill(&intake, GREEDY, FIRST, 1);
+        assert!((500..2000).contains(&greedy), "{greedy}");
+        assert_eq!(fill(&intake, OTHER, FIRST, 1), greedy, "as many");
+        inputs.set_room(usize::MAX, Mono(0), None);
         let taken: Vec<_> = core::iter::from_fn(|| inputs.pop()).map(|(from, _)| from).collect();
-        assert_eq!(taken.len(), long + short);
-        assert_eq!(taken[..2], [GREEDY, OTHER], "one long input is a turn");
-        assert_eq!(taken[1..33], [OTHER; 32]);
-        assert_eq!(taken[33], GREEDY);
-        assert!(taken[long * 33..].iter().all(|from| *from == OTHER), "the rest");
+        assert_eq!(taken.len(), 2 * greedy);
+        let half = &taken[..greedy];
+        let of_greedy = half.iter().filter(|from| **from == GREEDY).count();
+        assert!(of_greedy.abs_diff(greedy / 2) <= 1, "they take turns: {of_greedy}");
     }
 
     #[test]
-    fn what_one_device_pushed_comes_in_its_order() {
+    fn flows_that_take_all_they_can_leave_room_for_one_more() {
+        let (intake, mut inputs) = two();
+        let alone = fill(&intake, GREEDY, FIRST, 16 << 10);
+        let second = fill(&intake, GREEDY, SECOND, 16 << 10);
+        assert!(second * 2 >= alone - 1 && second < alone, "half of what is left: {second}");
+        for flow in 3..10_000 {
+            fill(&intake, GREEDY, Flow::new(flow), 16 << 10);
+        }
+        let held = intake.lock().lines[&GREEDY].weight;
+        assert!(held <= intake.room, "{held}");
+        assert!(!push(&intake, GREEDY, Flow::new(0), 1 << 20));
+        while inputs.pop().is_some() {}
+        assert!(push(&intake, GREEDY, Flow::new(0), 1 << 20));
+        let state = intake.lock();
+        assert_eq!(state.lines[&GREEDY].flows.len(), 1, "others leave nothing behind");
+    }
+
+    #[test]
+    fn a_flow_that_says_a_lot_waits_behind_itself_and_nobody_behind_it() {
+        let (intake, mut inputs) = two();
+        inputs.set_room(usize::MAX, Mono(0), None);
+        push(&intake, GREEDY, SECOND, 1 << 10);
+        assert!(inputs.pop().is_some());
+        assert!(fill(&intake, GREEDY, FIRST, 64 << 10) > 30);
+        for _ in 0..3 {
+            assert_eq!(inputs.pop().map(|(_, bytes)| bytes.len()), Some(64 << 10));
+        }
+        push(&intake, GREEDY, SECOND, 1 << 10);
+        assert_eq!(inputs.pop().map(|(_, bytes)| bytes.len()), Some(1 << 10));
+        // What is taken and not carried out is a long line.
+        inputs.set_room(0, Mono(1), None);
+        assert_eq!(inputs.pop(), None);
+        push(&intake, GREEDY, SECOND, 1 << 10);
+        assert_eq!(inputs.pop().map(|(_, bytes)| bytes.len()), Some(1 << 10));
+        assert_eq!(inputs.pop(), None);
+        inputs.set_room(1, Mono(2), None);
+        assert_eq!(inputs.pop().map(|(_, bytes)| bytes.len()), Some(64 << 10));
+    }
+
+    #[test]
+    fn a_flow_that_is_alone_is_not_held_back_unless_clients_ask() {
+        let (intake, mut inputs) = two();
+        fill(&intake, GREEDY, FIRST, 64 << 10);
+        inputs.set_room(0, Mono(1), None);
+        for _ in 0..4 {
+            assert!(inputs.pop().is_some());
+        }
+        inputs.set_room(0, Mono(1), Some(Mono(1)));
+        assert_eq!(inputs.pop(), None);
+    }
+
+    #[test]
+    fn what_one_flow_pushed_comes_in_its_order() {
         let (intake, mut inputs) = two();
         for number in 0..200_u8 {
-            intake.try_push(OTHER, Bytes::copy_from_slice(&[number])).unwrap();
+            let flow = Flow::new(u64::from(number % 2));
+            intake.try_push(OTHER, flow, Bytes::copy_from_slice(&[number])).unwrap();
         }
-        let order: Vec<_> = core::iter::from_fn(|| inputs.pop()).map(|(_, b)| b[0]).collect();
-        assert_eq!(order, (0..200).collect::<Vec<_>>());
+        let taken: Vec<u8> = core::iter::from_fn(|| inputs.pop()).map(|(_, b)| b[0]).collect();
+        let (odd, even): (Vec<u8>, Vec<u8>) = taken.iter().partition(|number| *number % 2 == 1);
+        assert_eq!(taken.len(), 200);
+        assert!(odd.is_sorted() && even.is_sorted());
     }
 
     /// How often it was woken.
@@ -221,40 +358,103 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_device_that_waits_for_room_is_woken_when_its_own_queue_has_some() {
-        let (intake, mut inputs) = two();
+    fn wait(intake: &DeviceIntake, device: DeviceId, flow: Flow, count: usize) -> Arc<Woken> {
         let woken = Arc::new(Woken::default());
-        intake.register(GREEDY, &Waker::from(Arc::clone(&woken)));
-        intake.try_push(OTHER, Bytes::new()).unwrap();
-        assert_eq!(inputs.pop().unwrap().0, OTHER);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 0, "that is no room for this one");
-        intake.try_push(GREEDY, Bytes::new()).unwrap();
-        assert_eq!(inputs.pop().unwrap().0, GREEDY);
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        for _ in 0..count {
+            let one = Arc::clone(&woken);
+            let waker = Waker::from(Arc::new(Once(one)));
+            intake.register(device, flow, &waker);
+            intake.register(device, flow, &waker);
+        }
+        woken
+    }
+
+    /// A waker that is not the same as another of the same count.
+    struct Once(Arc<Woken>);
+
+    impl Wake for Once {
+        fn wake(self: Arc<Self>) {
+            self.0.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn those_who_wait_are_woken_a_few_at_a_time_and_all_when_there_is_nothing_left() {
+        let (intake, mut inputs) = two();
+        let count = fill(&intake, GREEDY, FIRST, 1 << 20);
+        assert!(count >= 3, "{count}");
+        let waiting = wait(&intake, GREEDY, FIRST, 10);
+        push(&intake, OTHER, FIRST, 1);
+        inputs.set_room(usize::MAX, Mono(0), None);
+        let woken = || waiting.0.load(Ordering::Relaxed);
+        let mut left = count;
+        while left > 0 {
+            let (device, _) = inputs.pop().unwrap();
+            left -= usize::from(device == GREEDY);
+            let expected = if left == 0 { 10 } else { WOKEN * (count - left) };
+            assert_eq!(woken(), expected, "{left} are left");
+        }
+    }
+
+    #[test]
+    fn a_flow_without_room_is_woken_when_another_has_given_some_back() {
+        let (intake, mut inputs) = two();
+        for flow in 3..10_000 {
+            fill(&intake, GREEDY, Flow::new(flow), 64 << 10);
+        }
+        let starved = [wait(&intake, GREEDY, FIRST, 2), wait(&intake, GREEDY, SECOND, 2)];
+        let woken = || starved.iter().map(|one| one.0.load(Ordering::Relaxed)).sum::<usize>();
+        inputs.set_room(usize::MAX, Mono(0), None);
+        assert!(inputs.pop().is_some());
+        assert_eq!(woken(), 2, "those of one flow");
+        assert!(inputs.pop().is_some());
+        assert_eq!(woken(), 4);
     }
 
     #[test]
     fn who_waits_learns_that_the_engine_takes_nothing_more() {
         let (intake, mut inputs) = two();
-        let woken = Arc::new(Woken::default());
-        intake.register(OTHER, &Waker::from(Arc::clone(&woken)));
+        let waiting = wait(&intake, OTHER, FIRST, 1);
         inputs.close();
-        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
-        assert!(matches!(intake.try_push(OTHER, Bytes::new()), Err(Refused::Closed)));
-        intake.register(OTHER, &Waker::from(Arc::clone(&woken)));
-        intake.register(DeviceId(9), &Waker::from(Arc::clone(&woken)));
-        assert_eq!(woken.0.load(Ordering::Relaxed), 3, "and whoever comes later, or is unknown");
-        assert!(matches!(intake.try_push(DeviceId(9), Bytes::new()), Err(Refused::Closed)));
+        assert_eq!(waiting.0.load(Ordering::Relaxed), 1);
+        let refused = |device| intake.try_push(device, FIRST, Bytes::new());
+        assert!(matches!(refused(OTHER), Err(Refused::Closed)));
+        let later = [wait(&intake, OTHER, FIRST, 1), wait(&intake, DeviceId(9), FIRST, 1)];
+        assert!(later.iter().all(|one| one.0.load(Ordering::Relaxed) > 0));
+        assert!(matches!(refused(DeviceId(9)), Err(Refused::Closed)));
     }
 
+    /// Many tasks push as much as they can, and none is left behind.
     #[test]
-    fn many_devices_have_what_one_needs_at_least() {
-        let (intake, _inputs) = intake(&(0..100).map(DeviceId).collect::<Vec<_>>()).unwrap();
-        let longest = Bytes::from(vec![7; limits::INPUT_BYTES]);
-        for _ in 0..2 {
-            intake.try_push(DeviceId(99), longest.clone()).unwrap();
-        }
-        assert_eq!(fill(&intake, DeviceId(98), 1), LEAST.0);
+    fn nobody_who_waits_for_room_is_forgotten() {
+        const TASKS: u64 = 60;
+        const EACH: u64 = 50;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (intake, mut inputs) = two();
+        let all = Inputs::new(GREEDY, intake);
+        let done = runtime.block_on(async {
+            for task in 0..TASKS {
+                let own = all.of(Flow::new(task % 7));
+                tokio::spawn(async move {
+                    for number in 0..EACH {
+                        let mut bytes = vec![0; 100 << 10];
+                        bytes[..8].copy_from_slice(&(task * EACH + number).to_le_bytes());
+                        own.push(bytes.into()).await.unwrap();
+                    }
+                });
+            }
+            let mut next = [0; TASKS as usize];
+            let taken = async {
+                for _ in 0..TASKS * EACH {
+                    let (_, bytes) = poll_fn(|cx| inputs.poll_pop(cx)).await;
+                    let number = u64::from_le_bytes(bytes[..8].try_into().unwrap());
+                    let (task, number) = (number / EACH, number % EACH);
+                    assert_eq!(next[task as usize], number, "of one task in order");
+                    next[task as usize] += 1;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), taken).await.is_ok()
+        });
+        assert!(done);
     }
 }

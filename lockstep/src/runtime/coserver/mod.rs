@@ -201,7 +201,7 @@ impl<S: StateMachine> CoServer<S> {
         (boot.disk, boot.adopt) = (disk, settings.adopt);
         let wires = Wires::open(&settings, credentials, S::is_read_only)?;
         let ids: Vec<_> = devices.table.iter().map(|(id, _)| id).collect();
-        let (intake, inputs) = intake::intake(&ids)?;
+        let (intake, inputs) = intake::intake(&ids);
         let device_names = devices.table.iter().map(|(_, row)| row.name.clone()).collect();
         // Now that everything is open that stays open.
         let wanted = devices.outsides.iter().map(|outside| outside.connections());

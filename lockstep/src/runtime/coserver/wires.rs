@@ -13,7 +13,7 @@ use super::StartupError;
 use super::clients::{ClientBook, ClientsMetrics, owner_of};
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
-use crate::ids::{ConnId, LinkId, Mono, OwnerId, Place};
+use crate::ids::{ConnId, LinkId, OwnerId, Place};
 use crate::limits;
 use crate::proto::{Input, io::LinkSet};
 use crate::runtime::keys::{PublicKey, Rights, Role, Roster};
@@ -526,8 +526,7 @@ impl Wires {
     }
 
     /// Reads clients, or leaves what they say with them; in turn, once so many bytes were read.
-    pub(super) fn read_clients(&mut self, reading: bool, room: usize, now: Mono) {
-        self.network.set_room(room, now);
+    pub(super) fn read_clients(&mut self, reading: bool) {
         if self.reading_clients == reading {
             return;
         }

@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 
 use super::dial::{DialConfig, Dialler};
 use super::event::{ConnectionId, Event, PortId};
-use super::fair::FairReading;
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
 use super::names::Names;
 use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
 use super::queues::Queues;
 use super::ready::{Rank, ReadySet, Source};
 use crate::ids::Mono;
+use crate::runtime::fair::FairReading;
 use crate::runtime::keys::{PublicKey, Role};
 use crate::runtime::quic::{
     BindError, CloseCode, Connection, Endpoint, Lost, Peer, SendError, SetupError, Stats,
@@ -50,7 +50,7 @@ pub struct Network {
     ports: BTreeMap<PortId, Port>,
     slots: BTreeMap<ConnectionId, Slot>,
     /// Of clients.
-    fair: FairReading<PublicKey>,
+    fair: FairReading<PublicKey, ConnectionId>,
     /// No more bytes than these wait for all of them together.
     queued_most: usize,
     unflushed: Vec<ConnectionId>,
@@ -282,9 +282,16 @@ impl Network {
     }
 
     /// Says how many bytes of clients' frames may be read before too many wait to be carried out.
-    /// From then on clients whose key had more read than others are not read.
-    pub fn set_room(&mut self, room: usize, now: Mono) {
+    /// From then on clients whose key had more read than others are not read. `elsewhere` is when
+    /// inputs last came another way that wait with theirs.
+    pub fn set_room(&mut self, room: usize, now: Mono, elsewhere: Option<Mono>) {
         self.fair.set_room(room, now);
+        self.fair.set_elsewhere(elsewhere);
+    }
+
+    /// When a client was last read.
+    pub fn clients_read(&self) -> Option<Mono> {
+        self.fair.last_read()
     }
 
     fn set_reading(&mut self, connection: ConnectionId, reading: bool) {
@@ -544,7 +551,7 @@ impl Network {
         }
         if slot.takes_turns {
             let held = self.ports.get(&slot.port).map_or(0, |port| port.shares.held(peer.key));
-            self.fair.gone(peer.key, id);
+            self.fair.gone(peer.key, &id);
             if held == 0 {
                 self.fair.forget(peer.key);
             }

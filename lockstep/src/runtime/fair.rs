@@ -1,4 +1,5 @@
-//! Whose frames are read next while more comes in than is carried out.
+//! Whose input is read next while more comes in than is carried out: of clients by their keys, of
+//! devices by their flows.
 //!
 //! What is read waits in one line until both CoServers have carried it out, so one owner that says
 //! more than that would have all others wait behind it. Each frame is tagged with what its owner
@@ -10,7 +11,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::event::ConnectionId;
 use crate::ids::Mono;
 
 /// What a frame costs besides its bytes.
@@ -26,14 +26,17 @@ const ALONE: Duration = Duration::from_secs(60);
 /// However long the line is, whoever is first is read after so long: others may keep it long.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Which of the connections that have something to say are read.
+/// Owners of which more is not remembered; beyond that all begin anew where the one is that had most.
+const OWNERS: usize = 1024;
+
+/// Which of those that have something to say are read. `K` is an owner, `W` one of its ends that wait.
 #[derive(Debug)]
-pub(super) struct FairReading<K> {
+pub(super) struct FairReading<K, W> {
     /// What owners that are connected have had read.
     tags: BTreeMap<K, u64>,
     /// The tag of the last one whose turn it was: where those begin that have been away.
     floor: u64,
-    aside: BTreeMap<K, VecDeque<ConnectionId>>,
+    aside: BTreeMap<K, VecDeque<W>>,
     /// Those of `aside`, whoever had least first.
     order: BTreeSet<(u64, K)>,
     /// Bytes that may be read before the line is long.
@@ -44,9 +47,11 @@ pub(super) struct FairReading<K> {
     last: Option<(K, Mono)>,
     /// When one was read that was not the last.
     other: Option<Mono>,
+    /// When somebody was read who waits in the same line, and has turns of another kind.
+    elsewhere: Option<Mono>,
 }
 
-impl<K: Ord + Copy> FairReading<K> {
+impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
     pub(super) const fn new() -> Self {
         Self {
             tags: BTreeMap::new(),
@@ -58,6 +63,7 @@ impl<K: Ord + Copy> FairReading<K> {
             turn: Mono(0),
             last: None,
             other: None,
+            elsewhere: None,
         }
     }
 
@@ -65,6 +71,16 @@ impl<K: Ord + Copy> FairReading<K> {
     pub(super) fn set_room(&mut self, room: usize, now: Mono) {
         self.now = now;
         self.room = room;
+    }
+
+    /// When somebody was last read whose turns are not given here, and who waits in the same line.
+    pub(super) fn set_elsewhere(&mut self, read: Option<Mono>) {
+        self.elsewhere = read;
+    }
+
+    /// When somebody was last read.
+    pub(super) fn last_read(&self) -> Option<Mono> {
+        self.last.map(|(_, at)| at)
     }
 
     /// Whether this owner is read now; otherwise its connection is put [aside](Self::put_aside).
@@ -90,7 +106,8 @@ impl<K: Ord + Copy> FairReading<K> {
     fn is_alone(&self, owner: K) -> bool {
         let waits = self.order.iter().take(2).any(|(_, waiting)| *waiting != owner);
         let other = self.last.filter(|(last, _)| *last != owner).map(|(_, at)| at).or(self.other);
-        !(waits || other.is_some_and(|at| self.now.since(at) < ALONE))
+        let is_recent = |at: Mono| self.now.since(at) < ALONE;
+        !(waits || other.into_iter().chain(self.elsewhere).any(is_recent))
     }
 
     /// A frame of so many bytes was read.
@@ -111,11 +128,28 @@ impl<K: Ord + Copy> FairReading<K> {
         {
             self.other = Some(at);
         }
+        if self.tags.len() > OWNERS {
+            self.forget_some();
+        }
     }
 
-    /// A connection has something to say, and is not looked at before its owner's turn.
-    pub(super) fn put_aside(&mut self, owner: K, connection: ConnectionId) {
-        self.aside.entry(owner).or_default().push_back(connection);
+    fn forget_some(&mut self) {
+        self.forget_idle();
+        if self.tags.len() > OWNERS {
+            self.floor = self.tags.values().copied().max().unwrap_or(self.floor);
+            self.tags.clear();
+            self.order = self.aside.keys().map(|owner| (0, *owner)).collect();
+        }
+    }
+
+    fn forget_idle(&mut self) {
+        let (floor, aside) = (self.floor, &self.aside);
+        self.tags.retain(|owner, tag| *tag > floor || aside.contains_key(owner));
+    }
+
+    /// One of an owner's ends has something to say, and is not looked at before its owner's turn.
+    pub(super) fn put_aside(&mut self, owner: K, waiting: W) {
+        self.aside.entry(owner).or_default().push_back(waiting);
         self.order.insert((self.tag(owner), owner));
     }
 
@@ -132,7 +166,7 @@ impl<K: Ord + Copy> FairReading<K> {
     }
 
     /// The next one of those put aside, of whoever had least, once it may be read.
-    pub(super) fn next(&mut self) -> Option<ConnectionId> {
+    pub(super) fn next(&mut self) -> Option<W> {
         let &(tag, owner) = self.order.first().filter(|_| self.has_next())?;
         let waiting = self.aside.get_mut(&owner)?;
         let next = waiting.pop_front();
@@ -143,23 +177,22 @@ impl<K: Ord + Copy> FairReading<K> {
         next
     }
 
-    /// A connection is gone.
-    pub(super) fn gone(&mut self, owner: K, connection: ConnectionId) {
+    /// One of an owner's ends is gone.
+    pub(super) fn gone(&mut self, owner: K, end: &W) {
         let Some(waiting) = self.aside.get_mut(&owner) else { return };
-        waiting.retain(|id| *id != connection);
+        waiting.retain(|waiting| waiting != end);
         if waiting.is_empty() {
             self.aside.remove(&owner);
             self.order.remove(&(self.tag(owner), owner));
         }
     }
 
-    /// The last connection of an owner is gone. What it had beyond others is remembered until they
+    /// The last end of an owner is gone. What it had beyond others is remembered until they
     /// have had as much: it may be back at once.
     pub(super) fn forget(&mut self, owner: K) {
         self.aside.remove(&owner);
         self.order.remove(&(self.tag(owner), owner));
-        let (floor, aside) = (self.floor, &self.aside);
-        self.tags.retain(|owner, tag| *tag > floor || aside.contains_key(owner));
+        self.forget_idle();
     }
 }
 
@@ -170,7 +203,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     /// One that says as much as it may, and one that says little, have been read.
-    fn greedy_and_modest() -> FairReading<char> {
+    fn greedy_and_modest() -> FairReading<char, u64> {
         let mut fair = FairReading::new();
         fair.set_room(usize::MAX, Mono(SECOND));
         fair.read('m', 100);
@@ -185,10 +218,10 @@ mod tests {
         fair.set_room(0, Mono(SECOND));
         assert!(!fair.may_read('g'));
         assert!(fair.may_read('m') && fair.may_read('n'));
-        fair.put_aside('g', ConnectionId(7));
+        fair.put_aside('g', 7);
         assert_eq!(fair.next(), None);
         fair.set_room(usize::MAX, Mono(SECOND));
-        assert_eq!((fair.next(), fair.next()), (Some(ConnectionId(7)), None));
+        assert_eq!((fair.next(), fair.next()), (Some(7), None));
     }
 
     #[test]
@@ -204,9 +237,9 @@ mod tests {
     fn behind_one_that_waits_and_had_less_everybody_waits_but_those_who_had_little() {
         let mut fair = greedy_and_modest();
         fair.read('h', 2 << 20);
-        fair.put_aside('g', ConnectionId(7));
+        fair.put_aside('g', 7);
         assert!(!fair.may_read('h') && fair.may_read('m'));
-        assert_eq!(fair.next(), Some(ConnectionId(7)));
+        assert_eq!(fair.next(), Some(7));
         assert!(fair.may_read('h'));
     }
 
@@ -214,10 +247,10 @@ mod tests {
     fn one_that_is_alone_does_not_wait() {
         let mut fair = greedy_and_modest();
         fair.set_room(0, Mono(SECOND));
-        fair.put_aside('g', ConnectionId(7));
+        fair.put_aside('g', 7);
         assert_eq!(fair.next(), None);
         fair.set_room(0, Mono(61 * SECOND));
-        assert_eq!(fair.next(), Some(ConnectionId(7)), "the other was last read a minute ago");
+        assert_eq!(fair.next(), Some(7), "the other was last read a minute ago");
         fair.read('g', 1 << 20);
         fair.read('m', 100);
         assert!(!fair.may_read('g'));
@@ -232,10 +265,10 @@ mod tests {
             fair.read('m', 1 << 10);
         }
         fair.read('g', 1 << 20);
-        fair.put_aside('m', ConnectionId(1));
+        fair.put_aside('m', 1);
         fair.set_room(0, Mono(100 * SECOND));
         assert!(!fair.may_read('g'));
-        assert_eq!(fair.next(), Some(ConnectionId(1)), "it is first, and was patient");
+        assert_eq!(fair.next(), Some(1), "it is first, and was patient");
     }
 
     #[test]
@@ -247,13 +280,13 @@ mod tests {
             fair.read('g', 1 << 20);
         }
         // Another one comes that says as much: they take turns at once.
-        fair.put_aside('g', ConnectionId(1));
-        fair.put_aside('h', ConnectionId(2));
+        fair.put_aside('g', 1);
+        fair.put_aside('h', 2);
         let mut read = Vec::new();
         for _ in 0..6 {
             fair.set_room(1, Mono(SECOND));
             let connection = fair.next().expect("somebody waits");
-            let owner = if connection.0 == 1 { 'g' } else { 'h' };
+            let owner = if connection == 1 { 'g' } else { 'h' };
             fair.read(owner, 1 << 20);
             fair.put_aside(owner, connection);
             read.push(owner);
@@ -265,14 +298,14 @@ mod tests {
     fn however_long_the_line_is_everybody_gets_on_now_and_then() {
         let mut fair = greedy_and_modest();
         fair.read('h', 1 << 20);
-        fair.put_aside('g', ConnectionId(1));
-        fair.put_aside('h', ConnectionId(2));
+        fair.put_aside('g', 1);
+        fair.put_aside('h', 2);
         let mut read = Vec::new();
         for turn in 1..=4 {
             fair.set_room(0, Mono(SECOND + turn * 10_000_000));
             let before = read.len();
             while let Some(connection) = fair.next() {
-                let owner = if connection.0 == 1 { 'g' } else { 'h' };
+                let owner = if connection == 1 { 'g' } else { 'h' };
                 fair.read(owner, 1 << 20);
                 fair.put_aside(owner, connection);
                 read.push(owner);
@@ -291,13 +324,13 @@ mod tests {
         let mut had = BTreeMap::from([('g', 0_u64), ('h', 0)]);
         // Of one a hundred connections have something to say, of the other one with longer frames.
         for number in 0..100 {
-            fair.put_aside('g', ConnectionId(number));
+            fair.put_aside('g', number);
         }
-        fair.put_aside('h', ConnectionId(100));
+        fair.put_aside('h', 100);
         fair.set_room(usize::MAX, Mono(SECOND));
         for _ in 0..2_000 {
             let connection = fair.next().expect("somebody waits");
-            let (owner, bytes) = if connection.0 < 100 { ('g', 1 << 10) } else { ('h', 8 << 10) };
+            let (owner, bytes) = if connection < 100 { ('g', 1 << 10) } else { ('h', 8 << 10) };
             fair.read(owner, bytes);
             *had.get_mut(&owner).unwrap() += bytes as u64 + FRAME;
             fair.put_aside(owner, connection);
@@ -321,15 +354,42 @@ mod tests {
     }
 
     #[test]
+    fn one_is_not_alone_while_others_that_have_turns_elsewhere_were_read_lately() {
+        let mut fair: FairReading<char, u64> = FairReading::new();
+        fair.read('g', 1 << 20);
+        fair.set_room(0, Mono(SECOND));
+        assert!(fair.may_read('g'));
+        fair.set_elsewhere(Some(Mono(SECOND)));
+        fair.read('g', 1 << 20);
+        assert!(!fair.may_read('g') && fair.may_read('m'));
+        fair.set_room(0, Mono(61 * SECOND));
+        assert!(fair.may_read('g'));
+    }
+
+    #[test]
+    fn of_owners_without_number_few_are_remembered_and_those_who_wait_get_on() {
+        let mut fair: FairReading<u32, u32> = FairReading::new();
+        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.read(u32::MAX, 1 << 30);
+        fair.put_aside(u32::MAX, 7);
+        for owner in 0..100_000 {
+            fair.read(owner, 1 << 10);
+            assert!(fair.tags.len() <= OWNERS + 1);
+        }
+        assert_eq!((fair.next(), fair.next()), (Some(7), None));
+        assert!(fair.order.is_empty());
+    }
+
+    #[test]
     fn an_owner_that_is_gone_leaves_nothing_behind() {
         let mut fair = greedy_and_modest();
-        fair.put_aside('g', ConnectionId(7));
-        fair.put_aside('g', ConnectionId(8));
-        fair.gone('g', ConnectionId(8));
-        assert_eq!(fair.aside[&'g'], [ConnectionId(7)]);
-        fair.gone('g', ConnectionId(7));
+        fair.put_aside('g', 7);
+        fair.put_aside('g', 8);
+        fair.gone('g', &8);
+        assert_eq!(fair.aside[&'g'], [7]);
+        fair.gone('g', &7);
         assert!(fair.aside.is_empty() && fair.order.is_empty());
-        fair.put_aside('g', ConnectionId(9));
+        fair.put_aside('g', 9);
         fair.read('g', 1 << 20);
         fair.forget('g');
         fair.set_room(0, Mono(SECOND));
