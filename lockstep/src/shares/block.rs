@@ -27,6 +27,13 @@ impl AddressBlock {
         Self(Ipv6Addr::to_bits(long) >> (128 - bits) << (128 - bits))
     }
 
+    /// Its first address, and how many bits of that all of its addresses have in common.
+    pub const fn network(self) -> (IpAddr, u8) {
+        let first = IpAddr::V6(Ipv6Addr::from_bits(self.0)).to_canonical();
+        let bits = if first.is_ipv4() { V4_BITS } else { V6_BITS };
+        (first, bits as u8)
+    }
+
     /// A number of its own: its first address, as one of IPv6.
     pub(crate) const fn number(self) -> u128 {
         self.0
@@ -45,8 +52,7 @@ pub fn host(address: IpAddr) -> IpAddr {
 /// As a network: `192.0.2.0/24`.
 impl fmt::Display for AddressBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let first = IpAddr::V6(Ipv6Addr::from_bits(self.0)).to_canonical();
-        let bits = if first.is_ipv4() { V4_BITS } else { V6_BITS };
+        let (first, bits) = self.network();
         write!(f, "{first}/{bits}")
     }
 }

@@ -4,15 +4,17 @@
 //! have. What is decided here only keeps from it whom it would turn away anyway, so that a flood
 //! from one block of addresses fills neither the log nor the way of a newcomer from elsewhere. Where
 //! the other CoServer has a part of the places, that is learned from whom the inside half turns away:
-//! for a while nobody else of the same block is let in.
+//! for a while nobody else of the same block is let in. A block that knocks all the same, as fast as it
+//! is answered, is shut out for a while ([`filter`](super::filter)).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
 use std::sync::Mutex;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use lockstep::shares::AddressBlock;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::limits;
@@ -25,6 +27,7 @@ pub(super) struct Door {
     most: usize,
     #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
     inner: Mutex<Inner>,
+    shut_out: watch::Sender<Vec<AddressBlock>>,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +35,9 @@ struct Inner {
     places: Places<Handle>,
     /// Blocks of whom the inside half has turned somebody away, and until when that counts.
     hopeless: VecDeque<(AddressBlock, Instant)>,
+    /// How many of each block were turned away since then.
+    flood: BTreeMap<AddressBlock, u32>,
+    flood_began: Option<Instant>,
 }
 
 impl Inner {
@@ -40,12 +46,32 @@ impl Inner {
         let block = AddressBlock::of(peer);
         self.hopeless.iter().any(|(hopeless, _)| *hopeless == block)
     }
+
+    /// Counts one more of this block that is turned away.
+    fn floods(&mut self, block: AddressBlock, now: Instant) -> bool {
+        if self.flood_began.is_none_or(|began| now.duration_since(began) >= limits::FLOOD) {
+            self.flood_began = Some(now);
+            self.flood.clear();
+        }
+        if self.flood.len() >= limits::FLOOD_BLOCKS && !self.flood.contains_key(&block) {
+            return false;
+        }
+        let count = self.flood.entry(block).or_default();
+        *count += 1;
+        *count >= limits::FLOOD_REFUSALS
+    }
 }
 
 impl Door {
     /// One for so many connections.
     pub(super) fn new(most: u32) -> Self {
-        Self { most: most as usize, inner: Default::default() }
+        let (shut_out, _) = watch::channel(Vec::new());
+        Self { most: most as usize, inner: Default::default(), shut_out }
+    }
+
+    /// The blocks that are shut out, whenever that changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Vec<AddressBlock>> {
+        self.shut_out.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -75,6 +101,28 @@ impl Door {
         let handle = handle();
         places.take(peer, handle);
         Some(Seat { door: Arc::clone(self), handle, peer, is_hopeless: false })
+    }
+
+    /// One more was turned away here. The block that it is from, if that is shut out from now on.
+    pub(super) fn refused(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<AddressBlock> {
+        let block = AddressBlock::of(peer);
+        if !self.lock().floods(block, now) {
+            return None;
+        }
+        let shut = self.shut_out.send_if_modified(|shut_out| {
+            let shut = shut_out.len() < limits::SHUT_OUT_BLOCKS && !shut_out.contains(&block);
+            shut_out.extend(shut.then_some(block));
+            shut
+        });
+        if !shut {
+            return None;
+        }
+        let door = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(limits::SHUT_OUT).await;
+            door.shut_out.send_modify(|shut_out| shut_out.retain(|other| *other != block));
+        });
+        Some(block)
     }
 }
 
@@ -120,6 +168,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use lockstep::ids::Incarnation;
 
     use super::*;
@@ -172,6 +222,51 @@ mod tests {
         }));
         drop(served);
         assert!(admit(2, now + limits::HOPELESS).is_some(), "a place here came free");
+    }
+
+    fn test(story: impl AsyncFnOnce()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(story());
+    }
+
+    /// How many of them are turned away before their block is shut out.
+    fn until_shut_out(door: &Arc<Door>, host: [u8; 4], most: u32, now: Instant) -> Option<u32> {
+        (1..=most).find(|_| door.refused(host.into(), now).is_some())
+    }
+
+    #[test]
+    fn a_block_that_floods_is_shut_out_for_a_while_and_no_other_is() {
+        test(async || {
+            let (door, flood) = (Arc::new(Door::new(1)), limits::FLOOD_REFUSALS);
+            let (greedy, modest) = ([192, 0, 1, 1], [192, 0, 2, 1]);
+            let (mut watch, began) = (door.watch(), Instant::now());
+            for nth in 0..10 {
+                let now = began + limits::FLOOD * nth;
+                assert_eq!(until_shut_out(&door, modest, flood - 1, now), None);
+            }
+            let now = began + limits::FLOOD * 10;
+            assert_eq!(until_shut_out(&door, greedy, 1000, now), Some(flood));
+            assert_eq!(until_shut_out(&door, greedy, 1000, now), None, "it is");
+            assert_eq!(*watch.borrow(), [AddressBlock::of(greedy.into())]);
+            let opened = watch.wait_for(Vec::is_empty);
+            assert!(tokio::time::timeout(Duration::from_secs(30), opened).await.is_ok());
+            let now = now + limits::FLOOD;
+            assert_eq!(until_shut_out(&door, greedy, 1000, now), Some(flood));
+        });
+    }
+
+    #[test]
+    fn blocks_that_flood_are_shut_out_and_counted_within_bounds() {
+        test(async || {
+            let (door, now) = (Arc::new(Door::new(1)), Instant::now());
+            for nth in 0..5000_u32 {
+                let [.., high, low] = nth.to_be_bytes();
+                let found = until_shut_out(&door, [192, high, low, 1], 100, now);
+                assert_eq!(found.is_some(), (nth as usize) < limits::SHUT_OUT_BLOCKS);
+            }
+            assert_eq!(door.lock().flood.len(), limits::FLOOD_BLOCKS);
+            assert_eq!(door.watch().borrow().len(), limits::SHUT_OUT_BLOCKS);
+        });
     }
 
     #[test]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use lockstep::device::{Lease, Want};
 use lockstep::event::Reminder;
 use lockstep::exhaustion::Exhaustion;
+use lockstep::shares::AddressBlock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::conn::{Conn, Socket};
 use super::door::{Door, Seat};
-use super::{Mode, Opening, RefusedBy, Shared, socket};
+use super::{Mode, Opening, RefusedBy, Shared, filter, socket};
 use crate::limits;
 use crate::tcp::ListenerId;
 use crate::tcp::words::{ListenOrder, Report};
@@ -43,6 +44,8 @@ impl Listener {
         let Some(listener) = self.listen(socket).await else { return };
         self.opening = None;
         let mut retry = RETRY_FIRST;
+        let (mut shut_out, mut kept_out) = (self.door.watch(), Vec::new());
+        shut_out.mark_changed();
         loop {
             let mode = *self.mode.borrow_and_update();
             if mode == Mode::Closed {
@@ -50,6 +53,13 @@ impl Listener {
             }
             tokio::select! {
                 changed = self.mode.changed() => if changed.is_err() { return },
+                Ok(()) = shut_out.changed() => {
+                    let blocks = shut_out.borrow_and_update().clone();
+                    if blocks != kept_out {
+                        self.keep_out(&listener, &blocks);
+                        kept_out = blocks;
+                    }
+                }
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         retry = RETRY_FIRST;
@@ -93,23 +103,37 @@ impl Listener {
         }
     }
 
+    fn keep_out(&self, socket: &TcpListener, blocks: &[AddressBlock]) {
+        if let Err(error) = filter::keep_out(socket, blocks) {
+            let listener = &self.options.name;
+            tracing::warn!(
+                event = "cannot_shut_out",
+                listener,
+                %error,
+                "those of a block of addresses that floods it are turned away one by one"
+            );
+        }
+    }
+
     fn on_accepted(&self, mode: Mode, stream: TcpStream, peer: SocketAddr) {
         if mode != Mode::Serving {
             self.shared.refusals.count();
             return self.turn_away(stream);
         }
         let Some(descriptor) = self.shared.descriptors.try_take(Want::Accepted, 1) else {
-            return self.refuse(stream, RefusedBy::Descriptors);
+            self.shared.refusals.note(RefusedBy::Descriptors);
+            return self.turn_away(stream);
         };
         match self.door.admit(peer.ip(), Instant::now(), || self.shared.next_handle()) {
             Some(seat) => self.serve(stream, peer, seat, descriptor),
-            None => self.refuse(stream, RefusedBy::Listener),
+            None => {
+                self.shared.refusals.note(RefusedBy::Listener);
+                if let Some(block) = self.door.refused(peer.ip(), Instant::now()) {
+                    self.shared.refusals.note_shut_out(block);
+                }
+                self.turn_away(stream);
+            }
         }
-    }
-
-    fn refuse(&self, stream: TcpStream, by: RefusedBy) {
-        self.shared.refusals.note(by);
-        self.turn_away(stream);
     }
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, seat: Seat, descriptor: Lease) {

@@ -32,6 +32,7 @@ use crate::wrapper::TCP;
 mod conn;
 mod dial;
 mod door;
+mod filter;
 mod listener;
 mod refusals;
 
@@ -388,6 +389,7 @@ impl Device for Running {
             ("accepted", accepted.load(Ordering::Relaxed)),
             ("refused", refusals.in_all()),
             ("displaced", refusals.displaced()),
+            ("shut_out", refusals.shut_out()),
         ]
     }
 

@@ -53,6 +53,7 @@ impl RefusedBy {
 pub(super) struct Refusals {
     turned_away: Count,
     displaced: Count,
+    shut_out: Count,
 }
 
 /// How many there were since the start, and what was said of them.
@@ -109,6 +110,11 @@ impl Refusals {
         self.displaced.in_all()
     }
 
+    /// How often a block of addresses was shut out since the start.
+    pub(super) fn shut_out(&self) -> u64 {
+        self.shut_out.in_all()
+    }
+
     /// One more was turned away, of which nothing need be said: this CoServer serves nobody at
     /// present.
     pub(super) fn count(&self) {
@@ -125,6 +131,18 @@ impl Refusals {
             by = by.name(),
             "{}",
             by.remedy()
+        );
+    }
+
+    /// A block of addresses is shut out for a while.
+    pub(super) fn note_shut_out(&self, block: AddressBlock) {
+        let Some(times) = self.shut_out.add_and_say() else { return };
+        tracing::warn!(
+            event = "connections_shut_out",
+            times,
+            in_all = self.shut_out(),
+            %block,
+            "clients of this block of addresses have as many connections as they may, and come again              faster than they can be turned away: they get no answer for a second. If they are welcome              raise the bound on connections; else keep them out before they reach the CoServer"
         );
     }
 
