@@ -99,6 +99,21 @@ pub const SHUT_OUT_BLOCKS: usize = 16;
 /// Blocks of which it is counted how many are turned away within a [`FLOOD`].
 pub const FLOOD_BLOCKS: usize = 1024;
 
+/// While a block of addresses is crowded, which it is for [`CROWDED`] after one of its clients was
+/// turned away or gave way, the next input of a connection waits for [`PARTIAL`] after one of fewer
+/// than so many bytes that the service has not said anything to yet: each input is an entry of the
+/// log, and a few hundred connections that send a byte now and then are thousands of them.
+pub const PARTIAL_BYTES: usize = 512;
+
+/// See [`PARTIAL_BYTES`].
+pub const PARTIAL: Duration = Duration::from_secs(1);
+
+/// See [`PARTIAL_BYTES`].
+pub const CROWDED: Duration = Duration::from_secs(5);
+
+/// So many blocks are remembered for that; of more the one that was first is forgotten.
+pub const CROWDED_BLOCKS: usize = 64;
+
 /// Clients that are turned away although no file descriptor is left for connections: one at a
 /// time for each. At one more, the connection is just closed.
 pub const TURNED_AWAY_LAST: usize = 8;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::door::Seat;
 use super::{Command, Shared};
-use crate::limits::{CHUNK_BYTES, THROWN_AWAY};
+use crate::limits::{CHUNK_BYTES, PARTIAL, PARTIAL_BYTES, THROWN_AWAY};
 use crate::tcp::ResetCause;
 use crate::tcp::flow::Tally;
 use crate::tcp::words::{DATA_HEADER, Handle, Report, Windows, put_data_header};
@@ -54,6 +54,9 @@ pub(super) struct Conn {
     writes: Tally,
     /// What the engine has not taken yet; while there is something, nothing is read.
     report: Option<Bytes>,
+    /// When the last report of a few bytes was made, unless the service has said something since.
+    partial: Option<Instant>,
+    more: Option<Pin<Box<Sleep>>>,
     /// What is reported after that, when it is over.
     last: Option<Bytes>,
     out: VecDeque<Bytes>,
@@ -111,6 +114,8 @@ impl Conn {
             credit: windows.read,
             writes: Tally::of_writes(windows.send),
             report: Some(first.encode()),
+            partial: None,
+            more: None,
             last: None,
             out: VecDeque::new(),
             own: Closing::No,
@@ -140,6 +145,7 @@ impl Conn {
     fn on_command(&mut self, command: Command) {
         match command {
             Command::Send(bytes) if self.own == Closing::No && !bytes.is_empty() => {
+                self.partial = None;
                 self.out.push_back(bytes);
             }
             Command::Send(_) => {}
@@ -161,7 +167,10 @@ impl Conn {
                 self.turn_away();
             }
             Command::Displace => {
-                self.seat.iter().for_each(|seat| self.shared.refusals.note_displaced(seat.peer));
+                self.seat.iter().for_each(|seat| {
+                    seat.gives_way(Instant::now());
+                    self.shared.refusals.note_displaced(seat.peer);
+                });
                 self.turn_away();
             }
             Command::Protect => self.seat.iter().for_each(Seat::protect),
@@ -320,7 +329,7 @@ impl Conn {
             Phase::LetGo | Phase::Leaving => CHUNK_BYTES,
             Phase::Over => 0,
         };
-        if allowed == 0 || self.far_closed || self.report.is_some() {
+        if allowed == 0 || self.far_closed || self.report.is_some() || self.waits_for_more(cx) {
             return false;
         }
         match self.stream.poll_read_ready(cx) {
@@ -340,11 +349,26 @@ impl Conn {
         true
     }
 
+    /// Whether what has come is left in the kernel for a while, for more to come.
+    fn waits_for_more(&mut self, cx: &mut Context<'_>) -> bool {
+        let (Some(partial), Phase::Live) = (self.partial, self.phase) else { return false };
+        let (now, due) = (Instant::now(), partial + PARTIAL);
+        if due <= now || !self.seat.as_ref().is_some_and(|seat| seat.is_crowded(now)) {
+            return false;
+        }
+        let more = self.more.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
+        if more.deadline() != due {
+            more.as_mut().reset(due);
+        }
+        more.as_mut().poll(cx).is_pending()
+    }
+
     fn on_read(&mut self, bytes: &[u8]) {
         if self.phase != Phase::Live {
             return self.throw_away(bytes.len());
         }
         self.credit -= u32::try_from(bytes.len()).unwrap_or(self.credit);
+        self.partial = (bytes.len() < PARTIAL_BYTES).then(Instant::now);
         let mut report = BytesMut::with_capacity(DATA_HEADER + bytes.len());
         put_data_header(&mut report, self.handle, self.writes.take());
         report.extend_from_slice(bytes);

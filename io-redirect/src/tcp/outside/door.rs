@@ -34,21 +34,45 @@ pub(super) struct Door {
 struct Inner {
     places: Places<Handle>,
     /// Blocks of whom the inside half has turned somebody away, and until when that counts.
-    hopeless: VecDeque<(AddressBlock, Instant)>,
+    hopeless: Recent,
+    /// Blocks of whom somebody was turned away or gave way, and until when that counts.
+    crowded: Recent,
     /// How many of each block were turned away since then.
     flood: BTreeMap<AddressBlock, u32>,
     flood_began: Option<Instant>,
 }
 
-impl Inner {
-    fn is_hopeless(&mut self, peer: IpAddr, now: Instant) -> bool {
-        self.hopeless.retain(|(_, until)| *until > now);
+/// Blocks of addresses, and until when each counts.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<(AddressBlock, Instant)>);
+
+impl Recent {
+    fn has(&mut self, peer: IpAddr, now: Instant) -> bool {
+        self.0.retain(|(_, until)| *until > now);
         let block = AddressBlock::of(peer);
-        self.hopeless.iter().any(|(hopeless, _)| *hopeless == block)
+        self.0.iter().any(|(recent, _)| *recent == block)
+    }
+
+    /// Remembers one, of at most so many.
+    fn add(&mut self, block: AddressBlock, until: Instant, most: usize) {
+        match self.0.iter_mut().find(|(recent, _)| *recent == block) {
+            Some((_, known)) => *known = until,
+            None => self.0.push_back((block, until)),
+        }
+        if self.0.len() > most {
+            self.0.pop_front();
+        }
+    }
+}
+
+impl Inner {
+    fn crowds(&mut self, block: AddressBlock, now: Instant) {
+        self.crowded.add(block, now + limits::CROWDED, limits::CROWDED_BLOCKS);
     }
 
     /// Counts one more of this block that is turned away.
     fn floods(&mut self, block: AddressBlock, now: Instant) -> bool {
+        self.crowds(block, now);
         if self.flood_began.is_none_or(|began| now.duration_since(began) >= limits::FLOOD) {
             self.flood_began = Some(now);
             self.flood.clear();
@@ -88,7 +112,7 @@ impl Door {
         handle: impl FnOnce() -> Handle,
     ) -> Option<Seat> {
         let mut inner = self.lock();
-        if inner.is_hopeless(peer, now) {
+        if inner.hopeless.has(peer, now) {
             return None;
         }
         let places = &mut inner.places;
@@ -141,13 +165,21 @@ impl Seat {
     pub(super) fn turned_away(&mut self, now: Instant) {
         self.is_hopeless = true;
         let mut inner = self.door.lock();
-        if !inner.is_hopeless(self.peer, now) {
-            if inner.hopeless.len() >= limits::HOPELESS_BLOCKS {
-                inner.hopeless.pop_front();
-            }
-            let until = now + limits::HOPELESS;
-            inner.hopeless.push_back((AddressBlock::of(self.peer), until));
+        let block = AddressBlock::of(self.peer);
+        inner.crowds(block, now);
+        if !inner.hopeless.has(self.peer, now) {
+            inner.hopeless.add(block, now + limits::HOPELESS, limits::HOPELESS_BLOCKS);
         }
+    }
+
+    /// It gives way to another.
+    pub(super) fn gives_way(&self, now: Instant) {
+        self.door.lock().crowds(AddressBlock::of(self.peer), now);
+    }
+
+    /// Whether others of its block were turned away lately, or gave way.
+    pub(super) fn is_crowded(&self, now: Instant) -> bool {
+        self.door.lock().crowded.has(self.peer, now)
     }
 
     /// It belongs to no address's share any more.
@@ -161,7 +193,7 @@ impl Drop for Seat {
         let mut inner = self.door.lock();
         inner.places.give_back(self.handle);
         if !self.is_hopeless {
-            inner.hopeless.clear();
+            inner.hopeless = Recent::default();
         }
     }
 }
@@ -277,6 +309,7 @@ mod tests {
             let seat = door.admit([192, 0, block, 1].into(), now, handle);
             seat.expect("there is room here").turned_away(now);
         }
-        assert_eq!(door.lock().hopeless.len(), limits::HOPELESS_BLOCKS);
+        assert_eq!(door.lock().hopeless.0.len(), limits::HOPELESS_BLOCKS);
+        assert_eq!(door.lock().crowded.0.len(), limits::CROWDED_BLOCKS);
     }
 }

@@ -1,8 +1,10 @@
 //! One block of addresses takes every place: others are served at once, and it gets nothing back.
 
 use tokio::net::TcpSocket;
+use tokio::time::Instant;
 
 use super::*;
+use crate::limits;
 
 /// Connects from this address of the loopback network, as soon as there is a listener.
 async fn connect_from(host: [u8; 4], to: SocketAddr) -> TcpStream {
@@ -75,6 +77,47 @@ fn those_who_gave_way_and_stay_keep_nobody_out() {
                 if served {
                     break;
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn of_a_crowd_a_byte_now_and_then_is_not_an_input_each() {
+    test(async |pair| {
+        let mut greedy = taken(&pair).await;
+        let one = &mut greedy[0];
+        // What has come is looked at whenever nobody has anything else to do.
+        let looked = async || tokio::time::sleep(Duration::from_millis(20)).await;
+        let queued = async |count| {
+            while pair.queue.len() < count {
+                looked().await;
+            }
+        };
+        // On a machine that was elsewhere for the whole wait it is tried again.
+        loop {
+            let refused = connect_from([127, 0, 1, 200], pair.address).await;
+            assert_eq!(read_all(refused).await, REFUSAL);
+            pair.tell(Ask::Take(false));
+            pair.ask("diary").await;
+            let began = Instant::now();
+            one.write_all(b"a").await.unwrap();
+            queued(1).await;
+            one.write_all(b"b").await.unwrap();
+            looked().await;
+            let soon = pair.queue.len();
+            one.write_all(b"c").await.unwrap();
+            let was_there = began.elapsed() < limits::PARTIAL;
+            queued(2).await;
+            looked().await;
+            let later = pair.queue.len();
+            pair.tell(Ask::Take(true));
+            let mut answer = [0; 3];
+            one.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"abc");
+            if was_there {
+                assert_eq!((soon, later), (1, 2), "what comes soon after the first is one input");
+                break;
             }
         }
     });
