@@ -58,7 +58,8 @@
 //! comfortably written against the `io-redirect` crate, which is built on this one.
 //!
 //! A service needs no other crate than this one: [`bytes`], [`rand_chacha`] (random numbers from
-//! the seed that the log brings) and [`tracing`] (what the process logs) are re-exported.
+//! the seed that the log brings), [`tracing`] (what the process logs) and `clap` (commands of a
+//! program's own) are re-exported.
 //!
 //! # Where is what
 //!
@@ -88,6 +89,8 @@
 //! - `client-model`: what this project's own tests of a client's core play it against.
 //! - `object-witness`, `object-witness-s3`: a folder, or also S3, in place of a witness process.
 
+#[cfg(feature = "runtime")]
+pub use clap;
 pub use {bytes, rand_chacha, tracing};
 
 #[cfg(feature = "runtime")]

@@ -76,15 +76,6 @@ impl Application for RelayApp {
         let coservers = [section(Place::A)?, section(Place::B)?];
         Ok(ServiceSections { coservers, client: String::new() })
     }
-
-    fn usage(&self) -> &str {
-        "  sink          take mail as a next hop would, and print what comes\n  \
-         demo          start a pair on this host, send mail, kill one CoServer, start it again,\n                \
-         kill the other, and show what happened; also without any command\n\n\
-         sink [--listen ADDR] [--directory DIR] [--die-with-parent PID]\n\
-         demo [--kill a|b|sequencer|follower|none] [--seconds N] [--rate MAILS_PER_SECOND]\n    \
-         [--size BYTES] [--connections N] [--keep]"
-    }
 }
 
 impl RelayApp {

@@ -13,6 +13,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use lockstep::clap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -27,12 +28,14 @@ use crate::smtp::{Domain, Message};
 const CONNECTIONS: usize = 1024;
 
 /// Where and how to take mail.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct SinkOptions {
-    /// The address to listen on; with port 0 the system chooses one.
+    /// The address to listen on; with port 0 the system chooses one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2525")]
     pub listen: SocketAddr,
     /// Where each mail is written to as a file of its own, if anywhere: numbered, after those that
-    /// are there.
+    /// are there
+    #[arg(long, value_name = "DIR")]
     pub directory: Option<PathBuf>,
 }
 

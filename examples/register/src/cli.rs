@@ -1,12 +1,11 @@
 //! The program: the parts of a pair, and a client's commands.
 //!
-//! The subcommands of [`lockstep::runtime::cli`] run the parts; those of this module ask.
+//! The commands of [`lockstep::runtime::cli`] run the parts; those of this module ask.
 
 mod args;
 mod ask;
 mod histories;
 
-use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
@@ -17,7 +16,7 @@ use lockstep::runtime::coserver::Devices;
 use lockstep::runtime::exit::Exit;
 
 use crate::service::Register;
-use args::Command;
+use args::{Check, Command};
 
 /// The service refused what was asked. The number is stable.
 pub const REFUSED: u8 = 20;
@@ -27,33 +26,6 @@ pub const VIOLATED: u8 = 21;
 
 /// The history could not be checked to the end.
 pub const UNDECIDED: u8 = 22;
-
-const USAGE: &str = "  get NAME                    a register's value
-  set NAME VALUE              give it one; prints the one before
-  cas NAME EXPECTED VALUE     give it one if it has the expected one; `-` for none
-  add NAME DELTA              add to it
-  push QUEUE TEXT             put a text at the end of a queue
-  pop QUEUE                   take the first one out
-  peek QUEUE                  the first one, which stays
-  len QUEUE                   how many there are
-  remind QUEUE TIME TEXT      put a text into a queue after so long, as in 1500ms
-  random BELOW                a random number
-  now                         log time
-  info                        how much there is of everything
-  record                      drive the pair with many clients, write down what they saw
-  check FILE                  whether a history is linearizable, and all took effect once
-
-the client's commands
-    [--config FILE]                     its configuration, client.toml if not said
-    [--timeout TIME]                    how long to wait for an answer; 10s if not said
-    [--json]                            answer in JSON
-record --out FILE
-    [--ops N] [--seconds N] [--clients K] [--pipeline P] [--keys R] [--pause TIME] [--seed S]
-    [--prefix TEXT]                     of the names used, so that histories do not meet
-check FILE
-    [--states N] [--json]               how long to search, in states for each name
-
-More exit codes: 20 refused by the service, 21 violation in the history, 22 history not decided";
 
 /// The program and its service.
 pub struct App;
@@ -73,10 +45,6 @@ impl Application for App {
         own.finish()?;
         Ok((Register::new(), Devices::default()))
     }
-
-    fn usage(&self) -> &str {
-        USAGE
-    }
 }
 
 /// A command that failed: what is said, and how the process ends.
@@ -90,40 +58,27 @@ impl Failure {
     fn new(exit: Exit, error: &dyn std::error::Error) -> Self {
         Self { message: cli::chain(error), code: exit.code() }
     }
-
-    fn usage(message: impl Into<String>) -> Self {
-        Self { message: format!("{}; see --help", message.into()), code: Exit::Usage.code() }
-    }
 }
 
 /// Runs the program with the arguments that it was started with.
 pub fn main() -> ExitCode {
-    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    run(&arguments).into()
-}
-
-/// Runs the program with these arguments, its own name left out; its exit code.
-pub fn run(arguments: &[OsString]) -> u8 {
-    match Command::parse(arguments) {
-        Ok(None) => cli::run(&App, arguments.iter().cloned()).code(),
-        Ok(Some(command)) => carry_out(command).unwrap_or_else(|failure| {
+    cli::run(&App, std::env::args_os().skip(1), |command| {
+        carry_out(command).unwrap_or_else(|failure| {
             let _ = writeln!(std::io::stderr().lock(), "register: {}", failure.message);
             failure.code
-        }),
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr().lock(), "register: {}", failure.message);
-            failure.code
-        }
-    }
+        })
+    })
 }
 
+/// The exit code, if it did not fail.
 fn carry_out(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Ask { client, op } => ask::ask(&client, &op),
-        Command::Record { client, plan, prefix, out } => {
-            histories::record(&client, &plan, &prefix, &out)
+        Command::Ask(ask) => {
+            let (client, op) = ask.split();
+            ask::ask(&client, &op)
         }
-        Command::Check { file, states, json } => histories::check(&file, states, json),
+        Command::Record(record) => histories::record(&record),
+        Command::Check(Check { file, states, json }) => histories::check(&file, states, json),
     }
 }
 

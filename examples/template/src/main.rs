@@ -3,8 +3,10 @@
 mod service;
 
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use lockstep::clap::{self, Subcommand};
 use lockstep::client::blocking::Session;
 use lockstep::client::session::Settings;
 use lockstep::ids::Place;
@@ -33,18 +35,23 @@ impl Application for App {
         own.finish()?;
         Ok((Counters::default(), Devices::default()))
     }
+}
 
-    fn usage(&self) -> &str {
-        "  ask           send a request to the pair and print the answer\n\n\
-         ask CLIENT_TOML TEXT"
-    }
+/// The commands of this program's own.
+#[derive(Subcommand)]
+enum Command {
+    /// Send a request to the pair and print the answer
+    Ask {
+        /// The client's configuration: the client.toml that `init` has made
+        config: PathBuf,
+        /// The request
+        text: String,
+    },
 }
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned());
-    let arguments: Vec<String> = arguments.collect();
-    match &arguments[..] {
-        [command, config, text] if command == "ask" => match ask(config, text) {
+    cli::run(&App, std::env::args_os().skip(1), |command| match command {
+        Command::Ask { config, text } => match ask(&config, text) {
             Ok(answer) => {
                 println!("{answer}");
                 ExitCode::SUCCESS
@@ -55,15 +62,14 @@ fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
-        _ => cli::main(&App),
-    }
+    })
 }
 
 /// Sends one request. It takes effect once, whichever CoServer dies meanwhile.
-fn ask(config: &str, text: &str) -> Result<String, Box<dyn Error>> {
-    let config = ClientConfig::read(config.as_ref(), &Overrides::new())?;
+fn ask(config: &Path, text: String) -> Result<String, Box<dyn Error>> {
+    let config = ClientConfig::read(config, &Overrides::new())?;
     let session = Session::open(Settings::new(config.pair, config.coservers, config.credentials))?;
-    let answer = session.request(text.to_owned())?;
+    let answer = session.request(text)?;
     session.close()?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }

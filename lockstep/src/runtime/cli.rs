@@ -1,8 +1,9 @@
 //! The command line of every program that embeds the library.
 //!
-//! A program implements [`Application`] and calls [`main`]; it then has the subcommands `init`,
-//! `coserver`, `witness`, `enrol`, `new-lineage`, `replace-peer`, `replace-key`, `status`, `metrics`,
-//! `hand-over` and `stop`. Commands of its own it looks for before, and the rest it hands to [`run`].
+//! A program implements [`Application`] and calls [`main`]; it then has the commands `init`,
+//! `coserver`, `witness`, `status`, `metrics`, `hand-over`, `readmit`, `stop`, `replace-peer`,
+//! `replace-key`, `enrol`, `new-lineage`, `completions` and `man`. One with commands of its own
+//! describes them with [`clap`] and calls [`run`].
 //!
 //! ```no_run
 //! # use lockstep::machine::StateMachine;
@@ -47,24 +48,83 @@
 //!     lockstep::runtime::cli::main(&Counting)
 //! }
 //! ```
+//!
+//! With a command of its own, which `--help`, the completions and the manual pages then show:
+//!
+//! ```no_run
+//! # mod program {
+//! # use lockstep::ids::Place;
+//! # use lockstep::runtime::cli::{Application, BuildError, Program};
+//! # use lockstep::runtime::config::Section;
+//! # use lockstep::runtime::coserver::Devices;
+//! # pub struct Counting;
+//! # pub struct Counter;
+//! # impl lockstep::machine::StateMachine for Counter {
+//! #     type Frozen = lockstep::bytes::Bytes;
+//! #     fn identity(&self) -> lockstep::machine::Identity { unimplemented!() }
+//! #     fn step(&mut self, _: &mut lockstep::machine::Context<'_>, _: lockstep::machine::Step<'_>)
+//! #         -> lockstep::bytes::Bytes { unimplemented!() }
+//! #     fn freeze(&self) -> lockstep::bytes::Bytes { unimplemented!() }
+//! #     fn restore(&mut self, _: &mut dyn lockstep::machine::RecordSource)
+//! #         -> Result<(), lockstep::machine::RestoreError> { Ok(()) }
+//! # }
+//! # impl Application for Counting {
+//! #     type Service = Counter;
+//! #     fn program(&self) -> Program { unimplemented!() }
+//! #     fn build(&self, _: Place, _: Section) -> Result<(Counter, Devices), BuildError> {
+//! #         unimplemented!()
+//! #     }
+//! # }
+//! # }
+//! # use program::Counting;
+//! use std::process::ExitCode;
+//!
+//! use lockstep::clap::{self, Subcommand};
+//!
+//! #[derive(Subcommand)]
+//! enum Command {
+//!     /// Print this text, so often
+//!     Echo {
+//!         text: String,
+//!         #[arg(long, default_value_t = 1)]
+//!         times: usize,
+//!     },
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     let arguments = std::env::args_os().skip(1);
+//!     lockstep::runtime::cli::run(&Counting, arguments, |command| match command {
+//!         Command::Echo { text, times } => {
+//!             println!("{}", text.repeat(times));
+//!             ExitCode::SUCCESS
+//!         }
+//!     })
+//! }
+//! ```
 
 mod args;
 mod commands;
 mod discarding;
 mod flags;
-mod help;
 mod human;
 mod objects;
+mod pages;
 mod parts;
 mod process;
 mod reloading;
 mod returning;
 mod starting;
+#[cfg(test)]
+mod tests;
 
+use std::convert::Infallible;
 use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::iter;
 use std::process::ExitCode;
+
+use clap::{FromArgMatches, Subcommand};
 
 use super::config::{ConfigError, Section};
 use super::coserver::Devices;
@@ -75,7 +135,8 @@ use crate::exhaustion::Exhaustion;
 use crate::ids::Place;
 use crate::machine::StateMachine;
 
-pub use flags::{Logging, UsageError};
+use args::{Command, NOTES};
+use flags::UsageError;
 pub use parts::{PartError, run_coserver, run_witness};
 pub use process::{GuardError, Guards, Heard, Reload, Signals};
 
@@ -115,11 +176,6 @@ pub trait Application {
         let _ = ports;
         Ok(ServiceSections::default())
     }
-
-    /// Its own subcommands, for `--help`: lines of the form `  name   what it does`.
-    fn usage(&self) -> &str {
-        ""
-    }
 }
 
 /// A service cannot be made.
@@ -140,21 +196,76 @@ impl BuildError {
     }
 }
 
-/// Runs the program with the arguments that it was started with.
+/// Runs the program with the arguments that it was started with. It has the commands that every
+/// program has, and no others.
 pub fn main<A: Application>(app: &A) -> ExitCode {
-    run(app, std::env::args_os().skip(1)).into()
+    run(app, std::env::args_os().skip(1), |none: Infallible| -> ExitCode { match none {} })
 }
 
-/// Runs the program with these arguments, its own name left out. What goes wrong is said on
-/// standard error.
-pub fn run<A: Application>(app: &A, args: impl IntoIterator<Item = OsString>) -> Exit {
-    match args::run(app, lexopt::Parser::from_args(args)) {
-        Ok(exit) => exit,
-        Err(failure) => {
-            say(&format!("{}: {}", app.program().name, failure.message));
-            failure.exit
+/// Runs the program with these arguments, its own name left out. It has the commands that every
+/// program has, and those of `C`, which `own` carries out. What goes wrong is said on standard
+/// error.
+///
+/// `--help` shows the commands of `C` behind the others, and what `C` says by `after_help` behind
+/// the exit codes. Its commands need other names than those that every program has.
+pub fn run<A, C, E>(
+    app: &A,
+    arguments: impl IntoIterator<Item = OsString>,
+    own: impl FnOnce(C) -> E,
+) -> ExitCode
+where
+    A: Application,
+    C: Subcommand,
+    E: Into<ExitCode>,
+{
+    let program = app.program();
+    let definition = definition::<C>(&program);
+    let done = match parse(definition.clone(), arguments) {
+        Ok(Any::Own(command)) => return own(command).into(),
+        Ok(Any::Shared(command)) => command.carry_out(app, definition),
+        Err(answer) if !answer.use_stderr() => {
+            print(answer.render().to_string().trim_end());
+            Ok(Exit::Done)
         }
-    }
+        Err(wrong) => Err(Failure::usage(&wrong)),
+    };
+    let exit = done.unwrap_or_else(|failure| {
+        say(&format!("{}: {}", program.name, failure.message));
+        failure.exit
+    });
+    exit.into()
+}
+
+/// A command of every program, or one of this program's own.
+#[derive(Subcommand)]
+enum Any<C: Subcommand> {
+    #[command(flatten)]
+    Shared(Box<Command>),
+    #[command(flatten)]
+    Own(C),
+}
+
+fn definition<C: Subcommand>(program: &Program) -> clap::Command {
+    let own = C::augment_subcommands(clap::Command::new(program.name));
+    let notes = match own.get_after_help() {
+        Some(own) => format!("{NOTES}\n{own}"),
+        None => NOTES.into(),
+    };
+    Any::<C>::augment_subcommands(clap::Command::new(program.name))
+        .version(program.version)
+        .about(program.about)
+        .long_about(None)
+        .after_help(notes)
+        .subcommand_required(true)
+}
+
+fn parse<C: Subcommand>(
+    definition: clap::Command,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Any<C>, clap::Error> {
+    let name = OsString::from(definition.get_name());
+    let matches = definition.try_get_matches_from(iter::once(name).chain(arguments))?;
+    Any::from_arg_matches(&matches)
 }
 
 /// Why a command failed: what is said, and how the process ends.
@@ -162,6 +273,15 @@ pub fn run<A: Application>(app: &A, args: impl IntoIterator<Item = OsString>) ->
 struct Failure {
     message: String,
     exit: Exit,
+}
+
+impl Failure {
+    /// What a command line that does not read well gets to hear, under this program's name.
+    fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end().into();
+        Self { message, exit: Exit::Usage }
+    }
 }
 
 impl<E: Error + 'static> From<E> for Failure

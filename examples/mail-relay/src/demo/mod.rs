@@ -16,6 +16,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
+use lockstep::clap::builder::{PossibleValue, RangedU64ValueParser};
+use lockstep::clap::{self, ValueEnum, value_parser};
 use lockstep::ids::Place;
 use lockstep::runtime::exit::Exit;
 use tokio::sync::mpsc;
@@ -30,34 +32,31 @@ use play::Play;
 pub use crew::CrewError;
 
 /// What to show.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct DemoOptions {
-    /// Who is killed first; the other one is killed when that one is back.
+    /// Who is killed first; the other one is killed when that one is back
+    #[arg(long = "kill", value_name = "WHO", default_value = "sequencer")]
     pub victim: Victim,
-    /// For how long mail is sent; more if the return takes longer. The kill comes after a
-    /// quarter of it, the return after half, the second kill after three quarters.
+    /// For how many seconds mail is sent, 8 to 600; more if the return takes longer. The kill comes
+    /// after a quarter of it, the return after half, the second kill after three quarters
+    #[arg(long, value_name = "N", default_value_t = 32,
+          value_parser = value_parser!(u64).range(8..=600))]
     pub seconds: u64,
-    /// Mails a second.
+    /// Mails a second, 1 to 5000
+    #[arg(long, value_name = "N", default_value_t = 50,
+          value_parser = value_parser!(u64).range(1..=5000))]
     pub rate: u64,
-    /// Octets of a mail.
+    /// Bytes of a mail, 1 to 8388608
+    #[arg(long, value_name = "BYTES", default_value_t = 4096,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=8 << 20))]
     pub size: usize,
-    /// Connections that send.
+    /// Connections that send, 1 to 500
+    #[arg(long, value_name = "N", default_value_t = 6,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=500))]
     pub connections: usize,
-    /// Leave the temporary directory, with configuration and logs.
+    /// Leave the temporary directory, with configuration and logs
+    #[arg(long)]
     pub keep: bool,
-}
-
-impl Default for DemoOptions {
-    fn default() -> Self {
-        DemoOptions {
-            victim: Victim::Sequencer,
-            seconds: 32,
-            rate: 50,
-            size: 4096,
-            connections: 6,
-            keep: false,
-        }
-    }
 }
 
 /// Who is killed.
@@ -73,19 +72,24 @@ pub enum Victim {
     None,
 }
 
-impl Victim {
-    /// Reads `a`, `b`, `sequencer`, `follower` or `none`.
-    pub fn parse(text: &str) -> Option<Victim> {
-        Some(match text {
-            "a" => Victim::At(Place::A),
-            "b" => Victim::At(Place::B),
-            "sequencer" => Victim::Sequencer,
-            "follower" => Victim::Follower,
-            "none" => Victim::None,
-            _ => return None,
-        })
+impl ValueEnum for Victim {
+    fn value_variants<'a>() -> &'a [Victim] {
+        use Victim::{At, Follower, None, Sequencer};
+        &[At(Place::A), At(Place::B), Sequencer, Follower, None]
     }
 
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Victim::At(Place::A) => "a",
+            Victim::At(Place::B) => "b",
+            Victim::Sequencer => "sequencer",
+            Victim::Follower => "follower",
+            Victim::None => "none",
+        }))
+    }
+}
+
+impl Victim {
     fn place(self, sequencer: Place) -> Option<Place> {
         match self {
             Victim::Sequencer => Some(sequencer),
@@ -93,36 +97,6 @@ impl Victim {
             Victim::At(place) => Some(place),
             Victim::None => None,
         }
-    }
-}
-
-/// An option makes no sense.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("--{name} {value}: choose between {least} and {most}")]
-pub struct BadOption {
-    name: &'static str,
-    value: u64,
-    least: u64,
-    most: u64,
-}
-
-impl DemoOptions {
-    /// Whether the numbers make sense.
-    ///
-    /// # Errors
-    /// The first that does not.
-    pub fn check(&self) -> Result<(), BadOption> {
-        for (name, value, least, most) in [
-            ("seconds", self.seconds, 8, 600),
-            ("rate", self.rate, 1, 5000),
-            ("size", self.size as u64, 1, 8 * 1024 * 1024),
-            ("connections", self.connections as u64, 1, 500),
-        ] {
-            if value < least || value > most {
-                return Err(BadOption { name, value, least, most });
-            }
-        }
-        Ok(())
     }
 }
 

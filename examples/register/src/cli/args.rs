@@ -1,254 +1,292 @@
-//! The arguments of a client's commands.
+//! The commands of a client, and their arguments. Doc comments here are what `--help` says.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
-use lexopt::{Arg, Parser, ValueExt};
+use lockstep::clap::builder::RangedU64ValueParser;
+use lockstep::clap::{self, Args, Subcommand};
 use lockstep::runtime::config::parse_duration;
 
-use super::Failure;
 use crate::check::STATES;
 use crate::ops::Op;
 use crate::record::Plan;
 
 /// A command of this program's own.
-#[derive(Debug)]
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+More exit codes: 20 refused by the service, 21 violation in the history, 22 history not decided.")]
 pub(super) enum Command {
-    Ask { client: Client, op: Op },
-    Record { client: Client, plan: Plan, prefix: String, out: PathBuf },
-    Check { file: PathBuf, states: usize, json: bool },
+    #[command(flatten)]
+    Ask(Ask),
+    /// Drive the pair with many clients, write down what they saw
+    Record(Record),
+    /// Say whether a history is linearizable, and all took effect once
+    Check(Check),
 }
 
 /// What all commands that ask have in common.
-#[derive(Debug)]
+#[derive(Debug, Args)]
 pub(super) struct Client {
+    /// The client's configuration
+    #[arg(long, value_name = "FILE", default_value = "client.toml")]
     pub(super) config: PathBuf,
+    /// How long to wait for an answer, as in 500ms or 10s
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
     pub(super) timeout: Duration,
+    /// Answer in JSON
+    #[arg(long)]
     pub(super) json: bool,
 }
 
-/// What may be said, by flags; which of them mean something depends on the command.
-struct Flags {
-    client: Client,
-    plan: Plan,
-    prefix: String,
-    out: Option<PathBuf>,
-    states: usize,
-    words: Vec<String>,
+/// One request.
+#[derive(Debug, Subcommand)]
+pub(super) enum Ask {
+    /// Print a register's value
+    Get {
+        #[command(flatten)]
+        client: Client,
+        /// The register
+        name: String,
+    },
+    /// Give a register a value; prints the one before
+    Set {
+        #[command(flatten)]
+        client: Client,
+        /// The register
+        name: String,
+        /// Its new value
+        #[arg(allow_negative_numbers = true, value_parser = number)]
+        value: i64,
+    },
+    /// Give a register a value if it has the expected one
+    Cas {
+        #[command(flatten)]
+        client: Client,
+        /// The register
+        name: String,
+        /// The value that it is to have; `-` for none
+        #[arg(allow_negative_numbers = true, value_parser = expected)]
+        expected: Expected,
+        /// Its new value
+        #[arg(allow_negative_numbers = true, value_parser = number)]
+        value: i64,
+    },
+    /// Add to a register
+    Add {
+        #[command(flatten)]
+        client: Client,
+        /// The register
+        name: String,
+        /// What is added to its value
+        #[arg(allow_negative_numbers = true, value_parser = number)]
+        delta: i64,
+    },
+    /// Put a text at the end of a queue
+    Push {
+        #[command(flatten)]
+        client: Client,
+        /// The queue
+        queue: String,
+        /// What is put there
+        text: String,
+    },
+    /// Take the first text out of a queue
+    Pop {
+        #[command(flatten)]
+        client: Client,
+        /// The queue
+        queue: String,
+    },
+    /// Print the first text of a queue, which stays
+    Peek {
+        #[command(flatten)]
+        client: Client,
+        /// The queue
+        queue: String,
+    },
+    /// Print how many texts are in a queue
+    Len {
+        #[command(flatten)]
+        client: Client,
+        /// The queue
+        queue: String,
+    },
+    /// Put a text into a queue after a time
+    Remind {
+        #[command(flatten)]
+        client: Client,
+        /// The queue
+        queue: String,
+        /// After how long, as in 1500ms or 2s
+        #[arg(value_name = "TIME", value_parser = nanoseconds)]
+        after: u64,
+        /// What is put there
+        text: String,
+    },
+    /// Print a random number
+    Random {
+        #[command(flatten)]
+        client: Client,
+        /// It is less than this
+        #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+        below: u64,
+    },
+    /// Print the log time
+    Now {
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Print how much there is of everything
+    Info {
+        #[command(flatten)]
+        client: Client,
+    },
 }
 
-impl Command {
-    /// Reads the arguments; `None` if the command is one that every program has.
-    pub(super) fn parse(arguments: &[OsString]) -> Result<Option<Self>, Failure> {
-        let Some(command) = arguments.first().and_then(|first| first.to_str()) else {
-            return Ok(None);
-        };
-        let words = match command {
-            "now" | "info" | "record" => 0,
-            "get" | "pop" | "peek" | "len" | "random" | "check" => 1,
-            "set" | "add" | "push" => 2,
-            "cas" | "remind" => 3,
-            _ => return Ok(None),
-        };
-        if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-            return Ok(None);
-        }
-        let flags = Flags::parse(command, &arguments[1..])?;
-        if flags.words.len() != words {
-            let found = flags.words.len();
-            return Err(Failure::usage(format!("{command} takes {words} words, not {found}")));
-        }
-        flags.command(command).map(Some)
-    }
-}
-
-impl Flags {
-    fn parse(command: &str, arguments: &[OsString]) -> Result<Self, Failure> {
-        let client =
-            Client { config: "client.toml".into(), timeout: Duration::from_secs(10), json: false };
-        let mut flags = Self {
-            client,
-            plan: Plan::default(),
-            prefix: String::new(),
-            out: None,
-            states: STATES,
-            words: Vec::new(),
-        };
-        let mut parser = Parser::from_args(arguments);
-        while let Some(argument) = flags.next(&mut parser)? {
-            let taken = match command {
-                "record" => {
-                    flags.take_common(&argument, &mut parser)?
-                        || flags.take_record(&argument, &mut parser)?
-                }
-                "check" => flags.take_check(&argument, &mut parser)?,
-                _ => flags.take_common(&argument, &mut parser)?,
-            };
-            if !taken {
-                return Err(Failure::usage(format!("{command} takes no {argument}")));
+impl Ask {
+    /// How to ask, and what.
+    pub(super) fn split(self) -> (Client, Op) {
+        match self {
+            Self::Get { client, name } => (client, Op::Get { name }),
+            Self::Set { client, name, value } => (client, Op::Set { name, value }),
+            Self::Cas { client, name, expected: Expected(expected), value } => {
+                (client, Op::Cas { name, expected, value })
             }
-        }
-        Ok(flags)
-    }
-
-    /// The next flag; words are put aside. A number below zero is a word.
-    fn next(&mut self, parser: &mut Parser) -> Result<Option<String>, Failure> {
-        loop {
-            if let Some(mut raw) = parser.try_raw_args() {
-                let number = |text: &str| text == "-" || text.parse::<i64>().is_ok();
-                let word = raw.peek().and_then(|next| next.to_str()).filter(|text| number(text));
-                if let Some(word) = word.map(str::to_owned) {
-                    raw.next();
-                    self.words.push(word);
-                    continue;
-                }
+            Self::Add { client, name, delta } => (client, Op::Add { name, delta }),
+            Self::Push { client, queue, text } => (client, Op::Push { queue, item: text }),
+            Self::Pop { client, queue } => (client, Op::Pop { queue }),
+            Self::Peek { client, queue } => (client, Op::Peek { queue }),
+            Self::Len { client, queue } => (client, Op::Len { queue }),
+            Self::Remind { client, queue, after, text } => {
+                (client, Op::Remind { queue, item: text, after })
             }
-            match parser.next().map_err(usage)? {
-                None => return Ok(None),
-                Some(Arg::Value(word)) => self.words.push(word.string().map_err(usage)?),
-                Some(Arg::Long(name)) => return Ok(Some(format!("--{name}"))),
-                Some(Arg::Short(name)) => return Ok(Some(format!("-{name}"))),
-            }
-        }
-    }
-
-    fn take_common(&mut self, flag: &str, parser: &mut Parser) -> Result<bool, Failure> {
-        match flag {
-            "--config" => self.client.config = parser.value().map_err(usage)?.into(),
-            "--timeout" => self.client.timeout = duration(flag, parser)?,
-            "--json" => self.client.json = true,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn take_record(&mut self, flag: &str, parser: &mut Parser) -> Result<bool, Failure> {
-        let plan = &mut self.plan;
-        match flag {
-            "--ops" => plan.ops = value(flag, parser)?,
-            "--seconds" => {
-                plan.within = Some(Duration::from_secs(value(flag, parser)?));
-                plan.ops = u64::MAX;
-            }
-            "--clients" => plan.clients = within(flag, value(flag, parser)?, 1, 1000)?,
-            "--pipeline" => plan.pipeline = within(flag, value(flag, parser)?, 1, 1000)?,
-            "--keys" => plan.keys = within(flag, value(flag, parser)?, 1, 10_000)?,
-            "--pause" => plan.pause = duration(flag, parser)?,
-            "--seed" => plan.seed = value(flag, parser)?,
-            "--prefix" => self.prefix = parser.value().and_then(ValueExt::string).map_err(usage)?,
-            "--out" => self.out = Some(parser.value().map_err(usage)?.into()),
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn take_check(&mut self, flag: &str, parser: &mut Parser) -> Result<bool, Failure> {
-        match flag {
-            "--states" => self.states = value(flag, parser)?,
-            "--json" => self.client.json = true,
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn command(self, command: &str) -> Result<Command, Failure> {
-        let Self { client, plan, prefix, out, states, words } = self;
-        match command {
-            "record" => {
-                let out = out.ok_or_else(|| Failure::usage("record needs --out FILE"))?;
-                Ok(Command::Record { client, plan, prefix, out })
-            }
-            "check" => {
-                let json = client.json;
-                Ok(Command::Check { file: PathBuf::from(&words[0]), states, json })
-            }
-            _ => Ok(Command::Ask { client, op: op(command, words)? }),
+            Self::Random { client, below } => (client, Op::Random { below }),
+            Self::Now { client } => (client, Op::Now),
+            Self::Info { client } => (client, Op::Info),
         }
     }
 }
 
-fn op(command: &str, words: Vec<String>) -> Result<Op, Failure> {
-    let mut words = words.into_iter();
-    let mut word = || words.next().unwrap_or_default();
-    Ok(match command {
-        "get" => Op::Get { name: word() },
-        "set" => Op::Set { name: word(), value: parsed("VALUE", &word())? },
-        "cas" => Op::Cas {
-            name: word(),
-            expected: match word().as_str() {
-                "-" => None,
-                text => Some(parsed("EXPECTED", text)?),
-            },
-            value: parsed("VALUE", &word())?,
-        },
-        "add" => Op::Add { name: word(), delta: parsed("DELTA", &word())? },
-        "push" => Op::Push { queue: word(), item: word() },
-        "pop" => Op::Pop { queue: word() },
-        "peek" => Op::Peek { queue: word() },
-        "len" => Op::Len { queue: word() },
-        "remind" => {
-            let (queue, time) = (word(), word());
-            let after = parse_duration(&time)
-                .map_err(|error| Failure::usage(format!("TIME {time:?}: {error}")))?;
-            let after = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
-            Op::Remind { queue, item: word(), after }
+/// A value, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expected(Option<i64>);
+
+#[derive(Debug, Args)]
+pub(super) struct Record {
+    #[command(flatten)]
+    pub(super) client: Client,
+    /// Where the history goes
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+    /// How many requests at most; 10000 if neither this nor --seconds is said
+    #[arg(long, value_name = "N")]
+    ops: Option<u64>,
+    /// For how long at most
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// How many clients, 1 to 1000
+    #[arg(long, value_name = "K", default_value_t = Plan::default().clients,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    clients: usize,
+    /// How many requests each has under way, 1 to 1000
+    #[arg(long, value_name = "P", default_value_t = Plan::default().pipeline,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pipeline: usize,
+    /// How many registers and queues, 1 to 10000
+    #[arg(long, value_name = "R", default_value_t = Plan::default().keys,
+          value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    keys: u64,
+    /// How long each client waits between an answer and its next request
+    #[arg(long, value_name = "TIME", default_value = "0ms", value_parser = parse_duration)]
+    pause: Duration,
+    /// What the requests are drawn from
+    #[arg(long, value_name = "S", default_value_t = Plan::default().seed)]
+    seed: u64,
+    /// Begins the names used, so that histories do not meet
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(super) prefix: String,
+}
+
+impl Record {
+    /// How to drive the pair. A run that has an end in time needs none in requests.
+    pub(super) fn plan(&self) -> Plan {
+        let plan = Plan::default();
+        let ops = if self.seconds.is_some() { u64::MAX } else { plan.ops };
+        Plan {
+            ops: self.ops.unwrap_or(ops),
+            within: self.seconds.map(Duration::from_secs),
+            clients: self.clients,
+            pipeline: self.pipeline,
+            keys: self.keys,
+            pause: self.pause,
+            seed: self.seed,
+            ..plan
         }
-        "random" => {
-            let below: u64 = parsed("BELOW", &word())?;
-            Op::Random { below: within("BELOW", below, 1, u64::MAX)? }
-        }
-        "now" => Op::Now,
-        _ => Op::Info,
-    })
-}
-
-fn usage(error: lexopt::Error) -> Failure {
-    Failure::usage(error.to_string())
-}
-
-fn value<T: FromStr>(flag: &str, parser: &mut Parser) -> Result<T, Failure> {
-    let text = parser.value().and_then(ValueExt::string).map_err(usage)?;
-    parsed(flag, &text)
-}
-
-fn parsed<T: FromStr>(what: &str, text: &str) -> Result<T, Failure> {
-    let wrong = |_| Failure::usage(format!("{what} {text:?}: write a number that fits"));
-    text.parse().map_err(wrong)
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    flag: &str,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<T, Failure> {
-    match value >= least && value <= most {
-        true => Ok(value),
-        false => Err(Failure::usage(format!("{flag} {value}: choose {least} to {most}"))),
     }
 }
 
-fn duration(flag: &str, parser: &mut Parser) -> Result<Duration, Failure> {
-    let text = parser.value().and_then(ValueExt::string).map_err(usage)?;
-    parse_duration(&text).map_err(|error| Failure::usage(format!("{flag} {text:?}: {error}")))
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The history
+    pub(super) file: PathBuf,
+    /// How long to search, in states for each name
+    #[arg(long, value_name = "N", default_value_t = STATES)]
+    pub(super) states: usize,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn number(text: &str) -> Result<i64, &'static str> {
+    text.parse().map_err(|_| "write a whole number that fits into 64 bits")
+}
+
+fn expected(text: &str) -> Result<Expected, &'static str> {
+    match text {
+        "-" => Ok(Expected(None)),
+        text => number(text).map(|value| Expected(Some(value))),
+    }
+}
+
+fn nanoseconds(text: &str) -> Result<u64, String> {
+    let after = parse_duration(text).map_err(|error| error.to_string())?;
+    Ok(u64::try_from(after.as_nanos()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
+    use lockstep::clap::{CommandFactory, Error, Parser};
+
     use super::*;
 
-    fn parse(line: &str) -> Result<Option<Command>, Failure> {
-        let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-        Command::parse(&arguments)
+    #[derive(Debug, Parser)]
+    #[command(no_binary_name = true)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn parse(line: &str) -> Result<Command, Error> {
+        Line::try_parse_from(line.split(' ')).map(|line| line.command)
     }
 
     fn asked(line: &str) -> Op {
         match parse(line) {
-            Ok(Some(Command::Ask { op, .. })) => op,
+            Ok(Command::Ask(ask)) => ask.split().1,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn recorded(line: &str) -> Plan {
+        match parse(line) {
+            Ok(Command::Record(record)) => record.plan(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Line::command().debug_assert();
     }
 
     #[test]
@@ -263,20 +301,36 @@ mod tests {
         let after = 1_500_000_000;
         let remind = Op::Remind { queue: "q".into(), item: "x".into(), after };
         assert_eq!(asked("remind q 1500ms x"), remind);
+        assert_eq!(asked("random 6"), Op::Random { below: 6 });
     }
 
     #[test]
-    fn what_is_wrong_is_named() {
-        let complaint = |line| parse(line).unwrap_err().message;
-        assert_eq!(complaint("get"), "get takes 1 words, not 0; see --help");
-        assert_eq!(complaint("get r --ops 4"), "get takes no --ops; see --help");
-        assert_eq!(complaint("set r x"), "VALUE \"x\": write a number that fits; see --help");
-        assert_eq!(complaint("record"), "record needs --out FILE; see --help");
-        let clients = "--clients 0: choose 1 to 1000; see --help";
-        assert_eq!(complaint("record --out x --clients 0"), clients);
-        let random = format!("BELOW 0: choose 1 to {}; see --help", u64::MAX);
-        assert_eq!(complaint("random 0"), random);
-        assert!(parse("coserver --config a.toml").unwrap().is_none());
-        assert!(parse("get --help").unwrap().is_none());
+    fn a_run_ends_after_requests_or_after_a_time_or_after_what_comes_first() {
+        let plan = recorded("record --out x");
+        assert_eq!((plan.ops, plan.within), (Plan::default().ops, None));
+        let two = Some(Duration::from_secs(2));
+        let plan = recorded("record --out x --seconds 2 --clients 3");
+        assert_eq!((plan.ops, plan.within, plan.clients), (u64::MAX, two, 3));
+        let plan = recorded("record --out x --ops 5 --seconds 2 --pause 1ms");
+        assert_eq!((plan.ops, plan.within, plan.pause), (5, two, Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_to_write() {
+        for (line, said) in [
+            ("get", "<NAME>"),
+            ("get r s", "unexpected argument 's'"),
+            ("get r --ops 4", "unexpected argument '--ops'"),
+            ("set r x", "'x' for '<VALUE>': write a whole number"),
+            ("cas r x 1", "'x' for '<EXPECTED>': write a whole number"),
+            ("remind q 1.5s x", "write 1500ms"),
+            ("get r --timeout 5", "ends with its unit"),
+            ("record", "--out <FILE>"),
+            ("record --out x --clients 0", "0 is not in 1..=1000"),
+            ("random 0", "0 is not in 1.."),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert!(error.to_string().contains(said), "{line}: {error}");
+        }
     }
 }

@@ -6,18 +6,14 @@ use std::path::Path;
 
 use lockstep::runtime::exit::Exit;
 
-use super::args::Client;
+use super::args::Record;
 use super::{Failure, UNDECIDED, VIOLATED, ask, print};
 use crate::check::{self, Report};
 use crate::history;
-use crate::record::{self, Plan, RecordError, Summary};
+use crate::record::{self, RecordError, Summary};
 
-pub(super) fn record(
-    client: &Client,
-    plan: &Plan,
-    prefix: &str,
-    out: &Path,
-) -> Result<u8, Failure> {
+pub(super) fn record(command: &Record) -> Result<u8, Failure> {
+    let Record { client, out, prefix, .. } = command;
     let settings = ask::settings(client)?;
     let file = File::create(out).map_err(|error| unusable(out, &error))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -25,7 +21,8 @@ pub(super) fn record(
         .build()
         .map_err(|error| Failure::new(Exit::System, &error))?;
     let mut writer = BufWriter::new(file);
-    let recorded = runtime.block_on(record::record(&settings, plan, prefix, &mut writer));
+    let recorded =
+        runtime.block_on(record::record(&settings, &command.plan(), prefix, &mut writer));
     let summary = recorded.map_err(|error| match error {
         RecordError::Open(error) => ask::not_opened(&error),
         RecordError::Write(error) => unusable(out, &error),

@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use super::args::{CoServerArgs, WitnessArgs};
 use super::discarding::{UNDONE, discard, undo, with_remedy};
-use super::flags::PartFlags;
 use super::process::{Heard, Signals};
 use super::reloading::{of_coserver, of_witness};
 use super::returning::Returns;
@@ -64,16 +64,17 @@ impl From<&PartError> for Exit {
     }
 }
 
-pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit, Failure> {
+pub(super) fn coserver<A: Application>(app: &A, args: &CoServerArgs) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
     // One that came while the process ran counts when it is about to come back.
     let mut signals_for_return = Signals::hear().map_err(PartError::from)?;
     let starting = Starting::watch().map_err(PartError::from)?;
-    flags.guards.apply()?;
+    args.process.guards.apply()?;
     let returns = Returns::begin();
-    let mut config = CoServerConfig::read(flags.config()?, &flags.overrides)?;
-    let filter = flags.logging.begin(config.log.as_deref())?;
-    let signals = signals.reloading(of_coserver(&config, flags.overrides.clone(), filter));
+    let overrides = args.overrides();
+    let mut config = CoServerConfig::read(&args.process.config, &overrides)?;
+    let filter = args.process.begin_log(config.log.as_deref())?;
+    let signals = signals.reloading(of_coserver(&config, overrides, filter));
     warn_of_etc(&config.directory);
     // Before anything else is taken: what another process has here is told by this, not by its
     // addresses.
@@ -81,9 +82,9 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
     let (service, devices) = app.build(config.settings.place, config.service.clone())?;
     // A process that came back is not to do again what was to be done once.
     if returns.is_first() {
-        config.settings.adopt = flags.disk.adopt;
-        if flags.disk.discard {
-            discard(&config, flags.disk)?;
+        config.settings.adopt = args.disk.adopt;
+        if args.disk.discard {
+            discard(&config, args.disk)?;
         }
     }
     let pair = config.pair();
@@ -100,7 +101,7 @@ pub(super) fn coserver<A: Application>(app: &A, flags: PartFlags) -> Result<Exit
         }
     };
     let undone = !cause.comes_back() && undo(&disk, &cause.to_string())?;
-    if cause.comes_back() && !flags.no_return {
+    if cause.comes_back() && !args.no_return {
         returns.again(&cause, &mut signals_for_return).map_err(PartError::from)?;
         return Ok(Exit::Done);
     }
@@ -174,13 +175,14 @@ fn raise_limits() {
     tracing::info!(event = "descriptors", before, limit = now, "the limit on file descriptors");
 }
 
-pub(super) fn witness(flags: PartFlags) -> Result<Exit, Failure> {
+pub(super) fn witness(args: &WitnessArgs) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
     let starting = Starting::watch().map_err(PartError::from)?;
-    flags.guards.apply()?;
-    let config = WitnessConfig::read(flags.config()?, &flags.overrides)?;
-    let filter = flags.logging.begin(config.log.as_deref())?;
-    let signals = signals.reloading(of_witness(&config, flags.overrides.clone(), filter));
+    args.process.guards.apply()?;
+    let overrides = args.overrides();
+    let config = WitnessConfig::read(&args.process.config, &overrides)?;
+    let filter = args.process.begin_log(config.log.as_deref())?;
+    let signals = signals.reloading(of_witness(&config, overrides, filter));
     serve_pairs(config, signals, starting)?;
     Ok(Exit::Done)
 }

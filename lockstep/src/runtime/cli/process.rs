@@ -10,13 +10,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::runtime::exit::Exit;
 
-/// Against leaks and orphans.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Flags against leaks and orphans; a command of one's own may flatten them into its arguments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+#[command(next_help_heading = "Against leaks and orphans")]
 pub struct Guards {
-    /// The kernel kills this process when the thread that started it ends; that thread's process
-    /// has this id.
+    /// Be killed by the kernel when the thread that starts this process ends; that thread's process
+    /// has this id
+    #[arg(long, value_name = "PID")]
     pub die_with_parent: Option<u32>,
-    /// The process may leave core dumps, and be traced. They hold keys and users' data.
+    /// Leave core dumps, and be traced; they hold keys and users' data
+    #[arg(long)]
     pub allow_core_dumps: bool,
 }
 
