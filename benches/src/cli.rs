@@ -1,13 +1,14 @@
 //! The command line of `latency` and the run it asks for; and what the programs that measure a
 //! [real pair](crate::realpair) do with theirs.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
+use std::num::ParseIntError;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use lexopt::Arg::{Long, Short};
-use lexopt::ValueExt;
+use lockstep::clap::builder::{PossibleValuesParser, RangedU64ValueParser};
+use lockstep::clap::{self, Parser, value_parser};
 
 use crate::harness::{self, Setup, locate_peers};
 use crate::placement::{Placement, PlacementError};
@@ -16,136 +17,131 @@ use crate::report::{Conditions, Figures, Report, RowReport};
 use crate::rows::{self, Row};
 use crate::trips::{Load, LoadError};
 
-/// What `--help` prints.
-pub const HELP: &str = "\
-Round trips of several kinds, all in one run with the same placement.
-
-  cargo run --release -p lockstep-benches --bin latency -- [OPTION...]
-
-  --rows A,B,C     only these rows (--list names them)
-  --rounds N       rounds per row, interleaved (5)
-  --trips N        trips counted per round (5000)
-  --depth D        messages in flight (1)
-  --size BYTES     bytes per message (64)
-  --cores A,B      the cores of A and B (the first two allowed; may be equal)
-  --client CORE    the core of the client, or `free` (free)
-  --links N        links between the CoServers, 1 to 4 (2)
-  --disk DIR       where rows that write to a disk do so (the system's temporary directory)
-  --peers PATH     the program of benches/peers, if it is not where cargo puts it
-  --json           print JSON instead of a table
-  --list           name the rows and stop
-  --help           print this and stop
-
-Exit codes: 0 measured, 1 a round failed, 2 the command line is wrong.
-";
-
 /// The exit code for a wrong command line.
 pub const WRONG_USAGE: u8 = 2;
 
-/// The most rounds of a run.
-const MAX_ROUNDS: usize = 1_000;
-
-/// The most links that the benchmark gives a pair.
-const MAX_LINKS: u8 = 4;
-
 /// The `main` of a program that measures a real pair. It plays a role of that if its first word says
-/// so; else it measures what `parse` makes of its words, or prints its help where that is nothing.
-/// Prints what `measure` returns.
-pub fn main_of<O>(
-    name: &str,
-    help: &str,
-    parse: impl FnOnce(Vec<OsString>) -> Result<Option<O>, lexopt::Error>,
-    measure: impl FnOnce(&O) -> Result<String, AnyError>,
-) -> ExitCode {
-    let words: Vec<_> = std::env::args_os().skip(1).collect();
-    if words.first().is_some_and(|word| word == ROLE_WORD) {
-        let words: Vec<_> = words[1..].iter().map(|w| w.to_string_lossy().into_owned()).collect();
+/// so; else it measures what its command line asks for. Prints what `measure` returns.
+pub fn main_of<O: Parser>(measure: impl FnOnce(&O) -> Result<String, AnyError>) -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == ROLE_WORD) {
+        let words: Vec<_> = words.map(|word| word.to_string_lossy().into_owned()).collect();
         return realpair::play(&words);
     }
-    let found = match parse(words) {
-        Ok(Some(options)) => measure(&options),
-        Ok(None) => Ok(help.to_owned()),
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "{name}: {error}; see --help");
-            return ExitCode::from(WRONG_USAGE);
-        }
+    let options = match O::try_parse() {
+        Ok(options) => options,
+        Err(answer) => return unread(&answer),
     };
-    match found {
+    match measure(&options) {
         Ok(text) => {
             // A reader that went away has what it wanted.
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{name}: {error}");
+            let _ = writeln!(io::stderr(), "{}: {error}", O::command().get_name());
             ExitCode::FAILURE
         }
     }
 }
 
-/// What the command line asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Print [`HELP`].
-    Help,
-    /// Name the rows.
-    List,
-    /// Measure.
-    Run(Options),
+/// Says why a command line asks for nothing: it is wrong, or asks for help.
+pub fn unread(answer: &clap::Error) -> ExitCode {
+    // There is nobody to tell if that fails.
+    let _ = answer.print();
+    match answer.use_stderr() {
+        true => ExitCode::from(WRONG_USAGE),
+        false => ExitCode::SUCCESS,
+    }
 }
 
-/// What to measure, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Reads a whole number of milliseconds.
+///
+/// # Errors
+/// If it is none.
+pub fn milliseconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse().map(Duration::from_millis)
+}
+
+/// Reads a whole number of seconds.
+///
+/// # Errors
+/// If it is none.
+pub fn seconds(text: &str) -> Result<Duration, ParseIntError> {
+    text.parse().map(Duration::from_secs)
+}
+
+/// Round trips of several kinds, all in one run with the same placement
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(
+    name = "latency",
+    override_usage = "cargo run --release -p lockstep-benches --bin latency -- [OPTIONS]",
+    after_help = "Exit codes: 0 measured, 1 a round failed, 2 the command line is wrong."
+)]
 pub struct Options {
-    /// JSON instead of a table.
-    pub json: bool,
-    /// Rounds per row.
-    pub rounds: usize,
-    /// The trips of one round.
-    pub load: Load,
-    /// Rows by name; `None` for all.
+    /// Only these rows
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', value_parser = row_names())]
     pub rows: Option<Vec<String>>,
-    /// The cores of A and B.
+    /// Rounds per row, interleaved, 1 to 1000
+    #[arg(long, value_name = "N", default_value_t = 5,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=1000))]
+    pub rounds: usize,
+    /// Trips counted per round
+    #[arg(long, value_name = "N", default_value_t = 5_000)]
+    trips: u64,
+    /// Messages in flight
+    #[arg(long, value_name = "D", default_value_t = 1)]
+    depth: usize,
+    /// Bytes per message
+    #[arg(long, value_name = "BYTES", default_value_t = 64)]
+    size: usize,
+    /// The cores of A and B, which may be the same; the first two allowed if not said
+    #[arg(long, value_name = "A,B", value_parser = two_cores)]
     pub cores: Option<(usize, usize)>,
-    /// The core of the client.
-    pub client: Option<usize>,
-    /// Links between the CoServers.
+    /// The core of the client, or `free`
+    #[arg(long, value_name = "CORE", default_value = "free", value_parser = client)]
+    pub client: ClientCore,
+    /// Links between the CoServers, 1 to 4
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(1..=4))]
     pub links: u8,
-    /// Where rows that write to a disk do so; `None` for the system's temporary directory.
-    pub disk: Option<PathBuf>,
-    /// The peers' program.
+    /// Where rows that write to a disk do so
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    pub disk: PathBuf,
+    /// The program of benches/peers, if it is not where cargo puts it
+    #[arg(long, value_name = "PATH")]
     pub peers: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Name the rows and stop
+    #[arg(long)]
+    pub list: bool,
 }
 
-/// A command line that cannot be carried out.
+/// Where the client runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientCore {
+    /// Where the system lets it.
+    Free,
+    /// On this core.
+    On(usize),
+}
+
+impl ClientCore {
+    fn core(self) -> Option<usize> {
+        match self {
+            Self::Free => None,
+            Self::On(core) => Some(core),
+        }
+    }
+}
+
+/// A command line that reads well but cannot be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// An unknown option, or a value that is not one.
-    #[error("{0}; see --help")]
-    Syntax(#[from] lexopt::Error),
     /// A load out of bounds.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// No rounds, or too many.
-    #[error("{0} rounds; give 1 to {MAX_ROUNDS}")]
-    Rounds(usize),
-    /// A row that does not exist.
-    #[error("no row is called {name:?}; there are {known:?}")]
-    Row {
-        /// The name given.
-        name: String,
-        /// The rows there are.
-        known: Vec<&'static str>,
-    },
-    /// No links, or too many.
-    #[error("--links {0}: give 1 to {MAX_LINKS}")]
-    Links(u8),
-    /// Not two cores.
-    #[error("--cores {0:?}: give two core numbers, as in 0,1")]
-    Cores(String),
-    /// Not a core.
-    #[error("--client {0:?}: give a core number, or free")]
-    Client(String),
     /// The named directory is not there.
     #[error("--disk {0:?}: no such directory; make it, or name another")]
     Disk(PathBuf),
@@ -160,87 +156,44 @@ pub enum UsageError {
     Own(io::Error),
 }
 
-impl Request {
-    /// Reads the arguments after the program's name.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
-        let mut options = Options {
-            json: false,
-            rounds: 5,
-            load: Load { trips: 5_000, depth: 1, size: 64 },
-            rows: None,
-            cores: None,
-            client: None,
-            links: 2,
-            disk: None,
-            peers: None,
-        };
-        let mut parser = lexopt::Parser::from_args(arguments);
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("json") => options.json = true,
-                Long("rounds") => options.rounds = parser.value()?.parse()?,
-                Long("trips") => options.load.trips = parser.value()?.parse()?,
-                Long("depth") => options.load.depth = parser.value()?.parse()?,
-                Long("size") => options.load.size = parser.value()?.parse()?,
-                Long("rows") => options.rows = Some(names(&parser.value()?.string()?)?),
-                Long("cores") => options.cores = Some(two_cores(parser.value()?.string()?)?),
-                Long("client") => options.client = client(parser.value()?.string()?)?,
-                Long("links") => options.links = parser.value()?.parse()?,
-                Long("disk") => options.disk = Some(parser.value()?.into()),
-                Long("peers") => options.peers = Some(parser.value()?.into()),
-                Long("list") => return Ok(Self::List),
-                Long("help") | Short('h') => return Ok(Self::Help),
-                other => return Err(other.unexpected().into()),
-            }
-        }
-        options.load.checked()?;
-        if !(1..=MAX_LINKS).contains(&options.links) {
-            return Err(UsageError::Links(options.links));
-        }
-        if !(1..=MAX_ROUNDS).contains(&options.rounds) {
-            return Err(UsageError::Rounds(options.rounds));
-        }
-        Ok(Self::Run(options))
-    }
+fn row_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(rows::all().iter().map(|row| row.name()))
 }
 
-fn names(list: &str) -> Result<Vec<String>, UsageError> {
-    let known: Vec<_> = rows::all().iter().map(|row| row.name()).collect();
-    let names: Vec<_> = list.split(',').map(|name| name.trim().to_owned()).collect();
-    match names.iter().find(|name| !known.contains(&name.as_str())) {
-        Some(name) => Err(UsageError::Row { name: name.clone(), known }),
-        None => Ok(names),
-    }
-}
-
-fn two_cores(text: String) -> Result<(usize, usize), UsageError> {
+fn two_cores(text: &str) -> Result<(usize, usize), &'static str> {
     let parts = text
         .split_once(',')
         .and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
-    parts.ok_or(UsageError::Cores(text))
+    parts.ok_or("give two core numbers, as in 0,1")
 }
 
-fn client(text: String) -> Result<Option<usize>, UsageError> {
-    match text.as_str() {
-        "free" => Ok(None),
-        core => core.parse().map(Some).map_err(|_| UsageError::Client(text)),
+fn client(text: &str) -> Result<ClientCore, &'static str> {
+    match text {
+        "free" => Ok(ClientCore::Free),
+        core => core.parse().map(ClientCore::On).map_err(|_| "give a core number, or free"),
     }
 }
 
 impl Options {
-    fn setup(&self) -> Result<Setup, UsageError> {
+    /// What each round asks for.
+    fn load(&self) -> Result<Load, LoadError> {
+        Load { trips: self.trips, depth: self.depth, size: self.size }.checked()
+    }
+
+    fn setup(&self, load: Load) -> Result<Setup, UsageError> {
+        let client = self.client.core();
         let placement = match self.cores {
-            Some((a, b)) => Placement { a, b, client: self.client },
-            None => Placement { client: self.client, ..Placement::first_two_cores()? },
+            Some((a, b)) => Placement { a, b, client },
+            None => Placement { client, ..Placement::first_two_cores()? },
         };
         placement.check()?;
         let own = std::env::current_exe().map_err(UsageError::Own)?;
         let peers = locate_peers(self.peers.as_deref(), &own).map_err(UsageError::Peers)?;
-        let disk = self.disk.clone().unwrap_or_else(std::env::temp_dir);
+        let disk = self.disk.clone();
         if !disk.is_dir() {
             return Err(UsageError::Disk(disk));
         }
-        Ok(Setup { placement, load: self.load, links: self.links, disk, own, peers })
+        Ok(Setup { placement, load, links: self.links, disk, own, peers })
     }
 
     fn chosen(&self) -> Vec<Box<dyn Row>> {
@@ -253,9 +206,10 @@ impl Options {
     /// Measures every row in every round. Each round begins with another row,
     /// so that none always follows the same one. `progress` gets a line per round.
     pub fn run(&self, progress: &mut dyn Write) -> Result<Report, UsageError> {
-        let setup = self.setup()?;
+        let load = self.load()?;
+        let setup = self.setup(load)?;
         let rows = self.chosen();
-        let figures = |histogram: &_| Figures::of(histogram, self.load.depth);
+        let figures = |histogram: &_| Figures::of(histogram, load.depth);
         let mut reports: Vec<_> = rows
             .iter()
             .map(|row| RowReport::new(row.name(), row.about(), row.unavailable(&setup)))
@@ -277,57 +231,72 @@ impl Options {
                 }
             }
         }
-        let conditions = Conditions::here(self.rounds, self.load, setup.placement);
+        let conditions = Conditions::here(self.rounds, load, setup.placement);
         Ok(Report::new(conditions, reports))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lockstep::clap::CommandFactory;
+
     use super::*;
 
-    fn parse(line: &str) -> Result<Request, UsageError> {
-        Request::parse(line.split_whitespace().map(OsString::from))
+    fn parse(line: &str) -> Result<Options, clap::Error> {
+        Options::try_parse_from(std::iter::once("latency").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Options::command().debug_assert();
     }
 
     #[test]
     fn options_are_read() {
         let line = "--json --rounds 2 --trips 9 --depth 3 --size 100 --rows udp,quinn \
                     --cores 1,0 --client 1 --links 1 --disk /d --peers /p";
-        let Request::Run(options) = parse(line).unwrap() else { panic!("not a run") };
         let expected = Options {
             json: true,
+            list: false,
             rounds: 2,
-            load: Load { trips: 9, depth: 3, size: 100 },
+            trips: 9,
+            depth: 3,
+            size: 100,
             rows: Some(vec!["udp".to_owned(), "quinn".to_owned()]),
             cores: Some((1, 0)),
-            client: Some(1),
+            client: ClientCore::On(1),
             links: 1,
-            disk: Some("/d".into()),
+            disk: "/d".into(),
             peers: Some("/p".into()),
         };
-        assert_eq!(options, expected);
-        assert_eq!(parse("--list").unwrap(), Request::List);
-        assert_eq!(parse("-h").unwrap(), Request::Help);
+        assert_eq!(parse(line).unwrap(), expected);
+        let Options { rows, cores, client, list, .. } = parse("--list").unwrap();
+        assert_eq!((rows, cores, client, list), (None, None, ClientCore::Free, true));
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         for (line, part) in [
-            ("--rows nonsense", "no row is called \"nonsense\""),
-            ("--trips 0", "0 trips"),
+            ("--rows nonsense", "'nonsense' for '--rows <A,B,C>'"),
+            ("--rows quin", "a similar value exists: 'quinn'"),
             ("--trips many", "many"),
-            ("--rounds 0", "0 rounds"),
-            ("--size 1", "messages of 1 bytes"),
-            ("--depth 4096 --size 60000", "bytes in flight"),
-            ("--links 0", "--links 0"),
-            ("--links 5", "--links 5"),
-            ("--cores 1", "--cores"),
-            ("--client somewhere", "--client"),
+            ("--rounds 0", "0 is not in 1..=1000"),
+            ("--links 0", "0 is not in 1..=4"),
+            ("--links 5", "5 is not in 1..=4"),
+            ("--cores 1", "as in 0,1"),
+            ("--client somewhere", "a core number, or free"),
             ("--verbose", "--verbose"),
             ("surplus", "surplus"),
         ] {
-            let message = parse(line).unwrap_err().to_string();
+            let message = parse(line).expect_err(line).to_string();
+            assert!(message.contains(part), "{line}: {message}");
+        }
+        for (line, part) in [
+            ("--trips 0", "0 trips"),
+            ("--size 1", "messages of 1 bytes"),
+            ("--depth 4096 --size 60000", "bytes in flight"),
+        ] {
+            let message = parse(line).unwrap().load().unwrap_err().to_string();
             assert!(message.contains(part), "{line}: {message}");
         }
     }

@@ -160,7 +160,7 @@ fn the_peers_reply_where_they_are_built_and_are_skipped_with_the_command_elsewhe
 #[test]
 fn a_wrong_command_line_is_refused_and_says_what_to_do() {
     for (arguments, expected) in [
-        (&["--rows", "nonsense"][..], "no row is called"),
+        (&["--rows", "nonsense"][..], "[possible values: quinn"),
         (&["--peers", "/nowhere/peers"], "cargo build --release"),
         (&["--client", "999"], "core 999 may not be used here"),
     ] {

@@ -19,14 +19,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
+use lockstep::clap::{self, Parser};
 use lockstep::entry::{Entry, EntryKind, Origin};
 use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, PairId, Place};
 use lockstep::store::journal::{BLOCK_BYTES, Identity, Journal, Mark, Options};
 use lockstep::store::os::OsDirectory;
+use lockstep_benches::cli::unread;
 
 const WAYS: [&str; 4] = ["journal", "overwrite", "append", "append-small"];
 
-const WRONG_USAGE: u8 = 2;
 const PAYLOAD_BYTES: usize = 64;
 /// Short, so that segments turn over many times in a run.
 const SEGMENT_BYTES: u32 = 2 << 20;
@@ -39,16 +40,25 @@ const LONGEST_NANOS: u64 = 60_000_000_000;
 
 type AnyError = Box<dyn std::error::Error>;
 
+/// What a commit of the journal costs on a disk, against appending to a growing file
+#[derive(Debug, Parser)]
+#[command(
+    name = "journal",
+    override_usage = "cargo run --release -p lockstep-benches --bin journal -- DIRECTORY [COMMITS]",
+    after_help = "Exit codes: 0 measured, 1 it failed, 2 the command line is wrong."
+)]
+struct Arguments {
+    /// Where files are made for the time of the run, on the disk to measure
+    directory: PathBuf,
+    /// How many commits of each way are counted
+    #[arg(default_value_t = COMMITS)]
+    commits: u64,
+}
+
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1);
-    let directory = words.next().map(PathBuf::from);
-    let commits = match words.next() {
-        None => Some(COMMITS),
-        Some(word) => word.to_str().and_then(|word| word.parse().ok()),
-    };
-    let (Some(directory), Some(commits), None) = (directory, commits, words.next()) else {
-        let _ = writeln!(io::stderr(), "usage: journal DIRECTORY [COMMITS]");
-        return ExitCode::from(WRONG_USAGE);
+    let Arguments { directory, commits } = match Arguments::try_parse() {
+        Ok(options) => options,
+        Err(answer) => return unread(&answer),
     };
     match measure(&directory, commits) {
         Ok(report) => {

@@ -4,7 +4,8 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use lockstep_benches::cli::{HELP, Request, UsageError, WRONG_USAGE};
+use lockstep::clap::Parser;
+use lockstep_benches::cli::{Options, UsageError, WRONG_USAGE, unread};
 use lockstep_benches::part::PART_WORD;
 use lockstep_benches::report::Report;
 use lockstep_benches::rows;
@@ -14,25 +15,23 @@ fn main() -> ExitCode {
     if arguments.next_if(|word| word == PART_WORD).is_some() {
         return rows::play(arguments);
     }
-    match Request::parse(arguments).and_then(carry_out) {
-        Ok(code) => code,
-        Err(error) => {
+    match Options::try_parse() {
+        Ok(options) => carry_out(&options).unwrap_or_else(|error| {
             let _ = writeln!(io::stderr(), "latency: {error}");
             ExitCode::from(WRONG_USAGE)
-        }
+        }),
+        Err(answer) => unread(&answer),
     }
 }
 
-fn carry_out(request: Request) -> Result<ExitCode, UsageError> {
-    let (text, code) = match request {
-        Request::Help => (HELP.to_owned(), ExitCode::SUCCESS),
-        Request::List => (list(), ExitCode::SUCCESS),
-        Request::Run(options) => {
-            let report = options.run(&mut io::stderr())?;
-            let text = if options.json { json(&report) } else { report.to_string() };
-            let failed = report.has_failures();
-            (text, if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-        }
+fn carry_out(options: &Options) -> Result<ExitCode, UsageError> {
+    let (text, code) = if options.list {
+        (list(), ExitCode::SUCCESS)
+    } else {
+        let report = options.run(&mut io::stderr())?;
+        let text = if options.json { json(&report) } else { report.to_string() };
+        let failed = report.has_failures();
+        (text, if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     };
     // A reader that went away has what it wanted.
     let _ = io::stdout().write_all(text.as_bytes());

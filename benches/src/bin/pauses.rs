@@ -9,31 +9,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lexopt::Arg::{Long, Short};
-use lexopt::ValueExt;
+use lockstep::clap::builder::RangedU64ValueParser;
+use lockstep::clap::{self, Parser};
 use lockstep::client::session::Session;
 use lockstep_benches::bigstate::{Keeping, Request};
-use lockstep_benches::cli::main_of;
+use lockstep_benches::cli::{main_of, milliseconds};
 use lockstep_benches::part::current_thread;
 use lockstep_benches::realpair::{AnyError, Choices, PLACES, RealPair};
-
-const HELP: &str = "\
-How long each client waits when one CoServer was dead, is back, and the other is killed.
-
-  cargo run --release -p lockstep-benches --bin pauses -- [OPTION...]
-
-  --clients N      clients, each with a session and one request under way (8)
-  --trials N       times that each row is tried, from either side in turn (2)
-  --dead LIST      how long the first is dead, in seconds (0.2,1,3,6)
-  --wait LIST      seconds from duplex to the second kill (0,0.5,1,2,4)
-  --both LIST      how long both are dead, in seconds (1,6)
-  --think MS       between a reply and the next request (5)
-  --silence MS     the silence that is taken for a death (100)
-  --disk DIR       where the CoServers keep their files (the system's temporary directory)
-  --help           print this and stop
-
-Exit codes: 0 measured, 1 it failed, 2 the command line is wrong.
-";
 
 /// Within this everything has happened, on a busy machine too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -50,52 +32,48 @@ const REPLIES: usize = 20;
 /// Bytes of entries between two checkpoints: none is taken while this runs.
 const CHECKPOINT_BYTES: u64 = 1 << 30;
 
-#[derive(Clone, Debug)]
+/// How long each client waits when one CoServer was dead, is back, and the other is killed
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "pauses",
+    override_usage = "cargo run --release -p lockstep-benches --bin pauses -- [OPTIONS]",
+    after_help = "Exit codes: 0 measured, 1 it failed, 2 the command line is wrong."
+)]
 struct Options {
+    /// Clients, each with a session and one request under way, 1 to 512
+    #[arg(long, value_name = "N", default_value_t = 8,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..=512))]
     clients: usize,
+    /// Times that each row is tried, from either side in turn
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     trials: usize,
-    dead: Vec<Duration>,
-    wait: Vec<Duration>,
-    both: Vec<Duration>,
+    /// How long the first is dead, in seconds
+    #[arg(long, value_name = "LIST", default_value = "0.2,1,3,6", value_parser = seconds)]
+    dead: Spans,
+    /// Seconds from duplex to the second kill
+    #[arg(long, value_name = "LIST", default_value = "0,0.5,1,2,4", value_parser = seconds)]
+    wait: Spans,
+    /// How long both are dead, in seconds
+    #[arg(long, value_name = "LIST", default_value = "1,6", value_parser = seconds)]
+    both: Spans,
+    /// Between a reply and the next request
+    #[arg(long, value_name = "MS", default_value = "5", value_parser = milliseconds)]
     think: Duration,
+    /// The silence that is taken for a death
+    #[arg(long, value_name = "MS", default_value = "100", value_parser = milliseconds)]
     silence: Duration,
+    /// Where the CoServers keep their files
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     disk: PathBuf,
 }
 
-fn main() -> ExitCode {
-    main_of("pauses", HELP, parse, measure)
-}
+/// Times, each tried in turn.
+#[derive(Clone, Debug)]
+struct Spans(Vec<Duration>);
 
-fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Error> {
-    let mut options = Options {
-        clients: 8,
-        trials: 2,
-        dead: seconds("0.2,1,3,6")?,
-        wait: seconds("0,0.5,1,2,4")?,
-        both: seconds("1,6")?,
-        think: Duration::from_millis(5),
-        silence: Duration::from_millis(100),
-        disk: std::env::temp_dir(),
-    };
-    let mut parser = lexopt::Parser::from_args(words);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("clients") => options.clients = parser.value()?.parse()?,
-            Long("trials") => options.trials = parser.value()?.parse()?,
-            Long("dead") => options.dead = seconds(&parser.value()?.string()?)?,
-            Long("wait") => options.wait = seconds(&parser.value()?.string()?)?,
-            Long("both") => options.both = seconds(&parser.value()?.string()?)?,
-            Long("think") => options.think = Duration::from_millis(parser.value()?.parse()?),
-            Long("silence") => options.silence = Duration::from_millis(parser.value()?.parse()?),
-            Long("disk") => options.disk = parser.value()?.into(),
-            Long("help") | Short('h') => return Ok(None),
-            other => return Err(other.unexpected()),
-        }
-    }
-    if !(1..=512).contains(&options.clients) || options.trials == 0 {
-        return Err("--clients takes 1 to 512, --trials at least 1".into());
-    }
-    Ok(Some(options))
+fn main() -> ExitCode {
+    main_of(measure)
 }
 
 #[expect(clippy::disallowed_methods, reason = "measuring time is what this is for")]
@@ -104,14 +82,14 @@ fn now() -> Instant {
 }
 
 /// Seconds, separated by commas.
-fn seconds(list: &str) -> Result<Vec<Duration>, lexopt::Error> {
+fn seconds(list: &str) -> Result<Spans, &'static str> {
     let one = |text: &str| {
         let number = text.trim().parse::<f64>().ok();
         number.and_then(|number| Duration::try_from_secs_f64(number).ok())
     };
     let words = list.split(',').filter(|word| !word.trim().is_empty());
     let all: Option<Vec<_>> = words.map(one).collect();
-    all.ok_or_else(|| format!("{list}: a list of seconds, such as 0.2,1").into())
+    all.map(Spans).ok_or("write a list of seconds, such as 0.2,1")
 }
 
 fn say(what: &str) {
@@ -307,8 +285,8 @@ async fn measure_rows(options: &Options) -> Result<(), AnyError> {
         format!("> {} ms", goal.as_millis())
     ))?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    for dead in &options.dead {
-        for wait in &options.wait {
+    for dead in &options.dead.0 {
+        for wait in &options.wait.0 {
             let mut pauses = Vec::new();
             for _ in 0..options.trials {
                 let name = PLACES[bench.turn];
@@ -319,7 +297,7 @@ async fn measure_rows(options: &Options) -> Result<(), AnyError> {
             row(&name, pauses, Some(goal))?;
         }
     }
-    for dead in &options.both {
+    for dead in &options.both.0 {
         let mut waits = Vec::new();
         for _ in 0..options.trials {
             say(&format!("both dead for {dead:?}"));

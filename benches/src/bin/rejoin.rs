@@ -6,36 +6,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use lexopt::Arg::{Long, Short};
-use lexopt::ValueExt;
+use lockstep::clap::{self, Parser, ValueEnum, value_parser};
 use lockstep::client::session::Session;
 use lockstep_benches::bigstate::{FILL_BYTES, Keeping, Request};
-use lockstep_benches::cli::main_of;
+use lockstep_benches::cli::{main_of, milliseconds, seconds};
 use lockstep_benches::part::current_thread;
 use lockstep_benches::realpair::{AnyError, Choices, PLACES, RealPair};
 use lockstep_benches::steady::{Seen, Steady, put};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-
-const HELP: &str = "\
-What coming back, and a checkpoint, cost a pair with a large state under a steady load.
-
-  cargo run --release -p lockstep-benches --bin rejoin -- [OPTION...]
-
-  --mode MODE      `rejoin` (one CoServer killed and back, twice) or `stall` (checkpoints, with
-                   a shared state and with a copied one) (rejoin)
-  --keeping WAY    in `stall`, only `shared` or only `copied` (both)
-  --state MIB      size of the state (1024)
-  --rate N         requests a second, 4 KiB each (300)
-  --away SECONDS   how long the first absence is (5)
-  --calm SECONDS   how long each window without anything particular is (10)
-  --join-rate MIB  most that a joiner is sent in a second (64)
-  --silence MS     the silence that is taken for a death (rejoin 500, stall 10000)
-  --disk DIR       where the CoServers keep their files (the system's temporary directory)
-  --help           print this and stop
-
-Exit codes: 0 measured, 1 it failed, 2 the command line is wrong.
-";
 
 /// Of each fill: a longer step would hold up heartbeats.
 const FILL_MIB: u32 = 8;
@@ -47,73 +26,68 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// that a wiped disk cannot be filled from entries alone.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 
-#[derive(Clone, Debug)]
+/// What coming back, and a checkpoint, cost a pair with a large state under a steady load
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "rejoin",
+    override_usage = "cargo run --release -p lockstep-benches --bin rejoin -- [OPTIONS]",
+    after_help = "Exit codes: 0 measured, 1 it failed, 2 the command line is wrong."
+)]
 struct Options {
-    stall: bool,
-    keeping: Vec<Keeping>,
+    /// What happens to the pair
+    #[arg(long, value_enum, default_value = "rejoin")]
+    mode: Mode,
+    /// Keep the state only so in `stall`, `shared` or `copied`; both if not said
+    #[arg(long, value_name = "WAY")]
+    keeping: Option<Keeping>,
+    /// Size of the state, 1 to 8192
+    #[arg(long, value_name = "MIB", default_value_t = 1024,
+          value_parser = value_parser!(u32).range(1..=8192))]
     state: u32,
+    /// Requests a second, 4 KiB each, 1 to 10000
+    #[arg(long, value_name = "N", default_value_t = 300,
+          value_parser = value_parser!(u32).range(1..=10_000))]
     rate: u32,
+    /// How long the first absence is
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     away: Duration,
-    /// How long a window without anything particular is measured.
+    /// How long each window without anything particular is measured
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     calm: Duration,
+    /// Most that a joiner is sent in a second, 1 to 65536
+    #[arg(long, value_name = "MIB", default_value_t = 64,
+          value_parser = value_parser!(u64).range(1..=65_536))]
     join_rate: u64,
+    /// The silence that is taken for a death; 500 in `rejoin` and 10000 in `stall` if not said
+    #[arg(long, value_name = "MS", value_parser = milliseconds)]
     silence: Option<Duration>,
+    /// Where the CoServers keep their files
+    #[arg(long, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
     disk: PathBuf,
 }
 
-fn main() -> ExitCode {
-    main_of("rejoin", HELP, parse, measure)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// One CoServer is killed and comes back, twice
+    Rejoin,
+    /// Checkpoints, with a shared state and with a copied one
+    Stall,
 }
 
-fn parse(words: Vec<std::ffi::OsString>) -> Result<Option<Options>, lexopt::Error> {
-    let mut options = Options {
-        stall: false,
-        keeping: vec![Keeping::Shared, Keeping::Copied],
-        state: 1024,
-        rate: 300,
-        away: Duration::from_secs(5),
-        calm: Duration::from_secs(10),
-        join_rate: 64 << 20,
-        silence: None,
-        disk: std::env::temp_dir(),
-    };
-    let mut parser = lexopt::Parser::from_args(words);
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("mode") => {
-                options.stall = match parser.value()?.string()?.as_str() {
-                    "rejoin" => false,
-                    "stall" => true,
-                    _ => return Err("a mode is `rejoin` or `stall`".into()),
-                }
-            }
-            Long("keeping") => options.keeping = vec![parser.value()?.parse()?],
-            Long("state") => options.state = parser.value()?.parse()?,
-            Long("rate") => options.rate = parser.value()?.parse()?,
-            Long("away") => options.away = Duration::from_secs(parser.value()?.parse()?),
-            Long("calm") => options.calm = Duration::from_secs(parser.value()?.parse()?),
-            Long("join-rate") => options.join_rate = parser.value()?.parse::<u64>()? << 20,
-            Long("silence") => {
-                options.silence = Some(Duration::from_millis(parser.value()?.parse()?));
-            }
-            Long("disk") => options.disk = parser.value()?.into(),
-            Long("help") | Short('h') => return Ok(None),
-            other => return Err(other.unexpected()),
-        }
-    }
-    if !(1..=8192).contains(&options.state) || !(1..=10_000).contains(&options.rate) {
-        return Err("--state takes 1 to 8192 MiB, --rate 1 to 10000 requests a second".into());
-    }
-    Ok(Some(options))
+fn main() -> ExitCode {
+    main_of(measure)
 }
 
 fn measure(options: &Options) -> Result<String, AnyError> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&current_thread()?, async {
         let mut table = Table::new(options);
-        if options.stall {
-            for keeping in &options.keeping {
-                stall(options, *keeping, &mut table).await?;
+        if options.mode == Mode::Stall {
+            let both = [Keeping::Shared, Keeping::Copied];
+            for keeping in
+                both.into_iter().filter(|one| options.keeping.is_none_or(|it| it == *one))
+            {
+                stall(options, keeping, &mut table).await?;
             }
         } else {
             rejoin(options, &mut table).await?;
@@ -174,7 +148,7 @@ async fn rejoin(options: &Options, table: &mut Table) -> Result<(), AnyError> {
         keeping: Keeping::Shared,
         checkpoint_bytes: CHECKPOINT_BYTES,
         silence: options.silence.unwrap_or(Duration::from_millis(500)),
-        join_rate: options.join_rate,
+        join_rate: options.join_rate << 20,
     };
     let mut pair = RealPair::start(&options.disk, choices)?;
     let session = pair.session().await?;
@@ -236,7 +210,7 @@ async fn stall(options: &Options, keeping: Keeping, table: &mut Table) -> Result
         keeping,
         checkpoint_bytes,
         silence: options.silence.unwrap_or(Duration::from_secs(10)),
-        join_rate: options.join_rate,
+        join_rate: options.join_rate << 20,
     };
     say(&format!("{name} state"));
     let mut pair = RealPair::start(&options.disk, choices)?;
