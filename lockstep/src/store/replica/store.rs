@@ -9,6 +9,7 @@ use super::{Service, Who, aside, reset};
 use crate::causes::chain;
 use crate::digest::Digest;
 use crate::entry::Entry;
+use crate::history::History;
 use crate::ids::{Index, Lineage};
 use crate::limits;
 use crate::proto::io::Membership;
@@ -336,10 +337,17 @@ impl ReplicaStore {
 
     /// A checkpoint was written: it is one to begin with, and older ones may go.
     pub(crate) fn checkpoint_written(&mut self) -> Result<(), Failure> {
-        let held = self.journal.held().0;
         let listing = checkpoint::list(&*self.directory)?;
-        self.checkpoints = listing.whole;
-        self.checkpoints.retain(|summary| summary.stamp.index <= held);
+        let known = core::mem::take(&mut self.checkpoints);
+        for summary in listing.whole {
+            // The log may have been cut, or given up, since the view was frozen.
+            let History { index, chain, .. } = summary.header.history;
+            let is_ours = known.iter().any(|known| known.stamp == summary.stamp)
+                || matches!(self.journal.chain_at(index), Ok(Some(ours)) if ours == chain);
+            if is_ours {
+                self.checkpoints.push(summary);
+            }
+        }
         self.drop_old()?;
         self.renew_home();
         Ok(())

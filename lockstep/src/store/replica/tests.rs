@@ -365,3 +365,23 @@ fn what_a_joiner_needs_goes_when_it_is_more_than_the_limit() {
     assert_eq!(found.checkpoint.map(|(file, _)| file.index), Some(Index(390)));
     assert!(store.read(Index(390)).unwrap().is_some());
 }
+
+/// It was begun before the end of the log was cut off, and is written after.
+#[test]
+fn a_checkpoint_of_a_log_that_was_cut_meanwhile_is_none_to_begin_with() {
+    let disk = MemoryDirectory::new();
+    let log = entries(10, 20);
+    with_log(&disk, &log);
+    let (mut store, _) = opened(&disk);
+    store.truncate(Index(5)).unwrap();
+    let mut others = entries(10, 24).split_off(5);
+    others.iter_mut().for_each(|entry| entry.time.0 += 1);
+    store.append(&others, released(5)).unwrap();
+    store.commit(released(5)).unwrap();
+    checkpoint(&disk, history(&log, 8));
+    store.checkpoint_written().unwrap();
+    assert_eq!(store.look_up(&[]).unwrap().checkpoint, None);
+    let plan = store.plan(Some(Index(9)), 100).unwrap();
+    let starts: Vec<_> = plan.starts.iter().map(|start| start.checkpoint).collect();
+    assert_eq!(starts, [None]);
+}
