@@ -31,7 +31,11 @@ pub(super) fn one(dir: &dyn Directory, name: &str) -> io::Result<()> {
 }
 
 /// The same with the whole log: journal and checkpoints. What is left is a directory without one.
+/// Where there is none, what was set aside before stays.
 pub(super) fn log(dir: &dyn Directory) -> io::Result<()> {
+    if !dir.list()?.iter().any(|name| is_log(name)) {
+        return Ok(());
+    }
     clear(dir)?;
     for name in dir.list()?.iter().filter(|name| is_log(name)) {
         dir.rename(name, &format!("{name}{ENDING}"))?;

@@ -176,6 +176,10 @@ pub(crate) fn open(
             "the journal's file {} is damaged at byte {}: {}",
             damage.file, damage.offset, damage.why
         )),
+        // It was set aside, and the process ended before the membership said so; or files are gone.
+        State::Empty if remembered.membership.record.is_some() => {
+            Some("there is no journal any more, and by its membership this CoServer had one".into())
+        }
         State::Empty | State::Whole => None,
     };
     if damage.is_none() {

@@ -14,6 +14,7 @@ use crate::store::memory::MemoryDirectory;
 use crate::unit::Unit;
 use crate::wire::frames::Point;
 
+mod aside;
 mod reset;
 
 #[test]
