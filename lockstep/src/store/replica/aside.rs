@@ -10,6 +10,10 @@ use crate::store::journal::{Journal, JournalError};
 /// that a disk that goes wrong again and again does not fill up.
 const ENDING: &str = ".damaged";
 
+/// There while the files of a log get their other names, or their own ones back: neither those nor
+/// the others are a whole log then. It counts as a file of the journal, wherever that goes.
+const UNDER_WAY: &str = "journal-set-aside";
+
 /// Whether anything was set aside and is still there.
 pub(super) fn is_any(dir: &dyn Directory) -> io::Result<bool> {
     Ok(dir.list()?.iter().any(|name| is_damaged(name)))
@@ -37,33 +41,62 @@ pub(super) fn log(dir: &dyn Directory) -> io::Result<()> {
         return Ok(());
     }
     clear(dir)?;
+    begin(dir)?;
+    move_log(dir)
+}
+
+fn begin(dir: &dyn Directory) -> io::Result<()> {
+    match dir.create(UNDER_WAY) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => dir.sync(),
+    }
+}
+
+fn end(dir: &dyn Directory) -> io::Result<()> {
+    dir.remove(UNDER_WAY)?;
+    dir.sync()
+}
+
+/// After a crash while a log was set aside: the rest of it is.
+pub(super) fn finish(dir: &dyn Directory) -> io::Result<()> {
+    if is_under_way(dir)? { move_log(dir) } else { Ok(()) }
+}
+
+fn is_under_way(dir: &dyn Directory) -> io::Result<bool> {
+    Ok(dir.list()?.iter().any(|name| name == UNDER_WAY))
+}
+
+fn move_log(dir: &dyn Directory) -> io::Result<()> {
     for name in dir.list()?.iter().filter(|name| is_log(name)) {
         dir.rename(name, &format!("{name}{ENDING}"))?;
     }
     // Spare files hold nothing.
     Journal::wipe(dir).map_err(system)?;
-    dir.sync()
+    dir.sync()?;
+    end(dir)
 }
 
 /// Gives the log that was set aside its names back, if there has been no other since. After a
-/// crash in the middle of it, it is done by the next call.
+/// crash in the middle of it, it is done by the next call, and by a start without one it is set aside.
 pub(crate) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
     let names = dir.list()?;
-    let aside = || names.iter().filter_map(|name| name.strip_suffix(ENDING));
-    let number = |name: &str| name.strip_prefix("journal-")?.parse::<u64>().ok();
-    if !aside().any(|name| number(name).is_some()) {
+    let aside: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(ENDING)).collect();
+    let goes_on = is_under_way(dir)?;
+    if !aside.iter().any(|name| is_segment(name)) {
+        if goes_on {
+            end(dir)?;
+        }
+        return Ok(goes_on);
+    }
+    if !goes_on && names.iter().any(|name| is_segment(name)) {
         return Ok(false);
     }
-    let mut numbers: Vec<u64> =
-        names.iter().map(String::as_str).chain(aside()).filter_map(number).collect();
-    numbers.sort_unstable();
-    if numbers.windows(2).any(|pair| pair[1] - pair[0] != 1) {
-        return Ok(false);
-    }
-    for name in aside().filter(|name| is_log(name)) {
+    begin(dir)?;
+    for name in aside.into_iter().filter(|name| is_log(name)) {
         dir.rename(&format!("{name}{ENDING}"), name)?;
     }
     dir.sync()?;
+    end(dir)?;
     Ok(true)
 }
 
@@ -71,14 +104,18 @@ pub(crate) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
 pub(super) fn wipe(dir: &dyn Directory) -> io::Result<()> {
     Journal::wipe(dir).map_err(system)?;
     clear(dir)?;
-    for name in dir.list()?.iter().filter(|name| is_checkpoint(name)) {
+    for name in dir.list()?.iter().filter(|name| is_checkpoint(name) || *name == UNDER_WAY) {
         dir.remove(name)?;
     }
     dir.sync()
 }
 
 fn is_log(name: &str) -> bool {
-    name.strip_prefix("journal-").is_some_and(is_number) || is_checkpoint(name)
+    is_segment(name) || is_checkpoint(name)
+}
+
+fn is_segment(name: &str) -> bool {
+    name.strip_prefix("journal-").is_some_and(is_number)
 }
 
 fn is_checkpoint(name: &str) -> bool {

@@ -138,6 +138,7 @@ pub(crate) fn open(
         // It may lack what was released.
         discard_log(&*directory)?;
     }
+    aside::finish(&*directory)?;
     checkpoint::tidy(&*directory, checkpoint::newest_unfinished(&*directory)?)?;
     let (membership, remembered) = open_membership(&*directory)?;
     let options = settings.journal_options(seed);

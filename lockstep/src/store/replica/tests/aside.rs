@@ -1,6 +1,7 @@
 //! Logs that are set aside, and that are not there.
 
 use super::*;
+use crate::store::memory::seeded;
 
 fn member() -> Membership {
     Membership { record: Some(record()), ..Membership::default() }
@@ -39,4 +40,72 @@ fn a_member_whose_log_is_gone_has_lost_it() {
     let (mut store, _) = opened(&disk);
     store.save(&Membership::default()).unwrap();
     assert_eq!(opened(&disk).1.damage, None, "it claims nothing any more");
+}
+
+#[test]
+fn a_crash_while_a_log_is_set_aside_leaves_no_shorter_one() {
+    for operations in 0.. {
+        let mut is_done = false;
+        for seed in 0..10 {
+            let (disk, mut store) = in_segments();
+            disk.halt_after(operations);
+            is_done = store.set_aside().is_ok();
+            let left = disk.crash(&mut seeded(seed));
+            let (_, found) = opened(&left);
+            let held = found.disk.unwrap().held;
+            assert!(
+                found.damage.is_some() || held == Index(20),
+                "after {operations} operations, seed {seed}: a log that ends at {held}"
+            );
+        }
+        if is_done {
+            return;
+        }
+    }
+}
+
+/// Where the files of the two fit each other by their numbers, too.
+#[test]
+fn a_log_that_was_set_aside_does_not_come_back_into_another() {
+    let disk = MemoryDirectory::new();
+    let small = StorageSettings { segment_bytes: 16 << 10, journal_keep_bytes: 0, ..settings() };
+    let (mut store, _) = open(Box::new(disk.clone()), who(), &small, false, 1).unwrap();
+    let log = entries(20, 4 << 10);
+    store.append(&log[..6], released(6)).unwrap();
+    store.commit(released(6)).unwrap();
+    store.set_aside().unwrap();
+    for at in 1..=20 {
+        store.append(&log[at - 1..at], released(at as u64)).unwrap();
+        store.commit(released(at as u64)).unwrap();
+        checkpoint(&disk, history(&log, at as u64));
+        store.checkpoint_written().unwrap();
+        let copy = disk.crash(&mut |bound| bound - 1);
+        assert!(!take_back(&copy).unwrap());
+        let (_, found) = opened(&copy);
+        assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(at as u64)));
+    }
+}
+
+#[test]
+fn a_log_that_was_set_aside_comes_back_whole_or_is_set_aside_again() {
+    for operations in 0.. {
+        let mut is_done = false;
+        for seed in 0..10 {
+            let (disk, mut store) = in_segments();
+            store.set_aside().unwrap();
+            drop(store);
+            disk.halt_after(operations);
+            is_done = take_back(&disk).is_ok();
+            let left = disk.crash(&mut seeded(seed));
+            // Whoever does not want it any more finds none.
+            let (_, found) = opened(&left.crash(&mut |bound| bound - 1));
+            assert!(found.damage.is_some() || found.disk.unwrap().held == Index(20));
+            let _ = take_back(&left).unwrap();
+            let (_, found) = opened(&left);
+            assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(20)));
+        }
+        if is_done {
+            return;
+        }
+    }
 }
