@@ -93,7 +93,7 @@
 pub use clap;
 pub use {bytes, rand_chacha, tracing};
 
-#[cfg(feature = "runtime")]
+#[cfg(any(feature = "runtime", feature = "sim"))]
 mod causes;
 pub mod client;
 pub mod device;

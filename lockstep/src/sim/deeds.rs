@@ -14,6 +14,7 @@ use crate::ids::{ConnId, LogTime, Place};
 use crate::output::{Carrier, OutputKind};
 use crate::proto::{Input, Output, Replica};
 use crate::record::Origin;
+use crate::store::replica::Request;
 use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessAnswer, WitnessCall};
 
 /// What a core wants done.
@@ -72,19 +73,21 @@ impl World {
             Output::Truncate { after } => {
                 self.see(Seen::Truncated { who, after });
                 self.cut_log(place);
-                self.store(place, Job::Truncate { after });
+                self.ask_store(place, Request::Truncate { after });
             }
-            Output::LookUp { points } => self.store(place, Job::LookUp { points }),
-            Output::ReadEntries { after } => self.store(place, Job::ReadEntries { after }),
+            Output::LookUp { points } => self.ask_store(place, Request::LookUp { points }),
+            Output::ReadEntries { after } => self.ask_store(place, Request::ReadEntries { after }),
             Output::ReadChunk { checkpoint, offset } => {
-                self.store(place, Job::ReadChunk { checkpoint, offset });
+                self.ask_store(place, Request::ReadChunk { checkpoint, offset });
             }
-            Output::BeginChunks(file) => self.store(place, Job::BeginChunks(file)),
+            Output::BeginChunks(file) => self.ask_store(place, Request::BeginChunks(file)),
             Output::WriteChunk { checkpoint, offset, bytes } => {
-                self.store(place, Job::WriteChunk { checkpoint, offset, bytes });
+                self.ask_store(place, Request::WriteChunk { checkpoint, offset, bytes });
             }
-            Output::Install { file, chain } => self.store(place, Job::Install { file, chain }),
-            Output::Retain { from } => self.store(place, Job::Retain { from }),
+            Output::Install { file, chain } => {
+                self.ask_store(place, Request::Install { file, chain });
+            }
+            Output::Retain { from } => self.ask_store(place, Request::Retain { from }),
             Output::WriteCheckpoint { history } => {
                 answers.extend(self.write_checkpoint(place, history));
             }
@@ -140,7 +143,7 @@ impl World {
             }
             Output::Execute(entry) => self.execute(place, entry, answers),
             Output::PersistMembership { number, membership } => {
-                self.store(place, Job::Membership { number, membership });
+                self.ask_store(place, Request::Remember { number, membership });
             }
             Output::Release { index, step, ordinal, epoch, kind } => {
                 let name = OutputName { index, step, ordinal };

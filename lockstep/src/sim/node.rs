@@ -12,7 +12,7 @@ use super::disk::{Disk, Found};
 use super::judges::{Seen, Who};
 use super::marks::Mark;
 use super::net::WireId;
-use super::options::{Durability, Options};
+use super::options::Options;
 use super::service::{Flaw, FrozenShelf, Knob, Shelf};
 use super::storage::Storage;
 use super::wiring::Role;
@@ -22,9 +22,10 @@ use crate::entry::Entry;
 use crate::ids::{ConnId, Index, LinkId, Now, Place, SessionId};
 use crate::limits;
 use crate::output::Executed;
-use crate::proto::io;
+use crate::proto::io::{self, Membership};
 use crate::proto::{Boot, Command, Config, Input, Replica, Standing};
 use crate::store::home::HomeError;
+use crate::store::replica::OpenError;
 use crate::unit::{FrozenUnit, Unit};
 use crate::wire::frames::{ClientCall, Environment, Versions};
 
@@ -159,9 +160,12 @@ impl CoServer {
     }
 }
 
+/// Entries that may be ordered and not released.
+pub(super) fn window(options: &Options) -> usize {
+    if options.broken == Some(Broken::NoWindow) { 4096 } else { options.window_entries }
+}
+
 fn config(options: &Options, place: Place) -> Config {
-    let window =
-        if options.broken == Some(Broken::NoWindow) { 4096 } else { options.window_entries };
     Config {
         pair: PAIR,
         place,
@@ -178,7 +182,7 @@ fn config(options: &Options, place: Place) -> Config {
         slow_limit: options.slow_limit,
         forward_delay: options.forward_delay,
         hold_limit: options.hold_limit,
-        window_entries: window,
+        window_entries: window(options),
         window_bytes: options.window_bytes,
         witnesses: options.witnesses,
         witness_patience: options.witness_patience,
@@ -199,10 +203,6 @@ impl World {
             return;
         }
         let incarnation = self.incarnation();
-        if self.options.durability == Durability::Memory {
-            // Nothing of it was ever synced.
-            self.lose_disk(place);
-        }
         self.believe_disk(place);
         let Some(disk) = self.open_disk(place) else {
             return self.restart_later(place, 100_000_000);
@@ -289,30 +289,22 @@ impl World {
     /// What a process finds on its disk. An operator sees to one that is refused: swaps disks
     /// back, or begins with an empty one.
     fn open_disk(&mut self, place: Place) -> Option<Option<io::Disk>> {
-        let sync = self.options.durability == Durability::Journal;
         let seed = self.rng.bits();
-        match self.server(place).storage.disk.open(place, seed, sync) {
-            Found::Usable(disk) => {
-                // One copy was being written, or could not be, and the other was damaged.
-                if self.servers[place.slot()].storage.disk.has_forgotten {
-                    self.see(Seen::Wiped { place });
+        match self.open_storage(place, seed) {
+            Found::Usable { disk, damage } => {
+                let found = disk.as_ref().map(|disk| &disk.membership);
+                match found.filter(|found| **found != Membership::default()) {
+                    Some(membership) => self.see(Seen::Found { place, membership }),
+                    // It may have been another's, or lost while it was; or one copy of what it was a
+                    // member of was being written, or could not be, and the other was damaged.
+                    None => self.on_forgotten(place, disk.is_some()),
+                }
+                if damage.is_some() {
                     self.reach(Mark::DamagedDisk);
-                }
-                if disk.is_none() {
-                    // It may have been another's, or lost while it was.
-                    self.see(Seen::Wiped { place });
-                }
-                if let Some(disk) = &disk {
-                    self.see(Seen::Found { place, membership: &disk.membership });
                 }
                 Some(disk)
             }
-            Found::Damaged => {
-                self.see(Seen::Wiped { place });
-                self.reach(Mark::DamagedDisk);
-                Some(Some(io::Disk::default()))
-            }
-            Found::Refused(HomeError::OtherPlace { .. }) => {
+            Found::Refused(OpenError::Home(HomeError::OtherPlace { .. })) => {
                 self.reach(Mark::SwappedRefused);
                 if self.servers[place.other().slot()].is_running() {
                     // It found an empty disk, and made it its own.
@@ -326,7 +318,7 @@ impl World {
             }
             Found::Refused(why) => {
                 self.trace.say(self.at, || format!("{place} refuses its disk: {why}"));
-                if matches!(why, HomeError::Copied) {
+                if matches!(why, OpenError::Home(HomeError::Copied)) {
                     self.reach(Mark::CopiedRefused);
                 }
                 self.lose_disk(place);
@@ -337,6 +329,14 @@ impl World {
                 None
             }
         }
+    }
+
+    /// Nothing on this disk says of what its owner was a member.
+    fn on_forgotten(&mut self, place: Place, is_used: bool) {
+        if is_used && *self.judges.ground().remembered(place) != Membership::default() {
+            self.reach(Mark::DamagedDisk);
+        }
+        self.see(Seen::Wiped { place });
     }
 
     /// A disk that has lied, or lost a write or put it elsewhere, shows it, if by then the other goes on alone:

@@ -245,6 +245,8 @@ pub struct Options {
     pub meeting: Duration,
     /// Bytes of entries after which a checkpoint is taken.
     pub checkpoint_bytes: u64,
+    /// How many checkpoints are kept.
+    pub checkpoints_kept: usize,
     /// Bytes of entries that are kept for a joiner at most.
     pub retained_bytes: u64,
     /// Bytes a second that a joiner is sent at most.
@@ -328,6 +330,7 @@ impl Options {
             disk: [disk(rng), disk(rng)],
             meeting: Duration::from_nanos(rng.spread(20 * MILLI, 300 * MILLI)),
             checkpoint_bytes: rng.spread(8 << 10, 1 << 20),
+            checkpoints_kept: 2,
             retained_bytes: u64::MAX,
             join_rate: rng.spread(4 << 20, 1 << 30),
             shares: None,
@@ -365,6 +368,7 @@ impl Options {
         if profile == Profile::Shares {
             self.share(rng);
         }
+        self.checkpoints_kept = rng.pick(&[1, 2, 3]);
     }
 
     /// A checkpoint has several pieces, and a joiner soon needs one; in the profile that is about

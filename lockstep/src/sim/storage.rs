@@ -1,24 +1,28 @@
-//! A CoServer's storage thread: does what the core wants of the disk, in order, and takes its
+//! A CoServer's storage thread: has its store do what the core wants of it, in order, and takes its
 //! time.
 
 use std::collections::VecDeque;
 
-use super::disk::Disk;
+use super::disk::{Disk, Found, settings};
 use super::judges::{Seen, Who};
 use super::marks::Mark;
-use super::node::Arrival;
+use super::node::{Arrival, window};
 use super::options::Durability;
-use super::service::{Flaw, FrozenShelf, Knob, Shelf};
+use super::service::{FrozenShelf, Shelf};
 use super::steps::Step;
 use super::world::{Due, World};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::history::History;
 use crate::ids::{Index, Place};
+use crate::limits;
 use crate::proto::Input;
-use crate::proto::io::Membership;
+use crate::proto::io::Recovered;
+use crate::store::checkpoint::Stamp;
+use crate::store::journal;
+use crate::store::replica::{Failure, Request};
 use crate::unit::{FrozenUnit, Unit};
-use crate::wire::frames::{CheckpointFile, Point};
+use crate::wire::frames::CheckpointFile;
 
 /// The thread's work, in order.
 #[derive(Default)]
@@ -29,8 +33,12 @@ pub(super) struct Storage {
     busy: usize,
     /// Appends from before the last time that the log was cut are not answered.
     fence: u32,
-    /// The log could not be restored: once its owner's membership says so, it begins anew.
-    is_void: bool,
+    /// Why the log that a start found cannot be used, until the core asks for it.
+    damage: Option<String>,
+    /// An operator wants what a replay comes to, whatever was released.
+    adopts: bool,
+    /// The disk has failed: nothing more is done on it.
+    has_failed: bool,
     writing: Option<(History, FrozenUnit<FrozenShelf>)>,
 }
 
@@ -38,26 +46,10 @@ pub(super) struct Storage {
 pub(super) enum Job {
     /// Write an entry; answered unless the log was cut meanwhile.
     Append { entry: Entry, fence: u32 },
-    /// Write a membership.
-    Membership { number: u64, membership: Membership },
     /// Restore the state.
     Recover { to: Option<Index> },
-    /// Cut the journal.
-    Truncate { after: Index },
-    /// Compare with a joiner's log.
-    LookUp { points: Vec<Point> },
-    /// Read entries for it.
-    ReadEntries { after: Index },
-    /// Read a piece of a checkpoint for it.
-    ReadChunk { checkpoint: Index, offset: u64 },
-    /// Make ready for the pieces of a checkpoint.
-    BeginChunks(CheckpointFile),
-    /// Write one.
-    WriteChunk { checkpoint: Index, offset: u64, bytes: bytes::Bytes },
-    /// Take the whole one for the state.
-    Install { file: CheckpointFile, chain: Digest },
-    /// Keep what a joiner needs.
-    Retain { from: Option<Index> },
+    /// Everything else that the core asks for.
+    Request(Request),
 }
 
 impl Job {
@@ -65,26 +57,46 @@ impl Job {
         matches!(self, Self::Append { .. })
     }
 
+    /// Whether it takes as long as a sync.
     fn writes(&self) -> bool {
-        !matches!(
-            self,
-            Self::LookUp { .. }
-                | Self::ReadEntries { .. }
-                | Self::ReadChunk { .. }
-                | Self::Retain { .. }
-                | Self::BeginChunks(_)
-        )
+        match self {
+            Self::Append { .. } | Self::Recover { .. } => true,
+            Self::Request(Request::Retain { .. } | Request::BeginChunks(_)) => false,
+            Self::Request(request) => !request.is_read(),
+        }
     }
 }
 
 impl World {
+    /// Opens the disk of a process that starts, with everything that belongs to its thread anew.
+    pub(super) fn open_storage(&mut self, place: Place, seed: u64) -> Found {
+        let settings = settings(&self.options);
+        let server = self.server(place);
+        let (storage, adopts) = (&mut server.storage, server.adopts);
+        let found = storage.disk.open(place, &settings, adopts, seed);
+        (storage.adopts, storage.has_failed) = (adopts, false);
+        storage.damage = match &found {
+            Found::Usable { damage, .. } => damage.clone(),
+            _ => None,
+        };
+        found
+    }
+
     /// Gives the storage thread something to do.
     pub(super) fn store(&mut self, place: Place, job: Job) {
         let storage = &mut self.server(place).storage;
+        if storage.has_failed {
+            return;
+        }
         storage.jobs.push_back(job);
         if storage.busy == 0 {
             self.begin_job(place);
         }
+    }
+
+    /// The same with what the core asks of it.
+    pub(super) fn ask_store(&mut self, place: Place, request: Request) {
+        self.store(place, Job::Request(request));
     }
 
     /// An entry is to be written.
@@ -136,8 +148,11 @@ impl World {
             return self.commit(who, jobs);
         }
         for job in jobs {
-            if let Some(answer) = self.do_job(who, job) {
-                self.arrive(place, Arrival::Disk(answer));
+            match self.try_job(who, job) {
+                Ok(answer) => {
+                    answer.into_iter().for_each(|it| self.arrive(place, Arrival::Disk(it)));
+                }
+                Err(failure) => return self.fail_storage(who, failure),
             }
         }
     }
@@ -157,111 +172,80 @@ impl World {
                     self.arrive(who.place, Arrival::Disk(Input::Persisted(index)));
                 }
             }
-            Err(why) => self.fail_storage(who, why),
+            Err(failure) => self.fail_storage(who, failure),
         }
     }
 
-    /// Every other process was out of descriptors, or of memory: the disk takes no harm from either.
-    fn fail_storage(&mut self, who: Who, why: String) {
-        let exhausted = self.servers[who.place.slot()].life % 2 == 1;
-        let (mark, input) = match exhausted {
-            true => (Mark::StorageExhausted, Input::StorageExhausted { why }),
-            false => (Mark::StorageFailed, Input::StorageFailed { why }),
-        };
-        self.reach(mark);
-        self.arrive(who.place, Arrival::Disk(input));
+    /// Nothing more is done on the disk after that.
+    fn fail_storage(&mut self, who: Who, failure: Failure) {
+        let storage = &mut self.server(who.place).storage;
+        storage.has_failed = true;
+        storage.jobs.clear();
+        self.reach(if failure.exhausted { Mark::StorageExhausted } else { Mark::StorageFailed });
+        self.arrive(who.place, Arrival::Disk(failure.into()));
     }
 
-    fn do_job(&mut self, who: Who, job: Job) -> Option<Input> {
-        match self.try_job(who, job) {
-            Ok(answer) => answer,
-            Err(why) => {
-                self.fail_storage(who, why);
-                None
+    fn try_job(&mut self, who: Who, job: Job) -> Result<Option<Input>, Failure> {
+        match job {
+            Job::Append { .. } => Ok(None),
+            Job::Recover { to } => self.recover(who, to).map(Some),
+            Job::Request(Request::Remember { number, membership }) => {
+                let place = who.place;
+                let request = Request::Remember { number, membership: membership.clone() };
+                let saved = self.serve(place, request);
+                self.see(match saved {
+                    Ok(_) => Seen::Remembered { who, membership: &membership },
+                    Err(_) => Seen::Unsure { place, membership: &membership },
+                });
+                saved
             }
-        }
-    }
-
-    fn try_job(&mut self, who: Who, job: Job) -> Result<Option<Input>, String> {
-        let place = who.place;
-        let storage = &mut self.server(place).storage;
-        let disk = &mut storage.disk;
-        Ok(match job {
-            Job::Append { .. } => None,
-            Job::Membership { number, membership } => {
-                if let Err(why) = disk.remember(&membership) {
-                    self.see(Seen::Unsure { place, membership: &membership });
-                    return Err(why);
-                }
-                self.see(Seen::Remembered { who, membership: &membership });
-                Some(Input::MembershipPersisted(number))
-            }
-            Job::Recover { to } => Some(self.recover(who, to)),
-            Job::Truncate { after } => {
-                disk.truncate(after)?;
-                None
-            }
-            Job::LookUp { points } => Some(Input::LookedUp(disk.look_up(&points)?)),
-            Job::ReadEntries { after } => {
-                Some(Input::EntriesRead { after, entries: disk.read(after)? })
-            }
-            Job::ReadChunk { checkpoint, offset } => {
-                let bytes = disk.read_chunk(checkpoint, offset);
-                Some(Input::ChunkRead { checkpoint, offset, bytes })
-            }
-            Job::BeginChunks(file) => {
-                let (checkpoint, have) = (file.index, disk.begin_chunks(file)?);
-                if have > 0 {
+            Job::Request(request) => {
+                let resumes = matches!(request, Request::BeginChunks(_));
+                let step = match &request {
+                    Request::WriteChunk { .. } => Some(Step::Chunk),
+                    Request::Install { .. } => Some(Step::Installed),
+                    _ => None,
+                };
+                let answer = self.serve(who.place, request)?;
+                if resumes && matches!(answer, Some(Input::ChunksWritten { have: 1.., .. })) {
                     self.reach(Mark::TransferResumed);
                 }
-                Some(Input::ChunksWritten { checkpoint, have })
+                step.into_iter().for_each(|step| self.at_step(step, who.place));
+                Ok(answer)
             }
-            Job::WriteChunk { checkpoint, offset, bytes } => {
-                let have = disk.write_chunk(checkpoint, offset, &bytes)?;
-                self.at_step(Step::Chunk, place);
-                Some(Input::ChunksWritten { checkpoint, have })
-            }
-            Job::Install { file, chain } => {
-                storage.is_void = false;
-                let installed = storage.disk.install(file, chain)?;
-                self.at_step(Step::Installed, place);
-                Some(Input::Installed(installed))
-            }
-            Job::Retain { from } => {
-                disk.retain(from);
-                None
-            }
-        })
+        }
     }
 
-    fn recover(&mut self, who: Who, to: Option<Index>) -> Input {
-        let (fresh, bounds) = (self.fresh_shelf(who.place), self.options.unit(who.place));
-        let most = 2 * (self.options.window_entries + crate::limits::WINDOW_RESERVE);
-        let server = self.server(who.place);
-        let (restored, unit) = match server.storage.disk.recover(to, &fresh, &bounds) {
-            Ok((recovered, unit)) => {
-                let tail = recovered.tail.len();
-                // A replay that panics ends before the mark.
-                let broke_off = server.storage.disk.mark() > Some(recovered.history.index);
-                assert!(
-                    tail <= most || broke_off,
-                    "{tail} entries follow the mark, a window holds {most}"
-                );
-                (Ok(Box::new(recovered)), unit)
-            }
-            Err(why) => {
-                server.storage.is_void = true;
-                (Err(why), Unit::with_config(fresh, bounds))
+    fn serve(&mut self, place: Place, request: Request) -> Result<Option<Input>, Failure> {
+        self.server(place).storage.disk.store()?.serve(request)
+    }
+
+    fn recover(&mut self, who: Who, to: Option<Index>) -> Result<Input, Failure> {
+        let mut unit = self.fresh_unit(who.place);
+        let restored = match self.server(who.place).storage.damage.take() {
+            Some(why) => Err(why),
+            None => {
+                let tail = self.longest_tail();
+                self.server(who.place).storage.restore(&mut unit, to, tail)?
             }
         };
-        if let Some(process) = &mut server.process {
+        if let Some(process) = &mut self.server(who.place).process {
             process.unit = unit;
             if let Ok(recovered) = &restored {
                 let last = recovered.tail.last().map(|entry| entry.index);
                 process.held = last.unwrap_or(recovered.history.index);
             }
         }
-        Input::Recovered(restored)
+        Ok(Input::Recovered(restored))
+    }
+
+    fn fresh_unit(&self, place: Place) -> Unit<Shelf> {
+        Unit::with_config(self.fresh_shelf(place), self.options.unit(place))
+    }
+
+    /// What a replica may hold and not have released.
+    fn longest_tail(&self) -> usize {
+        2 * (window(&self.options) + limits::WINDOW_RESERVE)
     }
 
     /// A checkpoint is to be written from the view that was frozen at its entry.
@@ -288,10 +272,7 @@ impl World {
         }
         let Some((history, frozen)) = server.storage.writing.take() else { return };
         let index = history.index;
-        let shelf = Shelf::new(Knob::default(), Flaw::None);
-        let retained = self.options.retained_bytes;
-        let server = self.server(place);
-        let result = server.storage.disk.write_checkpoint(history, &frozen, &shelf, retained);
+        let result = server.storage.write_checkpoint(history, &frozen).map(CheckpointFile::from);
         self.trace.step(self.at, 37, index.0);
         self.arrive(place, Arrival::Disk(Input::CheckpointWritten { index, result }));
     }
@@ -299,8 +280,8 @@ impl World {
     /// The process is dead: what was under way is done, in part or not at all; without power
     /// what was not synced may be lost too.
     pub(super) fn break_storage(&mut self, who: Who, mark: (Index, Digest), power: bool) {
-        let Self { servers, rng, options, .. } = self;
-        let retained = options.retained_bytes;
+        let (mut unit, tail) = (self.fresh_unit(who.place), self.longest_tail());
+        let Self { servers, rng, .. } = self;
         let storage = &mut servers[who.place.slot()].storage;
         let count = core::mem::take(&mut storage.busy);
         let jobs: Vec<Job> = storage.jobs.drain(..).take(count).collect();
@@ -315,23 +296,23 @@ impl World {
                 let _ = storage.write_entries(&jobs, mark);
             }
             for job in jobs {
-                match job {
-                    // Written twice: it counts if either copy is there, which the next start shows.
-                    Job::Membership { membership, .. } => {
-                        let _ = storage.disk.remember(&membership);
-                        unsure = Some(membership);
+                // Written twice: it counts if either copy is there, which the next start shows.
+                if let Job::Request(Request::Remember { membership, .. }) = &job {
+                    unsure = Some(membership.clone());
+                }
+                let store = storage.disk.store();
+                match (job, store) {
+                    (Job::Request(request), Ok(store)) => drop(store.serve(request)),
+                    (Job::Recover { to }, Ok(_)) if storage.damage.is_none() => {
+                        drop(storage.restore(&mut unit, to, tail));
                     }
-                    Job::Truncate { after } => drop(storage.disk.truncate(after)),
-                    Job::Install { file, chain } => drop(storage.disk.install(file, chain)),
                     _ => {}
                 }
             }
-            if let (Some((history, frozen)), false) = (checkpoint, storage.is_void) {
-                let shelf = Shelf::new(Knob::default(), Flaw::None);
-                let _ = storage.disk.write_checkpoint(history, &frozen, &shelf, retained);
+            if let Some((history, frozen)) = checkpoint {
+                let _ = storage.write_checkpoint(history, &frozen);
             }
         }
-        storage.is_void = false;
         // What it has really, and what it would have if every write had come to where it should.
         let stray = storage.disk.mend().map(|disk| (disk, Mark::StrayWrite));
         if power {
@@ -348,15 +329,37 @@ impl World {
 }
 
 impl Storage {
-    fn write_entries(&mut self, jobs: &[Job], mark: (Index, Digest)) -> Result<Index, String> {
-        if core::mem::take(&mut self.is_void) {
-            self.disk.forget_log()?;
-        }
+    fn write_entries(&mut self, jobs: &[Job], mark: (Index, Digest)) -> Result<Index, Failure> {
+        let (index, outputs) = mark;
+        let mark = journal::Mark { index, outputs };
+        let store = self.disk.store()?;
         for job in jobs {
             if let Job::Append { entry, .. } = job {
-                self.disk.append(entry, mark)?;
+                store.append(core::slice::from_ref(entry), mark)?;
             }
         }
-        self.disk.commit(mark)
+        store.commit(mark)
+    }
+
+    /// The inner error is for the core, which has no log any more.
+    fn restore(
+        &mut self,
+        unit: &mut Unit<Shelf>,
+        to: Option<Index>,
+        tail: usize,
+    ) -> Result<Result<Box<Recovered>, String>, Failure> {
+        let pristine = unit.freeze();
+        self.disk.store()?.restore(unit, &pristine, to, tail, self.adopts)
+    }
+
+    fn write_checkpoint(
+        &mut self,
+        history: History,
+        frozen: &FrozenUnit<FrozenShelf>,
+    ) -> Result<Stamp, String> {
+        if self.has_failed {
+            return Err("the disk has failed".into());
+        }
+        self.disk.store().map_err(|failure| failure.why)?.write_checkpoint(history, frozen)
     }
 }

@@ -44,7 +44,7 @@ impl World {
                     2 => (Some(Operation::Write), ENOSPC),
                     3 => (Some(Operation::Read), EIO),
                     4 => (Some(Operation::Create), EMFILE),
-                    _ => (None, EIO),
+                    _ => (None, ENOMEM),
                 };
                 let nth = self.rng.spread(1, 30);
                 self.server(place).storage.disk.inject(operation, nth, error);
@@ -318,6 +318,7 @@ impl World {
             server.disk_slowness = 0;
             server.storage.disk.heal();
             server.storage.disk.mend();
+            server.storage.disk.retain_everything();
             server.paused_until = server.paused_until.min(self.at);
             server.knob.clear();
         }
@@ -331,6 +332,7 @@ impl World {
 
 /// The system's numbers for what goes wrong with files.
 const EIO: i32 = 5;
+const ENOMEM: i32 = 12;
 const EMFILE: i32 = 24;
 const ENOSPC: i32 = 28;
 

@@ -13,7 +13,11 @@ pub mod membership;
 pub mod memory;
 #[cfg(feature = "runtime")]
 pub mod os;
-#[cfg(feature = "runtime")]
+#[cfg(any(feature = "runtime", feature = "sim"))]
+#[cfg_attr(
+    not(feature = "runtime"),
+    allow(dead_code, unused_imports, reason = "threads and the command line use the rest")
+)]
 pub mod replica;
 #[cfg(test)]
 mod scratch;

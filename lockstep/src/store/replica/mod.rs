@@ -2,10 +2,12 @@
 //! order, what is kept for how long, how a state is restored, and what a joiner is given.
 //!
 //! Synchronous, and over [`Directory`](super::files::Directory): the runtime has a thread of its own for
-//! it.
+//! it, the simulator runs it inline.
 
 mod aside;
 mod failure;
+#[cfg(any(test, feature = "sim"))]
+mod inline;
 mod opening;
 mod recovery;
 mod requests;
@@ -23,6 +25,8 @@ pub use store::Gauges;
 
 pub(crate) use aside::take_back;
 pub(crate) use failure::Failure;
+#[cfg(feature = "sim")]
+pub(crate) use opening::Found;
 pub(crate) use opening::open;
 pub(crate) use recovery::{Outcome, Plan, Unrecovered, recover};
 pub(crate) use requests::Request;

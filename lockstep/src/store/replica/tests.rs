@@ -15,6 +15,7 @@ use crate::unit::Unit;
 use crate::wire::frames::Point;
 
 mod aside;
+mod inline;
 mod reset;
 
 #[test]
