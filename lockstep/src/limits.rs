@@ -91,10 +91,11 @@ pub const CONTROL_CONNECTIONS: usize = 16;
 pub const CLIENT_CONNECTIONS: usize = 4096;
 
 /// From so many bytes on that one of the CoServers has yet to execute, and as many as 1 Gbit/s carries
-/// in a round trip between them, the keys of the clients are read in turn, each as much as the next:
-/// enough to keep links and processors busy, and so little that requests with steps of some
-/// microseconds wait for a millisecond or so behind it. While no other key asked for anything within
-/// a minute, a client is not held back.
+/// in a round trip between them, the keys of the clients are read in turn, each as much as the next, and
+/// the flows of devices in the same way: enough to keep links and processors busy, and so little that
+/// requests with steps of some microseconds wait for a millisecond or so behind it. While no other key
+/// asked for anything within a minute, and no device had an input, a client is not held back; nor a flow
+/// while no other had an input, and no client asked.
 pub const TURNS_BYTES: usize = 32 << 10;
 /// The same where entries go to disk: a CoServer is heard to have executed an entry when it also has it
 /// on disk, and a sync is to have something to write.

@@ -19,8 +19,14 @@ impl Flow {
         Self(number as u128)
     }
 
-    /// That of a peer: one for all addresses of its [block](AddressBlock).
+    /// That of a peer which came: one for all addresses of its [block](AddressBlock).
     pub fn of_peer(address: IpAddr) -> Self {
         Self(AddressBlock::of(address).number())
+    }
+
+    /// That of a peer which the service called: another than of those who came from the same block.
+    pub fn of_called(address: IpAddr) -> Self {
+        // The last bits of a block's number are no part of it.
+        Self(AddressBlock::of(address).number() | 1)
     }
 }

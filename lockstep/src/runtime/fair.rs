@@ -26,7 +26,12 @@ const ALONE: Duration = Duration::from_secs(60);
 /// However long the line is, whoever is first is read after so long: others may keep it long.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Owners of which more is not remembered; beyond that all begin anew where the one is that had most.
+/// Bytes that are read in all out of turn, while the line is long and it is nobody's turn: those who
+/// ask for little may be many.
+const OUT_OF_TURN: u64 = 16 * AHEAD;
+
+/// So many owners are remembered; beyond that those who had less than half of them begin where that
+/// half is.
 const OWNERS: usize = 1024;
 
 /// Which of those that have something to say are read. `K` is an owner, `W` one of its ends that wait.
@@ -41,6 +46,8 @@ pub(super) struct FairReading<K, W> {
     order: BTreeSet<(u64, K)>,
     /// Bytes that may be read before the line is long.
     room: usize,
+    /// Bytes that were read since it was last somebody's turn.
+    out_of_turn: u64,
     now: Mono,
     /// When it was last somebody's turn.
     turn: Mono,
@@ -59,6 +66,7 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
             aside: BTreeMap::new(),
             order: BTreeSet::new(),
             room: usize::MAX,
+            out_of_turn: 0,
             now: Mono(0),
             turn: Mono(0),
             last: None,
@@ -94,7 +102,7 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
 
     /// Whether it had so little that it waits for nobody.
     fn is_owed(&self, owner: K) -> bool {
-        self.tag(owner) <= self.floor + AHEAD
+        self.tag(owner) <= self.floor + AHEAD && self.out_of_turn < OUT_OF_TURN
     }
 
     fn is_its_turn(&self, owner: K) -> bool {
@@ -119,8 +127,9 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
         if self.order.remove(&(before, owner)) {
             self.order.insert((*tag, owner));
         }
+        self.out_of_turn += bytes as u64 + FRAME;
         if its_turn {
-            (self.floor, self.turn) = (start, self.now);
+            (self.floor, self.turn, self.out_of_turn) = (start, self.now, 0);
         }
         self.room = self.room.saturating_sub(bytes);
         if let Some((last, at)) = self.last.replace((owner, self.now))
@@ -136,9 +145,11 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
     fn forget_some(&mut self) {
         self.forget_idle();
         if self.tags.len() > OWNERS {
-            self.floor = self.tags.values().copied().max().unwrap_or(self.floor);
-            self.tags.clear();
-            self.order = self.aside.keys().map(|owner| (0, *owner)).collect();
+            let mut tags: Vec<u64> = self.tags.values().copied().collect();
+            let (_, middle, _) = tags.select_nth_unstable(OWNERS / 2);
+            self.floor = self.floor.max(*middle);
+            self.tags.retain(|_, tag| *tag > *middle);
+            self.order = self.aside.keys().map(|owner| (self.tag(*owner), *owner)).collect();
         }
     }
 
@@ -376,8 +387,28 @@ mod tests {
             fair.read(owner, 1 << 10);
             assert!(fair.tags.len() <= OWNERS + 1);
         }
+        fair.set_room(0, Mono(SECOND));
+        assert_eq!(fair.next(), None, "what it had is not forgotten");
+        fair.set_room(1, Mono(SECOND));
         assert_eq!((fair.next(), fair.next()), (Some(7), None));
         assert!(fair.order.is_empty());
+    }
+
+    #[test]
+    fn many_that_ask_for_little_are_not_all_read_out_of_turn() {
+        let mut fair: FairReading<u32, u32> = FairReading::new();
+        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.read(0, 1 << 20);
+        fair.put_aside(0, 0);
+        fair.set_room(0, Mono(SECOND));
+        let read = (1..10_000).take_while(|owner| {
+            let may_read = fair.may_read(*owner);
+            fair.read(*owner, if may_read { 16 << 10 } else { 0 });
+            may_read
+        });
+        assert!((8..32).contains(&read.count()));
+        fair.set_room(1, Mono(SECOND));
+        assert!(fair.may_read(20_000), "one of them is the first in turn");
     }
 
     #[test]

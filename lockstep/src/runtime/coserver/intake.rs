@@ -1,13 +1,13 @@
 //! Inputs of devices on their way into the loop.
 //!
-//! Each device has so much room, and each of its flows at most as much of that as it leaves free: one
-//! alone half of it, two that take all they can a third each, so that a newcomer always finds some
-//! (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). The
-//! loop takes them in turn ([`FairReading`]).
+//! Each device has so much room, and a flow gets more of it only while it has no more than it leaves
+//! free: one alone half of it, the next half of what is left (dynamic thresholds: Choudhury and Hahne,
+//! IEEE/ACM Transactions on Networking 6(2), 1998). Where so many flows have some that one with nothing
+//! finds none, what comes free is kept for the one that waits longest. The loop takes them in turn
+//! ([`FairReading`]).
 #![allow(clippy::disallowed_types, reason = "devices have threads of their own")]
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -24,13 +24,17 @@ const BYTES: u64 = 16 << 20;
 /// What an input counts for besides its bytes, so that there are never more than some thousand.
 const INPUT: u64 = 4 << 10;
 
-/// What a device may have at least, however many there are: an input of the longest kind while
-/// another is on its way.
-const LEAST: u64 = 2 * (limits::INPUT_BYTES as u64 + INPUT);
+/// What a device may have at least, however many there are: of one flow an input of the longest kind
+/// while another is on its way.
+const LEAST: u64 = 3 * (limits::INPUT_BYTES as u64 + INPUT);
 
 /// After one input was taken so many of those that wait for room in its flow try again: more than
 /// one, so that a flow gets what others do not use any more.
 const WOKEN: usize = 2;
+
+/// So many inputs are taken while there is room for the one that waits longest, and it does not come,
+/// before the next one has its chance: whoever waited may be gone.
+const CHANCES: u32 = 64;
 
 /// A flow of a device.
 type Source = (DeviceId, Flow);
@@ -64,8 +68,9 @@ struct State {
 struct Line {
     weight: u64,
     flows: BTreeMap<Flow, Queue>,
-    /// The flows that have nothing here, and wait for room.
-    starved: BTreeSet<Flow>,
+    /// The flows that have nothing here, and wait for room: whoever waits longest first.
+    starved: BTreeMap<u64, Starved>,
+    starved_ever: u64,
 }
 
 #[derive(Default)]
@@ -73,6 +78,15 @@ struct Queue {
     weight: u64,
     inputs: VecDeque<Bytes>,
     waiting: VecDeque<Waker>,
+    /// Its place among those that are starved.
+    place: Option<u64>,
+}
+
+struct Starved {
+    flow: Flow,
+    /// What there has to be room for.
+    weight: u64,
+    chances: u32,
 }
 
 /// The loop's end.
@@ -97,6 +111,7 @@ impl Intake for DeviceIntake {
             return Err(Refused::Closed);
         };
         if !line.has_room(self.room, flow, weight(&bytes)) {
+            line.starves(flow, weight(&bytes));
             return Err(Refused::Full(bytes));
         }
         if line.put(flow, bytes) {
@@ -111,10 +126,11 @@ impl Intake for DeviceIntake {
     fn register(&self, device: DeviceId, flow: Flow, waker: &Waker) {
         let mut state = self.lock();
         let is_closed = state.is_closed;
-        match state.lines.get_mut(&device).filter(|_| !is_closed) {
-            Some(line) => line.wait(flow, waker),
-            None => waker.wake_by_ref(),
+        if let Some(line) = state.lines.get_mut(&device).filter(|_| !is_closed) {
+            return line.wait(flow, waker);
         }
+        drop(state);
+        waker.wake_by_ref();
     }
 }
 
@@ -131,7 +147,24 @@ fn weight(bytes: &Bytes) -> u64 {
 impl Line {
     fn has_room(&self, room: u64, flow: Flow, weight: u64) -> bool {
         let own = self.flows.get(&flow).map_or(0, |queue| queue.weight);
-        own + weight <= room.saturating_sub(self.weight)
+        let eldest = self.starved.values().next().filter(|eldest| eldest.flow != flow);
+        let kept = eldest.map_or(0, |eldest| eldest.weight);
+        own + weight + kept <= room.saturating_sub(self.weight)
+    }
+
+    /// There was no room for an input of this flow.
+    fn starves(&mut self, flow: Flow, weight: u64) {
+        let queue = self.flows.entry(flow).or_default();
+        if !queue.inputs.is_empty() {
+            return;
+        }
+        let place = *queue.place.get_or_insert_with(|| {
+            self.starved_ever += 1;
+            self.starved_ever
+        });
+        let new = || Starved { flow, weight, chances: CHANCES };
+        let starved = self.starved.entry(place).or_insert_with(new);
+        starved.weight = starved.weight.max(weight);
     }
 
     /// True if the flow had nothing here.
@@ -140,15 +173,14 @@ impl Line {
         queue.weight += weight(&bytes);
         self.weight += weight(&bytes);
         queue.inputs.push_back(bytes);
-        self.starved.remove(&flow);
+        queue.place.take().inspect(|place| {
+            self.starved.remove(place);
+        });
         queue.inputs.len() == 1
     }
 
     fn wait(&mut self, flow: Flow, waker: &Waker) {
         let queue = self.flows.entry(flow).or_default();
-        if queue.inputs.is_empty() {
-            self.starved.insert(flow);
-        }
         if !queue.waiting.iter().any(|known| known.will_wake(waker)) {
             queue.waiting.push_back(waker.clone());
         }
@@ -157,9 +189,8 @@ impl Line {
     /// The oldest input of a flow, whether there is another, and who is to try again. While a flow has
     /// something here, more of those who wait in it are woken when that is taken: all of them with
     /// the last.
-    fn take(&mut self, flow: Flow) -> Option<(Bytes, bool, Vec<Waker>)> {
-        let Entry::Occupied(mut entry) = self.flows.entry(flow) else { return None };
-        let queue = entry.get_mut();
+    fn take(&mut self, room: u64, flow: Flow) -> Option<(Bytes, bool, Vec<Waker>)> {
+        let queue = self.flows.get_mut(&flow)?;
         let bytes = queue.inputs.pop_front()?;
         queue.weight -= weight(&bytes);
         self.weight -= weight(&bytes);
@@ -167,20 +198,35 @@ impl Line {
         let woken = if more { WOKEN.min(queue.waiting.len()) } else { queue.waiting.len() };
         let mut woken: Vec<Waker> = queue.waiting.drain(..woken).collect();
         if !more {
-            entry.remove();
+            self.flows.remove(&flow);
         }
-        woken.extend(self.take_starved());
+        if self.weight == 0 {
+            self.starved.clear();
+            woken.extend(core::mem::take(&mut self.flows).into_values().flat_map(|q| q.waiting));
+        } else {
+            woken.extend(self.take_eldest(room));
+        }
         Some((bytes, more, woken))
     }
 
-    /// Those who wait in one of the flows that have nothing here; in all of them when nobody has.
-    fn take_starved(&mut self) -> Vec<Waker> {
+    /// Those who wait in the flow that is starved longest, once there is room for it; and in one that
+    /// has had its chances, to be the last again.
+    fn take_eldest(&mut self, room: u64) -> Vec<Waker> {
         let mut woken = Vec::new();
-        while let Some(flow) = self.starved.pop_first() {
-            woken.extend(self.flows.remove(&flow).into_iter().flat_map(|queue| queue.waiting));
-            if self.weight > 0 {
+        while let Some(mut eldest) = self.starved.first_entry() {
+            let Starved { flow, weight, chances } = eldest.get_mut();
+            if *weight > room.saturating_sub(self.weight) {
                 break;
             }
+            if let Some(queue) = self.flows.get_mut(flow) {
+                woken.extend(queue.waiting.drain(..));
+            }
+            if *chances > 0 {
+                *chances -= 1;
+                break;
+            }
+            self.flows.remove(flow);
+            eldest.remove();
         }
         woken
     }
@@ -207,7 +253,8 @@ impl DeviceInputs {
         }
         let source = self.fair.next()?;
         let (device, flow) = source;
-        let (bytes, more, woken) = state.lines.get_mut(&device)?.take(flow)?;
+        let room = self.intake.room;
+        let (bytes, more, woken) = state.lines.get_mut(&device)?.take(room, flow)?;
         drop(state);
         woken.into_iter().for_each(Waker::wake);
         self.fair.read(source, bytes.len());
@@ -289,16 +336,80 @@ mod tests {
         let alone = fill(&intake, GREEDY, FIRST, 16 << 10);
         let second = fill(&intake, GREEDY, SECOND, 16 << 10);
         assert!(second * 2 >= alone - 1 && second < alone, "half of what is left: {second}");
-        for flow in 3..10_000 {
+        for flow in 3..6 {
+            fill(&intake, GREEDY, Flow::new(flow), 16 << 10);
+        }
+        assert!(push(&intake, GREEDY, Flow::new(0), 64 << 10), "after five");
+        for flow in 6..10_000 {
             fill(&intake, GREEDY, Flow::new(flow), 16 << 10);
         }
         let held = intake.lock().lines[&GREEDY].weight;
         assert!(held <= intake.room, "{held}");
-        assert!(!push(&intake, GREEDY, Flow::new(0), 1 << 20));
         while inputs.pop().is_some() {}
-        assert!(push(&intake, GREEDY, Flow::new(0), 1 << 20));
-        let state = intake.lock();
-        assert_eq!(state.lines[&GREEDY].flows.len(), 1, "others leave nothing behind");
+        let line = &intake.lock().lines[&GREEDY];
+        assert!(line.flows.is_empty() && line.starved.is_empty(), "nothing is left behind");
+    }
+
+    /// Fills all that there is by flows that each have one input and want more.
+    fn crowd(intake: &DeviceIntake) -> (u64, Arc<Woken>) {
+        let woken = Arc::new(Woken::default());
+        let mut taken = 0;
+        for flow in 100..1000 {
+            let flow = Flow::new(flow);
+            taken += fill(intake, GREEDY, flow, 32 << 10) as u64;
+            intake.register(GREEDY, flow, &Waker::from(Arc::new(Once(Arc::clone(&woken)))));
+        }
+        forget_starved(intake);
+        for flow in 1000..10_000 {
+            taken += fill(intake, GREEDY, Flow::new(flow), 1) as u64;
+        }
+        (taken, woken)
+    }
+
+    /// Nobody waits for room any more.
+    fn forget_starved(intake: &DeviceIntake) {
+        let mut state = intake.lock();
+        let line = state.lines.get_mut(&GREEDY).unwrap();
+        line.starved.clear();
+        line.flows.retain(|_, queue| !queue.inputs.is_empty());
+    }
+
+    #[test]
+    fn what_comes_free_is_kept_for_whoever_waits_longest_with_nothing() {
+        let (intake, mut inputs) = two();
+        inputs.set_room(usize::MAX, Mono(0), None);
+        crowd(&intake);
+        forget_starved(&intake);
+        let long = (SECOND, 200 << 10);
+        assert!(!push(&intake, GREEDY, long.0, long.1), "there is no room");
+        assert!(!push(&intake, GREEDY, FIRST, 1), "nor for one that comes later, and for less");
+        let mut pushed = 0;
+        while !push(&intake, GREEDY, long.0, long.1) {
+            assert!(inputs.pop().is_some());
+            for flow in 100..1000 {
+                assert!(!push(&intake, GREEDY, Flow::new(flow), 32 << 10), "it is kept");
+            }
+            assert!(!push(&intake, GREEDY, FIRST, 200 << 10), "one after the other");
+            pushed += 1;
+        }
+        assert!(pushed < 10, "{pushed}");
+    }
+
+    #[test]
+    fn one_that_waited_and_is_gone_keeps_nobody_waiting() {
+        let (intake, mut inputs) = two();
+        inputs.set_room(usize::MAX, Mono(0), None);
+        let (held, _) = crowd(&intake);
+        let gone = intake.lock().lines[&GREEDY].starved.len();
+        assert!(gone > 100, "{gone}");
+        assert!(!push(&intake, GREEDY, FIRST, 32 << 10));
+        let woken = wait(&intake, GREEDY, FIRST, 1);
+        let mut taken = 0;
+        while woken.0.load(Ordering::Relaxed) == 0 && inputs.pop().is_some() {
+            taken += 1;
+        }
+        assert!(taken <= held, "at the latest when there is nothing left");
+        assert!(push(&intake, GREEDY, FIRST, 32 << 10));
     }
 
     #[test]
@@ -397,18 +508,23 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_without_room_is_woken_when_another_has_given_some_back() {
+    fn flows_without_room_are_woken_one_after_the_other() {
         let (intake, mut inputs) = two();
-        for flow in 3..10_000 {
-            fill(&intake, GREEDY, Flow::new(flow), 64 << 10);
-        }
-        let starved = [wait(&intake, GREEDY, FIRST, 2), wait(&intake, GREEDY, SECOND, 2)];
-        let woken = || starved.iter().map(|one| one.0.load(Ordering::Relaxed)).sum::<usize>();
         inputs.set_room(usize::MAX, Mono(0), None);
+        crowd(&intake);
+        forget_starved(&intake);
+        let flows = [SECOND, FIRST];
+        let starved = flows.map(|flow| {
+            assert!(!push(&intake, GREEDY, flow, 16 << 10));
+            wait(&intake, GREEDY, flow, 2)
+        });
+        let woken = || starved.each_ref().map(|one| one.0.load(Ordering::Relaxed));
         assert!(inputs.pop().is_some());
-        assert_eq!(woken(), 2, "those of one flow");
+        assert_eq!(woken(), [2, 0], "whoever waits longest");
+        assert!(push(&intake, GREEDY, flows[0], 16 << 10));
         assert!(inputs.pop().is_some());
-        assert_eq!(woken(), 4);
+        assert_eq!(woken(), [2, 2]);
+        assert!(push(&intake, GREEDY, flows[1], 16 << 10));
     }
 
     #[test]
