@@ -7,7 +7,6 @@ use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -36,7 +35,8 @@ thread_local! {
 /// A connection that was made or accepted.
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
-    pub(super) peer: IpAddr,
+    /// Whose share of the way into the log it has.
+    pub(super) flow: Flow,
     pub(super) descriptor: Lease,
 }
 
@@ -104,9 +104,9 @@ impl Conn {
         commands: mpsc::UnboundedReceiver<Command>,
         first: &Report,
     ) -> Self {
-        let Socket { stream, peer, descriptor } = socket;
+        let Socket { stream, flow, descriptor } = socket;
         Self {
-            inputs: shared.inputs.of(Flow::of_peer(peer)),
+            inputs: shared.inputs.of(flow),
             shared,
             handle,
             stream,
@@ -149,7 +149,10 @@ impl Conn {
                 self.out.push_back(bytes);
             }
             Command::Send(_) => {}
-            Command::Shutdown => self.close_own(),
+            Command::Shutdown => {
+                self.partial = None;
+                self.close_own();
+            }
             Command::Credit(bytes) => self.credit = self.credit.saturating_add(bytes),
             Command::Close => {
                 self.close_own();
@@ -173,7 +176,7 @@ impl Conn {
                 });
                 self.turn_away();
             }
-            Command::Protect => self.seat.iter().for_each(Seat::protect),
+            Command::Protect => self.seat.iter_mut().for_each(Seat::protect),
             Command::Farewell => {
                 self.say_farewell();
                 self.report = None;
@@ -349,7 +352,7 @@ impl Conn {
         true
     }
 
-    /// Whether what has come is left in the kernel for a while, for more to come.
+    /// Whether what has come is left in the kernel for a while, for more to come; an end as well.
     fn waits_for_more(&mut self, cx: &mut Context<'_>) -> bool {
         let (Some(partial), Phase::Live) = (self.partial, self.phase) else { return false };
         let (now, due) = (Instant::now(), partial + PARTIAL);

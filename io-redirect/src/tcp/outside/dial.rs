@@ -7,7 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep::device::{Lease, Want};
+use lockstep::device::{Flow, Lease, Want};
 use lockstep::exhaustion::Exhaustion;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -36,7 +36,7 @@ pub(super) async fn run(
         Some(Ok((descriptor, (stream, peer, local)))) => {
             let _ = stream.set_nodelay(true);
             let first = Report::Connected { handle, peer, local };
-            let socket = Socket { stream, peer: peer.ip(), descriptor };
+            let socket = Socket { stream, flow: Flow::of_called(peer.ip()), descriptor };
             return Conn::new(shared, handle, socket, windows, commands, &first).await;
         }
         Some(Err(failure)) => failed(handle, &failure),

@@ -55,10 +55,8 @@ impl Recent {
 
     /// Remembers one, of at most so many.
     fn add(&mut self, block: AddressBlock, until: Instant, most: usize) {
-        match self.0.iter_mut().find(|(recent, _)| *recent == block) {
-            Some((_, known)) => *known = until,
-            None => self.0.push_back((block, until)),
-        }
+        self.0.retain(|(recent, _)| *recent != block);
+        self.0.push_back((block, until));
         if self.0.len() > most {
             self.0.pop_front();
         }
@@ -105,29 +103,34 @@ impl Door {
     /// A place for a newcomer, whose name is made if there is one. Where every connection of the
     /// pair may be here, one that could claim another's place is let in for the inside half to
     /// decide.
+    ///
+    /// # Errors
+    /// Why there is none.
     pub(super) fn admit(
         self: &Arc<Self>,
         peer: IpAddr,
         now: Instant,
         handle: impl FnOnce() -> Handle,
-    ) -> Option<Seat> {
+    ) -> Result<Seat, NoPlace> {
         let mut inner = self.lock();
         if inner.hopeless.has(peer, now) {
-            return None;
+            return Err(NoPlace::HasItsShare);
         }
         let places = &mut inner.places;
         let taken = places.len();
-        let claims =
-            || taken < self.most + limits::NEWCOMERS && places.claims(peer).next().is_some();
-        if taken >= self.most && !claims() {
-            return None;
+        if taken >= self.most && places.claims(peer).next().is_none() {
+            return Err(NoPlace::HasItsShare);
+        }
+        if taken >= self.most + limits::NEWCOMERS {
+            return Err(NoPlace::Busy);
         }
         let handle = handle();
         places.take(peer, handle);
-        Some(Seat { door: Arc::clone(self), handle, peer, is_hopeless: false })
+        Ok(Seat { door: Arc::clone(self), handle, peer, is_protected: false, is_hopeless: false })
     }
 
-    /// One more was turned away here. The block that it is from, if that is shut out from now on.
+    /// One more was turned away here whose block has its share. The block, if it is shut out from now
+    /// on.
     pub(super) fn refused(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<AddressBlock> {
         let block = AddressBlock::of(peer);
         if !self.lock().floods(block, now) {
@@ -150,12 +153,22 @@ impl Door {
     }
 }
 
+/// Why a newcomer has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoPlace {
+    /// Its block has as many as the next one, and no claim to another's.
+    HasItsShare,
+    /// So many that have a claim are being let in already.
+    Busy,
+}
+
 /// The place of one connection; given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Seat {
     door: Arc<Door>,
     pub(super) handle: Handle,
     pub(super) peer: IpAddr,
+    is_protected: bool,
     is_hopeless: bool,
 }
 
@@ -177,13 +190,14 @@ impl Seat {
         self.door.lock().crowds(AddressBlock::of(self.peer), now);
     }
 
-    /// Whether others of its block were turned away lately, or gave way.
+    /// Whether others of its block were turned away lately, or gave way, and it is of its share.
     pub(super) fn is_crowded(&self, now: Instant) -> bool {
-        self.door.lock().crowded.has(self.peer, now)
+        !self.is_protected && self.door.lock().crowded.has(self.peer, now)
     }
 
     /// It belongs to no address's share any more.
-    pub(super) fn protect(&self) {
+    pub(super) fn protect(&mut self) {
+        self.is_protected = true;
         self.door.lock().places.protect(self.handle);
     }
 }
@@ -212,7 +226,9 @@ mod tests {
         let now = Instant::now();
         for _ in 0..of {
             let nth = seats.len() as u64 + 1;
-            seats.extend(door.admit(host.into(), now, || Handle::accepted(Incarnation(1), nth)));
+            seats.extend(
+                door.admit(host.into(), now, || Handle::accepted(Incarnation(1), nth)).ok(),
+            );
         }
         seats.len() - before
     }
@@ -224,7 +240,7 @@ mod tests {
         assert_eq!(admitted(&door, [192, 0, 2, 1], &mut seats, 500), limits::NEWCOMERS);
         assert_eq!(admitted(&door, [192, 0, 1, 1], &mut seats, 1), 0);
         seats.truncate(100);
-        seats[..60].iter().for_each(Seat::protect);
+        seats[..60].iter_mut().for_each(Seat::protect);
         assert_eq!(admitted(&door, [192, 0, 1, 2], &mut seats, 1), 1, "another's share of 40");
         seats.clear();
         assert_eq!(door.lock().places.len(), 0);
@@ -243,17 +259,38 @@ mod tests {
         let mut flood = admit(2, now).expect("there is room here");
         flood.turned_away(now);
         drop(flood);
-        assert!(admit(2, now).is_none());
-        assert!(admit(3, now).is_some_and(|mut seat| {
+        assert_eq!(admit(2, now).err(), Some(NoPlace::HasItsShare));
+        assert!(admit(3, now).is_ok_and(|mut seat| {
             seat.turned_away(now);
             true
         }));
-        assert!(admit(2, now + limits::HOPELESS).is_some_and(|mut seat| {
+        assert!(admit(2, now + limits::HOPELESS).is_ok_and(|mut seat| {
             seat.turned_away(now + limits::HOPELESS);
             true
         }));
         drop(served);
-        assert!(admit(2, now + limits::HOPELESS).is_some(), "a place here came free");
+        assert!(admit(2, now + limits::HOPELESS).is_ok(), "a place here came free");
+    }
+
+    #[test]
+    fn a_block_is_crowded_only_by_those_who_have_no_claim_and_not_for_one_that_is_protected() {
+        let (door, now) = (Arc::new(Door::new(2)), Instant::now());
+        let nth = core::cell::Cell::new(0);
+        let admit = |block: u8, host: u8| {
+            nth.set(nth.get() + 1);
+            let handle = || Handle::accepted(Incarnation(1), nth.get());
+            door.admit([10, block, 0, host].into(), now, handle)
+        };
+        let mut greedy: Vec<_> = (1..=2).filter_map(|host| admit(1, host).ok()).collect();
+        let _newcomers: Vec<_> =
+            (2..2 + limits::NEWCOMERS as u8).filter_map(|block| admit(block, 1).ok()).collect();
+        assert_eq!(admit(200, 1).err(), Some(NoPlace::Busy), "it has a claim");
+        assert_eq!(admit(1, 3).err(), Some(NoPlace::HasItsShare));
+        assert!(!greedy[0].is_crowded(now));
+        assert_eq!(door.refused([10, 1, 0, 3].into(), now), None);
+        greedy[1].protect();
+        assert!(greedy[0].is_crowded(now) && !greedy[1].is_crowded(now));
+        assert!(!greedy[0].is_crowded(now + limits::CROWDED));
     }
 
     fn test(story: impl AsyncFnOnce()) {

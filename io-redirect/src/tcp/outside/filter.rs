@@ -2,15 +2,14 @@
 //! dropped by the kernel, before anybody is woken for it.
 //!
 //! It is a program for the kernel's packet filter (classic BPF: McCanne and Jacobson, USENIX 1993;
-//! Linux: `Documentation/networking/filter.rst`), which needs no privilege. A connection that is
-//! accepted meanwhile keeps the filter, and is from elsewhere.
+//! Linux: `Documentation/networking/filter.rst`), which needs no privilege.
 
 use std::io;
 use std::net::IpAddr;
 
 use lockstep::shares::AddressBlock;
 use socket2::{SockFilter, SockRef};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Where the header of the network's layer begins, for instructions that load from a packet.
 const NETWORK: u32 = 0xfff0_0000;
@@ -80,16 +79,55 @@ fn program(blocks: &[AddressBlock]) -> Vec<Instruction> {
     first.into_iter().chain(v4).chain(v6).collect()
 }
 
-/// From now on nobody else is kept out.
-pub(super) fn keep_out(listener: &TcpListener, blocks: &[AddressBlock]) -> io::Result<()> {
-    let socket = SockRef::from(listener);
-    if blocks.is_empty() {
-        return socket.detach_filter();
+/// The filter of one listening socket.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    kept_out: Vec<AddressBlock>,
+    was_set: bool,
+}
+
+impl Filter {
+    /// From now on nobody else is kept out.
+    ///
+    /// # Errors
+    /// What the system says; then nobody is.
+    pub(super) fn keep_out(
+        &mut self,
+        listener: &TcpListener,
+        blocks: Vec<AddressBlock>,
+    ) -> io::Result<()> {
+        if self.kept_out == blocks {
+            return Ok(());
+        }
+        let socket = SockRef::from(listener);
+        if !blocks.is_empty() {
+            self.was_set = true;
+            let program = program(&blocks).into_iter();
+            let program: Vec<_> = program
+                .map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value))
+                .collect();
+            let attached = socket.attach_filter(&program);
+            if attached.is_ok() {
+                self.kept_out = blocks;
+                return Ok(());
+            }
+            self.kept_out.clear();
+            // There may be none.
+            let _ = socket.detach_filter();
+            return attached;
+        }
+        self.kept_out = blocks;
+        socket.detach_filter()
     }
-    let program = program(blocks).into_iter();
-    let program: Vec<_> =
-        program.map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value)).collect();
-    socket.attach_filter(&program)
+
+    /// An accepted connection has its listener's filter, which is not for it: it may be from a block
+    /// that was shut out while it knocked.
+    pub(super) fn let_in(&self, stream: &TcpStream) {
+        if self.was_set {
+            // Mostly there is none.
+            let _ = SockRef::from(stream).detach_filter();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +135,8 @@ mod tests {
     use core::time::Duration;
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use tokio::net::{TcpSocket, TcpStream};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpSocket;
 
     use super::*;
     use crate::limits;
@@ -172,7 +211,16 @@ mod tests {
         let story = async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
-            keep_out(&listener, &[block("127.0.1.9"), block("2001:db8::1")]).unwrap();
+            let mut filter = Filter::default();
+            // One that is let in before the filter is taken off it would hear nothing any more.
+            let early = connect_from([127, 0, 1, 1], address);
+            let blocks = vec![block("127.0.1.9"), block("2001:db8::1")];
+            let mut early = early.await.unwrap();
+            filter.keep_out(&listener, blocks).unwrap();
+            let (mut served, _) = listener.accept().await.unwrap();
+            filter.let_in(&served);
+            early.write_all(b"!").await.unwrap();
+            served.read_exact(&mut [0]).await.unwrap();
             let barred = tokio::spawn(connect_from([127, 0, 1, 1], address));
             // It has knocked when it waits.
             tokio::task::yield_now().await;
@@ -183,7 +231,8 @@ mod tests {
                 drop(accepted);
             }
             assert!(!barred.is_finished());
-            keep_out(&listener, &[]).unwrap();
+            filter.keep_out(&listener, Vec::new()).unwrap();
+            filter.keep_out(&listener, Vec::new()).expect("there is none to take off");
             let (_, peer) = listener.accept().await.unwrap();
             assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 1, 1));
             barred.await.unwrap().unwrap();

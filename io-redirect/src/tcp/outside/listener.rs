@@ -6,18 +6,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep::device::{Lease, Want};
+use lockstep::device::{Flow, Lease, Want};
 use lockstep::event::Reminder;
 use lockstep::exhaustion::Exhaustion;
-use lockstep::shares::AddressBlock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::conn::{Conn, Socket};
-use super::door::{Door, Seat};
-use super::{Mode, Opening, RefusedBy, Shared, filter, socket};
+use super::door::{Door, NoPlace, Seat};
+use super::filter::Filter;
+use super::{Mode, Opening, RefusedBy, Shared, socket};
 use crate::limits;
 use crate::tcp::ListenerId;
 use crate::tcp::words::{ListenOrder, Report};
@@ -44,7 +44,7 @@ impl Listener {
         let Some(listener) = self.listen(socket).await else { return };
         self.opening = None;
         let mut retry = RETRY_FIRST;
-        let (mut shut_out, mut kept_out) = (self.door.watch(), Vec::new());
+        let (mut shut_out, mut filter) = (self.door.watch(), Filter::default());
         shut_out.mark_changed();
         loop {
             let mode = *self.mode.borrow_and_update();
@@ -55,14 +55,14 @@ impl Listener {
                 changed = self.mode.changed() => if changed.is_err() { return },
                 Ok(()) = shut_out.changed() => {
                     let blocks = shut_out.borrow_and_update().clone();
-                    if blocks != kept_out {
-                        self.keep_out(&listener, &blocks);
-                        kept_out = blocks;
+                    if let Err(error) = filter.keep_out(&listener, blocks) {
+                        self.shared.refusals.note_no_filter(&self.options.name, &error);
                     }
                 }
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {
                         retry = RETRY_FIRST;
+                        filter.let_in(&stream);
                         self.on_accepted(mode, stream, peer);
                         // The CoServer's loop is on this thread: whoever knocks all the time must
                         // not keep it from its turn.
@@ -103,18 +103,6 @@ impl Listener {
         }
     }
 
-    fn keep_out(&self, socket: &TcpListener, blocks: &[AddressBlock]) {
-        if let Err(error) = filter::keep_out(socket, blocks) {
-            let listener = &self.options.name;
-            tracing::warn!(
-                event = "cannot_shut_out",
-                listener,
-                %error,
-                "those of a block of addresses that floods it are turned away one by one"
-            );
-        }
-    }
-
     fn on_accepted(&self, mode: Mode, stream: TcpStream, peer: SocketAddr) {
         if mode != Mode::Serving {
             self.shared.refusals.count();
@@ -125,10 +113,12 @@ impl Listener {
             return self.turn_away(stream);
         };
         match self.door.admit(peer.ip(), Instant::now(), || self.shared.next_handle()) {
-            Some(seat) => self.serve(stream, peer, seat, descriptor),
-            None => {
+            Ok(seat) => self.serve(stream, peer, seat, descriptor),
+            Err(why) => {
                 self.shared.refusals.note(RefusedBy::Listener);
-                if let Some(block) = self.door.refused(peer.ip(), Instant::now()) {
+                if why == NoPlace::HasItsShare
+                    && let Some(block) = self.door.refused(peer.ip(), Instant::now())
+                {
                     self.shared.refusals.note_shut_out(block);
                 }
                 self.turn_away(stream);
@@ -145,7 +135,7 @@ impl Listener {
         let first = Report::Accepted { handle, listener: self.id, peer, local };
         let shared = Arc::clone(&self.shared);
         let windows = self.options.windows;
-        let socket = Socket { stream, peer: peer.ip(), descriptor };
+        let socket = Socket { stream, flow: Flow::of_peer(peer.ip()), descriptor };
         let mut conn = Conn::new(shared, handle, socket, windows, commands, &first);
         conn.farewell = self.options.refusal.clone();
         conn.seat = Some(seat);

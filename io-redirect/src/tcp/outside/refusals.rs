@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::io;
 use std::net::IpAddr;
 #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
 use std::sync::Mutex;
@@ -54,6 +55,7 @@ pub(super) struct Refusals {
     turned_away: Count,
     displaced: Count,
     shut_out: Count,
+    no_filter: Count,
 }
 
 /// How many there were since the start, and what was said of them.
@@ -142,7 +144,24 @@ impl Refusals {
             times,
             in_all = self.shut_out(),
             %block,
-            "clients of this block of addresses have as many connections as they may, and come again              faster than they can be turned away: they get no answer for a second. If they are welcome              raise the bound on connections; else keep them out before they reach the CoServer"
+            "clients of this block of addresses have as many connections as they may, and come \
+             again faster than they can be turned away: they get no answer for a second. If they \
+             are welcome raise the bound on connections; else keep them out before they reach \
+             the CoServer"
+        );
+    }
+
+    /// The kernel takes no filter, so that a flood is turned away one by one.
+    pub(super) fn note_no_filter(&self, listener: &str, error: &io::Error) {
+        if self.no_filter.add_and_say().is_none() {
+            return;
+        }
+        tracing::warn!(
+            event = "cannot_shut_out",
+            listener,
+            %error,
+            "those of a block of addresses that floods it are turned away one by one, which takes \
+             processor time"
         );
     }
 

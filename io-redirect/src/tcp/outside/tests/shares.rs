@@ -41,7 +41,7 @@ fn a_newcomer_from_elsewhere_is_served_at_once_in_place_of_the_longest_silent() 
     test(async |pair| {
         let mut greedy = taken(&pair).await;
         // Nobody of the crowd's own block has a claim, however many come.
-        for host in 10..40 {
+        for host in 10..10 + limits::FLOOD_REFUSALS as u8 - 2 {
             let refused = connect_from([127, 0, 1, host], pair.address).await;
             assert_eq!(read_all(refused).await, REFUSAL);
         }
@@ -77,6 +77,8 @@ fn those_who_gave_way_and_stay_keep_nobody_out() {
                 if served {
                     break;
                 }
+                // It is no flood.
+                tokio::time::sleep(limits::FLOOD / limits::FLOOD_REFUSALS).await;
             }
         }
     });
@@ -88,7 +90,7 @@ fn of_a_crowd_a_byte_now_and_then_is_not_an_input_each() {
         let mut greedy = taken(&pair).await;
         let one = &mut greedy[0];
         // What has come is looked at whenever nobody has anything else to do.
-        let looked = async || tokio::time::sleep(Duration::from_millis(20)).await;
+        let looked = async || tokio::time::sleep(Duration::from_millis(50)).await;
         let queued = async |count| {
             while pair.queue.len() < count {
                 looked().await;
