@@ -83,13 +83,14 @@
 //!
 //! # Features
 //!
-//! - `runtime` (default): the processes, with quinn and tokio. Without it only the cores are
+//! - `cli` (default): `runtime`, and the command line of a program that runs a service.
+//! - `runtime`: the processes and the client, with quinn and tokio. Without it only the cores are
 //!   built.
 //! - `sim`: the deterministic simulator and its command.
 //! - `client-model`: what this project's own tests of a client's core play it against.
 //! - `object-witness`, `object-witness-s3`: a folder, or also S3, in place of a witness process.
 
-#[cfg(feature = "runtime")]
+#[cfg(feature = "cli")]
 pub use clap;
 pub use {bytes, rand_chacha, tracing};
 

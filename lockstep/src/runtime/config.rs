@@ -24,6 +24,7 @@ mod witness;
 
 pub use client::ClientConfig;
 pub use coserver::CoServerConfig;
+#[cfg(feature = "cli")]
 pub(in crate::runtime) use coserver::witness as witness_address;
 pub use document::{Document, Overrides};
 pub use error::{ConfigError, Fault, Position};

@@ -6,6 +6,7 @@
 //! [`link`] keeps many of them up and hands their frames to one consumer.
 //! None of them looks into a frame.
 
+#[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
 pub mod config;

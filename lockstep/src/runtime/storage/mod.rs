@@ -59,6 +59,7 @@ pub enum StorageError {
 impl StorageError {
     /// Whether what is on the disk keeps this CoServer from starting, and is its own: it has to be
     /// discarded unless something better is known.
+    #[cfg(feature = "cli")]
     pub(crate) fn calls_for_discarding(&self) -> bool {
         matches!(self, Self::Open(error) if error.calls_for_discarding())
     }

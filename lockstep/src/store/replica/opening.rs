@@ -76,6 +76,7 @@ pub enum OpenError {
 impl OpenError {
     /// Whether what is on the disk keeps this CoServer from starting, and is its own: it has to be
     /// discarded unless something better is known.
+    #[cfg(feature = "cli")]
     pub(crate) fn calls_for_discarding(&self) -> bool {
         match self {
             Self::Home(error) => !matches!(
