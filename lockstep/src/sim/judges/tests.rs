@@ -543,6 +543,18 @@ fn an_entry_long_after_a_timer_was_due_has_to_be_a_gap() {
 }
 
 #[test]
+fn an_entry_long_after_a_timer_was_due_is_none_of_a_service_that_panicked() {
+    let mut story = timer_is_set();
+    story.now += 1_000_000;
+    let next = tick(3, story.now);
+    story.append(A, &next).expect("fine");
+    story.panic(A, 3);
+    story.now += 200_000_000;
+    let late = tick(4, story.now);
+    story.append(A, &late).expect("nobody gets past the one before");
+}
+
+#[test]
 fn a_service_that_does_not_resume_is_objected_to_where_it_could() {
     let mut story = Story::new(JudgeName::Liveness).duplex();
     let end = End { answered: 0, waiting: 3, devices_lost: 0 };

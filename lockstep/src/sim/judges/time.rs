@@ -187,7 +187,9 @@ fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(
 fn is_behind_gap(who: Who, entry: &Entry, ground: &Ground) -> Result<(), String> {
     let Some(view) = ground.view(who) else { return Ok(()) };
     let Some(before) = view.log.iter().rev().nth(1) else { return Ok(()) };
-    let knew = view.executed.len() + 1 == view.log.len() && before.held_since.is_none();
+    // Of an entry at which it panicked it has no results.
+    let has_results = view.executed.len() + 1 == view.log.len() && view.panicked.is_none();
+    let knew = has_results && before.held_since.is_none();
     let says = matches!(entry.kind, EntryKind::Gap | EntryKind::Resume { .. });
     match view.timers.first() {
         Some((due, id))
