@@ -151,19 +151,9 @@ impl Membership {
 
     /// Whether the predecessor had gone on to another record than this one, with which the pair was
     /// to be enrolled anew: the number between is that of a renewal by the witness before (rule W2).
-    ///
-    /// So had one that asked for that number, and is a later process than the one that was to be a
-    /// member: it was not in doubt any more. What that one itself had asked for is void, since its
-    /// log has the move.
     pub(super) fn passed_over(&self, record: &Record) -> bool {
-        let is_before =
-            |own: &Record| own.lineage == record.lineage && own.epoch.next() == record.epoch;
-        let is_later = |asked: &&Record| {
-            let own = asked.members.at(self.place);
-            own.is_some() && own != record.members.at(self.place)
-        };
-        let asked = self.inherited.iter().filter(is_later);
-        self.predecessor.iter().chain(asked).any(is_before)
+        self.predecessor
+            .is_some_and(|own| own.lineage == record.lineage && own.epoch.next() == record.epoch)
     }
 
     /// The members that there were had all turned to this record.

@@ -5,7 +5,7 @@ use crate::entry::{Entry, EntryKind, Origin as Source};
 use crate::event::Event;
 use crate::ids::{DeviceId, LogTime, Nonce, OriginNumber, Place};
 use crate::proto::Config;
-use crate::proto::io::{Command, Input, Membership, Standing};
+use crate::proto::io::{Command, Input, Standing};
 use crate::record::{Origin, Record};
 use crate::wire::frames::{PeerFrame, WitnessRefusal};
 
@@ -407,37 +407,6 @@ fn a_move_is_void_if_the_others_whole_disk_lacks_it() {
     pair.restart(A);
     pair.run(MS * 2000);
     assert!(serves_alone(&mut pair, A), "its log names the witness that it asks");
-}
-
-#[test]
-fn a_move_is_void_if_a_process_after_the_one_that_ordered_it_asked_the_old_witness() {
-    let mut pair = two_witnesses();
-    pair.connect_witness(false);
-    pair.node(B).disk_stuck = true;
-    pair.run(MS * 300);
-    assert!(pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
-    pair.kill(A);
-    pair.kill(B);
-    let (entries, membership) =
-        (pair.node(A).disk.entries.clone(), pair.node(A).disk.membership.clone());
-    pair.node(B).disk_stuck = false;
-    pair.restart(A);
-    pair.restart(B);
-    pair.run(MS * 10);
-    pair.kill(B);
-    pair.connect_witness(true);
-    pair.run(MS * 2000);
-    assert!(serves_alone(&mut pair, A), "the other's whole disk lacks it");
-    // Its disk says that it asked, and not yet what it was granted. Nobody else has anything.
-    pair.kill(A);
-    pair.wipe(B);
-    let asked = vec![pair.record];
-    pair.node(A).disk.entries = entries;
-    pair.node(A).disk.membership = Membership { asked, ..membership };
-    pair.restart(A);
-    pair.restart(B);
-    pair.run_to_duplex();
-    assert!(pair.alternate.is_none());
 }
 
 /// Both were killed with a move on their disks that neither is known to follow, and after it A has

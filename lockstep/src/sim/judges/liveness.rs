@@ -116,13 +116,13 @@ pub fn forsaken(ground: &Ground) -> bool {
     }
 }
 
-/// Whether the pair has moved, the disk at this place does not say so, and the other's, which was
-/// to, is lost: its process asks neither witness (rule W2).
+/// Whether the pair has moved, or was to, the disk at this place does not say what came of it, and the
+/// other's, which was to, is lost: its process asks neither witness (rule W2).
 fn is_in_doubt(ground: &Ground, record: &Record, place: Place) -> bool {
-    let follows = ground.remembered(place).record;
-    record.members.is_duplex()
-        && follows.is_some_and(|follows| record.renews(&follows))
-        && ground.remembered(place.other()).record.is_none()
+    let Some(follows) = ground.remembered(place).record else { return false };
+    let has_moved = record.members.is_duplex() && record.renews(&follows);
+    let was_to_move = || ground.enrolled().ordered().any(|ordered| ordered.record.renews(&follows));
+    (has_moved || was_to_move()) && ground.remembered(place.other()).record.is_none()
 }
 
 /// Whether nobody knows by its own word of what the witness had recorded last.
