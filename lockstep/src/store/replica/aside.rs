@@ -41,6 +41,8 @@ pub(super) fn log(dir: &dyn Directory) -> io::Result<()> {
         return Ok(());
     }
     clear(dir)?;
+    // None of an older one is to be taken for a part of this one after a crash.
+    dir.sync()?;
     begin(dir)?;
     move_log(dir)
 }
@@ -82,7 +84,9 @@ pub(crate) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
     let names = dir.list()?;
     let aside: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(ENDING)).collect();
     let goes_on = is_under_way(dir)?;
-    if !aside.iter().any(|name| is_segment(name)) {
+    // Where it was broken off, a checkpoint may be all that still has, or has already, the other name.
+    let is_wanted = if goes_on { is_log } else { is_segment };
+    if !aside.iter().any(|name| is_wanted(name)) {
         if goes_on {
             end(dir)?;
         }

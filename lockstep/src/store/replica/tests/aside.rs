@@ -9,8 +9,12 @@ fn member() -> Membership {
 
 /// A member's log over several segments, with a checkpoint in a later one.
 fn in_segments() -> (MemoryDirectory, ReplicaStore) {
+    in_segments_of(settings())
+}
+
+fn in_segments_of(settings: StorageSettings) -> (MemoryDirectory, ReplicaStore) {
     let disk = MemoryDirectory::new();
-    let small = StorageSettings { segment_bytes: 32 << 10, ..settings() };
+    let small = StorageSettings { segment_bytes: 32 << 10, ..settings };
     let (mut store, _) = open(Box::new(disk.clone()), who(), &small, false, 1).unwrap();
     let log = entries(20, 3 << 10);
     for entry in &log {
@@ -103,6 +107,60 @@ fn a_log_that_was_set_aside_comes_back_whole_or_is_set_aside_again() {
             let _ = take_back(&left).unwrap();
             let (_, found) = opened(&left);
             assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(20)));
+        }
+        if is_done {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_log_that_needs_its_checkpoint_comes_back_with_it_however_it_was_broken_off() {
+    for operations in 0.. {
+        let mut is_done = false;
+        for seed in 0..10 {
+            let little = StorageSettings { journal_keep_bytes: 0, ..settings() };
+            let (disk, mut store) = in_segments_of(little);
+            assert!(disk.contents("journal-0000000001").is_none(), "it begins at the checkpoint");
+            disk.halt_after(operations);
+            is_done = store.set_aside().is_ok();
+            let left = disk.crash(&mut seeded(seed));
+            let _ = take_back(&left).unwrap();
+            let (_, found) = opened(&left);
+            assert_eq!(
+                (found.damage, found.disk.unwrap().held),
+                (None, Index(20)),
+                "after {operations} operations, seed {seed}"
+            );
+        }
+        if is_done {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_crash_while_a_log_takes_the_place_of_one_set_aside_before_mixes_none_of_the_two() {
+    for operations in 0.. {
+        let mut is_done = false;
+        for seed in 0..30 {
+            let (disk, mut store) = in_segments();
+            store.set_aside().unwrap();
+            drop(store);
+            let (mut store, _) = opened(&disk);
+            let log = entries(3, 1 << 10);
+            store.append(&log, released(1)).unwrap();
+            store.commit(released(1)).unwrap();
+            disk.halt_after(operations);
+            is_done = store.set_aside().is_ok();
+            let left = disk.crash(&mut seeded(seed));
+            let _ = take_back(&left).unwrap();
+            let (_, found) = opened(&left);
+            let held = found.disk.map_or(Index(0), |disk| disk.held);
+            assert!(
+                found.damage.is_some() || held == Index(3),
+                "after {operations} operations, seed {seed}: a log that ends at {held}"
+            );
         }
         if is_done {
             return;
