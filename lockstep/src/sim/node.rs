@@ -214,8 +214,7 @@ impl World {
         let now = self.servers[place.slot()].clock.now(self.at);
         let replica = Replica::new(config(&self.options, place), boot, now);
         self.server(place).knob.clear();
-        let fresh = self.fresh_shelf(place);
-        let unit = Unit::with_config(fresh, self.options.unit(place));
+        let unit = self.fresh_unit(place);
         let server = self.server(place);
         server.life += 1;
         server.inbox.clear();
@@ -256,8 +255,12 @@ impl World {
         self.wake(place);
     }
 
-    /// A service that has done nothing yet.
-    pub(super) fn fresh_shelf(&self, place: Place) -> Shelf {
+    /// A unit with a service that has done nothing yet.
+    pub(super) fn fresh_unit(&self, place: Place) -> Unit<Shelf> {
+        Unit::with_config(self.fresh_shelf(place), self.options.unit(place))
+    }
+
+    fn fresh_shelf(&self, place: Place) -> Shelf {
         let flaw = match self.options.broken {
             Some(Broken::Twice) => Flaw::Twice,
             Some(Broken::LostWakeUps) => Flaw::Sleepy,

@@ -239,10 +239,6 @@ impl World {
         Ok(Input::Recovered(restored))
     }
 
-    fn fresh_unit(&self, place: Place) -> Unit<Shelf> {
-        Unit::with_config(self.fresh_shelf(place), self.options.unit(place))
-    }
-
     /// What a replica may hold and not have released.
     fn longest_tail(&self) -> usize {
         2 * (window(&self.options) + limits::WINDOW_RESERVE)
