@@ -61,11 +61,11 @@ fn end(dir: &dyn Directory) -> io::Result<()> {
 
 /// After a crash while a log was set aside: the rest of it is.
 pub(super) fn finish(dir: &dyn Directory) -> io::Result<()> {
-    if is_under_way(dir)? { move_log(dir) } else { Ok(()) }
+    if is_under_way(&dir.list()?) { move_log(dir) } else { Ok(()) }
 }
 
-fn is_under_way(dir: &dyn Directory) -> io::Result<bool> {
-    Ok(dir.list()?.iter().any(|name| name == UNDER_WAY))
+fn is_under_way(names: &[String]) -> bool {
+    names.iter().any(|name| name == UNDER_WAY)
 }
 
 fn move_log(dir: &dyn Directory) -> io::Result<()> {
@@ -83,7 +83,7 @@ fn move_log(dir: &dyn Directory) -> io::Result<()> {
 pub(crate) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
     let names = dir.list()?;
     let aside: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(ENDING)).collect();
-    let goes_on = is_under_way(dir)?;
+    let goes_on = is_under_way(&names);
     // Where it was broken off, a checkpoint may be all that still has, or has already, the other name.
     let is_wanted = if goes_on { is_log } else { is_segment };
     if !aside.iter().any(|name| is_wanted(name)) {

@@ -27,6 +27,17 @@ fn in_segments_of(settings: StorageSettings) -> (MemoryDirectory, ReplicaStore) 
     (disk, store)
 }
 
+/// What becomes of it if the disk does no more than so many operations, with several seeds for what a
+/// crash leaves: one more each time, until the story says that it was all.
+fn however_far_it_came(seeds: u64, story: impl Fn(u64, u64) -> bool) {
+    for operations in 0.. {
+        let is_done = (0..seeds).map(|seed| story(operations, seed)).last();
+        if is_done == Some(true) {
+            return;
+        }
+    }
+}
+
 /// A process that dies before the membership says so leaves a member without a log.
 #[test]
 fn a_member_whose_log_is_gone_has_lost_it() {
@@ -48,24 +59,19 @@ fn a_member_whose_log_is_gone_has_lost_it() {
 
 #[test]
 fn a_crash_while_a_log_is_set_aside_leaves_no_shorter_one() {
-    for operations in 0.. {
-        let mut is_done = false;
-        for seed in 0..10 {
-            let (disk, mut store) = in_segments();
-            disk.halt_after(operations);
-            is_done = store.set_aside().is_ok();
-            let left = disk.crash(&mut seeded(seed));
-            let (_, found) = opened(&left);
-            let held = found.disk.unwrap().held;
-            assert!(
-                found.damage.is_some() || held == Index(20),
-                "after {operations} operations, seed {seed}: a log that ends at {held}"
-            );
-        }
-        if is_done {
-            return;
-        }
-    }
+    however_far_it_came(10, |operations, seed| {
+        let (disk, mut store) = in_segments();
+        disk.halt_after(operations);
+        let is_done = store.set_aside().is_ok();
+        let left = disk.crash(&mut seeded(seed));
+        let (_, found) = opened(&left);
+        let held = found.disk.unwrap().held;
+        assert!(
+            found.damage.is_some() || held == Index(20),
+            "after {operations} operations, seed {seed}: a log that ends at {held}"
+        );
+        is_done
+    });
 }
 
 /// Where the files of the two fit each other by their numbers, too.
@@ -92,78 +98,63 @@ fn a_log_that_was_set_aside_does_not_come_back_into_another() {
 
 #[test]
 fn a_log_that_was_set_aside_comes_back_whole_or_is_set_aside_again() {
-    for operations in 0.. {
-        let mut is_done = false;
-        for seed in 0..10 {
-            let (disk, mut store) = in_segments();
-            store.set_aside().unwrap();
-            drop(store);
-            disk.halt_after(operations);
-            is_done = take_back(&disk).is_ok();
-            let left = disk.crash(&mut seeded(seed));
-            // Whoever does not want it any more finds none.
-            let (_, found) = opened(&left.crash(&mut |bound| bound - 1));
-            assert!(found.damage.is_some() || found.disk.unwrap().held == Index(20));
-            let _ = take_back(&left).unwrap();
-            let (_, found) = opened(&left);
-            assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(20)));
-        }
-        if is_done {
-            return;
-        }
-    }
+    however_far_it_came(10, |operations, seed| {
+        let (disk, mut store) = in_segments();
+        store.set_aside().unwrap();
+        drop(store);
+        disk.halt_after(operations);
+        let is_done = take_back(&disk).is_ok();
+        let left = disk.crash(&mut seeded(seed));
+        // Whoever does not want it any more finds none.
+        let (_, found) = opened(&left.crash(&mut |bound| bound - 1));
+        assert!(found.damage.is_some() || found.disk.unwrap().held == Index(20));
+        let _ = take_back(&left).unwrap();
+        let (_, found) = opened(&left);
+        assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(20)));
+        is_done
+    });
 }
 
 #[test]
 fn a_log_that_needs_its_checkpoint_comes_back_with_it_however_it_was_broken_off() {
-    for operations in 0.. {
-        let mut is_done = false;
-        for seed in 0..10 {
-            let little = StorageSettings { journal_keep_bytes: 0, ..settings() };
-            let (disk, mut store) = in_segments_of(little);
-            assert!(disk.contents("journal-0000000001").is_none(), "it begins at the checkpoint");
-            disk.halt_after(operations);
-            is_done = store.set_aside().is_ok();
-            let left = disk.crash(&mut seeded(seed));
-            let _ = take_back(&left).unwrap();
-            let (_, found) = opened(&left);
-            assert_eq!(
-                (found.damage, found.disk.unwrap().held),
-                (None, Index(20)),
-                "after {operations} operations, seed {seed}"
-            );
-        }
-        if is_done {
-            return;
-        }
-    }
+    however_far_it_came(10, |operations, seed| {
+        let little = StorageSettings { journal_keep_bytes: 0, ..settings() };
+        let (disk, mut store) = in_segments_of(little);
+        assert!(disk.contents("journal-0000000001").is_none(), "it begins at the checkpoint");
+        disk.halt_after(operations);
+        let is_done = store.set_aside().is_ok();
+        let left = disk.crash(&mut seeded(seed));
+        let _ = take_back(&left).unwrap();
+        let (_, found) = opened(&left);
+        assert_eq!(
+            (found.damage, found.disk.unwrap().held),
+            (None, Index(20)),
+            "after {operations} operations, seed {seed}"
+        );
+        is_done
+    });
 }
 
 #[test]
 fn a_crash_while_a_log_takes_the_place_of_one_set_aside_before_mixes_none_of_the_two() {
-    for operations in 0.. {
-        let mut is_done = false;
-        for seed in 0..30 {
-            let (disk, mut store) = in_segments();
-            store.set_aside().unwrap();
-            drop(store);
-            let (mut store, _) = opened(&disk);
-            let log = entries(3, 1 << 10);
-            store.append(&log, released(1)).unwrap();
-            store.commit(released(1)).unwrap();
-            disk.halt_after(operations);
-            is_done = store.set_aside().is_ok();
-            let left = disk.crash(&mut seeded(seed));
-            let _ = take_back(&left).unwrap();
-            let (_, found) = opened(&left);
-            let held = found.disk.map_or(Index(0), |disk| disk.held);
-            assert!(
-                found.damage.is_some() || held == Index(3),
-                "after {operations} operations, seed {seed}: a log that ends at {held}"
-            );
-        }
-        if is_done {
-            return;
-        }
-    }
+    however_far_it_came(30, |operations, seed| {
+        let (disk, mut store) = in_segments();
+        store.set_aside().unwrap();
+        drop(store);
+        let (mut store, _) = opened(&disk);
+        let log = entries(3, 1 << 10);
+        store.append(&log, released(1)).unwrap();
+        store.commit(released(1)).unwrap();
+        disk.halt_after(operations);
+        let is_done = store.set_aside().is_ok();
+        let left = disk.crash(&mut seeded(seed));
+        let _ = take_back(&left).unwrap();
+        let (_, found) = opened(&left);
+        let held = found.disk.map_or(Index(0), |disk| disk.held);
+        assert!(
+            found.damage.is_some() || held == Index(3),
+            "after {operations} operations, seed {seed}: a log that ends at {held}"
+        );
+        is_done
+    });
 }
