@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// ask for little may be many.
 const OUT_OF_TURN: u64 = 16 * AHEAD;
 
-/// So many owners are remembered; beyond that those who had less than half of them begin where that
-/// half is.
+/// So many owners are remembered. At one more the half of them that had least is forgotten: they begin
+/// where the others are.
 const OWNERS: usize = 1024;
 
 /// Which of those that have something to say are read. `K` is an owner, `W` one of its ends that wait.

@@ -99,25 +99,22 @@ impl Filter {
         if self.kept_out == blocks {
             return Ok(());
         }
+        self.kept_out.clear();
         let socket = SockRef::from(listener);
-        if !blocks.is_empty() {
-            self.was_set = true;
-            let program = program(&blocks).into_iter();
-            let program: Vec<_> = program
-                .map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value))
-                .collect();
-            let attached = socket.attach_filter(&program);
-            if attached.is_ok() {
-                self.kept_out = blocks;
-                return Ok(());
-            }
-            self.kept_out.clear();
+        if blocks.is_empty() {
+            return socket.detach_filter();
+        }
+        self.was_set = true;
+        let program: Vec<_> = program(&blocks)
+            .into_iter()
+            .map(|(code, yes, no, value)| SockFilter::new(code, yes, no, value))
+            .collect();
+        socket.attach_filter(&program).inspect_err(|_| {
             // There may be none.
             let _ = socket.detach_filter();
-            return attached;
-        }
+        })?;
         self.kept_out = blocks;
-        socket.detach_filter()
+        Ok(())
     }
 
     /// An accepted connection has its listener's filter, which is not for it: it may be from a block

@@ -350,20 +350,22 @@ mod tests {
         assert!(line.flows.is_empty() && line.starved.is_empty(), "nothing is left behind");
     }
 
-    /// Fills all that there is by flows that each have one input and want more.
-    fn crowd(intake: &DeviceIntake) -> (u64, Arc<Woken>) {
-        let woken = Arc::new(Woken::default());
+    /// All that there is is filled by flows that each have one input and want more; and how many
+    /// inputs that are.
+    fn crowded() -> (Arc<DeviceIntake>, DeviceInputs, u64) {
+        let (intake, mut inputs) = two();
+        inputs.set_room(usize::MAX, Mono(0), None);
         let mut taken = 0;
         for flow in 100..1000 {
             let flow = Flow::new(flow);
-            taken += fill(intake, GREEDY, flow, 32 << 10) as u64;
-            intake.register(GREEDY, flow, &Waker::from(Arc::new(Once(Arc::clone(&woken)))));
+            taken += fill(&intake, GREEDY, flow, 32 << 10) as u64;
+            intake.register(GREEDY, flow, Waker::noop());
         }
-        forget_starved(intake);
+        forget_starved(&intake);
         for flow in 1000..10_000 {
-            taken += fill(intake, GREEDY, Flow::new(flow), 1) as u64;
+            taken += fill(&intake, GREEDY, Flow::new(flow), 1) as u64;
         }
-        (taken, woken)
+        (intake, inputs, taken)
     }
 
     /// Nobody waits for room any more.
@@ -376,9 +378,7 @@ mod tests {
 
     #[test]
     fn what_comes_free_is_kept_for_whoever_waits_longest_with_nothing() {
-        let (intake, mut inputs) = two();
-        inputs.set_room(usize::MAX, Mono(0), None);
-        crowd(&intake);
+        let (intake, mut inputs, _) = crowded();
         forget_starved(&intake);
         let long = (SECOND, 200 << 10);
         assert!(!push(&intake, GREEDY, long.0, long.1), "there is no room");
@@ -397,15 +397,13 @@ mod tests {
 
     #[test]
     fn one_that_waited_and_is_gone_keeps_nobody_waiting() {
-        let (intake, mut inputs) = two();
-        inputs.set_room(usize::MAX, Mono(0), None);
-        let (held, _) = crowd(&intake);
+        let (intake, mut inputs, held) = crowded();
         let gone = intake.lock().lines[&GREEDY].starved.len();
         assert!(gone > 100, "{gone}");
         assert!(!push(&intake, GREEDY, FIRST, 32 << 10));
         let woken = wait(&intake, GREEDY, FIRST, 1);
         let mut taken = 0;
-        while woken.0.load(Ordering::Relaxed) == 0 && inputs.pop().is_some() {
+        while woken.load(Ordering::Relaxed) == 0 && inputs.pop().is_some() {
             taken += 1;
         }
         assert!(taken <= held, "at the latest when there is nothing left");
@@ -459,34 +457,23 @@ mod tests {
         assert!(odd.is_sorted() && even.is_sorted());
     }
 
-    /// How often it was woken.
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
+    /// Counts how often it was woken, with others that are not the same waker.
+    struct Counted(Arc<AtomicUsize>);
 
-    impl Wake for Woken {
+    impl Wake for Counted {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn wait(intake: &DeviceIntake, device: DeviceId, flow: Flow, count: usize) -> Arc<Woken> {
-        let woken = Arc::new(Woken::default());
+    fn wait(intake: &DeviceIntake, device: DeviceId, flow: Flow, count: usize) -> Arc<AtomicUsize> {
+        let woken = Arc::new(AtomicUsize::new(0));
         for _ in 0..count {
-            let one = Arc::clone(&woken);
-            let waker = Waker::from(Arc::new(Once(one)));
+            let waker = Waker::from(Arc::new(Counted(Arc::clone(&woken))));
             intake.register(device, flow, &waker);
             intake.register(device, flow, &waker);
         }
         woken
-    }
-
-    /// A waker that is not the same as another of the same count.
-    struct Once(Arc<Woken>);
-
-    impl Wake for Once {
-        fn wake(self: Arc<Self>) {
-            self.0.0.fetch_add(1, Ordering::Relaxed);
-        }
     }
 
     #[test]
@@ -497,7 +484,7 @@ mod tests {
         let waiting = wait(&intake, GREEDY, FIRST, 10);
         push(&intake, OTHER, FIRST, 1);
         inputs.set_room(usize::MAX, Mono(0), None);
-        let woken = || waiting.0.load(Ordering::Relaxed);
+        let woken = || waiting.load(Ordering::Relaxed);
         let mut left = count;
         while left > 0 {
             let (device, _) = inputs.pop().unwrap();
@@ -509,16 +496,14 @@ mod tests {
 
     #[test]
     fn flows_without_room_are_woken_one_after_the_other() {
-        let (intake, mut inputs) = two();
-        inputs.set_room(usize::MAX, Mono(0), None);
-        crowd(&intake);
+        let (intake, mut inputs, _) = crowded();
         forget_starved(&intake);
         let flows = [SECOND, FIRST];
         let starved = flows.map(|flow| {
             assert!(!push(&intake, GREEDY, flow, 16 << 10));
             wait(&intake, GREEDY, flow, 2)
         });
-        let woken = || starved.each_ref().map(|one| one.0.load(Ordering::Relaxed));
+        let woken = || starved.each_ref().map(|one| one.load(Ordering::Relaxed));
         assert!(inputs.pop().is_some());
         assert_eq!(woken(), [2, 0], "whoever waits longest");
         assert!(push(&intake, GREEDY, flows[0], 16 << 10));
@@ -532,11 +517,11 @@ mod tests {
         let (intake, mut inputs) = two();
         let waiting = wait(&intake, OTHER, FIRST, 1);
         inputs.close();
-        assert_eq!(waiting.0.load(Ordering::Relaxed), 1);
+        assert_eq!(waiting.load(Ordering::Relaxed), 1);
         let refused = |device| intake.try_push(device, FIRST, Bytes::new());
         assert!(matches!(refused(OTHER), Err(Refused::Closed)));
         let later = [wait(&intake, OTHER, FIRST, 1), wait(&intake, DeviceId(9), FIRST, 1)];
-        assert!(later.iter().all(|one| one.0.load(Ordering::Relaxed) > 0));
+        assert!(later.iter().all(|one| one.load(Ordering::Relaxed) > 0));
         assert!(matches!(refused(DeviceId(9)), Err(Refused::Closed)));
     }
 
