@@ -50,7 +50,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use lockstep::digest::{Digest, Hasher};
-use lockstep::ids::{DeviceId, Index, LogTime, Place, RequestNumber, SessionId};
+use lockstep::ids::{DeviceId, Index, LogTime, ReplicaId, RequestNumber, SessionId};
 use lockstep::machine::{Freeze, RestoreError, SinkError, StateMachine, Step};
 use lockstep::output::Carrier;
 use lockstep::record;
@@ -85,7 +85,7 @@ pub struct Harness<S: Service> {
     /// Wake-ups are held: a log was taken up again, and the devices do not stand yet.
     held: bool,
     nets: [Option<Simulated>; 2],
-    sequencer: Place,
+    sequencer: ReplicaId,
     /// How often a process was started at each place, after the first one.
     starts: [u64; 2],
     /// The last outputs for the TCP device, at most [`RELEASED_AGAIN`].
@@ -105,7 +105,7 @@ impl<S: Service> Harness<S> {
 
     /// The same with random numbers from another seed.
     pub fn with_seed(wrapper: Wrapper<S>, seed: [u8; 32]) -> Self {
-        let nets = Place::BOTH.map(|place| Some(Simulated::new(place, process(place, 0))));
+        let nets = ReplicaId::BOTH.map(|place| Some(Simulated::new(place, process(place, 0))));
         let mut harness = Self {
             wrapper,
             index: Index(0),
@@ -114,7 +114,7 @@ impl<S: Service> Harness<S> {
             wakeup: None,
             held: false,
             nets,
-            sequencer: Place::A,
+            sequencer: ReplicaId::A,
             starts: [0; 2],
             recent: VecDeque::new(),
             clients: 0,
@@ -175,7 +175,7 @@ impl<S: Service> Harness<S> {
         self.clients = self.clients.wrapping_add(1);
         let [.., high, low] = u32::from(self.clients).to_be_bytes();
         let peer = SocketAddr::from((Ipv4Addr::new(192, 0, high, low), 50_000));
-        self.connect_from(Place::A, listener, peer)
+        self.connect_from(ReplicaId::A, listener, peer)
     }
 
     /// A client connects to a listener of this CoServer, from this address.
@@ -184,7 +184,7 @@ impl<S: Service> Harness<S> {
     /// If there is none of that name, or the CoServer is not there.
     pub fn connect_from(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         listener: &str,
         peer: SocketAddr,
     ) -> Result<Client, NotListening> {
@@ -226,7 +226,7 @@ impl<S: Service> Harness<S> {
 
     /// A CoServer says that it has file descriptors for so many connections only, and for so many
     /// of those who connect.
-    pub fn set_room(&mut self, place: Place, total: u32, accepted: u32) {
+    pub fn set_room(&mut self, place: ReplicaId, total: u32, accepted: u32) {
         self.at(place, |net| net.set_room(total, accepted));
     }
 
@@ -254,7 +254,7 @@ impl<S: Service> Harness<S> {
 
     /// A CoServer is lost, with everything that it carried. The other is the sequencer; if it is
     /// not there it comes back before.
-    pub fn lose(&mut self, place: Place) {
+    pub fn lose(&mut self, place: ReplicaId) {
         if self.nets[place.other().slot()].is_none() {
             self.join(place.other());
         }
@@ -265,7 +265,7 @@ impl<S: Service> Harness<S> {
     }
 
     /// A CoServer that was lost is back, as a new process.
-    pub fn join(&mut self, place: Place) {
+    pub fn join(&mut self, place: ReplicaId) {
         if self.nets[place.slot()].is_none() {
             self.start(place);
         }
@@ -282,7 +282,7 @@ impl<S: Service> Harness<S> {
     ///
     /// # Errors
     /// If the state cannot be written or read back.
-    pub fn restart(&mut self, place: Place, fresh: Wrapper<S>) -> Result<(), RestoreError> {
+    pub fn restart(&mut self, place: ReplicaId, fresh: Wrapper<S>) -> Result<(), RestoreError> {
         self.restart_after(place, fresh, Duration::ZERO)
     }
 
@@ -292,7 +292,7 @@ impl<S: Service> Harness<S> {
     /// If the state cannot be written or read back.
     pub fn restart_after(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         fresh: Wrapper<S>,
         gap: Duration,
     ) -> Result<(), RestoreError> {
@@ -337,14 +337,14 @@ impl<S: Service> Harness<S> {
         self.nets.iter().flatten().map(Simulated::strays).sum()
     }
 
-    fn start(&mut self, place: Place) {
+    fn start(&mut self, place: ReplicaId) {
         self.starts[place.slot()] += 1;
         let process = process(place, self.starts[place.slot()]);
         self.nets[place.slot()] = Some(Simulated::new(place, process));
     }
 
     /// The other CoServer becomes the sequencer.
-    pub fn hand_over(&mut self, to: Place) {
+    pub fn hand_over(&mut self, to: ReplicaId) {
         self.sequencer = to;
         self.told.push(Input::HandOver(to));
         self.members();
@@ -378,7 +378,7 @@ impl<S: Service> Harness<S> {
     }
 
     /// Something happens on a device of the user's own.
-    pub fn device_input(&mut self, device: DeviceId, place: Place, bytes: impl Into<Bytes>) {
+    pub fn device_input(&mut self, device: DeviceId, place: ReplicaId, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         self.told.push(Input::Device { device, place, bytes: bytes.clone() });
         self.entry(Step::Device { device, place, bytes: &bytes });
@@ -411,7 +411,7 @@ impl<S: Service> Harness<S> {
         Ok(())
     }
 
-    fn at(&mut self, place: Place, act: impl FnOnce(&mut Simulated)) {
+    fn at(&mut self, place: ReplicaId, act: impl FnOnce(&mut Simulated)) {
         if let Some(net) = &mut self.nets[place.slot()] {
             act(net);
             self.settle();
@@ -419,7 +419,7 @@ impl<S: Service> Harness<S> {
     }
 
     fn members(&mut self) {
-        let [a, b] = Place::BOTH.map(|place| {
+        let [a, b] = ReplicaId::BOTH.map(|place| {
             let there = self.nets[place.slot()].is_some();
             there.then(|| process(place, self.starts[place.slot()]))
         });
@@ -430,7 +430,7 @@ impl<S: Service> Harness<S> {
     /// Everything that follows by itself happens.
     fn settle(&mut self) {
         for _ in 0..RESTLESS {
-            let report = Place::BOTH.into_iter().find_map(|place| {
+            let report = ReplicaId::BOTH.into_iter().find_map(|place| {
                 let net = self.nets[place.slot()].as_mut()?;
                 net.next_input().map(|bytes| (place, bytes))
             });
@@ -492,9 +492,9 @@ impl<S: Service> Harness<S> {
     }
 
     fn carry(&mut self, carrier: Carrier, bytes: &Bytes) {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let carries = match carrier {
-                Carrier::Place(at) => at == place,
+                Carrier::Replica(at) => at == place,
                 Carrier::Sequencer => self.sequencer == place,
                 Carrier::Both => true,
             };

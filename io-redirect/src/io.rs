@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use lockstep::device::DeviceTable;
-use lockstep::ids::{DeviceId, Index, LogTime, Place};
+use lockstep::ids::{DeviceId, Index, LogTime, ReplicaId};
 use lockstep::output::Carrier;
 
 use crate::random::ServiceRng;
@@ -95,7 +95,7 @@ impl DevicePort<'_> {
 pub(crate) struct Outbox {
     staged: Vec<Staged>,
     /// The connection whose bytes are being gathered in `buffer`.
-    gathering: Option<(DeviceId, Place, Handle)>,
+    gathering: Option<(DeviceId, ReplicaId, Handle)>,
     buffer: BytesMut,
 }
 
@@ -118,7 +118,13 @@ impl Outbox {
     }
 
     /// Sends on a connection: bytes for one connection in a row become one output.
-    pub(crate) fn append(&mut self, device: DeviceId, place: Place, handle: Handle, bytes: &[u8]) {
+    pub(crate) fn append(
+        &mut self,
+        device: DeviceId,
+        place: ReplicaId,
+        handle: Handle,
+        bytes: &[u8],
+    ) {
         let target = Some((device, place, handle));
         if self.gathering != target {
             self.seal();
@@ -140,7 +146,7 @@ impl Outbox {
     fn seal(&mut self) {
         if let Some((device, place, _)) = self.gathering.take() {
             let bytes = self.buffer.split().freeze();
-            self.staged.push(Staged { device, carrier: Carrier::Place(place), bytes });
+            self.staged.push(Staged { device, carrier: Carrier::Replica(place), bytes });
         }
     }
 

@@ -90,7 +90,7 @@
 //! use std::error::Error;
 //! use std::net::SocketAddr;
 //! use io_redirect::Wrapper;
-//! use io_redirect::lockstep::ids::Place;
+//! use io_redirect::lockstep::ids::ReplicaId;
 //! use io_redirect::lockstep::runtime::cli::{self, Application, BuildError, Program};
 //! use io_redirect::lockstep::runtime::config::Section;
 //! use io_redirect::lockstep::runtime::coserver::Devices;
@@ -107,7 +107,7 @@
 //!     }
 //!
 //!     // At each start of a CoServer, from its section `[service]`.
-//!     fn build(&self, _: Place, mut own: Section) -> Result<(Self::Service, Devices), BuildError> {
+//!     fn build(&self, _: ReplicaId, mut own: Section) -> Result<(Self::Service, Devices), BuildError> {
 //!         let listen: Vec<SocketAddr> = own.required("listen", "where clients are told the time")?;
 //!         own.finish()?;
 //!         let service = Wrapper::with_tcp(SpeakingClock, TcpLimits::default())
@@ -124,7 +124,7 @@
 //!     // Once, when a pair is made: what `init` writes into the sections `[service]`.
 //!     fn init(&self, ports: &mut Ports) -> Result<ServiceSections, Box<dyn Error + Send + Sync>> {
 //!         let mut section = |place| ports.next(place).map(|at| format!("listen = [\"{at}\"]\n"));
-//!         let coservers = [section(Place::A)?, section(Place::B)?];
+//!         let coservers = [section(ReplicaId::A)?, section(ReplicaId::B)?];
 //!         Ok(ServiceSections { coservers, client: String::new() })
 //!     }
 //! }
@@ -136,7 +136,7 @@
 //! # let text = "listen = [\"127.0.0.1:0\"]";
 //! # let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
 //! # let _inside = runtime.enter();
-//! # let (_, devices) = Clock.build(Place::A, Section::parse("a.toml", text)?)?;
+//! # let (_, devices) = Clock.build(ReplicaId::A, Section::parse("a.toml", text)?)?;
 //! # assert_eq!(devices.outsides.len(), 1);
 //! # Ok::<(), Box<dyn Error>>(())
 //! ```

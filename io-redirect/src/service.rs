@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use bytes::Bytes;
-use lockstep::ids::{DeviceId, Incarnation, Place, SessionId};
+use lockstep::ids::{DeviceId, Incarnation, ReplicaId, SessionId};
 use lockstep::machine::{Freeze, Identity, RecordSource, RestoreError};
 use lockstep::record;
 
@@ -123,7 +123,7 @@ pub struct DeviceEvent<'a> {
     /// Which.
     pub device: DeviceId,
     /// On which CoServer.
-    pub place: Place,
+    pub place: ReplicaId,
     /// What, in the device's own words.
     pub bytes: &'a Bytes,
 }
@@ -138,10 +138,10 @@ pub struct DeviceEvent<'a> {
 ///
 /// ```
 /// use io_redirect::{Io, Members};
-/// use lockstep::ids::Place;
+/// use lockstep::ids::ReplicaId;
 ///
 /// fn on_members(io: &mut Io<'_>, members: Members) {
-///     for place in Place::BOTH {
+///     for place in ReplicaId::BOTH {
 ///         if members.left(place).is_some() {
 ///             // What only that process could still do is done no more: do it elsewhere, or count
 ///             // it as lost. Connections need nothing: each is reset by an event of its own.
@@ -159,23 +159,23 @@ pub struct Members {
     /// The process that is one from here on.
     pub now: record::Members,
     /// Who orders the inputs from here on.
-    pub sequencer: Place,
+    pub sequencer: ReplicaId,
 }
 
 impl Members {
     /// Whether the CoServer at this place is a member.
-    pub fn has(&self, place: Place) -> bool {
+    pub fn has(&self, place: ReplicaId) -> bool {
         self.now.at(place).is_some()
     }
 
     /// The process at this place that is a member only now.
-    pub fn came(&self, place: Place) -> Option<Incarnation> {
+    pub fn came(&self, place: ReplicaId) -> Option<Incarnation> {
         self.now.at(place).filter(|process| !self.before.has(place, *process))
     }
 
     /// The process at this place that is no member any more. Nothing of it comes back: if the
     /// CoServer does, it is as another process.
-    pub fn left(&self, place: Place) -> Option<Incarnation> {
+    pub fn left(&self, place: ReplicaId) -> Option<Incarnation> {
         self.before.at(place).filter(|process| !self.now.has(place, *process))
     }
 }

@@ -14,7 +14,7 @@ use lockstep::device::{
     Descriptors, Device, InputQueue, Inputs, Outside, Released, Setup, Standing,
 };
 use lockstep::digest::Digest;
-use lockstep::ids::{DeviceId, Epoch, Index, Place};
+use lockstep::ids::{DeviceId, Epoch, Index, ReplicaId};
 use lockstep::machine::{Identity, RecordSource, RestoreError};
 use lockstep::output::{Carrier, OutputKind};
 use lockstep::testing::{Solo, process};
@@ -44,7 +44,9 @@ impl Service for Door {
 fn orders() -> Vec<Bytes> {
     let solo = Solo::new(Wrapper::with_tcp(Door, TcpLimits::default()).unwrap());
     let to_a = |kind: &OutputKind| match kind {
-        OutputKind::Device { carrier: Carrier::Place(Place::A), bytes, .. } => Some(bytes.clone()),
+        OutputKind::Device { carrier: Carrier::Replica(ReplicaId::A), bytes, .. } => {
+            Some(bytes.clone())
+        }
         _ => None,
     };
     solo.started().iter().filter_map(|output| to_a(&output.kind)).collect()
@@ -57,13 +59,13 @@ fn start(queue: &std::sync::Arc<InputQueue>) -> (SocketAddr, Box<dyn Device>) {
     let address = outside.addresses("door")[0];
     let setup = Setup {
         device: DeviceId(0),
-        place: Place::A,
-        incarnation: process(Place::A, 0),
+        place: ReplicaId::A,
+        incarnation: process(ReplicaId::A, 0),
         inputs: Inputs::new(DeviceId(0), queue.clone()),
         descriptors: Descriptors::unbounded(),
     };
     let mut device = Box::new(outside).start(setup).unwrap();
-    device.standing(Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A });
+    device.standing(Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A });
     for bytes in orders() {
         let (epoch, index) = (Epoch(1), Index(1));
         device.release(Released { epoch, index, step: 0, ordinal: 0, bytes });

@@ -32,7 +32,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::digest::{Digest, Hasher};
-use crate::ids::{DeviceId, Epoch, Incarnation, Index, Place};
+use crate::ids::{DeviceId, Epoch, Incarnation, Index, ReplicaId};
 use crate::limits;
 
 pub use crate::proto::io::Standing;
@@ -98,9 +98,9 @@ pub trait Outside: Send {
 pub struct Setup {
     /// The device's position in the table.
     pub device: DeviceId,
-    /// The CoServer's place: outputs for [`Carrier::Place`](crate::output::Carrier::Place) of
+    /// The CoServer's place: outputs for [`Carrier::Replica`](crate::output::Carrier::Replica) of
     /// this place come here.
-    pub place: Place,
+    pub place: ReplicaId,
     /// This process: part of every name that the device gives to things outside, so that a name
     /// from before a restart is never taken for one from after it.
     pub incarnation: Incarnation,

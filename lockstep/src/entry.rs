@@ -7,7 +7,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
 use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, Place,
+    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, ReplicaId,
     RequestNumber, SessionId,
 };
 use crate::record::Record;
@@ -16,7 +16,7 @@ use crate::record::Record;
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
     /// Where it came in.
-    pub place: Place,
+    pub place: ReplicaId,
     /// The process that took it.
     pub incarnation: Incarnation,
     /// Its number among that process's inputs; 0 for an entry that the sequencer made itself.
@@ -55,7 +55,7 @@ pub enum EntryKind {
     /// appended, within its epoch and the renewals of that (rule O9).
     HandOver {
         /// The next sequencer.
-        to: Place,
+        to: ReplicaId,
     },
     /// Nothing but the time: a wake-up is due and no input came.
     Tick,

@@ -7,7 +7,7 @@ mod wait;
 use core::time::Duration;
 
 use crate::digest::Digest;
-use crate::ids::{Incarnation, Index, LinkId, LogTime, OwnerId, Place};
+use crate::ids::{Incarnation, Index, LinkId, LogTime, OwnerId, ReplicaId};
 use crate::loss::SessionPool;
 use crate::outline::Found;
 use crate::record::Record;
@@ -55,14 +55,14 @@ pub enum Event {
         /// Its record.
         record: Record,
         /// The sequencer.
-        sequencer: Place,
+        sequencer: ReplicaId,
         /// The entry after which it begins here.
         after: Index,
     },
     /// The sequencer role went to the member at this place.
     HandedOver {
         /// The new sequencer.
-        to: Place,
+        to: ReplicaId,
         /// The entry that says so.
         index: Index,
     },

@@ -10,7 +10,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
-use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, Place};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, ReplicaId};
 use crate::record::{Members, Record};
 
 /// The log up to one of its entries.
@@ -29,7 +29,7 @@ pub struct History {
     /// The entry with which that epoch began.
     pub began: Index,
     /// Who orders after this entry, as far as the entries say.
-    pub sequencer: Place,
+    pub sequencer: ReplicaId,
     /// The slot of the witness that the pair uses, and the record with which it was last enrolled
     /// there.
     pub witness: u8,
@@ -48,7 +48,7 @@ impl Default for History {
             epoch: Epoch(0),
             record: None,
             began: Index(0),
-            sequencer: Place::A,
+            sequencer: ReplicaId::A,
             witness: 0,
             enrolled: None,
             ordered: [OriginNumber(0); 2],
@@ -88,7 +88,7 @@ impl History {
     }
 
     /// The highest number ordered of this process's inputs.
-    pub fn ordered_of(&self, place: Place, incarnation: Incarnation) -> OriginNumber {
+    pub fn ordered_of(&self, place: ReplicaId, incarnation: Incarnation) -> OriginNumber {
         let known = self.members().has(place, incarnation);
         if known { self.ordered[place.slot()] } else { OriginNumber(0) }
     }
@@ -147,7 +147,7 @@ impl History {
     /// again (rule O7).
     fn begin(&mut self, record: Record) {
         let before = self.members();
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if before.at(place) != record.members.at(place) {
                 self.ordered[place.slot()] = OriginNumber(0);
             }

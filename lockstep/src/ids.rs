@@ -11,14 +11,14 @@ use rkyv::{Archive, Deserialize, Serialize};
 #[derive(
     Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
-pub enum Place {
+pub enum ReplicaId {
     /// The first place. Where a tie must be broken and nothing else decides, it is this one's.
     A,
     /// The second place.
     B,
 }
 
-impl Place {
+impl ReplicaId {
     /// Both places, in order.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
@@ -39,7 +39,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ReplicaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::A => "a",
@@ -48,7 +48,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl core::str::FromStr for Place {
+impl core::str::FromStr for ReplicaId {
     type Err = NotAPlace;
 
     fn from_str(text: &str) -> Result<Self, NotAPlace> {
@@ -154,7 +154,7 @@ number! {
 }
 number! {
     /// Nanoseconds on this process's own monotonic clock, from an arbitrary start.
-    Mono(u64)
+    MonotonicTime(u64)
 }
 
 impl Index {
@@ -192,7 +192,7 @@ macro_rules! time {
     };
 }
 time!(LogTime);
-time!(Mono);
+time!(MonotonicTime);
 
 /// One start of a CoServer process: random, never zero, never used twice. Written with 16
 /// hexadecimal digits wherever an operator meets it.
@@ -215,9 +215,9 @@ impl fmt::Debug for Incarnation {
 
 /// What time it is outside, handed to a core with every call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
+pub struct Timestamps {
     /// The process's monotonic clock: what every deadline is measured on.
-    pub mono: Mono,
+    pub mono: MonotonicTime,
     /// The machine's wall clock in nanoseconds since the Unix epoch: only ever steered towards.
     pub wall: LogTime,
 }

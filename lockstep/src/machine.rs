@@ -306,7 +306,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::digest::Digest;
-use crate::ids::{DeviceId, Index, LogTime, Place, RequestNumber, SessionId};
+use crate::ids::{DeviceId, Index, LogTime, ReplicaId, RequestNumber, SessionId};
 use crate::limits::RECORD_BYTES;
 use crate::output::{Carrier, Output, OutputKind};
 use crate::record::Members;
@@ -519,7 +519,7 @@ pub enum Step<'a> {
         /// Which.
         device: DeviceId,
         /// On which CoServer.
-        place: Place,
+        place: ReplicaId,
         /// What.
         bytes: &'a Bytes,
     },
@@ -535,7 +535,7 @@ pub enum Step<'a> {
         /// The process that is a member at each place, if any is.
         members: Members,
         /// Who orders the inputs from here on.
-        sequencer: Place,
+        sequencer: ReplicaId,
     },
 }
 

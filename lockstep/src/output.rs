@@ -6,14 +6,14 @@ use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
-use crate::ids::{DeviceId, Index, LogTime, Nonce, Place, RequestNumber, SessionId};
+use crate::ids::{DeviceId, Index, LogTime, Nonce, ReplicaId, RequestNumber, SessionId};
 use crate::loss::SessionUse;
 
 /// On which CoServer a device's output is carried out.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
     /// The CoServer at this place: where the input came from, say. Dropped if it is no member.
-    Place(Place),
+    Replica(ReplicaId),
     /// Whichever is the sequencer at the output's index.
     Sequencer,
     /// Both, each for itself.
@@ -149,7 +149,7 @@ impl Output {
             OutputKind::Device { device, carrier, bytes } => {
                 hasher.byte(3).number(device.0.into());
                 match carrier {
-                    Carrier::Place(place) => hasher.byte(0).byte(place.slot() as u8),
+                    Carrier::Replica(place) => hasher.byte(0).byte(place.slot() as u8),
                     Carrier::Sequencer => hasher.byte(1),
                     Carrier::Both => hasher.byte(2),
                 };
@@ -207,7 +207,7 @@ mod tests {
 
     fn device(change: impl Fn(&mut u32, &mut u32, &mut DeviceId, &mut Carrier)) -> Output {
         let (mut step, mut ordinal, mut device) = (1, 2, DeviceId(3));
-        let mut carrier = Carrier::Place(Place::A);
+        let mut carrier = Carrier::Replica(ReplicaId::A);
         change(&mut step, &mut ordinal, &mut device, &mut carrier);
         let bytes = Bytes::from_static(b"bytes");
         Output { step, ordinal, kind: OutputKind::Device { device, carrier, bytes } }
@@ -250,7 +250,7 @@ mod tests {
             device(|step, _, _, _| *step = 9),
             device(|_, ordinal, _, _| *ordinal = 9),
             device(|_, _, device, _| *device = DeviceId(9)),
-            device(|_, _, _, carrier| *carrier = Carrier::Place(Place::B)),
+            device(|_, _, _, carrier| *carrier = Carrier::Replica(ReplicaId::B)),
             device(|_, _, _, carrier| *carrier = Carrier::Sequencer),
             device(|_, _, _, carrier| *carrier = Carrier::Both),
             other_bytes(),

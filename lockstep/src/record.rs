@@ -3,7 +3,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
-use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, ReplicaId};
 
 /// The members of an epoch: at each place the incarnation that is one, if any is.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,18 +19,18 @@ impl Members {
     pub const NONE: Self = Self { a: None, b: None };
 
     /// The member at this place.
-    pub fn at(&self, place: Place) -> Option<Incarnation> {
+    pub fn at(&self, place: ReplicaId) -> Option<Incarnation> {
         match place {
-            Place::A => self.a,
-            Place::B => self.b,
+            ReplicaId::A => self.a,
+            ReplicaId::B => self.b,
         }
     }
 
     /// One replica alone.
-    pub fn alone(place: Place, incarnation: Incarnation) -> Self {
+    pub fn alone(place: ReplicaId, incarnation: Incarnation) -> Self {
         match place {
-            Place::A => Self { a: Some(incarnation), b: None },
-            Place::B => Self { a: None, b: Some(incarnation) },
+            ReplicaId::A => Self { a: Some(incarnation), b: None },
+            ReplicaId::B => Self { a: None, b: Some(incarnation) },
         }
     }
 
@@ -40,7 +40,7 @@ impl Members {
     }
 
     /// Whether exactly this incarnation is the member at this place.
-    pub fn has(&self, place: Place, incarnation: Incarnation) -> bool {
+    pub fn has(&self, place: ReplicaId, incarnation: Incarnation) -> bool {
         self.at(place) == Some(incarnation)
     }
 
@@ -117,7 +117,7 @@ pub struct Record {
     /// The members.
     pub members: Members,
     /// The place that asked for it.
-    pub asker: Place,
+    pub asker: ReplicaId,
     /// The asker's own mark on its request.
     pub nonce: Nonce,
     /// How it came about.
@@ -132,7 +132,7 @@ impl Record {
             lineage,
             epoch,
             members: Members::NONE,
-            asker: Place::A,
+            asker: ReplicaId::A,
             nonce: Nonce(0),
             origin: Origin::Vacant,
         }
@@ -142,7 +142,7 @@ impl Record {
     pub fn digest(&self) -> Digest {
         let mut hasher = Hasher::after(Digest::ZERO);
         hasher.bytes(&self.pair.0).number(self.lineage.0.into()).number(self.epoch.0);
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             hasher.number(self.members.at(place).map_or(0, |incarnation| incarnation.0));
         }
         hasher.byte(self.asker.slot() as u8).number(self.nonce.0);
@@ -156,7 +156,7 @@ impl Record {
 
     /// Who orders in the epoch that this record begins (rule O8): who asked for it, unless that
     /// one left.
-    pub fn sequencer(&self) -> Place {
+    pub fn sequencer(&self) -> ReplicaId {
         match self.origin {
             Origin::Left(_) => self.asker.other(),
             _ => self.asker,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lockstep::client::blocking::{Session, Ticket};
 use lockstep::client::session::{CallError, OpenError, PlaceStatus, Settings};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::config::{ClientConfig, Overrides};
 use register::ops::{Answer, Op};
 
@@ -221,8 +221,8 @@ pub fn adds(session: &Session, pair: &Pair) {
 /// How many CoServers serve a session.
 pub fn serving(session: &Session) -> usize {
     let status = session.status();
-    let serves = |place: &Place| matches!(status.place(*place), PlaceStatus::Serving { .. });
-    Place::BOTH.iter().filter(|place| serves(place)).count()
+    let serves = |place: &ReplicaId| matches!(status.place(*place), PlaceStatus::Serving { .. });
+    ReplicaId::BOTH.iter().filter(|place| serves(place)).count()
 }
 
 /// Waits until so many CoServers serve a session.

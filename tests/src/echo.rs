@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
     Step,
@@ -60,7 +60,7 @@ impl Application for Parts {
         Program { name: "part", version, about: "A pair that echoes, for tests." }
     }
 
-    fn build(&self, _: Place, own: Section) -> Result<(Echo, Devices), BuildError> {
+    fn build(&self, _: ReplicaId, own: Section) -> Result<(Echo, Devices), BuildError> {
         own.finish()?;
         Ok((Echo, Devices::default()))
     }

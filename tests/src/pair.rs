@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::control::{AskError, ask};
 use lockstep::runtime::exit::Exit;
 use lockstep::runtime::keys::SecretKey;
@@ -29,7 +29,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// The CoServer at a place.
-    CoServer(Place),
+    CoServer(ReplicaId),
     /// The witness; with two of them the preferred one.
     Witness,
     /// The alternate witness, where there is one.
@@ -37,9 +37,9 @@ pub enum Part {
 }
 
 /// The CoServer at place `a`.
-pub const A: Part = Part::CoServer(Place::A);
+pub const A: Part = Part::CoServer(ReplicaId::A);
 /// The CoServer at place `b`.
-pub const B: Part = Part::CoServer(Place::B);
+pub const B: Part = Part::CoServer(ReplicaId::B);
 /// The witness.
 pub const WITNESS: Part = Part::Witness;
 /// The alternate witness.
@@ -49,8 +49,8 @@ impl Part {
     /// `a`, `b`, `witness` or `alternate`: also the name of its file and its directory.
     pub fn name(self) -> &'static str {
         match self {
-            Part::CoServer(Place::A) => "a",
-            Part::CoServer(Place::B) => "b",
+            Part::CoServer(ReplicaId::A) => "a",
+            Part::CoServer(ReplicaId::B) => "b",
             Part::Witness => "witness",
             Part::Alternate => "alternate",
         }

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::mail::{Client, Hop, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
@@ -28,7 +28,7 @@ fn connect(to: SocketAddr) -> (Client, String) {
 /// Connects to both in turn until neither takes more.
 fn fill(relay: &RelayPair) -> Vec<Client> {
     let (mut served, mut refused) = (Vec::new(), 0);
-    for place in Place::BOTH.into_iter().cycle() {
+    for place in ReplicaId::BOTH.into_iter().cycle() {
         let (client, greeting) = connect(relay.at(place));
         if greeting.starts_with("220") {
             served.push(client);
@@ -109,13 +109,13 @@ fn whom_two_served_the_one_that_is_left_serves() {
     relay.pair.kill(B);
     relay.pair.wait_for_mode(A, "simplex");
     // Whoever was at B comes to A. None of A's has gone.
-    let is_lost = |client: &&Client| client.remote() != Some(relay.at(Place::A));
+    let is_lost = |client: &&Client| client.remote() != Some(relay.at(ReplicaId::A));
     for _ in 0..clients.iter().filter(is_lost).count() {
-        let (client, greeting) = connect(relay.at(Place::A));
+        let (client, greeting) = connect(relay.at(ReplicaId::A));
         assert!(greeting.starts_with("220"), "{greeting}{}", relay.pair.logs());
         clients.push(client);
     }
-    let (_, greeting) = connect(relay.at(Place::A));
+    let (_, greeting) = connect(relay.at(ReplicaId::A));
     assert!(greeting.starts_with("421"), "{greeting}");
 }
 

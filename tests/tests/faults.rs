@@ -3,7 +3,7 @@
 
 use lockstep::client::session::{CallError, PlaceStatus, Status, Trouble};
 use lockstep::client::{RequestError, SessionError};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::wire::frames::ClientRefusal;
 use lockstep_tests::caller::{self, Caller};
 use lockstep_tests::emulator::{Emulator, Toward};
@@ -13,8 +13,8 @@ use std::time::Duration;
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 
-fn place(part: Part) -> Place {
-    if part == A { Place::A } else { Place::B }
+fn place(part: Part) -> ReplicaId {
+    if part == A { ReplicaId::A } else { ReplicaId::B }
 }
 
 /// The sequencer, and the follower.

@@ -11,7 +11,7 @@ use lockstep::client::session::{
     CallError, OpenError, PlaceStatus, Session, Settings, Trouble, Troubles,
 };
 use lockstep::client::{RequestError, SessionError, blocking};
-use lockstep::ids::{PairId, Place};
+use lockstep::ids::{PairId, ReplicaId};
 use lockstep::runtime::config::{ClientConfig, Overrides};
 use lockstep::runtime::exit::Exit;
 use lockstep::runtime::keys::{Role, SecretKey};
@@ -162,7 +162,7 @@ fn one_that_was_removed_says_so_and_comes_back() {
     pair.pause(A);
     pair.wait_for_mode(B, "simplex");
     pair.resume(A);
-    let removed = || match session.status().place(Place::A) {
+    let removed = || match session.status().place(ReplicaId::A) {
         PlaceStatus::Away { trouble: Some(Trouble::Refused(ClientRefusal::Removed)) } => Ok(()),
         other => Err(format!("{other:?}")),
     };
@@ -259,7 +259,7 @@ fn a_client_that_does_not_belong_here_is_told_why() {
         Ok(_) => panic!("it was let in"),
     };
     let each = |troubles: &Troubles, is: &dyn Fn(&Trouble) -> bool| {
-        let both = Place::BOTH.map(|place| troubles.of(place).is_some_and(is));
+        let both = ReplicaId::BOTH.map(|place| troubles.of(place).is_some_and(is));
         assert_eq!(both, [true; 2], "{troubles}");
     };
 

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep_tests::mail::{Campaign, Hop, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, Pair, Part, SILENCE};
 use lockstep_tests::process::wait_for;
@@ -122,7 +122,7 @@ fn garbage_is_answered_and_ended() {
     survives(|relay| {
         let mut state = 1u64;
         for round in 0..20 {
-            let mut stream = connect(relay.at(Place::BOTH[round % 2]));
+            let mut stream = connect(relay.at(ReplicaId::BOTH[round % 2]));
             let bytes: Vec<u8> = (0..20_000)
                 .map(|_| {
                     state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
@@ -146,10 +146,10 @@ fn garbage_is_answered_and_ended() {
 #[test]
 fn a_flood_of_connections_is_turned_away_politely() {
     survives(|relay| {
-        let to = relay.at(Place::A);
+        let to = relay.at(ReplicaId::A);
         let mut streams: Vec<TcpStream> = (0..150).map(|_| connect(to)).collect();
         // A client of another block of addresses, at the other CoServer.
-        let mut other = connect_from([127, 0, 2, 1], relay.at(Place::B));
+        let mut other = connect_from([127, 0, 2, 1], relay.at(ReplicaId::B));
         let greeting = line(&mut other);
         assert!(greeting.starts_with("220 "), "in mid-flood: {greeting}");
         streams.extend((0..150).map(|_| connect(to)));
@@ -163,7 +163,7 @@ fn a_flood_of_connections_is_turned_away_politely() {
         assert!(said.starts_with("250 "), "while the flood has all it can get: {said}");
         // The bound is the pair's. Once they are gone, their block has room at the other CoServer.
         drop(streams);
-        let greeting = || match line(&mut connect(relay.at(Place::B))) {
+        let greeting = || match line(&mut connect(relay.at(ReplicaId::B))) {
             said if said.starts_with("220 ") => Ok(()),
             said => Err(said),
         };
@@ -174,7 +174,7 @@ fn a_flood_of_connections_is_turned_away_politely() {
 #[test]
 fn what_is_too_large_is_refused_and_takes_no_memory() {
     survives(|relay| {
-        let mut stream = greeted(relay.at(Place::A));
+        let mut stream = greeted(relay.at(ReplicaId::A));
         assert!(ask(&mut stream, "MAIL FROM:<> SIZE=65537\r\n").starts_with("552 5.3.4"));
         assert!(ask(&mut stream, "MAIL FROM:<>\r\n").starts_with("250"));
         assert!(ask(&mut stream, "RCPT TO:<a@example.org>\r\n").starts_with("250"));
@@ -185,7 +185,7 @@ fn what_is_too_large_is_refused_and_takes_no_memory() {
             stream.write_all(block.as_bytes()).expect("it is read, and thrown away");
         }
         assert!(ask(&mut stream, ".\r\n").starts_with("552 5.3.4"));
-        let mut endless = greeted(relay.at(Place::B));
+        let mut endless = greeted(relay.at(ReplicaId::B));
         for _ in 0..EXCESS_BYTES >> 16 {
             endless.write_all(&[b'x'; 64 << 10]).expect("it is read, and thrown away");
         }
@@ -208,7 +208,7 @@ fn clients_that_hold_much_share_a_bounded_memory() {
         let mut refused = 0;
         let mut held = Vec::new();
         for _ in 0..30 {
-            let mut stream = greeted(relay.at(Place::A));
+            let mut stream = greeted(relay.at(ReplicaId::A));
             if ask(&mut stream, "MAIL FROM:<>\r\n").starts_with("452 4.3.1") {
                 refused += 1;
                 continue;

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::descriptors;
 use lockstep_tests::mail::{AbsentHop, Client, Hop, RelayPair, runtime};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE};
@@ -14,14 +14,14 @@ const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 const PLACES: usize = 1000;
 
 /// A client from elsewhere connects, is greeted, and brings a mail.
-fn honest(relay: &RelayPair, place: Place, host: u8) -> Client {
+fn honest(relay: &RelayPair, place: ReplicaId, host: u8) -> Client {
     let mut client = connect(relay, [127, 0, 2, host], place);
     client.greet().unwrap_or_else(|said| panic!("{said}{}", relay.pair.logs()));
     client.send("honest").unwrap();
     client
 }
 
-fn connect(relay: &RelayPair, from: [u8; 4], place: Place) -> Client {
+fn connect(relay: &RelayPair, from: [u8; 4], place: ReplicaId) -> Client {
     Client::connect_from(Ipv4Addr::from(from), relay.at(place)).unwrap()
 }
 
@@ -44,7 +44,7 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
     let more = "client_idle_scarce = \"1h\"";
     let mut relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), more);
     let from = |nth: usize| [127, 0, 1, 1 + (nth % 250) as u8];
-    let nth = |nth: usize| connect(&relay, from(nth), Place::BOTH[nth % 2]);
+    let nth = |nth: usize| connect(&relay, from(nth), ReplicaId::BOTH[nth % 2]);
     let mut silent: Vec<Client> = (0..PLACES).map(nth).collect();
     // Those who looked whether it listens may take a place for a moment.
     let served = silent.iter_mut().filter_map(|client| {
@@ -61,7 +61,7 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
     // Each takes the place of a silent one, at either CoServer.
     let mut clients = Vec::new();
     for host in 1..=20 {
-        clients.push(honest(&relay, Place::BOTH[usize::from(host) % 2], host));
+        clients.push(honest(&relay, ReplicaId::BOTH[usize::from(host) % 2], host));
     }
     assert!(on_both(&relay, "displaced") >= 18, "{}", relay.pair.logs());
     let said = [A, B].map(|part| {
@@ -72,7 +72,7 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
 
     drop(silent);
     clients.iter_mut().for_each(|client| client.send("after").unwrap());
-    clients.push(honest(&relay, Place::A, 30));
+    clients.push(honest(&relay, ReplicaId::A, 30));
     runtime.block_on(hop.wait_for_texts(41, DEADLINE));
     // What the block had is given back.
     wait_for(DEADLINE, || match on_both(&relay, "connections") {
@@ -89,7 +89,7 @@ fn a_queue_that_fills_is_said_and_that_it_is_empty_again() {
     let hop = runtime.block_on(async { AbsentHop::new() });
     let more = "max_queue_mails = 4";
     let mut relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), more);
-    let mut client = honest(&relay, Place::A, 1);
+    let mut client = honest(&relay, ReplicaId::A, 1);
     for _ in 0..2 {
         client.send("it waits").unwrap();
     }
@@ -116,12 +116,12 @@ fn who_makes_errors_or_sends_too_much_is_put_off_at_both_and_nobody_else() {
     let more = "address_errors = 1\nblock_mails = 1\naddress_shut = \"1h\"";
     let relay = RelayPair::start_with(Pair::init(RELAY, SILENCE), hop.address(), more);
     let make_error = |host| {
-        let mut client = connect(&relay, [127, 0, 1, host], Place::A);
+        let mut client = connect(&relay, [127, 0, 1, host], ReplicaId::A);
         assert!(client.line().starts_with("220"), "{host}{}", relay.pair.logs());
         assert!(client.ask("GET / HTTP/1.1\r\n").unwrap().starts_with("421 4.7.0"));
     };
     let is_shut = |host| {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let greeting = connect(&relay, [127, 0, 1, host], place).line();
             assert!(greeting.starts_with("421 4.7.0"), "{greeting}{}", relay.pair.logs());
         }
@@ -132,13 +132,13 @@ fn who_makes_errors_or_sends_too_much_is_put_off_at_both_and_nobody_else() {
     (2..=4).for_each(make_error);
     is_shut(5);
     let greeted = |from| {
-        let mut client = connect(&relay, from, Place::B);
+        let mut client = connect(&relay, from, ReplicaId::B);
         client.greet().unwrap();
         client
     };
     let (mut neighbour, mut other) = (greeted([127, 0, 2, 2]), greeted([127, 0, 3, 1]));
     // One in a minute: the neighbour's comes right after it.
-    honest(&relay, Place::A, 1);
+    honest(&relay, ReplicaId::A, 1);
     let said = neighbour.say("MAIL FROM:<a@x.example>\r\n", "450 4.7.0");
     assert_eq!(said, Ok(()), "{}", relay.pair.logs());
     other.send("from elsewhere").unwrap();

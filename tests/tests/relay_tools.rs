@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep_tests::mail::{
     Campaign, Hop, Python, RelayPair, find_tool, free_address, run_to_end, runtime, wait_until,
 };
@@ -26,7 +26,7 @@ fn postfix_smtp_source_sends() {
     runtime().block_on(async {
         let hop = Hop::start().await;
         let relay = pair(hop.address());
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let to = relay.at(place).to_string();
             let args = [
                 "-s",
@@ -55,7 +55,7 @@ fn swaks_sends() {
     runtime().block_on(async {
         let hop = Hop::start().await;
         let relay = pair(hop.address());
-        let to = relay.at(Place::B).to_string();
+        let to = relay.at(ReplicaId::B).to_string();
         let common =
             ["--server", &to, "--from", "a@example.org", "--to", "b@example.org,c@example.org"];
         for more in [
@@ -97,7 +97,7 @@ fn pythons_smtplib_sends() {
     runtime().block_on(async {
         let hop = Hop::start().await;
         let relay = pair(hop.address());
-        let to = relay.at(Place::A).to_string();
+        let to = relay.at(ReplicaId::A).to_string();
         run_to_end(&python.0, &["-c", SMTPLIB, &to], WITHIN).await;
         let texts = hop.wait_for_texts(21, WITHIN).await;
         assert!(texts.iter().any(|text| text.contains(&0xfc)), "8-bit octets go on as they came");

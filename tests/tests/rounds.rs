@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep_tests::mail::{Balance, Blow, Draw, Hop, Pace, RelayPair, Steady, runtime};
 use lockstep_tests::pair::{A, B, DEADLINE};
 use lockstep_tests::said::note;
@@ -39,11 +39,11 @@ fn play(blows: impl IntoIterator<Item = Blow>) -> Balance {
 #[test]
 fn every_acknowledged_mail_arrives_and_the_pair_is_duplex_after_each_of_five_losses() {
     let balance = play([
-        Blow::Kill(Place::A),
-        Blow::KillBoth { first: Place::B, apart: Duration::from_millis(200) },
-        Blow::Wipe(Place::B),
-        Blow::Pause(Place::A),
-        Blow::Leave(Place::B),
+        Blow::Kill(ReplicaId::A),
+        Blow::KillBoth { first: ReplicaId::B, apart: Duration::from_millis(200) },
+        Blow::Wipe(ReplicaId::B),
+        Blow::Pause(ReplicaId::A),
+        Blow::Leave(ReplicaId::B),
     ]);
     balance.check();
     assert!(balance.ledger.troubles > 0, "nobody's connection was lost");

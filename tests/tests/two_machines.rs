@@ -3,7 +3,7 @@
 //! runs on it, or everything between the machines.
 
 use lockstep::client::session::{PlaceStatus, Trouble};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::wire::frames::ClientRefusal;
 use lockstep_tests::caller::Caller;
 use lockstep_tests::emulator::Emulator;
@@ -22,7 +22,7 @@ fn site() -> (Pair, Caller) {
 }
 
 /// A CoServer turns its clients away, since it reaches neither its peer nor the witness.
-fn turns_away(pair: &Pair, caller: &Caller, place: Place) {
+fn turns_away(pair: &Pair, caller: &Caller, place: ReplicaId) {
     let look = || match caller.status().place(place) {
         PlaceStatus::Away { trouble: Some(Trouble::Refused(ClientRefusal::Holding)) } => Ok(()),
         found => Err(format!("{found:?}")),
@@ -65,7 +65,7 @@ fn without_links_between_the_machines_a_goes_on_and_b_turns_its_clients_away() {
     let status = pair.wait_until(B, "holding, without a witness", |status| {
         status["mode"] == "holding" && status["witness"] == false
     });
-    turns_away(&pair, &caller, Place::B);
+    turns_away(&pair, &caller, ReplicaId::B);
     caller.goes_on(&pair);
     let later = pair.status(B).unwrap();
     assert_eq!(later["released"], status["released"], "it released an output");
@@ -97,7 +97,7 @@ fn without_the_machine_of_a_b_holds_until_it_is_back() {
         pair.kill(part);
     }
     let status = pair.wait_for_mode(B, "holding");
-    turns_away(&pair, &caller, Place::B);
+    turns_away(&pair, &caller, ReplicaId::B);
     let answered = caller.answered();
     let later = pair.status(B).unwrap();
     assert_eq!(later["released"], status["released"], "it released an output");

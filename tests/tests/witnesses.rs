@@ -153,7 +153,7 @@ fn an_alternate_does_not_help_one_that_lost_witness_and_peer_at_once() {
     }
     let status = pair.wait_for_mode(A, "holding");
     assert_eq!(status["witness_slot"], 0, "{status}");
-    let refused = || match caller.status().place(lockstep::ids::Place::A) {
+    let refused = || match caller.status().place(lockstep::ids::ReplicaId::A) {
         PlaceStatus::Away { trouble: Some(Trouble::Refused(ClientRefusal::Holding)) } => Ok(()),
         found => Err(format!("{found:?}")),
     };

@@ -1,6 +1,6 @@
 //! The service without a pair.
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::testing::{Script, Solo, check_determinism};
 
 use super::*;
@@ -136,7 +136,7 @@ fn it_is_deterministic() {
             }
             .encode()
         });
-        let script = script.restarted(Place::B).request(1, Request::Size.encode());
+        let script = script.restarted(ReplicaId::B).request(1, Request::Size.encode());
         check_determinism(|| BigState::new(keeping), &script).unwrap();
     }
 }

@@ -21,7 +21,9 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use lockstep::clap::{self, Parser};
 use lockstep::entry::{Entry, EntryKind, Origin};
-use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, PairId, Place};
+use lockstep::ids::{
+    DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, PairId, ReplicaId,
+};
 use lockstep::store::journal::{BLOCK_BYTES, Identity, Journal, Mark, Options};
 use lockstep::store::os::OsDirectory;
 use lockstep_benches::cli::unread;
@@ -106,7 +108,7 @@ impl Ways {
     fn new(place: &Path) -> Result<Self, AnyError> {
         let inside = place.join("journal");
         fs::create_dir(&inside)?;
-        let identity = Identity { pair: PairId([1; 16]), place: Place::A };
+        let identity = Identity { pair: PairId([1; 16]), place: ReplicaId::A };
         let options = Options { segment_bytes: SEGMENT_BYTES, ..Options::new(1) };
         let directory = Box::new(OsDirectory::open(inside)?);
         let (mut journal, _) = Journal::open(directory, identity, options)?;
@@ -162,7 +164,7 @@ fn entry(index: u64) -> Entry {
         epoch: Epoch(1),
         time: LogTime(index),
         origin: Origin {
-            place: Place::A,
+            place: ReplicaId::A,
             incarnation: Incarnation(1),
             number: OriginNumber(index),
         },

@@ -287,7 +287,7 @@ impl StateMachine for Echo {
         match step {
             Step::Request { body, .. } => return Bytes::copy_from_slice(body),
             Step::Device { device, place, bytes } => {
-                context.send(device, Carrier::Place(place), bytes.clone());
+                context.send(device, Carrier::Replica(place), bytes.clone());
             }
             _ => {}
         }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use io_redirect::Wrapper;
 use io_redirect::tcp::{TcpOptions, TcpOutside};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::cli::{Application, BuildError, Program};
 use lockstep::runtime::config::{ConfigError, Section};
 use lockstep::runtime::coserver::Devices;
@@ -59,7 +59,7 @@ impl Application for RelayApp {
         }
     }
 
-    fn build(&self, _: Place, own: Section) -> Result<(Wrapper<Relay>, Devices), BuildError> {
+    fn build(&self, _: ReplicaId, own: Section) -> Result<(Wrapper<Relay>, Devices), BuildError> {
         let Configured { settings, listen } = read(own)?;
         let listen = BTreeMap::from([(LISTENER.to_owned(), listen)]);
         let connections = settings.tcp_limits().connections;
@@ -73,7 +73,7 @@ impl Application for RelayApp {
 
     fn init(&self, ports: &mut Ports) -> Result<ServiceSections, Box<dyn Error + Send + Sync>> {
         let mut section = |place| ports.next(place).map(|listen| self.section(listen));
-        let coservers = [section(Place::A)?, section(Place::B)?];
+        let coservers = [section(ReplicaId::A)?, section(ReplicaId::B)?];
         Ok(ServiceSections { coservers, client: String::new() })
     }
 }

@@ -9,7 +9,7 @@ mod histories;
 use std::io::Write;
 use std::process::ExitCode;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::cli::{self, Application, BuildError, Program};
 use lockstep::runtime::config::Section;
 use lockstep::runtime::coserver::Devices;
@@ -41,7 +41,7 @@ impl Application for App {
         }
     }
 
-    fn build(&self, _: Place, own: Section) -> Result<(Register, Devices), BuildError> {
+    fn build(&self, _: ReplicaId, own: Section) -> Result<(Register, Devices), BuildError> {
         own.finish()?;
         Ok((Register::new(), Devices::default()))
     }

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use lockstep::clap::{self, Subcommand};
 use lockstep::client::blocking::Session;
 use lockstep::client::session::Settings;
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::cli::{self, Application, BuildError, Program};
 use lockstep::runtime::config::{ClientConfig, Overrides, Section};
 use lockstep::runtime::coserver::Devices;
@@ -31,7 +31,7 @@ impl Application for App {
 
     /// From the section `[service]` of `a.toml` or `b.toml`. Settings would be taken from it here,
     /// and their digest go into the service's identity: both CoServers must have the same.
-    fn build(&self, _: Place, own: Section) -> Result<(Counters, Devices), BuildError> {
+    fn build(&self, _: ReplicaId, own: Section) -> Result<(Counters, Devices), BuildError> {
         own.finish()?;
         Ok((Counters::default(), Devices::default()))
     }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::entry::Entry;
 use lockstep::ids::{
-    DeviceId, Epoch, Incarnation, Lineage, LinkId, LogTime, Mono, Nonce, Now, PairId, Place,
+    DeviceId, Epoch, Incarnation, Lineage, LinkId, LogTime, MonotonicTime, Nonce, PairId,
+    ReplicaId, Timestamps,
 };
 use lockstep::limits;
 use lockstep::proto::{
@@ -42,7 +43,7 @@ const WINDOW: usize = 16;
 pub fn run(data: &[u8]) {
     let mut source = Source::new(data);
     let how = source.byte();
-    let place = if how & 1 == 0 { Place::A } else { Place::B };
+    let place = if how & 1 == 0 { ReplicaId::A } else { ReplicaId::B };
     let mut world = World::new(place, how >> 3 & 3);
     if how & 2 == 0 && how >> 3 & 3 == 0 {
         world.form(if how & 4 == 0 { place } else { place.other() });
@@ -53,7 +54,7 @@ pub fn run(data: &[u8]) {
 }
 
 struct World {
-    place: Place,
+    place: ReplicaId,
     replica: Replica,
     unit: Unit<Tally>,
     guests: Guests,
@@ -77,7 +78,7 @@ fn environment() -> Environment {
     }
 }
 
-fn config(place: Place) -> Config {
+fn config(place: ReplicaId) -> Config {
     Config {
         pair: PAIR,
         place,
@@ -110,7 +111,7 @@ fn unit() -> Unit<Tally> {
 impl World {
     /// `disk`: 0 for a process with none, else with that of a member, of a joiner, or one that is
     /// to be adopted.
-    fn new(place: Place, disk: u8) -> Self {
+    fn new(place: ReplicaId, disk: u8) -> Self {
         let now = 1_000_000_000;
         let (found, recovered) = disk::found(place, disk);
         let boot = Boot { incarnation: US, seed: [1; 32], disk: found, adopt: disk == 3 };
@@ -133,7 +134,7 @@ impl World {
     }
 
     /// Makes it a member, with this one as the sequencer.
-    fn form(&mut self, sequencer: Place) {
+    fn form(&mut self, sequencer: ReplicaId) {
         for link in 0..2 {
             let hello = self.hello(THEM, true, None);
             self.hear(LinkId(link), PeerFrame::Hello(hello));
@@ -143,10 +144,10 @@ impl World {
         self.record = record;
     }
 
-    fn formed(&self, asker: Place, us: Incarnation, them: Incarnation) -> Record {
+    fn formed(&self, asker: ReplicaId, us: Incarnation, them: Incarnation) -> Record {
         let members = match self.place {
-            Place::A => Members::both(us, them),
-            Place::B => Members::both(them, us),
+            ReplicaId::A => Members::both(us, them),
+            ReplicaId::B => Members::both(them, us),
         };
         Record {
             pair: PAIR,
@@ -280,6 +281,6 @@ impl World {
     }
 }
 
-fn time(now: u64) -> Now {
-    Now { mono: Mono(now), wall: LogTime(1_000_000_000_000 + now) }
+fn time(now: u64) -> Timestamps {
+    Timestamps { mono: MonotonicTime(now), wall: LogTime(1_000_000_000_000 + now) }
 }

@@ -6,7 +6,9 @@
 use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind, Origin};
-use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, PairId, Place};
+use lockstep::ids::{
+    DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, PairId, ReplicaId,
+};
 use lockstep::store::files::Directory as _;
 use lockstep::store::journal::{
     BLOCK_BYTES, Identity, Journal, JournalError, Mark, Options, State,
@@ -16,7 +18,7 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed, xxh3_128};
 
 use crate::source::Source;
 
-const IDENTITY: Identity = Identity { pair: PairId([7; 16]), place: Place::A };
+const IDENTITY: Identity = Identity { pair: PairId([7; 16]), place: ReplicaId::A };
 const OPTIONS: Options = Options { segment_bytes: 5 * BLOCK_BYTES, spares: 1, sync: true, seed: 1 };
 const BLOCK: usize = BLOCK_BYTES as usize;
 const SECTOR: usize = 512;
@@ -45,7 +47,7 @@ fn entry(index: u64, variant: u8, len: usize) -> Entry {
         epoch: Epoch(1),
         time: LogTime(index),
         origin: Origin {
-            place: Place::A,
+            place: ReplicaId::A,
             incarnation: Incarnation(9),
             number: OriginNumber(index),
         },

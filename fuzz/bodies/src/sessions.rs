@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lockstep::entry::{Entry, EntryKind, Origin};
 use lockstep::ids::{
-    Epoch, Incarnation, LogTime, Nonce, OriginNumber, OwnerId, Place, RequestNumber, SessionId,
+    Epoch, Incarnation, LogTime, Nonce, OriginNumber, OwnerId, ReplicaId, RequestNumber, SessionId,
 };
 use lockstep::limits;
 use lockstep::output::{OutputKind, Refusal};
@@ -47,7 +47,11 @@ fn execute(unit: &mut Unit<Tally>, now: u64, kind: EntryKind) -> Option<OutputKi
         index: unit.index().next(),
         epoch: Epoch(1),
         time: LogTime(now),
-        origin: Origin { place: Place::A, incarnation: Incarnation(1), number: OriginNumber(0) },
+        origin: Origin {
+            place: ReplicaId::A,
+            incarnation: Incarnation(1),
+            number: OriginNumber(0),
+        },
         kind,
     };
     let executed = unit.execute(&entry);

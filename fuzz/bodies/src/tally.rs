@@ -67,7 +67,7 @@ impl StateMachine for Tally {
         let count = self.count();
         match step {
             Step::Device { bytes, place, .. } => {
-                let carriers = [Carrier::Both, Carrier::Sequencer, Carrier::Place(place)];
+                let carriers = [Carrier::Both, Carrier::Sequencer, Carrier::Replica(place)];
                 self.on_input(context, bytes, carriers);
             }
             Step::Wake => {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use lockstep::entry::{Entry, EntryKind, Origin};
-use lockstep::ids::{Epoch, Incarnation, LogTime, OriginNumber, Place};
+use lockstep::ids::{Epoch, Incarnation, LogTime, OriginNumber, ReplicaId};
 use lockstep::machine::{RecordSource, RestoreError};
 use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
@@ -43,7 +43,11 @@ fn go_on(unit: &mut Unit<Tally>) {
         index: unit.index().next(),
         epoch: Epoch(1),
         time: LogTime(unit.time().0.saturating_add(1)),
-        origin: Origin { place: Place::A, incarnation: Incarnation(1), number: OriginNumber(0) },
+        origin: Origin {
+            place: ReplicaId::A,
+            incarnation: Incarnation(1),
+            number: OriginNumber(0),
+        },
         kind: EntryKind::Tick,
     };
     let executed = unit.execute(&entry);

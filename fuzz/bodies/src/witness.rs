@@ -7,7 +7,7 @@ use ::core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use lockstep::digest::Digest;
-use lockstep::ids::{ConnId, Epoch, Incarnation, Lineage, Mono, Nonce, PairId, Place};
+use lockstep::ids::{ConnId, Epoch, Incarnation, Lineage, MonotonicTime, Nonce, PairId, ReplicaId};
 use lockstep::limits;
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::wire::frames::{Versions, WitnessAnswer, WitnessCall};
@@ -54,9 +54,9 @@ fn file(older: u8, bytes: &[u8]) {
 /// Connections of either place, with a disk that may fail, and every record so far.
 struct World {
     witness: Witness,
-    now: Mono,
+    now: MonotonicTime,
     /// Who is behind each connection.
-    conns: BTreeMap<ConnId, Place>,
+    conns: BTreeMap<ConnId, ReplicaId>,
     next: u64,
     /// What is being written.
     storing: Option<Record>,
@@ -77,8 +77,8 @@ impl World {
         let config = Config { grace: Duration::from_millis(5) };
         let loaded = [(PAIR, Some(Held::trusted(present)))];
         Self {
-            witness: Witness::new(Mono(0), config, loaded),
-            now: Mono(0),
+            witness: Witness::new(MonotonicTime(0), config, loaded),
+            now: MonotonicTime(0),
             conns: BTreeMap::new(),
             next: 0,
             storing: None,
@@ -92,7 +92,7 @@ impl World {
 
     fn run(mut self, source: &mut Source<'_>) -> BTreeSet<&'static str> {
         while let Some(op) = source.choice() {
-            self.now = Mono(self.now.0 + 1_000_000);
+            self.now = MonotonicTime(self.now.0 + 1_000_000);
             match op % 8 {
                 0 => self.connect(source),
                 1 => self.hang_up(source),
@@ -110,12 +110,12 @@ impl World {
         self.ever.iter().map(|record| name(record.origin)).collect()
     }
 
-    fn conn(&self, source: &mut Source<'_>) -> Option<(ConnId, Place)> {
+    fn conn(&self, source: &mut Source<'_>) -> Option<(ConnId, ReplicaId)> {
         let at = source.below(self.conns.len().max(1));
         self.conns.iter().nth(at).map(|(conn, place)| (*conn, *place))
     }
 
-    fn call(&mut self, conn: ConnId, place: Place, call: WitnessCall) {
+    fn call(&mut self, conn: ConnId, place: ReplicaId, call: WitnessCall) {
         self.witness.handle(self.now, Input::Call { conn, pair: PAIR, place, call });
     }
 
@@ -164,7 +164,7 @@ impl World {
     }
 
     /// Mostly what could be granted next.
-    fn record(&self, asker: Place, source: &mut Source<'_>) -> Record {
+    fn record(&self, asker: ReplicaId, source: &mut Source<'_>) -> Record {
         let present = self.present;
         let own = present.members.at(asker).unwrap_or_else(|| incarnation(asker, source));
         let other = asker.other();
@@ -241,7 +241,7 @@ impl World {
                 Output::Answer { .. } | Output::Event(_) => {}
             }
         }
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             // The witness bounds those that have introduced themselves, which here is all.
             let theirs = self.conns.values().filter(|at| **at == place).count();
             assert!(theirs <= limits::WITNESS_CONNECTIONS_PER_PLACE, "too many connections");
@@ -303,10 +303,10 @@ fn judge(before: &Record, after: &Record) {
     }
 }
 
-fn both(place: Place, own: Incarnation, other: Incarnation) -> Members {
+fn both(place: ReplicaId, own: Incarnation, other: Incarnation) -> Members {
     match place {
-        Place::A => Members::both(own, other),
-        Place::B => Members::both(other, own),
+        ReplicaId::A => Members::both(own, other),
+        ReplicaId::B => Members::both(other, own),
     }
 }
 
@@ -323,12 +323,12 @@ fn name(origin: Origin) -> &'static str {
     }
 }
 
-fn place(source: &mut Source<'_>) -> Place {
-    if source.flag() { Place::B } else { Place::A }
+fn place(source: &mut Source<'_>) -> ReplicaId {
+    if source.flag() { ReplicaId::B } else { ReplicaId::A }
 }
 
 /// Mostly the same process.
-fn incarnation(place: Place, source: &mut Source<'_>) -> Incarnation {
+fn incarnation(place: ReplicaId, source: &mut Source<'_>) -> Incarnation {
     let extra = u64::from(source.byte() > 224);
     Incarnation(10 + place.slot() as u64 * 10 + extra)
 }

@@ -12,7 +12,7 @@ use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind, Origin as InputOrigin};
 use lockstep::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
-    Place, RequestNumber, SessionId,
+    ReplicaId, RequestNumber, SessionId,
 };
 use lockstep::outline::{Outline, OutputOutline, Target};
 use lockstep::output::Refusal;
@@ -33,8 +33,8 @@ fn record() -> Record {
         pair: PAIR,
         lineage: Lineage(1),
         epoch: Epoch(2),
-        members: Members::alone(Place::A, Incarnation(9)),
-        asker: Place::A,
+        members: Members::alone(ReplicaId::A, Incarnation(9)),
+        asker: ReplicaId::A,
         nonce: Nonce(5),
         origin: Origin::Alone,
     }
@@ -46,7 +46,7 @@ fn entries() -> Vec<Entry> {
     let kinds = [
         EntryKind::Genesis { seed: [1; 32] },
         EntryKind::Membership { record: record() },
-        EntryKind::HandOver { to: Place::B },
+        EntryKind::HandOver { to: ReplicaId::B },
         EntryKind::Tick,
         EntryKind::Device { device: DeviceId(1), bytes: bytes.clone() },
         EntryKind::SessionOpen { token: TOKEN },
@@ -71,7 +71,7 @@ fn entries() -> Vec<Entry> {
         epoch: Epoch(2),
         time: LogTime(index * 1000),
         origin: InputOrigin {
-            place: Place::A,
+            place: ReplicaId::A,
             incarnation: Incarnation(9),
             number: OriginNumber(index),
         },
@@ -97,7 +97,7 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
     };
     let hello = Hello {
         pair: PAIR,
-        place: Place::B,
+        place: ReplicaId::B,
         incarnation: Incarnation(8),
         environment,
         record: Some(record()),
@@ -158,7 +158,7 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
 fn witness_calls() -> Vec<(&'static str, WitnessCall)> {
     let hello = WitnessCall::Hello {
         pair: PAIR,
-        place: Place::A,
+        place: ReplicaId::A,
         incarnation: Incarnation(9),
         protocol: Versions::SPOKEN,
     };
@@ -202,13 +202,17 @@ fn client_answers() -> Vec<(&'static str, ClientAnswer)> {
     vec![
         (
             "welcome",
-            ClientAnswer::Welcome { place: Place::A, incarnation: Incarnation(3), epoch: Epoch(2) },
+            ClientAnswer::Welcome {
+                place: ReplicaId::A,
+                incarnation: Incarnation(3),
+                epoch: Epoch(2),
+            },
         ),
         (
             "not-yet",
             ClientAnswer::NotYet { incarnation: Incarnation(3), reason: ClientRefusal::Starting },
         ),
-        ("peer-back", ClientAnswer::PeerBack { place: Place::B, incarnation: Incarnation(4) }),
+        ("peer-back", ClientAnswer::PeerBack { place: ReplicaId::B, incarnation: Incarnation(4) }),
         ("opened", ClientAnswer::Opened { token: TOKEN, result: Ok(SESSION) }),
         ("not-opened", ClientAnswer::Opened { token: TOKEN, result: Err(Refusal::Forgotten) }),
         ("reply", reply(Ok(Bytes::from_static(b"an answer")))),

@@ -1,7 +1,7 @@
 //! Connections that listeners accepted: how many may be there, and which gives way to a newcomer
 //! when that many are.
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 
 use super::inside::TcpTable;
 use super::places::Places;
@@ -15,7 +15,7 @@ impl TcpTable {
     /// be told first if it had not let go of it. `None` if it is turned away.
     pub(super) fn on_accepted(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         handle: Handle,
         origin: Origin,
         outbox: &mut Outbox,
@@ -81,7 +81,7 @@ impl TcpTable {
     }
 
     /// Lets an accepted connection keep its place; says who is to be told, if anybody.
-    pub(super) fn protect(&mut self, conn: ConnId) -> Option<(Place, Handle)> {
+    pub(super) fn protect(&mut self, conn: ConnId) -> Option<(ReplicaId, Handle)> {
         let row = self.open_mut(conn)?;
         let origin = row.origin.as_mut().filter(|origin| !origin.protected)?;
         origin.protected = true;

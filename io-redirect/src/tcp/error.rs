@@ -1,6 +1,6 @@
 //! Why something was not done.
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 
 use crate::limits;
 
@@ -38,7 +38,7 @@ pub enum ConnectError {
     Host,
     /// The chosen CoServer is not a member of the pair.
     #[error("the CoServer at place {0} is not a member at present")]
-    NotAMember(Place),
+    NotAMember(ReplicaId),
 }
 
 /// Nothing was sent.

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use bytes::{Buf, Bytes};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 
 use super::inside::TcpTable;
 use super::rows::{Conn, Phase};
@@ -75,7 +75,7 @@ impl Tcp<'_> {
         &mut self,
         target: impl Into<Target>,
         timeout: Duration,
-        from: Option<Place>,
+        from: Option<ReplicaId>,
     ) -> Result<ConnId, ConnectError> {
         self.table.connect(target.into(), Some(timeout), from, self.outbox)
     }
@@ -189,7 +189,7 @@ impl Tcp<'_> {
     }
 
     /// The CoServer that carries it.
-    pub fn place(&self, conn: ConnId) -> Option<Place> {
+    pub fn place(&self, conn: ConnId) -> Option<ReplicaId> {
         self.table.open(conn).and_then(|row| row.place)
     }
 
@@ -226,7 +226,7 @@ impl Tcp<'_> {
         }
     }
 
-    fn order(&mut self, place: Option<Place>, order: &Order) {
+    fn order(&mut self, place: Option<ReplicaId>, order: &Order) {
         self.table.order(place, order, self.outbox);
     }
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use lockstep::ids::{DeviceId, Incarnation, Index, Place};
+use lockstep::ids::{DeviceId, Incarnation, Index, ReplicaId};
 use lockstep::output::Carrier;
 use lockstep::record::Members;
 
@@ -67,9 +67,9 @@ impl TcpTable {
         self.conns.get_mut(&conn).filter(|row| matches!(row.phase, Phase::Open | Phase::Connecting))
     }
 
-    pub(crate) fn order(&self, place: Option<Place>, order: &Order, outbox: &mut Outbox) {
+    pub(crate) fn order(&self, place: Option<ReplicaId>, order: &Order, outbox: &mut Outbox) {
         if let (Some(device), Some(place)) = (self.device, place) {
-            outbox.push(device, Carrier::Place(place), order.encode());
+            outbox.push(device, Carrier::Replica(place), order.encode());
         }
     }
 
@@ -78,9 +78,9 @@ impl TcpTable {
         self.head.members
     }
 
-    fn processes(&self) -> impl Iterator<Item = (Place, Incarnation)> + use<> {
+    fn processes(&self) -> impl Iterator<Item = (ReplicaId, Incarnation)> + use<> {
         let members = self.head.members;
-        Place::BOTH.into_iter().filter_map(move |place| Some((place, members.at(place)?)))
+        ReplicaId::BOTH.into_iter().filter_map(move |place| Some((place, members.at(place)?)))
     }
 
     pub(crate) fn listen(
@@ -117,7 +117,7 @@ impl TcpTable {
         &mut self,
         target: Target,
         timeout: Option<Duration>,
-        from: Option<Place>,
+        from: Option<ReplicaId>,
         outbox: &mut Outbox,
     ) -> Result<ConnId, ConnectError> {
         if self.device.is_none() {
@@ -186,7 +186,7 @@ impl TcpTable {
     }
 
     /// The service is done with a connection; says who is to be told, if anybody.
-    pub(crate) fn let_go(&mut self, conn: ConnId) -> Option<(Place, Handle)> {
+    pub(crate) fn let_go(&mut self, conn: ConnId) -> Option<(ReplicaId, Handle)> {
         let row = self.open_mut(conn)?;
         let Some(place) = row.place else {
             self.remove(conn);
@@ -220,7 +220,7 @@ impl TcpTable {
     /// says, there or elsewhere, says nothing about what is there now.
     pub(crate) fn on_report(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         index: Index,
         bytes: &Bytes,
         outbox: &mut Outbox,
@@ -242,14 +242,14 @@ impl TcpTable {
 
     /// A member reports of a connection that is not in the table: it was lost with the place and
     /// the process is a member again. Nobody here will ever end it, so it is broken off.
-    fn disown(&mut self, place: Place, handle: Handle, outbox: &mut Outbox) -> Events {
+    fn disown(&mut self, place: ReplicaId, handle: Handle, outbox: &mut Outbox) -> Events {
         self.order(Some(place), &Order::Reset { handle }, outbox);
         self.ignore()
     }
 
     fn on_sound_report(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         index: Index,
         report: Report,
         outbox: &mut Outbox,
@@ -302,7 +302,7 @@ impl TcpTable {
         }
     }
 
-    fn find(&mut self, place: Place, handle: Handle) -> Option<(ConnId, &mut Conn)> {
+    fn find(&mut self, place: ReplicaId, handle: Handle) -> Option<(ConnId, &mut Conn)> {
         let conn = match handle.made_by_service() {
             Some(conn) => conn,
             None => *self.accepted.get(&handle)?,
@@ -313,7 +313,7 @@ impl TcpTable {
 
     fn on_data(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         index: Index,
         handle: Handle,
         written: u32,
@@ -343,7 +343,7 @@ impl TcpTable {
 
     fn on_end(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         handle: Handle,
         event: impl FnOnce(ConnId) -> TcpEvent,
     ) -> Events {

@@ -1,6 +1,6 @@
 //! What becomes of the inside half's table when processes come and go.
 
-use lockstep::ids::{Incarnation, Place};
+use lockstep::ids::{Incarnation, ReplicaId};
 use lockstep::record::Members;
 
 use super::inside::TcpTable;
@@ -13,10 +13,15 @@ impl TcpTable {
     /// The members changed. The connections of a process that left are lost, also where another
     /// process has its place; a process that came is told of the listeners. Connections that
     /// were being made there have carried nothing yet, and are made again.
-    pub(crate) fn on_members(&mut self, members: Members, sequencer: Place, outbox: &mut Outbox) {
+    pub(crate) fn on_members(
+        &mut self,
+        members: Members,
+        sequencer: ReplicaId,
+        outbox: &mut Outbox,
+    ) {
         let before = core::mem::replace(&mut self.head.members, members);
         self.head.sequencer = Some(sequencer);
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if before.at(place) == members.at(place) {
                 continue;
             }
@@ -35,14 +40,14 @@ impl TcpTable {
         self.conns.get(&conn).is_some_and(|row| row.place.is_none())
     }
 
-    fn on_came(&self, place: Place, process: Incarnation, outbox: &mut Outbox) {
+    fn on_came(&self, place: ReplicaId, process: Incarnation, outbox: &mut Outbox) {
         for (listener, options) in &self.listeners {
             let (listener, options) = (*listener, options.clone());
             self.order(Some(place), &Order::Listen { process, listener, options }, outbox);
         }
     }
 
-    fn on_left(&mut self, place: Place) {
+    fn on_left(&mut self, place: ReplicaId) {
         let (mut over, mut lost) = (Vec::new(), Vec::new());
         for (conn, row) in self.conns.iter_mut().filter(|(_, row)| row.place == Some(place)) {
             match row.phase {

@@ -4,7 +4,7 @@ pub(crate) mod before;
 
 use std::net::IpAddr;
 
-use lockstep::ids::{DeviceId, Index, Place};
+use lockstep::ids::{DeviceId, Index, ReplicaId};
 use lockstep::record::Members;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use super::{ConnId, ListenerId, Target, TcpLimits};
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conn {
     /// Who carries it; `None` while it waits for somebody who can make it.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<ReplicaId>,
     pub(crate) handle: Handle,
     /// `None` for one that the service makes.
     pub(crate) origin: Option<Origin>,
@@ -61,7 +61,7 @@ pub(crate) enum Phase {
 
 impl Conn {
     pub(super) fn new(
-        place: Option<Place>,
+        place: Option<ReplicaId>,
         handle: Handle,
         phase: Phase,
         windows: Windows,
@@ -92,14 +92,14 @@ pub(crate) struct Dialling {
     pub(super) target: Target,
     pub(super) timeout_ms: u32,
     /// The place that the service chose, if it did; else whoever is the sequencer.
-    pub(super) from: Option<Place>,
+    pub(super) from: Option<ReplicaId>,
 }
 
 /// The numbers of the table, as they are frozen.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) members: Members,
-    pub(super) sequencer: Option<Place>,
+    pub(super) sequencer: Option<ReplicaId>,
     pub(super) last_conn: u64,
     pub(super) last_listener: u16,
     /// What the members' processes have said that they have room for, by place; `None` for as

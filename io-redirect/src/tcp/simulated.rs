@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
-use lockstep::ids::{Incarnation, Place};
+use lockstep::ids::{Incarnation, ReplicaId};
 
 use super::flow::Tally;
 use super::words::{Handle, ListenOrder, Order, Report, Room, Windows};
@@ -17,7 +17,7 @@ use crate::limits;
 /// The far end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Client {
-    pub(crate) place: Place,
+    pub(crate) place: ReplicaId,
     handle: Handle,
 }
 
@@ -25,7 +25,7 @@ pub struct Client {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
     /// The CoServer that is connecting.
-    pub place: Place,
+    pub place: ReplicaId,
     /// Where to.
     pub target: Target,
     handle: Handle,
@@ -52,7 +52,7 @@ pub struct NotListening(pub String);
 /// One CoServer's outside half of the TCP device.
 #[derive(Debug)]
 pub struct Simulated {
-    place: Place,
+    place: ReplicaId,
     process: Incarnation,
     accepted: u64,
     strays: u64,
@@ -162,7 +162,7 @@ impl End {
 
 impl Simulated {
     /// The outside half of this process at this place.
-    pub fn new(place: Place, process: Incarnation) -> Self {
+    pub fn new(place: ReplicaId, process: Incarnation) -> Self {
         Self {
             place,
             process,

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::machine::RestoreError;
 use lockstep::testing::check_determinism;
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ proptest! {
             prop_assert_eq!(whole.digest(), cut.digest());
         }
         for pair in [&mut whole, &mut cut] {
-            pair.lose(Place::A);
+            pair.lose(ReplicaId::A);
             pair.advance(Duration::from_millis(5));
             let session = pair.open_session();
             pair.request(session, b"random");
@@ -59,7 +59,7 @@ proptest! {
         let mut oracle = Oracle::connect(&mut pair);
         acts.iter().for_each(|act| oracle.act(&mut pair, act));
         pair.advance(Duration::from_millis(5));
-        pair.lose(Place::A);
+        pair.lose(ReplicaId::A);
         pair.request(session, b"random");
         check_determinism(Probe::wrapped, &pair.script()).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::machine::StateMachine;
 use lockstep::output::{Carrier, OutputKind};
 use lockstep::testing::{Input, Solo};
@@ -22,7 +22,7 @@ fn both_coservers_are_told_to_listen_once_they_are_members() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(carriers, [Carrier::Place(Place::A), Carrier::Place(Place::B)]);
+    assert_eq!(carriers, [Carrier::Replica(ReplicaId::A), Carrier::Replica(ReplicaId::B)]);
 }
 
 #[test]

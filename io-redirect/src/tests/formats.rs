@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
-use lockstep::ids::{LogTime, Place};
+use lockstep::ids::{LogTime, ReplicaId};
 use lockstep::machine::{Freeze as _, Identity, RecordSource, RestoreError, StateMachine};
 
 use crate::harness::Records;
@@ -52,7 +52,7 @@ fn door() -> Wrapper<Door> {
 fn frozen() -> Records {
     let mut pair = Harness::new(door());
     let session = pair.open_session();
-    for (place, port) in [(Place::A, 1), (Place::B, 2), (Place::B, 3)] {
+    for (place, port) in [(ReplicaId::A, 1), (ReplicaId::B, 2), (ReplicaId::B, 3)] {
         let peer = ([192, 0, 2, 9], port).into();
         let client = pair.connect_from(place, "door", peer).unwrap();
         pair.send(client, b"hello");

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use lockstep::ids::{DeviceId, Incarnation, Index, LogTime, Place};
+use lockstep::ids::{DeviceId, Incarnation, Index, LogTime, ReplicaId};
 use lockstep::machine::Step;
 use lockstep::record::Members;
 use lockstep::testing::{Check, process};
@@ -23,12 +23,12 @@ fn peer() -> SocketAddr {
 }
 
 impl Story {
-    fn restart(&mut self, place: Place) {
+    fn restart(&mut self, place: ReplicaId) {
         self.pair.restart(place, Probe::wrapped()).unwrap();
     }
 
     /// A client of this CoServer is served.
-    fn is_served_at(&mut self, place: Place) {
+    fn is_served_at(&mut self, place: ReplicaId) {
         let client = self.pair.connect_from(place, "echo", peer()).unwrap();
         self.pair.send(client, b"anew");
         assert_eq!(self.pair.take(client), b"anew");
@@ -43,15 +43,15 @@ fn both_down_the_first_one_back_goes_on_and_the_other_joins_it() {
     story.ask("timer 50 7");
     let random = story.ask("random");
     let at_a = story.pair.connect("echo").unwrap();
-    let at_b = story.pair.connect_from(Place::B, "echo", peer()).unwrap();
-    story.restart(Place::A);
+    let at_b = story.pair.connect_from(ReplicaId::B, "echo", peer()).unwrap();
+    story.restart(ReplicaId::A);
     assert_eq!(story.diary(), ["1 reset: CarrierLost", "2 reset: CarrierLost"]);
     assert_eq!([story.pair.fate(at_a), story.pair.fate(at_b)], [Fate::Reset; 2]);
     assert!(story.pair.strays() > 0, "what had been released is released again, in vain");
-    story.is_served_at(Place::A);
-    assert!(story.pair.connect_from(Place::B, "echo", peer()).is_err());
-    story.pair.join(Place::B);
-    story.is_served_at(Place::B);
+    story.is_served_at(ReplicaId::A);
+    assert!(story.pair.connect_from(ReplicaId::B, "echo", peer()).is_err());
+    story.pair.join(ReplicaId::B);
+    story.is_served_at(ReplicaId::B);
     story.pair.advance(Duration::from_secs(1));
     assert_eq!(story.diary().last(), Some(&"timer 7 late by 0"), "timers go on");
     assert_ne!(story.ask("random"), random, "and the random numbers where they were");
@@ -77,7 +77,7 @@ fn timers_of_a_time_in_which_nobody_ran_fire_late_once_and_after_what_was_lost()
         let _ = story.pair.answer(dial);
     }
     let fresh = Probe::wrapped_for(200);
-    story.pair.restart_after(Place::A, fresh, Duration::from_secs(10)).unwrap();
+    story.pair.restart_after(ReplicaId::A, fresh, Duration::from_secs(10)).unwrap();
     let diary = story.diary();
     let (before, timers) = diary.split_at(diary.len() - 2);
     assert!(timers[0].starts_with("timer 7 late by 99"), "{timers:?}");
@@ -117,7 +117,7 @@ fn connections_lost_beyond_those_of_one_step_are_told_after_a_restore_too() {
     for dial in &dials {
         let _ = story.pair.answer(dial);
     }
-    story.pair.lose(Place::A);
+    story.pair.lose(ReplicaId::A);
     let resets = |story: &Story| {
         story.diary().iter().filter(|line| line.ends_with("reset: CarrierLost")).count()
     };
@@ -148,18 +148,18 @@ fn a_timer_s_id_never_comes_again_after_a_restore() {
 #[test]
 fn a_sole_coserver_that_is_started_again_listens_and_connects_anew() {
     let mut story = Story::new();
-    story.pair.lose(Place::B);
+    story.pair.lose(ReplicaId::B);
     story.pair.connect("echo").unwrap();
     story.ask("connect mx.example 25");
     let before = story.pair.dials();
-    story.restart(Place::A);
+    story.restart(ReplicaId::A);
     assert_eq!(story.diary(), ["1 reset: CarrierLost"]);
     let dials = story.pair.dials();
     assert_eq!(dials.len(), 1, "asked for once, although the old order came again");
     assert_ne!(dials, before, "by another name");
     let hop = story.pair.answer(&dials[0]).unwrap();
     assert_eq!(story.pair.take(hop), b"hello\n");
-    story.is_served_at(Place::A);
+    story.is_served_at(ReplicaId::A);
     assert_eq!(story.diary()[1], "2 connected");
 }
 
@@ -169,12 +169,12 @@ fn what_was_being_made_is_made_by_the_survivor_unless_the_service_chose_the_plac
     story.ask("connect mx.example 25");
     story.ask("connect-from a mx.example 26");
     story.ask("connect-from b mx.example 27");
-    story.pair.lose(Place::A);
+    story.pair.lose(ReplicaId::A);
     assert_eq!(story.diary(), ["2 failed: the CoServer that was connecting left the pair"]);
     let dials = story.pair.dials();
-    assert_eq!(dials.iter().map(|dial| dial.place).collect::<Vec<_>>(), [Place::B; 2]);
+    assert_eq!(dials.iter().map(|dial| dial.place).collect::<Vec<_>>(), [ReplicaId::B; 2]);
     // One that the service gives up while nobody could make it is just gone.
-    story.restart(Place::B);
+    story.restart(ReplicaId::B);
     assert_eq!(story.pair.dials().len(), 2, "of a chosen place, by its next process");
     story.ask("close 1");
     assert_eq!(story.pair.dials().len(), 1);
@@ -190,10 +190,10 @@ fn a_connection_that_was_let_go_is_forgotten_with_its_process() {
     story.pair.stall(client, true);
     story.ask("send 1 30000");
     story.ask("close 1");
-    story.restart(Place::A);
+    story.restart(ReplicaId::A);
     assert!(story.diary().is_empty(), "the service is done with it");
     for _ in 0..3 {
-        story.is_served_at(Place::A);
+        story.is_served_at(ReplicaId::A);
     }
 }
 
@@ -202,13 +202,13 @@ fn a_script_tells_what_the_story_told() {
     let mut story = Story::new();
     story.pair.connect("echo").unwrap();
     story.ask("connect mx.example 25");
-    story.pair.lose(Place::A);
+    story.pair.lose(ReplicaId::A);
     let dial = story.pair.dials().remove(0);
     story.pair.answer(&dial).unwrap();
-    story.pair.join(Place::A);
-    story.is_served_at(Place::A);
-    story.restart(Place::B);
-    story.is_served_at(Place::B);
+    story.pair.join(ReplicaId::A);
+    story.is_served_at(ReplicaId::A);
+    story.restart(ReplicaId::B);
+    story.is_served_at(ReplicaId::B);
     let script = story.pair.script();
     let mut unit = Unit::new(Probe::wrapped());
     for entry in script.entries() {
@@ -241,10 +241,10 @@ impl Bare {
     }
 
     fn members(&mut self, members: Members) -> Vec<Order> {
-        self.run(Step::Members { members, sequencer: Place::A })
+        self.run(Step::Members { members, sequencer: ReplicaId::A })
     }
 
-    fn report(&mut self, place: Place, report: &Report) -> Vec<Order> {
+    fn report(&mut self, place: ReplicaId, report: &Report) -> Vec<Order> {
         let bytes = report.encode();
         self.run(Step::Device { device: DeviceId(0), place, bytes: &bytes })
     }
@@ -252,7 +252,7 @@ impl Bare {
     fn accepted(&mut self, handle: Handle) {
         let (peer, local) = (peer(), peer());
         let report = Report::Accepted { handle, listener: ListenerId(1), peer, local };
-        self.report(Place::A, &report);
+        self.report(ReplicaId::A, &report);
     }
 
     fn open(&self) -> Vec<u64> {
@@ -262,8 +262,8 @@ impl Bare {
 
 #[test]
 fn another_process_in_the_place_of_a_member_is_told_everything_and_heard_alone() {
-    let [old, new] = [0, 1].map(|starts| process(Place::A, starts));
-    let b = process(Place::B, 0);
+    let [old, new] = [0, 1].map(|starts| process(ReplicaId::A, starts));
+    let b = process(ReplicaId::B, 0);
     let mut bare = Bare::new(Members::both(old, b));
     bare.accepted(Handle::accepted(old, 1));
     bare.accepted(Handle::accepted(old, 2));
@@ -284,25 +284,25 @@ fn another_process_in_the_place_of_a_member_is_told_everything_and_heard_alone()
         Report::Reset { handle, cause: ResetCause::Peer },
         Report::Ended { handle },
     ] {
-        assert!(bare.report(Place::A, &late).is_empty());
+        assert!(bare.report(ReplicaId::A, &late).is_empty());
     }
     bare.accepted(Handle::accepted(old, 3));
     assert_eq!(bare.open(), [3], "nothing of the old process reaches a connection of the new one");
     let handle = Handle::accepted(new, 1);
-    bare.report(Place::B, &Report::Ended { handle });
+    bare.report(ReplicaId::B, &Report::Ended { handle });
     assert_eq!(bare.open(), [3], "nor what comes from another place");
-    bare.report(Place::A, &Report::Ended { handle });
+    bare.report(ReplicaId::A, &Report::Ended { handle });
     assert!(bare.open().is_empty());
 }
 
 #[test]
 fn a_made_connection_is_another_one_for_each_process_that_makes_it() {
-    let [old, new] = [0, 1].map(|starts| process(Place::A, starts));
-    let mut bare = Bare::new(Members::alone(Place::A, old));
+    let [old, new] = [0, 1].map(|starts| process(ReplicaId::A, starts));
+    let mut bare = Bare::new(Members::alone(ReplicaId::A, old));
     let body = b"connect mx.example 25";
     let (session, number) = (lockstep::ids::SessionId(1), lockstep::ids::RequestNumber(1));
     bare.run(Step::Request { session, number, body });
-    let orders = bare.members(Members::alone(Place::A, new));
+    let orders = bare.members(Members::alone(ReplicaId::A, new));
     let made = |process| Handle::made(process, ConnId(1));
     assert!(
         orders
@@ -312,25 +312,25 @@ fn a_made_connection_is_another_one_for_each_process_that_makes_it() {
     );
     let connected =
         |process| Report::Connected { handle: made(process), peer: peer(), local: peer() };
-    bare.report(Place::A, &connected(old));
+    bare.report(ReplicaId::A, &connected(old));
     let has = |bare: &Bare, line: &str| bare.wrapper.service().diary.iter().any(|it| it == line);
     assert!(!has(&bare, "1 connected"), "of the process before");
-    bare.report(Place::A, &connected(new));
+    bare.report(ReplicaId::A, &connected(new));
     assert!(has(&bare, "1 connected"));
 }
 
 #[test]
 fn a_process_that_is_a_member_again_is_told_to_drop_what_was_lost_meanwhile() {
-    let (a, b) = (process(Place::A, 0), process(Place::B, 0));
+    let (a, b) = (process(ReplicaId::A, 0), process(ReplicaId::B, 0));
     let mut bare = Bare::new(Members::both(a, b));
     let handle = Handle::accepted(a, 1);
     bare.accepted(handle);
-    bare.members(Members::alone(Place::B, b));
+    bare.members(Members::alone(ReplicaId::B, b));
     bare.members(Members::both(a, b));
     let bytes = Bytes::from_static(b"still here");
-    let orders = bare.report(Place::A, &Report::Data { handle, written: 0, bytes });
+    let orders = bare.report(ReplicaId::A, &Report::Data { handle, written: 0, bytes });
     assert_eq!(orders, [Order::Reset { handle }]);
-    assert!(bare.report(Place::A, &Report::Ended { handle }).is_empty(), "said once");
+    assert!(bare.report(ReplicaId::A, &Report::Ended { handle }).is_empty(), "said once");
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn a_frozen_connection_of_nobody_is_refused() {
     };
     assert!(again(&|_| {}));
     assert!(!again(&|frozen| frozen.conns[0].1.handle.process = Incarnation(3)));
-    assert!(!again(&|frozen| frozen.conns[0].1.place = Some(Place::B)));
+    assert!(!again(&|frozen| frozen.conns[0].1.place = Some(ReplicaId::B)));
     assert!(!again(&|frozen| frozen.conns[0].1.place = None));
     assert!(!again(&|frozen| frozen.conns[0].0 = ConnId(2)));
 }
@@ -354,14 +354,14 @@ fn a_frozen_connection_of_nobody_is_refused() {
 #[derive(Clone, Copy, Debug)]
 enum Turn {
     Nothing,
-    Lose(Place),
-    Join(Place),
-    HandOver(Place),
-    Restart(Place),
+    Lose(ReplicaId),
+    Join(ReplicaId),
+    HandOver(ReplicaId),
+    Restart(ReplicaId),
 }
 
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
-    let place = prop_oneof![Just(Place::A), Just(Place::B)];
+    let place = prop_oneof![Just(ReplicaId::A), Just(ReplicaId::B)];
     let turn = prop_oneof![
         8 => Just(Turn::Nothing),
         1 => place.clone().prop_map(Turn::Lose),
@@ -395,7 +395,7 @@ fn play(pair: &mut Harness<Probe>, acts: &[Act], turns: &[Turn], cut: bool) {
         if let Some(dial) = pair.dials().first() {
             pair.answer(dial);
         }
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if let Ok(client) = pair.connect_from(place, "echo", peer()) {
                 pair.send(client, b"ping");
                 pair.half_close(client);

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use proptest::prelude::*;
 
 use super::{Probe, REFUSAL, Story};
@@ -16,13 +16,13 @@ fn of(block: u8, host: u8) -> SocketAddr {
     SocketAddr::from(([198, 51, block, host], 50_000))
 }
 
-fn connect(story: &mut Story, place: Place, peer: SocketAddr) -> Client {
+fn connect(story: &mut Story, place: ReplicaId, peer: SocketAddr) -> Client {
     story.pair.connect_from(place, "echo", peer).unwrap()
 }
 
 /// Takes every place for one address, on both CoServers.
 fn taken(story: &mut Story) -> Vec<Client> {
-    let places = (0..PLACES as usize).map(|nth| Place::BOTH[nth % 2]);
+    let places = (0..PLACES as usize).map(|nth| ReplicaId::BOTH[nth % 2]);
     places.map(|place| connect(story, place, of(1, 1))).collect()
 }
 
@@ -34,7 +34,7 @@ fn is_turned_away(story: &mut Story, client: Client) -> bool {
 fn whoever_has_every_place_gives_way_to_others_until_they_have_as_many() {
     let mut story = Story::with(100, PLACES);
     let greedy = taken(&mut story);
-    let others: Vec<Client> = (0..6).map(|_| connect(&mut story, Place::B, of(2, 1))).collect();
+    let others: Vec<Client> = (0..6).map(|_| connect(&mut story, ReplicaId::B, of(2, 1))).collect();
     let diary: Vec<String> = (1..=5).map(|conn| format!("{conn} reset: Displaced")).collect();
     assert_eq!(story.diary(), diary);
     for client in &greedy[..5] {
@@ -45,11 +45,11 @@ fn whoever_has_every_place_gives_way_to_others_until_they_have_as_many() {
         assert_eq!(story.pair.take(*client), b"here");
     }
     assert!(is_turned_away(&mut story, others[5]), "both have five");
-    let more = connect(&mut story, Place::A, of(1, 1));
+    let more = connect(&mut story, ReplicaId::A, of(1, 1));
     assert!(is_turned_away(&mut story, more), "the newcomer of the largest is the one refused");
     // Once they are gone nothing of it is left.
     greedy.into_iter().for_each(|client| story.pair.reset(client));
-    let again: Vec<Client> = (0..5).map(|_| connect(&mut story, Place::A, of(2, 1))).collect();
+    let again: Vec<Client> = (0..5).map(|_| connect(&mut story, ReplicaId::A, of(2, 1))).collect();
     for client in others[..5].iter().chain(&again) {
         assert_eq!(story.pair.fate(*client), Fate::Open);
     }
@@ -59,7 +59,7 @@ fn whoever_has_every_place_gives_way_to_others_until_they_have_as_many() {
 fn addresses_of_one_block_share_what_it_has() {
     let mut story = Story::with(100, PLACES);
     let greedy = taken(&mut story);
-    let neighbour = connect(&mut story, Place::A, of(1, 2));
+    let neighbour = connect(&mut story, ReplicaId::A, of(1, 2));
     assert_eq!(story.pair.fate(neighbour), Fate::Open);
     assert!(is_turned_away(&mut story, greedy[0]));
 }
@@ -71,9 +71,9 @@ fn the_one_that_was_silent_for_longest_gives_way_and_one_at_work_stays() {
     for client in [&greedy[..3], &greedy[4..]].concat() {
         story.pair.send(client, b"still here");
     }
-    connect(&mut story, Place::A, of(2, 1));
+    connect(&mut story, ReplicaId::A, of(2, 1));
     assert_eq!(story.diary(), ["4 reset: Displaced"]);
-    connect(&mut story, Place::A, of(3, 1));
+    connect(&mut story, ReplicaId::A, of(3, 1));
     assert_eq!(story.diary(), ["4 reset: Displaced", "1 reset: Displaced"]);
 }
 
@@ -83,7 +83,7 @@ fn one_that_the_service_is_done_with_gives_way_first_and_without_a_word() {
     let greedy = taken(&mut story);
     story.pair.stall(greedy[6], true);
     story.ask("close 7");
-    let honest = connect(&mut story, Place::A, of(2, 1));
+    let honest = connect(&mut story, ReplicaId::A, of(2, 1));
     assert_eq!(story.pair.fate(honest), Fate::Open);
     assert!(story.diary().is_empty(), "{:?}", story.diary());
 }
@@ -95,11 +95,11 @@ fn a_protected_connection_gives_way_to_nobody_and_still_counts() {
     for conn in 1..=PLACES {
         story.ask(&format!("protect {conn}"));
     }
-    let honest = connect(&mut story, Place::A, of(2, 1));
+    let honest = connect(&mut story, ReplicaId::A, of(2, 1));
     assert!(is_turned_away(&mut story, honest), "everything is protected");
     story.pair.reset(greedy[0]);
-    let first = connect(&mut story, Place::A, of(2, 1));
-    let second = connect(&mut story, Place::A, of(2, 1));
+    let first = connect(&mut story, ReplicaId::A, of(2, 1));
+    let second = connect(&mut story, ReplicaId::A, of(2, 1));
     assert_eq!(story.pair.fate(first), Fate::Open);
     assert!(is_turned_away(&mut story, second));
 }
@@ -107,11 +107,11 @@ fn a_protected_connection_gives_way_to_nobody_and_still_counts() {
 #[test]
 fn where_descriptors_are_few_the_places_of_the_pair_are_shared() {
     let mut story = Story::with(100, PLACES);
-    story.pair.set_room(Place::B, 8, 4);
-    let greedy: Vec<Client> = (0..4).map(|_| connect(&mut story, Place::A, of(1, 1))).collect();
-    let more = connect(&mut story, Place::A, of(1, 1));
+    story.pair.set_room(ReplicaId::B, 8, 4);
+    let greedy: Vec<Client> = (0..4).map(|_| connect(&mut story, ReplicaId::A, of(1, 1))).collect();
+    let more = connect(&mut story, ReplicaId::A, of(1, 1));
     assert!(is_turned_away(&mut story, more));
-    let honest = connect(&mut story, Place::B, of(2, 1));
+    let honest = connect(&mut story, ReplicaId::B, of(2, 1));
     assert_eq!(story.pair.fate(honest), Fate::Open);
     assert!(is_turned_away(&mut story, greedy[0]));
 }
@@ -123,24 +123,24 @@ fn a_state_that_was_frozen_knows_who_has_what() {
     story.ask("protect 1");
     story.pair.send(greedy[1], b"still here");
     story.pair.replace(Probe::wrapped_with(100, PLACES)).unwrap();
-    connect(&mut story, Place::A, of(2, 1));
+    connect(&mut story, ReplicaId::A, of(2, 1));
     assert_eq!(story.diary(), ["3 reset: Displaced"], "1 is protected, 2 was heard");
-    let more = connect(&mut story, Place::A, of(1, 1));
+    let more = connect(&mut story, ReplicaId::A, of(1, 1));
     assert!(is_turned_away(&mut story, more));
 }
 
 #[derive(Clone, Debug)]
 enum Act {
-    Come { place: Place, block: u8, host: u8 },
+    Come { place: ReplicaId, block: u8, host: u8 },
     Say(usize),
     Leave(usize),
     Protect(u64),
-    Lose(Place),
-    Join(Place),
+    Lose(ReplicaId),
+    Join(ReplicaId),
 }
 
 fn acts() -> impl Strategy<Value = Vec<Act>> {
-    let place = || prop_oneof![Just(Place::A), Just(Place::B)];
+    let place = || prop_oneof![Just(ReplicaId::A), Just(ReplicaId::B)];
     let act = prop_oneof![
         8 => (place(), 1u8..5, 1u8..4)
             .prop_map(|(place, block, host)| Act::Come { place, block, host }),

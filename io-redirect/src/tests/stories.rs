@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::net::SocketAddr;
 
-use lockstep::ids::{DeviceId, Place};
+use lockstep::ids::{DeviceId, ReplicaId};
 
 use super::{REFUSAL, Story};
 use crate::limits;
@@ -63,12 +63,12 @@ fn one_connection_too_many_is_turned_away_with_the_text() {
 fn the_loss_of_a_coserver_ends_its_connections_and_no_other() {
     let mut story = Story::new();
     let peer = SocketAddr::from(([192, 0, 2, 9], 9));
-    let at_b = story.pair.connect_from(Place::B, "echo", peer).unwrap();
-    let at_a = story.pair.connect_from(Place::A, "echo", peer).unwrap();
+    let at_b = story.pair.connect_from(ReplicaId::B, "echo", peer).unwrap();
+    let at_a = story.pair.connect_from(ReplicaId::A, "echo", peer).unwrap();
     story.ask("connect mx.example 25");
-    story.pair.lose(Place::A);
+    story.pair.lose(ReplicaId::A);
     assert_eq!(story.diary(), ["2 reset: CarrierLost"]);
-    assert_eq!(story.pair.dials()[0].place, Place::B, "what was being made is made there");
+    assert_eq!(story.pair.dials()[0].place, ReplicaId::B, "what was being made is made there");
     assert_eq!(story.pair.fate(at_a), Fate::Reset);
     story.pair.send(at_b, b"still here");
     assert_eq!(story.pair.take(at_b), b"still here");
@@ -78,9 +78,9 @@ fn the_loss_of_a_coserver_ends_its_connections_and_no_other() {
 fn a_coserver_that_is_back_listens_again_and_is_not_taken_for_its_predecessor() {
     let mut story = Story::new();
     story.pair.connect("echo").unwrap();
-    story.pair.lose(Place::A);
+    story.pair.lose(ReplicaId::A);
     assert!(story.pair.connect("echo").is_err());
-    story.pair.join(Place::A);
+    story.pair.join(ReplicaId::A);
     let client = story.pair.connect("echo").unwrap();
     story.pair.send(client, b"anew");
     assert_eq!(story.pair.take(client), b"anew");
@@ -91,12 +91,12 @@ fn a_coserver_that_is_back_listens_again_and_is_not_taken_for_its_predecessor() 
 fn connections_are_made_by_whoever_is_the_sequencer() {
     let mut story = Story::new();
     story.ask("connect mx.example 25");
-    story.pair.hand_over(Place::B);
+    story.pair.hand_over(ReplicaId::B);
     story.ask("connect mx.example 26");
     story.ask("connect mx.example 27");
     let dials = story.pair.dials();
-    let places: Vec<Place> = dials.iter().map(|dial| dial.place).collect();
-    assert_eq!(places, [Place::A, Place::B, Place::B]);
+    let places: Vec<ReplicaId> = dials.iter().map(|dial| dial.place).collect();
+    assert_eq!(places, [ReplicaId::A, ReplicaId::B, ReplicaId::B]);
     let hop = story.pair.answer(&dials[0]).unwrap();
     assert_eq!(story.pair.take(hop), b"hello\n");
     story.pair.send(hop, b"hi");
@@ -162,7 +162,7 @@ fn timers_fire_in_order_each_in_its_step_and_before_later_inputs() {
     assert_eq!(story.ask("cancel 3"), "true");
     assert_eq!(story.ask("cancel 3"), "false");
     story.pair.advance(Duration::from_millis(15));
-    story.pair.device_input(DeviceId(1), Place::B, "on");
+    story.pair.device_input(DeviceId(1), ReplicaId::B, "on");
     story.pair.advance(Duration::from_millis(15));
     assert_eq!(
         story.diary(),
@@ -204,7 +204,7 @@ fn many_lost_connections_are_told_in_steps_of_bounded_length() {
     for _ in 0..200 {
         story.pair.connect("echo").unwrap();
     }
-    story.pair.lose(Place::A);
+    story.pair.lose(ReplicaId::A);
     assert_eq!(story.diary().len(), limits::LOST_PER_STEP);
     assert_eq!(story.ask("send 200 1"), "the connection is over", "all are told before it");
     let expected: Vec<String> =
@@ -229,10 +229,10 @@ fn peer(port: u16) -> SocketAddr {
 #[test]
 fn what_two_coservers_serve_fits_the_one_that_is_left() {
     let mut story = Story::with(100, 4);
-    let places = [Place::A, Place::B, Place::B, Place::B];
+    let places = [ReplicaId::A, ReplicaId::B, ReplicaId::B, ReplicaId::B];
     let mut connect = |place| story.pair.connect_from(place, "echo", peer(9)).unwrap();
     let served = places.map(&mut connect);
-    let refused = Place::BOTH.map(&mut connect);
+    let refused = ReplicaId::BOTH.map(&mut connect);
     for client in served {
         assert_eq!(story.pair.fate(client), Fate::Open);
     }
@@ -240,7 +240,7 @@ fn what_two_coservers_serve_fits_the_one_that_is_left() {
         assert_eq!(story.pair.take(client), REFUSAL);
         assert_eq!(story.pair.fate(client), Fate::Ended);
     }
-    story.pair.lose(Place::B);
+    story.pair.lose(ReplicaId::B);
     let again: Vec<_> = (0..4).map(|_| story.pair.connect("echo").unwrap()).collect();
     for client in &again[..3] {
         assert_eq!(story.pair.fate(*client), Fate::Open, "whoever was served is served again");
@@ -254,9 +254,9 @@ fn those_that_a_coserver_took_with_it_take_nobodys_room_before_they_are_told() {
     let most = 2 * limits::LOST_PER_STEP as u32 + 8;
     let mut story = Story::with(1000, most);
     for _ in 0..most {
-        story.pair.connect_from(Place::B, "echo", peer(9)).unwrap();
+        story.pair.connect_from(ReplicaId::B, "echo", peer(9)).unwrap();
     }
-    story.pair.lose(Place::B);
+    story.pair.lose(ReplicaId::B);
     assert!(story.diary().len() < most as usize, "some are still to be told");
     let again: Vec<_> = (0..=most).map(|_| story.pair.connect("echo").unwrap()).collect();
     let open = again.iter().filter(|client| story.pair.fate(**client) == Fate::Open).count();
@@ -266,14 +266,15 @@ fn those_that_a_coserver_took_with_it_take_nobodys_room_before_they_are_told() {
 #[test]
 fn a_member_with_few_descriptors_bounds_the_pair_while_it_is_one() {
     let mut story = Story::with(100, 100);
-    story.pair.set_room(Place::B, 3, 2);
-    let connect = |story: &mut Story| story.pair.connect_from(Place::A, "echo", peer(9)).unwrap();
+    story.pair.set_room(ReplicaId::B, 3, 2);
+    let connect =
+        |story: &mut Story| story.pair.connect_from(ReplicaId::A, "echo", peer(9)).unwrap();
     let clients: Vec<_> = (0..3).map(|_| connect(&mut story)).collect();
     assert_eq!(story.pair.fate(clients[1]), Fate::Open);
     assert_eq!(story.pair.take(clients[2]), REFUSAL);
     assert_eq!(story.ask("connect 192.0.2.1 25"), "", "one is kept for the service");
     assert!(story.ask("connect 192.0.2.1 25").contains("bound on connections"));
-    story.pair.lose(Place::B);
+    story.pair.lose(ReplicaId::B);
     let more = connect(&mut story);
     assert_eq!(story.pair.fate(more), Fate::Open);
 }

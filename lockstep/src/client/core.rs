@@ -40,7 +40,7 @@ use crate::client::jitter::Jitter;
 use crate::client::place::{Connection, Stage};
 use crate::client::room::Room;
 use crate::client::window::Window;
-use crate::ids::{Epoch, Incarnation, Mono, Nonce, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Incarnation, MonotonicTime, Nonce, ReplicaId, RequestNumber, SessionId};
 use crate::limits;
 use crate::output::Refusal;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
@@ -54,16 +54,16 @@ pub struct Client {
     window: Window,
     places: [Connection; 2],
     /// When the session was first asked for, or asked for again.
-    asked: Option<Mono>,
+    asked: Option<MonotonicTime>,
     /// When everything unanswered is sent again, and how long after that once more.
-    resend_at: Option<Mono>,
+    resend_at: Option<MonotonicTime>,
     resend_after: Duration,
     /// When silence is acted upon, and how long after that once more.
-    silent_at: Option<Mono>,
+    silent_at: Option<MonotonicTime>,
     silent_after: Duration,
     jitter: Jitter,
     /// No request is given up before.
-    deadline: Option<Mono>,
+    deadline: Option<MonotonicTime>,
     /// How much of the window the pair has room for.
     room: Room,
     outputs: VecDeque<Output>,
@@ -93,7 +93,7 @@ impl Client {
     ///
     /// # Panics
     /// If the mark is zero.
-    pub fn new(now: Mono, config: Config, token: Nonce, seed: u64) -> Self {
+    pub fn new(now: MonotonicTime, config: Config, token: Nonce, seed: u64) -> Self {
         assert!(token != Nonce(0), "a session's mark is random and not zero");
         let window = Window::new(
             config.window.clamp(1, limits::SESSION_REPLIES),
@@ -123,7 +123,7 @@ impl Client {
     }
 
     /// Takes one input. See the [module](self) for what has to follow.
-    pub fn handle(&mut self, now: Mono, input: Input) {
+    pub fn handle(&mut self, now: MonotonicTime, input: Input) {
         match input {
             Input::Timeout => {}
             Input::Up { place } => self.on_up(now, place),
@@ -143,7 +143,7 @@ impl Client {
     /// [`SubmitError`]; then the request was not taken, and will not take effect.
     pub fn submit(
         &mut self,
-        now: Mono,
+        now: MonotonicTime,
         body: Bytes,
         patience: Option<Duration>,
     ) -> Result<RequestNumber, SubmitError> {
@@ -173,7 +173,7 @@ impl Client {
     }
 
     /// Takes no more requests, and ends the session when those under way have their replies.
-    pub fn close(&mut self, now: Mono) {
+    pub fn close(&mut self, now: MonotonicTime) {
         match &mut self.state {
             State::Opening { closing } | State::Open { closing, .. } => *closing = true,
             State::Over => {}
@@ -189,7 +189,7 @@ impl Client {
     }
 
     /// When to come back with [`Input::Timeout`], if nothing else happens.
-    pub fn next_timeout(&self) -> Option<Mono> {
+    pub fn next_timeout(&self) -> Option<MonotonicTime> {
         let places = self.places.iter().filter_map(Connection::timeout);
         let resend = self.resend_at.filter(|_| self.serving() > 0);
         if self.state == State::Over {
@@ -220,7 +220,7 @@ impl Client {
         matches!(self.state, State::Opening { closing: false } | State::Open { closing: false, .. })
     }
 
-    fn on_up(&mut self, now: Mono, place: Place) {
+    fn on_up(&mut self, now: MonotonicTime, place: ReplicaId) {
         let stood = match self.at(place).stage {
             Stage::Waiting { .. } | Stage::Ending => return,
             Stage::Dialling { .. } | Stage::Greeting { .. } | Stage::Deferred { .. } => false,
@@ -236,12 +236,12 @@ impl Client {
         self.send_hello(place);
     }
 
-    fn send_hello(&mut self, place: Place) {
+    fn send_hello(&mut self, place: ReplicaId) {
         let call = ClientCall::Hello { pair: self.config.pair, protocol: PROTOCOL };
         self.outputs.push_back(Output::Send { place, call });
     }
 
-    fn on_down(&mut self, now: Mono, place: Place) {
+    fn on_down(&mut self, now: MonotonicTime, place: ReplicaId) {
         if matches!(self.at(place).stage, Stage::Waiting { .. }) {
             return;
         }
@@ -259,13 +259,13 @@ impl Client {
 
     /// The other CoServer may have had requests that this one waits to see ordered, or that it
     /// was not given yet: it must not wait for them now.
-    fn on_last_one_left(&mut self, now: Mono, place: Place) {
+    fn on_last_one_left(&mut self, now: MonotonicTime, place: ReplicaId) {
         if self.at(place).is_welcomed() {
             self.send_all(now, place, true);
         }
     }
 
-    fn on_answer(&mut self, now: Mono, place: Place, answer: ClientAnswer) {
+    fn on_answer(&mut self, now: MonotonicTime, place: ReplicaId, answer: ClientAnswer) {
         self.at(place).unheard = None;
         match (answer, self.at(place).stage) {
             (
@@ -300,7 +300,13 @@ impl Client {
         }
     }
 
-    fn on_welcome(&mut self, now: Mono, place: Place, with: Incarnation, epoch: Epoch) {
+    fn on_welcome(
+        &mut self,
+        now: MonotonicTime,
+        place: ReplicaId,
+        with: Incarnation,
+        epoch: Epoch,
+    ) {
         self.at(place).welcome(with);
         self.outputs.push_back(Output::Event(Event::Welcomed { place, epoch }));
         if self.may_be_over(now) && !self.window.is_empty() {
@@ -314,7 +320,7 @@ impl Client {
     }
 
     /// That process is there, or on its way (rule C7).
-    fn on_back(&mut self, now: Mono, place: Place, incarnation: Incarnation) {
+    fn on_back(&mut self, now: MonotonicTime, place: ReplicaId, incarnation: Incarnation) {
         self.outputs.push_back(Output::Event(Event::Back { place }));
         let soon = now.plus(self.jitter.about(self.config.redial));
         let connection = self.at(place);
@@ -332,7 +338,7 @@ impl Client {
     }
 
     /// The other end of this connection is gone for certain.
-    fn give_up(&mut self, now: Mono, place: Place) {
+    fn give_up(&mut self, now: MonotonicTime, place: ReplicaId) {
         let served = self.at(place).is_welcomed();
         self.at(place).stage = Stage::Ending;
         self.outputs.push_back(Output::Disconnect { place });
@@ -342,7 +348,7 @@ impl Client {
         }
     }
 
-    fn on_refused(&mut self, now: Mono, place: Place, reason: ClientRefusal) {
+    fn on_refused(&mut self, now: MonotonicTime, place: ReplicaId, reason: ClientRefusal) {
         let served = self.at(place).is_welcomed();
         self.at(place).refused = true;
         match reason {
@@ -360,7 +366,7 @@ impl Client {
         }
     }
 
-    fn on_opened(&mut self, now: Mono, result: Result<SessionId, Refusal>) {
+    fn on_opened(&mut self, now: MonotonicTime, result: Result<SessionId, Refusal>) {
         let State::Opening { closing } = self.state else {
             return;
         };
@@ -378,19 +384,19 @@ impl Client {
 
     /// Whether the pair may have ended the session because nothing was asked in it. What was never
     /// sent cannot be asked twice.
-    fn may_be_over(&self, now: Mono) -> bool {
+    fn may_be_over(&self, now: MonotonicTime) -> bool {
         let is_unused = self.counters.sent == 0 && self.session().is_some();
         is_unused
             && self.asked.is_some_and(|asked| now.since(asked) >= self.config.reopen_unused_after)
     }
 
     /// Asks for the session as if there was none.
-    fn ask_again(&mut self, now: Mono) {
+    fn ask_again(&mut self, now: MonotonicTime) {
         self.state = State::Opening { closing: false };
         self.asked = None;
         self.places.iter_mut().for_each(|connection| connection.asked_to_open = false);
         let alone = self.serving() == 1;
-        let serves = Place::BOTH.into_iter().find(|place| self.at(*place).is_welcomed());
+        let serves = ReplicaId::BOTH.into_iter().find(|place| self.at(*place).is_welcomed());
         if let Some(place) = serves {
             self.send_all(now, place, alone);
         }
@@ -398,8 +404,8 @@ impl Client {
 
     fn on_reply(
         &mut self,
-        now: Mono,
-        place: Place,
+        now: MonotonicTime,
+        place: ReplicaId,
         number: RequestNumber,
         result: Result<Bytes, Refusal>,
     ) {
@@ -429,7 +435,7 @@ impl Client {
 
     fn on_outcome(
         &mut self,
-        now: Mono,
+        now: MonotonicTime,
         number: RequestNumber,
         result: Result<Bytes, RequestError>,
     ) {
@@ -458,13 +464,13 @@ impl Client {
         }
         let was_refused = sent_with > RequestNumber(0);
         let alone = was_refused || self.serving() == 1;
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             self.send_from(place, first, alone);
         }
     }
 
     /// A request overtook one that was lost on the way: that one, and all after it, again.
-    fn on_gap(&mut self, place: Place, expected: RequestNumber) {
+    fn on_gap(&mut self, place: ReplicaId, expected: RequestNumber) {
         let Stage::Welcomed { gap, .. } = &mut self.at(place).stage else {
             return;
         };
@@ -479,7 +485,7 @@ impl Client {
     }
 
     /// Sends a CoServer that serves everything that has no answer.
-    fn send_all(&mut self, now: Mono, place: Place, alone: bool) {
+    fn send_all(&mut self, now: MonotonicTime, place: ReplicaId, alone: bool) {
         if let State::Opening { .. } = self.state {
             let call = ClientCall::Open { token: self.token, alone };
             self.asked.get_or_insert(now);
@@ -492,7 +498,7 @@ impl Client {
 
     /// Sends every request without a reply from this number on, if the session is open and the
     /// CoServer serves.
-    fn send_from(&mut self, place: Place, number: RequestNumber, alone: bool) {
+    fn send_from(&mut self, place: ReplicaId, number: RequestNumber, alone: bool) {
         let State::Open { session, .. } = self.state else {
             return;
         };
@@ -517,7 +523,7 @@ impl Client {
             && self.window.is_empty()
         {
             // Without a CoServer that serves, it ends by being idle.
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 if self.at(place).is_welcomed() {
                     let call = ClientCall::Close { session, token: self.token };
                     self.outputs.push_back(Output::Send { place, call });
@@ -534,7 +540,7 @@ impl Client {
             let replies = open.into_iter().map(|number| Output::Reply { number, result: result() });
             self.outputs.extend(replies);
         }
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if !matches!(self.at(place).stage, Stage::Waiting { .. } | Stage::Ending) {
                 self.outputs.push_back(Output::Disconnect { place });
             }
@@ -547,7 +553,7 @@ impl Client {
         self.outputs.push_back(Output::Over(how));
     }
 
-    fn at(&mut self, place: Place) -> &mut Connection {
+    fn at(&mut self, place: ReplicaId) -> &mut Connection {
         &mut self.places[place.slot()]
     }
 

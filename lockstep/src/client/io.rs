@@ -5,7 +5,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::client::error::{RequestError, SessionError};
-use crate::ids::{Epoch, PairId, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, PairId, ReplicaId, RequestNumber, SessionId};
 use crate::limits;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal, Versions};
 
@@ -88,22 +88,22 @@ pub enum Input {
     /// The connection that was asked for is up, and authenticated as that CoServer's.
     Up {
         /// Whose.
-        place: Place,
+        place: ReplicaId,
     },
     /// It ended, or could not be made.
     Down {
         /// Whose.
-        place: Place,
+        place: ReplicaId,
     },
     /// Packets came on a connection since [`Output::Probe`], or it is too early to tell.
     Heard {
         /// Whose.
-        place: Place,
+        place: ReplicaId,
     },
     /// A CoServer said something.
     Answer {
         /// Which.
-        place: Place,
+        place: ReplicaId,
         /// What.
         answer: ClientAnswer,
     },
@@ -120,23 +120,23 @@ pub enum Output {
     /// stands until another is up, and whose owner is not told of attempts that fail.
     Connect {
         /// To which CoServer.
-        place: Place,
+        place: ReplicaId,
     },
     /// Send something that the process at the other end acknowledges, and say [`Input::Heard`]
     /// before the next [`Input::Timeout`] if anything has come by then.
     Probe {
         /// On whose connection.
-        place: Place,
+        place: ReplicaId,
     },
     /// End the connection, after what was sent on it; then say [`Input::Down`].
     Disconnect {
         /// To which CoServer.
-        place: Place,
+        place: ReplicaId,
     },
     /// Send this.
     Send {
         /// To which CoServer.
-        place: Place,
+        place: ReplicaId,
         /// What.
         call: ClientCall,
     },
@@ -165,38 +165,38 @@ pub enum Event {
     /// A CoServer serves.
     Welcomed {
         /// Which.
-        place: Place,
+        place: ReplicaId,
         /// Its epoch.
         epoch: Epoch,
     },
     /// A CoServer does not serve yet; it will say when it does.
     Deferred {
         /// Which.
-        place: Place,
+        place: ReplicaId,
         /// Why.
         reason: ClientRefusal,
     },
     /// A CoServer is back, says the other one.
     Back {
         /// Which.
-        place: Place,
+        place: ReplicaId,
     },
     /// A CoServer does not serve; it will be tried again.
     Refused {
         /// Which.
-        place: Place,
+        place: ReplicaId,
         /// Why.
         reason: ClientRefusal,
     },
     /// A CoServer did not say in time that it serves; it will be tried again.
     Unanswered {
         /// Which.
-        place: Place,
+        place: ReplicaId,
     },
     /// The connection to a CoServer that served ended.
     Lost {
         /// Which.
-        place: Place,
+        place: ReplicaId,
     },
     /// Everything unanswered was sent again, since no reply came.
     Resent {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Client, Config, Input, Output, PROTOCOL, SubmitError};
-use crate::ids::{Epoch, Incarnation, Mono, Nonce, Place};
+use crate::ids::{Epoch, Incarnation, MonotonicTime, Nonce, ReplicaId};
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 
 /// The session's mark.
@@ -48,21 +48,21 @@ pub struct Line {
 #[derive(Debug)]
 pub struct World<L> {
     /// What time it is.
-    pub now: Mono,
+    pub now: MonotonicTime,
     /// The session.
     pub client: Client,
     /// What the pair makes of it.
     pub log: L,
     /// Its connections.
     pub lines: [Line; 2],
-    dialled: VecDeque<Place>,
+    dialled: VecDeque<ReplicaId>,
     /// Whether there is a process at each place,
     pub alive: [bool; 2],
     /// which one,
     process: [u64; 2],
     /// and whether it serves yet.
     pub serves: [bool; 2],
-    sequencer: Place,
+    sequencer: ReplicaId,
     /// The requests that the client took, in order.
     pub submitted: Vec<Bytes>,
     /// The answers that it gave, by number.
@@ -79,39 +79,39 @@ pub enum Act {
     /// So many milliseconds pass.
     Advance(u16),
     /// A CoServer takes one frame.
-    ToServer(Place),
+    ToServer(ReplicaId),
     /// The client takes one.
-    ToClient(Place),
+    ToClient(ReplicaId),
     /// A frame to a CoServer is lost.
-    LoseToServer(Place),
+    LoseToServer(ReplicaId),
     /// One to the client is.
-    LoseToClient(Place),
+    LoseToClient(ReplicaId),
     /// One to the client comes twice.
-    RepeatToClient(Place),
+    RepeatToClient(ReplicaId),
     /// A connection breaks.
-    Break(Place),
+    Break(ReplicaId),
     /// A CoServer turns the client away.
-    Refuse(Place, ClientRefusal),
+    Refuse(ReplicaId, ClientRefusal),
     /// One dies, and the client is told.
-    Kill(Place),
+    Kill(ReplicaId),
     /// One dies, and nobody tells the client.
-    Vanish(Place),
+    Vanish(ReplicaId),
     /// Another process begins where one died.
-    Return(Place),
+    Return(ReplicaId),
     /// One that has begun serves from now on.
-    Join(Place),
+    Join(ReplicaId),
     /// The other one tells the client of it.
-    Tell(Place),
+    Tell(ReplicaId),
     /// The other one tells the client of this process there.
-    TellOf(Place, Incarnation),
+    TellOf(ReplicaId, Incarnation),
     /// Something was acknowledged by this one.
-    Hear(Place),
+    Hear(ReplicaId),
 }
 
 impl<L: Log> World<L> {
     /// A session is asked for, and both serve.
     pub fn new(config: Config, log: L, seed: u64) -> Self {
-        let now = Mono(1);
+        let now = MonotonicTime(1);
         let mut world = Self {
             now,
             client: Client::new(now, config, TOKEN, seed),
@@ -121,7 +121,7 @@ impl<L: Log> World<L> {
             alive: [true; 2],
             process: [1; 2],
             serves: [true; 2],
-            sequencer: Place::A,
+            sequencer: ReplicaId::A,
             submitted: Vec::new(),
             answered: BTreeMap::new(),
             over: false,
@@ -189,7 +189,7 @@ impl<L: Log> World<L> {
     }
 
     /// What the other one says of the process at this place.
-    fn tell(&mut self, place: Place, incarnation: Incarnation) {
+    fn tell(&mut self, place: ReplicaId, incarnation: Incarnation) {
         let line = self.line(place.other());
         if line.welcomed {
             line.to_client.push_back(ClientAnswer::PeerBack { place, incarnation });
@@ -203,7 +203,7 @@ impl<L: Log> World<L> {
     }
 
     /// One that serves dies, if the other serves.
-    fn vanish(&mut self, place: Place) -> bool {
+    fn vanish(&mut self, place: ReplicaId) -> bool {
         let serves = self.serves == [true; 2];
         if serves {
             (self.alive[place.slot()], self.serves[place.slot()]) = (false, false);
@@ -215,7 +215,7 @@ impl<L: Log> World<L> {
     }
 
     /// A process that was kept waiting serves, and welcomes whoever waits.
-    fn join(&mut self, place: Place) {
+    fn join(&mut self, place: ReplicaId) {
         let (process, slot) = (self.process[place.slot()], place.slot());
         if self.alive[slot] && !std::mem::replace(&mut self.serves[slot], true) {
             let line = self.line(place);
@@ -227,18 +227,18 @@ impl<L: Log> World<L> {
     }
 
     /// The connection to a place.
-    pub fn line(&mut self, place: Place) -> &mut Line {
+    pub fn line(&mut self, place: ReplicaId) -> &mut Line {
         &mut self.lines[place.slot()]
     }
 
-    fn cut(&mut self, place: Place) {
+    fn cut(&mut self, place: ReplicaId) {
         if std::mem::take(self.line(place)).up {
             self.give(Input::Down { place });
         }
     }
 
     /// A CoServer takes one frame. The log's answer goes to every client connection of both.
-    fn serve(&mut self, place: Place) {
+    fn serve(&mut self, place: ReplicaId) {
         let process = self.process[place.slot()];
         let dead = !self.alive[place.slot()] || self.line(place).with != process;
         let Some(call) = self.line(place).to_server.pop_front().filter(|_| !dead) else {
@@ -271,7 +271,7 @@ impl<L: Log> World<L> {
             return;
         }
         if let Some(answer) = self.log.order(call) {
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 let process = self.process[place.slot()];
                 let serves = self.serves[place.slot()];
                 let line = self.line(place);
@@ -296,7 +296,7 @@ impl<L: Log> World<L> {
     }
 
     /// The first attempt that can be taken is.
-    fn connect(&mut self, place: Place) {
+    fn connect(&mut self, place: ReplicaId) {
         let (up, stood) = (self.alive[place.slot()], self.line(place).up);
         if up {
             let with = self.process[place.slot()];
@@ -334,7 +334,7 @@ impl<L: Log> World<L> {
         }
     }
 
-    fn on_send(&mut self, place: Place, call: ClientCall) {
+    fn on_send(&mut self, place: ReplicaId, call: ClientCall) {
         let line = &mut self.lines[place.slot()];
         assert!(line.up, "sent on a connection that is down: {call:?}");
         if let ClientCall::Request { number, .. } = &call {
@@ -349,10 +349,10 @@ impl<L: Log> World<L> {
     /// No more faults: everything arrives, and time passes when nothing is under way; until every
     /// request is answered, or the session over.
     pub fn heal(&mut self, closed: bool) {
-        Place::BOTH.into_iter().for_each(|place| self.join(place));
+        ReplicaId::BOTH.into_iter().for_each(|place| self.join(place));
         for _ in 0..TURNS {
             let before = self.answered.len();
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 self.act(Act::ToServer(place));
                 self.act(Act::ToClient(place));
             }
@@ -376,7 +376,7 @@ impl<L: Log> World<L> {
     }
 }
 
-fn welcome(place: Place, process: u64) -> ClientAnswer {
+fn welcome(place: ReplicaId, process: u64) -> ClientAnswer {
     ClientAnswer::Welcome { place, incarnation: Incarnation(process), epoch: Epoch(1) }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::Config;
 use super::model::{Act, Log, TOKEN, World};
-use crate::ids::{PairId, Place, RequestNumber, SessionId};
+use crate::ids::{PairId, ReplicaId, RequestNumber, SessionId};
 use crate::output::Refusal;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 
@@ -73,7 +73,7 @@ fn submit(fill: u8) -> Act {
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
-    let place = || any::<bool>().prop_map(|a| if a { Place::A } else { Place::B });
+    let place = || any::<bool>().prop_map(|a| if a { ReplicaId::A } else { ReplicaId::B });
     prop_oneof![
         8 => any::<u8>().prop_map(submit),
         4 => (0..800_u16).prop_map(Act::Advance),
@@ -131,8 +131,8 @@ proptest! {
 #[test]
 fn the_model_loses_what_a_naive_client_would_not_get_back() {
     let mut world = world(8, 8, 1);
-    let both = |world: &mut World<Requests>, act: fn(Place) -> Act| {
-        Place::BOTH.into_iter().for_each(|place| world.act(act(place)));
+    let both = |world: &mut World<Requests>, act: fn(ReplicaId) -> Act| {
+        ReplicaId::BOTH.into_iter().for_each(|place| world.act(act(place)));
     };
     for _ in 0..3 {
         both(&mut world, Act::ToServer);
@@ -142,7 +142,7 @@ fn the_model_loses_what_a_naive_client_would_not_get_back() {
     world.act(submit(2));
     both(&mut world, Act::LoseToServer);
     assert_eq!(world.log.executed.len(), 0);
-    world.act(Act::Kill(Place::A));
+    world.act(Act::Kill(ReplicaId::A));
     world.heal(false);
     judge(&world);
     assert_eq!(world.log.executed.len(), 2);
@@ -158,7 +158,7 @@ fn pause(world: &mut World<Requests>) -> Duration {
 
 fn deliver(world: &mut World<Requests>) {
     for _ in 0..20 {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             world.act(Act::ToServer(place));
             world.act(Act::ToClient(place));
         }
@@ -168,7 +168,7 @@ fn deliver(world: &mut World<Requests>) {
 fn served_by_both(seed: u64) -> World<Requests> {
     let mut world = world(8, 8, seed);
     deliver(&mut world);
-    assert!(Place::BOTH.into_iter().all(|place| world.line(place).welcomed));
+    assert!(ReplicaId::BOTH.into_iter().all(|place| world.line(place).welcomed));
     world
 }
 
@@ -179,19 +179,19 @@ fn served_by_both(seed: u64) -> World<Requests> {
 fn the_pause_is_bounded_by_silence_however_long_one_was_dead() {
     for seed in 0..200 {
         let mut world = served_by_both(seed);
-        let lost: fn(Place) -> Act = if seed % 2 == 0 { Act::Kill } else { Act::Vanish };
-        world.act(lost(Place::A));
+        let lost: fn(ReplicaId) -> Act = if seed % 2 == 0 { Act::Kill } else { Act::Vanish };
+        world.act(lost(ReplicaId::A));
         for _ in 0..seed * 7 % 100 {
             world.act(Act::Advance(50));
         }
-        world.act(Act::Return(Place::A));
+        world.act(Act::Return(ReplicaId::A));
         if seed % 3 == 0 {
-            world.act(Act::Tell(Place::A));
+            world.act(Act::Tell(ReplicaId::A));
             deliver(&mut world);
         }
-        world.act(Act::Join(Place::A));
+        world.act(Act::Join(ReplicaId::A));
         deliver(&mut world);
-        world.act(Act::Vanish(Place::B));
+        world.act(Act::Vanish(ReplicaId::B));
         world.act(submit(1));
         let pause = pause(&mut world);
         assert!(pause <= Duration::from_millis(150), "seed {seed}: {pause:?}");
@@ -203,7 +203,7 @@ fn the_pause_is_bounded_by_silence_however_long_one_was_dead() {
 fn the_first_that_serves_after_both_were_dead_is_found_soon() {
     for seed in 0..200 {
         let mut world = served_by_both(seed);
-        world.act(Act::Vanish(Place::A));
+        world.act(Act::Vanish(ReplicaId::A));
         world.serves = [false; 2];
         world.alive = [false; 2];
         world.lines.iter_mut().for_each(|line| line.to_server.clear());
@@ -212,7 +212,7 @@ fn the_first_that_serves_after_both_were_dead_is_found_soon() {
             world.act(Act::Advance(10));
             deliver(&mut world);
         }
-        Place::BOTH.into_iter().for_each(|place| world.act(Act::Return(place)));
+        ReplicaId::BOTH.into_iter().for_each(|place| world.act(Act::Return(place)));
         let pause = pause(&mut world);
         assert!(pause <= Duration::from_millis(300), "seed {seed}: {pause:?}");
     }

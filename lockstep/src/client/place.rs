@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::client::jitter::Jitter;
-use crate::ids::{Incarnation, Mono, RequestNumber};
+use crate::ids::{Incarnation, MonotonicTime, RequestNumber};
 
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,17 +11,17 @@ pub enum Stage {
     /// There is none; one is asked for at this time.
     Waiting {
         /// When.
-        until: Mono,
+        until: MonotonicTime,
     },
     /// The driver was asked for one.
     Dialling {
         /// When it was last asked.
-        since: Mono,
+        since: MonotonicTime,
     },
     /// It is up, and the CoServer has until then to say that it serves.
     Greeting {
         /// When that is given up.
-        until: Mono,
+        until: MonotonicTime,
     },
     /// The CoServer does not serve yet, and will say when it does.
     Deferred {
@@ -46,7 +46,7 @@ pub struct Connection {
     /// Where it is in its life.
     pub stage: Stage,
     /// Probes have been sent from then on, and nothing has come from the other end since.
-    pub unheard: Option<Mono>,
+    pub unheard: Option<MonotonicTime>,
     /// It was asked on this connection to open the session.
     pub asked_to_open: bool,
     /// The CoServer refused this client. Haste would not help.
@@ -59,7 +59,7 @@ pub struct Connection {
 impl Connection {
     /// One that is asked for at once. Between two attempts it waits from `shortest`, doubling, to
     /// `longest`.
-    pub fn new(now: Mono, shortest: Duration, longest: Duration) -> Self {
+    pub fn new(now: MonotonicTime, shortest: Duration, longest: Duration) -> Self {
         let longest = longest.max(shortest);
         Self {
             stage: Stage::Waiting { until: now },
@@ -86,7 +86,7 @@ impl Connection {
     }
 
     /// It is up: the CoServer has until then to answer.
-    pub fn greet(&mut self, until: Mono) {
+    pub fn greet(&mut self, until: MonotonicTime) {
         self.stage = Stage::Greeting { until };
         (self.unheard, self.asked_to_open) = (None, false);
     }
@@ -99,7 +99,7 @@ impl Connection {
 
     /// There is none any more; the next attempt waits longer than the last one did, though never
     /// longer than `most` unless the CoServer refused this client.
-    pub fn lost(&mut self, now: Mono, most: Duration, jitter: &mut Jitter) {
+    pub fn lost(&mut self, now: MonotonicTime, most: Duration, jitter: &mut Jitter) {
         let most = if self.refused { self.longest } else { most };
         self.stage = Stage::Waiting { until: now.plus(jitter.about(self.delay.min(most))) };
         self.delay = self.delay.saturating_mul(2).min(self.longest);
@@ -117,7 +117,7 @@ impl Connection {
     }
 
     /// When something is due.
-    pub fn timeout(&self) -> Option<Mono> {
+    pub fn timeout(&self) -> Option<MonotonicTime> {
         match self.stage {
             Stage::Waiting { until } | Stage::Greeting { until } => Some(until),
             Stage::Dialling { .. }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::ids::{Epoch, Incarnation, Mono, Nonce, PairId, Place, RequestNumber, SessionId};
+use crate::ids::{
+    Epoch, Incarnation, MonotonicTime, Nonce, PairId, ReplicaId, RequestNumber, SessionId,
+};
 use crate::limits;
 use crate::output::Refusal;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
@@ -14,9 +16,9 @@ use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 const PAIR: PairId = PairId([4; 16]);
 const TOKEN: Nonce = Nonce(11);
 const SESSION: SessionId = SessionId(5);
-const START: Mono = Mono(1_000);
-const A: Place = Place::A;
-const B: Place = Place::B;
+const START: MonotonicTime = MonotonicTime(1_000);
+const A: ReplicaId = ReplicaId::A;
+const B: ReplicaId = ReplicaId::B;
 
 /// The incarnation that a CoServer has unless a test says otherwise.
 const FIRST: Incarnation = Incarnation(1);
@@ -29,7 +31,7 @@ fn patient() -> Config {
 
 struct Bench {
     client: Client,
-    now: Mono,
+    now: MonotonicTime,
 }
 
 impl Bench {
@@ -45,11 +47,11 @@ impl Bench {
     }
 
     /// Served by these, and open.
-    fn open(places: &[Place]) -> Self {
+    fn open(places: &[ReplicaId]) -> Self {
         Self::open_with(patient(), places)
     }
 
-    fn open_with(config: Config, places: &[Place]) -> Self {
+    fn open_with(config: Config, places: &[ReplicaId]) -> Self {
         let mut bench = Self::with(config);
         for place in places {
             bench.welcome(*place);
@@ -69,11 +71,11 @@ impl Bench {
         self.drain()
     }
 
-    fn answer(&mut self, place: Place, answer: ClientAnswer) -> Vec<Output> {
+    fn answer(&mut self, place: ReplicaId, answer: ClientAnswer) -> Vec<Output> {
         self.give(Input::Answer { place, answer })
     }
 
-    fn welcome(&mut self, place: Place) -> Vec<Output> {
+    fn welcome(&mut self, place: ReplicaId) -> Vec<Output> {
         let hello = ClientCall::Hello { pair: PAIR, protocol: PROTOCOL };
         assert_eq!(self.give(Input::Up { place }), [Output::Send { place, call: hello }]);
         self.answer(place, welcome(place, FIRST))
@@ -95,7 +97,7 @@ impl Bench {
     }
 }
 
-fn welcome(place: Place, incarnation: Incarnation) -> ClientAnswer {
+fn welcome(place: ReplicaId, incarnation: Incarnation) -> ClientAnswer {
     ClientAnswer::Welcome { place, incarnation, epoch: Epoch(1) }
 }
 
@@ -111,11 +113,11 @@ fn refused(number: u64, result: Result<Bytes, Refusal>) -> ClientAnswer {
     ClientAnswer::Reply { session: SESSION, number: RequestNumber(number), result }
 }
 
-fn open_call(place: Place, alone: bool) -> Output {
+fn open_call(place: ReplicaId, alone: bool) -> Output {
     Output::Send { place, call: ClientCall::Open { token: TOKEN, alone } }
 }
 
-fn request(place: Place, number: u64, lowest: u64, alone: bool, body: &'static str) -> Output {
+fn request(place: ReplicaId, number: u64, lowest: u64, alone: bool, body: &'static str) -> Output {
     let call = ClientCall::Request {
         session: SESSION,
         token: TOKEN,
@@ -254,7 +256,7 @@ fn what_the_pair_has_no_room_for_waits_for_the_replies_before_it() {
 
 /// A pair with room for so many replies answers everything that it is sent, and both CoServers say
 /// the same. What was sent, and whether all was answered before anybody had to wait.
-fn asked_of_few(places: &[Place], room: u64) -> (u64, bool) {
+fn asked_of_few(places: &[ReplicaId], room: u64) -> (u64, bool) {
     let mut bench = Bench::open(places);
     let mut sent: VecDeque<_> = (0..100).flat_map(|_| bench.submit("x")).collect();
     let (mut next, mut lowest_kept) = (1, 1);
@@ -498,7 +500,7 @@ fn closing_waits_for_the_last_reply() {
     );
 }
 
-fn hasty(places: &[Place]) -> Bench {
+fn hasty(places: &[ReplicaId]) -> Bench {
     Bench::open_with(Config::new(PAIR), places)
 }
 
@@ -507,7 +509,7 @@ fn silences(bench: &mut Bench, times: usize) -> Vec<Output> {
     (0..times).flat_map(|_| bench.next_timeout()).collect()
 }
 
-fn back(place: Place, incarnation: u64) -> ClientAnswer {
+fn back(place: ReplicaId, incarnation: u64) -> ClientAnswer {
     ClientAnswer::PeerBack { place, incarnation: Incarnation(incarnation) }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::ids::{Mono, RequestNumber};
+use crate::ids::{MonotonicTime, RequestNumber};
 
 /// A request without a reply.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct Pending {
     /// What is asked.
     pub body: Bytes,
     /// When the caller is told that no reply came.
-    pub deadline: Option<Mono>,
+    pub deadline: Option<MonotonicTime>,
     /// The caller was told. The request stays: those after it cannot take effect before it.
     pub given_up: bool,
     /// The lowest number without a reply when it was last sent; 0 if it has not been yet.
@@ -59,7 +59,7 @@ impl Window {
     }
 
     /// Adds a request, for which there is room.
-    pub fn push(&mut self, body: Bytes, deadline: Option<Mono>) -> RequestNumber {
+    pub fn push(&mut self, body: Bytes, deadline: Option<MonotonicTime>) -> RequestNumber {
         let number = self.next();
         self.bytes += body.len();
         let sent_with = RequestNumber(0);
@@ -103,7 +103,7 @@ impl Window {
     }
 
     /// Marks as given up whatever is due, and says which they are and when the next one is.
-    pub fn give_up(&mut self, now: Mono) -> (Vec<RequestNumber>, Option<Mono>) {
+    pub fn give_up(&mut self, now: MonotonicTime) -> (Vec<RequestNumber>, Option<MonotonicTime>) {
         let (mut due, mut next) = (Vec::new(), None);
         for (number, slot) in (self.lowest.0..).map(RequestNumber).zip(&mut self.slots) {
             let Some(pending @ Pending { given_up: false, deadline: Some(_), .. }) = slot else {

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use crate::limits::{SAID_FIRST, SAID_MOST};
 
-/// When it is said next, on a clock `T` (`Mono`, or `Instant` outside of the cores): 3, 9, 21 s after
+/// When it is said next, on a clock `T` (`MonotonicTime`, or `Instant` outside of the cores): 3, 9, 21 s after
 /// its beginning and so on, at least every [`SAID_MOST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reminder<T> {
@@ -54,14 +54,14 @@ pub(crate) fn said_again_after(last: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Mono;
+    use crate::ids::MonotonicTime;
 
-    fn at(seconds: u64) -> Mono {
-        Mono(0) + Duration::from_secs(seconds)
+    fn at(seconds: u64) -> MonotonicTime {
+        MonotonicTime(0) + Duration::from_secs(seconds)
     }
 
     /// The seconds in which it is said, within an hour.
-    fn said(mut reminder: Reminder<Mono>) -> Vec<u64> {
+    fn said(mut reminder: Reminder<MonotonicTime>) -> Vec<u64> {
         (0..3600).filter(|second| reminder.is_due(at(*second))).collect()
     }
 

@@ -3,7 +3,7 @@
 use core::fmt;
 use std::borrow::Cow;
 
-use crate::ids::{LinkId, Place};
+use crate::ids::{LinkId, ReplicaId};
 
 /// What a replica waits for. Its [`name`](Self::name) is stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ pub enum Wait {
     /// A member that brings this replica up to date: it may not go on by what is on its disk.
     Member,
     /// The CoServer at this place, which went on alone after this one had left or was removed.
-    LastMember(Place),
+    LastMember(ReplicaId),
     /// An operator: it served alone itself, and what is on its disk now is not good for going on.
     OwnDisk,
     /// The other CoServer runs something else.
@@ -63,7 +63,7 @@ impl Wait {
         Self::WitnessAnswer,
         Self::OtherFirst,
         Self::Member,
-        Self::LastMember(Place::A),
+        Self::LastMember(ReplicaId::A),
         Self::OwnDisk,
         Self::Incompatible,
         Self::Clock,

@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::event::{Event, Ignored};
 use crate::history::History;
-use crate::ids::{Index, Mono};
+use crate::ids::{Index, MonotonicTime};
 use crate::wire::frames::{CheckpointFile, PeerFrame};
 
 /// The sequencer waits no longer than this for the follower to be done with its checkpoint.
@@ -24,7 +24,7 @@ pub(super) struct Checkpoints {
     /// earlier process took.
     carried: u64,
     /// The log at the one that is to be written, and since when.
-    pending: Option<(History, Mono)>,
+    pending: Option<(History, MonotonicTime)>,
     writing: bool,
     /// This one's last, until it is compared.
     own: Option<(Index, Digest)>,

@@ -6,7 +6,7 @@
 
 use core::time::Duration;
 
-use crate::ids::{LogTime, Mono, Now};
+use crate::ids::{LogTime, MonotonicTime, Timestamps};
 
 /// A wall clock further than this from log time is reported.
 const STRAY: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ pub(super) struct LogClock {
     slew: u64,
     /// The last entry's timestamp and when it was appended here.
     last: LogTime,
-    at: Mono,
+    at: MonotonicTime,
     /// The last entry is from before a restart.
     resumes: bool,
     strays: bool,
@@ -28,13 +28,13 @@ pub(super) struct LogClock {
 
 impl LogClock {
     pub(super) fn new(slew: u32) -> Self {
-        let (last, at) = (LogTime(0), Mono(0));
+        let (last, at) = (LogTime(0), MonotonicTime(0));
         Self { slew: u64::from(slew).max(1), last, at, resumes: false, strays: false }
     }
 
     /// By how much the next entry would step forward, if that is more than one clock is believed
     /// alone (rule O13): what it says now cannot be taken back.
-    pub(super) fn leap(&self, now: Now, most: Duration) -> Option<Duration> {
+    pub(super) fn leap(&self, now: Timestamps, most: Duration) -> Option<Duration> {
         let step = now.wall.since(self.last);
         (self.is_behind() && step > most).then_some(step)
     }
@@ -46,7 +46,7 @@ impl LogClock {
 
     /// An entry of this time was appended now. Tells when this machine's wall clock has newly
     /// strayed from the log's time.
-    pub(super) fn anchor(&mut self, time: LogTime, now: Now) -> bool {
+    pub(super) fn anchor(&mut self, time: LogTime, now: Timestamps) -> bool {
         // An epoch may begin before a gap, with an entry that is not as late as log time is (rule O14).
         let log = if self.last == LogTime(0) { time } else { time.max(self.stamp(now)) };
         self.last = time;
@@ -77,7 +77,7 @@ impl LogClock {
     }
 
     /// The log's time now: what an entry ordered now is stamped with. Later than the last one.
-    pub(super) fn stamp(&self, now: Now) -> LogTime {
+    pub(super) fn stamp(&self, now: Timestamps) -> LogTime {
         if self.last == LogTime(0) {
             return LogTime(now.wall.0.clamp(1, LATEST.0 / 2));
         }
@@ -94,7 +94,7 @@ impl LogClock {
 
     /// When to look again whether log time has come to `due`: never late by more than the slew
     /// of the remaining time, and not busily.
-    pub(super) fn look_again(&self, due: LogTime, now: Now) -> Mono {
+    pub(super) fn look_again(&self, due: LogTime, now: Timestamps) -> MonotonicTime {
         let remaining = due.since(self.stamp(now));
         let soonest = remaining.mul_f64(self.slew as f64 / (self.slew + 1) as f64);
         now.mono.plus(soonest.max(Duration::from_micros(20)))
@@ -112,8 +112,8 @@ mod tests {
         LogClock::new(crate::limits::CLOCK_SLEW)
     }
 
-    fn at(mono: u64, wall: u64) -> Now {
-        Now { mono: Mono(mono), wall: LogTime(wall) }
+    fn at(mono: u64, wall: u64) -> Timestamps {
+        Timestamps { mono: MonotonicTime(mono), wall: LogTime(wall) }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use core::time::Duration;
 
 use crate::event::Duty;
-use crate::ids::{Index, Mono, OriginNumber};
+use crate::ids::{Index, MonotonicTime, OriginNumber};
 
 /// How far a member is with its entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,11 +29,11 @@ struct Clock {
     /// How far the debtor was when last looked at.
     at: u64,
     /// Since when it has owed something and not got any further.
-    since: Option<Mono>,
+    since: Option<MonotonicTime>,
 }
 
 impl Clock {
-    fn look(&mut self, owes: bool, at: u64, now: Mono) {
+    fn look(&mut self, owes: bool, at: u64, now: MonotonicTime) {
         if !owes {
             self.since = None;
         } else if at != self.at || self.since.is_none() {
@@ -43,7 +43,7 @@ impl Clock {
     }
 
     /// This much of the time since it was started does not count.
-    fn discount(&mut self, span: Duration, now: Mono) {
+    fn discount(&mut self, span: Duration, now: MonotonicTime) {
         self.since = self.since.map(|since| since.plus(span).min(now));
     }
 }
@@ -55,12 +55,12 @@ pub(super) struct Debts {
     execute: Clock,
     persist: Clock,
     order: Clock,
-    looked: Mono,
+    looked: MonotonicTime,
 }
 
 impl Debts {
     /// The creditor is done with every entry up to `due`; the debtor is so far.
-    pub(super) fn look(&mut self, due: Index, debtor: Work, now: Mono) {
+    pub(super) fn look(&mut self, due: Index, debtor: Work, now: MonotonicTime) {
         self.hold.look(debtor.held < due, debtor.held.0, now);
         self.execute.look(debtor.executed < due, debtor.executed.0, now);
         self.persist.look(debtor.persisted < due, debtor.persisted.0, now);
@@ -68,7 +68,12 @@ impl Debts {
 
     /// The creditor waits for its input of this number to be ordered, if for any. While it has
     /// entries to finish itself, those may be what fills the window: that time does not count.
-    pub(super) fn look_at_order(&mut self, first: Option<OriginNumber>, indebted: bool, now: Mono) {
+    pub(super) fn look_at_order(
+        &mut self,
+        first: Option<OriginNumber>,
+        indebted: bool,
+        now: MonotonicTime,
+    ) {
         let span = now.since(core::mem::replace(&mut self.looked, now));
         if indebted {
             self.order.discount(span, now);
@@ -78,38 +83,38 @@ impl Debts {
     }
 
     /// The debtor, or what it is heard by, did not run for this long (rule S3).
-    pub(super) fn discount(&mut self, span: Duration, now: Mono) {
+    pub(super) fn discount(&mut self, span: Duration, now: MonotonicTime) {
         for clock in self.all_mut() {
             clock.discount(span, now);
         }
     }
 
     /// Nothing that was owed so far counts.
-    pub(super) fn restart(&mut self, now: Mono) {
+    pub(super) fn restart(&mut self, now: MonotonicTime) {
         for clock in self.all_mut() {
             clock.since = clock.since.map(|_| now);
         }
     }
 
     /// The role of the sequencer changed: inputs did not wait for this one so far.
-    pub(super) fn restart_order(&mut self, now: Mono) {
+    pub(super) fn restart_order(&mut self, now: MonotonicTime) {
         self.order.since = self.order.since.map(|_| now);
     }
 
     /// The duty with which the debtor has not got on for longest, if that is at least so long.
-    pub(super) fn overdue(&self, limit: Duration, now: Mono) -> Option<(Duty, Duration)> {
+    pub(super) fn overdue(&self, limit: Duration, now: MonotonicTime) -> Option<(Duty, Duration)> {
         let duties = [Duty::Hold, Duty::Execute, Duty::Persist, Duty::Order];
         let spans = duties.into_iter().filter_map(|duty| Some((duty, self.standstill(duty, now)?)));
         spans.filter(|(_, span)| *span >= limit).max_by_key(|(_, span)| *span)
     }
 
     /// Whether the debtor has not got on with this for so long.
-    pub(super) fn is_overdue(&self, duty: Duty, limit: Duration, now: Mono) -> bool {
+    pub(super) fn is_overdue(&self, duty: Duty, limit: Duration, now: MonotonicTime) -> bool {
         self.standstill(duty, now).is_some_and(|span| span >= limit)
     }
 
     /// For how long the debtor has not got on with this, if it owes it.
-    fn standstill(&self, duty: Duty, now: Mono) -> Option<Duration> {
+    fn standstill(&self, duty: Duty, now: MonotonicTime) -> Option<Duration> {
         let clock = match duty {
             Duty::Hold => self.hold,
             Duty::Execute => self.execute,
@@ -130,8 +135,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(2);
 
-    fn at(seconds: u64) -> Mono {
-        Mono(seconds * 1_000_000_000)
+    fn at(seconds: u64) -> MonotonicTime {
+        MonotonicTime(seconds * 1_000_000_000)
     }
 
     fn work(held: u64, executed: u64, persisted: u64) -> Work {

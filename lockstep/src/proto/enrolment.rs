@@ -7,7 +7,7 @@ use super::replica::Replica;
 use crate::digest::Digest;
 use crate::entry::EntryKind;
 use crate::event::{Event, FallBack};
-use crate::ids::{Epoch, Index, Lineage, Mono};
+use crate::ids::{Epoch, Index, Lineage, MonotonicTime};
 use crate::record::{Origin, Record};
 use crate::wire::frames::{Hello, WitnessRefusal};
 
@@ -25,7 +25,7 @@ pub(super) struct Enrolment {
     unknown: bool,
     /// The pair has moved, and the witness has not said yet that it has the record.
     enrolling: bool,
-    down_since: Option<Mono>,
+    down_since: Option<MonotonicTime>,
     /// Moves in a row that reached no witness.
     tries: u32,
 }
@@ -39,7 +39,7 @@ struct Moving {
 }
 
 impl Enrolment {
-    pub(super) fn new(slot: u8, now: Mono) -> Self {
+    pub(super) fn new(slot: u8, now: MonotonicTime) -> Self {
         Self {
             slot,
             moving: None,

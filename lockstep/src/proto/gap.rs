@@ -9,7 +9,7 @@ use super::ordering::LEAST_STEP;
 use super::replica::Replica;
 use crate::entry::EntryKind;
 use crate::event::Event;
-use crate::ids::{Index, LogTime, Mono};
+use crate::ids::{Index, LogTime, MonotonicTime};
 use crate::limits;
 use crate::record::{Origin, Record};
 
@@ -19,7 +19,7 @@ pub(super) struct Stop {
     /// The log's time when it stopped.
     pub(super) from: LogTime,
     /// When it went on.
-    pub(super) to: Mono,
+    pub(super) to: MonotonicTime,
 }
 
 /// Wake-ups are held until this process's devices stand.
@@ -28,7 +28,7 @@ pub(super) struct Held {
     /// The entry with which the log was taken up.
     since: Index,
     /// When that was appended.
-    at: Mono,
+    at: MonotonicTime,
 }
 
 impl Replica {
@@ -61,7 +61,7 @@ impl Replica {
     }
 
     /// When they have been waited for long enough.
-    pub(super) fn devices_due(&self) -> Option<Mono> {
+    pub(super) fn devices_due(&self) -> Option<MonotonicTime> {
         let held = self.held_up.filter(|_| !self.log.panicked())?;
         Some(held.at.plus(limits::DEVICES_WAIT))
     }

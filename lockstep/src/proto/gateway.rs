@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{ConnId, Mono, Nonce, RequestNumber, SessionId};
+use crate::ids::{ConnId, MonotonicTime, Nonce, RequestNumber, SessionId};
 use crate::limits;
 
 /// What a connection asked to hear about.
@@ -54,8 +54,8 @@ pub(super) struct Gateway {
     sessions: BTreeMap<(SessionId, Nonce), ConnId>,
     /// The highest request of each such session seen in the log.
     ordered: BTreeMap<(SessionId, Nonce), RequestNumber>,
-    copies: BTreeMap<CallName, (EntryKind, Mono)>,
-    by_age: BTreeSet<(Mono, CallName)>,
+    copies: BTreeMap<CallName, (EntryKind, MonotonicTime)>,
+    by_age: BTreeSet<(MonotonicTime, CallName)>,
     copied: usize,
 }
 
@@ -192,7 +192,7 @@ impl Gateway {
 
     /// Keeps a copy of a call that the client also sent to the sequencer, unless the log already
     /// has it.
-    pub(super) fn copy(&mut self, kind: EntryKind, now: Mono) {
+    pub(super) fn copy(&mut self, kind: EntryKind, now: MonotonicTime) {
         let Some(name) = CallName::of(&kind) else { return };
         if let CallName::Request(session, token, number) = name
             && self.ordered.get(&(session, token)).is_some_and(|highest| number <= *highest)
@@ -225,13 +225,13 @@ impl Gateway {
     }
 
     /// When the oldest copy has waited for this long.
-    pub(super) fn next_overdue(&self, delay: Duration) -> Option<Mono> {
+    pub(super) fn next_overdue(&self, delay: Duration) -> Option<MonotonicTime> {
         self.by_age.first().map(|(since, _)| since.plus(delay))
     }
 
     /// Takes a copy that has waited for this long for the sequencer to order it. Requests of a
     /// session come in number order if they came so.
-    pub(super) fn overdue(&mut self, delay: Duration, now: Mono) -> Option<EntryKind> {
+    pub(super) fn overdue(&mut self, delay: Duration, now: MonotonicTime) -> Option<EntryKind> {
         let &(since, name) = self.by_age.first()?;
         (since.plus(delay) <= now).then(|| self.drop_copy(name)).flatten()
     }

@@ -9,7 +9,7 @@ use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use crate::entry::Entry;
 use crate::event::{Event, FallBack};
-use crate::ids::{Epoch, Incarnation, Index, Mono};
+use crate::ids::{Epoch, Incarnation, Index, MonotonicTime};
 use crate::limits;
 use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
@@ -47,13 +47,13 @@ pub(super) struct Guest {
     offered: Option<(Point, Option<CheckpointFile>)>,
     /// It needs a checkpoint, and one is being taken; or is ordered then, for the last came to
     /// nothing.
-    waits_for_checkpoint: Option<Mono>,
+    waits_for_checkpoint: Option<MonotonicTime>,
     queue: VecDeque<Fetch>,
     /// Bytes that may be sent now; negative while more was sent than the rate had earned.
     credit: i64,
-    refilled: Mono,
-    heard: Mono,
-    since: Mono,
+    refilled: MonotonicTime,
+    heard: MonotonicTime,
+    since: MonotonicTime,
     sent: u64,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Joined {
     /// Bytes that it was sent.
     sent: u64,
     /// When it asked.
-    since: Mono,
+    since: MonotonicTime,
 }
 
 /// The question to the disk how much of what a joiner has is there.
@@ -87,7 +87,12 @@ pub(super) enum LookUp {
 }
 
 impl Guest {
-    fn new(incarnation: Incarnation, points: Vec<Point>, spoilt: Option<Index>, now: Mono) -> Self {
+    fn new(
+        incarnation: Incarnation,
+        points: Vec<Point>,
+        spoilt: Option<Index>,
+        now: MonotonicTime,
+    ) -> Self {
         Self {
             incarnation,
             attached: false,
@@ -238,7 +243,7 @@ impl Replica {
     }
 
     /// When something that the joiner asked for may be read.
-    pub(super) fn next_piece(&self) -> Option<Mono> {
+    pub(super) fn next_piece(&self) -> Option<MonotonicTime> {
         let guest = self.guest.as_ref().filter(|guest| !guest.queue.is_empty())?;
         let lacks = u128::from(1i64.saturating_sub(guest.credit).max(0).unsigned_abs());
         let wait = (lacks * NANOS).div_ceil(u128::from(self.config.join_rate.max(1)));

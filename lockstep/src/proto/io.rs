@@ -9,7 +9,8 @@ use crate::entry::Entry;
 use crate::event::{Event, StopCause, Wait};
 use crate::history::History;
 use crate::ids::{
-    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, OwnerId, PairId, Place,
+    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, OwnerId, PairId,
+    ReplicaId,
 };
 use crate::output::{Executed, OutputKind};
 use crate::proto::shortage::SessionCounts;
@@ -199,7 +200,7 @@ pub enum HandOverRefused {
     )]
     Follower {
         /// Who has it.
-        sequencer: Place,
+        sequencer: ReplicaId,
     },
     /// There is nobody to give it to.
     #[error(
@@ -225,7 +226,7 @@ pub enum ReadmitRefused {
     )]
     NoMember {
         /// Where the member is, if there is one.
-        other: Place,
+        other: ReplicaId,
     },
     /// It did not go on without one that computed something else.
     #[error(
@@ -234,7 +235,7 @@ pub enum ReadmitRefused {
     )]
     NothingHeld {
         /// The other place.
-        other: Place,
+        other: ReplicaId,
     },
 }
 
@@ -413,7 +414,7 @@ pub enum Standing {
         /// Whether either may be lost: both are members, and the disks of both say so (rule J6).
         duplex: bool,
         /// Who orders the inputs.
-        sequencer: Place,
+        sequencer: ReplicaId,
     },
     /// A member that has held its outputs for long: new clients should try the other.
     Holding,
@@ -462,7 +463,7 @@ pub struct Config {
     /// The pair.
     pub pair: PairId,
     /// This replica's place.
-    pub place: Place,
+    pub place: ReplicaId,
     /// How many links there are, at most [`limits::LINKS`](crate::limits::LINKS).
     pub links: u8,
     /// What this replica runs.
@@ -514,7 +515,7 @@ pub enum DivergencePolicy {
     /// The sequencer.
     Sequencer,
     /// The one at this place.
-    Prefer(Place),
+    Prefer(ReplicaId),
     /// Nobody: both hold until an operator stops one.
     Hold,
 }
@@ -537,7 +538,7 @@ pub struct Boot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// Its place.
-    pub place: Place,
+    pub place: ReplicaId,
     /// Its process.
     pub incarnation: Incarnation,
     /// Its standing.

@@ -10,7 +10,7 @@ use super::replica::{Replica, Resend};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::event::{Event, Ignored, StopCause};
-use crate::ids::{Incarnation, Index, Mono};
+use crate::ids::{Incarnation, Index, MonotonicTime};
 use crate::limits;
 use crate::record::{Origin, Record};
 use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
@@ -38,7 +38,7 @@ pub(super) struct Joining {
     /// A checkpoint that came whole and could not be used.
     spoilt: Option<Index>,
     /// When something was last asked for, or came.
-    asked: Mono,
+    asked: MonotonicTime,
     /// After how long it is asked for again: twice as long after each time that this was done, a
     /// little less after each answer.
     patience: Duration,
@@ -63,7 +63,7 @@ enum Stage {
 
 impl Joining {
     /// Something that was asked for has come.
-    fn came(&mut self, now: Mono) {
+    fn came(&mut self, now: MonotonicTime) {
         self.asked = now;
         self.patience = (self.patience - self.patience / 8).max(ASK_AGAIN);
     }
@@ -100,7 +100,7 @@ impl Replica {
         let spoilt = self.join.as_ref().and_then(|join| join.spoilt);
         let sent = self.send_to_host(PeerFrame::Join { points, spoilt });
         // While there is no link that carries it, it is tried again at every opportunity.
-        let asked = if sent { self.now.mono } else { Mono(0) };
+        let asked = if sent { self.now.mono } else { MonotonicTime(0) };
         if let Some(join) = &mut self.join {
             (join.stage, join.asked) = (Stage::Asking, asked);
         }
@@ -438,7 +438,7 @@ impl Replica {
         let waited = self.now.mono.since(join.asked);
         let in_vain = waited >= join.patience;
         match &join.stage {
-            Stage::Asking if join.asked == Mono(0) => self.ask_to_join(),
+            Stage::Asking if join.asked == MonotonicTime(0) => self.ask_to_join(),
             Stage::Asking if in_vain => {
                 self.ask_in_vain();
                 self.ask_to_join();

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::VecDeque;
 
-use crate::ids::{Incarnation, Index, LinkId, Mono, OriginNumber};
+use crate::ids::{Incarnation, Index, LinkId, MonotonicTime, OriginNumber};
 
 /// Heartbeats under way whose answers are still waited for; older ones no longer tell anything.
 const PINGS: usize = 64;
@@ -28,8 +28,8 @@ pub(super) struct Link {
     /// Heartbeats come back.
     pub(super) up: bool,
     /// When the last of our own came back; discounted by our own stalls.
-    pub(super) echoed: Mono,
-    pings: VecDeque<(u64, Mono)>,
+    pub(super) echoed: MonotonicTime,
+    pings: VecDeque<(u64, MonotonicTime)>,
     sequence: u64,
     round_trip: Option<Duration>,
     /// The shortest of late.
@@ -62,7 +62,7 @@ impl Link {
             heard: false,
             blocked: false,
             up: false,
-            echoed: Mono(0),
+            echoed: MonotonicTime(0),
             pings: VecDeque::new(),
             sequence: 0,
             round_trip: None,
@@ -75,7 +75,7 @@ impl Link {
     }
 
     /// A connection is there. Everything that the peer may lack is sent on it.
-    pub(super) fn connect(&mut self, first: Index, forward: OriginNumber, now: Mono) {
+    pub(super) fn connect(&mut self, first: Index, forward: OriginNumber, now: MonotonicTime) {
         *self = Self {
             connected: true,
             echoed: now,
@@ -96,7 +96,7 @@ impl Link {
     }
 
     /// The next heartbeat's mark.
-    pub(super) fn ping(&mut self, now: Mono) -> u64 {
+    pub(super) fn ping(&mut self, now: MonotonicTime) -> u64 {
         self.sequence += 1;
         if self.pings.len() == PINGS {
             self.pings.pop_front();
@@ -107,7 +107,11 @@ impl Link {
 
     /// A heartbeat came back. Returns how long after the one before, and when it had left, if it is
     /// news.
-    pub(super) fn pong(&mut self, sequence: u64, now: Mono) -> Option<(Duration, Mono)> {
+    pub(super) fn pong(
+        &mut self,
+        sequence: u64,
+        now: MonotonicTime,
+    ) -> Option<(Duration, MonotonicTime)> {
         let at = self.pings.iter().position(|(mark, _)| *mark == sequence)?;
         let (_, sent) = self.pings.drain(..=at).next_back()?;
         let sample = now.since(sent);
@@ -192,18 +196,21 @@ mod tests {
     #[test]
     fn an_answer_to_a_forgotten_or_repeated_heartbeat_tells_nothing() {
         let mut link = Link::new(LinkId(0));
-        link.connect(Index(1), OriginNumber(1), Mono(0));
-        let mark = link.ping(Mono(10));
-        assert_eq!(link.pong(mark, Mono(30)), Some((Duration::from_nanos(30), Mono(10))));
-        assert_eq!(link.pong(mark, Mono(40)), None);
-        assert_eq!(link.pong(mark + 1, Mono(40)), None);
+        link.connect(Index(1), OriginNumber(1), MonotonicTime(0));
+        let mark = link.ping(MonotonicTime(10));
+        assert_eq!(
+            link.pong(mark, MonotonicTime(30)),
+            Some((Duration::from_nanos(30), MonotonicTime(10)))
+        );
+        assert_eq!(link.pong(mark, MonotonicTime(40)), None);
+        assert_eq!(link.pong(mark + 1, MonotonicTime(40)), None);
         assert_eq!(link.round_trip(), Some(Duration::from_nanos(20)));
     }
 
     #[test]
     fn rewinding_makes_the_link_carry_bulk_that_another_one_lost() {
         let mut link = Link::new(LinkId(0));
-        link.connect(Index(1), OriginNumber(1), Mono(0));
+        link.connect(Index(1), OriginNumber(1), MonotonicTime(0));
         link.cursor = Index(9);
         link.rewind(Index(4), OriginNumber(1));
         assert_eq!((link.cursor, link.whole_to), (Index(4), Index(8)));

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::history::History;
-use crate::ids::{Index, LogTime, Place};
+use crate::ids::{Index, LogTime, ReplicaId};
 use crate::limits;
 use crate::outline::Outline;
 use crate::output::{self, Executed, Output};
@@ -23,7 +23,7 @@ struct Slot {
     /// Weight of all entries from the start of the lineage up to this one.
     weight: u64,
     /// Who was the sequencer at this entry.
-    sequencer: Place,
+    sequencer: ReplicaId,
     /// Set once executed; `outputs` is emptied when they are released.
     done: Option<Done>,
 }
@@ -191,7 +191,7 @@ impl Log {
     }
 
     /// Appends the next entry, made while this place had the sequencer.
-    pub(super) fn append(&mut self, entry: Entry, sequencer: Place) {
+    pub(super) fn append(&mut self, entry: Entry, sequencer: ReplicaId) {
         assert_eq!(entry.index, self.held().next(), "entries are appended in order");
         assert!(entry.time > self.history.time, "log time goes forward");
         let weight = self.weight_at(self.held()) + entry.weight() as u64;
@@ -240,7 +240,7 @@ impl Log {
     /// Takes the outputs of an executed entry for release, after checking once more that they
     /// are what was agreed upon (rule R4), and tells who the sequencer was there. `None` if they
     /// no longer match their digest.
-    pub(super) fn release(&mut self, index: Index) -> Option<(Vec<Output>, Place)> {
+    pub(super) fn release(&mut self, index: Index) -> Option<(Vec<Output>, ReplicaId)> {
         let previous = self.outputs_at(index.prev()).expect("released in order");
         let at = usize::try_from(index.0 - self.base.0 - 1).expect("in the window");
         let slot = &mut self.slots[at];

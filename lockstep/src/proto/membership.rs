@@ -3,7 +3,7 @@
 //! Pure bookkeeping of section E of `docs/protocol.md`. It decides what a record
 //! means for this replica and what may be asked next; when to ask is the hub's.
 
-use crate::ids::{Epoch, Incarnation, Lineage, Mono, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, MonotonicTime, Nonce, PairId, ReplicaId};
 use crate::limits;
 use crate::proto::io;
 use crate::record::{Members, Origin, Record, Request};
@@ -15,7 +15,7 @@ pub(super) struct Open {
     /// The number of the membership that has to be on disk before it may be sent.
     persist: u64,
     /// When it was last sent.
-    pub(super) sent: Option<Mono>,
+    pub(super) sent: Option<MonotonicTime>,
     /// An earlier request, to go on alone, of which it is not known whether it was granted.
     /// This one settles it (rule E6).
     doubt: Option<Record>,
@@ -51,7 +51,7 @@ pub(super) enum Meaning {
 #[derive(Debug)]
 pub(super) struct Membership {
     pair: PairId,
-    place: Place,
+    place: ReplicaId,
     incarnation: Incarnation,
     /// The epoch that this replica is in.
     record: Option<Record>,
@@ -76,7 +76,7 @@ pub(super) struct Membership {
 impl Membership {
     pub(super) fn new(
         pair: PairId,
-        place: Place,
+        place: ReplicaId,
         incarnation: Incarnation,
         disk: io::Membership,
     ) -> Self {
@@ -247,7 +247,7 @@ impl Membership {
     }
 
     /// The open request, if it may be sent.
-    pub(super) fn send_open(&mut self, now: Mono) -> Option<Request> {
+    pub(super) fn send_open(&mut self, now: MonotonicTime) -> Option<Request> {
         let persisted = self.persisted;
         let open = self.open.as_mut().filter(|open| open.persist <= persisted)?;
         open.sent = Some(now);
@@ -257,7 +257,7 @@ impl Membership {
     /// Asks to form the pair with the peer's process (rule E3). Only place `a` asks.
     pub(super) fn ask_to_form(&mut self, peer: Incarnation, nonce: Nonce) -> Option<Record> {
         let present = self.vacant?;
-        if self.record.is_some() || self.place != Place::A {
+        if self.record.is_some() || self.place != ReplicaId::A {
             return None;
         }
         let members = Members::both(self.incarnation, peer);
@@ -305,8 +305,8 @@ impl Membership {
             return None;
         }
         let members = match self.place {
-            Place::A => Members::both(self.incarnation, joiner),
-            Place::B => Members::both(joiner, self.incarnation),
+            ReplicaId::A => Members::both(self.incarnation, joiner),
+            ReplicaId::B => Members::both(joiner, self.incarnation),
         };
         Some(self.ask(present, members, Origin::Joined, nonce, None))
     }

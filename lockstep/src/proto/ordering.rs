@@ -7,7 +7,7 @@ use super::io::{HandOverRefused, Output};
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::event::{Event, Ignored, StopCause};
-use crate::ids::{Incarnation, Index, LogTime, OriginNumber, Place};
+use crate::ids::{Incarnation, Index, LogTime, OriginNumber, ReplicaId};
 use crate::limits;
 use crate::output::Executed;
 use crate::wire::frames::Forward;
@@ -149,7 +149,7 @@ impl Replica {
         if room { Ok(()) } else { Err(HandOverRefused::Full) }
     }
 
-    fn on_handed_over(&mut self, to: Place, index: Index) {
+    fn on_handed_over(&mut self, to: ReplicaId, index: Index) {
         self.sequencer = to;
         self.handed_over = index;
         // What the follower forwarded it keeps, and now orders itself; should it not get round
@@ -308,7 +308,7 @@ impl Replica {
     }
 
     /// The highest number ordered of this process's inputs.
-    pub(super) fn ordered_of(&self, place: Place, incarnation: Incarnation) -> OriginNumber {
+    pub(super) fn ordered_of(&self, place: ReplicaId, incarnation: Incarnation) -> OriginNumber {
         self.log.history().ordered_of(place, incarnation)
     }
 

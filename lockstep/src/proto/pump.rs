@@ -5,7 +5,7 @@ use super::links::{Link, Told};
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
-use crate::ids::{Epoch, Index, Lineage, OriginNumber, Place};
+use crate::ids::{Epoch, Index, Lineage, OriginNumber, ReplicaId};
 use crate::limits;
 use crate::output::{Carrier, Output as ServiceOutput, OutputKind};
 use crate::wire::frames::{Forward, PeerFrame, Progress};
@@ -268,7 +268,7 @@ impl Replica {
         self.order_waiting();
     }
 
-    fn release_one(&mut self, index: Index, sequencer: Place, output: ServiceOutput) {
+    fn release_one(&mut self, index: Index, sequencer: ReplicaId, output: ServiceOutput) {
         let ServiceOutput { step, ordinal, kind } = output;
         let OutputKind::Device { carrier, .. } = &kind else { return self.answer_client(kind) };
         if self.carries(*carrier, sequencer) {
@@ -279,9 +279,9 @@ impl Replica {
 
     /// Whether an output is carried out here. What the sequencer at its entry was to carry, and
     /// is no member any more, falls to the present one.
-    fn carries(&self, carrier: Carrier, sequencer: Place) -> bool {
+    fn carries(&self, carrier: Carrier, sequencer: ReplicaId) -> bool {
         match carrier {
-            Carrier::Place(place) => place == self.config.place,
+            Carrier::Replica(place) => place == self.config.place,
             Carrier::Sequencer => {
                 let there = self.is_duplex() || sequencer == self.config.place;
                 (if there { sequencer } else { self.sequencer }) == self.config.place

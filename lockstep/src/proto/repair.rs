@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use super::io::{ReadmitRefused, Removals};
 use super::replica::Replica;
 use crate::event::{Event, FallBack, Suspicion};
-use crate::ids::{Incarnation, Mono};
+use crate::ids::{Incarnation, MonotonicTime};
 use crate::limits;
 use crate::record::{Origin, Record};
 use crate::wire::frames::PeerFrame;
@@ -23,7 +23,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Repair {
     /// When it went on without one that computed something else, the oldest first; at most
     /// [`limits::DIVERGENCES`].
-    diverged: VecDeque<Mono>,
+    diverged: VecDeque<MonotonicTime>,
     /// No process is taken in there until an operator says so.
     held: bool,
     /// The last joiner of which was said that it has to wait, or is not taken in.
@@ -33,7 +33,7 @@ pub(super) struct Repair {
 
 impl Repair {
     /// One more computed something else. Whether its place is held from now on.
-    fn count(&mut self, now: Mono) -> bool {
+    fn count(&mut self, now: MonotonicTime) -> bool {
         self.diverged.push_back(now);
         while self.diverged.front().is_some_and(|at| now.since(*at) > limits::DIVERGENCE_WINDOW) {
             self.diverged.pop_front();
@@ -44,7 +44,7 @@ impl Repair {
     }
 
     /// How long a joiner has to wait still.
-    fn wait(&self, now: Mono) -> Duration {
+    fn wait(&self, now: MonotonicTime) -> Duration {
         let Some((last, row)) = self.diverged.back().zip(self.diverged.len().checked_sub(2)) else {
             return Duration::ZERO;
         };
@@ -57,7 +57,7 @@ impl Repair {
     }
 
     /// How many divergences count against the other place; `None` if there is nothing to forgive.
-    fn counted(&self, now: Mono) -> Option<usize> {
+    fn counted(&self, now: MonotonicTime) -> Option<usize> {
         let newest = self.diverged.back()?;
         let counts = self.held || now.since(*newest) <= limits::DIVERGENCE_WINDOW;
         counts.then_some(self.diverged.len())
@@ -164,8 +164,8 @@ impl Replica {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Mono {
-        Mono(seconds * 1_000_000_000)
+    fn at(seconds: u64) -> MonotonicTime {
+        MonotonicTime(seconds * 1_000_000_000)
     }
 
     #[test]

@@ -34,7 +34,9 @@ use super::waits::Waiting;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, Reminder, StopCause, Suspicion};
-use crate::ids::{Epoch, Incarnation, Index, LinkId, Mono, Nonce, Now, OriginNumber, Place};
+use crate::ids::{
+    Epoch, Incarnation, Index, LinkId, MonotonicTime, Nonce, OriginNumber, ReplicaId, Timestamps,
+};
 use crate::limits;
 use crate::wire::frames::{Forward, Progress};
 
@@ -45,7 +47,7 @@ pub struct Replica {
     pub(super) incarnation: Incarnation,
     pub(super) seed: [u8; 32],
     pub(super) random: ChaCha8Rng,
-    pub(super) now: Now,
+    pub(super) now: Timestamps,
     pub(super) outputs: VecDeque<Output>,
 
     // The log.
@@ -58,7 +60,7 @@ pub struct Replica {
     pub(super) handed_out: Index,
     pub(super) persisted: Index,
     /// Who orders inputs in this epoch.
-    pub(super) sequencer: Place,
+    pub(super) sequencer: ReplicaId,
     /// The epoch that began with other members than the one before; renewals of it continue it.
     pub(super) reign: Epoch,
     /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
@@ -68,7 +70,7 @@ pub struct Replica {
     pub(super) inbox: VecDeque<Forward>,
     pub(super) inbox_bytes: usize,
     pub(super) released: Index,
-    pub(super) window_full_since: Option<Mono>,
+    pub(super) window_full_since: Option<MonotonicTime>,
     /// This process took the log up and has not said yet that its devices stand.
     pub(super) held_up: Option<Held>,
 
@@ -91,7 +93,7 @@ pub struct Replica {
     /// Whether the peer was not silent when it was last judged.
     pub(super) heard: bool,
     /// When a report of the peer last told of progress.
-    pub(super) progressed: Mono,
+    pub(super) progressed: MonotonicTime,
     pub(super) resend: Resend,
 
     // Coming back.
@@ -112,7 +114,7 @@ pub struct Replica {
     /// The other, newly a member or after a renewal, has not yet said that its disk knows.
     pub(super) admitting: Option<Admitting>,
     /// Since when this member means to leave.
-    pub(super) leaving: Option<Mono>,
+    pub(super) leaving: Option<MonotonicTime>,
     pub(super) repair: Repair,
     pub(super) checkpoints: Checkpoints,
     pub(super) enrolment: Enrolment,
@@ -122,25 +124,25 @@ pub struct Replica {
     pub(super) witness_up: bool,
     /// Whether the witness that is not in use is connected, if there is one.
     pub(super) spare_up: bool,
-    pub(super) witness_asked: Option<Mono>,
+    pub(super) witness_asked: Option<MonotonicTime>,
     /// The witness in use said last that it stores nothing: it is asked less often, and the log says
     /// so when this reminds of it.
-    pub(super) no_room: Option<Reminder<Mono>>,
-    pub(super) suspicion: Option<(Suspicion, Mono)>,
+    pub(super) no_room: Option<Reminder<MonotonicTime>>,
+    pub(super) suspicion: Option<(Suspicion, MonotonicTime)>,
     pub(super) reported_dead: bool,
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
-    pub(super) stuck_since: Option<Mono>,
-    pub(super) holding: Option<Mono>,
+    pub(super) stuck_since: Option<MonotonicTime>,
+    pub(super) holding: Option<MonotonicTime>,
     /// When the epoch began here.
-    pub(super) epoch_since: Option<Mono>,
+    pub(super) epoch_since: Option<MonotonicTime>,
     pub(super) standing: Standing,
     pub(super) waiting: Option<Waiting>,
     pub(super) shortages: Shortages,
     pub(super) stopped: bool,
 
     pub(super) gateway: Gateway,
-    pub(super) next_heartbeat: Mono,
-    pub(super) last_handled: Mono,
+    pub(super) next_heartbeat: MonotonicTime,
+    pub(super) last_handled: MonotonicTime,
     /// It stood still for long, and it is not known that anything went on meanwhile (rule O14).
     pub(super) stood_still: Option<Stop>,
 }
@@ -169,7 +171,7 @@ pub(super) struct Resend {
 impl Resend {
     /// The peer got on with entries. Whether the first of them brought it so far, or a later one that
     /// was sent again, is not known: too long a time does no harm.
-    pub(super) fn on_entries(&mut self, now: Mono) {
+    pub(super) fn on_entries(&mut self, now: MonotonicTime) {
         if let Some(first) = self.entries.first {
             self.usual = now.since(first).max(self.usual - self.usual / 64);
         }
@@ -189,16 +191,16 @@ impl Resend {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unacknowledged {
     /// Since when it has owed an acknowledgement without any progress.
-    pub(super) waiting: Option<Mono>,
+    pub(super) waiting: Option<MonotonicTime>,
     /// The same since it was sent first.
-    pub(super) first: Option<Mono>,
+    pub(super) first: Option<MonotonicTime>,
     /// How often in a row it was sent again.
     pub(super) tries: u32,
 }
 
 impl Unacknowledged {
     /// It is under way, from now on if it was not before.
-    pub(super) fn sent(&mut self, now: Mono) {
+    pub(super) fn sent(&mut self, now: MonotonicTime) {
         self.waiting.get_or_insert(now);
         self.first.get_or_insert(now);
     }
@@ -210,7 +212,7 @@ impl Replica {
     /// # Panics
     /// If the configuration names more than [`limits::LINKS`] links or none: the driver checks
     /// its configuration before.
-    pub fn new(config: Config, boot: Boot, now: Now) -> Self {
+    pub fn new(config: Config, boot: Boot, now: Timestamps) -> Self {
         assert!((1..=limits::LINKS).contains(&usize::from(config.links)), "one to eight links");
         let disk = boot.disk.as_ref().map(|disk| disk.membership.clone()).unwrap_or_default();
         let membership = Membership::new(config.pair, config.place, boot.incarnation, disk);
@@ -227,7 +229,7 @@ impl Replica {
             ahead_bytes: 0,
             handed_out: Index(0),
             persisted: Index(0),
-            sequencer: Place::A,
+            sequencer: ReplicaId::A,
             reign: Epoch(0),
             handed_over: Index(0),
             kept: Kept::default(),
@@ -292,7 +294,7 @@ impl Replica {
 
     /// Something happened. Any number of inputs may be given before the outputs are drained;
     /// what they cause together is sent together.
-    pub fn handle(&mut self, now: Now, input: Input) {
+    pub fn handle(&mut self, now: Timestamps, input: Input) {
         self.advance_time(now);
         if self.stopped {
             return self.handle_when_out(input);

@@ -3,7 +3,7 @@
 
 use super::replica::Replica;
 use crate::event::{Event, Reminder};
-use crate::ids::{Mono, OwnerId};
+use crate::ids::{MonotonicTime, OwnerId};
 use crate::loss::{Loss, SessionPool, SessionUse};
 
 /// What the clients' sessions have, and what was lost of them while this process was a member.
@@ -32,7 +32,7 @@ struct Shortage {
     /// Whose was lost last.
     owner: Option<OwnerId>,
     /// When it may be said. None while nothing is lost.
-    reminder: Option<Reminder<Mono>>,
+    reminder: Option<Reminder<MonotonicTime>>,
 }
 
 impl Shortages {
@@ -52,11 +52,11 @@ impl Shortages {
         }
     }
 
-    pub(super) fn due(&self) -> Option<Mono> {
+    pub(super) fn due(&self) -> Option<MonotonicTime> {
         self.pools.iter().filter_map(|pool| pool.reminder).map(|reminder| reminder.due()).min()
     }
 
-    fn say(&mut self, now: Mono) -> impl Iterator<Item = Event> {
+    fn say(&mut self, now: MonotonicTime) -> impl Iterator<Item = Event> {
         let pools = SessionPool::ALL.into_iter().zip(&mut self.pools);
         pools.filter_map(move |(pool, shortage)| shortage.say(pool, now))
     }
@@ -68,7 +68,7 @@ impl Shortage {
         *if loss.is_refusal() { &mut self.refused } else { &mut self.ended } += 1;
     }
 
-    fn say(&mut self, pool: SessionPool, now: Mono) -> Option<Event> {
+    fn say(&mut self, pool: SessionPool, now: MonotonicTime) -> Option<Event> {
         let Self { ended, refused, owner, reminder } = *self;
         let mut reminder = reminder.or(owner.map(|_| Reminder::at_once(now)))?;
         if !reminder.is_due(now) {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     fn said(shortages: &mut Shortages, second: u64) -> Vec<Event> {
-        shortages.say(Mono(second * SECOND)).collect()
+        shortages.say(MonotonicTime(second * SECOND)).collect()
     }
 
     fn full(pool: SessionPool, owner: u64, ended: u64, refused: u64) -> Event {
@@ -120,7 +120,7 @@ mod tests {
         lose(&mut shortages, 3, Loss::NoRoom);
         assert_eq!(said(&mut shortages, 2), [full(SessionPool::Replies, 3, 0, 1)]);
         let first = SAID_FIRST.as_secs();
-        assert_eq!(shortages.due(), Some(Mono((1 + first) * SECOND)));
+        assert_eq!(shortages.due(), Some(MonotonicTime((1 + first) * SECOND)));
         assert_eq!(said(&mut shortages, 1 + first), [full(SessionPool::Sessions, 2, 1, 1)]);
         let every = (SAID_FIRST * 2).as_secs();
         assert!(every > first, "ever more rarely");

@@ -8,7 +8,7 @@ use super::log::Log;
 use super::membership;
 use super::replica::Replica;
 use crate::event::{Event, StopCause};
-use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Mono, Place};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, MonotonicTime, ReplicaId};
 use crate::record::{Members, Origin, Record};
 use crate::wire::frames::{Claim, Hello, Point};
 
@@ -30,7 +30,7 @@ const COMES_AGAIN: Duration = Duration::from_secs(2);
 /// What a process knows of itself and of the other before it is a member.
 #[derive(Debug)]
 pub(super) struct Start {
-    since: Mono,
+    since: MonotonicTime,
     /// What the disk holds, until it turns out not to be usable.
     pub(super) disk: Option<Disk>,
     /// The state is being restored from it.
@@ -46,7 +46,7 @@ pub(super) struct Start {
     /// It was the other's clock at some time: either of the two may have to hear that it is right now.
     tells_clock: bool,
     /// When the other was last told since it told its own again.
-    answered_clock: Option<Mono>,
+    answered_clock: Option<MonotonicTime>,
 }
 
 /// What an operator has been told.
@@ -69,11 +69,11 @@ struct Presence {
     claim: Option<Claim>,
     /// What its wall clock said, and when that was heard.
     wall: LogTime,
-    at: Mono,
+    at: MonotonicTime,
 }
 
 impl Start {
-    pub(super) fn new(disk: Option<Disk>, adopt: bool, now: Mono) -> Self {
+    pub(super) fn new(disk: Option<Disk>, adopt: bool, now: MonotonicTime) -> Self {
         let disk = disk.filter(|disk| !never_began(disk));
         Self {
             since: now,
@@ -344,7 +344,7 @@ impl Replica {
             return false;
         }
         let (ours, theirs) = (self.claim(), peer.claim);
-        let first = ours > theirs || (ours == theirs && self.config.place == Place::A);
+        let first = ours > theirs || (ours == theirs && self.config.place == ReplicaId::A);
         first || waited >= meeting * YIELD
     }
 

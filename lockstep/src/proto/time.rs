@@ -8,7 +8,7 @@ use super::io::DivergencePolicy;
 use super::replica::{Replica, Resend, TICK_MIN, Unacknowledged};
 use crate::entry::EntryKind;
 use crate::event::{Event, StopCause, Suspicion};
-use crate::ids::{Mono, Now};
+use crate::ids::{MonotonicTime, Timestamps};
 use crate::wire::frames::{ClientRefusal, PeerFrame, Progress};
 
 /// An unanswered request to the witness is sent again after this long: several round trips of a
@@ -28,7 +28,7 @@ const STALL: Duration = Duration::from_millis(5);
 impl Replica {
     /// When [`Input::Timeout`](super::io::Input::Timeout) is due; `None` once the replica is
     /// out.
-    pub fn next_timeout(&self) -> Option<Mono> {
+    pub fn next_timeout(&self) -> Option<MonotonicTime> {
         if self.stopped {
             return None;
         }
@@ -50,7 +50,7 @@ impl Replica {
 
     /// Notes the time, and how long this process was not running: what others did not say
     /// meanwhile is not held against them (rule S3).
-    pub(super) fn advance_time(&mut self, now: Now) {
+    pub(super) fn advance_time(&mut self, now: Timestamps) {
         assert!(now.mono >= self.now.mono, "a monotonic clock does not go back");
         let late = now.mono.since(self.last_handled).saturating_sub(self.heartbeat());
         if late > self.config.gap_least && self.stood_still.is_none() {
@@ -150,7 +150,7 @@ impl Replica {
         }
     }
 
-    fn resend_due(&self, sent: &Unacknowledged) -> Option<Mono> {
+    fn resend_due(&self, sent: &Unacknowledged) -> Option<MonotonicTime> {
         let slowest = self.links.iter().filter(|link| link.connected).map(|l| l.resend_after());
         let most = RESEND_SLOWEST.min(self.config.slow_limit / 4);
         let after = slowest.max().unwrap_or(ASK_AGAIN).max(self.resend.usual.saturating_mul(2));
@@ -342,7 +342,7 @@ impl Replica {
         }
     }
 
-    fn next_asking(&self) -> Option<Mono> {
+    fn next_asking(&self) -> Option<MonotonicTime> {
         if !self.witness_up || self.enrolment.asks_nobody() || self.membership.waits_for_disk() {
             return None;
         }
@@ -363,7 +363,7 @@ impl Replica {
     }
 
     /// As sequencer: when the service's wake-up wants an entry of its own (rule O10).
-    fn tick_due(&self) -> Option<Mono> {
+    fn tick_due(&self) -> Option<MonotonicTime> {
         let due = self.log.wakeup()?;
         let idle = self.log.executed() == self.log.held();
         if !self.is_sequencer() || !self.has_room() || self.log.panicked() {

@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::debts::Work;
 use super::replica::Replica;
 use crate::event::{Duty, Event, Reminder, Wait};
-use crate::ids::Mono;
+use crate::ids::MonotonicTime;
 use crate::record::Members;
 
 /// A disk or a service that has had something to do for so long and not got on with it hangs.
@@ -16,9 +16,9 @@ const HANGING: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Waiting {
     wait: Wait,
-    since: Mono,
+    since: MonotonicTime,
     /// When it is said.
-    reminder: Reminder<Mono>,
+    reminder: Reminder<MonotonicTime>,
 }
 
 impl Replica {

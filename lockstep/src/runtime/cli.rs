@@ -7,7 +7,7 @@
 //!
 //! ```no_run
 //! # use lockstep::machine::StateMachine;
-//! use lockstep::ids::Place;
+//! use lockstep::ids::ReplicaId;
 //! use lockstep::runtime::cli::{Application, BuildError, Program};
 //! use lockstep::runtime::config::Section;
 //! use lockstep::runtime::coserver::Devices;
@@ -37,7 +37,7 @@
 //!         Program { name: "counting", version: "1.0.0", about: "Counts, on two servers at once." }
 //!     }
 //!
-//!     fn build(&self, _: Place, mut own: Section) -> Result<(Counter, Devices), BuildError> {
+//!     fn build(&self, _: ReplicaId, mut own: Section) -> Result<(Counter, Devices), BuildError> {
 //!         let first = own.optional("first", "where counting begins")?.unwrap_or(0);
 //!         own.finish()?;
 //!         Ok((Counter::new(first), Devices::default()))
@@ -53,7 +53,7 @@
 //!
 //! ```no_run
 //! # mod program {
-//! # use lockstep::ids::Place;
+//! # use lockstep::ids::ReplicaId;
 //! # use lockstep::runtime::cli::{Application, BuildError, Program};
 //! # use lockstep::runtime::config::Section;
 //! # use lockstep::runtime::coserver::Devices;
@@ -71,7 +71,7 @@
 //! # impl Application for Counting {
 //! #     type Service = Counter;
 //! #     fn program(&self) -> Program { unimplemented!() }
-//! #     fn build(&self, _: Place, _: Section) -> Result<(Counter, Devices), BuildError> {
+//! #     fn build(&self, _: ReplicaId, _: Section) -> Result<(Counter, Devices), BuildError> {
 //! #         unimplemented!()
 //! #     }
 //! # }
@@ -132,7 +132,7 @@ use super::exit::Exit;
 use super::init::{Ports, ServiceSections};
 pub use crate::causes::chain;
 use crate::exhaustion::Exhaustion;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::machine::StateMachine;
 
 use args::{Command, NOTES};
@@ -164,7 +164,8 @@ pub trait Application {
     ///
     /// # Errors
     /// If the section cannot be used, or something that the service needs is not there.
-    fn build(&self, place: Place, own: Section) -> Result<(Self::Service, Devices), BuildError>;
+    fn build(&self, place: ReplicaId, own: Section)
+    -> Result<(Self::Service, Devices), BuildError>;
 
     /// The sections `[service]` that `init` writes, when a new pair is made: the text that
     /// [`build`](Self::build) will read, with a line of comment for each field. Listeners get

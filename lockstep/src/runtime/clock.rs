@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::ids::{LogTime, Mono, Now};
+use crate::ids::{LogTime, MonotonicTime, Timestamps};
 
 /// This process's clocks.
 #[derive(Clone, Copy, Debug)]
@@ -19,18 +19,18 @@ impl Clock {
     }
 
     /// What time it is.
-    pub fn now(&self) -> Now {
+    pub fn now(&self) -> Timestamps {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Now { mono: self.mono(), wall: LogTime(nanos(wall)) }
+        Timestamps { mono: self.mono(), wall: LogTime(nanos(wall)) }
     }
 
     /// The monotonic clock alone.
-    pub fn mono(&self) -> Mono {
-        Mono(nanos(self.start.elapsed()))
+    pub fn mono(&self) -> MonotonicTime {
+        MonotonicTime(nanos(self.start.elapsed()))
     }
 
     /// When this monotonic time is, for a timer.
-    pub fn instant(&self, at: Mono) -> Instant {
+    pub fn instant(&self, at: MonotonicTime) -> Instant {
         self.start + Duration::from_nanos(at.0)
     }
 }

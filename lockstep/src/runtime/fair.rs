@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::ids::Mono;
+use crate::ids::MonotonicTime;
 
 /// What a frame costs besides its bytes.
 const FRAME: u64 = 512;
@@ -48,14 +48,14 @@ pub(super) struct FairReading<K, W> {
     room: usize,
     /// Bytes that were read since it was last somebody's turn.
     out_of_turn: u64,
-    now: Mono,
+    now: MonotonicTime,
     /// When it was last somebody's turn.
-    turn: Mono,
-    last: Option<(K, Mono)>,
+    turn: MonotonicTime,
+    last: Option<(K, MonotonicTime)>,
     /// When one was read that was not the last.
-    other: Option<Mono>,
+    other: Option<MonotonicTime>,
     /// When somebody was read who waits in the same line, and has turns of another kind.
-    elsewhere: Option<Mono>,
+    elsewhere: Option<MonotonicTime>,
 }
 
 impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
@@ -67,8 +67,8 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
             order: BTreeSet::new(),
             room: usize::MAX,
             out_of_turn: 0,
-            now: Mono(0),
-            turn: Mono(0),
+            now: MonotonicTime(0),
+            turn: MonotonicTime(0),
             last: None,
             other: None,
             elsewhere: None,
@@ -76,18 +76,18 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
     }
 
     /// How many bytes may be read before the line is long.
-    pub(super) fn set_room(&mut self, room: usize, now: Mono) {
+    pub(super) fn set_room(&mut self, room: usize, now: MonotonicTime) {
         self.now = now;
         self.room = room;
     }
 
     /// When somebody was last read whose turns are not given here, and who waits in the same line.
-    pub(super) fn set_elsewhere(&mut self, read: Option<Mono>) {
+    pub(super) fn set_elsewhere(&mut self, read: Option<MonotonicTime>) {
         self.elsewhere = read;
     }
 
     /// When somebody was last read.
-    pub(super) fn last_read(&self) -> Option<Mono> {
+    pub(super) fn last_read(&self) -> Option<MonotonicTime> {
         self.last.map(|(_, at)| at)
     }
 
@@ -114,7 +114,7 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
     fn is_alone(&self, owner: K) -> bool {
         let waits = self.order.iter().take(2).any(|(_, waiting)| *waiting != owner);
         let other = self.last.filter(|(last, _)| *last != owner).map(|(_, at)| at).or(self.other);
-        let is_recent = |at: Mono| self.now.since(at) < ALONE;
+        let is_recent = |at: MonotonicTime| self.now.since(at) < ALONE;
         !(waits || other.into_iter().chain(self.elsewhere).any(is_recent))
     }
 
@@ -216,7 +216,7 @@ mod tests {
     /// One that says as much as it may, and one that says little, have been read.
     fn greedy_and_modest() -> FairReading<char, u64> {
         let mut fair = FairReading::new();
-        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.set_room(usize::MAX, MonotonicTime(SECOND));
         fair.read('m', 100);
         fair.read('g', 1 << 20);
         fair
@@ -226,19 +226,19 @@ mod tests {
     fn while_the_line_is_long_one_that_had_much_waits_and_one_that_had_little_does_not() {
         let mut fair = greedy_and_modest();
         assert!(fair.may_read('g'), "nobody waits while the line is short");
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         assert!(!fair.may_read('g'));
         assert!(fair.may_read('m') && fair.may_read('n'));
         fair.put_aside('g', 7);
         assert_eq!(fair.next(), None);
-        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.set_room(usize::MAX, MonotonicTime(SECOND));
         assert_eq!((fair.next(), fair.next()), (Some(7), None));
     }
 
     #[test]
     fn what_is_read_takes_up_the_room() {
         let mut fair = greedy_and_modest();
-        fair.set_room(1 << 10, Mono(SECOND));
+        fair.set_room(1 << 10, MonotonicTime(SECOND));
         assert!(fair.may_read('g'));
         fair.read('g', 1 << 20);
         assert!(!fair.may_read('g'));
@@ -257,10 +257,10 @@ mod tests {
     #[test]
     fn one_that_is_alone_does_not_wait() {
         let mut fair = greedy_and_modest();
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         fair.put_aside('g', 7);
         assert_eq!(fair.next(), None);
-        fair.set_room(0, Mono(61 * SECOND));
+        fair.set_room(0, MonotonicTime(61 * SECOND));
         assert_eq!(fair.next(), Some(7), "the other was last read a minute ago");
         fair.read('g', 1 << 20);
         fair.read('m', 100);
@@ -270,14 +270,14 @@ mod tests {
     #[test]
     fn one_is_not_alone_while_another_waits_however_long_that_is() {
         let mut fair = FairReading::new();
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         fair.read('g', 1);
         while fair.may_read('m') {
             fair.read('m', 1 << 10);
         }
         fair.read('g', 1 << 20);
         fair.put_aside('m', 1);
-        fair.set_room(0, Mono(100 * SECOND));
+        fair.set_room(0, MonotonicTime(100 * SECOND));
         assert!(!fair.may_read('g'));
         assert_eq!(fair.next(), Some(1), "it is first, and was patient");
     }
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn what_one_used_while_nobody_else_wanted_it_is_not_held_against_it() {
         let mut fair = FairReading::new();
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         for _ in 0..100 {
             assert!(fair.may_read('g'), "it is alone");
             fair.read('g', 1 << 20);
@@ -295,7 +295,7 @@ mod tests {
         fair.put_aside('h', 2);
         let mut read = Vec::new();
         for _ in 0..6 {
-            fair.set_room(1, Mono(SECOND));
+            fair.set_room(1, MonotonicTime(SECOND));
             let connection = fair.next().expect("somebody waits");
             let owner = if connection == 1 { 'g' } else { 'h' };
             fair.read(owner, 1 << 20);
@@ -313,7 +313,7 @@ mod tests {
         fair.put_aside('h', 2);
         let mut read = Vec::new();
         for turn in 1..=4 {
-            fair.set_room(0, Mono(SECOND + turn * 10_000_000));
+            fair.set_room(0, MonotonicTime(SECOND + turn * 10_000_000));
             let before = read.len();
             while let Some(connection) = fair.next() {
                 let owner = if connection == 1 { 'g' } else { 'h' };
@@ -338,7 +338,7 @@ mod tests {
             fair.put_aside('g', number);
         }
         fair.put_aside('h', 100);
-        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.set_room(usize::MAX, MonotonicTime(SECOND));
         for _ in 0..2_000 {
             let connection = fair.next().expect("somebody waits");
             let (owner, bytes) = if connection < 100 { ('g', 1 << 10) } else { ('h', 8 << 10) };
@@ -354,7 +354,7 @@ mod tests {
         let mut fair = greedy_and_modest();
         fair.read('g', 1 << 20);
         fair.forget('m');
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         let mut read = 0;
         while fair.may_read('m') {
             fair.read('m', 1 << 10);
@@ -368,28 +368,28 @@ mod tests {
     fn one_is_not_alone_while_others_that_have_turns_elsewhere_were_read_lately() {
         let mut fair: FairReading<char, u64> = FairReading::new();
         fair.read('g', 1 << 20);
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         assert!(fair.may_read('g'));
-        fair.set_elsewhere(Some(Mono(SECOND)));
+        fair.set_elsewhere(Some(MonotonicTime(SECOND)));
         fair.read('g', 1 << 20);
         assert!(!fair.may_read('g') && fair.may_read('m'));
-        fair.set_room(0, Mono(61 * SECOND));
+        fair.set_room(0, MonotonicTime(61 * SECOND));
         assert!(fair.may_read('g'));
     }
 
     #[test]
     fn of_owners_without_number_few_are_remembered_and_those_who_wait_get_on() {
         let mut fair: FairReading<u32, u32> = FairReading::new();
-        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.set_room(usize::MAX, MonotonicTime(SECOND));
         fair.read(u32::MAX, 1 << 30);
         fair.put_aside(u32::MAX, 7);
         for owner in 0..100_000 {
             fair.read(owner, 1 << 10);
             assert!(fair.tags.len() <= OWNERS + 1);
         }
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         assert_eq!(fair.next(), None, "what it had is not forgotten");
-        fair.set_room(1, Mono(SECOND));
+        fair.set_room(1, MonotonicTime(SECOND));
         assert_eq!((fair.next(), fair.next()), (Some(7), None));
         assert!(fair.order.is_empty());
     }
@@ -397,17 +397,17 @@ mod tests {
     #[test]
     fn many_that_ask_for_little_are_not_all_read_out_of_turn() {
         let mut fair: FairReading<u32, u32> = FairReading::new();
-        fair.set_room(usize::MAX, Mono(SECOND));
+        fair.set_room(usize::MAX, MonotonicTime(SECOND));
         fair.read(0, 1 << 20);
         fair.put_aside(0, 0);
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         let read = (1..10_000).take_while(|owner| {
             let may_read = fair.may_read(*owner);
             fair.read(*owner, if may_read { 16 << 10 } else { 0 });
             may_read
         });
         assert!((8..32).contains(&read.count()));
-        fair.set_room(1, Mono(SECOND));
+        fair.set_room(1, MonotonicTime(SECOND));
         assert!(fair.may_read(20_000), "one of them is the first in turn");
     }
 
@@ -423,7 +423,7 @@ mod tests {
         fair.put_aside('g', 9);
         fair.read('g', 1 << 20);
         fair.forget('g');
-        fair.set_room(0, Mono(SECOND));
+        fair.set_room(0, MonotonicTime(SECOND));
         assert!(!fair.may_read('g'), "it is back at once");
         fair.floor = u64::MAX;
         fair.forget('g');

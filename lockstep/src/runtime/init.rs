@@ -28,7 +28,7 @@ use super::config::{ClientConfig, CoServerConfig, ConfigError, Overrides, Witnes
 use super::entropy::{self, NoEntropy};
 use super::keys::{KeyFileError, SecretKey, SecretKeyError};
 use crate::exhaustion::remedy_of_disk;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 
 /// A pair could not be initialised.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +128,7 @@ impl PairKeys {
         [("a", a), ("b", b), ("witness", &self.witness), ("client", &self.client)]
     }
 
-    fn of(&self, place: Place) -> &SecretKey {
+    fn of(&self, place: ReplicaId) -> &SecretKey {
         &self.coservers[place.slot()]
     }
 }
@@ -166,8 +166,14 @@ impl Plan {
         sections: &ServiceSections,
     ) -> Result<(), InitError> {
         let files = [
-            ("a.toml", text::coserver(Place::A, pair, keys, addresses, &self.silence, sections)),
-            ("b.toml", text::coserver(Place::B, pair, keys, addresses, &self.silence, sections)),
+            (
+                "a.toml",
+                text::coserver(ReplicaId::A, pair, keys, addresses, &self.silence, sections),
+            ),
+            (
+                "b.toml",
+                text::coserver(ReplicaId::B, pair, keys, addresses, &self.silence, sections),
+            ),
             ("witness.toml", text::witness(pair, keys, addresses)),
             ("client.toml", text::client(pair, keys, addresses, sections)),
         ];

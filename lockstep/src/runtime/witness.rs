@@ -32,7 +32,7 @@ use super::config::WitnessConfig;
 use super::control::DirectoryError;
 use super::link::{ListenConfig, Network};
 use super::quic::BindError;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::limits::WITNESS_CONNECTIONS_PER_PLACE;
 use crate::record::Record;
 use crate::runtime::keys::PublicKey;
@@ -112,9 +112,9 @@ pub struct WitnessHandle {
 enum Request {
     Status(oneshot::Sender<WitnessReport>),
     /// The keys of a place, if the pair is served here.
-    Keys(PairId, Place, oneshot::Sender<Option<Vec<PublicKey>>>),
+    Keys(PairId, ReplicaId, oneshot::Sender<Option<Vec<PublicKey>>>),
     /// A place has this key from now on, and no other.
-    Replaced(PairId, Place, PublicKey),
+    Replaced(PairId, ReplicaId, PublicKey),
     Stop,
 }
 
@@ -126,13 +126,13 @@ impl WitnessHandle {
         status.await.ok()
     }
 
-    async fn keys(&self, pair: PairId, place: Place) -> Option<Option<Vec<PublicKey>>> {
+    async fn keys(&self, pair: PairId, place: ReplicaId) -> Option<Option<Vec<PublicKey>>> {
         let (answer, keys) = oneshot::channel();
         self.requests.try_send(Request::Keys(pair, place, answer)).ok()?;
         keys.await.ok()
     }
 
-    async fn replaced(&self, pair: PairId, place: Place, key: PublicKey) -> Option<()> {
+    async fn replaced(&self, pair: PairId, place: ReplicaId, key: PublicKey) -> Option<()> {
         self.requests.send(Request::Replaced(pair, place, key)).await.ok()
     }
 
@@ -163,7 +163,7 @@ impl WitnessServer {
             }
         }
         let core = Witness::new(clock.mono(), Config { grace: config.grace }, loaded);
-        let holders: BTreeMap<PublicKey, (PairId, Place)> = config.holders();
+        let holders: BTreeMap<PublicKey, (PairId, ReplicaId)> = config.holders();
         let mut network = Network::new(config.credentials);
         // Each place may have as many as the core keeps, and one more that takes their place.
         let most = holders.len().saturating_mul(WITNESS_CONNECTIONS_PER_PLACE + 1);
@@ -222,7 +222,7 @@ fn load<R: RecordStore>(
 /// A record in a few words, for operators.
 pub fn describe(record: &Record) -> String {
     let member = |place| record.members.at(place).is_some();
-    let members = match (member(Place::A), member(Place::B)) {
+    let members = match (member(ReplicaId::A), member(ReplicaId::B)) {
         (true, true) => "both CoServers are members",
         (true, false) => "the CoServer at place a goes on alone",
         (false, true) => "the CoServer at place b goes on alone",

@@ -10,7 +10,7 @@ use super::judges::JudgeName;
 use super::options::{Durability, Options};
 use super::rng::Rng;
 use super::shares::Rights;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 
 macro_rules! broken {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $judge:ident;)*) => {
@@ -114,18 +114,19 @@ impl Broken {
         let silence = options.silence.as_nanos() as u64;
         match self {
             Self::TwoWitnesses => {
-                options.faults = vec![fault(FaultKind::AllCut, middle, silence * 6, Place::A)];
+                options.faults = vec![fault(FaultKind::AllCut, middle, silence * 6, ReplicaId::A)];
             }
             Self::AnswerEarly => {
                 let at = middle + rng.from(0, silence);
                 options.think = options.think.min(2_000_000);
                 options.faults = vec![
-                    fault(FaultKind::AllCut, at, silence * 2, Place::A),
-                    fault(FaultKind::Crash, at + silence / 3, 1, Place::A),
+                    fault(FaultKind::AllCut, at, silence * 2, ReplicaId::A),
+                    fault(FaultKind::Crash, at + silence / 3, 1, ReplicaId::A),
                 ];
             }
             Self::DeafToWitness => {
-                options.faults = vec![fault(FaultKind::Crash, middle, 1, rng.pick(&Place::BOTH))];
+                options.faults =
+                    vec![fault(FaultKind::Crash, middle, 1, rng.pick(&ReplicaId::BOTH))];
             }
             Self::NoWindow => {
                 options.window_entries = 2;
@@ -134,42 +135,43 @@ impl Broken {
                 options.think = 1_000_000;
                 options.slow_limit = core::time::Duration::from_secs(10);
                 let span = options.faults_end - middle;
-                options.faults = vec![fault(FaultKind::SlowService, middle, span, Place::B)];
+                options.faults = vec![fault(FaultKind::SlowService, middle, span, ReplicaId::B)];
             }
             Self::EarlyPersisted | Self::LostTail | Self::OtherState | Self::JoinerReleases => {
                 options.durability = Durability::Journal;
                 options.think = options.think.min(2_000_000);
-                options.faults = vec![fault(FaultKind::CrashBoth, middle, 1, Place::A)];
+                options.faults = vec![fault(FaultKind::CrashBoth, middle, 1, ReplicaId::A)];
             }
             Self::BlindClaim => {
                 options.durability = Durability::Journal;
                 options.faults = vec![
-                    fault(FaultKind::CrashBoth, middle, 1, Place::A),
-                    fault(FaultKind::DiskLost, middle + 500_000, 1, Place::A),
-                    fault(FaultKind::DiskLost, middle + 500_001, 1, Place::B),
+                    fault(FaultKind::CrashBoth, middle, 1, ReplicaId::A),
+                    fault(FaultKind::DiskLost, middle + 500_000, 1, ReplicaId::A),
+                    fault(FaultKind::DiskLost, middle + 500_001, 1, ReplicaId::B),
                 ];
             }
             Self::KeptTail => {
                 options.durability = Durability::Journal;
                 options.think = options.think.min(2_000_000);
-                let crash = |n: u64| fault(FaultKind::Crash, middle + n * 100_000_000, 1, Place::A);
+                let crash =
+                    |n: u64| fault(FaultKind::Crash, middle + n * 100_000_000, 1, ReplicaId::A);
                 let cut = |n: u64| {
                     let at = middle + n * 100_000_000 - 10_000_000;
-                    fault(FaultKind::AllCut, at, 15_000_000, Place::A)
+                    fault(FaultKind::AllCut, at, 15_000_000, ReplicaId::A)
                 };
                 options.faults = vec![cut(0), crash(0), cut(1), crash(1), cut(2), crash(2)];
                 options.faults_end = middle + 400_000_000;
             }
             Self::SelfGranted => {
-                options.faults = vec![fault(FaultKind::AllCut, middle, silence * 6, Place::A)];
+                options.faults = vec![fault(FaultKind::AllCut, middle, silence * 6, ReplicaId::A)];
             }
             Self::OldWitness => {
                 options.witnesses = 2;
                 options.witness_patience = core::time::Duration::from_millis(20);
                 let third = options.faults_end / 3;
                 options.faults = vec![
-                    fault(FaultKind::WitnessAway, third, 100_000_000, Place::A),
-                    fault(FaultKind::AllCut, third + 250_000_000, silence * 6, Place::A),
+                    fault(FaultKind::WitnessAway, third, 100_000_000, ReplicaId::A),
+                    fault(FaultKind::AllCut, third + 250_000_000, silence * 6, ReplicaId::A),
                 ];
                 options.faults_end = options.faults_end.max(third + 600_000_000);
             }

@@ -1,6 +1,6 @@
 //! The clocks of a simulated machine: each strays in its own way from the world's time.
 
-use crate::ids::{LogTime, Mono, Now};
+use crate::ids::{LogTime, MonotonicTime, Timestamps};
 
 /// The wall clock at the world's beginning: 2026-01-01 in nanoseconds since the Unix epoch.
 const WALL: u64 = 1_767_225_600_000_000_000;
@@ -27,17 +27,17 @@ impl Clock {
     }
 
     /// What the machine's clocks show at the world's time `at`.
-    pub(super) fn now(&self, at: u64) -> Now {
+    pub(super) fn now(&self, at: u64) -> Timestamps {
         let at = at / self.slowness;
         let wall = WALL.saturating_add(strayed(at, self.wall_drift_ppm));
-        Now {
-            mono: Mono(self.offset + strayed(at, self.drift_ppm)),
+        Timestamps {
+            mono: MonotonicTime(self.offset + strayed(at, self.drift_ppm)),
             wall: LogTime(wall.saturating_add_signed(self.wall_offset)),
         }
     }
 
     /// The first moment of the world at which the monotonic clock shows `mono` or later.
-    pub(super) fn when(&self, mono: Mono) -> u64 {
+    pub(super) fn when(&self, mono: MonotonicTime) -> u64 {
         let local = i128::from(mono.0.saturating_sub(self.offset));
         let rate = i128::from(1_000_000 + self.drift_ppm);
         let world = (local * 1_000_000).div_euclid(rate) + 1;
@@ -64,9 +64,9 @@ mod tests {
         for drift in [-300, 0, 450] {
             let clock = Clock::new(987_654_321, drift, 0, 0);
             for mono in [987_654_322, 1_000_000_000, 77_000_000_123] {
-                let at = clock.when(Mono(mono));
-                assert!(clock.now(at).mono >= Mono(mono));
-                assert!(clock.now(at.saturating_sub(2_000)).mono < Mono(mono));
+                let at = clock.when(MonotonicTime(mono));
+                assert!(clock.now(at).mono >= MonotonicTime(mono));
+                assert!(clock.now(at.saturating_sub(2_000)).mono < MonotonicTime(mono));
             }
         }
     }

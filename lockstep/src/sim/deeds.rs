@@ -10,7 +10,7 @@ use super::storage::Job;
 use super::world::{Due, World};
 use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
-use crate::ids::{ConnId, LogTime, Place};
+use crate::ids::{ConnId, LogTime, ReplicaId};
 use crate::output::{Carrier, OutputKind};
 use crate::proto::{Input, Output, Replica};
 use crate::record::Origin;
@@ -19,14 +19,14 @@ use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessAnswer, WitnessCall};
 
 /// What a core wants done.
 impl World {
-    pub(super) fn drain(&mut self, place: Place) {
+    pub(super) fn drain(&mut self, place: ReplicaId) {
         self.execute_first(place);
         while self.settle(place, Replica::poll) {}
     }
 
     /// As the runtime does where steps are short: they are executed before anything of them is
     /// sent.
-    fn execute_first(&mut self, place: Place) {
+    fn execute_first(&mut self, place: ReplicaId) {
         let (most, slot) = (self.options.executes_first[place.slot()], place.slot());
         let is_short =
             self.options.service_time[slot].is_none() && self.servers[slot].slowness == 0;
@@ -39,7 +39,7 @@ impl World {
     }
 
     /// Carries out what there is, and tells what came of it; whether there was any such.
-    fn settle(&mut self, place: Place, poll: fn(&mut Replica) -> Option<Output>) -> bool {
+    fn settle(&mut self, place: ReplicaId, poll: fn(&mut Replica) -> Option<Output>) -> bool {
         let mut answers = Vec::new();
         while let Some(output) =
             self.server(place).process.as_mut().and_then(|process| poll(&mut process.replica))
@@ -59,7 +59,7 @@ impl World {
         has_answers
     }
 
-    pub(super) fn carry_out(&mut self, place: Place, output: Output, answers: &mut Vec<Input>) {
+    pub(super) fn carry_out(&mut self, place: ReplicaId, output: Output, answers: &mut Vec<Input>) {
         let Some(who) = self.servers[place.slot()].who() else { return };
         match output {
             Output::Peer { links, frame } => self.send_to_peer(who, links, &frame, answers),
@@ -97,7 +97,7 @@ impl World {
                 answers.push(Input::LinkDown { link });
             }
             Output::UseWitness { .. }
-                if self.options.broken == Some(Broken::OldWitness) && place == Place::B => {}
+                if self.options.broken == Some(Broken::OldWitness) && place == ReplicaId::B => {}
             Output::UseWitness { slot } => {
                 if let Some(process) = &mut self.server(place).process {
                     process.slot = slot;
@@ -224,7 +224,7 @@ impl World {
 
     pub(super) fn appended(&mut self, who: Who, mut entry: Entry) {
         if self.options.broken == Some(Broken::ClockBack)
-            && who.place == Place::A
+            && who.place == ReplicaId::A
             && entry.index.0.is_multiple_of(10)
         {
             entry.time = LogTime(entry.time.0 - 1_000_000_000);
@@ -252,7 +252,7 @@ impl World {
         let kind = match kind {
             OutputKind::Device { device, carrier, bytes }
                 if self.options.broken == Some(Broken::RewriteRelease)
-                    && who.place == Place::B
+                    && who.place == ReplicaId::B
                     && carrier == Carrier::Both =>
             {
                 let mut bytes = BytesMut::from(&bytes[..]);

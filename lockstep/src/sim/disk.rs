@@ -6,7 +6,7 @@ use super::options::{Durability, Options};
 use super::rng::Rng;
 use super::service::shelf;
 use super::world::PAIR;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::proto::io;
 use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError};
@@ -57,7 +57,7 @@ impl Disk {
     /// Opens it for a process that starts.
     pub(super) fn open(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         settings: &StorageSettings,
         adopt: bool,
         seed: u64,
@@ -75,7 +75,7 @@ impl Disk {
 
     fn try_open(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         settings: &StorageSettings,
         adopt: bool,
         seed: u64,

@@ -9,7 +9,7 @@ use super::node::{Arrival, Process};
 use super::service::LEDGER;
 use super::world::{Due, World};
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{ConnId, Epoch, Place, SessionId};
+use crate::ids::{ConnId, Epoch, ReplicaId, SessionId};
 use crate::output::{Carrier, Executed, OutputKind};
 use crate::proto::{Command, Input, Standing};
 use crate::wire::frames::ClientAnswer;
@@ -27,7 +27,7 @@ impl Process {
 
 /// The service: inline, or on a thread of its own.
 impl World {
-    pub(super) fn execute(&mut self, place: Place, entry: Entry, answers: &mut Vec<Input>) {
+    pub(super) fn execute(&mut self, place: ReplicaId, entry: Entry, answers: &mut Vec<Input>) {
         if self.options.service_time[place.slot()].is_some() {
             let Some(process) = &mut self.server(place).process else { return };
             process.executing.push_back(entry);
@@ -49,7 +49,7 @@ impl World {
         }
     }
 
-    pub(super) fn begin_step(&mut self, place: Place) {
+    pub(super) fn begin_step(&mut self, place: ReplicaId) {
         let time = self.options.service_time[place.slot()].unwrap_or(1);
         let server = &mut self.servers[place.slot()];
         let (life, slowness) = (server.life, server.slowness);
@@ -65,7 +65,13 @@ impl World {
         self.queue.put(at, Due::Executed { place, life, state, executed });
     }
 
-    pub(super) fn on_executed(&mut self, place: Place, life: u32, state: u32, executed: Executed) {
+    pub(super) fn on_executed(
+        &mut self,
+        place: ReplicaId,
+        life: u32,
+        state: u32,
+        executed: Executed,
+    ) {
         let server = self.server(place);
         let current = server.process.as_ref().is_some_and(|process| process.state == state);
         if server.life != life || !current {
@@ -79,7 +85,7 @@ impl World {
     }
 
     /// Another state is to be restored: what the present one still comes to is void.
-    pub(super) fn abandon_state(&mut self, place: Place) {
+    pub(super) fn abandon_state(&mut self, place: ReplicaId) {
         let server = self.server(place);
         server.inbox.retain(|arrival| !matches!(arrival, Arrival::Executed(_)));
         if let Some(process) = &mut server.process {
@@ -90,7 +96,7 @@ impl World {
     }
 
     /// A result goes to the core.
-    pub(super) fn give_result(&mut self, place: Place, executed: Executed) {
+    pub(super) fn give_result(&mut self, place: ReplicaId, executed: Executed) {
         let Some(who) = self.servers[place.slot()].who() else { return };
         self.trace.step(self.at, 35, executed.index.0);
         self.trace.bytes(&executed.digest.0);
@@ -128,7 +134,7 @@ impl World {
             match (broken, who.place, &output.kind) {
                 (
                     Broken::ReleaseEarly,
-                    Place::A,
+                    ReplicaId::A,
                     OutputKind::Device { carrier: Carrier::Both, .. },
                 )
                 | (Broken::BothCarry, _, OutputKind::Device { carrier: Carrier::Sequencer, .. }) => {
@@ -136,7 +142,7 @@ impl World {
                 }
                 (
                     Broken::AnswerEarly,
-                    Place::A,
+                    ReplicaId::A,
                     OutputKind::Reply { session, number, result, .. },
                 ) => {
                     let (session, number) = (*session, *number);
@@ -150,18 +156,18 @@ impl World {
         }
     }
 
-    pub(super) fn asker_of(&self, place: Place, session: SessionId) -> Option<ConnId> {
+    pub(super) fn asker_of(&self, place: ReplicaId, session: SessionId) -> Option<ConnId> {
         self.servers[place.slot()].process.as_ref()?.asked.get(&session).copied()
     }
 
     /// The operator's word to a CoServer.
-    pub(super) fn command(&mut self, place: Place, command: Command) {
+    pub(super) fn command(&mut self, place: ReplicaId, command: Command) {
         self.arrive(place, Arrival::Command(command));
     }
 
     /// Shows the judges the digest of each replica's whole state.
     pub(super) fn show_states(&mut self) {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let Some(process) = &self.servers[place.slot()].process else { continue };
             if process.unit.has_panicked() {
                 continue;

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use super::rng::Rng;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 
 macro_rules! kinds {
     ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $enabled:literal;)*) => {
@@ -148,7 +148,7 @@ pub struct Fault {
     /// When it ends, unless all faults end before.
     pub until: u64,
     /// Which CoServer.
-    pub place: Place,
+    pub place: ReplicaId,
     /// Which link or client, modulo their number; which way, for a link, by [`Self::place`].
     pub which: usize,
     /// How bad it is, in the kind's own measure.
@@ -202,7 +202,7 @@ pub(super) fn draw(
 
 fn one(kind: FaultKind, weather: Weather, rng: &mut Rng) -> Fault {
     let at = rng.from(weather.from, weather.until);
-    let place = rng.pick(&Place::BOTH);
+    let place = rng.pick(&ReplicaId::BOTH);
     let span = match kind {
         FaultKind::Squeeze => rng.from(weather.silence / 2, weather.silence * 2),
         FaultKind::WitnessAway => rng.from(weather.patience, weather.patience * 6),

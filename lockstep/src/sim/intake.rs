@@ -10,14 +10,14 @@ use super::node::{Arrival, DEVICE_QUEUE};
 use super::service::PORT;
 use super::wiring::{Party, Role};
 use super::world::World;
-use crate::ids::{ConnId, Index, LinkId, Place};
+use crate::ids::{ConnId, Index, LinkId, ReplicaId};
 use crate::proto::{Input, Standing};
 use crate::wire::codec;
 use crate::wire::frames::{ClientCall, PeerFrame};
 
 /// What arrives.
 impl World {
-    pub(super) fn on_arrival(&mut self, place: Place, arrival: Arrival) {
+    pub(super) fn on_arrival(&mut self, place: ReplicaId, arrival: Arrival) {
         match arrival {
             Arrival::LinkUp(link) => self.tell(place, Input::LinkUp { link }),
             Arrival::LinkDown(link) => self.tell(place, Input::LinkDown { link }),
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    fn on_stored_answer(&mut self, place: Place, mut input: Input) {
+    fn on_stored_answer(&mut self, place: ReplicaId, mut input: Input) {
         if let Input::Recovered(Ok(recovered)) = &mut input {
             match self.options.broken {
                 Some(Broken::LostTail) => recovered.tail.clear(),
@@ -68,11 +68,17 @@ impl World {
         self.tell(place, input);
     }
 
-    pub(super) fn end_at(&self, place: Place, role: Role) -> usize {
+    pub(super) fn end_at(&self, place: ReplicaId, role: Role) -> usize {
         if matches!(role, Role::Witness(_)) { 0 } else { place.slot() }
     }
 
-    pub(super) fn on_peer_frame(&mut self, place: Place, wire: WireId, link: LinkId, bytes: &[u8]) {
+    pub(super) fn on_peer_frame(
+        &mut self,
+        place: ReplicaId,
+        wire: WireId,
+        link: LinkId,
+        bytes: &[u8],
+    ) {
         let Ok(mut frame) = codec::decode_peer(bytes) else {
             self.reach(Mark::CorruptRefused);
             self.trace.say(self.at, || format!("{place} refuses a frame on link {link}"));
@@ -85,7 +91,7 @@ impl World {
             if entries.first().is_some_and(|entry| entry.index <= held) {
                 self.reach(Mark::LateDuplicate);
             }
-            if self.options.broken == Some(Broken::OtherEntry) && place == Place::B {
+            if self.options.broken == Some(Broken::OtherEntry) && place == ReplicaId::B {
                 entries.iter_mut().filter(|entry| entry.index.0 % 8 == 0).for_each(|entry| {
                     entry.time.0 += 1;
                 });
@@ -94,12 +100,12 @@ impl World {
         self.tell(place, Input::Peer { link, frame });
     }
 
-    pub(super) fn held(&self, place: Place) -> Index {
+    pub(super) fn held(&self, place: ReplicaId) -> Index {
         self.servers[place.slot()].process.as_ref().map_or(Index(0), |process| process.held)
     }
 
     /// The replica is told which of its witnesses are there.
-    fn on_witness_wire(&mut self, place: Place, slot: u8, up: bool) {
+    fn on_witness_wire(&mut self, place: ReplicaId, slot: u8, up: bool) {
         let Some(process) = &mut self.server(place).process else { return };
         process.witnesses[usize::from(slot)] = up;
         let input = match up {
@@ -110,7 +116,7 @@ impl World {
         self.tell(place, input);
     }
 
-    fn on_witness_frame(&mut self, place: Place, slot: u8, wire: WireId, bytes: &[u8]) {
+    fn on_witness_frame(&mut self, place: ReplicaId, slot: u8, wire: WireId, bytes: &[u8]) {
         let asked = self.servers[place.slot()].process.as_ref().map(|process| process.slot);
         if asked != Some(slot) {
             // Of one that was asked before.
@@ -132,7 +138,7 @@ impl World {
         self.tell(place, Input::Witness(answer));
     }
 
-    pub(super) fn on_conn_up(&mut self, place: Place, wire: WireId) {
+    pub(super) fn on_conn_up(&mut self, place: ReplicaId, wire: WireId) {
         let Some(process) = &mut self.server(place).process else { return };
         process.next_conn += 1;
         let conn = ConnId(process.next_conn);
@@ -140,7 +146,7 @@ impl World {
         process.wires.insert(wire, conn);
     }
 
-    pub(super) fn on_conn_down(&mut self, place: Place, wire: WireId) {
+    pub(super) fn on_conn_down(&mut self, place: ReplicaId, wire: WireId) {
         let Some(process) = &mut self.server(place).process else { return };
         let Some(conn) = process.wires.remove(&wire) else { return };
         process.conns.remove(&conn);
@@ -148,7 +154,7 @@ impl World {
         self.tell(place, Input::ClientGone { conn });
     }
 
-    pub(super) fn on_client_call(&mut self, place: Place, wire: WireId, bytes: &[u8]) {
+    pub(super) fn on_client_call(&mut self, place: ReplicaId, wire: WireId, bytes: &[u8]) {
         let Some(process) = &mut self.server(place).process else { return };
         let Some(conn) = process.wires.get(&wire).copied() else { return };
         match codec::decode_client_call(bytes) {
@@ -167,7 +173,7 @@ impl World {
     }
 
     /// Gives the core inputs of clients and devices while it takes them.
-    pub(super) fn feed(&mut self, place: Place, batch: usize) {
+    pub(super) fn feed(&mut self, place: ReplicaId, batch: usize) {
         for _ in 0..batch {
             let Some(process) = &mut self.server(place).process else { return };
             let serves = matches!(process.standing, Standing::Serving { .. } | Standing::Holding);
@@ -201,7 +207,7 @@ impl World {
     }
 
     /// Which client is at the other end.
-    fn client_of(&self, place: Place, conn: ConnId) -> usize {
+    fn client_of(&self, place: ReplicaId, conn: ConnId) -> usize {
         let process = self.servers[place.slot()].process.as_ref();
         match process.and_then(|process| process.conns.get(&conn)).map(|wire| self.party(*wire, 0))
         {
@@ -211,7 +217,7 @@ impl World {
     }
 
     /// A device of this CoServer has an input with this id.
-    pub(super) fn offer(&mut self, place: Place, id: u64) {
+    pub(super) fn offer(&mut self, place: ReplicaId, id: u64) {
         let Some(process) = &mut self.server(place).process else { return };
         if process.device.len() < DEVICE_QUEUE {
             process.device.push_back(id);

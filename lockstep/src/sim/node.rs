@@ -19,7 +19,7 @@ use super::wiring::Role;
 use super::world::{Due, PAIR, World};
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::ids::{ConnId, Index, LinkId, Now, Place, SessionId};
+use crate::ids::{ConnId, Index, LinkId, ReplicaId, SessionId, Timestamps};
 use crate::limits;
 use crate::output::Executed;
 use crate::proto::io::{self, Membership};
@@ -41,7 +41,7 @@ pub(super) const GAP_LEAST: Duration = Duration::from_millis(150);
 
 /// The machine at a place, and the process on it while one runs.
 pub(super) struct CoServer {
-    place: Place,
+    place: ReplicaId,
     pub(super) clock: Clock,
     pub(super) life: u32,
     pub(super) process: Option<Process>,
@@ -122,7 +122,7 @@ pub(super) struct Process {
 }
 
 impl CoServer {
-    pub(super) fn new(place: Place, mut clock: Clock, options: &Options) -> Self {
+    pub(super) fn new(place: ReplicaId, mut clock: Clock, options: &Options) -> Self {
         if options.broken == Some(Broken::FrozenClock) {
             clock.slow_down(1000);
         }
@@ -165,7 +165,7 @@ pub(super) fn window(options: &Options) -> usize {
     if options.broken == Some(Broken::NoWindow) { 4096 } else { options.window_entries }
 }
 
-fn config(options: &Options, place: Place) -> Config {
+fn config(options: &Options, place: ReplicaId) -> Config {
     Config {
         pair: PAIR,
         place,
@@ -198,7 +198,7 @@ fn config(options: &Options, place: Place) -> Config {
 
 /// Life of a process: starting, running in rounds, ending.
 impl World {
-    pub(super) fn start_server(&mut self, place: Place) {
+    pub(super) fn start_server(&mut self, place: ReplicaId) {
         if self.servers[place.slot()].is_running() {
             return;
         }
@@ -256,11 +256,11 @@ impl World {
     }
 
     /// A unit with a service that has done nothing yet.
-    pub(super) fn fresh_unit(&self, place: Place) -> Unit<Shelf> {
+    pub(super) fn fresh_unit(&self, place: ReplicaId) -> Unit<Shelf> {
         Unit::with_config(self.fresh_shelf(place), self.options.unit(place))
     }
 
-    fn fresh_shelf(&self, place: Place) -> Shelf {
+    fn fresh_shelf(&self, place: ReplicaId) -> Shelf {
         let flaw = match self.options.broken {
             Some(Broken::Twice) => Flaw::Twice,
             Some(Broken::LostWakeUps) => Flaw::Sleepy,
@@ -291,7 +291,7 @@ impl World {
 
     /// What a process finds on its disk. An operator sees to one that is refused: swaps disks
     /// back, or begins with an empty one.
-    fn open_disk(&mut self, place: Place) -> Option<Option<io::Disk>> {
+    fn open_disk(&mut self, place: ReplicaId) -> Option<Option<io::Disk>> {
         let seed = self.rng.bits();
         match self.open_storage(place, seed) {
             Found::Usable { disk, damage } => {
@@ -335,7 +335,7 @@ impl World {
     }
 
     /// Nothing on this disk says of what its owner was a member.
-    fn on_forgotten(&mut self, place: Place, is_used: bool) {
+    fn on_forgotten(&mut self, place: ReplicaId, is_used: bool) {
         if is_used && *self.judges.ground().remembered(place) != Membership::default() {
             self.reach(Mark::DamagedDisk);
         }
@@ -344,7 +344,7 @@ impl World {
 
     /// A disk that has lied, or lost a write or put it elsewhere, shows it, if by then the other goes on alone:
     /// with nobody else who has it, nothing could be promised.
-    fn believe_disk(&mut self, place: Place) {
+    fn believe_disk(&mut self, place: ReplicaId) {
         let Some((stale, mark)) = self.server(place).stale.take() else { return };
         let alone = self.judges.ground().latest().is_some_and(|record| {
             record.members.at(place).is_none() && record.members.at(place.other()).is_some()
@@ -362,13 +362,13 @@ impl World {
     }
 
     /// A new, empty disk takes the place of the old one.
-    pub(super) fn lose_disk(&mut self, place: Place) {
+    pub(super) fn lose_disk(&mut self, place: ReplicaId) {
         self.server(place).storage.disk = Disk::default();
         self.see(Seen::Wiped { place });
     }
 
     /// The wires that end at a CoServer, and which end it is.
-    fn wires_of(&self, place: Place) -> Vec<(WireId, usize)> {
+    fn wires_of(&self, place: ReplicaId) -> Vec<(WireId, usize)> {
         let links = (0..self.options.links.len()).map(|link| (WireId(link), place.slot()));
         let clients = (0..self.clients.len()).map(|client| (self.client_wire(client, place), 1));
         let witnesses = self.slots().map(|slot| (self.witness_wire(place, slot), 0));
@@ -376,13 +376,13 @@ impl World {
     }
 
     /// The process ends at once, whatever it was about to do.
-    pub(super) fn kill_server(&mut self, place: Place) -> bool {
+    pub(super) fn kill_server(&mut self, place: ReplicaId) -> bool {
         let power = self.rng.chance(500);
         self.end_server(place, power)
     }
 
     /// The process ends, and its machine with it or not.
-    pub(super) fn end_server(&mut self, place: Place, power: bool) -> bool {
+    pub(super) fn end_server(&mut self, place: ReplicaId, power: bool) -> bool {
         let Some(process) = self.server(place).process.take() else { return false };
         let (who, mark) = (process.who, process.replica.mark());
         self.server(place).inbox.clear();
@@ -396,14 +396,14 @@ impl World {
         true
     }
 
-    pub(super) fn on_exit(&mut self, place: Place, life: u32) {
+    pub(super) fn on_exit(&mut self, place: ReplicaId, life: u32) {
         if self.servers[place.slot()].life == life && self.kill_server(place) {
             // Whoever looks after the processes starts it again.
             self.restart_later(place, 150_000_000);
         }
     }
 
-    pub(super) fn on_kill(&mut self, place: Place, life: u32) {
+    pub(super) fn on_kill(&mut self, place: ReplicaId, life: u32) {
         if self.servers[place.slot()].life == life && self.healed.is_none() {
             self.kill_server(place);
             self.restart_later(place, 300_000_000);
@@ -411,7 +411,7 @@ impl World {
     }
 
     /// Something comes to a process.
-    pub(super) fn arrive(&mut self, place: Place, arrival: Arrival) {
+    pub(super) fn arrive(&mut self, place: ReplicaId, arrival: Arrival) {
         if self.servers[place.slot()].is_running() {
             self.server(place).inbox.push_back(arrival);
             self.wake(place);
@@ -419,7 +419,7 @@ impl World {
     }
 
     /// The process looks at what has come, in a moment.
-    pub(super) fn wake(&mut self, place: Place) {
+    pub(super) fn wake(&mut self, place: ReplicaId) {
         if self.servers[place.slot()].runs_at.is_some() {
             return;
         }
@@ -432,14 +432,14 @@ impl World {
     }
 
     /// Whatever it was to wait for, the process looks now.
-    pub(super) fn wake_anew(&mut self, place: Place) {
+    pub(super) fn wake_anew(&mut self, place: ReplicaId) {
         if self.servers[place.slot()].is_running() {
             self.server(place).runs_at = None;
             self.wake(place);
         }
     }
 
-    pub(super) fn on_timer(&mut self, place: Place, life: u32) {
+    pub(super) fn on_timer(&mut self, place: ReplicaId, life: u32) {
         let server = self.server(place);
         if server.life != life {
             return;
@@ -449,7 +449,7 @@ impl World {
         self.wake(place);
     }
 
-    pub(super) fn on_run(&mut self, place: Place, life: u32) {
+    pub(super) fn on_run(&mut self, place: ReplicaId, life: u32) {
         let at = self.at;
         let server = self.server(place);
         if server.life != life || server.process.is_none() {
@@ -466,7 +466,7 @@ impl World {
         }
     }
 
-    fn round(&mut self, place: Place) {
+    fn round(&mut self, place: ReplicaId) {
         let batch = self.options.batch[place.slot()];
         // The driver calls with a timeout in every round: it is never too often.
         self.tell(place, Input::Timeout);
@@ -485,7 +485,7 @@ impl World {
 
     /// The devices of most processes stand a few milliseconds after they were told what to do,
     /// those of one in eight never do.
-    fn look_at_devices(&mut self, place: Place) {
+    fn look_at_devices(&mut self, place: ReplicaId) {
         let at = self.at;
         let Some(process) = &mut self.server(place).process else { return };
         if !process.replica.waits_for_devices() {
@@ -499,18 +499,18 @@ impl World {
         }
     }
 
-    pub(super) fn now(&self, place: Place) -> Now {
+    pub(super) fn now(&self, place: ReplicaId) -> Timestamps {
         self.servers[place.slot()].clock.now(self.at)
     }
 
-    pub(super) fn tell(&mut self, place: Place, input: Input) {
+    pub(super) fn tell(&mut self, place: ReplicaId, input: Input) {
         let now = self.now(place);
         if let Some(process) = &mut self.server(place).process {
             process.replica.handle(now, input);
         }
     }
 
-    fn arm(&mut self, place: Place) {
+    fn arm(&mut self, place: ReplicaId) {
         let at = self.at;
         let server = self.server(place);
         let life = server.life;
@@ -523,7 +523,7 @@ impl World {
         }
     }
 
-    fn measure(&mut self, place: Place) {
+    fn measure(&mut self, place: ReplicaId) {
         let Some(process) = &mut self.server(place).process else { return };
         process.rounds += 1;
         if process.rounds.is_multiple_of(8) {

@@ -3,7 +3,7 @@
 use super::judges::{at_odds, forsaken, is_unaware, stuck};
 use super::marks::Mark;
 use super::world::{Due, World};
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::proto::{Command, DivergencePolicy};
 
 /// What the operator has done.
@@ -56,9 +56,9 @@ impl World {
         if self.operator.has_begun_anew || !forsaken(ground) {
             return;
         }
-        let whole = Place::BOTH.into_iter().filter(|place| ground.has_everything(*place));
+        let whole = ReplicaId::BOTH.into_iter().filter(|place| ground.has_everything(*place));
         // The one that was a member last has what only it released, however much the other holds.
-        let last = |place: Place| {
+        let last = |place: ReplicaId| {
             let record = ground.remembered(place).record;
             (record.map(|record| (record.lineage, record.epoch)), ground.held(place))
         };
@@ -86,18 +86,18 @@ impl World {
         self.operator.has_begun_anew = true;
         self.trace.say(self.at, || "the operator enrols the pair again".to_owned());
         self.end_both();
-        Place::BOTH.into_iter().for_each(|place| self.lose_disk(place));
+        ReplicaId::BOTH.into_iter().for_each(|place| self.lose_disk(place));
         self.begin_lineage(0);
-        self.restart_both(Place::A);
+        self.restart_both(ReplicaId::A);
     }
 
     fn end_both(&mut self) {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             self.end_server(place, false);
         }
     }
 
-    fn restart_both(&mut self, first: Place) {
+    fn restart_both(&mut self, first: ReplicaId) {
         for (at, place) in [(self.at, first), (self.at + 1_000_000, first.other())] {
             self.queue.put(at, Due::Restart { place });
         }

@@ -7,7 +7,7 @@ use super::faults::{self, Fault, FaultKind, Weather};
 use super::rng::Rng;
 use super::shares::ShareOptions;
 use super::steps::Step;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::limits;
 use crate::proto::io::DivergencePolicy;
 
@@ -301,8 +301,8 @@ impl Options {
             divergence: rng.pick(&[
                 DivergencePolicy::Sequencer,
                 DivergencePolicy::Sequencer,
-                DivergencePolicy::Prefer(Place::A),
-                DivergencePolicy::Prefer(Place::B),
+                DivergencePolicy::Prefer(ReplicaId::A),
+                DivergencePolicy::Prefer(ReplicaId::B),
                 DivergencePolicy::Hold,
             ]),
             witnesses: 1,
@@ -384,7 +384,7 @@ impl Options {
         let (from, until) = (weather.from, weather.until);
         let at = rng.from((from + until) / 4, (from + until) / 2).max(from);
         let degree = rng.spread(2 * MILLI, 100 * MILLI);
-        let place = rng.pick(&Place::BOTH);
+        let place = rng.pick(&ReplicaId::BOTH);
         let fault = |kind, which| Fault { kind, at, until, place, which, degree };
         self.faults.push(fault(FaultKind::DiskLost, 0));
         self.faults.push(fault(FaultKind::JoinCrash, Step::Chunk.trap(false)));

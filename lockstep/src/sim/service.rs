@@ -14,7 +14,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::ops::{Answer, Fired, Op, Request};
 use super::rng::Rng;
 use crate::digest::{Digest, Hasher};
-use crate::ids::{DeviceId, LogTime, Place};
+use crate::ids::{DeviceId, LogTime, ReplicaId};
 use crate::limits;
 use crate::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
@@ -205,11 +205,11 @@ impl Shelf {
         context.send(LEDGER, Carrier::Both, bytes.freeze());
     }
 
-    fn device(&mut self, context: &mut Context<'_>, place: Place, bytes: &Bytes) {
+    fn device(&mut self, context: &mut Context<'_>, place: ReplicaId, bytes: &Bytes) {
         let Some(id) = bytes.first_chunk().map(|id| u64::from_le_bytes(*id)) else { return };
         self.note(context, id);
         let carrier = match id % 3 {
-            0 => Carrier::Place(place),
+            0 => Carrier::Replica(place),
             1 => Carrier::Sequencer,
             _ => Carrier::Both,
         };

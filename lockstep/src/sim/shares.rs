@@ -11,7 +11,7 @@ use super::rng::Rng;
 use super::service::REPLY_COST;
 use super::world::{Due, World};
 use crate::client::SessionError;
-use crate::ids::{OwnerId, Place, RequestNumber};
+use crate::ids::{OwnerId, ReplicaId, RequestNumber};
 use crate::output::Refusal;
 use crate::unit::UnitConfig;
 use crate::wire::frames::ClientCall;
@@ -72,17 +72,17 @@ impl Tenant {
 
 impl Rights {
     /// Whether the CoServer at this place takes the request.
-    pub fn permits(self, place: Place, op: Op) -> bool {
+    pub fn permits(self, place: ReplicaId, op: Op) -> bool {
         match self {
             Self::All => true,
-            Self::Differ if place == Place::A => true,
+            Self::Differ if place == ReplicaId::A => true,
             Self::Differ | Self::ReadOnly => only_reads(op),
         }
     }
 
     /// Whether no CoServer does.
     pub fn forbids(self, op: Op) -> bool {
-        !Place::BOTH.iter().any(|place| self.permits(*place, op))
+        !ReplicaId::BOTH.iter().any(|place| self.permits(*place, op))
     }
 }
 
@@ -159,11 +159,11 @@ impl Options {
     }
 
     /// Those that the unit at this place has.
-    pub(super) fn unit(&self, place: Place) -> UnitConfig {
+    pub(super) fn unit(&self, place: ReplicaId) -> UnitConfig {
         let bounds = self.bounds();
         match self.broken {
             Some(Broken::NoReplyBound) => UnitConfig { reply_bytes: usize::MAX, ..bounds },
-            Some(Broken::OtherLimits) if place == Place::B => {
+            Some(Broken::OtherLimits) if place == ReplicaId::B => {
                 UnitConfig { sessions: bounds.sessions + 1, ..bounds }
             }
             _ => bounds,
@@ -206,7 +206,7 @@ impl World {
             return;
         }
         self.trace.say(self.at, || format!("client {client} forgets its session"));
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if self.clients[client].wants(place) {
                 let wire = self.client_wire(client, place);
                 self.close(wire, 0);
@@ -233,7 +233,12 @@ impl World {
     }
 
     /// Whether the CoServer at this place takes a client's call, and whose it takes it for.
-    pub(super) fn rights(&self, place: Place, client: usize, call: &ClientCall) -> (OwnerId, bool) {
+    pub(super) fn rights(
+        &self,
+        place: ReplicaId,
+        client: usize,
+        call: &ClientCall,
+    ) -> (OwnerId, bool) {
         let tenant = self.options.tenant(client);
         let permitted = match call {
             ClientCall::Request { body, .. } => {
@@ -243,7 +248,7 @@ impl World {
         };
         match self.options.broken {
             Some(Broken::OneOwner) => (OwnerId(1), permitted),
-            Some(Broken::LetThrough) if place == Place::A => (tenant.owner, true),
+            Some(Broken::LetThrough) if place == ReplicaId::A => (tenant.owner, true),
             _ => (tenant.owner, permitted),
         }
     }

@@ -5,7 +5,7 @@ use super::marks::Mark;
 use super::world::{Due, World};
 use crate::entry::EntryKind;
 use crate::event::Event;
-use crate::ids::{Index, Place};
+use crate::ids::{Index, ReplicaId};
 use crate::record::{Origin, Record};
 use crate::wire::frames::PeerFrame;
 
@@ -63,7 +63,7 @@ const STEPS: [(Step, Mark, Mark); 11] = [
 pub(super) struct Traps {
     set: Vec<(usize, bool)>,
     /// The entry with which the present join ends, and whose join it is.
-    began: Option<(Place, Index)>,
+    began: Option<(ReplicaId, Index)>,
 }
 
 impl Traps {
@@ -77,7 +77,7 @@ impl Traps {
     }
 
     /// Whether it is a step of a join, and whose.
-    fn step(&mut self, seen: &Seen<'_>) -> Option<(Step, Place)> {
+    fn step(&mut self, seen: &Seen<'_>) -> Option<(Step, ReplicaId)> {
         let joins = |record: &Record| record.origin == Origin::Joined;
         match *seen {
             Seen::Event { who, event: Event::Attached { .. } } => {
@@ -130,7 +130,7 @@ impl World {
     }
 
     /// A join has come to this step: whoever is to die at it does.
-    pub(super) fn at_step(&mut self, step: Step, joiner: Place) {
+    pub(super) fn at_step(&mut self, step: Step, joiner: ReplicaId) {
         let Some(at) = self.traps.set.iter().position(|(which, _)| STEPS[*which].0 == step) else {
             return;
         };

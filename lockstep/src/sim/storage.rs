@@ -14,7 +14,7 @@ use super::world::{Due, World};
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::history::History;
-use crate::ids::{Index, Place};
+use crate::ids::{Index, ReplicaId};
 use crate::limits;
 use crate::proto::Input;
 use crate::proto::io::Recovered;
@@ -69,7 +69,7 @@ impl Job {
 
 impl World {
     /// Opens the disk of a process that starts, with everything that belongs to its thread anew.
-    pub(super) fn open_storage(&mut self, place: Place, seed: u64) -> Found {
+    pub(super) fn open_storage(&mut self, place: ReplicaId, seed: u64) -> Found {
         let settings = settings(&self.options);
         let server = self.server(place);
         let (storage, adopts) = (&mut server.storage, server.adopts);
@@ -83,7 +83,7 @@ impl World {
     }
 
     /// Gives the storage thread something to do.
-    pub(super) fn store(&mut self, place: Place, job: Job) {
+    pub(super) fn store(&mut self, place: ReplicaId, job: Job) {
         let storage = &mut self.server(place).storage;
         if storage.has_failed {
             return;
@@ -95,24 +95,24 @@ impl World {
     }
 
     /// The same with what the core asks of it.
-    pub(super) fn ask_store(&mut self, place: Place, request: Request) {
+    pub(super) fn ask_store(&mut self, place: ReplicaId, request: Request) {
         self.store(place, Job::Request(request));
     }
 
     /// An entry is to be written.
-    pub(super) fn store_entry(&mut self, place: Place, entry: Entry) {
+    pub(super) fn store_entry(&mut self, place: ReplicaId, entry: Entry) {
         let fence = self.server(place).storage.fence;
         self.store(place, Job::Append { entry, fence });
     }
 
     /// The log is cut: nothing said of what was appended before counts any more.
-    pub(super) fn cut_log(&mut self, place: Place) {
+    pub(super) fn cut_log(&mut self, place: ReplicaId) {
         let server = self.server(place);
         server.storage.fence += 1;
         server.inbox.retain(|arrival| !matches!(arrival, Arrival::Disk(Input::Persisted(_))));
     }
 
-    fn begin_job(&mut self, place: Place) {
+    fn begin_job(&mut self, place: ReplicaId) {
         let pace = self.options.disk[place.slot()];
         let storage = &mut self.servers[place.slot()].storage;
         let Some(first) = storage.jobs.front() else { return };
@@ -130,7 +130,7 @@ impl World {
         self.queue.put(at, Due::Disk { place, life });
     }
 
-    pub(super) fn on_disk(&mut self, place: Place, life: u32) {
+    pub(super) fn on_disk(&mut self, place: ReplicaId, life: u32) {
         let server = self.server(place);
         if server.life != life || server.process.is_none() {
             return;
@@ -142,7 +142,7 @@ impl World {
         self.begin_job(place);
     }
 
-    fn do_jobs(&mut self, place: Place, jobs: Vec<Job>) {
+    fn do_jobs(&mut self, place: ReplicaId, jobs: Vec<Job>) {
         let Some(who) = self.servers[place.slot()].who() else { return };
         if jobs.first().is_some_and(Job::is_append) {
             return self.commit(who, jobs);
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    fn serve(&mut self, place: Place, request: Request) -> Result<Option<Input>, Failure> {
+    fn serve(&mut self, place: ReplicaId, request: Request) -> Result<Option<Input>, Failure> {
         self.server(place).storage.disk.store()?.serve(request)
     }
 
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// A checkpoint is to be written from the view that was frozen at its entry.
-    pub(super) fn write_checkpoint(&mut self, place: Place, history: History) -> Option<Input> {
+    pub(super) fn write_checkpoint(&mut self, place: ReplicaId, history: History) -> Option<Input> {
         let index = history.index;
         let time = 4 * self.options.disk[place.slot()].sync;
         let server = &mut self.servers[place.slot()];
@@ -261,7 +261,7 @@ impl World {
         None
     }
 
-    pub(super) fn on_checkpoint(&mut self, place: Place, life: u32) {
+    pub(super) fn on_checkpoint(&mut self, place: ReplicaId, life: u32) {
         let server = self.server(place);
         if server.life != life || server.process.is_none() {
             return;

@@ -6,7 +6,7 @@ use super::net::{Trouble, WireId};
 use super::node::Arrival;
 use super::service::Mishap;
 use super::world::{Due, World};
-use crate::ids::{LinkId, Place};
+use crate::ids::{LinkId, ReplicaId};
 use crate::proto::Command;
 use crate::sim::judges::Seen;
 use crate::store::memory::Operation;
@@ -30,7 +30,7 @@ impl World {
             FaultKind::CrashBoth => return self.crash_both(fault),
             FaultKind::Storm => {
                 for _ in 0..8 {
-                    let place = self.rng.pick(&Place::BOTH);
+                    let place = self.rng.pick(&ReplicaId::BOTH);
                     let at = self.rng.from(self.at, fault.until);
                     let life = self.servers[place.slot()].life;
                     self.queue.put(at, Due::Kill { place, life });
@@ -68,7 +68,7 @@ impl World {
                 self.restart_later(place, degree);
             }
             FaultKind::Swapped => {
-                Place::BOTH.into_iter().for_each(|place| {
+                ReplicaId::BOTH.into_iter().for_each(|place| {
                     self.kill_server(place);
                     self.restart_later(place, degree);
                 });
@@ -87,11 +87,13 @@ impl World {
                 self.server(place).disk_slowness = degree;
             }
             FaultKind::LeaveBoth => {
-                Place::BOTH.into_iter().for_each(|place| self.command(place, Command::Stop));
+                ReplicaId::BOTH.into_iter().for_each(|place| self.command(place, Command::Stop));
             }
             FaultKind::Leave => self.arrive(place, Arrival::Command(Command::Stop)),
             FaultKind::HandOver => {
-                Place::BOTH.into_iter().for_each(|place| self.command(place, Command::HandOver));
+                ReplicaId::BOTH
+                    .into_iter()
+                    .for_each(|place| self.command(place, Command::HandOver));
             }
             FaultKind::Pause => {
                 let until = fault.until.min(self.options.faults_end);
@@ -117,7 +119,7 @@ impl World {
                 if fault.degree.is_multiple_of(2) {
                     return self.kill_witness(slot);
                 }
-                for place in Place::BOTH {
+                for place in ReplicaId::BOTH {
                     let wire = self.witness_wire(place, u8::from(slot == 1));
                     self.trouble(wire, [true, true], at, stall());
                 }
@@ -172,7 +174,7 @@ impl World {
     }
 
     /// It starts again, sooner or later.
-    pub(super) fn restart_later(&mut self, place: Place, within: u64) {
+    pub(super) fn restart_later(&mut self, place: ReplicaId, within: u64) {
         let at = self.at + self.rng.spread(1_000_000, within.max(1_000_001));
         self.queue.put(at, Due::Restart { place });
     }
@@ -191,13 +193,13 @@ impl World {
         true
     }
 
-    fn spoil(&mut self, place: Place, places: &[Place], mishap: Mishap) -> bool {
+    fn spoil(&mut self, place: ReplicaId, places: &[ReplicaId], mishap: Mishap) -> bool {
         self.see(Seen::Spoiled { place });
         places.iter().for_each(|place| self.servers[place.slot()].knob.set(mishap));
         true
     }
 
-    fn wake_later(&mut self, place: Place) {
+    fn wake_later(&mut self, place: ReplicaId) {
         if self.servers[place.slot()].is_running() {
             self.arrive(place, Arrival::Poke);
         }
@@ -212,7 +214,7 @@ impl World {
     /// The witness hears, but its answers do not come.
     fn mute_witness(&mut self, at: usize) {
         for slot in self.slots() {
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 let wire = self.witness_wire(place, slot);
                 self.trouble(wire, [false, true], at, stall());
             }
@@ -322,11 +324,11 @@ impl World {
             server.paused_until = server.paused_until.min(self.at);
             server.knob.clear();
         }
-        Place::BOTH.into_iter().for_each(|place| self.wake_anew(place));
+        ReplicaId::BOTH.into_iter().for_each(|place| self.wake_anew(place));
         self.traps.clear();
         self.options.retained_bytes = u64::MAX;
         self.mend_witnesses();
-        Place::BOTH.into_iter().for_each(|place| self.start_server(place));
+        ReplicaId::BOTH.into_iter().for_each(|place| self.start_server(place));
     }
 }
 

@@ -8,7 +8,7 @@ use super::marks::{Mark, Marks};
 use super::options::Options;
 use crate::entry::EntryKind;
 use crate::event::{Event, StopCause, Suspicion};
-use crate::ids::{Epoch, Index, Nonce, OriginNumber, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Index, Nonce, OriginNumber, ReplicaId, RequestNumber, SessionId};
 use crate::limits;
 use crate::proto::io::Standing;
 use crate::record::Origin;
@@ -19,13 +19,13 @@ pub(super) struct Watch {
     pub(super) marks: Marks,
     late: u64,
     recorded: BTreeMap<Nonce, u64>,
-    asked: BTreeSet<(Place, Nonce)>,
-    asked_alone: BTreeSet<(Epoch, Place)>,
+    asked: BTreeSet<(ReplicaId, Nonce)>,
+    asked_alone: BTreeSet<(Epoch, ReplicaId)>,
     members: BTreeSet<Who>,
     suspected_slow: [bool; 2],
     stopped: [bool; 2],
     held: BTreeSet<Who>,
-    panicked: BTreeSet<Place>,
+    panicked: BTreeSet<ReplicaId>,
     forwarded: BTreeMap<Who, OriginNumber>,
     answered: BTreeSet<(SessionId, RequestNumber)>,
     quiet: Option<u64>,
@@ -87,7 +87,7 @@ impl Watch {
     }
 
     /// Whether this request came to the witness before.
-    pub(super) fn is_repeated(&mut self, place: Place, call: &WitnessCall) -> bool {
+    pub(super) fn is_repeated(&mut self, place: ReplicaId, call: &WitnessCall) -> bool {
         let WitnessCall::Ask { request } = call else { return false };
         !self.asked.insert((place, request.next.nonce))
     }
@@ -116,8 +116,8 @@ impl Watch {
                 match (record.origin, record.asker) {
                     (Origin::Alone, place) => {
                         self.marks.reach(match place {
-                            Place::A => Mark::RemovalByA,
-                            Place::B => Mark::RemovalByB,
+                            ReplicaId::A => Mark::RemovalByA,
+                            ReplicaId::B => Mark::RemovalByB,
                         });
                         if self.stopped[place.other().slot()] {
                             self.marks.reach(Mark::Farewell);
@@ -202,7 +202,7 @@ impl Watch {
     }
 
     /// A process that was started anew has its predecessor's place.
-    fn claimed(&mut self, at: u64, place: Place) {
+    fn claimed(&mut self, at: u64, place: ReplicaId) {
         self.marks.reach(Mark::Restarted);
         let other = self.alive[place.other().slot()];
         let serves = other.and_then(|other| self.standings.get(&other));
@@ -216,8 +216,8 @@ impl Watch {
             self.marks.reach(Mark::Yielded);
         }
         self.marks.reach(match place {
-            Place::A => Mark::BothDownAFirst,
-            Place::B => Mark::BothDownBFirst,
+            ReplicaId::A => Mark::BothDownAFirst,
+            ReplicaId::B => Mark::BothDownBFirst,
         });
         let [ours, theirs] = [place, place.other()].map(|place| self.last[place.slot()]);
         match ours.cmp(&theirs) {

@@ -7,17 +7,17 @@ use super::marks::Mark;
 use super::net::{Item, Sent, WireId};
 use super::node::Arrival;
 use super::world::{Due, World};
-use crate::ids::{LinkId, Place};
+use crate::ids::{LinkId, ReplicaId};
 
 /// Who is at an end of a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Party {
     /// The CoServer at this place, by what the wire is to it.
-    Server(Place, Role),
+    Server(ReplicaId, Role),
     /// The witness in this slot; the asker's place.
-    Witness(Place, u8),
+    Witness(ReplicaId, u8),
     /// A client, and which CoServer the wire leads to.
-    Client(usize, Place),
+    Client(usize, ReplicaId),
 }
 
 /// What a wire is to a CoServer.
@@ -36,7 +36,7 @@ impl World {
         WireId(usize::from(link.0))
     }
 
-    pub(super) fn witness_wire(&self, place: Place, slot: u8) -> WireId {
+    pub(super) fn witness_wire(&self, place: ReplicaId, slot: u8) -> WireId {
         WireId(self.options.links.len() + 2 * usize::from(slot) + place.slot())
     }
 
@@ -49,7 +49,7 @@ impl World {
         2 * usize::from(self.options.witnesses)
     }
 
-    pub(super) fn client_wire(&self, client: usize, place: Place) -> WireId {
+    pub(super) fn client_wire(&self, client: usize, place: ReplicaId) -> WireId {
         WireId(self.options.links.len() + self.witness_wires() + 2 * client + place.slot())
     }
 
@@ -57,15 +57,15 @@ impl World {
         let links = self.options.links.len();
         if wire.0 < links {
             let link = LinkId(u8::try_from(wire.0).unwrap_or(u8::MAX));
-            return Party::Server(Place::BOTH[end], Role::Link(link));
+            return Party::Server(ReplicaId::BOTH[end], Role::Link(link));
         }
         let at = wire.0 - links;
         let slot = u8::try_from(at / 2).unwrap_or(u8::MAX);
         match (at.checked_sub(self.witness_wires()), end) {
-            (None, 0) => Party::Server(Place::BOTH[at % 2], Role::Witness(slot)),
-            (None, _) => Party::Witness(Place::BOTH[at % 2], slot),
-            (Some(at), 0) => Party::Client(at / 2, Place::BOTH[at % 2]),
-            (Some(at), _) => Party::Server(Place::BOTH[at % 2], Role::Client),
+            (None, 0) => Party::Server(ReplicaId::BOTH[at % 2], Role::Witness(slot)),
+            (None, _) => Party::Witness(ReplicaId::BOTH[at % 2], slot),
+            (Some(at), 0) => Party::Client(at / 2, ReplicaId::BOTH[at % 2]),
+            (Some(at), _) => Party::Server(ReplicaId::BOTH[at % 2], Role::Client),
         }
     }
 
@@ -368,7 +368,7 @@ impl World {
     }
 
     /// A frame on a link: full links are told to the sender.
-    pub(super) fn send_on_link(&mut self, from: Place, link: LinkId, bytes: Bytes) -> bool {
+    pub(super) fn send_on_link(&mut self, from: ReplicaId, link: LinkId, bytes: Bytes) -> bool {
         let wire = self.link_wire(link);
         let sent = self.send(wire, from.slot(), bytes);
         if !sent {

@@ -8,7 +8,7 @@ use super::marks::Mark;
 use super::options::Options;
 use super::rng::Rng;
 use super::world::{Due, PAIR, World};
-use crate::ids::{ConnId, Epoch, Lineage, Mono, Place};
+use crate::ids::{ConnId, Epoch, Lineage, MonotonicTime, ReplicaId};
 use crate::record::{Origin, Record};
 use crate::wire::codec;
 use crate::wire::frames::{WitnessAnswer, WitnessCall, WitnessRefusal};
@@ -35,7 +35,7 @@ struct Machine {
     /// One did, so that the process knows nothing any more.
     has_failed: bool,
     life: u32,
-    conns: BTreeMap<Place, ConnId>,
+    conns: BTreeMap<ReplicaId, ConnId>,
     next_conn: u64,
 }
 
@@ -76,11 +76,11 @@ impl Witnesses {
     }
 
     /// Whether the machine runs that serves this place in this slot.
-    pub(super) fn is_running(&self, place: Place, slot: u8) -> bool {
+    pub(super) fn is_running(&self, place: ReplicaId, slot: u8) -> bool {
         self.machines[self.machine(place, slot)].core.is_some()
     }
 
-    fn machine(&self, place: Place, slot: u8) -> usize {
+    fn machine(&self, place: ReplicaId, slot: u8) -> usize {
         if self.are_split { place.slot() } else { usize::from(slot) }
     }
 
@@ -118,7 +118,7 @@ impl World {
             config.grace = core::time::Duration::ZERO;
         }
         let pairs = held.map(|held| (PAIR, Some(held)));
-        known.core = Some(Witness::new(Mono(self.at), config, pairs));
+        known.core = Some(Witness::new(MonotonicTime(self.at), config, pairs));
         if !is_new {
             self.reach(Mark::WitnessRestarted);
         } else if let (0, Some(held)) = (machine, held) {
@@ -135,8 +135,8 @@ impl World {
     }
 
     /// The wires that end at a machine, by place and slot.
-    fn wires_to(&self, machine: usize) -> Vec<(Place, u8)> {
-        let slots = self.slots().flat_map(|slot| Place::BOTH.map(|place| (place, slot)));
+    fn wires_to(&self, machine: usize) -> Vec<(ReplicaId, u8)> {
+        let slots = self.slots().flat_map(|slot| ReplicaId::BOTH.map(|place| (place, slot)));
         slots.filter(|(place, slot)| self.witnesses.machine(*place, *slot) == machine).collect()
     }
 
@@ -235,21 +235,21 @@ fn old_copy(copies: &[Record], rng: &mut Rng) -> Option<Held> {
 
 /// What is asked, and answered.
 impl World {
-    pub(super) fn on_asker_up(&mut self, place: Place, slot: u8) {
+    pub(super) fn on_asker_up(&mut self, place: ReplicaId, slot: u8) {
         let machine = self.witnesses.machine(place, slot);
         let known = &mut self.witnesses.machines[machine];
         known.next_conn += 1;
         known.conns.insert(place, ConnId(known.next_conn));
     }
 
-    pub(super) fn on_asker_down(&mut self, place: Place, slot: u8) {
+    pub(super) fn on_asker_down(&mut self, place: ReplicaId, slot: u8) {
         let machine = self.witnesses.machine(place, slot);
         if let Some(conn) = self.witnesses.machines[machine].conns.remove(&place) {
             self.tell_witness(machine, Input::Gone { conn });
         }
     }
 
-    pub(super) fn on_asked(&mut self, place: Place, slot: u8, bytes: &[u8]) {
+    pub(super) fn on_asked(&mut self, place: ReplicaId, slot: u8, bytes: &[u8]) {
         let machine = self.witnesses.machine(place, slot);
         let Some(conn) = self.witnesses.machines[machine].conns.get(&place).copied() else {
             return;
@@ -266,7 +266,7 @@ impl World {
     }
 
     fn tell_witness(&mut self, machine: usize, input: Input) {
-        let now = Mono(self.at);
+        let now = MonotonicTime(self.at);
         let Some(core) = &mut self.witnesses.machines[machine].core else { return };
         core.handle(now, input);
         while let Some(output) =
@@ -305,7 +305,7 @@ impl World {
         }
     }
 
-    fn asker(&self, machine: usize, conn: ConnId) -> Option<Place> {
+    fn asker(&self, machine: usize, conn: ConnId) -> Option<ReplicaId> {
         let conns = &self.witnesses.machines[machine].conns;
         conns.iter().find(|(_, known)| **known == conn).map(|(place, _)| *place)
     }
@@ -365,7 +365,7 @@ impl World {
 
 /// A record in a few words.
 pub(super) fn short(record: &Record) -> String {
-    let members: String = Place::BOTH
+    let members: String = ReplicaId::BOTH
         .iter()
         .filter(|place| record.members.at(**place).is_some())
         .map(|place| place.to_string())

@@ -11,7 +11,7 @@ use super::rng::Rng;
 use super::shares::Habits;
 use super::world::{Due, PAIR, World};
 use crate::client::{Client, Config, Event, Input, Output, RequestError};
-use crate::ids::{Mono, Nonce, Place, RequestNumber};
+use crate::ids::{MonotonicTime, Nonce, ReplicaId, RequestNumber};
 use crate::limits;
 use crate::wire::codec;
 use crate::wire::frames::ClientCall;
@@ -69,7 +69,7 @@ impl SimClient {
     }
 
     /// Whether it wants a connection to this CoServer.
-    pub(super) fn wants(&self, place: Place) -> bool {
+    pub(super) fn wants(&self, place: ReplicaId) -> bool {
         self.wants[place.slot()]
     }
 
@@ -139,7 +139,7 @@ impl World {
         if known.core.is_none() {
             let token = Nonce(known.rng.mark());
             let seed = known.rng.mark();
-            known.core = Some(Client::new(Mono(at), known.config, token, seed));
+            known.core = Some(Client::new(MonotonicTime(at), known.config, token, seed));
             let owner = known.habits.tenant.owner;
             self.see(Seen::Came { client, owner, token });
             self.serve_client(client);
@@ -167,23 +167,23 @@ impl World {
         let known = &mut self.clients[client];
         known.made_since_heal += u64::from(since_heal);
         let Some(core) = &mut known.core else { return };
-        match core.submit(Mono(at), request.encode(), None) {
+        match core.submit(MonotonicTime(at), request.encode(), None) {
             Ok(number) => known.open.insert(number, (request.id, since_heal)),
             Err(error) => panic!("the client's core takes no request: {error}"),
         };
         self.serve_client(client);
     }
 
-    pub(super) fn on_client_up(&mut self, client: usize, place: Place) {
+    pub(super) fn on_client_up(&mut self, client: usize, place: ReplicaId) {
         self.tell_client(client, Input::Up { place });
     }
 
-    pub(super) fn on_client_down(&mut self, client: usize, place: Place) {
+    pub(super) fn on_client_down(&mut self, client: usize, place: ReplicaId) {
         self.clients[client].wants[place.slot()] = false;
         self.tell_client(client, Input::Down { place });
     }
 
-    pub(super) fn on_client_frame(&mut self, client: usize, place: Place, bytes: &[u8]) {
+    pub(super) fn on_client_frame(&mut self, client: usize, place: ReplicaId, bytes: &[u8]) {
         match codec::decode_client_answer(bytes) {
             Ok(answer) => self.tell_client(client, Input::Answer { place, answer }),
             Err(_) => {
@@ -201,7 +201,7 @@ impl World {
     }
 
     fn tell_client(&mut self, client: usize, input: Input) {
-        let now = Mono(self.at);
+        let now = MonotonicTime(self.at);
         if let Some(core) = &mut self.clients[client].core {
             core.handle(now, input);
         }
@@ -240,7 +240,7 @@ impl World {
                 if self.is_answered(wire)
                     && let Some(core) = &mut self.clients[client].core
                 {
-                    core.handle(Mono(self.at), Input::Heard { place });
+                    core.handle(MonotonicTime(self.at), Input::Heard { place });
                 }
             }
             Output::Send { place, call } => {
@@ -300,7 +300,7 @@ impl World {
     }
 
     /// A client's connection could not be made, or is to be made again: its core decides.
-    pub(super) fn on_not_dialled(&mut self, client: usize, place: Place) {
+    pub(super) fn on_not_dialled(&mut self, client: usize, place: ReplicaId) {
         // One beside a connection that stands is not missed.
         let wire = self.client_wire(client, place);
         if self.clients[client].wants(place) && !self.wires[wire.0].open[0] {
@@ -328,7 +328,7 @@ fn config(options: &Options, rng: &mut Rng) -> Config {
 
 /// Devices.
 impl World {
-    pub(super) fn on_device(&mut self, place: Place) {
+    pub(super) fn on_device(&mut self, place: ReplicaId) {
         let over = self.healed.is_some_and(|healed| self.at - healed > GOES_ON);
         let Some(pace) = self.options.device_pace[place.slot()].filter(|_| !over) else { return };
         let server = self.server(place);

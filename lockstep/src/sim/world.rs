@@ -24,7 +24,7 @@ use super::witness::Witnesses;
 use super::workload::SimClient;
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::ids::{Incarnation, PairId, Place};
+use crate::ids::{Incarnation, PairId, ReplicaId};
 use crate::limits;
 use crate::output::Executed;
 use crate::wire::codec::Encoder;
@@ -57,27 +57,27 @@ pub(super) enum Due {
     /// Something comes to the far end of a lane.
     Arrive { wire: WireId, to: usize, generation: u32, item: Item },
     /// A CoServer process looks at what has arrived.
-    Run { place: Place, life: u32 },
+    Run { place: ReplicaId, life: u32 },
     /// Its core's timeout.
-    Timer { place: Place, life: u32 },
+    Timer { place: ReplicaId, life: u32 },
     /// Its service thread has executed an entry.
-    Executed { place: Place, life: u32, state: u32, executed: Box<Executed> },
+    Executed { place: ReplicaId, life: u32, state: u32, executed: Box<Executed> },
     /// Its storage thread has done something.
-    Disk { place: Place, life: u32 },
+    Disk { place: ReplicaId, life: u32 },
     /// It has written a checkpoint.
-    Checkpoint { place: Place, life: u32 },
+    Checkpoint { place: ReplicaId, life: u32 },
     /// It has told its clients that it is out, and ends.
-    Exit { place: Place, life: u32 },
+    Exit { place: ReplicaId, life: u32 },
     /// A CoServer is killed, unless it was before.
-    Kill { place: Place, life: u32 },
+    Kill { place: ReplicaId, life: u32 },
     /// A CoServer that was killed starts again.
-    Restart { place: Place },
+    Restart { place: ReplicaId },
     /// Somebody dials.
     Dial { wire: WireId },
     /// A connection on which nothing gets through may have broken.
     Idle { wire: WireId, generation: u32 },
     /// A CoServer's device has an input.
-    Device { place: Place },
+    Device { place: ReplicaId },
     /// A client may ask for something.
     Think { client: usize },
     /// A client core's timeout.
@@ -161,8 +161,8 @@ impl World {
             let (drift, wall) = (options.drift_ppm[slot], options.wall_drift_ppm[slot]);
             Clock::new(offset, drift, options.wall_offset[slot], wall)
         };
-        let servers =
-            Place::BOTH.map(|place| CoServer::new(place, clock(place.slot(), &mut rng), &options));
+        let servers = ReplicaId::BOTH
+            .map(|place| CoServer::new(place, clock(place.slot(), &mut rng), &options));
         let clients =
             (0..options.clients).map(|id| SimClient::new(id, &options, rng.fork())).collect();
         let mut world = Self {
@@ -204,7 +204,7 @@ impl World {
             self.lay(true, latency, latency / 4, long, idle);
         }
         for _ in 0..self.options.clients {
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 let latency = self.options.client_latency[place.slot()];
                 let idle = self.rng.from(2, 8) * 50_000_000;
                 self.lay(true, latency, latency / 3, long, idle);
@@ -236,7 +236,7 @@ impl World {
 
     fn begin(&mut self) {
         self.start_witnesses();
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let at = self.rng.spread(1_000, 30_000_000);
             self.queue.put(at, Due::Restart { place });
         }
@@ -305,7 +305,7 @@ impl World {
         self.watch.marks.reach(mark);
     }
 
-    pub(super) fn server(&mut self, place: Place) -> &mut CoServer {
+    pub(super) fn server(&mut self, place: ReplicaId) -> &mut CoServer {
         &mut self.servers[place.slot()]
     }
 
@@ -350,7 +350,7 @@ impl World {
     /// How long a joiner may take for the log as it is now (ns): it asks for one window of entries
     /// after the other, and for each one waits for a trip over what may be the slowest link.
     fn time_for_the_log(&self) -> u64 {
-        let log = Place::BOTH.map(|place| self.judges.ground().held(place).0).into_iter().max();
+        let log = ReplicaId::BOTH.map(|place| self.judges.ground().held(place).0).into_iter().max();
         let windows = log.unwrap_or(0).div_ceil(self.options.window_entries as u64);
         let one_way = self.options.links.iter().map(|link| link.latency + link.jitter).max();
         windows * 2 * one_way.unwrap_or(0)

@@ -4,7 +4,7 @@
 //! field can be added where the zeros are, under a higher version, without moving anything.
 
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, PairId, ReplicaId};
 use crate::record::{Members, Origin, Record};
 
 /// Length of what is sealed: the sector that disks write whole, where they do.
@@ -133,8 +133,8 @@ impl<'a> Fields<'a> {
         self.array().map(PairId)
     }
 
-    pub(super) fn place(&mut self) -> Option<Place> {
-        Place::BOTH.get(usize::from(self.u8()?)).copied()
+    pub(super) fn place(&mut self) -> Option<ReplicaId> {
+        ReplicaId::BOTH.get(usize::from(self.u8()?)).copied()
     }
 
     /// This many bytes without a meaning yet.
@@ -187,7 +187,7 @@ pub(super) fn put_record(out: &mut Vec<u8>, record: Option<&Record>) {
     out.extend_from_slice(&record.lineage.0.to_le_bytes());
     out.extend_from_slice(&record.pair.0);
     out.extend_from_slice(&record.epoch.0.to_le_bytes());
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let member = record.members.at(place).map_or(0, |incarnation| incarnation.0);
         out.extend_from_slice(&member.to_le_bytes());
     }
@@ -236,7 +236,7 @@ mod tests {
             lineage: Lineage(3),
             epoch: Epoch(9),
             members: Members::both(Incarnation(11), Incarnation(12)),
-            asker: Place::B,
+            asker: ReplicaId::B,
             nonce: Nonce(13),
             origin,
         }

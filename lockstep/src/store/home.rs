@@ -33,7 +33,7 @@ use std::io;
 
 use crate::digest::Digest;
 use crate::exhaustion::remedy_of_disk;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::limits::NAME_BYTES;
 use crate::machine::Identity;
 use crate::store::fields::{Broken, Fields, SEALED_BYTES, begin, seal, unseal};
@@ -91,7 +91,7 @@ pub struct Home {
     /// The pair.
     pub pair: PairId,
     /// The place in it.
-    pub place: Place,
+    pub place: ReplicaId,
     /// What computed the log in it; `None` in a directory of version 1. Its name has at most
     /// [`NAME_BYTES`] bytes.
     pub service: Option<Identity>,
@@ -132,9 +132,9 @@ pub enum HomeError {
     )]
     OtherPlace {
         /// Whose it is.
-        found: Place,
+        found: ReplicaId,
         /// The configured one.
-        ours: Place,
+        ours: ReplicaId,
     },
     /// It was copied, or restored from a copy.
     #[error(
@@ -177,7 +177,7 @@ impl Home {
     pub fn open(
         dir: &dyn Directory,
         pair: PairId,
-        place: Place,
+        place: ReplicaId,
     ) -> Result<Option<Self>, HomeError> {
         let file = match dir.open(NAME) {
             Ok(file) => file,
@@ -204,7 +204,7 @@ impl Home {
         Ok(Some(home))
     }
 
-    fn check(&self, pair: PairId, place: Place) -> Result<(), HomeError> {
+    fn check(&self, pair: PairId, place: ReplicaId) -> Result<(), HomeError> {
         if self.pair != pair {
             return Err(HomeError::OtherPair { found: self.pair, ours: pair });
         }
@@ -221,7 +221,7 @@ impl Home {
     pub fn create(
         dir: &dyn Directory,
         pair: PairId,
-        place: Place,
+        place: ReplicaId,
         service: &Identity,
         kept: Kept,
     ) -> Result<Self, HomeError> {
@@ -241,7 +241,7 @@ impl Home {
     pub fn renew(
         dir: &dyn Directory,
         pair: PairId,
-        place: Place,
+        place: ReplicaId,
         service: &Identity,
         kept: Kept,
     ) -> Result<Self, HomeError> {
@@ -251,7 +251,7 @@ impl Home {
     fn write(
         dir: &dyn Directory,
         pair: PairId,
-        place: Place,
+        place: ReplicaId,
         service: &Identity,
         kept: Kept,
     ) -> Result<Self, HomeError> {

@@ -8,7 +8,7 @@ use crate::store::scratch::{Fault, Loss, Scratch, wrong};
 const PAIR: PairId = PairId([7; 16]);
 
 fn open(dir: &dyn Directory) -> Result<Option<Home>, HomeError> {
-    Home::open(dir, PAIR, Place::A)
+    Home::open(dir, PAIR, ReplicaId::A)
 }
 
 fn service() -> Identity {
@@ -16,11 +16,11 @@ fn service() -> Identity {
 }
 
 fn create(dir: &dyn Directory) -> Result<Home, HomeError> {
-    Home::create(dir, PAIR, Place::A, &service(), Kept::OnDisk)
+    Home::create(dir, PAIR, ReplicaId::A, &service(), Kept::OnDisk)
 }
 
 fn renew(dir: &dyn Directory) -> Result<Home, HomeError> {
-    Home::renew(dir, PAIR, Place::A, &service(), Kept::OnDisk)
+    Home::renew(dir, PAIR, ReplicaId::A, &service(), Kept::OnDisk)
 }
 
 fn made() -> Scratch {
@@ -46,10 +46,10 @@ fn an_empty_directory_is_nobodys_until_it_is_made_somebodys() {
 #[test]
 fn anothers_directory_is_refused() {
     let dir = made();
-    let other = Home::open(&dir, PairId([8; 16]), Place::A).unwrap_err();
+    let other = Home::open(&dir, PairId([8; 16]), ReplicaId::A).unwrap_err();
     assert!(matches!(other, HomeError::OtherPair { found: PAIR, .. }), "{other}");
-    let other = Home::open(&dir, PAIR, Place::B).unwrap_err();
-    assert!(matches!(other, HomeError::OtherPlace { found: Place::A, .. }), "{other}");
+    let other = Home::open(&dir, PAIR, ReplicaId::B).unwrap_err();
+    assert!(matches!(other, HomeError::OtherPlace { found: ReplicaId::A, .. }), "{other}");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn the_longest_name_has_room() {
     let name = "n".repeat(NAME_BYTES);
     let service = Identity { name, ..service() };
     let dir = Scratch::new();
-    let home = Home::create(&dir, PAIR, Place::A, &service, Kept::OnDisk).unwrap();
+    let home = Home::create(&dir, PAIR, ReplicaId::A, &service, Kept::OnDisk).unwrap();
     assert_eq!(home.service, Some(service));
     assert_eq!(open(&dir).unwrap(), Some(home));
 }
@@ -181,7 +181,7 @@ fn the_longest_name_has_room() {
 fn it_says_what_the_log_is_worth() {
     let dir = made();
     for kept in [Kept::InMemory, Kept::OnDisk] {
-        let home = Home::renew(&dir, PAIR, Place::A, &service(), kept).unwrap();
+        let home = Home::renew(&dir, PAIR, ReplicaId::A, &service(), kept).unwrap();
         assert_eq!(home.kept, kept);
         assert_eq!(open(&dir).unwrap(), Some(home));
     }
@@ -196,7 +196,7 @@ fn the_fixtures_of_all_versions_are_read_and_the_last_is_still_written_so() {
         let folder = format!("tests/fixtures/home-v{version}");
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder).join(NAME);
         let mark = Some(0x1122_3344_5566_7788);
-        let home = Home { pair: PAIR, place: Place::A, service, kept, mark };
+        let home = Home { pair: PAIR, place: ReplicaId::A, service, kept, mark };
         let released = std::fs::read(&path).unwrap_or_else(|_| {
             // Only where there is none: a file that was released is never replaced.
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -216,7 +216,7 @@ fn the_fixtures_of_all_versions_are_read_and_the_last_is_still_written_so() {
 #[test]
 fn a_file_that_says_more_than_its_version_knows_is_damaged() {
     let dir = Scratch::new();
-    Home::create(&dir, PAIR, Place::A, &service(), Kept::InMemory).unwrap();
+    Home::create(&dir, PAIR, ReplicaId::A, &service(), Kept::InMemory).unwrap();
     for (version, bits) in [(1, MARKED), (2, MARKED | IN_MEMORY), (3, MARKED | 4)] {
         let mut fields = dir.bytes(NAME).unwrap();
         (fields[8], fields[11]) = (version, bits);

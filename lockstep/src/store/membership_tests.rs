@@ -2,7 +2,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use super::*;
-use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, ReplicaId};
 use crate::record::{Members, Origin, Record};
 use crate::store::scratch::{Fault, Loss, Scratch, wrong};
 
@@ -12,7 +12,7 @@ fn record(epoch: u64) -> Record {
         lineage: Lineage(1),
         epoch: Epoch(epoch),
         members: Members::both(Incarnation(11), Incarnation(12)),
-        asker: Place::A,
+        asker: ReplicaId::A,
         nonce: Nonce(epoch + 100),
         origin: Origin::Formed,
     }

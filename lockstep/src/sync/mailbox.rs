@@ -5,7 +5,7 @@ use super::error::{PopError, PushError};
 use super::ledger::{Capacity, Depth, Ledger, Refusal};
 use super::queue::Queue;
 use super::shim::Arc;
-use super::wait_list::{ANYTHING, Place, Ticket, WaitList};
+use super::wait_list::{ANYTHING, Slot, Ticket, WaitList};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::task::{Context, Poll};
@@ -150,7 +150,7 @@ impl<T> Sender<T> {
     /// The item, with the reason; never `Full`.
     pub async fn push(&self, item: T) -> Result<(), PushError<T>> {
         let mut waiting = Some(item);
-        let mut place = Place { list: &self.shared().room, ticket: Ticket::default() };
+        let mut place = Slot { list: &self.shared().room, ticket: Ticket::default() };
         poll_fn(move |cx| {
             let mut attempt = || settle(&mut waiting, |item| self.try_push(item));
             if let Some(result) = attempt() {

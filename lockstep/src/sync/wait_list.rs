@@ -38,12 +38,12 @@ struct Entry {
 pub(super) struct Ticket(Option<u64>);
 
 /// A task's place on a list, given up with the future that owns it.
-pub(super) struct Place<'a> {
+pub(super) struct Slot<'a> {
     pub(super) list: &'a WaitList,
     pub(super) ticket: Ticket,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.list.delist(&mut self.ticket);
     }

@@ -4,7 +4,7 @@
 use super::error::WaitError;
 use super::orderings::Site;
 use super::shim::{Arc, AtomicU64};
-use super::wait_list::{Place, Ticket, WaitList};
+use super::wait_list::{Slot, Ticket, WaitList};
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
@@ -107,7 +107,7 @@ impl Watermark {
     /// # Errors
     /// `Closed` if the writer ends short of it; never `TimedOut`.
     pub async fn reached(&self, threshold: u64) -> Result<u64, WaitError> {
-        let mut place = Place { list: &self.shared.readers, ticket: Ticket::default() };
+        let mut place = Slot { list: &self.shared.readers, ticket: Ticket::default() };
         poll_fn(move |cx| {
             if let Some(answer) = self.answer(threshold) {
                 return Poll::Ready(answer);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::script::Input;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
-    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, Place,
+    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, ReplicaId,
     RequestNumber, SessionId,
 };
 use crate::record::{Members, Origin as RecordOrigin, Record};
@@ -48,10 +48,10 @@ pub(super) struct Scribe {
 
 /// Which process a script has at this place after so many starts, the first one not counted:
 /// for whoever makes inputs that name their process, as the devices of a CoServer do.
-pub fn process(place: Place, starts: u64) -> Incarnation {
+pub fn process(place: ReplicaId, starts: u64) -> Incarnation {
     let first = match place {
-        Place::A => 0xA,
-        Place::B => 0xB,
+        ReplicaId::A => 0xA,
+        ReplicaId::B => 0xB,
     };
     Incarnation(starts << 8 | first)
 }
@@ -73,8 +73,8 @@ impl Scribe {
     /// The entries with which every log begins.
     pub(super) fn begin(&mut self) -> Vec<Entry> {
         let genesis = self.own(EntryKind::Genesis { seed: [7; 32] });
-        let [a, b] = Place::BOTH.map(|place| process(place, 0));
-        let members = self.membership(Members::both(a, b), Place::A, RecordOrigin::Formed);
+        let [a, b] = ReplicaId::BOTH.map(|place| process(place, 0));
+        let members = self.membership(Members::both(a, b), ReplicaId::A, RecordOrigin::Formed);
         vec![genesis, members]
     }
 
@@ -133,7 +133,8 @@ impl Scribe {
             self.tokens += 1;
             Nonce(self.tokens)
         });
-        let entry = self.outside(Place::A, EntryKind::SessionOpenFor { owner: OwnerId(1), token });
+        let entry =
+            self.outside(ReplicaId::A, EntryKind::SessionOpenFor { owner: OwnerId(1), token });
         let session = SessionId(entry.index.0);
         self.clients.entry(client).or_insert(Client { session, token, asked: Vec::new() });
         entry
@@ -144,38 +145,38 @@ impl Scribe {
         client.asked.push(body);
         let last = client.asked.len() - 1;
         let kind = client.nth(last);
-        Some(self.outside(Place::A, kind))
+        Some(self.outside(ReplicaId::A, kind))
     }
 
     fn again(&mut self, client: u32, back: usize) -> Option<Entry> {
         let client = self.clients.get(&client)?;
         let nth = client.asked.len().checked_sub(back.min(UNANSWERED - 1) + 1)?;
         let kind = client.nth(nth);
-        Some(self.outside(Place::B, kind))
+        Some(self.outside(ReplicaId::B, kind))
     }
 
     fn close(&mut self, client: u32) -> Option<Entry> {
         let Client { session, token, .. } = self.clients.remove(&client)?;
-        Some(self.outside(Place::A, EntryKind::SessionClose { session, token }))
+        Some(self.outside(ReplicaId::A, EntryKind::SessionClose { session, token }))
     }
 
-    fn alone(&mut self, place: Place, origin: RecordOrigin) -> Entry {
+    fn alone(&mut self, place: ReplicaId, origin: RecordOrigin) -> Entry {
         let members = Members::alone(place, self.process(place));
         self.membership(members, place, origin)
     }
 
     /// Both are members; whoever is missing comes back as a new process.
-    fn duplex(&mut self, sequencer: Place) -> Entry {
-        let missing = Place::BOTH.into_iter().filter(|place| self.members.at(*place).is_none());
-        let missing: Vec<Place> = missing.collect();
+    fn duplex(&mut self, sequencer: ReplicaId) -> Entry {
+        let missing = ReplicaId::BOTH.into_iter().filter(|place| self.members.at(*place).is_none());
+        let missing: Vec<ReplicaId> = missing.collect();
         missing.iter().for_each(|place| self.starts[place.slot()] += 1);
-        let [a, b] = Place::BOTH.map(|place| self.process(place));
+        let [a, b] = ReplicaId::BOTH.map(|place| self.process(place));
         let origin = if missing.is_empty() { RecordOrigin::Formed } else { RecordOrigin::Joined };
         self.membership(Members::both(a, b), sequencer, origin)
     }
 
     /// The log is taken up again after a while, and then the devices stand.
-    fn restarted(&mut self, place: Place, gap: Duration) -> Vec<Entry> {
+    fn restarted(&mut self, place: ReplicaId, gap: Duration) -> Vec<Entry> {
         let back = self.members.at(place).is_none().then(|| self.duplex(place.other()));
         self.starts[place.slot()] += 1;
         self.time = self.time.plus(gap);
@@ -187,11 +188,11 @@ impl Scribe {
         back.into_iter().chain([taken_up, ready]).collect()
     }
 
-    fn process(&self, place: Place) -> Incarnation {
+    fn process(&self, place: ReplicaId) -> Incarnation {
         process(place, self.starts[place.slot()])
     }
 
-    fn membership(&mut self, members: Members, asker: Place, origin: RecordOrigin) -> Entry {
+    fn membership(&mut self, members: Members, asker: ReplicaId, origin: RecordOrigin) -> Entry {
         self.epoch = self.epoch.next();
         self.members = members;
         let record = Record {
@@ -207,16 +208,16 @@ impl Scribe {
     }
 
     fn own(&mut self, kind: EntryKind) -> Entry {
-        self.entry(Place::A, OriginNumber(0), kind)
+        self.entry(ReplicaId::A, OriginNumber(0), kind)
     }
 
     /// An entry of any kind that came in at a CoServer.
-    pub(super) fn outside(&mut self, place: Place, kind: EntryKind) -> Entry {
+    pub(super) fn outside(&mut self, place: ReplicaId, kind: EntryKind) -> Entry {
         self.inputs = self.inputs.next();
         self.entry(place, self.inputs, kind)
     }
 
-    fn entry(&mut self, place: Place, number: OriginNumber, kind: EntryKind) -> Entry {
+    fn entry(&mut self, place: ReplicaId, number: OriginNumber, kind: EntryKind) -> Entry {
         self.index = self.index.next();
         self.time = self.time.plus(SPACING);
         let origin = Origin { place, incarnation: self.process(place), number };

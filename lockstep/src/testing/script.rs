@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::dice::Dice;
 use super::scribe::{Scribe, UNANSWERED};
 use crate::entry::Entry;
-use crate::ids::{DeviceId, Place};
+use crate::ids::{DeviceId, ReplicaId};
 
 /// Clients of a random script.
 const CLIENTS: u64 = 6;
@@ -44,29 +44,29 @@ pub enum Input {
         /// Which device.
         device: DeviceId,
         /// On which CoServer.
-        place: Place,
+        place: ReplicaId,
         /// What.
         bytes: Bytes,
     },
     /// This much time passes, and nothing else.
     Pass(Duration),
     /// The CoServer at this place goes on alone. If it is no member it comes back first.
-    Alone(Place),
+    Alone(ReplicaId),
     /// Both CoServers are members. One that was none comes back as a new process, behind the
     /// running one and with its state.
     Duplex {
         /// Which one orders the inputs.
-        sequencer: Place,
+        sequencer: ReplicaId,
     },
     /// Every process ends, and the CoServer at this place is started again and goes on alone with
     /// what it had on disk. If it is no member it comes back first. It is started at once; see
     /// [`RestartedAfter`](Self::RestartedAfter).
-    Restarted(Place),
+    Restarted(ReplicaId),
     /// The same, and nobody runs for a while: log time goes on by so much, no wake-up comes before
     /// the devices stand again, which they do right after.
     RestartedAfter {
         /// The CoServer that is started again.
-        place: Place,
+        place: ReplicaId,
         /// How long nobody runs.
         gap: Duration,
     },
@@ -74,7 +74,7 @@ pub enum Input {
     /// comes at its end.
     Gap(Duration),
     /// The sequencer role goes to this place. Without effect if its CoServer is no member.
-    HandOver(Place),
+    HandOver(ReplicaId),
 }
 
 impl Input {
@@ -85,7 +85,7 @@ impl Input {
 
     /// An event of a device at place A.
     pub fn device(device: u16, bytes: impl Into<Bytes>) -> Self {
-        Self::Device { device: DeviceId(device), place: Place::A, bytes: bytes.into() }
+        Self::Device { device: DeviceId(device), place: ReplicaId::A, bytes: bytes.into() }
     }
 }
 
@@ -155,7 +155,7 @@ impl Script {
 
     /// Then something happens on a device.
     #[must_use]
-    pub fn device(self, device: u16, place: Place, bytes: impl Into<Bytes>) -> Self {
+    pub fn device(self, device: u16, place: ReplicaId, bytes: impl Into<Bytes>) -> Self {
         self.then(Input::Device { device: DeviceId(device), place, bytes: bytes.into() })
     }
 
@@ -167,27 +167,27 @@ impl Script {
 
     /// Then only the CoServer at this place is a member.
     #[must_use]
-    pub fn alone(self, place: Place) -> Self {
+    pub fn alone(self, place: ReplicaId) -> Self {
         self.then(Input::Alone(place))
     }
 
     /// Then both are members; one that was none is back, as a new process.
     #[must_use]
-    pub fn duplex(self, sequencer: Place) -> Self {
+    pub fn duplex(self, sequencer: ReplicaId) -> Self {
         self.then(Input::Duplex { sequencer })
     }
 
     /// Then every process ends, and the CoServer at this place, started again with its disk,
     /// goes on alone.
     #[must_use]
-    pub fn restarted(self, place: Place) -> Self {
+    pub fn restarted(self, place: ReplicaId) -> Self {
         self.then(Input::Restarted(place))
     }
 
     /// Then every process ends, and after this long the CoServer at this place, started again with
     /// its disk, goes on alone.
     #[must_use]
-    pub fn restarted_after(self, place: Place, gap: Duration) -> Self {
+    pub fn restarted_after(self, place: ReplicaId, gap: Duration) -> Self {
         self.then(Input::RestartedAfter { place, gap })
     }
 
@@ -234,7 +234,7 @@ fn draw_client(dice: &mut Dice) -> u32 {
 
 fn ordinary(dice: &mut Dice) -> Input {
     let client = draw_client(dice);
-    let place = *dice.pick(&Place::BOTH);
+    let place = *dice.pick(&ReplicaId::BOTH);
     match dice.below(13) {
         0..=1 => Input::Open { client },
         2..=4 => {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::scribe::Scribe;
 use super::script::Input;
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{DeviceId, LogTime, Place, SessionId};
+use crate::ids::{DeviceId, LogTime, ReplicaId, SessionId};
 use crate::machine::{RestoreError, StateMachine};
 use crate::output::{Executed, Output, OutputKind, Refusal};
 use crate::unit::{Unit, UnitConfig, records::Reader};
@@ -110,7 +110,7 @@ impl<S: StateMachine> Solo<S> {
     ///
     /// # Panics
     /// If the service does.
-    pub fn entry(&mut self, place: Place, kind: EntryKind) -> Executed {
+    pub fn entry(&mut self, place: ReplicaId, kind: EntryKind) -> Executed {
         let entry = self.scribe.outside(place, kind);
         self.execute(&entry)
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{Check, Difference, Input, Mismatch, Run, Script, Solo, check_determinism, process};
 use crate::digest::Digest;
-use crate::ids::{DeviceId, Index, Place};
+use crate::ids::{DeviceId, Index, ReplicaId};
 use crate::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
     Step,
@@ -144,7 +144,7 @@ impl StateMachine for Words {
 fn script() -> Script {
     let mut script = Script::new();
     for word in ["anna", "bert", "carl", "dora", "emil", "frida", "gustav", "helga"] {
-        script = script.request(1, word).device(2, Place::B, word).pass(Duration::from_secs(1));
+        script = script.request(1, word).device(2, ReplicaId::B, word).pass(Duration::from_secs(1));
     }
     script.again(1).request(2, "panic")
 }
@@ -294,28 +294,28 @@ impl StateMachine for Forgetful {
 
 #[test]
 fn every_return_is_a_new_process_at_the_same_place() {
-    let (a, b) = (|starts| process(Place::A, starts), |starts| process(Place::B, starts));
+    let (a, b) = (|starts| process(ReplicaId::A, starts), |starts| process(ReplicaId::B, starts));
     let mut solo = Solo::new(Forgetful::default());
     let inputs = [
-        Input::Alone(Place::A),
-        Input::Duplex { sequencer: Place::A },
-        Input::Duplex { sequencer: Place::B },
-        Input::Restarted(Place::A),
-        Input::Restarted(Place::A),
-        Input::Alone(Place::B),
+        Input::Alone(ReplicaId::A),
+        Input::Duplex { sequencer: ReplicaId::A },
+        Input::Duplex { sequencer: ReplicaId::B },
+        Input::Restarted(ReplicaId::A),
+        Input::Restarted(ReplicaId::A),
+        Input::Alone(ReplicaId::B),
     ];
     for input in inputs {
         solo.feed(input);
     }
     let expected = [
         Members::both(a(0), b(0)),
-        Members::alone(Place::A, a(0)),
+        Members::alone(ReplicaId::A, a(0)),
         Members::both(a(0), b(1)),
         Members::both(a(0), b(1)),
-        Members::alone(Place::A, a(1)),
-        Members::alone(Place::A, a(2)),
+        Members::alone(ReplicaId::A, a(1)),
+        Members::alone(ReplicaId::A, a(2)),
         Members::both(a(2), b(2)),
-        Members::alone(Place::B, b(2)),
+        Members::alone(ReplicaId::B, b(2)),
     ];
     assert_eq!(solo.service().seen, expected);
     let told: std::collections::BTreeSet<u64> = expected
@@ -330,9 +330,9 @@ fn every_return_is_a_new_process_at_the_same_place() {
 #[test]
 fn a_process_that_starts_again_has_only_what_was_frozen() {
     for script in [
-        Script::new().restarted(Place::B),
-        Script::new().alone(Place::A).duplex(Place::A),
-        Script::new().restarted(Place::A).duplex(Place::A).restarted(Place::B),
+        Script::new().restarted(ReplicaId::B),
+        Script::new().alone(ReplicaId::A).duplex(ReplicaId::A),
+        Script::new().restarted(ReplicaId::A).duplex(ReplicaId::A).restarted(ReplicaId::B),
     ] {
         let difference = Check::new()
             .batches(1)
@@ -341,7 +341,7 @@ fn a_process_that_starts_again_has_only_what_was_frozen() {
         assert_eq!(difference.run, Run::Restores);
         assert!(matches!(*difference.what, Mismatch::Output { .. }), "{difference}");
     }
-    Check::new().batches(1).run(Forgetful::default, &Script::new().alone(Place::A)).unwrap();
+    Check::new().batches(1).run(Forgetful::default, &Script::new().alone(ReplicaId::A)).unwrap();
 }
 
 fn kind_name(kind: &crate::entry::EntryKind) -> String {

@@ -27,7 +27,7 @@ use bytes::{Buf, BufMut};
 use super::MembersView;
 use super::records::invalid;
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Index, LogTime, Place};
+use crate::ids::{Epoch, Incarnation, Index, LogTime, ReplicaId};
 use crate::machine::RestoreError;
 use crate::record::Members;
 
@@ -68,7 +68,7 @@ impl Header {
         out.put_u8(u8::from(self.wakeup.is_some()));
         out.put_u64_le(self.wakeup.map_or(0, |at| at.0));
         out.put_u64_le(self.members.epoch.0);
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             out.put_u64_le(self.members.members.at(place).map_or(0, |incarnation| incarnation.0));
         }
         out.put_u8(self.members.sequencer.slot() as u8);
@@ -103,8 +103,8 @@ impl Header {
         let [a, b] = [rest.get_u64_le(), rest.get_u64_le()]
             .map(|member| (member != 0).then_some(Incarnation(member)));
         let sequencer = match rest.get_u8() {
-            0 => Place::A,
-            1 => Place::B,
+            0 => ReplicaId::A,
+            1 => ReplicaId::B,
             _ => return Err(wrong("the sequencer has no place")),
         };
         if index.0 == u64::MAX {

@@ -49,7 +49,7 @@ use sessions::{Admission, EndedSession, Opening, Sessions};
 
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
-use crate::ids::{Epoch, Index, LogTime, Nonce, OwnerId, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Index, LogTime, Nonce, OwnerId, ReplicaId, RequestNumber, SessionId};
 use crate::limits;
 use crate::loss::{Loss, SessionUse};
 use crate::machine::{Context, StateMachine, Step};
@@ -82,7 +82,7 @@ struct MembersView {
     /// The epoch of the last entry that told the members.
     epoch: Epoch,
     members: Members,
-    sequencer: Place,
+    sequencer: ReplicaId,
 }
 
 impl MembersView {
@@ -128,7 +128,11 @@ impl<S: StateMachine> Unit<S> {
         Self {
             service,
             sessions: Sessions::new(config),
-            members: MembersView { epoch: Epoch(0), members: Members::NONE, sequencer: Place::A },
+            members: MembersView {
+                epoch: Epoch(0),
+                members: Members::NONE,
+                sequencer: ReplicaId::A,
+            },
             index: Index(0),
             now: LogTime(0),
             wakeup: None,
@@ -306,7 +310,12 @@ impl<S: StateMachine> Unit<S> {
 
     /// A hand-over counts within its epoch only. A renewal makes a later epoch of the same
     /// members without an entry that says so, hence "not earlier".
-    fn on_hand_over(&mut self, epoch: Epoch, to: Place, stage: &mut Stage) -> Result<(), Panicked> {
+    fn on_hand_over(
+        &mut self,
+        epoch: Epoch,
+        to: ReplicaId,
+        stage: &mut Stage,
+    ) -> Result<(), Panicked> {
         if epoch < self.members.epoch || self.members.members.at(to).is_none() {
             return Ok(());
         }

@@ -191,7 +191,7 @@ fn take_replies(
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::ids::{Epoch, Index, Place};
+    use crate::ids::{Epoch, Index, ReplicaId};
     use crate::record::Members;
     use crate::unit::MembersView;
     use core::time::Duration;
@@ -202,7 +202,7 @@ mod tests {
         now: LogTime(100),
         digest: Digest::ZERO,
         wakeup: None,
-        members: MembersView { epoch: Epoch(1), members: Members::NONE, sequencer: Place::A },
+        members: MembersView { epoch: Epoch(1), members: Members::NONE, sequencer: ReplicaId::A },
         sessions: 1,
         held: false,
         skipped: Duration::ZERO,

@@ -10,8 +10,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{
-    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place, RequestNumber,
-    SessionId,
+    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, ReplicaId,
+    RequestNumber, SessionId,
 };
 use crate::outline::Outline;
 use crate::output::Refusal;
@@ -52,7 +52,7 @@ pub struct Hello {
     /// The pair.
     pub pair: PairId,
     /// The sender's place.
-    pub place: Place,
+    pub place: ReplicaId,
     /// The sender's incarnation.
     pub incarnation: Incarnation,
     /// What the sender runs.
@@ -296,7 +296,7 @@ pub enum WitnessCall {
         /// The pair.
         pair: PairId,
         /// The asker's place, which its key must bear out.
-        place: Place,
+        place: ReplicaId,
         /// The asker's incarnation.
         incarnation: Incarnation,
         /// Versions of the witness protocol.
@@ -408,7 +408,7 @@ pub enum ClientAnswer {
     /// The CoServer serves: it is a member.
     Welcome {
         /// Its place.
-        place: Place,
+        place: ReplicaId,
         /// Its incarnation.
         incarnation: Incarnation,
         /// Its epoch.
@@ -425,7 +425,7 @@ pub enum ClientAnswer {
     /// The other CoServer is back: it joins, or is a member. It can be dialled now.
     PeerBack {
         /// The other CoServer's place.
-        place: Place,
+        place: ReplicaId,
         /// The incarnation that is back; a connection to any other is dead.
         incarnation: Incarnation,
     },

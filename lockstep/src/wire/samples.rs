@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
-    Place, RequestNumber, SessionId,
+    ReplicaId, RequestNumber, SessionId,
 };
 use crate::outline::{Outline, OutputOutline, Target};
 use crate::output::Refusal;
@@ -26,7 +26,7 @@ pub(super) fn formed() -> Record {
         lineage: Lineage(3),
         epoch: Epoch(1),
         members: Members::both(A, B),
-        asker: Place::A,
+        asker: ReplicaId::A,
         nonce: Nonce(77),
         origin: record::Origin::Formed,
     }
@@ -35,12 +35,18 @@ pub(super) fn formed() -> Record {
 fn renewed() -> Record {
     let before = formed();
     let origin = record::Origin::Renewal(before.digest());
-    Record { epoch: Epoch(2), asker: Place::B, origin, ..before }
+    Record { epoch: Epoch(2), asker: ReplicaId::B, origin, ..before }
 }
 
 fn alone() -> Record {
-    let members = Members::alone(Place::B, B);
-    Record { epoch: Epoch(2), members, asker: Place::B, origin: record::Origin::Alone, ..formed() }
+    let members = Members::alone(ReplicaId::B, B);
+    Record {
+        epoch: Epoch(2),
+        members,
+        asker: ReplicaId::B,
+        origin: record::Origin::Alone,
+        ..formed()
+    }
 }
 
 fn progress() -> Progress {
@@ -60,7 +66,7 @@ fn kinds() -> Vec<EntryKind> {
     vec![
         EntryKind::Genesis { seed: [6; 32] },
         EntryKind::Membership { record: formed() },
-        EntryKind::HandOver { to: Place::B },
+        EntryKind::HandOver { to: ReplicaId::B },
         EntryKind::Tick,
         EntryKind::Device { device: DeviceId(1), bytes: Bytes::from_static(b"packet") },
         EntryKind::SessionOpen { token },
@@ -93,7 +99,7 @@ fn versions() -> Versions {
 
 pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
     let (lineage, epoch) = (Lineage(3), Epoch(1));
-    let origin = Origin { place: Place::B, incarnation: B, number: OriginNumber(12) };
+    let origin = Origin { place: ReplicaId::B, incarnation: B, number: OriginNumber(12) };
     let entries = (1..).zip(kinds()).map(|(at, kind)| Entry {
         index: Index(at),
         epoch,
@@ -105,7 +111,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
     let forwards = (1..).map(OriginNumber).zip(inputs);
     let hello = Hello {
         pair: PAIR,
-        place: Place::A,
+        place: ReplicaId::A,
         incarnation: A,
         environment: Environment {
             service: "register".into(),
@@ -180,7 +186,7 @@ pub(super) fn joining() -> Vec<(&'static str, PeerFrame)> {
     let (checkpoint, held) = (index, Index(90));
     let from = Point { index, chain };
     let file = CheckpointFile { index, len: 1 << 20, hash };
-    let origin = Origin { place: Place::B, incarnation: B, number: OriginNumber(0) };
+    let origin = Origin { place: ReplicaId::B, incarnation: B, number: OriginNumber(0) };
     let (epoch, time) = (Epoch(2), LogTime(7));
     let entry = Entry { index: Index(41), epoch, time, origin, kind: EntryKind::Tick };
     let bytes = Bytes::from_static(b"a piece");
@@ -204,7 +210,7 @@ pub(super) fn witness_calls() -> Vec<(&'static str, WitnessCall)> {
     vec![
         (
             "witness hello",
-            WitnessCall::Hello { pair: PAIR, place: Place::B, incarnation: B, protocol },
+            WitnessCall::Hello { pair: PAIR, place: ReplicaId::B, incarnation: B, protocol },
         ),
         ("witness query", WitnessCall::Query { known: Some(formed()) }),
         ("witness ask", WitnessCall::Ask { request }),
@@ -247,9 +253,12 @@ pub(super) fn client_answers() -> Vec<(&'static str, ClientAnswer)> {
     let incarnation = Incarnation(77);
     let gap = Refusal::Gap { expected: RequestNumber(7) };
     vec![
-        ("client welcome", ClientAnswer::Welcome { place: Place::B, incarnation, epoch: Epoch(2) }),
+        (
+            "client welcome",
+            ClientAnswer::Welcome { place: ReplicaId::B, incarnation, epoch: Epoch(2) },
+        ),
         ("client not yet", ClientAnswer::NotYet { incarnation, reason: ClientRefusal::Starting }),
-        ("client peer back", ClientAnswer::PeerBack { place: Place::A, incarnation }),
+        ("client peer back", ClientAnswer::PeerBack { place: ReplicaId::A, incarnation }),
         ("client opened", ClientAnswer::Opened { token, result: Ok(session) }),
         (
             "client not opened",
@@ -264,8 +273,8 @@ pub(super) fn client_answers() -> Vec<(&'static str, ClientAnswer)> {
     ]
 }
 
-fn any_place() -> impl Strategy<Value = Place> {
-    any::<bool>().prop_map(|a| if a { Place::A } else { Place::B })
+fn any_place() -> impl Strategy<Value = ReplicaId> {
+    any::<bool>().prop_map(|a| if a { ReplicaId::A } else { ReplicaId::B })
 }
 
 fn any_digest() -> impl Strategy<Value = Digest> {

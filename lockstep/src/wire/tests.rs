@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, Place,
+    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, ReplicaId,
     RequestNumber, SessionId,
 };
 use crate::limits;
@@ -67,7 +67,8 @@ fn batch_of(entries: Vec<Entry>) -> PeerFrame {
 }
 
 fn entry(index: u64, kind: EntryKind) -> Entry {
-    let origin = Origin { place: Place::A, incarnation: Incarnation(1), number: OriginNumber(0) };
+    let origin =
+        Origin { place: ReplicaId::A, incarnation: Incarnation(1), number: OriginNumber(0) };
     Entry { index: Index(index), epoch: Epoch(1), time: LogTime(index), origin, kind }
 }
 

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::ids::{ConnId, Epoch, Incarnation, Mono, PairId, Place};
+use crate::ids::{ConnId, Epoch, Incarnation, MonotonicTime, PairId, ReplicaId};
 use crate::limits::{WITNESS_CONNECTIONS_PER_PLACE, WITNESS_WAITING};
 use crate::record::{Origin, Record, Request};
 use crate::wire::frames::{WitnessAnswer, WitnessCall, WitnessRefusal};
@@ -21,7 +21,7 @@ use crate::witness::store::{Held, Stored, Told};
 #[derive(Debug)]
 pub struct Witness {
     /// Nothing is granted before.
-    ready: Mono,
+    ready: MonotonicTime,
     pairs: BTreeMap<PairId, Pair>,
     conns: BTreeMap<ConnId, Asker>,
     outputs: VecDeque<Output>,
@@ -50,7 +50,7 @@ impl Witness {
     /// A witness that starts now, with what its store holds: for each pair its record, or `None`
     /// if that could not be read.
     pub fn new(
-        now: Mono,
+        now: MonotonicTime,
         config: Config,
         loaded: impl IntoIterator<Item = (PairId, Option<Held>)>,
     ) -> Self {
@@ -60,7 +60,7 @@ impl Witness {
     }
 
     /// Takes one input. See the [module](self) for what has to follow.
-    pub fn handle(&mut self, now: Mono, input: Input) {
+    pub fn handle(&mut self, now: MonotonicTime, input: Input) {
         let pair = match &input {
             Input::Call { pair, .. } | Input::Stored { pair, .. } => Some(*pair),
             Input::Enrolled(held) => Some(held.record.pair),
@@ -99,7 +99,7 @@ impl Witness {
                 );
             }
         }
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let theirs = |asker: &&Asker| (asker.pair, asker.place) == (pair, place);
             let count = self.conns.values().filter(theirs).count();
             assert!(
@@ -125,7 +125,14 @@ impl Witness {
         }
     }
 
-    fn on_call(&mut self, now: Mono, conn: ConnId, pair: PairId, place: Place, call: WitnessCall) {
+    fn on_call(
+        &mut self,
+        now: MonotonicTime,
+        conn: ConnId,
+        pair: PairId,
+        place: ReplicaId,
+        call: WitnessCall,
+    ) {
         if let WitnessCall::Hello { pair: named, place: at, incarnation, protocol } = call {
             let honest = (named, at) == (pair, place) && incarnation != Incarnation(0);
             if !honest || self.conns.contains_key(&conn) {
@@ -147,7 +154,7 @@ impl Witness {
     }
 
     /// A call of an asker that has introduced itself.
-    fn on_question(&mut self, now: Mono, conn: ConnId, asker: Asker, call: WitnessCall) {
+    fn on_question(&mut self, now: MonotonicTime, conn: ConnId, asker: Asker, call: WitnessCall) {
         let pair = asker.pair;
         if let WitnessCall::Enrol { record } = call
             && self.on_enrolment(now, conn, asker, record)
@@ -174,7 +181,7 @@ impl Witness {
 
     fn answer(
         &mut self,
-        now: Mono,
+        now: MonotonicTime,
         conn: ConnId,
         asker: Asker,
         present: &Record,
@@ -205,7 +212,13 @@ impl Witness {
 
     /// A member tells the record that this witness should have (rule W3). Whether that was done;
     /// if not, the call is answered like a question.
-    fn on_enrolment(&mut self, now: Mono, conn: ConnId, asker: Asker, record: Record) -> bool {
+    fn on_enrolment(
+        &mut self,
+        now: MonotonicTime,
+        conn: ConnId,
+        asker: Asker,
+        record: Record,
+    ) -> bool {
         let Asker { pair, place, incarnation } = asker;
         let (before, known, behind) = match self.pairs.get(&pair) {
             None => (None, None, false),
@@ -250,7 +263,7 @@ impl Witness {
         self.outputs.push_back(Output::Store { present: request.present, record: next });
     }
 
-    fn on_stored(&mut self, now: Mono, pair: PairId, stored: Stored) {
+    fn on_stored(&mut self, now: MonotonicTime, pair: PairId, stored: Stored) {
         let Some(state @ Pair::Storing { .. }) = self.pairs.get_mut(&pair) else {
             return;
         };
@@ -281,7 +294,7 @@ impl Witness {
     }
 
     /// An operator's word replaces whatever was thought of the pair.
-    fn on_enrolled(&mut self, now: Mono, held: Held) {
+    fn on_enrolled(&mut self, now: MonotonicTime, held: Held) {
         let pair = held.record.pair;
         if let Some(Pair::Storing { mut waiting, .. }) =
             self.pairs.insert(pair, Pair::of(pair, Some(held)))
@@ -291,7 +304,7 @@ impl Witness {
     }
 
     /// What came while a record was written, in the order in which it came.
-    fn on_waiting(&mut self, now: Mono, waiting: &mut VecDeque<(ConnId, WitnessCall)>) {
+    fn on_waiting(&mut self, now: MonotonicTime, waiting: &mut VecDeque<(ConnId, WitnessCall)>) {
         for (conn, call) in waiting.drain(..) {
             if let Some(asker) = self.conns.get(&conn).copied() {
                 self.on_question(now, conn, asker, call);
@@ -323,7 +336,7 @@ impl Witness {
     }
 
     /// Closes the oldest connection of a place that has as many as it may.
-    fn make_room(&mut self, pair: PairId, place: Place) {
+    fn make_room(&mut self, pair: PairId, place: ReplicaId) {
         let theirs = |asker: &Asker| (asker.pair, asker.place) == (pair, place);
         if self.conns.values().filter(|asker| theirs(asker)).count() < WITNESS_CONNECTIONS_PER_PLACE
         {
@@ -352,7 +365,7 @@ impl Witness {
     }
 
     /// Refuses the connection itself.
-    fn turn_away(&mut self, conn: ConnId, pair: PairId, place: Place, reason: WitnessRefusal) {
+    fn turn_away(&mut self, conn: ConnId, pair: PairId, place: ReplicaId, reason: WitnessRefusal) {
         self.refuse(conn, Asker { pair, place, incarnation: Incarnation(0) }, reason);
         self.on_gone(conn);
         self.outputs.push_back(Output::Close { conn });

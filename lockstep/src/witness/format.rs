@@ -25,7 +25,7 @@
 //! Version 1 has the origins up to 3, and the checksum at 96: its files do not know their own.
 
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, ReplicaId};
 use crate::record::{Members, Origin, Record};
 use crate::witness::store::{Held, Told};
 
@@ -90,8 +90,8 @@ pub fn encode(held: &Held, mark: FileMark) -> [u8; FILE_BYTES] {
     bytes[12..16].copy_from_slice(&record.lineage.0.to_le_bytes());
     bytes[16..32].copy_from_slice(&record.pair.0);
     bytes[32..40].copy_from_slice(&record.epoch.0.to_le_bytes());
-    bytes[40..48].copy_from_slice(&member(Place::A).to_le_bytes());
-    bytes[48..56].copy_from_slice(&member(Place::B).to_le_bytes());
+    bytes[40..48].copy_from_slice(&member(ReplicaId::A).to_le_bytes());
+    bytes[48..56].copy_from_slice(&member(ReplicaId::B).to_le_bytes());
     bytes[56..64].copy_from_slice(&record.nonce.0.to_le_bytes());
     bytes[64..80].copy_from_slice(&renewed.unwrap_or(Digest::ZERO).0);
     bytes[80..84].copy_from_slice(&u32::from(behind.is_some()).to_le_bytes());
@@ -138,7 +138,7 @@ fn fields(bytes: &[u8]) -> Option<Held> {
     let number = |at| u64::from_le_bytes(array(bytes, at));
     let short = |at| u32::from_le_bytes(array(bytes, at));
     let member = |at| Some(Incarnation(number(at))).filter(|member| member.0 != 0);
-    let asker = *Place::BOTH.get(usize::from(bytes[10]))?;
+    let asker = *ReplicaId::BOTH.get(usize::from(bytes[10]))?;
     let members = Members { a: member(40), b: member(48) };
     let origin = match (bytes[11], members.a, members.b) {
         (0, None, None) => Origin::Vacant,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::format::{self, FILE_BYTES, FileMark, Kept, Unreadable};
 use super::store::{Held, Told};
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, ReplicaId};
 use crate::record::{Members, Origin, Record};
 
 const PAIR: PairId = PairId([0x5a; 16]);
@@ -13,7 +13,7 @@ const A: Incarnation = Incarnation(0x1111_2222_3333_4444);
 const B: Incarnation = Incarnation(0x5555_6666_7777_8888);
 const MARK: FileMark = FileMark { inode: 0x0102_0304_0506_0708, born: u64::MAX };
 
-fn record(epoch: u64, members: Members, asker: Place, origin: Origin) -> Record {
+fn record(epoch: u64, members: Members, asker: ReplicaId, origin: Origin) -> Record {
     let (epoch, nonce) = (Epoch(epoch), Nonce(0x0123_4567_89ab_cdef));
     Record { pair: PAIR, lineage: Lineage(3), epoch, members, asker, nonce, origin }
 }
@@ -21,14 +21,14 @@ fn record(epoch: u64, members: Members, asker: Place, origin: Origin) -> Record 
 /// What a record can be: every origin with the members that it gives, trusted and not.
 fn every_kind() -> Vec<Held> {
     let (both, named) = (Members::both(A, B), Digest::of(b"the record before"));
-    let alone = |place| Members::alone(place, if place == Place::A { A } else { B });
+    let alone = |place| Members::alone(place, if place == ReplicaId::A { A } else { B });
     let mut records = vec![
         Record::vacant(PAIR, Lineage(u32::MAX), Epoch(u64::MAX)),
-        record(1, both, Place::A, Origin::Formed),
-        record(2, both, Place::B, Origin::Renewal(named)),
-        record(3, both, Place::B, Origin::Joined),
+        record(1, both, ReplicaId::A, Origin::Formed),
+        record(2, both, ReplicaId::B, Origin::Renewal(named)),
+        record(3, both, ReplicaId::B, Origin::Joined),
     ];
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         records.push(record(4, alone(place), place, Origin::Alone));
         records.push(record(5, alone(place), place, Origin::Renewal(named)));
         records.push(record(6, alone(place), place, Origin::Restarted));
@@ -128,7 +128,7 @@ fn records_of_version_2_are_read_and_still_written_so() {
 #[test]
 fn objects_of_version_1_are_read_and_still_written_so() {
     use crate::witness::object::{Link, decode, encode};
-    let record = record(2, Members::both(A, B), Place::B, Origin::Renewal(Digest([0x77; 16])));
+    let record = record(2, Members::both(A, B), ReplicaId::B, Origin::Renewal(Digest([0x77; 16])));
     let link = Link { number: 2, before: Digest([0x77; 16]), record };
     let written = encode(&link).to_vec();
     let kept = kept("object-v1/epoch-2", &written);
@@ -174,7 +174,7 @@ fn a_version_that_is_not_known_is_refused_by_its_number() {
 /// Fields that nobody writes together, under a checksum that is right.
 #[test]
 fn contradictions_are_noticed() {
-    let formed = record(1, Members::both(A, B), Place::A, Origin::Formed);
+    let formed = record(1, Members::both(A, B), ReplicaId::A, Origin::Formed);
     let good = format::encode(&Held::trusted(formed), MARK);
     for (at, value) in [(10, 2), (11, 0), (11, 2), (11, 4), (11, 6), (11, 7), (11, 8), (80, 2)] {
         let mut bytes = good;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::digest::Digest;
-use crate::ids::{ConnId, PairId, Place};
+use crate::ids::{ConnId, PairId, ReplicaId};
 use crate::record::Record;
 use crate::wire::frames::{Versions, WitnessAnswer, WitnessCall, WitnessRefusal};
 use crate::witness::rules::{Asker, Denial};
@@ -30,7 +30,7 @@ pub enum Input {
         /// Whose it is, by its key.
         pair: PairId,
         /// Its place, by its key.
-        place: Place,
+        place: ReplicaId,
         /// What.
         call: WitnessCall,
     },
@@ -110,7 +110,7 @@ pub enum Event {
         /// Whose call.
         pair: PairId,
         /// From which place.
-        place: Place,
+        place: ReplicaId,
         /// Why.
         reason: WitnessRefusal,
     },

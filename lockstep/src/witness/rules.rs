@@ -17,7 +17,7 @@
 //!
 //! Always the next number, in the same lineage, and only from the record that is present.
 
-use crate::ids::{Epoch, Incarnation, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Nonce, PairId, ReplicaId};
 use crate::record::{Members, Origin, Record, Request};
 
 /// Who asks, as its key and its hello say.
@@ -26,7 +26,7 @@ pub struct Asker {
     /// Its pair, by its key.
     pub pair: PairId,
     /// Its place, by its key.
-    pub place: Place,
+    pub place: ReplicaId,
     /// Its process, by its hello.
     pub incarnation: Incarnation,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::rules::{self, Asker, Denial};
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, ReplicaId};
 use crate::record::{Members, Origin, Record, Request};
 
 const PAIR: PairId = PairId([1; 16]);
@@ -19,11 +19,11 @@ fn vacant() -> Record {
     Record::vacant(PAIR, Lineage(1), Epoch(0))
 }
 
-fn next_of(present: &Record, asker: Place, members: Members, origin: Origin) -> Record {
+fn next_of(present: &Record, asker: ReplicaId, members: Members, origin: Origin) -> Record {
     Record { epoch: present.epoch.next(), members, asker, nonce: Nonce(5), origin, ..*present }
 }
 
-fn asker(place: Place, incarnation: Incarnation) -> Asker {
+fn asker(place: ReplicaId, incarnation: Incarnation) -> Asker {
     Asker { pair: PAIR, place, incarnation }
 }
 
@@ -31,7 +31,7 @@ fn asker(place: Place, incarnation: Incarnation) -> Asker {
 fn presents() -> Vec<(&'static str, Vec<Record>)> {
     let before = vacant();
     let of = |members, origins: &[Origin]| {
-        let record = |origin: &Origin| next_of(&before, Place::A, members, *origin);
+        let record = |origin: &Origin| next_of(&before, ReplicaId::A, members, *origin);
         origins.iter().map(record).collect()
     };
     let named = Digest::of(b"the record before");
@@ -46,13 +46,13 @@ fn presents() -> Vec<(&'static str, Vec<Record>)> {
     vec![
         ("vacant", vec![before]),
         ("{A,B}", of(Members::both(A, B), &duplex)),
-        ("{A}", of(Members::alone(Place::A, A), &single)),
-        ("{B}", of(Members::alone(Place::B, B), &single)),
+        ("{A}", of(Members::alone(ReplicaId::A, A), &single)),
+        ("{B}", of(Members::alone(ReplicaId::B, B), &single)),
     ]
 }
 
 fn shapes() -> [(&'static str, Members); 15] {
-    let (a, b) = (Place::A, Place::B);
+    let (a, b) = (ReplicaId::A, ReplicaId::B);
     [
         ("nobody", Members::NONE),
         ("{A}", Members::alone(a, A)),
@@ -90,7 +90,7 @@ fn origins(present: &Record) -> [(&'static str, Origin); 10] {
 
 /// The members, their successors, and a process without a number, at each place.
 fn askers() -> [(&'static str, Asker); 6] {
-    let (a, b) = (Place::A, Place::B);
+    let (a, b) = (ReplicaId::A, ReplicaId::B);
     [
         ("A", asker(a, A)),
         ("B", asker(b, B)),
@@ -163,10 +163,10 @@ fn transitions_allowed_and_refused() {
 
 #[test]
 fn a_request_is_denied_for_what_is_wrong_with_it() {
-    let present = next_of(&vacant(), Place::A, Members::both(A, B), Origin::Formed);
-    let good = next_of(&present, Place::A, Members::alone(Place::A, A), Origin::Alone);
+    let present = next_of(&vacant(), ReplicaId::A, Members::both(A, B), Origin::Formed);
+    let good = next_of(&present, ReplicaId::A, Members::alone(ReplicaId::A, A), Origin::Alone);
     let judged = |named: Digest, next: Record| {
-        rules::judge(&present, asker(Place::A, A), &Request { present: named, next })
+        rules::judge(&present, asker(ReplicaId::A, A), &Request { present: named, next })
     };
     let named = present.digest();
     assert_eq!(judged(named, good), Ok(()));
@@ -174,13 +174,13 @@ fn a_request_is_denied_for_what_is_wrong_with_it() {
     let other = PairId([9; 16]);
     assert_eq!(judged(named, Record { pair: other, ..good }), Err(Denial::Foreign));
     assert_eq!(judged(named, Record { lineage: Lineage(2), ..good }), Err(Denial::Foreign));
-    assert_eq!(judged(named, Record { asker: Place::B, ..good }), Err(Denial::Foreign));
+    assert_eq!(judged(named, Record { asker: ReplicaId::B, ..good }), Err(Denial::Foreign));
     assert_eq!(judged(named, Record { epoch: Epoch(1), ..good }), Err(Denial::Number));
     assert_eq!(judged(named, Record { epoch: Epoch(3), ..good }), Err(Denial::Number));
     assert_eq!(judged(named, Record { nonce: Nonce(0), ..good }), Err(Denial::Unmarked));
     let last = Record { epoch: Epoch(u64::MAX), ..present };
     let wrapped = Request { present: last.digest(), next: Record { epoch: Epoch(0), ..good } };
-    assert_eq!(rules::judge(&last, asker(Place::A, A), &wrapped), Err(Denial::Number));
+    assert_eq!(rules::judge(&last, asker(ReplicaId::A, A), &wrapped), Err(Denial::Number));
 }
 
 /// A disk may know of epochs that a witness which lost its records does not.
@@ -189,9 +189,9 @@ fn a_lineage_that_is_adopted_may_leave_numbers_out_and_goes_back_to_none() {
     let present = Record { epoch: Epoch(3), ..vacant() };
     let adopted = |epoch| {
         let origin = Origin::Adopted;
-        let next = next_of(&present, Place::A, Members::alone(Place::A, A), origin);
+        let next = next_of(&present, ReplicaId::A, Members::alone(ReplicaId::A, A), origin);
         let next = Record { epoch: Epoch(epoch), ..next };
-        rules::judge(&present, asker(Place::A, A), &Request { present: present.digest(), next })
+        rules::judge(&present, asker(ReplicaId::A, A), &Request { present: present.digest(), next })
     };
     assert_eq!(adopted(3), Err(Denial::Number));
     assert_eq!(adopted(4), Ok(()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::ids::{ConnId, Epoch, Incarnation, Lineage, Mono, Nonce, PairId, Place};
+use crate::ids::{ConnId, Epoch, Incarnation, Lineage, MonotonicTime, Nonce, PairId, ReplicaId};
 use crate::limits;
 use crate::record::{Members, Origin, Record, Request};
 use crate::wire::frames::{Versions, WitnessAnswer, WitnessCall, WitnessRefusal};
@@ -17,8 +17,8 @@ const A: Incarnation = Incarnation(10);
 const B: Incarnation = Incarnation(20);
 const CONN_A: ConnId = ConnId(1);
 const CONN_B: ConnId = ConnId(2);
-const START: Mono = Mono(0);
-const LATER: Mono = Mono(10_000_000_000);
+const START: MonotonicTime = MonotonicTime(0);
+const LATER: MonotonicTime = MonotonicTime(10_000_000_000);
 const CONFIG: Config = Config { grace: Duration::from_secs(2) };
 const SPOKEN: Versions = Versions::SPOKEN;
 
@@ -28,19 +28,19 @@ fn vacant() -> Record {
 
 fn formed() -> Record {
     let members = Members::both(A, B);
-    next_of(&vacant(), Place::A, members, Origin::Formed)
+    next_of(&vacant(), ReplicaId::A, members, Origin::Formed)
 }
 
-fn alone(place: Place) -> Record {
-    let incarnation = if place == Place::A { A } else { B };
+fn alone(place: ReplicaId) -> Record {
+    let incarnation = if place == ReplicaId::A { A } else { B };
     next_of(&formed(), place, Members::alone(place, incarnation), Origin::Alone)
 }
 
 fn renewed() -> Record {
-    next_of(&formed(), Place::A, Members::both(A, B), Origin::Renewal(formed().digest()))
+    next_of(&formed(), ReplicaId::A, Members::both(A, B), Origin::Renewal(formed().digest()))
 }
 
-fn next_of(present: &Record, asker: Place, members: Members, origin: Origin) -> Record {
+fn next_of(present: &Record, asker: ReplicaId, members: Members, origin: Origin) -> Record {
     Record { epoch: present.epoch.next(), members, asker, nonce: Nonce(5), origin, ..*present }
 }
 
@@ -52,7 +52,7 @@ fn ask(present: &Record, next: Record) -> WitnessCall {
 #[test]
 fn a_lineage_is_adopted_with_a_number_above_what_the_witness_knows() {
     let mut bench = Bench::new(vacant());
-    let next = next_of(&vacant(), Place::A, Members::alone(Place::A, A), Origin::Adopted);
+    let next = next_of(&vacant(), ReplicaId::A, Members::alone(ReplicaId::A, A), Origin::Adopted);
     let next = Record { epoch: Epoch(7), ..next };
     let store = Output::Store { present: vacant().digest(), record: next };
     assert_eq!(bench.say_as_a(ask(&vacant(), next)), [store]);
@@ -70,33 +70,33 @@ impl Bench {
 
     fn holding(held: Option<Held>) -> Self {
         let mut bench = Self { witness: Witness::new(START, CONFIG, [(PAIR, held)]) };
-        assert_eq!(bench.hello(CONN_A, Place::A, A), []);
-        assert_eq!(bench.hello(CONN_B, Place::B, B), []);
+        assert_eq!(bench.hello(CONN_A, ReplicaId::A, A), []);
+        assert_eq!(bench.hello(CONN_B, ReplicaId::B, B), []);
         bench
     }
 
-    fn hello(&mut self, conn: ConnId, place: Place, incarnation: Incarnation) -> Vec<Output> {
+    fn hello(&mut self, conn: ConnId, place: ReplicaId, incarnation: Incarnation) -> Vec<Output> {
         let hello = WitnessCall::Hello { pair: PAIR, place, incarnation, protocol: SPOKEN };
         self.call(conn, place, hello)
     }
 
-    fn call(&mut self, conn: ConnId, place: Place, call: WitnessCall) -> Vec<Output> {
+    fn call(&mut self, conn: ConnId, place: ReplicaId, call: WitnessCall) -> Vec<Output> {
         self.give(LATER, Input::Call { conn, pair: PAIR, place, call })
     }
 
     fn say_as_a(&mut self, call: WitnessCall) -> Vec<Output> {
-        self.call(CONN_A, Place::A, call)
+        self.call(CONN_A, ReplicaId::A, call)
     }
 
     fn say_as_b(&mut self, call: WitnessCall) -> Vec<Output> {
-        self.call(CONN_B, Place::B, call)
+        self.call(CONN_B, ReplicaId::B, call)
     }
 
     fn stored(&mut self, stored: Stored) -> Vec<Output> {
         self.give(LATER, Input::Stored { pair: PAIR, stored })
     }
 
-    fn give(&mut self, now: Mono, input: Input) -> Vec<Output> {
+    fn give(&mut self, now: MonotonicTime, input: Input) -> Vec<Output> {
         self.witness.handle(now, input);
         std::iter::from_fn(|| self.witness.poll())
             .filter(|output| !matches!(output, Output::Event(_)))
@@ -121,19 +121,19 @@ const QUERY: WitnessCall = WitnessCall::Query { known: None };
 #[test]
 fn a_grant_is_told_only_once_it_is_on_disk() {
     let mut bench = Bench::new(formed());
-    let output = bench.say_as_a(ask(&formed(), alone(Place::A)));
-    assert_eq!(output, [store(&formed(), alone(Place::A))]);
+    let output = bench.say_as_a(ask(&formed(), alone(ReplicaId::A)));
+    assert_eq!(output, [store(&formed(), alone(ReplicaId::A))]);
     assert_eq!(bench.say_as_b(QUERY), []);
-    let answers = [told(CONN_A, alone(Place::A)), told(CONN_B, alone(Place::A))];
+    let answers = [told(CONN_A, alone(ReplicaId::A)), told(CONN_B, alone(ReplicaId::A))];
     assert_eq!(bench.stored(Stored::There), answers);
 }
 
 #[test]
 fn of_two_that_ask_one_gets_it_and_the_other_learns_of_it() {
     let mut bench = Bench::new(formed());
-    bench.say_as_b(ask(&formed(), alone(Place::B)));
-    assert_eq!(bench.say_as_a(ask(&formed(), alone(Place::A))), []);
-    let answers = [told(CONN_B, alone(Place::B)), told(CONN_A, alone(Place::B))];
+    bench.say_as_b(ask(&formed(), alone(ReplicaId::B)));
+    assert_eq!(bench.say_as_a(ask(&formed(), alone(ReplicaId::A))), []);
+    let answers = [told(CONN_B, alone(ReplicaId::B)), told(CONN_A, alone(ReplicaId::B))];
     assert_eq!(bench.stored(Stored::There), answers);
 }
 
@@ -141,7 +141,7 @@ fn of_two_that_ask_one_gets_it_and_the_other_learns_of_it() {
 fn a_waiting_request_may_begin_the_next_store() {
     let mut bench = Bench::new(formed());
     bench.say_as_a(ask(&formed(), renewed()));
-    let next = next_of(&renewed(), Place::B, Members::alone(Place::B, B), Origin::Alone);
+    let next = next_of(&renewed(), ReplicaId::B, Members::alone(ReplicaId::B, B), Origin::Alone);
     bench.say_as_b(ask(&renewed(), next));
     bench.say_as_a(QUERY);
     let output = bench.stored(Stored::There);
@@ -152,38 +152,38 @@ fn a_waiting_request_may_begin_the_next_store() {
 #[test]
 fn a_repeated_request_is_answered_as_granted() {
     let mut bench = Bench::new(formed());
-    let request = ask(&formed(), alone(Place::A));
+    let request = ask(&formed(), alone(ReplicaId::A));
     bench.say_as_a(request.clone());
     bench.stored(Stored::There);
-    assert_eq!(bench.say_as_a(request.clone()), [told(CONN_A, alone(Place::A))]);
+    assert_eq!(bench.say_as_a(request.clone()), [told(CONN_A, alone(ReplicaId::A))]);
     // Also right after a restart: it is told nothing new.
-    let mut witness = Bench::new(alone(Place::A));
-    let input = Input::Call { conn: CONN_A, pair: PAIR, place: Place::A, call: request };
-    assert_eq!(witness.give(START, input), [told(CONN_A, alone(Place::A))]);
+    let mut witness = Bench::new(alone(ReplicaId::A));
+    let input = Input::Call { conn: CONN_A, pair: PAIR, place: ReplicaId::A, call: request };
+    assert_eq!(witness.give(START, input), [told(CONN_A, alone(ReplicaId::A))]);
 }
 
 #[test]
 fn nothing_is_granted_right_after_a_start() {
     let mut bench = Bench::new(formed());
     let early = START.plus(CONFIG.grace - Duration::from_nanos(1));
-    let call = |call| Input::Call { conn: CONN_A, pair: PAIR, place: Place::A, call };
-    let request = ask(&formed(), alone(Place::A));
+    let call = |call| Input::Call { conn: CONN_A, pair: PAIR, place: ReplicaId::A, call };
+    let request = ask(&formed(), alone(ReplicaId::A));
     let output = bench.give(early, call(request.clone()));
     assert_eq!(output, [refused(CONN_A, WitnessRefusal::Starting)]);
     assert_eq!(bench.give(early, call(QUERY)), [told(CONN_A, formed())]);
     let output = bench.give(START.plus(CONFIG.grace), call(request));
-    assert_eq!(output, [store(&formed(), alone(Place::A))]);
+    assert_eq!(output, [store(&formed(), alone(ReplicaId::A))]);
 }
 
 #[test]
 fn told_of_a_later_epoch_it_refuses_everything_until_its_operator_acts() {
-    let later = Record { epoch: Epoch(7), ..alone(Place::A) };
+    let later = Record { epoch: Epoch(7), ..alone(ReplicaId::A) };
     let known = Told { lineage: Lineage(1), epoch: Epoch(7) };
     let mut bench = Bench::new(formed());
     let output = bench.say_as_a(WitnessCall::Query { known: Some(later) });
     let distrust = |told| Output::Distrust { pair: PAIR, told };
     assert_eq!(output, [distrust(known), refused(CONN_A, WitnessRefusal::Behind)]);
-    let request = ask(&formed(), alone(Place::B));
+    let request = ask(&formed(), alone(ReplicaId::B));
     assert_eq!(bench.say_as_b(request.clone()), [refused(CONN_B, WitnessRefusal::Behind)]);
     assert_eq!(bench.say_as_b(QUERY), [refused(CONN_B, WitnessRefusal::Behind)]);
 
@@ -210,21 +210,21 @@ fn told_of_a_later_epoch_it_refuses_everything_until_its_operator_acts() {
 #[test]
 fn a_request_that_presumes_a_later_epoch_gives_it_away() {
     let mut bench = Bench::new(vacant());
-    let output = bench.say_as_a(ask(&formed(), alone(Place::A)));
+    let output = bench.say_as_a(ask(&formed(), alone(ReplicaId::A)));
     assert_eq!(output[1], refused(CONN_A, WitnessRefusal::Behind));
 }
 
 #[test]
 fn another_record_of_the_same_number_gives_it_away() {
-    let mut bench = Bench::new(alone(Place::A));
-    let output = bench.say_as_b(WitnessCall::Query { known: Some(alone(Place::B)) });
+    let mut bench = Bench::new(alone(ReplicaId::A));
+    let output = bench.say_as_b(WitnessCall::Query { known: Some(alone(ReplicaId::B)) });
     assert_eq!(output[1], refused(CONN_B, WitnessRefusal::Behind));
 }
 
 #[test]
 fn after_a_failed_write_the_pair_is_refused() {
     let mut bench = Bench::new(formed());
-    bench.say_as_a(ask(&formed(), alone(Place::A)));
+    bench.say_as_a(ask(&formed(), alone(ReplicaId::A)));
     bench.say_as_b(QUERY);
     let refusals =
         [refused(CONN_A, WitnessRefusal::Storage), refused(CONN_B, WitnessRefusal::Storage)];
@@ -239,24 +239,24 @@ fn after_a_failed_write_the_pair_is_refused() {
 #[test]
 fn after_a_write_that_changed_nothing_the_pair_is_served_and_asks_again() {
     let mut bench = Bench::new(formed());
-    let call = ask(&formed(), alone(Place::A));
+    let call = ask(&formed(), alone(ReplicaId::A));
     bench.say_as_a(call.clone());
     bench.say_as_b(QUERY);
     let answers = [refused(CONN_A, WitnessRefusal::Storage), told(CONN_B, formed())];
     assert_eq!(bench.stored(Stored::NotThere), answers);
-    assert_eq!(bench.say_as_a(call), [store(&formed(), alone(Place::A))]);
-    assert_eq!(bench.stored(Stored::There), [told(CONN_A, alone(Place::A))]);
+    assert_eq!(bench.say_as_a(call), [store(&formed(), alone(ReplicaId::A))]);
+    assert_eq!(bench.stored(Stored::There), [told(CONN_A, alone(ReplicaId::A))]);
 }
 
 /// Nor does an enrolment leave a trace that could not be written.
 #[test]
 fn an_enrolment_that_changed_nothing_leaves_what_was_known() {
-    let enrol = WitnessCall::Enrol { record: alone(Place::A) };
-    let adopt = || vec![Output::Adopt { record: alone(Place::A) }];
+    let enrol = WitnessCall::Enrol { record: alone(ReplicaId::A) };
+    let adopt = || vec![Output::Adopt { record: alone(ReplicaId::A) }];
     let refused_to_a = |reason| vec![refused(CONN_A, reason)];
 
     let mut unknown = Bench { witness: Witness::new(START, CONFIG, []) };
-    unknown.hello(CONN_A, Place::A, A);
+    unknown.hello(CONN_A, ReplicaId::A, A);
     assert_eq!(unknown.say_as_a(enrol.clone()), adopt());
     assert_eq!(unknown.stored(Stored::NotThere), refused_to_a(WitnessRefusal::Storage));
     assert_eq!(unknown.say_as_a(QUERY), refused_to_a(WitnessRefusal::UnknownPair));
@@ -272,7 +272,7 @@ fn an_enrolment_that_changed_nothing_leaves_what_was_known() {
 #[test]
 fn an_unknown_pair_is_told_so() {
     let mut bench = Bench { witness: Witness::new(START, CONFIG, []) };
-    bench.hello(CONN_A, Place::A, A);
+    bench.hello(CONN_A, ReplicaId::A, A);
     assert_eq!(bench.say_as_a(QUERY), [refused(CONN_A, WitnessRefusal::UnknownPair)]);
 }
 
@@ -289,13 +289,13 @@ fn who_is_not_who_its_key_says_is_turned_away() {
         protocol: Versions { oldest: newest, newest },
     };
     let spoken = SPOKEN.newest;
-    assert_eq!(fresh().say_as_a(hello(PAIR, Place::B, A, spoken)), not_you);
-    assert_eq!(fresh().say_as_a(hello(PairId([3; 16]), Place::A, A, spoken)), not_you);
-    assert_eq!(fresh().say_as_a(hello(PAIR, Place::A, Incarnation(0), spoken)), not_you);
+    assert_eq!(fresh().say_as_a(hello(PAIR, ReplicaId::B, A, spoken)), not_you);
+    assert_eq!(fresh().say_as_a(hello(PairId([3; 16]), ReplicaId::A, A, spoken)), not_you);
+    assert_eq!(fresh().say_as_a(hello(PAIR, ReplicaId::A, Incarnation(0), spoken)), not_you);
     let version = turned_away(WitnessRefusal::Version);
-    assert_eq!(fresh().say_as_a(hello(PAIR, Place::A, A, spoken + 1)), version);
+    assert_eq!(fresh().say_as_a(hello(PAIR, ReplicaId::A, A, spoken + 1)), version);
     let mut bench = Bench::new(formed());
-    assert_eq!(bench.say_as_a(hello(PAIR, Place::A, A, spoken)), not_you);
+    assert_eq!(bench.say_as_a(hello(PAIR, ReplicaId::A, A, spoken)), not_you);
     let mut bench = Bench::new(formed());
     let foreign = Record { pair: PairId([3; 16]), ..formed() };
     assert_eq!(bench.say_as_a(WitnessCall::Query { known: Some(foreign) }), not_you);
@@ -304,18 +304,18 @@ fn who_is_not_who_its_key_says_is_turned_away() {
 #[test]
 fn a_connection_that_ends_is_not_answered() {
     let mut bench = Bench::new(formed());
-    bench.say_as_a(ask(&formed(), alone(Place::A)));
+    bench.say_as_a(ask(&formed(), alone(ReplicaId::A)));
     bench.say_as_b(QUERY);
     bench.give(LATER, Input::Gone { conn: CONN_A });
     bench.give(LATER, Input::Gone { conn: CONN_B });
     assert_eq!(bench.stored(Stored::There), []);
-    assert_eq!(bench.witness.present(PAIR), Some(&alone(Place::A)));
+    assert_eq!(bench.witness.present(PAIR), Some(&alone(ReplicaId::A)));
 }
 
 #[test]
 fn waiting_calls_and_connections_are_bounded() {
     let mut bench = Bench::new(formed());
-    bench.say_as_a(ask(&formed(), alone(Place::A)));
+    bench.say_as_a(ask(&formed(), alone(ReplicaId::A)));
     for _ in 0..limits::WITNESS_WAITING + 10 {
         bench.say_as_b(QUERY);
     }
@@ -323,17 +323,17 @@ fn waiting_calls_and_connections_are_bounded() {
 
     let mut closed = Vec::new();
     for conn in 100..110 {
-        closed.extend(bench.hello(ConnId(conn), Place::A, A));
+        closed.extend(bench.hello(ConnId(conn), ReplicaId::A, A));
     }
     assert_eq!(closed.len(), 11 - limits::WITNESS_CONNECTIONS_PER_PLACE);
     assert_eq!(closed[0], Output::Close { conn: CONN_A });
-    assert_eq!(bench.say_as_b(QUERY), [told(CONN_B, alone(Place::A))]);
+    assert_eq!(bench.say_as_b(QUERY), [told(CONN_B, alone(ReplicaId::A))]);
 }
 
 #[derive(Clone, Debug)]
 enum Act {
     /// Somebody asks for something, naming a record that was present at some time.
-    Ask { place: Place, incarnation: u64, named: usize, shape: u8, step: u64, nonce: u64 },
+    Ask { place: ReplicaId, incarnation: u64, named: usize, shape: u8, step: u64, nonce: u64 },
     /// The write under way ends, if there is one.
     Written(Stored),
     /// The witness dies, having written what was under way or not, and is started again.
@@ -342,7 +342,7 @@ enum Act {
 
 fn any_act() -> impl Strategy<Value = Act> {
     // Mostly what could be granted, or nothing ever would be.
-    let place = any::<bool>().prop_map(|a| if a { Place::A } else { Place::B });
+    let place = any::<bool>().prop_map(|a| if a { ReplicaId::A } else { ReplicaId::B });
     let stranger = prop_oneof![6 => Just(0), 1 => 1..4_u64];
     let named = prop_oneof![6 => Just(0), 1 => 1..3_usize];
     let shape = prop_oneof![6 => Just(0), 1 => Just(1), 2 => Just(2)];
@@ -465,7 +465,7 @@ proptest! {
             if before.members != Members::NONE {
                 // Whoever is a member now was one before: nobody who was removed comes back.
                 prop_assert_eq!(before.members.at(after.asker), asker);
-                for place in Place::BOTH {
+                for place in ReplicaId::BOTH {
                     let now = after.members.at(place);
                     prop_assert!(now.is_none() || now == before.members.at(place));
                 }

@@ -1,7 +1,7 @@
 //! The parts of a pair as processes, for the tests: CoServers that run the register service, so
 //! that a client can tell whether a request was lost or took effect twice.
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::cli::{self, Application, BuildError, Program};
 use lockstep::runtime::config::Section;
 use lockstep::runtime::coserver::Devices;
@@ -17,7 +17,7 @@ impl Application for Registers {
         Program { name: "registers", version, about: "A pair that counts, for tests." }
     }
 
-    fn build(&self, _: Place, own: Section) -> Result<(Register, Devices), BuildError> {
+    fn build(&self, _: ReplicaId, own: Section) -> Result<(Register, Devices), BuildError> {
         own.finish()?;
         Ok((Register::new(), Devices::default()))
     }

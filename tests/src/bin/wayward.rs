@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::machine::{Context, Identity, RecordSource, RestoreError, StateMachine, Step};
 use lockstep::runtime::cli::{self, Application, BuildError, Program};
 use lockstep::runtime::config::Section;
@@ -23,7 +23,7 @@ const SLOW: Duration = Duration::from_millis(20);
 /// A service that is not the same on both sides when it is asked not to be.
 struct Wayward {
     inner: Register,
-    place: Place,
+    place: ReplicaId,
     version: u32,
     configuration: u8,
     hang_while: Option<PathBuf>,
@@ -87,7 +87,7 @@ impl Application for Part {
         Program { name: "wayward", version, about: "A pair that parts ways, for tests." }
     }
 
-    fn build(&self, place: Place, mut own: Section) -> Result<(Wayward, Devices), BuildError> {
+    fn build(&self, place: ReplicaId, mut own: Section) -> Result<(Wayward, Devices), BuildError> {
         let version = own.optional("version", "the service's version")?.unwrap_or(1);
         let configuration = own.optional("configuration", "a number of its own")?.unwrap_or(0);
         let hang_while: Option<String> = own.optional("hang_while", "a file's path")?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use mail_relay::load::Condition;
 use mail_relay::sink::{Got, Sink};
 use tokio::net::{TcpListener, TcpSocket};
@@ -88,7 +88,7 @@ impl RelayPair {
     }
 
     /// Where the CoServer at a place takes mail.
-    pub fn at(&self, place: Place) -> SocketAddr {
+    pub fn at(&self, place: ReplicaId) -> SocketAddr {
         self.listen[place.slot()]
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use lockstep::client::blocking::Session;
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -22,24 +22,24 @@ const SOME: u64 = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blow {
     /// SIGKILL.
-    Kill(Place),
+    Kill(ReplicaId),
     /// SIGKILL to one, after a while to the other; they are started again in the same order.
     KillBoth {
         /// The first.
-        first: Place,
+        first: ReplicaId,
         /// The while.
         apart: Duration,
     },
     /// SIGKILL to the witness and to one CoServer.
-    KillWithWitness(Place),
+    KillWithWitness(ReplicaId),
     /// SIGKILL to everything.
     KillAll,
     /// SIGSTOP until it is removed, then SIGCONT: it comes back by itself.
-    Pause(Place),
+    Pause(ReplicaId),
     /// SIGTERM: it leaves in good order.
-    Leave(Place),
+    Leave(ReplicaId),
     /// SIGKILL, and its disk is empty when it is started again.
-    Wipe(Place),
+    Wipe(ReplicaId),
 }
 
 impl fmt::Display for Blow {
@@ -72,7 +72,7 @@ impl Draw {
 
     /// The next blow: half of them are plain kills.
     pub fn blow(&mut self) -> Blow {
-        let place = Place::BOTH[self.below(2) as usize];
+        let place = ReplicaId::BOTH[self.below(2) as usize];
         match self.below(14) {
             0 | 1 => {
                 Blow::KillBoth { first: place, apart: Duration::from_millis(self.below(1000)) }
@@ -178,7 +178,7 @@ impl RelayPair {
     }
 
     /// Waits until one serves alone.
-    async fn alone(&self, place: Place, load: &Steady) {
+    async fn alone(&self, place: ReplicaId, load: &Steady) {
         self.pair.wait_for_mode(Part::CoServer(place), "simplex");
         self.goes_on(load).await;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use tokio::time::Instant;
 
 /// Replies within this time after a kill are "during" it, and within it after the return to duplex
@@ -67,14 +67,14 @@ impl Phase {
 /// A kill.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kill {
-    pub(super) place: Place,
+    pub(super) place: ReplicaId,
     pub(super) was_sequencer: bool,
 }
 
 /// The return to duplex.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Return {
-    pub(super) place: Place,
+    pub(super) place: ReplicaId,
     /// Since its process was started.
     pub(super) took: Duration,
     /// Bytes of entries and checkpoints that it was sent.
@@ -89,7 +89,7 @@ pub(super) struct Book {
     /// One after the other; the last may lie ahead.
     pub(super) phases: Vec<Phase>,
     pub(super) kills: Vec<Kill>,
-    started: Option<(Place, Instant)>,
+    started: Option<(ReplicaId, Instant)>,
     pub(super) back: Option<Return>,
     last_reply: Option<Instant>,
     /// Mails handed to the senders.
@@ -133,7 +133,7 @@ impl Book {
         }
     }
 
-    pub(super) fn on_kill(&mut self, place: Place, was_sequencer: bool) {
+    pub(super) fn on_kill(&mut self, place: ReplicaId, was_sequencer: bool) {
         let stages = match self.kills.is_empty() {
             true => [Stage::Kill, Stage::Alone],
             false => [Stage::SecondKill, Stage::After],
@@ -144,7 +144,7 @@ impl Book {
         self.phases.push(Phase::new(stages[1], now + DURING));
     }
 
-    pub(super) fn on_start(&mut self, place: Place) {
+    pub(super) fn on_start(&mut self, place: ReplicaId) {
         let now = Instant::now();
         self.started = Some((place, now));
         self.phases.push(Phase::new(Stage::Return, now));

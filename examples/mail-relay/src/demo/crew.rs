@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::control::{AskError, ask};
 use lockstep::runtime::init::{InitError, Plan};
 use tempfile::TempDir;
@@ -104,7 +104,7 @@ impl Watch {
     pub(super) async fn duplex(&self) {
         loop {
             let path = self.path.clone();
-            let both = move || Place::BOTH.map(|place| status(&path, place).ok());
+            let both = move || ReplicaId::BOTH.map(|place| status(&path, place).ok());
             let both = tokio::task::spawn_blocking(both).await.unwrap_or_default();
             let is_duplex = |status: &Option<serde_json::Value>| {
                 status.as_ref().is_some_and(|status| status["mode"] == "duplex")
@@ -117,7 +117,7 @@ impl Watch {
     }
 }
 
-fn status(path: &Path, place: Place) -> Result<serde_json::Value, AskError> {
+fn status(path: &Path, place: ReplicaId) -> Result<serde_json::Value, AskError> {
     ask(&path.join(place.to_string()), "status", ANSWER)
 }
 
@@ -147,7 +147,7 @@ impl Crew {
             use lockstep::runtime::cli::Application as _;
             app.init(ports)
         })?;
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let file = path.join(format!("{place}.toml"));
             listen.push(listen_address(&file)?);
             keep_little(&file)?;
@@ -216,9 +216,9 @@ impl Crew {
         format!("run{}", name.rsplit('-').next().unwrap_or_default())
     }
 
-    pub(super) fn sequencer(&self) -> Result<Place, CrewError> {
+    pub(super) fn sequencer(&self) -> Result<ReplicaId, CrewError> {
         let mut said = String::new();
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             match status(&self.path, place) {
                 Ok(status) if status["role"] == "sequencer" => return Ok(place),
                 Ok(status) => said.push_str(&format!("{place} is {} ", status["role"])),
@@ -229,7 +229,7 @@ impl Crew {
     }
 
     /// SIGKILL: no handler runs, nothing is said to anybody.
-    pub(super) fn kill(&mut self, place: Place) -> Result<(), CrewError> {
+    pub(super) fn kill(&mut self, place: ReplicaId) -> Result<(), CrewError> {
         let member = &mut self.members[2 + place.slot()];
         member.killed = true;
         member.child.start_kill()?;
@@ -237,7 +237,7 @@ impl Crew {
     }
 
     /// Starts the CoServer at a place again, with the disk that it had.
-    pub(super) async fn start_again(&mut self, place: Place) -> Result<(), CrewError> {
+    pub(super) async fn start_again(&mut self, place: ReplicaId) -> Result<(), CrewError> {
         let at = 2 + place.slot();
         // Until it is gone its directory is locked.
         self.members[at].child.wait().await?;
@@ -248,7 +248,7 @@ impl Crew {
 
     /// Bytes of entries and checkpoints that the other one was sent, by the log of the CoServer
     /// at this place.
-    pub(super) fn sent_to_joiner(&self, place: Place) -> u64 {
+    pub(super) fn sent_to_joiner(&self, place: ReplicaId) -> u64 {
         let file = self.logs().join(format!("{}.log", NAMES[2 + place.slot()]));
         let text = std::fs::read_to_string(file).unwrap_or_default();
         let event = text.lines().rfind(|line| line.contains("event=\"duplex\""));
@@ -287,7 +287,7 @@ impl Crew {
 
     /// Everybody ends in good order, then everything is removed.
     pub(super) async fn end(&mut self) {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let _ = ask(&self.path.join(place.to_string()), "stop", ANSWER);
         }
         let _ = ask(&self.path.join("witness"), "stop", ANSWER);

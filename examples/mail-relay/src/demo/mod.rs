@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use lockstep::clap::builder::{PossibleValue, RangedU64ValueParser};
 use lockstep::clap::{self, ValueEnum, value_parser};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::runtime::exit::Exit;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -67,7 +67,7 @@ pub enum Victim {
     /// The other one.
     Follower,
     /// The one at this place.
-    At(Place),
+    At(ReplicaId),
     /// Nobody.
     None,
 }
@@ -75,13 +75,13 @@ pub enum Victim {
 impl ValueEnum for Victim {
     fn value_variants<'a>() -> &'a [Victim] {
         use Victim::{At, Follower, None, Sequencer};
-        &[At(Place::A), At(Place::B), Sequencer, Follower, None]
+        &[At(ReplicaId::A), At(ReplicaId::B), Sequencer, Follower, None]
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
         Some(PossibleValue::new(match self {
-            Victim::At(Place::A) => "a",
-            Victim::At(Place::B) => "b",
+            Victim::At(ReplicaId::A) => "a",
+            Victim::At(ReplicaId::B) => "b",
             Victim::Sequencer => "sequencer",
             Victim::Follower => "follower",
             Victim::None => "none",
@@ -90,7 +90,7 @@ impl ValueEnum for Victim {
 }
 
 impl Victim {
-    fn place(self, sequencer: Place) -> Option<Place> {
+    fn place(self, sequencer: ReplicaId) -> Option<ReplicaId> {
         match self {
             Victim::Sequencer => Some(sequencer),
             Victim::Follower => Some(sequencer.other()),

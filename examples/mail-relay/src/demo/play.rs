@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use tokio::time::Instant;
 
 use super::book::{Book, DURING};
@@ -13,10 +13,10 @@ use super::{DemoOptions, Victim, report, say};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Kill,
-    Start(Place),
+    Start(ReplicaId),
     /// The pair is to become duplex; then the one that is not at this place is killed.
-    Duplex(Place),
-    SecondKill(Place),
+    Duplex(ReplicaId),
+    SecondKill(ReplicaId),
     End,
     Nothing,
 }
@@ -92,7 +92,7 @@ impl Play {
     }
 }
 
-fn kill(crew: &mut Crew, book: &mut Book, place: Place, first: bool) -> Result<(), CrewError> {
+fn kill(crew: &mut Crew, book: &mut Book, place: ReplicaId, first: bool) -> Result<(), CrewError> {
     book.on_kill(place, first);
     crew.kill(place)?;
     say(&report::killed(book));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 
 use super::book::{Book, Return, Stage};
 
@@ -40,7 +40,7 @@ pub(super) fn killed(book: &Book) -> String {
 }
 
 /// The line at the start of the one that was killed.
-pub(super) fn started(place: Place) -> String {
+pub(super) fn started(place: ReplicaId) -> String {
     format!("  ------ CoServer {place} is started again ------")
 }
 

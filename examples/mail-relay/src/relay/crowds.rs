@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use io_redirect::tcp::{Client, Fate};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 
 use super::tests::{Story, settings};
 use super::{LISTENER, RelaySettings};
@@ -25,7 +25,7 @@ fn come(story: &mut Story, block: u8) -> (Client, String) {
 /// The same from this host of the block.
 fn come_from(story: &mut Story, block: u8, host: u8) -> (Client, String) {
     let peer = ([198, 51, block, host], 50_000).into();
-    let client = story.pair.connect_from(Place::A, LISTENER, peer).unwrap();
+    let client = story.pair.connect_from(ReplicaId::A, LISTENER, peer).unwrap();
     let said = said(story, client);
     (client, said)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 
 use super::tests::{Story, settings};
 use crate::limits::SERVER_IDLE;
@@ -18,7 +18,7 @@ fn mails_of_a_relay_that_did_not_run_for_longer_than_it_keeps_them_are_tried_and
     }
     story.hop_away();
     assert_eq!(story.pair.service().queue().len(), 3);
-    story.restart_after(Place::A, gap);
+    story.restart_after(ReplicaId::A, gap);
     story.hop();
     assert_eq!(story.received.len(), 3);
     for number in 0..3 {
@@ -38,7 +38,7 @@ fn a_mail_is_given_up_after_so_long_in_which_a_relay_ran() {
     let client = story.client();
     story.mail(client, "a@b.org", "mail");
     story.hop_away();
-    story.restart_after(Place::A, give_up * 3);
+    story.restart_after(ReplicaId::A, give_up * 3);
     let begun = story.pair.now();
     while story
         .pair

@@ -1,7 +1,7 @@
 //! Next hops and clients as they are met with, each with what it does to the relay.
 
 use io_redirect::tcp::{Client, Fate, Target};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 
 use super::RelaySettings;
 use super::tests::{Story, settings};
@@ -287,7 +287,7 @@ fn a_coserver_that_dies_under_a_delivery_is_held_against_nobody_and_what_may_be_
             false => plain(command),
         });
         match restarted {
-            true => story.restart(Place::A),
+            true => story.restart(ReplicaId::A),
             false => story.lose(),
         }
         let counters = story.pair.service().counters();

@@ -1,7 +1,7 @@
 //! Whatever clients, next hop and CoServers do: every mail that was taken over comes to the hop,
 //! and the relay computes the same wherever it runs.
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use proptest::prelude::*;
 
 use super::tests::Story;
@@ -23,7 +23,7 @@ enum Act {
     Break,
     Lose,
     Join,
-    Restart(Place),
+    Restart(ReplicaId),
     Freeze,
     Advance(u64),
     Chunk(usize),
@@ -54,7 +54,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::Break),
         1 => Just(Act::Lose),
         1 => Just(Act::Join),
-        1 => prop_oneof![Just(Place::A), Just(Place::B)].prop_map(Act::Restart),
+        1 => prop_oneof![Just(ReplicaId::A), Just(ReplicaId::B)].prop_map(Act::Restart),
         1 => Just(Act::Freeze),
         2 => (1..400u64).prop_map(Act::Advance),
         1 => (1..200usize).prop_map(Act::Chunk),

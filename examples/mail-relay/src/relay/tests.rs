@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use io_redirect::Harness;
 use io_redirect::tcp::{Client, ConnectFailure, Dial, Fate};
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::testing::check_determinism;
 
 use super::{LISTENER, Relay, RelaySettings};
@@ -25,7 +25,7 @@ pub(super) struct Story {
     clients: Vec<Client>,
     hops: Vec<Hop>,
     pub(super) received: Vec<String>,
-    lost: Option<Place>,
+    lost: Option<ReplicaId>,
 }
 
 /// A connection that the next hop has answered.
@@ -59,7 +59,7 @@ impl Story {
 
     /// A client comes to whichever CoServer is there.
     pub(super) fn join_client(&mut self) {
-        let place = self.lost.map_or(Place::A, Place::other);
+        let place = self.lost.map_or(ReplicaId::A, ReplicaId::other);
         let port = 2000 + self.clients.len() as u16;
         let peer = std::net::SocketAddr::from(([192, 0, 2, 1], port));
         let client = self.pair.connect_from(place, LISTENER, peer).unwrap();
@@ -105,8 +105,8 @@ impl Story {
 
     pub(super) fn lose(&mut self) {
         if self.lost.is_none() {
-            self.pair.lose(Place::A);
-            self.lost = Some(Place::A);
+            self.pair.lose(ReplicaId::A);
+            self.lost = Some(ReplicaId::A);
         }
     }
 
@@ -117,14 +117,14 @@ impl Story {
     }
 
     /// Both end, and this one is started again.
-    pub(super) fn restart(&mut self, place: Place) {
+    pub(super) fn restart(&mut self, place: ReplicaId) {
         let fresh = self.settings.clone().wrapped().unwrap();
         self.pair.restart(place, fresh).unwrap();
         self.lost = Some(place.other());
     }
 
     /// Both end, nobody runs for a while, and this one is started again.
-    pub(super) fn restart_after(&mut self, place: Place, gap: Duration) {
+    pub(super) fn restart_after(&mut self, place: ReplicaId, gap: Duration) {
         let fresh = self.settings.clone().wrapped().unwrap();
         self.pair.restart_after(place, fresh, gap).unwrap();
         self.lost = Some(place.other());
@@ -284,14 +284,14 @@ fn a_delivery_under_way_on_a_lost_coserver_is_made_again_from_the_other() {
     while story.hops[0].heard.is_empty() || !story.hops[0].heard.contains("one") {
         assert!(story.hop_round(""), "the delivery comes to its data");
     }
-    story.pair.lose(Place::A);
+    story.pair.lose(ReplicaId::A);
     assert_eq!(story.pair.service().counters().in_doubt, 1);
     story.hops.clear();
     story.advance(2);
     story.hop();
     assert_eq!(story.received.len(), 1);
     assert_eq!(story.pair.service().clients(), 0);
-    let other = story.pair.connect_from(Place::B, LISTENER, "192.0.2.9:4000".parse().unwrap());
+    let other = story.pair.connect_from(ReplicaId::B, LISTENER, "192.0.2.9:4000".parse().unwrap());
     assert!(story.mail(other.unwrap(), "a@b.org", "two").starts_with("250"));
     story.hop();
     assert_eq!(story.received.len(), 2);
@@ -310,7 +310,7 @@ fn mails_survive_the_end_of_both_coservers_and_what_was_under_way_is_done_again(
     while !story.hops[0].heard.contains("mail 0") {
         assert!(story.hop_round(""), "the delivery comes to its data");
     }
-    story.restart(Place::B);
+    story.restart(ReplicaId::B);
     let relay = story.pair.service();
     assert_eq!(
         (relay.queue().len(), relay.queue().running()),
@@ -319,7 +319,7 @@ fn mails_survive_the_end_of_both_coservers_and_what_was_under_way_is_done_again(
     );
     assert_eq!((relay.clients(), relay.counters().clients), (0, 1));
     assert_eq!((relay.counters().in_doubt, relay.counters().answers_in_doubt), (1, 1));
-    story.pair.join(Place::A);
+    story.pair.join(ReplicaId::A);
     story.lost = None;
     story.hop();
     story.advance(2);
@@ -339,7 +339,7 @@ fn a_restart_is_not_held_against_the_hop_nor_against_the_mail() {
     let mut story = Story::new(settings());
     let client = story.client();
     story.mail(client, "a@b.org", "one");
-    for place in [Place::A, Place::A, Place::B, Place::A] {
+    for place in [ReplicaId::A, ReplicaId::A, ReplicaId::B, ReplicaId::A] {
         story.restart(place);
         assert_eq!(story.pair.dials().len(), 1, "connecting again at once");
     }
@@ -352,7 +352,7 @@ fn a_restart_is_not_held_against_the_hop_nor_against_the_mail() {
 #[test]
 fn a_client_that_may_send_its_mail_again_is_counted() {
     let doubts = |story: &mut Story| {
-        story.restart(Place::A);
+        story.restart(ReplicaId::A);
         story.pair.service().counters().answers_in_doubt
     };
     let mut story = Story::new(settings());

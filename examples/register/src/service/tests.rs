@@ -1,6 +1,6 @@
 //! The service without a pair.
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::testing::{Input, Script, Solo, check_determinism};
 
 use super::*;
@@ -163,10 +163,10 @@ fn nothing_is_lost_when_processes_end_and_come_back() {
     ask(&mut solo, Op::Remind { queue: text("q"), item: text("two"), after: 5_000_000_000 });
     let before = solo.service().state.clone();
     for input in [
-        Input::Alone(Place::A),
-        Input::Duplex { sequencer: Place::A },
-        Input::Restarted(Place::B),
-        Input::Duplex { sequencer: Place::B },
+        Input::Alone(ReplicaId::A),
+        Input::Duplex { sequencer: ReplicaId::A },
+        Input::Restarted(ReplicaId::B),
+        Input::Duplex { sequencer: ReplicaId::B },
     ] {
         solo.restart(Register::new()).unwrap();
         solo.feed(input);
@@ -181,7 +181,7 @@ fn reminders_of_a_time_in_which_nobody_ran_come_late_and_once() {
     let mut solo = Solo::new(Register::new());
     ask(&mut solo, Op::Remind { queue: text("q"), item: text("one"), after: 5_000_000_000 });
     let gap = Duration::from_secs(3600);
-    solo.feed(Input::RestartedAfter { place: Place::A, gap });
+    solo.feed(Input::RestartedAfter { place: ReplicaId::A, gap });
     assert_eq!(ask(&mut solo, Op::Len { queue: text("q") }), Answer::Length(1));
     solo.pass(gap);
     assert_eq!(ask(&mut solo, Op::Len { queue: text("q") }), Answer::Length(1));
@@ -223,7 +223,8 @@ fn it_is_deterministic() {
             };
             op.encode()
         });
-        let script = script.restarted(Place::A).duplex(Place::A).request(1, Op::Info.encode());
+        let script =
+            script.restarted(ReplicaId::A).duplex(ReplicaId::A).request(1, Op::Info.encode());
         check_determinism(Register::new, &script).unwrap();
     }
 }

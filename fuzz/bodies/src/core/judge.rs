@@ -1,7 +1,7 @@
 //! What the replicas want done, and whether they may.
 
 use lockstep::event::Event;
-use lockstep::ids::{Epoch, Incarnation, Index, LinkId, Place};
+use lockstep::ids::{Epoch, Incarnation, Index, LinkId, ReplicaId};
 use lockstep::output::OutputKind;
 use lockstep::proto::{Output, Standing, Status};
 use lockstep::record::{Origin, Record};
@@ -10,7 +10,7 @@ use lockstep::wire::frames::ClientAnswer;
 use super::world::{Name, PAIR, World};
 
 impl World {
-    pub(super) fn drain(&mut self, place: Place) {
+    pub(super) fn drain(&mut self, place: ReplicaId) {
         while let Some(output) = self.node(place).replica.poll() {
             match output {
                 Output::Peer { links, frame } => {
@@ -59,7 +59,13 @@ impl World {
         self.reached.insert(reached);
     }
 
-    pub(super) fn on_release(&mut self, place: Place, name: Name, epoch: Epoch, kind: OutputKind) {
+    pub(super) fn on_release(
+        &mut self,
+        place: ReplicaId,
+        name: Name,
+        epoch: Epoch,
+        kind: OutputKind,
+    ) {
         let node = self.node(place);
         assert!(!node.stopped, "released after the end");
         assert!(node.last < Some(name), "released out of order, or twice: {name:?}");
@@ -72,7 +78,7 @@ impl World {
     }
 
     /// Whether it may release this entry: by what was recorded, and by what is on which disk.
-    fn check_right(&mut self, place: Place, index: Index) {
+    fn check_right(&mut self, place: ReplicaId, index: Index) {
         let [node, other] = [place, place.other()].map(|at| &self.nodes[at.slot()]);
         assert!(self.members.contains(&node.incarnation), "released by one that is no member");
         let Some(chain) = node.disk.chain_at(index) else {
@@ -93,7 +99,7 @@ impl World {
     }
 
     /// By the witness's present record it is a member.
-    fn is_recorded(&self, place: Place) -> bool {
+    fn is_recorded(&self, place: ReplicaId) -> bool {
         let record = self.witness.present(PAIR).expect("the witness works");
         record.members.has(place, self.nodes[place.slot()].incarnation)
     }
@@ -101,13 +107,13 @@ impl World {
     /// Whoever is recorded as anything but a joiner may release.
     pub(super) fn on_recorded(&mut self, record: &Record) {
         let joins = |place| record.origin == Origin::Joined && place != record.asker;
-        for place in Place::BOTH.into_iter().filter(|place| !joins(*place)) {
+        for place in ReplicaId::BOTH.into_iter().filter(|place| !joins(*place)) {
             self.members.extend(record.members.at(place));
         }
     }
 
     /// A member tells a joiner that it is one.
-    pub(super) fn on_admit(&mut self, from: Place, joiner: Incarnation) {
+    pub(super) fn on_admit(&mut self, from: ReplicaId, joiner: Incarnation) {
         if self.members.insert(joiner) {
             let other = &self.nodes[from.other().slot()];
             let last = self.acknowledged.iter().next_back();
@@ -117,7 +123,7 @@ impl World {
     }
 
     /// It serves, by the witness's present record too.
-    pub(super) fn has_all(&self, place: Place) -> bool {
+    pub(super) fn has_all(&self, place: ReplicaId) -> bool {
         let node = &self.nodes[place.slot()];
         let serves = matches!(node.replica.status().standing, Standing::Serving { .. });
         let member = self.members.contains(&node.incarnation) && self.is_recorded(place);
@@ -139,7 +145,7 @@ impl World {
     }
 
     /// Whoever serves has everything that was ever released.
-    pub(super) fn check(&mut self, place: Place) {
+    pub(super) fn check(&mut self, place: ReplicaId) {
         let Some((index, chain)) = self.acknowledged.iter().next_back() else { return };
         let has = self.nodes[place.slot()].disk.has(*index, *chain);
         assert!(self.doubtful || has || !self.has_all(place), "it serves without {index}");
@@ -151,7 +157,7 @@ impl World {
         self.witness_up = true;
         self.hear_again();
         self.cut = [false; 2];
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             self.node(place).paused = false;
             self.set_lazy(place, false);
             for link in [LinkId(0), LinkId(1)] {
@@ -159,7 +165,7 @@ impl World {
             }
         }
         for round in 0..40 {
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 if !self.wrong {
                     self.restart(place);
                 }
@@ -188,7 +194,7 @@ impl World {
                 && status.released == status.held
                 && status.kept == 0
         };
-        let has_all = Place::BOTH.into_iter().all(|place| self.has_all(place));
+        let has_all = ReplicaId::BOTH.into_iter().all(|place| self.has_all(place));
         has_all && self.nodes.iter().all(|node| whole(node.replica.status()))
     }
 }

@@ -16,7 +16,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use lockstep::ids::{LinkId, Place};
+use lockstep::ids::{LinkId, ReplicaId};
 use lockstep::proto::{Command, Input};
 
 use crate::source::Source;
@@ -49,7 +49,7 @@ pub fn explore(data: &[u8]) -> BTreeSet<&'static str> {
 
 /// Two bits of the operation say where, the others what.
 fn step(world: &mut World, op: u8, source: &mut Source<'_>) {
-    let place = if op & 1 == 0 { Place::A } else { Place::B };
+    let place = if op & 1 == 0 { ReplicaId::A } else { ReplicaId::B };
     let link = LinkId(op >> 1 & 1);
     match op >> 2 & 31 {
         0..=4 => world.deliver(place, source.byte().into()),

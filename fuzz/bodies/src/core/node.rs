@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use lockstep::entry::Entry;
-use lockstep::ids::{Epoch, Incarnation, Index, LinkId, Place};
+use lockstep::ids::{Epoch, Incarnation, Index, LinkId, ReplicaId};
 use lockstep::output::Executed;
 use lockstep::proto::Replica;
 use lockstep::unit::Unit;
@@ -82,6 +82,6 @@ impl Node {
 }
 
 /// Where a node's incarnations count from.
-pub(super) fn incarnation(place: Place, generation: u64) -> Incarnation {
+pub(super) fn incarnation(place: ReplicaId, generation: u64) -> Incarnation {
     Incarnation(10 * (1 + place.slot() as u64) + generation)
 }

@@ -1,7 +1,7 @@
 //! What comes from outside: devices, clients, faults.
 
 use bytes::Bytes;
-use lockstep::ids::{ConnId, DeviceId, LinkId, Nonce, OwnerId, Place, RequestNumber};
+use lockstep::ids::{ConnId, DeviceId, LinkId, Nonce, OwnerId, ReplicaId, RequestNumber};
 use lockstep::proto::{Command, Input};
 use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
@@ -13,13 +13,13 @@ use crate::source::Source;
 use crate::tally::Tally;
 
 impl World {
-    pub(super) fn device(&mut self, place: Place, command: u8) {
+    pub(super) fn device(&mut self, place: ReplicaId, command: u8) {
         // A panic on both ends the pair by agreement: rare, not one in 256.
         let command = if command == 0xFF { 0x0F } else { command };
         self.device_bytes(place, command);
     }
 
-    pub(super) fn device_bytes(&mut self, place: Place, command: u8) {
+    pub(super) fn device_bytes(&mut self, place: ReplicaId, command: u8) {
         if self.node(place).runs() && self.node(place).replica.takes_input() {
             let bytes = Bytes::copy_from_slice(&[command]);
             self.tell(place, Input::Device { device: DeviceId(0), bytes });
@@ -27,13 +27,13 @@ impl World {
     }
 
     /// Many inputs at once.
-    pub(super) fn burst(&mut self, place: Place, many: u8) {
+    pub(super) fn burst(&mut self, place: ReplicaId, many: u8) {
         for command in 0..many / 4 {
             self.device(place, command);
         }
     }
 
-    pub(super) fn greet(&mut self, place: Place, source: &mut Source<'_>) {
+    pub(super) fn greet(&mut self, place: ReplicaId, source: &mut Source<'_>) {
         let conn = ConnId(source.below(2) as u64);
         if source.byte() > 224 {
             return self.tell(place, Input::ClientGone { conn });
@@ -42,7 +42,7 @@ impl World {
         self.tell(place, Input::Client { conn, owner: OwnerId(1), permitted: true, call });
     }
 
-    pub(super) fn request(&mut self, place: Place, source: &mut Source<'_>) {
+    pub(super) fn request(&mut self, place: ReplicaId, source: &mut Source<'_>) {
         let choice = source.byte();
         let (conn, alone) = (ConnId(u64::from(choice & 1)), choice & 2 != 0);
         let token = Nonce(1 + u64::from(choice >> 2 & 3));
@@ -61,7 +61,7 @@ impl World {
     }
 
     /// What happens once at most, if at all.
-    pub(super) fn rare(&mut self, place: Place, choice: u8) {
+    pub(super) fn rare(&mut self, place: ReplicaId, choice: u8) {
         match choice {
             0..16 => self.restart(place),
             16..48 => self.kill(place),
@@ -88,7 +88,7 @@ impl World {
     }
 
     /// What happens to a disk.
-    pub(super) fn disk(&mut self, place: Place, choice: u8) {
+    pub(super) fn disk(&mut self, place: ReplicaId, choice: u8) {
         match choice {
             0..128 => {
                 self.work(place, 1 + usize::from(choice & 7));
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// The process dies, and of what waited for its disk only the first so much is there.
-    fn crash(&mut self, place: Place, kept: usize) {
+    fn crash(&mut self, place: ReplicaId, kept: usize) {
         if self.node(place).alive {
             self.tear(place, kept);
             self.kill(place);
@@ -111,7 +111,7 @@ impl World {
     }
 
     /// A machine comes with another disk, or its own cannot be read, while the other has all.
-    fn replace_disk(&mut self, place: Place, wiped: bool) {
+    fn replace_disk(&mut self, place: ReplicaId, wiped: bool) {
         if !self.has_all(place.other()) {
             return;
         }
@@ -126,7 +126,7 @@ impl World {
     }
 
     /// From here on the service of one node counts wrongly.
-    pub(super) fn break_service(&mut self, place: Place) {
+    pub(super) fn break_service(&mut self, place: ReplicaId) {
         let node = self.node(place);
         if node.unit.has_panicked() {
             return;
@@ -139,7 +139,7 @@ impl World {
     }
 
     /// What was not written is lost.
-    pub(super) fn kill(&mut self, place: Place) {
+    pub(super) fn kill(&mut self, place: ReplicaId) {
         self.leave_witness(place);
         self.tear(place, 0);
         self.node(place).alive = false;
@@ -149,7 +149,7 @@ impl World {
     }
 
     /// Another process takes a dead one's place, with what its disk has.
-    pub(super) fn restart(&mut self, place: Place) {
+    pub(super) fn restart(&mut self, place: ReplicaId) {
         let generation = self.number();
         if self.node(place).alive && !self.node(place).stopped {
             return;
@@ -166,7 +166,7 @@ impl World {
     }
 
     /// A process is not scheduled for a while, or is again.
-    pub(super) fn pause(&mut self, place: Place) {
+    pub(super) fn pause(&mut self, place: ReplicaId) {
         self.node(place).paused ^= true;
         self.fire();
     }

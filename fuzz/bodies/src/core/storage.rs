@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind};
 use lockstep::history::History;
-use lockstep::ids::{Index, Place};
+use lockstep::ids::{Index, ReplicaId};
 use lockstep::proto::{Input, Membership, Output};
 use lockstep::unit::Unit;
 use lockstep::wire::frames::{CheckpointFile, Point};
@@ -90,7 +90,7 @@ impl Node {
 
 impl World {
     /// Something for the disk; what is nothing for it is passed over.
-    pub(super) fn store(&mut self, place: Place, output: Output) {
+    pub(super) fn store(&mut self, place: ReplicaId, output: Output) {
         let node = self.node(place);
         let cuts = node.storage.cuts;
         let job = match output {
@@ -124,7 +124,7 @@ impl World {
     }
 
     /// The disk's thread does so much of what waits for it.
-    pub(super) fn work(&mut self, place: Place, most: usize) {
+    pub(super) fn work(&mut self, place: ReplicaId, most: usize) {
         for _ in 0..most {
             let node = self.node(place);
             if !node.alive || node.storage.failed {
@@ -139,7 +139,7 @@ impl World {
     }
 
     /// It does everything from now on as soon as it can, or nothing by itself.
-    pub(super) fn set_lazy(&mut self, place: Place, lazy: bool) {
+    pub(super) fn set_lazy(&mut self, place: ReplicaId, lazy: bool) {
         self.node(place).storage.lazy = lazy;
         if !lazy {
             self.catch_up(place);
@@ -147,13 +147,13 @@ impl World {
     }
 
     /// It does what waits, and the replica hears of it.
-    pub(super) fn catch_up(&mut self, place: Place) {
+    pub(super) fn catch_up(&mut self, place: ReplicaId) {
         self.work(place, usize::MAX);
         self.drain(place);
     }
 
     /// The disk fails, or cannot be used; of what waited some may be there.
-    pub(super) fn fail_disk(&mut self, place: Place, kept: usize) {
+    pub(super) fn fail_disk(&mut self, place: ReplicaId, kept: usize) {
         if self.node(place).runs() && !self.node(place).storage.failed {
             self.tear(place, kept);
             self.node(place).storage.failed = true;
@@ -168,7 +168,7 @@ impl World {
     }
 
     /// What waited is lost, but for the first so many.
-    pub(super) fn tear(&mut self, place: Place, kept: usize) {
+    pub(super) fn tear(&mut self, place: ReplicaId, kept: usize) {
         let jobs: Vec<_> = self.node(place).storage.jobs.drain(..).collect();
         if kept < jobs.len() {
             self.reached.insert("torn");
@@ -178,7 +178,7 @@ impl World {
         }
     }
 
-    fn do_job(&mut self, place: Place, job: Job) -> Option<Input> {
+    fn do_job(&mut self, place: ReplicaId, job: Job) -> Option<Input> {
         let node = &mut self.nodes[place.slot()];
         let disk = &mut node.disk;
         Some(match job {
@@ -219,7 +219,7 @@ impl World {
         })
     }
 
-    fn recover(&mut self, place: Place, to: Option<Index>) -> Input {
+    fn recover(&mut self, place: ReplicaId, to: Option<Index>) -> Input {
         let node = &mut self.nodes[place.slot()];
         Input::Recovered(match node.disk.recover(to) {
             Ok((recovered, unit)) => {
@@ -236,7 +236,7 @@ impl World {
         })
     }
 
-    fn checkpoint(&mut self, place: Place, history: History) -> Input {
+    fn checkpoint(&mut self, place: ReplicaId, history: History) -> Input {
         let (node, index) = (&mut self.nodes[place.slot()], history.index);
         let frozen = node.storage.frozen.take().filter(|(at, ..)| *at == index);
         let result = match frozen {

@@ -1,6 +1,6 @@
 //! The links, and the connections to the witness.
 
-use lockstep::ids::{ConnId, LinkId, Mono, Place};
+use lockstep::ids::{ConnId, LinkId, MonotonicTime, ReplicaId};
 use lockstep::proto::Input;
 use lockstep::wire::codec;
 use lockstep::wire::frames::{PeerFrame, WitnessCall};
@@ -15,7 +15,7 @@ impl World {
         let both = self.nodes.iter().all(Node::runs);
         if self.connections[slot].is_none() && both {
             self.connections[slot] = Some(self.number());
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 self.node(place).blocked.remove(&link);
                 self.tell(place, Input::LinkUp { link });
             }
@@ -24,7 +24,7 @@ impl World {
 
     pub(super) fn disconnect(&mut self, link: LinkId) {
         if self.connections[usize::from(link.0)].take().is_some() {
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 self.node(place).blocked.remove(&link);
                 self.tell(place, Input::LinkDown { link });
             }
@@ -37,7 +37,7 @@ impl World {
     }
 
     /// A link's queue is full, or no more.
-    pub(super) fn block(&mut self, place: Place, link: LinkId, full: bool) {
+    pub(super) fn block(&mut self, place: ReplicaId, link: LinkId, full: bool) {
         if full {
             self.node(place).blocked.entry(link).or_insert(false);
         } else if self.node(place).blocked.remove(&link) == Some(true) {
@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    pub(super) fn send(&mut self, from: Place, link: LinkId, frame: &PeerFrame) {
+    pub(super) fn send(&mut self, from: ReplicaId, link: LinkId, frame: &PeerFrame) {
         if let Some(told) = self.node(from).blocked.get_mut(&link) {
             if !::core::mem::replace(told, true) {
                 self.tell(from, Input::LinkBlocked { link });
@@ -65,17 +65,17 @@ impl World {
 
     /// It goes away, comes back, or one connection to it is lost.
     pub(super) fn witness(&mut self, choice: u8) {
-        let place = if choice & 1 == 0 { Place::A } else { Place::B };
+        let place = if choice & 1 == 0 { ReplicaId::A } else { ReplicaId::B };
         match choice >> 1 & 7 {
             0 => {
                 self.witness_up = false;
-                for place in Place::BOTH {
+                for place in ReplicaId::BOTH {
                     self.leave_witness(place);
                 }
             }
             1..=3 => {
                 self.witness_up = true;
-                for place in Place::BOTH {
+                for place in ReplicaId::BOTH {
                     self.reach_witness(place);
                 }
             }
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    pub(super) fn reach_witness(&mut self, place: Place) {
+    pub(super) fn reach_witness(&mut self, place: ReplicaId) {
         let free = self.witness_conns[place.slot()].is_none();
         if self.witness_up && free && self.node(place).runs() {
             self.witness_conns[place.slot()] = Some(ConnId(self.number()));
@@ -97,28 +97,28 @@ impl World {
     /// The witness hears again. Connections on which something was lost are over.
     pub(super) fn hear_again(&mut self) {
         if ::core::mem::take(&mut self.witness_deaf) {
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 self.leave_witness(place);
             }
         }
     }
 
     fn on_closed(&mut self, conn: ConnId) {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if self.witness_conns[place.slot()] == Some(conn) {
                 self.leave_witness(place);
             }
         }
     }
 
-    pub(super) fn leave_witness(&mut self, place: Place) {
+    pub(super) fn leave_witness(&mut self, place: ReplicaId) {
         if let Some(conn) = self.witness_conns[place.slot()].take() {
-            self.witness.handle(Mono(self.now), witness::Input::Gone { conn });
+            self.witness.handle(MonotonicTime(self.now), witness::Input::Gone { conn });
             self.tell(place, Input::WitnessDown);
         }
     }
 
-    pub(super) fn ask(&mut self, from: Place, call: &WitnessCall) {
+    pub(super) fn ask(&mut self, from: ReplicaId, call: &WitnessCall) {
         let Some(conn) = self.witness_conns[from.slot()].filter(|_| !self.witness_deaf) else {
             return;
         };
@@ -129,12 +129,12 @@ impl World {
         let bytes = codec::encode_witness_call(call).expect("a call within the limits");
         let call = codec::decode_witness_call(&bytes).expect("as it was written");
         let input = witness::Input::Call { conn, pair: PAIR, place: from, call };
-        self.witness.handle(Mono(self.now), input);
+        self.witness.handle(MonotonicTime(self.now), input);
         while let Some(output) = self.witness.poll() {
             match output {
                 witness::Output::Answer { conn, answer } => {
                     let bytes = codec::encode_witness_answer(&answer).expect("an answer");
-                    for place in Place::BOTH {
+                    for place in ReplicaId::BOTH {
                         if self.witness_conns[place.slot()] == Some(conn) {
                             self.post(place, Mail::Witness { conn, bytes: bytes.clone() });
                         }
@@ -146,7 +146,7 @@ impl World {
                         pair: record.pair,
                         stored: witness::Stored::There,
                     };
-                    self.witness.handle(Mono(self.now), stored);
+                    self.witness.handle(MonotonicTime(self.now), stored);
                 }
                 witness::Output::Close { conn } => self.on_closed(conn),
                 witness::Output::Distrust { .. } => panic!("the witness lost nothing"),

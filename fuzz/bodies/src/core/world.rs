@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::ids::{
-    ConnId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now, PairId, Place,
-    RequestNumber, SessionId,
+    ConnId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, MonotonicTime, Nonce, PairId,
+    ReplicaId, RequestNumber, SessionId, Timestamps,
 };
 use lockstep::limits;
 use lockstep::output::OutputKind;
@@ -63,7 +63,7 @@ pub(super) struct World {
     pub(super) reached: BTreeSet<&'static str>,
 }
 
-fn config(place: Place) -> Config {
+fn config(place: ReplicaId) -> Config {
     Config {
         pair: PAIR,
         place,
@@ -94,15 +94,15 @@ fn config(place: Place) -> Config {
     }
 }
 
-pub(super) fn node(place: Place, generation: u64, disk: Disk, now: Now) -> Node {
+pub(super) fn node(place: ReplicaId, generation: u64, disk: Disk, now: Timestamps) -> Node {
     let incarnation = incarnation(place, generation);
     let seed = [incarnation.0 as u8; 32];
     let boot = Boot { incarnation, seed, disk: disk.found(), adopt: false };
     Node::new(Replica::new(config(place), boot, now), incarnation, disk)
 }
 
-pub(super) fn time(now: u64) -> Now {
-    Now { mono: Mono(now), wall: LogTime(1_000_000_000_000 + now) }
+pub(super) fn time(now: u64) -> Timestamps {
+    Timestamps { mono: MonotonicTime(now), wall: LogTime(1_000_000_000_000 + now) }
 }
 
 impl World {
@@ -112,10 +112,10 @@ impl World {
         let grace = witness::Config { grace: Duration::ZERO };
         let mut world = Self {
             now,
-            nodes: Place::BOTH.map(|place| node(place, 0, Disk::new(), time(now))),
+            nodes: ReplicaId::BOTH.map(|place| node(place, 0, Disk::new(), time(now))),
             connections: [None; 2],
             cut: [false; 2],
-            witness: Witness::new(Mono(now), grace, [(PAIR, Some(Held::trusted(vacant)))]),
+            witness: Witness::new(MonotonicTime(now), grace, [(PAIR, Some(Held::trusted(vacant)))]),
             witness_up: true,
             witness_deaf: false,
             witness_conns: [None; 2],
@@ -132,13 +132,13 @@ impl World {
         };
         world.connect(LinkId(0));
         world.connect(LinkId(1));
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             world.reach_witness(place);
         }
         world
     }
 
-    pub(super) fn node(&mut self, place: Place) -> &mut Node {
+    pub(super) fn node(&mut self, place: ReplicaId) -> &mut Node {
         &mut self.nodes[place.slot()]
     }
 
@@ -148,7 +148,7 @@ impl World {
     }
 
     /// Tells a replica something, and does what it wants done.
-    pub(super) fn tell(&mut self, place: Place, input: Input) {
+    pub(super) fn tell(&mut self, place: ReplicaId, input: Input) {
         let now = time(self.now);
         if self.node(place).runs() {
             self.node(place).replica.handle(now, input);
@@ -157,7 +157,7 @@ impl World {
     }
 
     /// Delivers the mail at this position.
-    pub(super) fn deliver(&mut self, to: Place, at: usize) {
+    pub(super) fn deliver(&mut self, to: ReplicaId, at: usize) {
         let node = self.node(to);
         if !node.runs() || node.inbox.is_empty() {
             return;
@@ -181,19 +181,19 @@ impl World {
         }
     }
 
-    pub(super) fn deliver_all(&mut self, to: Place) {
+    pub(super) fn deliver_all(&mut self, to: ReplicaId) {
         for _ in 0..self.node(to).inbox.len() {
             self.deliver(to, 0);
         }
     }
 
-    pub(super) fn lose(&mut self, to: Place, at: usize) {
+    pub(super) fn lose(&mut self, to: ReplicaId, at: usize) {
         let inbox = &mut self.node(to).inbox;
         let at = at % inbox.len().max(1);
         inbox.remove(at);
     }
 
-    pub(super) fn repeat(&mut self, to: Place, at: usize) {
+    pub(super) fn repeat(&mut self, to: ReplicaId, at: usize) {
         let inbox = &mut self.node(to).inbox;
         let at = at % inbox.len().max(1);
         if let Some(mail) = inbox.get(at).cloned() {
@@ -201,7 +201,7 @@ impl World {
         }
     }
 
-    pub(super) fn post(&mut self, to: Place, mail: Mail) {
+    pub(super) fn post(&mut self, to: ReplicaId, mail: Mail) {
         let node = self.node(to);
         if node.alive && node.inbox.len() < MAIL {
             node.inbox.push_back(mail);
@@ -216,8 +216,8 @@ impl World {
     }
 
     pub(super) fn fire(&mut self) {
-        for place in Place::BOTH {
-            let now = Mono(self.now);
+        for place in ReplicaId::BOTH {
+            let now = MonotonicTime(self.now);
             let due = self.node(place).replica.next_timeout().is_some_and(|due| due <= now);
             if due {
                 self.tell(place, Input::Timeout);
@@ -230,7 +230,7 @@ impl World {
     pub(super) fn settle(&mut self, spans: u32) {
         for _ in 0..spans {
             self.now += MS / 2;
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 self.deliver_all(place);
                 self.execute(place, usize::MAX);
                 if !self.node(place).storage.lazy {
@@ -245,7 +245,7 @@ impl World {
     }
 
     /// Has the service execute this many entries.
-    pub(super) fn execute(&mut self, place: Place, most: usize) {
+    pub(super) fn execute(&mut self, place: ReplicaId, most: usize) {
         for _ in 0..most {
             if !self.node(place).runs() {
                 return;

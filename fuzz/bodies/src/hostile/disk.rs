@@ -4,7 +4,9 @@ use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind, Origin as From};
 use lockstep::history::History;
-use lockstep::ids::{Epoch, Incarnation, Index, Lineage, LogTime, Nonce, Now, OriginNumber, Place};
+use lockstep::ids::{
+    Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, ReplicaId, Timestamps,
+};
 use lockstep::limits;
 use lockstep::proto::{Disk, Input, LookedUp, Membership, Output, Recovered};
 use lockstep::record::{Members, Origin, Record};
@@ -14,11 +16,11 @@ use super::shares::Guests;
 use super::{PAIR, US, World};
 
 /// The predecessor's epoch, with the peer's process as it still is.
-fn record(place: Place, own: u64) -> Record {
+fn record(place: ReplicaId, own: u64) -> Record {
     let (own, peer) = (Incarnation(own), super::THEM);
     let members = match place {
-        Place::A => Members::both(own, peer),
-        Place::B => Members::both(peer, own),
+        ReplicaId::A => Members::both(own, peer),
+        ReplicaId::B => Members::both(peer, own),
     };
     Record {
         pair: PAIR,
@@ -32,7 +34,7 @@ fn record(place: Place, own: u64) -> Record {
 }
 
 /// Its log: the beginning and four ticks.
-pub(super) fn log(place: Place, own: u64) -> Vec<Entry> {
+pub(super) fn log(place: ReplicaId, own: u64) -> Vec<Entry> {
     let record = record(place, own);
     let origin = From { place, incarnation: Incarnation(own), number: OriginNumber(0) };
     let kinds = [EntryKind::Genesis { seed: [3; 32] }, EntryKind::Membership { record }];
@@ -50,7 +52,7 @@ pub(super) fn log(place: Place, own: u64) -> Vec<Entry> {
 }
 
 /// What it finds, and what recovering it gives.
-pub(super) fn found(place: Place, disk: u8) -> (Option<Disk>, Option<Recovered>) {
+pub(super) fn found(place: ReplicaId, disk: u8) -> (Option<Disk>, Option<Recovered>) {
     if disk == 0 {
         return (None, None);
     }
@@ -74,7 +76,7 @@ pub(super) fn found(place: Place, disk: u8) -> (Option<Disk>, Option<Recovered>)
 }
 
 impl World {
-    pub(super) fn recover(&mut self, now: Now) {
+    pub(super) fn recover(&mut self, now: Timestamps) {
         let result = match self.recovered.take() {
             Some(recovered) => {
                 (self.unit, self.guests) = (super::unit(), Guests::default());
@@ -95,7 +97,7 @@ impl World {
         self.replica.handle(now, Input::Recovered(result));
     }
 
-    fn looked_up(&mut self, now: Now, points: &[Point]) {
+    fn looked_up(&mut self, now: Timestamps, points: &[Point]) {
         let file = CheckpointFile { index: Index(2), len: 700, hash: Digest::ZERO };
         let common = points.first().copied().filter(|point| point.index.0 & 1 == 0);
         let checkpoint = Some((file, Digest::ZERO)).filter(|_| points.len() & 1 == 0);
@@ -104,7 +106,7 @@ impl World {
     }
 
     /// The answer to what it wants of its disk.
-    pub(super) fn stored(&mut self, now: Now, output: Output) {
+    pub(super) fn stored(&mut self, now: Timestamps, output: Output) {
         match output {
             Output::LookUp { points } => {
                 assert!(points.len() <= limits::POINTS);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::ids::DeviceId;
 use lockstep::ids::{
-    Epoch, Incarnation, Index, Lineage, LinkId, Nonce, OriginNumber, PairId, Place,
+    Epoch, Incarnation, Index, Lineage, LinkId, Nonce, OriginNumber, PairId, ReplicaId,
 };
 use lockstep::outline::{Outline, OutputOutline, Target};
 use lockstep::proto::Input;
@@ -127,7 +127,7 @@ impl World {
     pub(super) fn any_record(&self, source: &mut Source<'_>) -> Record {
         let record = &self.record;
         let choice = source.byte();
-        let asker = if choice & 1 == 0 { Place::A } else { Place::B };
+        let asker = if choice & 1 == 0 { ReplicaId::A } else { ReplicaId::B };
         let them = source.pick(&[THEM, THEM, Incarnation(30), US, Incarnation(u64::MAX)]);
         let epoch = Epoch(source.number(record.epoch.0.wrapping_add(1)));
         let next = match choice >> 1 & 7 {

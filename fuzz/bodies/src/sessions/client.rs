@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lockstep::client::Config;
 use lockstep::client::model::{Act, Log, World};
 use lockstep::entry::EntryKind;
-use lockstep::ids::{Incarnation, OwnerId, PairId, Place, RequestNumber};
+use lockstep::ids::{Incarnation, OwnerId, PairId, ReplicaId, RequestNumber};
 use lockstep::output::OutputKind;
 use lockstep::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 
@@ -26,7 +26,7 @@ pub(super) fn run(source: &mut Source<'_>) {
 }
 
 fn act(op: u8, source: &mut Source<'_>) -> Act {
-    let place = if op & 1 == 0 { Place::A } else { Place::B };
+    let place = if op & 1 == 0 { ReplicaId::A } else { ReplicaId::B };
     match op >> 1 & 31 {
         0..=4 => Act::Submit(Bytes::copy_from_slice(&[source.byte()])),
         5..=7 => Act::Advance(u16::from(source.byte()) * 4),
@@ -92,7 +92,7 @@ impl Sessions {
 
 /// Nothing more fails: every request is answered, and the session ends when it is closed.
 fn heal(world: &mut World<Sessions>) {
-    Place::BOTH.into_iter().for_each(|place| world.act(Act::Return(place)));
+    ReplicaId::BOTH.into_iter().for_each(|place| world.act(Act::Return(place)));
     world.heal(false);
     world.close();
     world.heal(true);

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener as Blocker};
 
 use lockstep::device::{InputQueue, Intake, Want};
 use lockstep::ids::{
-    DeviceId, Epoch, Incarnation, Index, LogTime, Place, RequestNumber, SessionId,
+    DeviceId, Epoch, Incarnation, Index, LogTime, ReplicaId, RequestNumber, SessionId,
 };
 use lockstep::machine::Step;
 use lockstep::output::Carrier;
@@ -25,7 +25,8 @@ mod shares;
 const PATIENCE: Duration = Duration::from_secs(20);
 const LINGER: Duration = Duration::from_millis(300);
 const PROCESS: Incarnation = Incarnation(7);
-const SERVING: Standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
+const SERVING: Standing =
+    Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A };
 
 enum Ask {
     Standing(Standing),
@@ -65,7 +66,7 @@ impl Engine {
         let reply = self.wrapper.run(index, now, step);
         let outputs: Vec<_> = self.wrapper.outbox().drain().collect();
         for (ordinal, output) in (0..).zip(outputs) {
-            if output.device == DeviceId(0) && output.carrier == Carrier::Place(Place::A) {
+            if output.device == DeviceId(0) && output.carrier == Carrier::Replica(ReplicaId::A) {
                 let bytes = output.bytes;
                 let released = Released { epoch: Epoch(1), index, step: 0, ordinal, bytes };
                 self.released.push(released.clone());
@@ -76,7 +77,7 @@ impl Engine {
     }
 
     fn members(&mut self, members: Members) {
-        self.run(Step::Members { members, sequencer: Place::A });
+        self.run(Step::Members { members, sequencer: ReplicaId::A });
     }
 
     fn restart(&mut self, device: Box<dyn Device>, process: Incarnation) {
@@ -85,7 +86,7 @@ impl Engine {
         for released in self.released.clone() {
             self.device.release(released);
         }
-        self.members(Members::alone(Place::A, process));
+        self.members(Members::alone(ReplicaId::A, process));
         self.device.standing(SERVING);
     }
 
@@ -109,7 +110,7 @@ impl Engine {
                 },
                 input = poll_fn(|cx| self.queue.poll_pop(cx)), if self.takes => {
                     let Some((device, bytes)) = input else { return };
-                    self.run(Step::Device { device, place: Place::A, bytes: &bytes });
+                    self.run(Step::Device { device, place: ReplicaId::A, bytes: &bytes });
                 }
             }
         }
@@ -131,7 +132,7 @@ fn bound_for(address: SocketAddr, linger: Duration) -> Result<TcpOutside, BindEr
 
 fn setup(incarnation: Incarnation, queue: &Arc<InputQueue>) -> Setup {
     let intake = Arc::clone(queue) as Arc<dyn Intake>;
-    let (device, place) = (DeviceId(0), Place::A);
+    let (device, place) = (DeviceId(0), ReplicaId::A);
     let (inputs, descriptors) = (Inputs::new(device, intake), Descriptors::unbounded());
     Setup { device, place, incarnation, inputs, descriptors }
 }

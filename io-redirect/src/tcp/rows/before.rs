@@ -1,7 +1,7 @@
 //! The rows as the versions before of the wrapper's records have them. A connection of theirs
 //! counts for no listener: it is lost with the process that carries it, which ran that version.
 
-use lockstep::ids::Place;
+use lockstep::ids::ReplicaId;
 use lockstep::record::Members;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub(crate) mod v4 {
 
     #[derive(Archive, Serialize, Deserialize)]
     pub(crate) struct Conn {
-        place: Option<Place>,
+        place: Option<ReplicaId>,
         handle: Handle,
         listener: Option<ListenerId>,
         phase: Phase,
@@ -47,7 +47,7 @@ pub(crate) mod v3 {
 
     #[derive(Archive, Serialize, Deserialize)]
     pub(crate) struct Conn {
-        place: Option<Place>,
+        place: Option<ReplicaId>,
         handle: Handle,
         phase: Phase,
         write_closed: bool,
@@ -69,7 +69,7 @@ pub(crate) mod v3 {
     #[derive(Archive, Serialize, Deserialize)]
     struct OldHead {
         members: Members,
-        sequencer: Option<Place>,
+        sequencer: Option<ReplicaId>,
         last_conn: u64,
         last_listener: u16,
         ignored: u64,

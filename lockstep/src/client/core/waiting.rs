@@ -4,11 +4,11 @@ use super::{Client, State};
 use crate::client::error::RequestError;
 use crate::client::io::{Event, Output};
 use crate::client::place::{Connection, Stage};
-use crate::ids::{Mono, Place};
+use crate::ids::{MonotonicTime, ReplicaId};
 
 impl Client {
     /// An answer came: silence begins anew.
-    pub(super) fn on_progress(&mut self, now: Mono) {
+    pub(super) fn on_progress(&mut self, now: MonotonicTime) {
         self.resend_after = self.config.resend;
         self.resend_at = None;
         self.arm_resend(now);
@@ -17,11 +17,11 @@ impl Client {
         self.arm_silence(now);
     }
 
-    pub(super) fn on_time(&mut self, now: Mono) {
+    pub(super) fn on_time(&mut self, now: MonotonicTime) {
         if self.state == State::Over {
             return;
         }
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             self.on_place_timeout(now, place);
         }
         if self.deadline.is_some_and(|at| at <= now) {
@@ -39,7 +39,7 @@ impl Client {
         }
     }
 
-    fn on_place_timeout(&mut self, now: Mono, place: Place) {
+    fn on_place_timeout(&mut self, now: MonotonicTime, place: ReplicaId) {
         match self.at(place).stage {
             Stage::Waiting { until } if until <= now => self.dial(now, place),
             Stage::Greeting { until } if until <= now => {
@@ -51,13 +51,13 @@ impl Client {
         }
     }
 
-    pub(super) fn dial(&mut self, now: Mono, place: Place) {
+    pub(super) fn dial(&mut self, now: MonotonicTime, place: ReplicaId) {
         self.at(place).stage = Stage::Dialling { since: now };
         self.outputs.push_back(Output::Connect { place });
     }
 
     /// Nothing has been answered for a while that should be (rule C8).
-    fn on_silence_timeout(&mut self, now: Mono) {
+    fn on_silence_timeout(&mut self, now: MonotonicTime) {
         // What came while this side was not scheduled may not have been looked at yet.
         let late = self.silent_at.is_some_and(|due| now.since(due) >= self.config.deaf / 4);
         if late {
@@ -66,7 +66,7 @@ impl Client {
         self.silent_after =
             self.silent_after.saturating_mul(2).min(self.config.silence_longest.max(Self::LEAST));
         self.silent_at = Some(now.plus(self.jitter.about(self.silent_after)));
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let Connection { stage, refused, .. } = self.places[place.slot()];
             match stage {
                 Stage::Waiting { .. } if !refused => self.dial(now, place),
@@ -87,7 +87,7 @@ impl Client {
     }
 
     /// Finds out whether anybody is at the other end, and looks beside the connection if not.
-    fn probe(&mut self, now: Mono, place: Place) {
+    fn probe(&mut self, now: MonotonicTime, place: ReplicaId) {
         let since = *self.at(place).unheard.get_or_insert(now);
         self.outputs.push_back(Output::Probe { place });
         if now.since(since) >= self.config.deaf {
@@ -96,17 +96,17 @@ impl Client {
     }
 
     /// The session was asked for at the other CoServer only, and does not come.
-    fn ask_to_open_too(&mut self, now: Mono, place: Place) {
+    fn ask_to_open_too(&mut self, now: MonotonicTime, place: ReplicaId) {
         if matches!(self.state, State::Opening { .. }) && !self.at(place).asked_to_open {
             self.send_all(now, place, true);
         }
     }
 
-    fn on_resend_timeout(&mut self, now: Mono) {
+    fn on_resend_timeout(&mut self, now: MonotonicTime) {
         self.resend_after = self.resend_after.saturating_mul(2).min(self.config.resend_longest);
         self.resend_at = None;
         let requests = self.window.iter().count();
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if let Stage::Welcomed { gap, .. } = &mut self.at(place).stage {
                 *gap = None;
                 self.send_all(now, place, true);
@@ -126,7 +126,7 @@ impl Client {
     }
 
     /// Begins to listen for silence, if an answer is owed and nobody listens yet.
-    pub(super) fn arm_silence(&mut self, now: Mono) {
+    pub(super) fn arm_silence(&mut self, now: MonotonicTime) {
         if !self.is_owed() {
             self.silent_at = None;
         } else if self.silent_at.is_none() {
@@ -135,7 +135,7 @@ impl Client {
     }
 
     /// Begins to wait for an answer, if one is owed and nobody waits yet.
-    pub(super) fn arm_resend(&mut self, now: Mono) {
+    pub(super) fn arm_resend(&mut self, now: MonotonicTime) {
         if !self.is_owed() {
             self.resend_at = None;
         } else if self.resend_at.is_none() {
@@ -144,7 +144,7 @@ impl Client {
     }
 
     /// One more attempt, unless the last has only just begun.
-    pub(super) fn dial_again(&mut self, now: Mono, place: Place) {
+    pub(super) fn dial_again(&mut self, now: MonotonicTime, place: ReplicaId) {
         let redial = self.config.redial;
         if let Stage::Dialling { since } = &mut self.at(place).stage
             && now.since(*since) >= redial

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::client::{RequestError, SessionError, SubmitError};
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::runtime::entropy::NoEntropy;
 use crate::runtime::quic::{BindError, Lost, SetupError};
 use crate::wire::error::FrameError;
@@ -146,7 +146,7 @@ impl Troubles {
     }
 
     /// Of the CoServer at a place.
-    pub fn of(&self, place: Place) -> Option<&Trouble> {
+    pub fn of(&self, place: ReplicaId) -> Option<&Trouble> {
         self.0[place.slot()].as_ref()
     }
 
@@ -158,7 +158,7 @@ impl Troubles {
 
 impl fmt::Display for Troubles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, place) in Place::BOTH.into_iter().enumerate() {
+        for (at, place) in ReplicaId::BOTH.into_iter().enumerate() {
             let separator = if at == 0 { "" } else { "; " };
             match self.of(place) {
                 Some(trouble) => write!(f, "{separator}CoServer {place}: {trouble}")?,

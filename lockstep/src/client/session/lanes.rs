@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use crate::client::io::Input;
 use crate::client::session::error::{Trouble, Troubles};
 use crate::client::session::settings::Settings;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::limits;
 use crate::runtime::link::{ConnectionId, DialConfig, Event, Network, PortId};
 use crate::runtime::quic::{CloseCode, SendError, SetupError};
@@ -80,17 +80,17 @@ impl Lanes {
 
     /// What was last wrong with either.
     pub(super) fn troubles(&self) -> Troubles {
-        Troubles::new(Place::BOTH.map(|place| self.lanes[place.slot()].trouble.clone()))
+        Troubles::new(ReplicaId::BOTH.map(|place| self.lanes[place.slot()].trouble.clone()))
     }
 
     /// What is wrong with one. `None` once it serves.
-    pub(super) fn note(&mut self, place: Place, trouble: Option<Trouble>) {
+    pub(super) fn note(&mut self, place: ReplicaId, trouble: Option<Trouble>) {
         self.lanes[place.slot()].trouble = trouble;
     }
 
     /// Begins to connect, beside what there is; says what the core has to know if that fails at
     /// once. To be called within a tokio runtime.
-    pub(super) fn connect(&mut self, place: Place) -> Option<Input> {
+    pub(super) fn connect(&mut self, place: ReplicaId) -> Option<Input> {
         let last = self.lanes[place.slot()].last.take();
         self.close_port(last);
         let remote = self.settings.address(place).clone();
@@ -108,7 +108,7 @@ impl Lanes {
     }
 
     /// An attempt failed; that counts if it was the last, and there is no connection.
-    fn on_not_connected(&mut self, place: Place, trouble: Trouble) -> Option<Input> {
+    fn on_not_connected(&mut self, place: ReplicaId, trouble: Trouble) -> Option<Input> {
         let lane = &self.lanes[place.slot()];
         let alone = lane.connection.is_none();
         let over = alone && !lane.is_tried();
@@ -119,7 +119,7 @@ impl Lanes {
     }
 
     /// Has the process at the other end show that it is there.
-    pub(super) fn probe(&mut self, place: Place) {
+    pub(super) fn probe(&mut self, place: ReplicaId) {
         let Some((_, connection)) = self.lanes[place.slot()].connection else { return };
         if let Some(stats) = self.network.stats(connection) {
             let probe = Probe {
@@ -136,7 +136,7 @@ impl Lanes {
     }
 
     /// Whether something came since the probe, or it cannot be told yet.
-    pub(super) fn heard(&mut self, place: Place) -> Option<Input> {
+    pub(super) fn heard(&mut self, place: ReplicaId) -> Option<Input> {
         let lane = &mut self.lanes[place.slot()];
         let (probe, (_, connection)) = (lane.probe.as_ref()?, lane.connection?);
         let stats = self.network.stats(connection)?;
@@ -151,7 +151,7 @@ impl Lanes {
     }
 
     /// Ends a connection, or an attempt at one.
-    pub(super) fn disconnect(&mut self, place: Place) -> Input {
+    pub(super) fn disconnect(&mut self, place: ReplicaId) -> Input {
         self.drop_lane(place);
         Input::Down { place }
     }
@@ -172,7 +172,7 @@ impl Lanes {
                 Some(self.on_frame(place, &frame))
             }
             Event::Writable { connection } => {
-                let place = Place::BOTH
+                let place = ReplicaId::BOTH
                     .into_iter()
                     .find(|place| self.lanes[place.slot()].is_on(connection))?;
                 self.send_backlog(place)
@@ -190,7 +190,7 @@ impl Lanes {
     }
 
     /// The first that is up is taken.
-    fn on_up(&mut self, place: Place, port: PortId, connection: ConnectionId) {
+    fn on_up(&mut self, place: ReplicaId, port: PortId, connection: ConnectionId) {
         let lane = &mut self.lanes[place.slot()];
         let before = lane.connection.replace((port, connection)).map(|(port, _)| port);
         let others = [before, lane.first.take(), lane.last.take()];
@@ -203,7 +203,7 @@ impl Lanes {
 
     fn on_attempt_failed(
         &mut self,
-        place: Place,
+        place: ReplicaId,
         port: PortId,
         error: SetupError,
     ) -> Option<Input> {
@@ -219,7 +219,7 @@ impl Lanes {
         self.on_not_connected(place, Trouble::Setup(error))
     }
 
-    fn on_frame(&mut self, place: Place, frame: &[u8]) -> Input {
+    fn on_frame(&mut self, place: ReplicaId, frame: &[u8]) -> Input {
         match codec::decode_client_answer(frame) {
             Ok(answer @ ClientAnswer::Welcome { .. }) => {
                 self.note(place, None);
@@ -232,7 +232,7 @@ impl Lanes {
 
     /// Sends a call, or keeps it until the connection takes it. Says what the core has to know
     /// if the connection is given up for it.
-    pub(super) fn send(&mut self, place: Place, call: ClientCall) -> Option<Input> {
+    pub(super) fn send(&mut self, place: ReplicaId, call: ClientCall) -> Option<Input> {
         let lane = &mut self.lanes[place.slot()];
         if lane.backlog.is_empty() {
             return self.send_now(place, call);
@@ -244,7 +244,7 @@ impl Lanes {
         None
     }
 
-    fn send_backlog(&mut self, place: Place) -> Option<Input> {
+    fn send_backlog(&mut self, place: ReplicaId) -> Option<Input> {
         while let Some(call) = self.lanes[place.slot()].backlog.pop_front() {
             let before = self.lanes[place.slot()].backlog.len();
             let down = self.send_now(place, call);
@@ -255,7 +255,7 @@ impl Lanes {
         None
     }
 
-    fn send_now(&mut self, place: Place, call: ClientCall) -> Option<Input> {
+    fn send_now(&mut self, place: ReplicaId, call: ClientCall) -> Option<Input> {
         let lane = &mut self.lanes[place.slot()];
         // Not connected any more: the network's word of that is on its way.
         let (_, connection) = lane.connection?;
@@ -276,7 +276,7 @@ impl Lanes {
         }
     }
 
-    fn fail(&mut self, place: Place, trouble: Trouble) -> Input {
+    fn fail(&mut self, place: ReplicaId, trouble: Trouble) -> Input {
         // What it said before it went says more than that it went.
         let told = matches!(self.lanes[place.slot()].trouble, Some(Trouble::Refused(_)));
         if !(told && matches!(trouble, Trouble::Lost(_))) {
@@ -286,7 +286,7 @@ impl Lanes {
     }
 
     /// The network would dial again by itself; when to do so is for the core to say.
-    fn drop_lane(&mut self, place: Place) {
+    fn drop_lane(&mut self, place: ReplicaId) {
         let lane = &mut self.lanes[place.slot()];
         let connected = lane.connection.take().map(|(port, _)| port);
         let ports = [connected, lane.first.take(), lane.last.take()];
@@ -314,7 +314,7 @@ impl Lanes {
         self.network.shutdown(CloseCode::DONE, reason, FAREWELL).await;
     }
 
-    fn place_of(&self, port: PortId) -> Option<Place> {
-        Place::BOTH.into_iter().find(|place| self.lanes[place.slot()].has(port))
+    fn place_of(&self, port: PortId) -> Option<ReplicaId> {
+        ReplicaId::BOTH.into_iter().find(|place| self.lanes[place.slot()].has(port))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::client::io::Config;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::remote::Remote;
 use crate::runtime::tls::Credentials;
 
@@ -41,7 +41,7 @@ impl Settings {
     }
 
     /// The address of the CoServer at a place.
-    pub fn address(&self, place: Place) -> &Remote {
+    pub fn address(&self, place: ReplicaId) -> &Remote {
         &self.addresses[place.slot()]
     }
 }

@@ -15,7 +15,7 @@ use super::lanes::Lanes;
 use super::status::{PlaceStatus, Status};
 use crate::client::io::{Event, Input, Output};
 use crate::client::{Client, SessionError, SubmitError};
-use crate::ids::{Epoch, Mono, Place, RequestNumber};
+use crate::ids::{Epoch, MonotonicTime, ReplicaId, RequestNumber};
 use crate::runtime::clock::Clock;
 
 #[expect(clippy::disallowed_types, reason = "callers may be on any thread")]
@@ -63,10 +63,10 @@ pub(super) struct State {
     /// The driving task has ended too.
     finished: bool,
     /// The session is being closed, until then at most.
-    close_by: Option<Mono>,
+    close_by: Option<MonotonicTime>,
     driver: Option<Waker>,
     /// When the driving task will look at the time.
-    armed: Option<Mono>,
+    armed: Option<MonotonicTime>,
     news: bool,
 }
 
@@ -132,7 +132,7 @@ impl Shared {
     pub(super) fn status(&self) -> Status {
         let state = self.lock();
         let troubles = state.lanes.as_ref().map(Lanes::troubles).unwrap_or_default();
-        let places = Place::BOTH.map(|place| match state.serving[place.slot()] {
+        let places = ReplicaId::BOTH.map(|place| match state.serving[place.slot()] {
             Some(epoch) => PlaceStatus::Serving { epoch },
             None => PlaceStatus::Away { trouble: troubles.of(place).cloned() },
         });
@@ -230,7 +230,7 @@ impl State {
 
     /// Tells the core which connections are alive, before it looks at the time.
     fn look_for_signs(&mut self) {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             if let Some(heard) = self.lanes.as_mut().and_then(|lanes| lanes.heard(place)) {
                 self.tell(heard);
             }
@@ -275,7 +275,7 @@ impl State {
         }
     }
 
-    fn carry_out_one(&mut self, output: Output, ending: &mut Vec<Place>) {
+    fn carry_out_one(&mut self, output: Output, ending: &mut Vec<ReplicaId>) {
         let Some(lanes) = &mut self.lanes else { return };
         match output {
             Output::Connect { place } => self.untold.extend(lanes.connect(place)),

@@ -2,7 +2,7 @@
 
 use super::error::Trouble;
 use crate::client::Counters;
-use crate::ids::{Epoch, Place, SessionId};
+use crate::ids::{Epoch, ReplicaId, SessionId};
 
 /// A session's state at one moment.
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl Status {
     }
 
     /// The CoServer at a place.
-    pub fn place(&self, place: Place) -> &PlaceStatus {
+    pub fn place(&self, place: ReplicaId) -> &PlaceStatus {
         &self.places[place.slot()]
     }
 }

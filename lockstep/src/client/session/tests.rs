@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::client::{RequestError, SessionError, blocking};
-use crate::ids::{Epoch, Incarnation, Nonce, PairId, Place, SessionId};
+use crate::ids::{Epoch, Incarnation, Nonce, PairId, ReplicaId, SessionId};
 use crate::output::Refusal;
 use crate::runtime::keys::Role;
 use crate::runtime::link::{ConnectionId, Event, ListenConfig, Network};
@@ -86,7 +86,7 @@ struct Played {
 
 fn play(
     own: Credentials,
-    place: Place,
+    place: ReplicaId,
     log: &Arc<Mutex<Log>>,
     refuse: Option<ClientRefusal>,
 ) -> Played {
@@ -110,7 +110,7 @@ fn play(
 
 fn answer(
     call: ClientCall,
-    place: Place,
+    place: ReplicaId,
     log: &Mutex<Log>,
     refuse: Option<ClientRefusal>,
 ) -> Option<ClientAnswer> {
@@ -147,8 +147,8 @@ impl Stage {
     fn refusing(refuse: [Option<ClientRefusal>; 2]) -> Self {
         let (cast, log) = (Cast::new(), Arc::new(Mutex::new(Log::default())));
         let coservers = [
-            play(cast.of(A), Place::A, &log, refuse[0]),
-            play(cast.of(B), Place::B, &log, refuse[1]),
+            play(cast.of(A), ReplicaId::A, &log, refuse[0]),
+            play(cast.of(B), ReplicaId::B, &log, refuse[1]),
         ];
         Self { cast, log, coservers }
     }
@@ -302,12 +302,12 @@ async fn one_that_was_removed_is_left_for_the_other() {
     let session = soon(Session::open(stage.settings())).await.unwrap();
     assert_eq!(soon(session.request("x")).await.unwrap(), "x");
     let status = session.status();
-    let PlaceStatus::Away { trouble: Some(Trouble::Refused(reason)) } = *status.place(Place::A)
+    let PlaceStatus::Away { trouble: Some(Trouble::Refused(reason)) } = *status.place(ReplicaId::A)
     else {
         panic!("{status:?}");
     };
     assert_eq!(reason, ClientRefusal::Removed);
-    assert!(matches!(status.place(Place::B), PlaceStatus::Serving { .. }));
+    assert!(matches!(status.place(ReplicaId::B), PlaceStatus::Serving { .. }));
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn strangers_and_clients_of_another_pair_are_told_so() {
     settings.credentials = stage.cast.stranger.clone();
     let error = soon(Session::open(settings)).await.unwrap_err();
     let OpenError::Refused(troubles) = error else { panic!("{error}") };
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let trouble = troubles.of(place);
         assert!(matches!(trouble, Some(Trouble::Setup(SetupError::OwnKey { .. }))), "{troubles}");
     }
@@ -326,7 +326,7 @@ async fn strangers_and_clients_of_another_pair_are_told_so() {
     settings.core.pair = PairId([8; 16]);
     let error = soon(Session::open(settings)).await.unwrap_err();
     let OpenError::Refused(troubles) = error else { panic!("{error}") };
-    let reason = troubles.of(Place::A);
+    let reason = troubles.of(ReplicaId::A);
     assert!(matches!(reason, Some(Trouble::Refused(ClientRefusal::WrongPair))), "{troubles}");
 
     // The addresses of a and b are mixed up.
@@ -334,7 +334,7 @@ async fn strangers_and_clients_of_another_pair_are_told_so() {
     settings.addresses.reverse();
     let error = soon(Session::open(settings)).await.unwrap_err();
     let OpenError::Refused(troubles) = error else { panic!("{error}") };
-    let reason = troubles.of(Place::A);
+    let reason = troubles.of(ReplicaId::A);
     assert!(matches!(reason, Some(Trouble::Setup(SetupError::PeerKey { .. }))), "{troubles}");
 }
 

@@ -3,14 +3,14 @@
 use super::pair::{MS, Pair};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin as EntryOrigin};
-use crate::ids::{DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, Place};
+use crate::ids::{DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, ReplicaId};
 use crate::limits;
 use crate::proto::io::Input;
 use crate::record::{Origin, Record};
 use crate::wire::frames::{Forward, PeerFrame, Progress, WitnessAnswer};
 use bytes::Bytes;
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 const LAST: u64 = u64::MAX;
 
@@ -41,7 +41,7 @@ fn entry(pair: &Pair) -> Entry {
 
 fn goes_on(mut pair: Pair) {
     pair.run(MS * 100);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.device_input(place, "x");
         pair.run(MS * 50);
         assert_eq!(pair.node(place).texts(), ["x"]);
@@ -59,7 +59,7 @@ fn a_report_of_more_than_there_is_changes_nothing() {
         Progress { held: more, persisted: more, executed: more, ..Progress::default() },
         Progress { ordered, ..Progress::default() },
     ] {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let mut pair = Pair::formed();
             let frame = batch(&pair, progress, Vec::new(), Vec::new());
             pair.forge(place, frame);

@@ -6,15 +6,15 @@ use core::time::Duration;
 use super::pair::{MS, Pair, config};
 use crate::entry::EntryKind;
 use crate::event::{Event, FallBack, StopCause, Wait};
-use crate::ids::{Epoch, Index, Lineage, Place};
+use crate::ids::{Epoch, Index, Lineage, ReplicaId};
 use crate::limits;
 use crate::proto::io::{Command, Input, Membership, Standing};
 use crate::record::{Origin, Record};
 use crate::wire::frames::{PeerFrame, WitnessAnswer};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
-fn texts(pair: &mut Pair, place: Place, from: usize, count: usize) {
+fn texts(pair: &mut Pair, place: ReplicaId, from: usize, count: usize) {
     for number in from..from + count {
         pair.device_input(place, &format!("{number}"));
         pair.run(MS * 2);
@@ -24,11 +24,11 @@ fn texts(pair: &mut Pair, place: Place, from: usize, count: usize) {
 /// Both have computed the same up to the same entry.
 fn check_level(pair: &mut Pair) {
     pair.run(MS * 50);
-    let [a, b] = Place::BOTH.map(|place| pair.node(place).replica.status());
+    let [a, b] = ReplicaId::BOTH.map(|place| pair.node(place).replica.status());
     assert_eq!((a.held, a.executed, a.released), (b.held, b.executed, b.released));
-    let marks = Place::BOTH.map(|place| pair.node(place).replica.mark());
+    let marks = ReplicaId::BOTH.map(|place| pair.node(place).replica.mark());
     assert_eq!(marks[0], marks[1]);
-    let disks = Place::BOTH.map(|place| pair.node(place).disk.held());
+    let disks = ReplicaId::BOTH.map(|place| pair.node(place).disk.held());
     assert_eq!(disks[0], disks[1]);
 }
 
@@ -268,7 +268,9 @@ fn a_joiner_whose_pieces_are_gone_starts_over_with_a_checkpoint() {
 }
 
 /// B is out and lacks entries; A has a checkpoint and its whole journal.
-fn with_one_that_lacks_entries(config: impl Fn(Place) -> crate::proto::Config + 'static) -> Pair {
+fn with_one_that_lacks_entries(
+    config: impl Fn(ReplicaId) -> crate::proto::Config + 'static,
+) -> Pair {
     let mut pair = Pair::with(config);
     pair.run(MS * 100);
     texts(&mut pair, A, 0, 60);
@@ -357,7 +359,7 @@ fn a_checkpoint_that_cannot_be_written_for_a_joiner_is_ordered_again_after_a_whi
     check_level(&mut pair);
 }
 
-fn with_checkpoints(place: Place) -> crate::proto::Config {
+fn with_checkpoints(place: ReplicaId) -> crate::proto::Config {
     crate::proto::Config { checkpoint_bytes: 2_000, ..config(place) }
 }
 
@@ -409,7 +411,7 @@ fn both_take_their_checkpoints_at_one_entry_and_find_them_equal() {
     pair.run(MS * 100);
     texts(&mut pair, A, 0, 60);
     pair.run(MS * 50);
-    let [a, b] = Place::BOTH.map(|place| pair.node(place).disk.checkpoints.clone());
+    let [a, b] = ReplicaId::BOTH.map(|place| pair.node(place).disk.checkpoints.clone());
     assert!(a.len() > 1);
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     assert!(!pair.node(A).saw(|event| matches!(event, Event::StatesDiffer { .. })));
@@ -580,7 +582,7 @@ fn a_member_that_dies_while_another_joins_comes_back_with_all_it_had() {
         pair.restart(A);
         for _ in 0..20 {
             pair.run(MS * 200);
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 if pair.node(place).stopped.is_some() {
                     pair.restart(place);
                 }
@@ -969,7 +971,7 @@ fn a_joiner_that_is_handed_the_role_orders_only_once_its_disk_says_that_it_is_a_
     pair.tell(A, Input::Command(Command::HandOver));
     pair.device_input(A, "meanwhile");
     pair.run(MS * 5);
-    let [a, b] = Place::BOTH.map(|place| pair.node(place).replica.status());
+    let [a, b] = ReplicaId::BOTH.map(|place| pair.node(place).replica.status());
     assert_eq!(b.held, a.held, "it ordered what nobody would ever be sent");
     assert!(a.record == b.record && !a.is_sequencer && !b.is_sequencer);
     pair.finish_membership(B);

@@ -6,10 +6,10 @@ use core::time::Duration;
 use super::pair::{MS, Pair, config};
 use crate::digest::Digest;
 use crate::event::Event;
-use crate::ids::{Index, Place};
+use crate::ids::{Index, ReplicaId};
 use crate::proto::io::Standing;
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// Longer than the sequencer waits for a follower that is not done.
 const LONG: Duration = Duration::from_secs(61);
@@ -39,7 +39,7 @@ fn order_one(pair: &mut Pair) {
     panic!("no checkpoint is ordered");
 }
 
-fn differed(pair: &mut Pair, place: Place) -> Vec<(Index, Digest, Digest)> {
+fn differed(pair: &mut Pair, place: ReplicaId) -> Vec<(Index, Digest, Digest)> {
     let differ = |event: &Event| match event {
         Event::StatesDiffer { index, ours, theirs } => Some((*index, *ours, *theirs)),
         _ => None,
@@ -47,7 +47,7 @@ fn differed(pair: &mut Pair, place: Place) -> Vec<(Index, Digest, Digest)> {
     pair.node(place).events.iter().filter_map(differ).collect()
 }
 
-fn checkpoints(pair: &mut Pair, place: Place) -> Vec<(Index, Digest)> {
+fn checkpoints(pair: &mut Pair, place: ReplicaId) -> Vec<(Index, Digest)> {
     let done = |event: &Event| match event {
         Event::Checkpoint { index, hash, .. } => Some((*index, *hash)),
         _ => None,
@@ -65,7 +65,7 @@ fn both_hold_the_entry_before_either_freezes_its_state() {
             order_one(&mut pair);
             pair.run(MS * 2);
         }
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             assert_eq!(pair.node(place).held_before_frozen, [true, true]);
         }
     }
@@ -123,7 +123,7 @@ fn states_that_differ_behind_equal_outputs_are_reported_by_both_once_and_change_
     pair.run(MS * 500);
     assert_eq!(pair.node(A).texts().len(), released + 1);
     assert_eq!(pair.record.epoch, epoch, "nobody was removed");
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let node = pair.node(place);
         let standing = node.replica.status().standing;
         assert!(matches!(standing, Standing::Serving { duplex: true, .. }), "{standing:?}");
@@ -155,7 +155,7 @@ fn the_follower_writes_its_checkpoint_first_and_the_sequencer_when_that_is_there
     let done = pair.now;
     pair.finish_checkpoint(B);
     pair.run(MS * 5);
-    let [a, b] = Place::BOTH.map(|place| pair.node(place).written[0]);
+    let [a, b] = ReplicaId::BOTH.map(|place| pair.node(place).written[0]);
     assert_eq!(a.1, b.1, "at one entry");
     assert!(b.0 < done && a.0 > done, "{b:?}, done at {done:?}, {a:?}");
     assert_eq!(checkpoints(&mut pair, A), checkpoints(&mut pair, B));

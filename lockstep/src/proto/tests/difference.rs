@@ -4,18 +4,18 @@ use bytes::Bytes;
 
 use super::pair::{Deviation, MS, Pair, config};
 use crate::event::{Event, StopCause};
-use crate::ids::{DeviceId, Index, LogTime, Place};
+use crate::ids::{DeviceId, Index, LogTime, ReplicaId};
 use crate::outline::{Differs, Found, FoundOutput, Target};
 use crate::output::{Output, OutputKind};
 use crate::proto::io::DivergencePolicy;
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// The first entry of a device's input in a pair that has just formed.
 const FIRST: Index = Index(3);
 
 /// What this side says of the difference: once, and of this entry.
-fn found(pair: &mut Pair, place: Place, at: Index) -> Found {
+fn found(pair: &mut Pair, place: ReplicaId, at: Index) -> Found {
     let found = |event: &Event| match event {
         Event::Difference { index, found } => Some((*index, (**found).clone())),
         _ => None,
@@ -35,7 +35,7 @@ fn differing(deviate: Deviation) -> Pair {
 }
 
 /// This side takes an input at which the two differ, and goes on alone with it.
-fn goes_on(pair: &mut Pair, place: Place, text: &'static str) {
+fn goes_on(pair: &mut Pair, place: ReplicaId, text: &'static str) {
     pair.device_input(place, text);
     pair.run(MS * 100);
     assert_eq!(pair.node(place).texts(), [text]);
@@ -174,7 +174,7 @@ fn an_earlier_entry_takes_the_place_of_a_later_one() {
     pair.digests_lost = false;
     pair.run(MS * 30);
     assert!(diverged(&mut pair, FIRST));
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         assert_eq!(found(&mut pair, place, FIRST).what, Differs::Length);
     }
 }

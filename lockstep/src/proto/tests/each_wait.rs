@@ -5,18 +5,18 @@ use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Wait};
-use crate::ids::{LinkId, Place};
+use crate::ids::{LinkId, ReplicaId};
 use crate::limits::{CLOCK_STEP, SAID_FIRST};
 use crate::proto::Config;
 use crate::proto::io::{Command, DivergencePolicy, Input};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// After so long what is waited for has been said.
 const SAID_BY: Duration = SAID_FIRST.saturating_mul(2);
 
 /// Nobody is removed for being slow.
-fn patient(place: Place) -> Config {
+fn patient(place: ReplicaId) -> Config {
     Config { slow_limit: Duration::from_secs(60), ..config(place) }
 }
 
@@ -25,12 +25,12 @@ fn ended() -> Pair {
     let mut pair = Pair::formed();
     pair.device_input(A, "before");
     pair.run(MS * 20);
-    Place::BOTH.into_iter().for_each(|place| pair.kill(place));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.kill(place));
     pair
 }
 
 fn restart_both(pair: &mut Pair) {
-    Place::BOTH.into_iter().for_each(|place| pair.restart(place));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.restart(place));
 }
 
 /// B is gone, and A goes on.
@@ -102,7 +102,7 @@ fn diverged() -> Pair {
 }
 
 /// A state in which the one at this place waits for it; none of what comes before there is a replica.
-fn come_to(wait: Wait) -> Option<(Pair, Place)> {
+fn come_to(wait: Wait) -> Option<(Pair, ReplicaId)> {
     let (pair, place) = match wait {
         // `CoServer::start` says it (`tests/tests/hung_start.rs`).
         Wait::Disk => return None,
@@ -133,7 +133,7 @@ fn come_to(wait: Wait) -> Option<(Pair, Place)> {
         Wait::OtherFirst => (without_witness_at_the_one_with_more(), A),
         Wait::Member => {
             let mut pair = ended();
-            Place::BOTH.into_iter().for_each(|place| pair.wipe(place));
+            ReplicaId::BOTH.into_iter().for_each(|place| pair.wipe(place));
             restart_both(&mut pair);
             (pair, A)
         }
@@ -196,7 +196,7 @@ fn come_to(wait: Wait) -> Option<(Pair, Place)> {
 }
 
 /// Whether it says that it waits for this, and its status says the same when it does.
-fn says(pair: &mut Pair, place: Place, wanted: Wait) -> bool {
+fn says(pair: &mut Pair, place: ReplicaId, wanted: Wait) -> bool {
     let begun = pair.now;
     while pair.now < begun + SAID_BY {
         pair.run(MS * 250);

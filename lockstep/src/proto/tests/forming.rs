@@ -3,12 +3,12 @@
 use super::pair::{MS, Pair, config};
 use crate::entry::EntryKind;
 use crate::event::{Event, Wait};
-use crate::ids::{Epoch, Lineage, Place};
+use crate::ids::{Epoch, Lineage, ReplicaId};
 use crate::limits;
 use crate::proto::io::{Command, Config, Input};
 use crate::record::{Origin, Record};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 #[test]
 fn a_lineage_begun_while_the_pair_forms_is_the_one_it_is_formed_on() {
@@ -60,7 +60,7 @@ fn two_whose_clocks_are_far_apart_form_no_pair_until_one_is_set_right() {
     pair.restart(B);
     pair.run(MS * 5_000);
     assert_eq!(pair.record.origin, Origin::Vacant);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let differ = |event: &&Event| matches!(event, Event::ClocksDiffer { .. });
         assert_eq!(pair.node(place).events.iter().filter(differ).count(), 1, "{place}: said once");
         let waits = |event: &Event| matches!(event, Event::WaitsFor { wait: Wait::Clock, .. });

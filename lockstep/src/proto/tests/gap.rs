@@ -3,12 +3,12 @@
 use super::pair::{MS, Pair, config};
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, Wait};
-use crate::ids::{LogTime, Place};
+use crate::ids::{LogTime, ReplicaId};
 use crate::limits;
 use crate::proto::io::{Command, Input};
 use crate::record::Origin;
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 const HOUR: core::time::Duration = core::time::Duration::from_secs(3600);
 
@@ -24,7 +24,7 @@ fn an_hour_later() -> Pair {
     pair
 }
 
-fn count(pair: &mut Pair, place: Place, wanted: impl Fn(&EntryKind) -> bool) -> usize {
+fn count(pair: &mut Pair, place: ReplicaId, wanted: impl Fn(&EntryKind) -> bool) -> usize {
     pair.node(place).disk.entries.iter().filter(|entry| wanted(&entry.kind)).count()
 }
 
@@ -200,7 +200,7 @@ fn a_disk_that_is_adopted_is_taken_up_as_well() {
 fn to_be_woken() -> Pair {
     let mut pair = Pair::formed();
     let due = super::pair::time(pair.now + MS * 1000).wall;
-    Place::BOTH.into_iter().for_each(|place| pair.node(place).wakes = Some(due));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.node(place).wakes = Some(due));
     pair.device_input(A, "before");
     pair.run(MS * 20);
     pair
@@ -208,9 +208,9 @@ fn to_be_woken() -> Pair {
 
 /// Neither of two that stand still takes part in anything.
 fn stand_still(pair: &mut Pair, span: core::time::Duration) {
-    Place::BOTH.into_iter().for_each(|place| pair.pause(place, true));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.pause(place, true));
     pair.now += span;
-    Place::BOTH.into_iter().for_each(|place| pair.pause(place, false));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.pause(place, false));
     pair.run(MS * 200);
 }
 
@@ -259,9 +259,9 @@ fn one_that_was_not_to_be_woken_is_told_before_the_next_input() {
 #[test]
 fn what_comes_in_after_a_gap_comes_behind_it() {
     let mut pair = to_be_woken();
-    Place::BOTH.into_iter().for_each(|place| pair.pause(place, true));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.pause(place, true));
     pair.now += HOUR;
-    Place::BOTH.into_iter().for_each(|place| pair.pause(place, false));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.pause(place, false));
     pair.device_input(A, "after");
     pair.run(MS * 200);
     let entries = pair.node(B).disk.entries.clone();
@@ -325,7 +325,7 @@ fn one_that_did_not_run_for_long_says_so_whenever_its_service_was_to_be_woken() 
 #[test]
 fn a_follower_that_stood_still_and_takes_over_says_so() {
     let mut pair = to_be_woken();
-    Place::BOTH.into_iter().for_each(|place| pair.pause(place, true));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.pause(place, true));
     pair.now += limits::GAP_LEAST + MS * 500;
     pair.kill(A);
     pair.pause(B, false);
@@ -341,7 +341,7 @@ fn a_follower_that_stood_still_and_takes_over_says_so() {
 fn a_gap_is_no_longer_than_the_stop() {
     let mut pair = to_be_woken();
     let due = super::pair::time(pair.now + HOUR).wall;
-    Place::BOTH.into_iter().for_each(|place| pair.node(place).wakes = Some(due));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.node(place).wakes = Some(due));
     pair.device_input(A, "wakes later");
     pair.run(MS * 3000);
     stand_still(&mut pair, limits::GAP_LEAST * 2);

@@ -4,13 +4,13 @@ use super::pair::{MS, Pair, config};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::event::{Event, Ignored};
-use crate::ids::{Incarnation, Index, LogTime, OriginNumber, Place};
+use crate::ids::{Incarnation, Index, LogTime, OriginNumber, ReplicaId};
 use crate::wire::frames::{Hello, PeerFrame, Progress};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// A tick that the peer of `to` might order next.
-fn next_entry(pair: &mut Pair, to: Place) -> Entry {
+fn next_entry(pair: &mut Pair, to: ReplicaId) -> Entry {
     let status = pair.node(to).replica.status();
     let record = status.record.unwrap();
     Entry {
@@ -26,19 +26,19 @@ fn next_entry(pair: &mut Pair, to: Place) -> Entry {
     }
 }
 
-fn forge_batch(pair: &mut Pair, to: Place, entries: Vec<Entry>, progress: Progress) {
+fn forge_batch(pair: &mut Pair, to: ReplicaId, entries: Vec<Entry>, progress: Progress) {
     let record = pair.record;
     let (lineage, epoch, forwards) = (record.lineage, record.epoch, Vec::new());
     pair.forge(to, PeerFrame::Batch { lineage, epoch, progress, entries, forwards });
 }
 
-fn forge_entry(pair: &mut Pair, to: Place, entry: Entry) {
+fn forge_entry(pair: &mut Pair, to: ReplicaId, entry: Entry) {
     forge_batch(pair, to, vec![entry], Progress::default());
 }
 
 #[test]
 fn a_peer_that_claims_more_than_there_can_be_is_not_believed() {
-    for to in Place::BOTH {
+    for to in ReplicaId::BOTH {
         let mut pair = Pair::formed();
         let held = Progress { held: Index(u64::MAX), ..Progress::default() };
         let ordered = Progress { ordered: OriginNumber(u64::MAX), ..Progress::default() };

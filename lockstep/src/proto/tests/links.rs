@@ -2,14 +2,14 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::Event;
-use crate::ids::{Epoch, Index, LinkId, Mono, Nonce, Place, RequestNumber, SessionId};
+use crate::ids::{Epoch, Index, LinkId, MonotonicTime, Nonce, ReplicaId, RequestNumber, SessionId};
 use crate::limits;
 use crate::proto::io::Input;
 use crate::proto::replica::{Resend, Unacknowledged};
 use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, Progress};
 use bytes::Bytes;
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 #[test]
 fn bulk_is_not_left_to_a_link_that_is_silent() {
@@ -28,7 +28,7 @@ fn bulk_is_not_left_to_a_link_that_is_silent() {
 fn links_that_are_level_again_share_their_frames() {
     let mut pair = Pair::formed();
     pair.device_input(A, "under way");
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.tell(place, Input::LinkDown { link: LinkId(1) });
         pair.tell(place, Input::LinkUp { link: LinkId(1) });
     }
@@ -58,7 +58,7 @@ fn a_link_that_blocks_does_not_make_the_others_repeat_what_is_small() {
 
 #[test]
 fn how_long_an_acknowledgement_takes_is_learned_also_where_that_is_longer_than_was_waited() {
-    let at = |ms: u64| Mono(ms * 1_000_000);
+    let at = |ms: u64| MonotonicTime(ms * 1_000_000);
     let mut resend = Resend::default();
     let sent = Unacknowledged { waiting: Some(at(60)), first: Some(at(0)), tries: 2 };
     resend.entries = sent;
@@ -78,7 +78,7 @@ fn links_with_full_queues_carry_heartbeats() {
         pair.tell(A, Input::LinkBlocked { link });
     }
     pair.run(MS * 500);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let suspects =
             |event: &&Event| matches!(event, Event::Suspected { .. } | Event::LinkDown { .. });
         assert_eq!(pair.node(place).events.iter().find(suspects), None);
@@ -138,7 +138,7 @@ fn a_link_on_which_frames_arrive_and_echoes_do_not_is_down_within_the_silence() 
         pair.device_input(A, "x");
         pair.run(MS * 10);
     }
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let status = pair.node(place).replica.status();
         assert!(status.links.iter().all(|link| link.connected && !link.up), "{status:?}");
         let fell_silent = |event: &Event| matches!(event, Event::LinkDown { closed: false, .. });

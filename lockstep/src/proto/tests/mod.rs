@@ -24,18 +24,18 @@ mod witnesses;
 use super::io::{Command, Input, Standing};
 use crate::entry::EntryKind;
 use crate::event::{Event, StopCause, Suspicion};
-use crate::ids::{Index, Nonce, Place};
+use crate::ids::{Index, Nonce, ReplicaId};
 use crate::output::Refusal;
 use crate::record::Origin;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 use pair::{CLIENT, MS, Pair, config};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 #[test]
 fn two_fresh_replicas_form_a_pair_with_place_a_as_sequencer() {
     let mut pair = Pair::formed();
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let status = pair.node(place).replica.status();
         assert_eq!(status.is_sequencer, place == A);
         assert_eq!(status.released, Index(2), "genesis and membership");
@@ -288,17 +288,17 @@ fn a_panic_on_the_sequencer_alone_leaves_the_follower_to_go_on() {
 #[test]
 fn a_client_of_both_gets_one_entry_and_two_answers() {
     let mut pair = Pair::formed();
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.greet(place);
         pair.call(place, ClientCall::Open { token: Nonce(9), alone: false });
     }
     pair.run(MS * 40);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.request(place, 1, false);
     }
     pair.run(MS * 40);
     assert_eq!(pair.node(A).replica.status().held, Index(4));
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let answers = &pair.node(place).answers;
         assert!(matches!(answers[1], ClientAnswer::Opened { .. }));
         assert!(matches!(answers[2], ClientAnswer::Reply { .. }));
@@ -306,7 +306,7 @@ fn a_client_of_both_gets_one_entry_and_two_answers() {
     }
 }
 
-fn replies(pair: &mut Pair, place: Place) -> Vec<(u64, Option<Refusal>)> {
+fn replies(pair: &mut Pair, place: ReplicaId) -> Vec<(u64, Option<Refusal>)> {
     let reply = |answer: &ClientAnswer| match answer {
         ClientAnswer::Reply { number, result, .. } => Some((number.0, result.clone().err())),
         _ => None,
@@ -317,13 +317,13 @@ fn replies(pair: &mut Pair, place: Place) -> Vec<(u64, Option<Refusal>)> {
 #[test]
 fn a_request_that_may_not_be_made_is_ordered_as_its_refusal_and_the_next_one_follows() {
     let mut pair = Pair::formed();
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.greet(place);
         pair.call(place, ClientCall::Open { token: Nonce(9), alone: false });
     }
     pair.run(MS * 40);
     for number in 1..=3 {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             pair.request_if(number != 2, place, number, false);
         }
     }
@@ -331,7 +331,7 @@ fn a_request_that_may_not_be_made_is_ordered_as_its_refusal_and_the_next_one_fol
     // Each is ordered once: neither the copy of the refusal is forwarded nor that of a request.
     assert_eq!(pair.node(A).replica.status().held, Index(6));
     let read_only = Some(Refusal::ReadOnly);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         assert_eq!(replies(&mut pair, place), [(1, None), (2, read_only), (3, None)]);
         let bodies = |kind: &&EntryKind| matches!(kind, EntryKind::SessionRequest { .. });
         assert_eq!(pair.node(place).executed.iter().filter(bodies).count(), 2);
@@ -356,7 +356,7 @@ fn a_refusal_that_died_with_the_sequencer_is_ordered_by_the_follower() {
 fn what_only_one_of_the_two_permits_comes_to_one_thing_on_both() {
     for at_sequencer in [true, false] {
         let mut pair = Pair::formed();
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             pair.greet(place);
         }
         pair.call(A, ClientCall::Open { token: Nonce(9), alone: true });
@@ -366,7 +366,7 @@ fn what_only_one_of_the_two_permits_comes_to_one_thing_on_both() {
         pair.run(MS * 100);
         assert_eq!(pair.node(A).replica.status().held, Index(4));
         let expected = [(1, (!at_sequencer).then_some(Refusal::ReadOnly))];
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             assert_eq!(replies(&mut pair, place), expected);
         }
     }
@@ -444,7 +444,7 @@ fn incompatible_replicas_do_not_form_a_pair() {
         config
     });
     pair.run(MS * 50);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let cause = pair.node(place).stopped.clone().unwrap();
         assert!(matches!(cause, StopCause::Incompatible { .. }));
         let said = cause.to_string();

@@ -11,8 +11,8 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, StopCause};
 use crate::history::History;
 use crate::ids::{
-    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, Mono, Nonce, Now,
-    OwnerId, PairId, Place, RequestNumber, SessionId,
+    ConnId, DeviceId, Epoch, Incarnation, Index, Lineage, LinkId, LogTime, MonotonicTime, Nonce,
+    OwnerId, PairId, ReplicaId, RequestNumber, SessionId, Timestamps,
 };
 use crate::loss::SessionUse;
 use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind, Refusal};
@@ -35,9 +35,9 @@ pub(super) const CLIENT: ConnId = ConnId(1);
 pub(super) type Deviation = fn(&mut Vec<ServiceOutput>, &mut Option<LogTime>);
 
 enum Mail {
-    Peer { to: Place, link: LinkId, frame: PeerFrame },
-    Ask { from: Place, call: WitnessCall },
-    Answer { to: Place, answer: WitnessAnswer },
+    Peer { to: ReplicaId, link: LinkId, frame: PeerFrame },
+    Ask { from: ReplicaId, call: WitnessCall },
+    Answer { to: ReplicaId, answer: WitnessAnswer },
 }
 
 pub(super) struct Node {
@@ -48,7 +48,7 @@ pub(super) struct Node {
     pub(super) released: Vec<(Index, Bytes)>,
     pub(super) answers: Vec<ClientAnswer>,
     /// What its clients were told of the other one's return.
-    pub(super) told_back: Vec<(Place, Incarnation)>,
+    pub(super) told_back: Vec<(ReplicaId, Incarnation)>,
     pub(super) events: Vec<Event>,
     pub(super) stopped: Option<StopCause>,
     pub(super) standings: Vec<Standing>,
@@ -150,10 +150,10 @@ pub(super) struct Pair {
     sent: u64,
     started: u64,
     /// With what the next process at a place is started.
-    pub(super) configured: Box<dyn Fn(Place) -> Config>,
+    pub(super) configured: Box<dyn Fn(ReplicaId) -> Config>,
 }
 
-pub(super) fn config(place: Place) -> Config {
+pub(super) fn config(place: ReplicaId) -> Config {
     Config {
         pair: PAIR,
         place,
@@ -189,9 +189,9 @@ impl Pair {
         Self::with(config)
     }
 
-    pub(super) fn with(config: impl Fn(Place) -> Config + 'static) -> Self {
+    pub(super) fn with(config: impl Fn(ReplicaId) -> Config + 'static) -> Self {
         let now = Duration::from_secs(1);
-        let nodes = Place::BOTH.map(|place| {
+        let nodes = ReplicaId::BOTH.map(|place| {
             let incarnation = Incarnation(10 + place.slot() as u64);
             let boot =
                 Boot { incarnation, seed: [place.slot() as u8; 32], disk: None, adopt: false };
@@ -267,7 +267,7 @@ impl Pair {
             started: 0,
             configured: Box::new(config),
         };
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             pair.tell(place, Input::WitnessUp);
             pair.tell(place, Input::LinkUp { link: LinkId(0) });
             pair.tell(place, Input::LinkUp { link: LinkId(1) });
@@ -283,11 +283,11 @@ impl Pair {
         pair
     }
 
-    pub(super) fn node(&mut self, place: Place) -> &mut Node {
+    pub(super) fn node(&mut self, place: ReplicaId) -> &mut Node {
         &mut self.nodes[place.slot()]
     }
 
-    pub(super) fn tell(&mut self, place: Place, input: Input) {
+    pub(super) fn tell(&mut self, place: ReplicaId, input: Input) {
         let now = self.time(place);
         if self.node(place).alive {
             self.node(place).replica.handle(now, input);
@@ -295,31 +295,37 @@ impl Pair {
         }
     }
 
-    pub(super) fn device_input(&mut self, place: Place, text: &str) {
+    pub(super) fn device_input(&mut self, place: ReplicaId, text: &str) {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
         assert!(self.node(place).replica.takes_input());
         self.tell(place, Input::Device { device: DeviceId(0), bytes });
     }
 
-    pub(super) fn call(&mut self, place: Place, call: ClientCall) {
+    pub(super) fn call(&mut self, place: ReplicaId, call: ClientCall) {
         self.call_if(true, place, call);
     }
 
-    fn call_if(&mut self, permitted: bool, place: Place, call: ClientCall) {
+    fn call_if(&mut self, permitted: bool, place: ReplicaId, call: ClientCall) {
         self.tell(place, Input::Client { conn: CLIENT, owner: OwnerId(1), permitted, call });
     }
 
-    pub(super) fn greet(&mut self, place: Place) {
+    pub(super) fn greet(&mut self, place: ReplicaId) {
         let protocol = Versions::SPOKEN;
         self.call(place, ClientCall::Hello { pair: PAIR, protocol });
     }
 
-    pub(super) fn request(&mut self, place: Place, number: u64, alone: bool) {
+    pub(super) fn request(&mut self, place: ReplicaId, number: u64, alone: bool) {
         self.request_if(true, place, number, alone);
     }
 
     /// A request that the client's key may make, or may not.
-    pub(super) fn request_if(&mut self, permitted: bool, place: Place, number: u64, alone: bool) {
+    pub(super) fn request_if(
+        &mut self,
+        permitted: bool,
+        place: ReplicaId,
+        number: u64,
+        alone: bool,
+    ) {
         let (session, token) = (SessionId(3), Nonce(9));
         let (number, lowest) = (RequestNumber(number), RequestNumber(1));
         let body = Bytes::from_static(b"do");
@@ -327,16 +333,16 @@ impl Pair {
         self.call_if(permitted, place, call);
     }
 
-    pub(super) fn kill(&mut self, place: Place) {
+    pub(super) fn kill(&mut self, place: ReplicaId) {
         self.node(place).alive = false;
     }
 
     /// A new process at that place, with what the disk holds.
-    pub(super) fn restart(&mut self, place: Place) {
+    pub(super) fn restart(&mut self, place: ReplicaId) {
         self.restart_with(place, false);
     }
 
-    pub(super) fn restart_with(&mut self, place: Place, adopt: bool) {
+    pub(super) fn restart_with(&mut self, place: ReplicaId, adopt: bool) {
         self.started += 1;
         let incarnation = Incarnation(100 + self.started);
         let (now, configured) = (self.time(place), (self.configured)(place));
@@ -370,7 +376,7 @@ impl Pair {
     /// Connections that ended, or were closed, are made again, as a driver does.
     pub(super) fn reconnect(&mut self) {
         for link in [LinkId(0), LinkId(1)] {
-            for end in Place::BOTH {
+            for end in ReplicaId::BOTH {
                 self.tell(end, Input::LinkDown { link });
                 self.tell(end, Input::LinkUp { link });
             }
@@ -384,7 +390,7 @@ impl Pair {
     }
 
     /// A disk as it comes from the shop.
-    pub(super) fn wipe(&mut self, place: Place) {
+    pub(super) fn wipe(&mut self, place: ReplicaId) {
         self.node(place).disk = Disk::default();
     }
 
@@ -399,12 +405,12 @@ impl Pair {
                 return;
             }
         }
-        let status = Place::BOTH.map(|place| self.node(place).replica.status());
+        let status = ReplicaId::BOTH.map(|place| self.node(place).replica.status());
         panic!("the pair does not become redundant: {status:#?}");
     }
 
     /// Runs, in small steps, until this one has seen such an event.
-    pub(super) fn run_until(&mut self, place: Place, wanted: impl Fn(&Event) -> bool) {
+    pub(super) fn run_until(&mut self, place: ReplicaId, wanted: impl Fn(&Event) -> bool) {
         for _ in 0..100_000 {
             if self.node(place).saw(&wanted) {
                 return;
@@ -414,7 +420,7 @@ impl Pair {
         panic!("{place} does not come to that: {:#?}", self.node(place).replica.status());
     }
 
-    pub(super) fn pause(&mut self, place: Place, paused: bool) {
+    pub(super) fn pause(&mut self, place: ReplicaId, paused: bool) {
         self.node(place).paused = paused;
         if !paused {
             for mail in core::mem::take(&mut self.node(place).waiting) {
@@ -424,7 +430,7 @@ impl Pair {
     }
 
     /// The service goes on with what it was given.
-    pub(super) fn resume(&mut self, place: Place) {
+    pub(super) fn resume(&mut self, place: ReplicaId) {
         self.node(place).executes = true;
         for entry in core::mem::take(&mut self.node(place).unexecuted) {
             let executed = self.node(place).execute(&entry);
@@ -436,19 +442,19 @@ impl Pair {
     pub(super) fn connect_witness(&mut self, up: bool) {
         self.witness_up = up;
         let slots = self.slots;
-        for place in Place::BOTH.into_iter().filter(|place| slots[place.slot()] == 0) {
+        for place in ReplicaId::BOTH.into_iter().filter(|place| slots[place.slot()] == 0) {
             self.tell(place, if up { Input::WitnessUp } else { Input::WitnessDown });
         }
     }
 
-    fn time(&self, place: Place) -> Now {
-        let Now { mono, wall } = time(self.now);
+    fn time(&self, place: ReplicaId) -> Timestamps {
+        let Timestamps { mono, wall } = time(self.now);
         let ahead = self.wall_ahead[place.slot()].as_nanos() as u64;
-        Now { mono, wall: LogTime(wall.0 + ahead) }
+        Timestamps { mono, wall: LogTime(wall.0 + ahead) }
     }
 
     /// A frame comes from the peer, as though it had sent it.
-    pub(super) fn forge(&mut self, to: Place, frame: PeerFrame) {
+    pub(super) fn forge(&mut self, to: ReplicaId, frame: PeerFrame) {
         self.tell(to, Input::Peer { link: LinkId(0), frame });
     }
 
@@ -462,7 +468,7 @@ impl Pair {
         while self.now < end {
             self.now += MS / 10;
             self.deliver();
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 self.work(place);
                 let (now, node) = (self.time(place), self.node(place));
                 let due = node.replica.next_timeout().is_some_and(|due| due <= now.mono);
@@ -474,7 +480,7 @@ impl Pair {
     }
 
     /// Ends the step and the sync that are under way, when it is time, and begins the next.
-    fn work(&mut self, place: Place) {
+    fn work(&mut self, place: ReplicaId) {
         let now = self.now;
         let node = self.node(place);
         if !node.alive || node.paused {
@@ -519,7 +525,7 @@ impl Pair {
         }
     }
 
-    fn arrive(&mut self, to: Place, mail: Mail) {
+    fn arrive(&mut self, to: ReplicaId, mail: Mail) {
         if self.node(to).paused {
             return self.node(to).waiting.push_back(mail);
         }
@@ -531,7 +537,7 @@ impl Pair {
     }
 
     /// A witness without its own rules: compare and set.
-    fn witness(&mut self, from: Place, call: WitnessCall) {
+    fn witness(&mut self, from: ReplicaId, call: WitnessCall) {
         if self.slots[from.slot()] == 1 {
             return self.alternate(from, &call);
         }
@@ -562,7 +568,7 @@ impl Pair {
         }
     }
 
-    fn alternate(&mut self, from: Place, call: &WitnessCall) {
+    fn alternate(&mut self, from: ReplicaId, call: &WitnessCall) {
         if !self.alternate_up {
             return;
         }
@@ -586,7 +592,7 @@ impl Pair {
         self.post(Mail::Answer { to: from, answer });
     }
 
-    fn use_witness(&mut self, place: Place, slot: u8) {
+    fn use_witness(&mut self, place: ReplicaId, slot: u8) {
         self.slots[place.slot()] = slot;
         let up = if slot == 0 { self.witness_up } else { self.alternate_up };
         if up {
@@ -613,7 +619,7 @@ impl Pair {
         self.mail.push((self.now + self.hop, self.sent, mail));
     }
 
-    fn drain(&mut self, place: Place) {
+    fn drain(&mut self, place: ReplicaId) {
         if self.executes_first {
             self.node(place).replica.hand_out_first(usize::MAX);
             while let Some(output) = self.node(place).replica.poll_decided() {
@@ -629,14 +635,14 @@ impl Pair {
         }
     }
 
-    fn note_freeze(&mut self, place: Place, entry: &Entry) {
+    fn note_freeze(&mut self, place: ReplicaId, entry: &Entry) {
         if matches!(entry.kind, EntryKind::Checkpoint) {
             let held = self.node(place.other()).replica.status().held >= entry.index;
             self.node(place).held_before_frozen.push(held);
         }
     }
 
-    fn carry_out(&mut self, place: Place, output: Output) {
+    fn carry_out(&mut self, place: ReplicaId, output: Output) {
         let now = self.time(place);
         match output {
             Output::Peer { links, frame } => {
@@ -713,7 +719,7 @@ impl Pair {
 
 /// The disks.
 impl Pair {
-    fn storage(&mut self, place: Place, output: Output) {
+    fn storage(&mut self, place: ReplicaId, output: Output) {
         let sender = self.node(place.other()).disk.clone();
         let began = self.now;
         let node = self.node(place);
@@ -758,7 +764,7 @@ impl Pair {
     }
 
     /// The state is restored that a process asked for.
-    pub(super) fn finish_recovery(&mut self, place: Place) {
+    pub(super) fn finish_recovery(&mut self, place: ReplicaId) {
         let node = self.node(place);
         node.slow_recovery = false;
         let to = node.unrecovered.take().expect("one is under way");
@@ -767,7 +773,7 @@ impl Pair {
     }
 
     /// What a process is to remember is written.
-    pub(super) fn finish_membership(&mut self, place: Place) {
+    pub(super) fn finish_membership(&mut self, place: ReplicaId) {
         let node = self.node(place);
         node.slow_membership = false;
         for (number, membership) in core::mem::take(&mut node.unremembered) {
@@ -777,7 +783,7 @@ impl Pair {
     }
 
     /// The checkpoint that is being written is there.
-    pub(super) fn finish_checkpoint(&mut self, place: Place) {
+    pub(super) fn finish_checkpoint(&mut self, place: ReplicaId) {
         let node = self.node(place);
         let history = node.unfinished.take().expect("one is being written");
         let answer = node.write(history);
@@ -808,7 +814,7 @@ impl Node {
                 if wrong {
                     bytes.push(b'!');
                 }
-                let carrier = Carrier::Place(entry.origin.place);
+                let carrier = Carrier::Replica(entry.origin.place);
                 Some(OutputKind::Device { device: *device, carrier, bytes: bytes.into() })
             }
             EntryKind::SessionRequest { session, token, number, .. } => Some(OutputKind::Reply {
@@ -859,7 +865,7 @@ impl Node {
     }
 }
 
-pub(super) fn time(now: Duration) -> Now {
+pub(super) fn time(now: Duration) -> Timestamps {
     let nanos = now.as_nanos() as u64;
-    Now { mono: Mono(nanos), wall: LogTime(1_000_000_000_000 + nanos) }
+    Timestamps { mono: MonotonicTime(nanos), wall: LogTime(1_000_000_000_000 + nanos) }
 }

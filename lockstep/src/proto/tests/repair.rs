@@ -2,11 +2,11 @@
 
 use super::pair::{MS, Pair};
 use crate::event::{Event, StopCause};
-use crate::ids::{Index, Place};
+use crate::ids::{Index, ReplicaId};
 use crate::limits;
 use crate::proto::io::{Command, Input, ReadmitRefused, Standing};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// B, whose service computes something else, comes back until it is not taken in any more.
 fn held() -> Pair {
@@ -64,7 +64,7 @@ fn an_operator_has_one_taken_in_again_that_was_held_for_repair() {
 fn a_readmission_is_refused_where_there_is_nothing_to_forgive() {
     let readmitted = |event: &Event| matches!(event, Event::Readmitted { .. });
     let mut pair = Pair::formed();
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let refused = pair.node(place).replica.may_readmit();
         assert_eq!(refused, Err(ReadmitRefused::NothingHeld { other: place.other() }));
         pair.tell(place, Input::Command(Command::Readmit));

@@ -2,12 +2,12 @@
 
 use super::pair::{MS, Pair};
 use crate::event::Event;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::limits;
 use crate::proto::io::{Command, Input};
 use crate::record::Origin;
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 #[test]
 fn a_hand_over_made_before_a_renewal_and_received_after_it_counts() {
@@ -74,7 +74,7 @@ fn a_follower_full_of_inputs_and_of_copies_takes_over_within_its_bounds() {
 #[test]
 fn hand_overs_without_end_do_not_overfill_the_window() {
     let mut pair = Pair::formed();
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.node(place).executes = false;
     }
     let mut taken = 0;
@@ -83,12 +83,12 @@ fn hand_overs_without_end_do_not_overfill_the_window() {
         taken += 1;
     }
     for _ in 0..400 {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             pair.tell(place, Input::Command(Command::HandOver));
             pair.run(MS / 5);
         }
     }
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.resume(place);
     }
     pair.run(MS * 100);

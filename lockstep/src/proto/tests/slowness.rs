@@ -4,17 +4,17 @@ use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Duty, Event, StopCause, Suspicion};
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::proto::io::{Input, Standing};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 fn is_slow(event: &Event) -> bool {
     matches!(event, Event::Suspected { suspicion: Suspicion::Slow })
 }
 
 /// For so long an input comes every 10 ms, at both or one of them.
-fn busy(pair: &mut Pair, places: &[Place], span: Duration) {
+fn busy(pair: &mut Pair, places: &[ReplicaId], span: Duration) {
     for _ in 0..span.as_millis() / 10 {
         for place in places {
             let node = pair.node(*place);
@@ -27,7 +27,7 @@ fn busy(pair: &mut Pair, places: &[Place], span: Duration) {
 }
 
 /// The other one serves alone, and what it was given has come out.
-fn assert_goes_on_without(pair: &mut Pair, gone: Place) {
+fn assert_goes_on_without(pair: &mut Pair, gone: ReplicaId) {
     let stopped = pair.node(gone).stopped.clone();
     let expected =
         |cause: &StopCause| matches!(cause, StopCause::Hanging { .. } | StopCause::Removed { .. });
@@ -55,7 +55,7 @@ fn roomy() -> Pair {
 
 #[test]
 fn a_disk_that_hangs_is_noticed_while_inputs_keep_coming() {
-    for gone in Place::BOTH {
+    for gone in ReplicaId::BOTH {
         let mut pair = roomy();
         pair.node(gone).disk_stuck = true;
         busy(&mut pair, &[A], MS * 700);
@@ -78,7 +78,7 @@ fn one_whose_disk_hangs_says_so_itself() {
 
 #[test]
 fn a_service_that_hangs_on_its_thread_is_noticed_while_inputs_keep_coming() {
-    for gone in Place::BOTH {
+    for gone in ReplicaId::BOTH {
         let mut pair = roomy();
         pair.node(gone).executes = false;
         busy(&mut pair, &[A], MS * 700);
@@ -89,7 +89,7 @@ fn a_service_that_hangs_on_its_thread_is_noticed_while_inputs_keep_coming() {
 
 #[test]
 fn a_disk_of_which_each_sync_takes_longer_than_the_limit_is_too_slow() {
-    for gone in Place::BOTH {
+    for gone in ReplicaId::BOTH {
         let mut pair = roomy();
         pair.node(gone).sync_takes = MS * 625;
         busy(&mut pair, &[A], MS * 1500);
@@ -115,7 +115,7 @@ fn queued_steps_that_take_long_on_both_remove_nobody() {
             config
         });
         pair.run(MS * 100);
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             pair.node(place).step_takes = MS * 250;
         }
         for place in order.into_iter().cycle().take(10) {
@@ -144,7 +144,7 @@ fn a_slower_half_that_gets_on_with_every_duty_stays() {
 #[test]
 fn where_both_disks_hang_nobody_is_accused() {
     let mut pair = roomy();
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.node(place).disk_stuck = true;
     }
     busy(&mut pair, &[A, B], MS * 2000);

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::pair::{MS, Pair, config};
-use crate::ids::{Index, Place};
+use crate::ids::{Index, ReplicaId};
 use crate::proto::io::{Command, Config, Input, Standing};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 struct Storm {
     pair: Pair,
@@ -38,12 +38,12 @@ impl Storm {
         (self.state >> 11) % bound
     }
 
-    fn place(&mut self) -> Place {
+    fn place(&mut self) -> ReplicaId {
         if self.below(2) == 0 { A } else { B }
     }
 
     fn collect(&mut self) {
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             for (index, bytes) in core::mem::take(&mut self.pair.node(place).released) {
                 let before = self.released.entry(index).or_insert_with(|| bytes.clone());
                 assert_eq!(*before, bytes, "{index} was released with two contents");
@@ -52,7 +52,7 @@ impl Storm {
     }
 
     /// Whether this one can go on without the other's disk.
-    fn has_all(&mut self, place: Place) -> bool {
+    fn has_all(&mut self, place: ReplicaId) -> bool {
         let node = self.pair.node(place);
         let serves = matches!(node.replica.status().standing, Standing::Serving { .. });
         node.alive && serves
@@ -100,7 +100,7 @@ impl Storm {
     }
 
     /// What is not on the disk when its process dies is lost.
-    fn lose_unsynced(&mut self, place: Place) {
+    fn lose_unsynced(&mut self, place: ReplicaId) {
         if self.pair.node(place).alive {
             self.pair.node(place).disk_stuck = true;
             self.input(place);
@@ -113,12 +113,12 @@ impl Storm {
         }
     }
 
-    fn is_duplex(&mut self, place: Place) -> bool {
+    fn is_duplex(&mut self, place: ReplicaId) -> bool {
         let standing = self.pair.node(place).replica.status().standing;
         matches!(standing, Standing::Serving { duplex: true, .. })
     }
 
-    fn input(&mut self, place: Place) {
+    fn input(&mut self, place: ReplicaId) {
         if self.pair.node(place).alive && self.pair.node(place).replica.takes_input() {
             self.inputs += 1;
             let text = format!("{}", self.inputs);
@@ -126,7 +126,7 @@ impl Storm {
         }
     }
 
-    fn restart(&mut self, place: Place) {
+    fn restart(&mut self, place: ReplicaId) {
         let node = self.pair.node(place);
         if !node.alive || node.stopped.is_some() {
             self.collect();
@@ -137,11 +137,11 @@ impl Storm {
     fn calm(&mut self) {
         (self.pair.links[0], self.pair.links[1]) = (true, true);
         self.pair.witness_mute = false;
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             self.pair.pause(place, false);
         }
         for _ in 0..40 {
-            for place in Place::BOTH {
+            for place in ReplicaId::BOTH {
                 self.restart(place);
             }
             self.pair.run(MS * 100);
@@ -157,7 +157,7 @@ impl Storm {
         assert_eq!(held[&A], held[&B]);
         let last = self.released.keys().next_back().copied().unwrap_or_default();
         assert!(held[&A].0 >= last, "what was released is lost: {last}, {held:?}");
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let disk = &self.pair.node(place).disk;
             for entry in &disk.entries {
                 if let Some(bytes) = self.released.get(&entry.index)

@@ -2,13 +2,13 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, StopCause};
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::proto::io::{Command, Input, Standing};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// From now on what is started at that place runs another version of the service.
-fn misconfigure(pair: &mut Pair, wrong: Option<Place>) {
+fn misconfigure(pair: &mut Pair, wrong: Option<ReplicaId>) {
     pair.configured = Box::new(move |place| {
         let mut config = config(place);
         config.environment.service_version += u32::from(Some(place) == wrong);
@@ -16,13 +16,13 @@ fn misconfigure(pair: &mut Pair, wrong: Option<Place>) {
     });
 }
 
-fn end(pair: &mut Pair, place: Place) {
+fn end(pair: &mut Pair, place: ReplicaId) {
     pair.kill(place);
     pair.run(MS * 200);
 }
 
 /// One of them serves alone; the other has ended, and says why.
-fn check_stays(pair: &mut Pair, stays: Place) {
+fn check_stays(pair: &mut Pair, stays: ReplicaId) {
     for _ in 0..40 {
         pair.run(MS * 250);
         pair.reconnect();
@@ -40,7 +40,7 @@ fn check_stays(pair: &mut Pair, stays: Place) {
 }
 
 /// It is mended, and joins.
-fn check_joins(pair: &mut Pair, place: Place) {
+fn check_joins(pair: &mut Pair, place: ReplicaId) {
     misconfigure(pair, None);
     pair.restart(place);
     pair.run_to_duplex();

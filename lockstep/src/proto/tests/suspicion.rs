@@ -2,10 +2,10 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Suspicion};
-use crate::ids::{Index, Place};
+use crate::ids::{Index, ReplicaId};
 use crate::proto::io::{Command, DivergencePolicy, Input, Standing};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 fn is_slow(event: &Event) -> bool {
     matches!(event, Event::Suspected { suspicion: Suspicion::Slow })

@@ -4,14 +4,14 @@ use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Severity, Wait};
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::proto::Input;
 use crate::proto::io::Command;
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// How loudly it has said that it waits.
-fn said(pair: &mut Pair, place: Place) -> Vec<Severity> {
+fn said(pair: &mut Pair, place: ReplicaId) -> Vec<Severity> {
     let waits = |event: &&Event| matches!(event, Event::Waiting { .. });
     pair.node(place).events.iter().filter(waits).map(Event::severity).collect()
 }
@@ -59,15 +59,15 @@ fn one_that_hears_of_nobody_for_long_calls_for_somebody_once() {
 #[test]
 fn two_that_wait_for_each_other_in_vain_call_for_somebody() {
     let mut pair = Pair::formed();
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.kill(place);
         pair.wipe(place);
     }
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         pair.restart(place);
     }
     pair.run(MS * 20_000);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         assert_eq!(said(&mut pair, place), [Severity::Warning, Severity::Alarm], "{place}");
     }
 }
@@ -96,7 +96,7 @@ fn one_that_hears_of_a_member_is_patient() {
 }
 
 /// What it waits for as its status says, and as it has said in `waiting`.
-fn waits_for(pair: &mut Pair, place: Place) -> (Option<Wait>, Vec<Wait>) {
+fn waits_for(pair: &mut Pair, place: ReplicaId) -> (Option<Wait>, Vec<Wait>) {
     let said = |event: &Event| match event {
         Event::Waiting { wait, .. } => Some(*wait),
         _ => None,
@@ -110,7 +110,7 @@ fn waits_for(pair: &mut Pair, place: Place) -> (Option<Wait>, Vec<Wait>) {
 /// what the other did alone is on the other's disk only.
 #[test]
 fn the_first_that_left_names_the_one_that_left_last_and_joins_it() {
-    for first in Place::BOTH {
+    for first in ReplicaId::BOTH {
         let last = first.other();
         let mut pair = Pair::formed();
         for place in [first, last] {
@@ -128,7 +128,7 @@ fn the_first_that_left_names_the_one_that_left_last_and_joins_it() {
         assert!(wait.remedy().starts_with(&format!("start CoServer {last}.")));
         pair.restart(last);
         pair.run_to_duplex();
-        let held = Place::BOTH.map(|place| pair.node(place).replica.status().held);
+        let held = ReplicaId::BOTH.map(|place| pair.node(place).replica.status().held);
         assert_eq!(held[0], held[1], "{first}");
         assert_eq!(pair.node(first).replica.status().wait, None);
     }
@@ -137,7 +137,7 @@ fn the_first_that_left_names_the_one_that_left_last_and_joins_it() {
 /// The one that left last needs nobody.
 #[test]
 fn the_last_that_left_goes_on_alone() {
-    for first in Place::BOTH {
+    for first in ReplicaId::BOTH {
         let last = first.other();
         let mut pair = Pair::formed();
         for place in [first, last] {

@@ -4,14 +4,14 @@ use core::time::Duration;
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Severity, Wait};
-use crate::ids::{LinkId, Place};
+use crate::ids::{LinkId, ReplicaId};
 use crate::proto::io::{Command, HandOverRefused};
 use crate::proto::{Config, Input};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 /// What it has said, and after how long.
-fn said(pair: &mut Pair, place: Place) -> Vec<(Wait, Duration, Severity)> {
+fn said(pair: &mut Pair, place: ReplicaId) -> Vec<(Wait, Duration, Severity)> {
     let waits = |event: &Event| match event {
         Event::WaitsFor { wait, span } => Some((*wait, *span, event.severity())),
         _ => None,
@@ -22,11 +22,11 @@ fn said(pair: &mut Pair, place: Place) -> Vec<(Wait, Duration, Severity)> {
 #[test]
 fn two_that_are_restarted_without_a_witness_name_it_once_and_then_at_growing_intervals() {
     let mut pair = Pair::formed();
-    Place::BOTH.into_iter().for_each(|place| pair.kill(place));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.kill(place));
     pair.witness_up = false;
-    Place::BOTH.into_iter().for_each(|place| pair.restart(place));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.restart(place));
     pair.run(MS * 22_000);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let said = said(&mut pair, place);
         let (waits, spans): (Vec<_>, Vec<_>) =
             said.iter().map(|(wait, span, level)| ((*wait, *level), span.as_secs_f64())).unzip();
@@ -71,7 +71,7 @@ fn a_joiner_whose_member_is_lost_waits_for_that_one_rather_than_for_the_join() {
     let waits: Vec<_> = said(&mut pair, B).into_iter().map(|(wait, ..)| wait).collect();
     assert_eq!(waits, [Wait::LastMember(A)]);
     pair.node(B).executes = true;
-    Place::BOTH.into_iter().for_each(|place| pair.restart(place));
+    ReplicaId::BOTH.into_iter().for_each(|place| pair.restart(place));
     pair.run_to_duplex();
 }
 
@@ -79,7 +79,7 @@ fn a_joiner_whose_member_is_lost_waits_for_that_one_rather_than_for_the_join() {
 fn a_healthy_pair_waits_for_nothing() {
     let mut pair = Pair::formed();
     pair.run(MS * 5_000);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         assert_eq!(said(&mut pair, place), []);
         assert_eq!(pair.node(place).replica.status().wait, None);
     }
@@ -90,7 +90,7 @@ fn a_healthy_pair_waits_for_nothing() {
 fn a_spare_witness_that_is_not_reached_is_named_although_the_pair_serves() {
     let mut pair = Pair::with(|place| Config { witnesses: 2, ..config(place) });
     pair.run(MS * 10_000);
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let waits: Vec<_> = said(&mut pair, place).into_iter().map(|(wait, ..)| wait).collect();
         assert_eq!(waits, [Wait::SpareWitness; 2], "{place}");
         pair.tell(place, Input::SpareWitness { up: true });
@@ -138,7 +138,7 @@ fn a_hand_over_is_refused_with_the_reason_where_it_would_do_nothing() {
 }
 
 /// What it says that it waits for now.
-fn wait(pair: &mut Pair, place: Place) -> Option<Wait> {
+fn wait(pair: &mut Pair, place: ReplicaId) -> Option<Wait> {
     pair.node(place).replica.status().wait.map(|(wait, _)| wait)
 }
 
@@ -154,20 +154,20 @@ fn a_link_that_was_never_up_is_said_and_one_that_fell_while_alone() {
     for mut pair in [never, meanwhile] {
         pair.run_to_duplex();
         pair.run(MS * 4_000);
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             let waits: Vec<_> = said(&mut pair, place).into_iter().map(|(wait, ..)| wait).collect();
             assert_eq!(waits.last(), Some(&Wait::Link(LinkId(1))), "{place}");
             assert_eq!(wait(&mut pair, place), Some(Wait::Link(LinkId(1))));
         }
         pair.cut(1, true);
         pair.run(MS * 1_000);
-        assert_eq!(Place::BOTH.map(|place| wait(&mut pair, place)), [None; 2]);
+        assert_eq!(ReplicaId::BOTH.map(|place| wait(&mut pair, place)), [None; 2]);
     }
 }
 
 #[test]
 fn a_disk_or_a_service_that_hangs_is_said_where_it_hangs() {
-    type Hang = fn(&mut Pair, Place);
+    type Hang = fn(&mut Pair, ReplicaId);
     let hang: [(Hang, Wait); 2] = [
         (|pair, place| pair.node(place).disk_stuck = true, Wait::OwnStorage),
         (|pair, place| pair.node(place).executes = false, Wait::OwnService),
@@ -185,10 +185,10 @@ fn a_disk_or_a_service_that_hangs_is_said_where_it_hangs() {
         assert_eq!(waits.last(), Some(&expected));
         // Where both hang, each names its own.
         let mut pair = Pair::formed();
-        Place::BOTH.into_iter().for_each(|place| hang(&mut pair, place));
+        ReplicaId::BOTH.into_iter().for_each(|place| hang(&mut pair, place));
         pair.device_input(A, "a");
         pair.run(MS * 1_900);
-        for place in Place::BOTH {
+        for place in ReplicaId::BOTH {
             assert_eq!(wait(&mut pair, place), Some(expected), "{place}");
         }
     }

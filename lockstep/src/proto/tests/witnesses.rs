@@ -3,13 +3,13 @@
 use super::pair::{MS, Pair, config};
 use crate::entry::{Entry, EntryKind, Origin as Source};
 use crate::event::Event;
-use crate::ids::{DeviceId, LogTime, Nonce, OriginNumber, Place};
+use crate::ids::{DeviceId, LogTime, Nonce, OriginNumber, ReplicaId};
 use crate::proto::Config;
 use crate::proto::io::{Command, Input, Standing};
 use crate::record::{Origin, Record};
 use crate::wire::frames::{PeerFrame, WitnessRefusal};
 
-use Place::{A, B};
+use ReplicaId::{A, B};
 
 fn two_witnesses() -> Pair {
     let mut pair = Pair::with(|place| Config { witnesses: 2, ..config(place) });
@@ -18,7 +18,7 @@ fn two_witnesses() -> Pair {
     pair
 }
 
-fn serves_alone(pair: &mut Pair, place: Place) -> bool {
+fn serves_alone(pair: &mut Pair, place: ReplicaId) -> bool {
     let standing = pair.node(place).replica.status().standing;
     matches!(standing, Standing::Serving { duplex: false, .. })
 }
@@ -220,7 +220,7 @@ fn a_move_that_one_disk_knows_to_be_void_is_void_for_the_other() {
     // A dies before its disk says that it followed the renewal, and before its log says that the
     // move came to nothing.
     pair.node(A).slow_membership = true;
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let record = pair.record;
         pair.forge(place, PeerFrame::Epoch { record });
     }
@@ -255,7 +255,7 @@ fn with_a_void_move() -> Pair {
     let present = pair.record;
     let renewal = Origin::Renewal(present.digest());
     pair.record = Record { epoch: present.epoch.next(), asker: B, origin: renewal, ..present };
-    for place in Place::BOTH {
+    for place in ReplicaId::BOTH {
         let record = pair.record;
         pair.forge(place, PeerFrame::Epoch { record });
     }

@@ -11,7 +11,7 @@ use clap_complete::Shell;
 
 use super::flags::{DiskFlags, Ends, ProcessFlags, address, ends, place};
 use super::{Application, Failure, commands, objects, pages, parts};
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::config::{ConfigError, Overrides, parse_duration};
 use crate::runtime::exit::Exit;
 use crate::runtime::init::Plan;
@@ -296,7 +296,7 @@ pub(super) struct ReplaceKeyArgs {
     pair: PairId,
     /// The place of the CoServer
     #[arg(long, value_parser = place())]
-    place: Place,
+    place: ReplicaId,
     /// The CoServer's new public key
     #[arg(long, value_name = "KEY")]
     key: PublicKey,

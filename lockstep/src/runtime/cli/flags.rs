@@ -9,7 +9,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use clap::{Args, ValueHint};
 
 use super::process::Guards;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::config::Overrides;
 use crate::runtime::exit::Exit;
 use crate::runtime::logging::{self, Filter, LogFormat};
@@ -133,8 +133,8 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, &'static str> {
     )
 }
 
-pub(super) fn place() -> impl TypedValueParser<Value = Place> {
-    PossibleValuesParser::new(["a", "b"]).try_map(|text| text.parse::<Place>())
+pub(super) fn place() -> impl TypedValueParser<Value = ReplicaId> {
+    PossibleValuesParser::new(["a", "b"]).try_map(|text| text.parse::<ReplicaId>())
 }
 
 fn log_format() -> impl TypedValueParser<Value = LogFormat> {

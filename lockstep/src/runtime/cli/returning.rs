@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::process::Signals;
 use crate::event::StopCause;
-use crate::ids::Mono;
+use crate::ids::MonotonicTime;
 use crate::runtime::clock::Clock;
 
 /// How often in a row this process has ended soon after it began; set by its predecessor.
@@ -51,7 +51,7 @@ impl Returns {
     /// Comes back after a while. Returns only if it does not: because it was told to stop in the
     /// meantime, or the system refuses.
     pub(super) fn again(&self, cause: &StopCause, signals: &mut Signals) -> io::Result<()> {
-        let lived = self.clock.mono().since(Mono(0));
+        let lived = self.clock.mono().since(MonotonicTime(0));
         let (short, after) = wait(self.short.unwrap_or(0), lived);
         tracing::info!(event = "returning", %cause, after_ms = after.as_millis() as u64);
         if stopped_within(after, signals)? {

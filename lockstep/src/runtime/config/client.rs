@@ -6,7 +6,7 @@ use super::coserver::{own, pin, remote, secret};
 use super::document::{Document, Overrides};
 use super::error::ConfigError;
 use super::section::Section;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::keys::{Role, Roster};
 use crate::runtime::remote::Remote;
 use crate::runtime::tls::Credentials;
@@ -51,7 +51,7 @@ impl ClientConfig {
             section.finish()?;
             Ok::<_, ConfigError>(at)
         };
-        let coservers = [coserver("a", Place::A)?, coserver("b", Place::B)?];
+        let coservers = [coserver("a", ReplicaId::A)?, coserver("b", ReplicaId::B)?];
         table.finish()?;
         let credentials = own(&root, Role::Client, secret, roster)?;
         let service = root.section("service")?;

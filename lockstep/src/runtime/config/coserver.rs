@@ -9,7 +9,7 @@ use super::document::{Document, Overrides};
 use super::error::ConfigError;
 use super::section::Section;
 use super::value::Keys;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::coserver::{LinkAddresses, Settings, SettingsError, WitnessAddress};
 use crate::runtime::keys::{Role, Roster, SecretKey};
 use crate::runtime::remote::Remote;
@@ -352,7 +352,7 @@ fn storage(root: &mut Section, settings: &mut Settings) -> Result<Section, Confi
 
 fn credentials(
     root: &mut Section,
-    place: Place,
+    place: ReplicaId,
     settings: &Settings,
 ) -> Result<Credentials, ConfigError> {
     let secret = secret(root)?;

@@ -9,7 +9,7 @@ use super::document::{Document, Overrides};
 use super::error::ConfigError;
 use super::section::Section;
 use super::value::Keys;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::keys::PublicKey;
 use crate::runtime::private;
 
@@ -29,10 +29,10 @@ pub fn replace_peer(file: &Path, key: PublicKey) -> Result<(), ConfigError> {
 pub fn replace_pair_key(
     file: &Path,
     pair: PairId,
-    place: Place,
+    place: ReplicaId,
     key: PublicKey,
 ) -> Result<(), ConfigError> {
-    let field = if place == Place::A { "a" } else { "b" };
+    let field = if place == ReplicaId::A { "a" } else { "b" };
     replace(file, field, key, |mut root| {
         for mut section in root.sections("pairs")? {
             if section.required::<PairId>("id", "the pair's id")? == pair {

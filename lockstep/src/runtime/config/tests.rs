@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::value::NotADuration;
 use super::*;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
 use crate::runtime::keys::{Rights, SecretKey};
@@ -275,7 +275,7 @@ fn a_coservers_file_becomes_settings() {
     let bench = Bench::new();
     let config = bench.read_coserver(bench.coserver()).unwrap();
     let settings = &config.settings;
-    assert_eq!(settings.place, Place::A);
+    assert_eq!(settings.place, ReplicaId::A);
     assert_eq!(settings.links.len(), 2);
     assert_eq!(settings.links[1].remote, at("127.0.0.2:7003").into());
     assert_eq!(settings.clients, Some(at("127.0.0.1:7001")));
@@ -285,7 +285,7 @@ fn a_coservers_file_becomes_settings() {
     assert_eq!((settings.clock_step, settings.clock_slew), (Duration::from_secs(48 * 3600), 4));
     assert_eq!((settings.window_entries, settings.window_bytes), (1000, 8_000_000));
     assert_eq!(settings.client_connections, 12);
-    assert_eq!(settings.divergence, DivergencePolicy::Prefer(Place::B));
+    assert_eq!(settings.divergence, DivergencePolicy::Prefer(ReplicaId::B));
     assert_eq!(settings.execution, Execution::Thread);
     assert_eq!(config.directory, bench.directory.path().join("data"));
     let mut service = config.service;
@@ -738,6 +738,6 @@ fn the_witness_knows_whose_key_is_whose() {
     let config = bench.read_witness(bench.witness()).unwrap();
     let holders = config.holders();
     let key = bench.key("b").parse().unwrap();
-    assert_eq!(holders.get(&key), Some(&(config.pairs[0].id, Place::B)));
+    assert_eq!(holders.get(&key), Some(&(config.pairs[0].id, ReplicaId::B)));
     assert_eq!(holders.len(), 2);
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::tree::{Node, Value};
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::proto::DivergencePolicy;
 use crate::runtime::coserver::Execution;
 use crate::runtime::keys::{ClientName, PublicKey, Rights};
@@ -114,7 +114,7 @@ from_text! {
     PublicKey: "\"ed25519:\" and 64 hexadecimal digits, as `init` or the key's owner gave it",
     ClientName: "letters, digits, `-`, `_` and `.`, as in \"billing\"",
     PairId: "32 hexadecimal digits in quotation marks, as `init` wrote them",
-    Place: "\"a\" or \"b\"",
+    ReplicaId: "\"a\" or \"b\"",
 }
 
 impl Setting for Duration {
@@ -177,8 +177,8 @@ impl Setting for DivergencePolicy {
     fn read(value: &Value) -> Result<Self, Mismatch> {
         parsed(value, |text| match text {
             "sequencer" => Ok(Self::Sequencer),
-            "prefer-a" => Ok(Self::Prefer(Place::A)),
-            "prefer-b" => Ok(Self::Prefer(Place::B)),
+            "prefer-a" => Ok(Self::Prefer(ReplicaId::A)),
+            "prefer-b" => Ok(Self::Prefer(ReplicaId::B)),
             "hold" => Ok(Self::Hold),
             _ => Err("there is no such policy".into()),
         })

@@ -9,7 +9,7 @@ use super::coserver::{address, own, pin, secret};
 use super::document::{Document, Overrides};
 use super::error::ConfigError;
 use super::section::Section;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::keys::{PublicKey, Role, Roster};
 use crate::runtime::tls::Credentials;
 
@@ -81,13 +81,17 @@ impl WitnessConfig {
     }
 
     /// Whose key is whose: what a connection may speak for.
-    pub fn holders(&self) -> BTreeMap<PublicKey, (PairId, Place)> {
+    pub fn holders(&self) -> BTreeMap<PublicKey, (PairId, ReplicaId)> {
         let of_pair = |pair: &EnrolledPair| {
             let id = pair.id;
-            let of_place = |(place, keys): (Place, Vec<PublicKey>)| {
+            let of_place = |(place, keys): (ReplicaId, Vec<PublicKey>)| {
                 keys.into_iter().map(move |key| (key, (id, place)))
             };
-            Place::BOTH.into_iter().zip(pair.keys.clone()).flat_map(of_place).collect::<Vec<_>>()
+            ReplicaId::BOTH
+                .into_iter()
+                .zip(pair.keys.clone())
+                .flat_map(of_place)
+                .collect::<Vec<_>>()
         };
         self.pairs.iter().flat_map(of_pair).collect()
     }
@@ -114,7 +118,7 @@ fn pairs(root: &mut Section, roster: &mut Roster) -> Result<Vec<EnrolledPair>, C
                 )),
             }
         };
-        let keys = [take("a", Place::A)?, take("b", Place::B)?];
+        let keys = [take("a", ReplicaId::A)?, take("b", ReplicaId::B)?];
         section.finish()?;
         pairs.push(EnrolledPair { id, keys });
     }

@@ -11,7 +11,7 @@ use super::memory::MemoryReport;
 use super::sessions::SessionsReport;
 use super::{Answer, Refusal};
 use crate::event::Wait;
-use crate::ids::{Epoch, Place};
+use crate::ids::{Epoch, ReplicaId};
 use crate::proto::io::LinkStatus;
 use crate::proto::{Command, Removals, Standing, Status};
 use crate::runtime::config::replace_peer;
@@ -40,7 +40,7 @@ pub struct PeerKeys {
     /// The credentials of its ports.
     pub credentials: Credentials,
     /// The other's place.
-    pub place: Place,
+    pub place: ReplicaId,
 }
 
 impl PeerKeys {
@@ -427,7 +427,7 @@ impl CoServerReport {
     }
 }
 
-fn mode(status: &Status) -> (&'static str, Option<Place>) {
+fn mode(status: &Status) -> (&'static str, Option<ReplicaId>) {
     match status.standing {
         Standing::Starting => ("starting", None),
         Standing::Joining => ("joining", None),

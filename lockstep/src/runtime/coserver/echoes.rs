@@ -4,7 +4,7 @@ use tracing::Span;
 use tracing::span::EnteredSpan;
 
 use crate::device::Standing;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::runtime::logging::ECHO_TARGET;
 
 /// Why what a service logs in a step is an echo.
@@ -21,7 +21,7 @@ pub(super) enum Echo {
 impl Echo {
     /// What an entry is that is given out while the replica stands so; `before` is what entries
     /// were until now. One from the disk is a [`Echo::Replay`] whatever this says.
-    pub(super) fn of(standing: Standing, place: Place, before: Option<Echo>) -> Option<Echo> {
+    pub(super) fn of(standing: Standing, place: ReplicaId, before: Option<Echo>) -> Option<Echo> {
         match standing {
             Standing::Serving { sequencer, .. } => (sequencer != place).then_some(Echo::Follower),
             Standing::Joining => Some(Echo::CatchUp),
@@ -118,16 +118,20 @@ mod tests {
     fn only_what_the_sequencer_executes_for_the_first_time_is_news() {
         let serving = |sequencer| Standing::Serving { epoch: Epoch(1), duplex: true, sequencer };
         let cases = [
-            (serving(Place::A), None),
-            (serving(Place::B), Some(Echo::Follower)),
+            (serving(ReplicaId::A), None),
+            (serving(ReplicaId::B), Some(Echo::Follower)),
             (Standing::Joining, Some(Echo::CatchUp)),
         ];
         for (standing, echo) in cases {
-            assert_eq!(Echo::of(standing, Place::A, None), echo, "{standing:?}");
-            assert_eq!(Echo::of(standing, Place::A, Some(Echo::Follower)), echo, "{standing:?}");
+            assert_eq!(Echo::of(standing, ReplicaId::A, None), echo, "{standing:?}");
+            assert_eq!(
+                Echo::of(standing, ReplicaId::A, Some(Echo::Follower)),
+                echo,
+                "{standing:?}"
+            );
         }
         for before in [None, Some(Echo::Follower)] {
-            assert_eq!(Echo::of(Standing::Holding, Place::A, before), before, "it is no other");
+            assert_eq!(Echo::of(Standing::Holding, ReplicaId::A, before), before, "it is no other");
         }
     }
 

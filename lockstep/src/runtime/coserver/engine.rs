@@ -19,7 +19,7 @@ use crate::device::{Descriptors, Device, Released};
 use crate::entry::{Entry, EntryKind};
 use crate::event::Event;
 use crate::event::StopCause;
-use crate::ids::{DeviceId, Mono, Place};
+use crate::ids::{DeviceId, MonotonicTime, ReplicaId};
 use crate::limits;
 use crate::machine::StateMachine;
 use crate::output::OutputKind;
@@ -70,13 +70,13 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) _handle: Handle,
     pub(super) clock: Clock,
     /// When the replica was last told something.
-    pub(super) handled_at: Mono,
+    pub(super) handled_at: MonotonicTime,
     pub(super) metrics: Metrics,
     pub(super) sleep: Pin<Box<Sleep>>,
-    pub(super) sleep_until: Option<Mono>,
+    pub(super) sleep_until: Option<MonotonicTime>,
     /// Each with why what is logged in it is no news.
     pub(super) to_execute: std::collections::VecDeque<(Entry, Option<Echo>)>,
-    pub(super) place: Place,
+    pub(super) place: ReplicaId,
     /// What entries given out now are.
     pub(super) echo: Option<Echo>,
     /// The longest step of late; forgotten by parts.
@@ -110,7 +110,7 @@ impl<S: StateMachine> Engine<S> {
     }
 
     /// Goes on refusing clients until then.
-    pub(super) async fn linger(&mut self, until: Mono) {
+    pub(super) async fn linger(&mut self, until: MonotonicTime) {
         self.to_execute.clear();
         while self.clock.mono() < until {
             self.set_timer(Some(until));
@@ -134,7 +134,7 @@ impl<S: StateMachine> Engine<S> {
         }
     }
 
-    fn set_timer(&mut self, due: Option<Mono>) {
+    fn set_timer(&mut self, due: Option<MonotonicTime>) {
         if due != self.sleep_until
             && let Some(due) = due
         {
@@ -230,7 +230,7 @@ impl<S: StateMachine> Engine<S> {
     }
 
     /// Takes what else is there already, so that it shares frames with what came first.
-    fn take_more(&mut self, began: Mono) {
+    fn take_more(&mut self, began: MonotonicTime) {
         for _ in 0..ROUND {
             if self.handled_at.since(began) >= SLICE {
                 return;

@@ -4,7 +4,7 @@
 use tracing::field::{DisplayValue, display};
 
 use crate::event::{Event, Ignored, Severity};
-use crate::ids::{Incarnation, Index, Place};
+use crate::ids::{Incarnation, Index, ReplicaId};
 use crate::outline::Found;
 use crate::record::Record;
 
@@ -28,8 +28,8 @@ macro_rules! say_record {
             lineage = $record.lineage.0,
             epoch = $record.epoch.0,
             origin = $record.origin.name(),
-            a = member($record, Place::A),
-            b = member($record, Place::B),
+            a = member($record, ReplicaId::A),
+            b = member($record, ReplicaId::B),
             asker = %$record.asker
             $(, $($fields)*)?
         )
@@ -37,7 +37,7 @@ macro_rules! say_record {
 }
 
 /// A member's process, if there is a member at that place.
-fn member(record: &Record, place: Place) -> Option<DisplayValue<Incarnation>> {
+fn member(record: &Record, place: ReplicaId) -> Option<DisplayValue<Incarnation>> {
     record.members.at(place).map(display)
 }
 

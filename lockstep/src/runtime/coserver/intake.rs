@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::device::{Flow, Intake, Refused};
-use crate::ids::{DeviceId, Mono};
+use crate::ids::{DeviceId, MonotonicTime};
 use crate::limits;
 use crate::runtime::fair::FairReading;
 
@@ -235,13 +235,18 @@ impl Line {
 impl DeviceInputs {
     /// How many bytes may be taken before too many wait to be carried out, and when inputs last came
     /// another way that wait with these. From then on flows that had more than others are not taken.
-    pub(super) fn set_room(&mut self, room: usize, now: Mono, elsewhere: Option<Mono>) {
+    pub(super) fn set_room(
+        &mut self,
+        room: usize,
+        now: MonotonicTime,
+        elsewhere: Option<MonotonicTime>,
+    ) {
         self.fair.set_room(room, now);
         self.fair.set_elsewhere(elsewhere);
     }
 
     /// When an input was last taken.
-    pub(super) fn last_taken(&self) -> Option<Mono> {
+    pub(super) fn last_taken(&self) -> Option<MonotonicTime> {
         self.fair.last_read()
     }
 
@@ -322,7 +327,7 @@ mod tests {
         let greedy = fill(&intake, GREEDY, FIRST, 1);
         assert!((500..2000).contains(&greedy), "{greedy}");
         assert_eq!(fill(&intake, OTHER, FIRST, 1), greedy, "as many");
-        inputs.set_room(usize::MAX, Mono(0), None);
+        inputs.set_room(usize::MAX, MonotonicTime(0), None);
         let taken: Vec<_> = core::iter::from_fn(|| inputs.pop()).map(|(from, _)| from).collect();
         assert_eq!(taken.len(), 2 * greedy);
         let half = &taken[..greedy];
@@ -354,7 +359,7 @@ mod tests {
     /// inputs that are.
     fn crowded() -> (Arc<DeviceIntake>, DeviceInputs, u64) {
         let (intake, mut inputs) = two();
-        inputs.set_room(usize::MAX, Mono(0), None);
+        inputs.set_room(usize::MAX, MonotonicTime(0), None);
         let mut taken = 0;
         for flow in 100..1000 {
             let flow = Flow::new(flow);
@@ -413,7 +418,7 @@ mod tests {
     #[test]
     fn a_flow_that_says_a_lot_waits_behind_itself_and_nobody_behind_it() {
         let (intake, mut inputs) = two();
-        inputs.set_room(usize::MAX, Mono(0), None);
+        inputs.set_room(usize::MAX, MonotonicTime(0), None);
         push(&intake, GREEDY, SECOND, 1 << 10);
         assert!(inputs.pop().is_some());
         assert!(fill(&intake, GREEDY, FIRST, 64 << 10) > 30);
@@ -423,12 +428,12 @@ mod tests {
         push(&intake, GREEDY, SECOND, 1 << 10);
         assert_eq!(inputs.pop().map(|(_, bytes)| bytes.len()), Some(1 << 10));
         // What is taken and not carried out is a long line.
-        inputs.set_room(0, Mono(1), None);
+        inputs.set_room(0, MonotonicTime(1), None);
         assert_eq!(inputs.pop(), None);
         push(&intake, GREEDY, SECOND, 1 << 10);
         assert_eq!(inputs.pop().map(|(_, bytes)| bytes.len()), Some(1 << 10));
         assert_eq!(inputs.pop(), None);
-        inputs.set_room(1, Mono(2), None);
+        inputs.set_room(1, MonotonicTime(2), None);
         assert_eq!(inputs.pop().map(|(_, bytes)| bytes.len()), Some(64 << 10));
     }
 
@@ -436,11 +441,11 @@ mod tests {
     fn a_flow_that_is_alone_is_not_held_back_unless_clients_ask() {
         let (intake, mut inputs) = two();
         fill(&intake, GREEDY, FIRST, 64 << 10);
-        inputs.set_room(0, Mono(1), None);
+        inputs.set_room(0, MonotonicTime(1), None);
         for _ in 0..4 {
             assert!(inputs.pop().is_some());
         }
-        inputs.set_room(0, Mono(1), Some(Mono(1)));
+        inputs.set_room(0, MonotonicTime(1), Some(MonotonicTime(1)));
         assert_eq!(inputs.pop(), None);
     }
 
@@ -483,7 +488,7 @@ mod tests {
         assert!(count >= 3, "{count}");
         let waiting = wait(&intake, GREEDY, FIRST, 10);
         push(&intake, OTHER, FIRST, 1);
-        inputs.set_room(usize::MAX, Mono(0), None);
+        inputs.set_room(usize::MAX, MonotonicTime(0), None);
         let woken = || waiting.load(Ordering::Relaxed);
         let mut left = count;
         while left > 0 {

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use super::clients::ClientsMetrics;
 use crate::device::Descriptors;
 use crate::exhaustion;
-use crate::ids::{Index, Mono};
+use crate::ids::{Index, MonotonicTime};
 use crate::proto::{Input, Removals};
 use crate::runtime::link::ListenStats;
 use crate::runtime::memory::Memory;
@@ -122,7 +122,7 @@ pub(super) struct Metrics {
     commit: Histogram<u64>,
     step: Histogram<u64>,
     pub(super) storage: StorageMetrics,
-    appended: VecDeque<(Index, Mono)>,
+    appended: VecDeque<(Index, MonotonicTime)>,
 }
 
 impl Metrics {
@@ -144,14 +144,14 @@ impl Metrics {
         }
     }
 
-    pub(super) fn appended(&mut self, index: Index, now: Mono) {
+    pub(super) fn appended(&mut self, index: Index, now: MonotonicTime) {
         self.counters.entries += 1;
         if self.appended.len() < UNDER_WAY {
             self.appended.push_back((index, now));
         }
     }
 
-    pub(super) fn released(&mut self, index: Index, now: Mono) {
+    pub(super) fn released(&mut self, index: Index, now: MonotonicTime) {
         while let Some(&(first, at)) = self.appended.front()
             && first <= index
         {

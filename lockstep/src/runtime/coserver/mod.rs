@@ -45,7 +45,7 @@ use std::time::Duration;
 use crate::device::{Descriptors, Device, DeviceTable, Outside, Setup, StartError};
 use crate::digest::{Digest, Hasher};
 use crate::event::{Event, StopCause, Wait};
-use crate::ids::{DeviceId, Incarnation, Mono};
+use crate::ids::{DeviceId, Incarnation, MonotonicTime};
 use crate::limits::{self, NAME_BYTES};
 use crate::machine::{Identity, StateMachine};
 use crate::proto::{Config, Replica, Standing};
@@ -230,7 +230,7 @@ impl<S: StateMachine> CoServer<S> {
             handled,
             _handle: handle.clone(),
             clock,
-            handled_at: Mono(0),
+            handled_at: MonotonicTime(0),
             metrics: Metrics::new(),
             sleep: Box::pin(tokio::time::sleep(Duration::ZERO)),
             sleep_until: None,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::limits;
 use crate::proto::DivergencePolicy;
 use crate::runtime::remote::Remote;
@@ -59,7 +59,7 @@ pub struct Settings {
     /// The pair.
     pub pair: PairId,
     /// This CoServer's place.
-    pub place: Place,
+    pub place: ReplicaId,
     /// The links, in the same order on both CoServers.
     pub links: Vec<LinkAddresses>,
     /// The witness.
@@ -182,7 +182,7 @@ impl Settings {
     /// Settings with every choice at its default, and files in this directory.
     pub fn new(
         pair: PairId,
-        place: Place,
+        place: ReplicaId,
         links: Vec<LinkAddresses>,
         witness: impl Into<WitnessAddress>,
         clients: Option<SocketAddr>,

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::device::{Inputs, OutputClass, Released};
 use crate::digest::Digest;
-use crate::ids::{Epoch, Lineage, PairId, Place};
+use crate::ids::{Epoch, Lineage, PairId, ReplicaId};
 use crate::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, Step,
 };
@@ -47,7 +47,7 @@ impl StateMachine for Echo {
 
     fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {
         if let Step::Device { device, place, bytes } = step {
-            context.send(device, Carrier::Place(place), bytes.clone());
+            context.send(device, Carrier::Replica(place), bytes.clone());
         }
         Bytes::new()
     }
@@ -197,14 +197,14 @@ impl Stage {
         }
     }
 
-    fn directory(&self, place: Place) -> std::path::PathBuf {
+    fn directory(&self, place: ReplicaId) -> std::path::PathBuf {
         self.directories[place.slot()].path().join("store")
     }
 
-    fn settings(&self, place: Place) -> Settings {
+    fn settings(&self, place: ReplicaId) -> Settings {
         let links = self.links.map(|(a, b)| match place {
-            Place::A => LinkAddresses { local: a, remote: b.into() },
-            Place::B => LinkAddresses { local: b, remote: a.into() },
+            ReplicaId::A => LinkAddresses { local: a, remote: b.into() },
+            ReplicaId::B => LinkAddresses { local: b, remote: a.into() },
         });
         let directory = self.directory(place);
         let mut settings =
@@ -252,7 +252,7 @@ async fn start(execution: Execution) -> ([Running; 2], Stage) {
 }
 
 async fn start_on(stage: Stage, execution: Execution) -> ([Running; 2], Stage) {
-    let pair = Place::BOTH.map(|place| {
+    let pair = ReplicaId::BOTH.map(|place| {
         let mut settings = stage.settings(place);
         settings.execution = execution;
         stage.start(settings, Echo)
@@ -345,13 +345,14 @@ async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
     let ([mut a, _b], _stage) = start_on(stage, Execution::Inline).await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.toml");
-    let (old, of_witness) = (cast.key_of(Role::CoServer(Place::B)), cast.key_of(Role::Witness));
+    let (old, of_witness) = (cast.key_of(Role::CoServer(ReplicaId::B)), cast.key_of(Role::Witness));
     let text = format!("[peers]\ncoserver = \"{old}\" # the cellar\nwitness = \"{of_witness}\"\n");
     std::fs::write(&file, &text).unwrap();
-    let credentials = cast.of(Role::CoServer(Place::A));
-    let keys = PeerKeys { file: file.clone(), credentials: credentials.clone(), place: Place::B };
+    let credentials = cast.of(Role::CoServer(ReplicaId::A));
+    let keys =
+        PeerKeys { file: file.clone(), credentials: credentials.clone(), place: ReplicaId::B };
     let control = CoServerControl::new(a.handle.clone(), "echo").with_keys(keys);
-    let own = cast.key_of(Role::CoServer(Place::A));
+    let own = cast.key_of(Role::CoServer(ReplicaId::A));
     for bad in [of_witness.to_string(), own.to_string(), "nonsense".into()] {
         let refused = control.answer(&format!("replace-peer {bad}")).await.unwrap_err();
         assert_eq!(refused.code, "not-done", "{refused}");
@@ -360,12 +361,12 @@ async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
     assert!(is_duplex(&a.handle.status().await.unwrap()));
 
     let key = SecretKey::generate().unwrap().public();
-    cast.of(Role::Witness).replace(Role::CoServer(Place::B), &[old], key).unwrap();
+    cast.of(Role::Witness).replace(Role::CoServer(ReplicaId::B), &[old], key).unwrap();
     control.answer(&format!("replace-peer {key}")).await.unwrap();
     let written = std::fs::read_to_string(&file).unwrap();
     assert_eq!(written, text.replace(&old.to_string(), &key.to_string()));
     assert_eq!(credentials.roster().role_of(&old), None);
-    assert_eq!(credentials.roster().role_of(&key), Some(Role::CoServer(Place::B)));
+    assert_eq!(credentials.roster().role_of(&key), Some(Role::CoServer(ReplicaId::B)));
     let status = a.until(is_alone).await;
     assert!(status.links.iter().all(|link| !link.connected), "{:?}", status.links);
     a.echo("alone").await;

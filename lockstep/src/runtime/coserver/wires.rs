@@ -13,7 +13,7 @@ use super::StartupError;
 use super::clients::{ClientBook, ClientsMetrics, owner_of};
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
-use crate::ids::{ConnId, LinkId, OwnerId, Place};
+use crate::ids::{ConnId, LinkId, OwnerId, ReplicaId};
 use crate::limits;
 use crate::proto::{Input, io::LinkSet};
 use crate::runtime::keys::{PublicKey, Rights, Role, Roster};
@@ -555,14 +555,14 @@ impl Wires {
 /// Place `a` listens on a link, place `b` dials.
 fn open_link(
     network: &mut Network,
-    place: Place,
+    place: ReplicaId,
     addresses: &LinkAddresses,
 ) -> Result<PortId, BindError> {
     let LinkAddresses { local, remote } = addresses;
     // What a name means may change at any time, and the key says who it is.
     let from = remote.address().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip());
     match place {
-        Place::A => network.listen(ListenConfig::link(Place::B, *local, from)),
-        Place::B => network.dial(DialConfig::link(Place::A, *local, remote.clone())),
+        ReplicaId::A => network.listen(ListenConfig::link(ReplicaId::B, *local, from)),
+        ReplicaId::B => network.dial(DialConfig::link(ReplicaId::A, *local, remote.clone())),
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::InitError;
 use super::ports::Ports;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 
 /// The first port, unless told otherwise. Not assigned by IANA, below the ports that Linux gives
 /// out by itself.
@@ -53,7 +53,7 @@ impl Plan {
     pub(super) fn ports(&self) -> Ports {
         let known = self.a_links.iter().chain(&self.b_links).copied();
         let known = known.chain(self.witness).chain(self.clients.into_iter().flatten());
-        let hosts = Place::BOTH.map(|place| self.host(place));
+        let hosts = ReplicaId::BOTH.map(|place| self.host(place));
         match self.free_ports {
             true => Ports::free(hosts, known),
             false => Ports::from_base(hosts, self.base_port, known),
@@ -61,10 +61,10 @@ impl Plan {
     }
 
     /// Where a service's own listeners of this place are by default.
-    fn host(&self, place: Place) -> IpAddr {
+    fn host(&self, place: ReplicaId) -> IpAddr {
         let links = match place {
-            Place::A => &self.a_links,
-            Place::B => &self.b_links,
+            ReplicaId::A => &self.a_links,
+            ReplicaId::B => &self.b_links,
         };
         let told = self.clients[place.slot()].or(links.first().copied());
         told.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
@@ -78,8 +78,8 @@ impl Plan {
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let witness = self.witness.map_or_else(|| ports.next_on(loopback), Ok)?;
         let mut clients =
-            |place: Place| self.clients[place.slot()].map_or_else(|| ports.next(place), Ok);
-        let clients = [clients(Place::A)?, clients(Place::B)?];
+            |place: ReplicaId| self.clients[place.slot()].map_or_else(|| ports.next(place), Ok);
+        let clients = [clients(ReplicaId::A)?, clients(ReplicaId::B)?];
         let mut links: Vec<_> =
             self.a_links.iter().copied().zip(self.b_links.iter().copied()).collect();
         if links.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 
 use super::InitError;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::runtime::entropy;
 
 /// Free ports are looked for here: above the well-known, below those that Linux gives out by
@@ -49,7 +49,7 @@ impl Ports {
     ///
     /// # Errors
     /// If there is no port.
-    pub fn next(&mut self, place: Place) -> Result<SocketAddr, InitError> {
+    pub fn next(&mut self, place: ReplicaId) -> Result<SocketAddr, InitError> {
         self.next_on(self.hosts[place.slot()])
     }
 

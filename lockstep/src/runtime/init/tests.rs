@@ -15,7 +15,7 @@ fn what_init_writes_can_be_used() {
     let plan = Plan { free_ports: true, ..Plan::new(&path) };
     let made = plan
         .write(|ports| {
-            let port = ports.next(Place::B)?.port();
+            let port = ports.next(ReplicaId::B)?.port();
             let coservers = ["port = 1\n".into(), format!("port = {port}\n")];
             Ok::<_, InitError>(ServiceSections { coservers, client: "name = \"c\"\n".into() })
         })

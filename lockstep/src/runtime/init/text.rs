@@ -4,11 +4,11 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::{Addresses, PairKeys, ServiceSections};
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::config::duration_text;
 
 pub(super) fn coserver(
-    place: Place,
+    place: ReplicaId,
     pair: PairId,
     keys: &PairKeys,
     addresses: &Addresses,
@@ -82,12 +82,12 @@ pub(super) fn coserver(
     )
 }
 
-fn links(place: Place, addresses: &Addresses) -> String {
+fn links(place: ReplicaId, addresses: &Addresses) -> String {
     let mut text = String::new();
     for (a, b) in &addresses.links {
         let (local, remote) = match place {
-            Place::A => (a, b),
-            Place::B => (b, a),
+            ReplicaId::A => (a, b),
+            ReplicaId::B => (b, a),
         };
         // Writing to a string does not fail.
         let _ = writeln!(text, "[[links]]\nlocal = \"{local}\"\nremote = \"{remote}\"\n");
@@ -112,8 +112,8 @@ pub(super) fn witness(pair: PairId, keys: &PairKeys, addresses: &Addresses) -> S
          a = \"{a}\"\n\
          b = \"{b}\"\n",
         listen = addresses.witness,
-        a = keys.of(Place::A).public(),
-        b = keys.of(Place::B).public(),
+        a = keys.of(ReplicaId::A).public(),
+        b = keys.of(ReplicaId::B).public(),
     )
 }
 
@@ -140,8 +140,8 @@ pub(super) fn client(
          # The service's own settings.\n\
          [service]\n\
          {service}",
-        key_a = keys.of(Place::A).public(),
-        key_b = keys.of(Place::B).public(),
+        key_a = keys.of(ReplicaId::A).public(),
+        key_b = keys.of(ReplicaId::B).public(),
         service = sections.client,
     )
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::{ClientName, ClientTerms, PublicKey};
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 
 /// What a key entitles its holder to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// The CoServer at a place.
-    CoServer(Place),
+    CoServer(ReplicaId),
     /// The witness.
     Witness,
     /// A client.

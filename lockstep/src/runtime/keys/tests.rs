@@ -2,7 +2,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 
 #[test]
 fn a_public_key_survives_its_text_and_its_spki() {
@@ -112,7 +112,7 @@ fn a_key_holds_one_role() {
     let mut roster = Roster::new();
     roster.pin(Role::Client, key).unwrap();
     roster.pin(Role::Client, key).unwrap();
-    for wanted in [Role::CoServer(Place::A), Role::Witness] {
+    for wanted in [Role::CoServer(ReplicaId::A), Role::Witness] {
         let refused = roster.pin(wanted, key);
         assert_eq!(refused, Err(RosterError::TwoRoles { key, held: Role::Client, wanted }));
     }
@@ -144,7 +144,7 @@ fn a_client_s_name_goes_with_its_key() {
 #[test]
 fn a_key_file_at_odds_with_the_roster_is_noticed_at_start() {
     let (own, other) = (PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]));
-    let role = Role::CoServer(Place::A);
+    let role = Role::CoServer(ReplicaId::A);
     let mut roster = Roster::new();
     assert_eq!(roster.check_own(role, &own), Ok(()));
     roster.pin(role, other).unwrap();
@@ -152,7 +152,7 @@ fn a_key_file_at_odds_with_the_roster_is_noticed_at_start() {
     roster.pin(role, own).unwrap();
     assert_eq!(roster.check_own(role, &own), Ok(()));
     assert!(matches!(
-        roster.check_own(Role::CoServer(Place::B), &own),
+        roster.check_own(Role::CoServer(ReplicaId::B), &own),
         Err(RosterError::TwoRoles { .. })
     ));
 }

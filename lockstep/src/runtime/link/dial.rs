@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::names::{ADDRESSES_TRIED, Meaning, Names};
 use super::port::Outbox;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::runtime::keys::Role;
 use crate::runtime::quic::{Connection, Endpoint, EndpointConfig, Settings, SetupError};
 use crate::runtime::remote::Remote;
@@ -57,7 +57,7 @@ pub struct DialConfig {
 
 impl DialConfig {
     /// A CoServer link of the place that dials, from `local` to `remote`.
-    pub fn link(peer: Place, local: SocketAddr, remote: impl Into<Remote>) -> Self {
+    pub fn link(peer: ReplicaId, local: SocketAddr, remote: impl Into<Remote>) -> Self {
         let settings = Settings::of(Purpose::Link);
         let wanted = vec![Role::CoServer(peer)];
         let endpoint = EndpointConfig {
@@ -77,7 +77,7 @@ impl DialConfig {
     }
 
     /// A client's connection to the CoServer at a place.
-    pub fn coserver(place: Place, remote: impl Into<Remote>) -> Self {
+    pub fn coserver(place: ReplicaId, remote: impl Into<Remote>) -> Self {
         Self::from_any(Purpose::Client, Role::CoServer(place), remote.into())
     }
 

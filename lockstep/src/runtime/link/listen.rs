@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::crowd::{Crowd, Sums};
 use super::handshakes::{Handshakes, Verdict};
 use super::port::Outbox;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::runtime::keys::Role;
 use crate::runtime::quic::{Attempt, Endpoint, EndpointConfig, Settings};
 use crate::runtime::tls::Purpose;
@@ -38,7 +38,7 @@ pub struct ListenConfig {
 impl ListenConfig {
     /// A CoServer link of the place that listens. `remote` is the other's
     /// address on this link; an unspecified one (`0.0.0.0`) means any.
-    pub fn link(peer: Place, local: SocketAddr, remote: IpAddr) -> Self {
+    pub fn link(peer: ReplicaId, local: SocketAddr, remote: IpAddr) -> Self {
         let from = (!remote.is_unspecified()).then_some(remote);
         let endpoint = accepting(Purpose::Link, vec![Role::CoServer(peer)], local);
         ListenConfig { endpoint: EndpointConfig { from, ..endpoint }, admit: Admit::Newest }
@@ -47,7 +47,7 @@ impl ListenConfig {
     /// A witness; every CoServer of a pair takes a connection, or two while it
     /// restarts.
     pub fn witness(local: SocketAddr, connections_max: usize) -> Self {
-        let wanted = vec![Role::CoServer(Place::A), Role::CoServer(Place::B)];
+        let wanted = vec![Role::CoServer(ReplicaId::A), Role::CoServer(ReplicaId::B)];
         let endpoint = accepting(Purpose::Witness, wanted, local);
         ListenConfig { endpoint, admit: Admit::UpTo(connections_max) }
     }

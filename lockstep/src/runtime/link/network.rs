@@ -18,7 +18,7 @@ use super::names::Names;
 use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
 use super::queues::Queues;
 use super::ready::{Rank, ReadySet, Source};
-use crate::ids::Mono;
+use crate::ids::MonotonicTime;
 use crate::runtime::fair::FairReading;
 use crate::runtime::keys::{PublicKey, Role};
 use crate::runtime::quic::{
@@ -284,13 +284,13 @@ impl Network {
     /// Says how many bytes of clients' frames may be read before too many wait to be carried out.
     /// From then on clients whose key had more read than others are not read. `elsewhere` is when
     /// inputs last came another way that wait with theirs.
-    pub fn set_room(&mut self, room: usize, now: Mono, elsewhere: Option<Mono>) {
+    pub fn set_room(&mut self, room: usize, now: MonotonicTime, elsewhere: Option<MonotonicTime>) {
         self.fair.set_room(room, now);
         self.fair.set_elsewhere(elsewhere);
     }
 
     /// When a client was last read.
-    pub fn clients_read(&self) -> Option<Mono> {
+    pub fn clients_read(&self) -> Option<MonotonicTime> {
         self.fair.last_read()
     }
 

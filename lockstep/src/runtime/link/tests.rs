@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::dial::Dialler;
 use super::names::Names;
 use super::*;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::runtime::keys::{Role, SecretKey};
 use crate::runtime::quic::tests::{A, B, Cast, loopback, soon};
 use crate::runtime::quic::{CloseCode, Endpoint, Lost, SendError, Settings, SetupError};
@@ -77,11 +77,11 @@ fn ip() -> std::net::IpAddr {
 }
 
 fn link_a(cast: &Cast) -> Node {
-    Node::listening(cast, A, ListenConfig::link(Place::B, loopback(), ip()))
+    Node::listening(cast, A, ListenConfig::link(ReplicaId::B, loopback(), ip()))
 }
 
 fn link_b(cast: &Cast, a: SocketAddr) -> Node {
-    Node::dialling(cast, B, DialConfig::link(Place::A, loopback(), a))
+    Node::dialling(cast, B, DialConfig::link(ReplicaId::A, loopback(), a))
 }
 
 fn clients_a(cast: &Cast, most: usize) -> Node {
@@ -89,7 +89,7 @@ fn clients_a(cast: &Cast, most: usize) -> Node {
 }
 
 fn client(cast: &Cast, a: SocketAddr) -> Node {
-    Node::dialling(cast, Role::Client, DialConfig::coserver(Place::A, a))
+    Node::dialling(cast, Role::Client, DialConfig::coserver(ReplicaId::A, a))
 }
 
 /// Polls a network whose events are of no interest, for what else it does.
@@ -171,9 +171,9 @@ async fn answers_to_what_has_arrived_leave_together() {
 async fn two_links_are_two_connections() {
     let cast = Cast::new();
     let (mut a, mut b) = (link_a(&cast), Network::new(cast.of(B)));
-    let second = a.net.listen(ListenConfig::link(Place::B, loopback(), ip())).unwrap();
+    let second = a.net.listen(ListenConfig::link(ReplicaId::B, loopback(), ip())).unwrap();
     for remote in [a.addr(), a.net.local_addr(second).unwrap()] {
-        b.dial(DialConfig::link(Place::A, loopback(), remote)).unwrap();
+        b.dial(DialConfig::link(ReplicaId::A, loopback(), remote)).unwrap();
     }
     let (one, two) = (a.up().await, a.up().await);
     assert_ne!(one, two);
@@ -185,7 +185,7 @@ async fn refusals_are_events_on_both_sides() {
     let cast = Cast::new();
     let mut a = link_a(&cast);
     let mut wrong =
-        Node::dialling(&cast, Role::Client, DialConfig::link(Place::A, loopback(), a.addr()));
+        Node::dialling(&cast, Role::Client, DialConfig::link(ReplicaId::A, loopback(), a.addr()));
     let (here, there) = tokio::join!(a.failed(), wrong.failed());
     let held = Role::Client;
     let refusal = KeyRefusal::WrongRole { key: cast.key_of(held), held };
@@ -201,7 +201,7 @@ async fn a_stranger_is_refused_and_the_service_goes_on() {
     let cast = Cast::new();
     let mut a = clients_a(&cast, 10);
     let mut stranger = Network::new(cast.stranger.clone());
-    stranger.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    stranger.dial(DialConfig::coserver(ReplicaId::A, a.addr())).unwrap();
     let here = a.failed().await;
     assert!(matches!(here, SetupError::PeerKey { refusal: KeyRefusal::Unknown { .. }, .. }));
     drop(stranger);
@@ -231,8 +231,8 @@ async fn the_newest_connection_of_a_link_wins() {
 async fn a_link_listens_to_its_peers_address_only() {
     let cast = Cast::new();
     let elsewhere = "127.0.0.2".parse().unwrap();
-    let mut a = Node::listening(&cast, A, ListenConfig::link(Place::B, loopback(), elsewhere));
-    let mut config = DialConfig::link(Place::A, loopback(), a.addr());
+    let mut a = Node::listening(&cast, A, ListenConfig::link(ReplicaId::B, loopback(), elsewhere));
+    let mut config = DialConfig::link(ReplicaId::A, loopback(), a.addr());
     config.endpoint.settings.setup_within = Duration::from_millis(200);
     let mut b = Node::dialling(&cast, B, config);
     let error = tokio::select! {
@@ -284,11 +284,11 @@ async fn a_key_that_has_every_place_gives_one_to_another() {
     let mut a = clients_a(&cast, 4);
     let mut greedy = Network::new(cast.of(Role::Client));
     for _ in 0..4 {
-        greedy.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+        greedy.dial(DialConfig::coserver(ReplicaId::A, a.addr())).unwrap();
         a.up().await;
     }
     let mut other = Network::new(cast.other_client.clone());
-    other.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    other.dial(DialConfig::coserver(ReplicaId::A, a.addr())).unwrap();
     let lost = a.down().await;
     assert!(matches!(lost, Lost::Here { code: CloseCode::TOO_MANY }), "{lost}");
     let came = a.up().await;
@@ -315,10 +315,10 @@ async fn a_key_with_a_bound_is_refused_beyond_it_and_another_is_not() {
     let mut a = Node { net, port };
     let mut bounded = Network::new(cast.of(Role::Client));
     for _ in 0..2 {
-        bounded.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+        bounded.dial(DialConfig::coserver(ReplicaId::A, a.addr())).unwrap();
         a.up().await;
     }
-    bounded.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    bounded.dial(DialConfig::coserver(ReplicaId::A, a.addr())).unwrap();
     let refused = a.failed().await;
     let key = cast.key_of(Role::Client);
     assert!(
@@ -327,7 +327,7 @@ async fn a_key_with_a_bound_is_refused_beyond_it_and_another_is_not() {
     );
     assert!(refused.to_string().contains("raise `connections`"), "{refused}");
     let mut other = Network::new(cast.other_client.clone());
-    other.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+    other.dial(DialConfig::coserver(ReplicaId::A, a.addr())).unwrap();
     let came = a.up().await;
     assert_eq!(a.net.peer(came).unwrap().key, cast.other_client.secret().public());
 }
@@ -365,7 +365,7 @@ async fn first_packets(cast: &Cast, count: usize) -> Vec<Vec<u8>> {
     let trap = tokio::net::UdpSocket::bind(loopback()).await.unwrap();
     let mut net = Network::new(cast.of(Role::Client));
     for _ in 0..count {
-        net.dial(DialConfig::coserver(Place::A, trap.local_addr().unwrap())).unwrap();
+        net.dial(DialConfig::coserver(ReplicaId::A, trap.local_addr().unwrap())).unwrap();
     }
     let mut packets = std::collections::BTreeMap::new();
     let mut buffer = [0; 2_000];
@@ -429,7 +429,7 @@ async fn handshakes_that_do_not_go_on_give_their_places_to_others() {
     for number in 0..120 {
         let source = format!("127.0.0.{}:0", 2 + number % 3);
         let own = tokio::net::UdpSocket::bind(source).await.unwrap();
-        attackers.dial(DialConfig::coserver(Place::A, own.local_addr().unwrap())).unwrap();
+        attackers.dial(DialConfig::coserver(ReplicaId::A, own.local_addr().unwrap())).unwrap();
         silent.spawn(begin_and_fall_silent(own, target));
     }
     let stats = |a: &Node| a.net.listen_stats(a.port).unwrap();
@@ -582,10 +582,10 @@ impl Killable {
 async fn a_killed_listener_that_returns_is_noticed_at_once_and_dialled_again() {
     let cast = Cast::new();
     // The test must not pass by the idle time.
-    let mut config = ListenConfig::link(Place::B, loopback(), ip());
+    let mut config = ListenConfig::link(ReplicaId::B, loopback(), ip());
     config.endpoint.settings.idle = Duration::from_secs(3_000);
     let (first, addr) = Killable::start(cast.of(A), config.clone());
-    let mut dial = DialConfig::link(Place::A, loopback(), addr);
+    let mut dial = DialConfig::link(ReplicaId::A, loopback(), addr);
     dial.endpoint.settings.idle = Duration::from_secs(3_000);
     dial.endpoint.settings.keep_alive = Duration::from_millis(50);
     let mut b = Node::dialling(&cast, B, dial);
@@ -609,12 +609,12 @@ async fn a_dialler_keeps_trying_until_there_is_a_listener() {
     let silent = UdpSocket::bind(loopback()).unwrap();
     let addr = silent.local_addr().unwrap();
     // With the usual time for a handshake: one of a busy machine takes long.
-    let mut b = Node::dialling(&cast, B, DialConfig::link(Place::A, loopback(), addr));
+    let mut b = Node::dialling(&cast, B, DialConfig::link(ReplicaId::A, loopback(), addr));
     for _ in 0..2 {
         assert!(matches!(b.failed().await, SetupError::Timeout { .. }));
     }
     drop(silent);
-    let mut a = Node::listening(&cast, A, ListenConfig::link(Place::B, addr, ip()));
+    let mut a = Node::listening(&cast, A, ListenConfig::link(ReplicaId::B, addr, ip()));
     tokio::join!(a.up(), b.up());
 }
 
@@ -623,7 +623,7 @@ async fn a_name_is_looked_up_and_an_address_of_it_reached() {
     let cast = Cast::new();
     let mut a = link_a(&cast);
     let by_name = |port| format!("localhost:{port}").parse::<Remote>().unwrap();
-    let link = DialConfig::link(Place::A, loopback(), by_name(a.addr().port()));
+    let link = DialConfig::link(ReplicaId::A, loopback(), by_name(a.addr().port()));
     let mut b = Node::dialling(&cast, B, link);
     tokio::join!(a.up(), b.up());
     // A socket for both families; what the name means first may be where nobody listens.
@@ -639,7 +639,7 @@ async fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
     let silent = UdpSocket::bind(loopback()).unwrap();
     let mut a = link_a(&cast);
     let DialConfig { mut endpoint, remote, backoff } =
-        DialConfig::link(Place::A, loopback(), a.addr());
+        DialConfig::link(ReplicaId::A, loopback(), a.addr());
     // The test must not pass by the first one's being given up.
     endpoint.settings.setup_within = Duration::from_secs(3_000);
     let endpoint = Endpoint::bind(endpoint, cast.of(B)).unwrap();
@@ -647,7 +647,7 @@ async fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
     let addresses = vec![silent.local_addr().unwrap(), a.addr()];
     let (_, connected) = tokio::join!(a.up(), dialler.connect_to_one(addresses));
     let (address, connection) = connected.unwrap();
-    assert_eq!(connection.peer().role, Role::CoServer(Place::A));
+    assert_eq!(connection.peer().role, Role::CoServer(ReplicaId::A));
     assert_eq!(address, a.addr());
 }
 
@@ -677,7 +677,7 @@ async fn the_witness_takes_both_coservers() {
 
 #[test]
 fn a_link_config_is_for_links() {
-    let config = ListenConfig::link(Place::B, loopback(), "0.0.0.0".parse().unwrap());
+    let config = ListenConfig::link(ReplicaId::B, loopback(), "0.0.0.0".parse().unwrap());
     assert_eq!((config.endpoint.from, config.admit), (None, Admit::Newest));
     assert_eq!(config.endpoint.purpose, Purpose::Link);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::*;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::coserver::LinkAddresses;
 
 const GIB: u64 = 1 << 30;
@@ -90,7 +90,7 @@ fn settings(clients: Option<usize>) -> Settings {
     let link = LinkAddresses { local: address(1), remote: address(2).into() };
     let port = clients.map(|_| address(3));
     let mut settings =
-        Settings::new(PairId([7; 16]), Place::A, vec![link], address(4), port, "/nowhere");
+        Settings::new(PairId([7; 16]), ReplicaId::A, vec![link], address(4), port, "/nowhere");
     settings.client_connections = clients.unwrap_or(settings.client_connections);
     settings
 }

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::runtime::keys::{ClientTerms, PublicKey, Role, Roster, SecretKey};
 use crate::runtime::tls::{Credentials, KeyRefusal, Purpose};
 
-pub(crate) const A: Role = Role::CoServer(Place::A);
-pub(crate) const B: Role = Role::CoServer(Place::B);
+pub(crate) const A: Role = Role::CoServer(ReplicaId::A);
+pub(crate) const B: Role = Role::CoServer(ReplicaId::B);
 
 /// Everybody's keys, known to everybody, and a stranger whom nobody knows.
 pub(crate) struct Cast {

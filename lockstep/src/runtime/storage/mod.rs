@@ -25,7 +25,7 @@ pub(crate) use handle::{Answer, Noted, Opened, Storage};
 use std::path::Path;
 use std::time::Duration;
 
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::runtime::control::{DataDirectory, DirectoryError};
 use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError};
@@ -103,7 +103,7 @@ pub(crate) fn take_back(directory: &dyn Directory, who: &Who) -> Result<(), Stor
 ///
 /// # Errors
 /// [`OpenError::Home`] if the directory is another CoServer's; others if it cannot be done.
-pub fn discard(path: &Path, pair: PairId, place: Place) -> Result<(), StorageError> {
+pub fn discard(path: &Path, pair: PairId, place: ReplicaId) -> Result<(), StorageError> {
     let locked = Locked::take(path)?;
     match Home::open(&*locked.directory, pair, place) {
         Err(error @ (HomeError::OtherPair { .. } | HomeError::OtherPlace { .. })) => {

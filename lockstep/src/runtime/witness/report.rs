@@ -9,7 +9,7 @@ use tracing::field::display;
 
 use super::WitnessHandle;
 use super::troubles::TroubleReport;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::record::Record;
 use crate::runtime::config::replace_pair_key;
 use crate::runtime::control::{Answer, Refusal};
@@ -42,7 +42,8 @@ impl PairKeys {
         let words: Vec<&str> = arguments.split_whitespace().collect();
         let [pair, place, key] = words[..] else { return Err(form()) };
         let pair: PairId = pair.parse().map_err(|_| form())?;
-        let place = Place::BOTH.into_iter().find(|at| at.to_string() == place).ok_or_else(form)?;
+        let place =
+            ReplicaId::BOTH.into_iter().find(|at| at.to_string() == place).ok_or_else(form)?;
         let key: PublicKey = key.parse().map_err(|error| Refusal::not_done(&error))?;
         let old = handle.keys(pair, place).await.ok_or_else(Refusal::ending)?;
         let old = old.ok_or_else(|| Refusal::not_done(&StoreError::Unknown { pair }))?;
@@ -105,8 +106,8 @@ pub(super) fn say_granted(record: &Record) {
         lineage = record.lineage.0,
         epoch = record.epoch.0,
         origin = record.origin.name(),
-        a = member(Place::A),
-        b = member(Place::B),
+        a = member(ReplicaId::A),
+        b = member(ReplicaId::B),
         asker = %record.asker
     );
 }
@@ -173,7 +174,7 @@ impl WitnessReport {
     pub(super) fn new(
         core: &Witness,
         pairs: &BTreeSet<PairId>,
-        askers: impl Iterator<Item = (PairId, Place)>,
+        askers: impl Iterator<Item = (PairId, ReplicaId)>,
         trouble: impl Fn(PairId) -> Option<TroubleReport>,
     ) -> Self {
         let mut connections: BTreeMap<PairId, [usize; 2]> = BTreeMap::new();
@@ -202,8 +203,8 @@ impl RecordReport {
             lineage: record.lineage.0,
             epoch: record.epoch.0,
             origin: record.origin.name(),
-            a: member(Place::A),
-            b: member(Place::B),
+            a: member(ReplicaId::A),
+            b: member(ReplicaId::B),
             asker: record.asker.to_string(),
         }
     }

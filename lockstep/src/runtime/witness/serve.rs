@@ -10,7 +10,7 @@ use super::Request;
 use super::report::WitnessReport;
 use super::store::{StoreThread, Written};
 use super::troubles::Troubles;
-use crate::ids::{ConnId, PairId, Place};
+use crate::ids::{ConnId, PairId, ReplicaId};
 use crate::runtime::clock::Clock;
 use crate::runtime::keys::PublicKey;
 use crate::runtime::link::{ConnectionId, Event as NetworkEvent, Network};
@@ -32,7 +32,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 struct Asker {
     connection: ConnectionId,
     pair: PairId,
-    place: Place,
+    place: ReplicaId,
 }
 
 pub(super) struct Loop {
@@ -40,7 +40,7 @@ pub(super) struct Loop {
     network: Network,
     store: StoreThread,
     clock: Clock,
-    holders: BTreeMap<PublicKey, (PairId, Place)>,
+    holders: BTreeMap<PublicKey, (PairId, ReplicaId)>,
     pairs: BTreeSet<PairId>,
     asked: mpsc::Receiver<Request>,
     encoder: Encoder,
@@ -59,7 +59,7 @@ impl Loop {
         network: Network,
         store: StoreThread,
         clock: Clock,
-        holders: BTreeMap<PublicKey, (PairId, Place)>,
+        holders: BTreeMap<PublicKey, (PairId, ReplicaId)>,
         pairs: BTreeSet<PairId>,
         asked: mpsc::Receiver<Request>,
     ) -> Self {
@@ -119,12 +119,12 @@ impl Loop {
         self.store.end().await;
     }
 
-    fn keys_of(&self, pair: PairId, place: Place) -> Option<Vec<PublicKey>> {
+    fn keys_of(&self, pair: PairId, place: ReplicaId) -> Option<Vec<PublicKey>> {
         let of = |(key, holder): (&PublicKey, &_)| (*holder == (pair, place)).then_some(*key);
         self.pairs.contains(&pair).then(|| self.holders.iter().filter_map(of).collect())
     }
 
-    fn replace(&mut self, pair: PairId, place: Place, key: PublicKey) {
+    fn replace(&mut self, pair: PairId, place: ReplicaId, key: PublicKey) {
         self.holders.retain(|_, holder| *holder != (pair, place));
         self.holders.insert(key, (pair, place));
         for asker in self.askers.values().filter(|asker| (asker.pair, asker.place) == (pair, place))
@@ -163,7 +163,7 @@ impl Loop {
         }
     }
 
-    fn on_up(&mut self, connection: ConnectionId, pair: PairId, place: Place) {
+    fn on_up(&mut self, connection: ConnectionId, pair: PairId, place: ReplicaId) {
         self.last_conn += 1;
         let conn = ConnId(self.last_conn);
         self.conns.insert(connection, conn);

@@ -65,7 +65,7 @@ impl Bench {
 
     /// What the witness says to these calls, asked with the key of pair and place.
     async fn ask(&self, key: usize, calls: &[WitnessCall]) -> Vec<WitnessAnswer> {
-        let place = Place::BOTH[key % 2];
+        let place = ReplicaId::BOTH[key % 2];
         let mut roster = Roster::new();
         roster.pin(Role::Witness, self.witness).unwrap();
         let secret = SecretKey::load(&self.keys[key]).unwrap();
@@ -95,7 +95,7 @@ impl Bench {
     }
 }
 
-fn hello(pair: PairId, place: Place) -> WitnessCall {
+fn hello(pair: PairId, place: ReplicaId) -> WitnessCall {
     let protocol = crate::witness::PROTOCOL;
     WitnessCall::Hello { pair, place, incarnation: Incarnation(7), protocol }
 }
@@ -125,11 +125,11 @@ fn a_key_speaks_for_its_own_pair_and_place_only() {
         tokio::spawn(server.run());
         let refused = [WitnessAnswer::Refused { reason: WitnessRefusal::NotYou }];
         // The key of place a of the second pair.
-        let asked = bench.ask(2, &[hello(PAIRS[0], Place::A), QUERY]).await;
+        let asked = bench.ask(2, &[hello(PAIRS[0], ReplicaId::A), QUERY]).await;
         assert_eq!(asked, refused);
-        let asked = bench.ask(2, &[hello(PAIRS[1], Place::B), QUERY]).await;
+        let asked = bench.ask(2, &[hello(PAIRS[1], ReplicaId::B), QUERY]).await;
         assert_eq!(asked, refused);
-        let asked = bench.ask(2, &[hello(PAIRS[1], Place::A), QUERY]).await;
+        let asked = bench.ask(2, &[hello(PAIRS[1], ReplicaId::A), QUERY]).await;
         assert!(
             matches!(asked[..], [WitnessAnswer::Present { record }] if record.pair == PAIRS[1]),
             "{asked:?}"
@@ -147,7 +147,7 @@ fn a_record_outlives_the_process_that_granted_it() {
         let handle = server.handle();
         let running = tokio::spawn(server.run());
         let ask = WitnessCall::Ask { request: Request { present, next } };
-        let asked = bench.ask(0, &[hello(PAIRS[0], Place::A), ask]).await;
+        let asked = bench.ask(0, &[hello(PAIRS[0], ReplicaId::A), ask]).await;
         assert_eq!(asked, [WitnessAnswer::Present { record: next }]);
         let report = handle.status().await.unwrap();
         assert_eq!(report.pairs[0].record.as_ref().unwrap().epoch, 1);
@@ -156,7 +156,7 @@ fn a_record_outlives_the_process_that_granted_it() {
     });
     block_on(async {
         tokio::spawn(bench.server().run());
-        let asked = bench.ask(1, &[hello(PAIRS[0], Place::B), QUERY]).await;
+        let asked = bench.ask(1, &[hello(PAIRS[0], ReplicaId::B), QUERY]).await;
         assert_eq!(asked, [WitnessAnswer::Present { record: next }]);
     });
 }
@@ -168,7 +168,7 @@ fn a_pair_whose_record_cannot_be_written_is_served_again_as_soon_as_it_can() {
     let next = formed(PAIRS[0]);
     let present = Record::vacant(PAIRS[0], next.lineage, Epoch(0)).digest();
     let ask =
-        || [hello(PAIRS[0], Place::A), WitnessCall::Ask { request: Request { present, next } }];
+        || [hello(PAIRS[0], ReplicaId::A), WitnessCall::Ask { request: Request { present, next } }];
     block_on(async {
         let server = bench.server();
         let handle = server.handle();
@@ -206,20 +206,20 @@ fn a_pair_whose_record_is_damaged_is_refused_and_the_others_are_served() {
         let server = bench.server();
         let handle = server.handle();
         tokio::spawn(server.run());
-        let asked = bench.ask(0, &[hello(PAIRS[0], Place::A), QUERY]).await;
+        let asked = bench.ask(0, &[hello(PAIRS[0], ReplicaId::A), QUERY]).await;
         assert_eq!(asked, [WitnessAnswer::Refused { reason: WitnessRefusal::Storage }]);
         let pairs = handle.status().await.unwrap().pairs;
         let wait = pairs[0].waits_for.as_ref().expect("a refused pair says what it waits for");
         assert!(wait.reason == "unreadable" && wait.why.contains("damaged"), "{wait:?}");
         assert!(pairs[1].waits_for.is_none());
-        let asked = bench.ask(2, &[hello(PAIRS[1], Place::A), QUERY]).await;
+        let asked = bench.ask(2, &[hello(PAIRS[1], ReplicaId::A), QUERY]).await;
         assert!(matches!(asked[..], [WitnessAnswer::Present { .. }]), "{asked:?}");
     });
 }
 
 impl Bench {
     /// Whether the witness lets this key in.
-    async fn admits(&self, place: Place, file: &std::path::Path) -> bool {
+    async fn admits(&self, place: ReplicaId, file: &std::path::Path) -> bool {
         let mut roster = Roster::new();
         roster.pin(Role::Witness, self.witness).unwrap();
         let secret = SecretKey::load(file).unwrap();
@@ -266,8 +266,8 @@ fn a_replaced_key_counts_at_once_and_after_a_restart() {
         let handle = server.handle();
         let control = WitnessControl::new(handle.clone()).with_keys(keys);
         let running = tokio::spawn(server.run());
-        assert!(bench.admits(Place::B, &old_file).await);
-        assert!(!bench.admits(Place::B, &new_file).await);
+        assert!(bench.admits(ReplicaId::B, &old_file).await);
+        assert!(!bench.admits(ReplicaId::B, &new_file).await);
 
         let other = SecretKey::load(&bench.keys[2]).unwrap().public();
         let unknown = PairId([9; 16]);
@@ -284,9 +284,9 @@ fn a_replaced_key_counts_at_once_and_after_a_restart() {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), bench.text);
 
         control.answer(&format!("replace-key {pair} b {key}")).await.unwrap();
-        assert!(bench.admits(Place::B, &new_file).await);
-        assert!(!bench.admits(Place::B, &old_file).await);
-        assert!(bench.admits(Place::A, &bench.keys[0]).await, "the survivor is not disturbed");
+        assert!(bench.admits(ReplicaId::B, &new_file).await);
+        assert!(!bench.admits(ReplicaId::B, &old_file).await);
+        assert!(bench.admits(ReplicaId::A, &bench.keys[0]).await, "the survivor is not disturbed");
         assert!(handle.stop());
         running.await.unwrap();
     });
@@ -295,7 +295,7 @@ fn a_replaced_key_counts_at_once_and_after_a_restart() {
     bench.text = written;
     block_on(async {
         tokio::spawn(bench.server().run());
-        assert!(bench.admits(Place::B, &new_file).await);
-        assert!(!bench.admits(Place::B, &old_file).await);
+        assert!(bench.admits(ReplicaId::B, &new_file).await);
+        assert!(!bench.admits(ReplicaId::B, &old_file).await);
     });
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::event::Reminder;
 use crate::exhaustion::remedy_of_disk;
-use crate::ids::{Mono, PairId};
+use crate::ids::{MonotonicTime, PairId};
 use crate::witness::{StoreError, Told};
 
 /// What keeps a pair from a record.
@@ -40,9 +40,9 @@ struct Trouble {
     kind: Kind,
     why: String,
     todo: String,
-    since: Mono,
+    since: MonotonicTime,
     /// When it is said, if anybody is refused for it then.
-    reminder: Reminder<Mono>,
+    reminder: Reminder<MonotonicTime>,
 }
 
 /// The pairs that are in trouble, of those that the witness serves.
@@ -66,13 +66,18 @@ pub struct TroubleReport {
 
 impl Troubles {
     /// The pair's record could not be read at the start.
-    pub(super) fn on_unreadable(&mut self, now: Mono, pair: PairId, error: &StoreError) {
+    pub(super) fn on_unreadable(&mut self, now: MonotonicTime, pair: PairId, error: &StoreError) {
         let todo = "put the disk or the file in order, then restart the witness";
         self.note(now, pair, Kind::Unreadable, error.to_string(), todo.into());
     }
 
     /// A record was written, or not.
-    pub(super) fn on_stored(&mut self, now: Mono, pair: PairId, result: &Result<(), StoreError>) {
+    pub(super) fn on_stored(
+        &mut self,
+        now: MonotonicTime,
+        pair: PairId,
+        result: &Result<(), StoreError>,
+    ) {
         match result {
             Ok(()) => drop(self.pairs.remove(&pair)),
             Err(StoreError::Unchanged { action, path, source }) => {
@@ -92,7 +97,7 @@ impl Troubles {
     }
 
     /// The pair's members know of a later epoch than its record's.
-    pub(super) fn on_behind(&mut self, now: Mono, pair: PairId, ours: Told, told: Told) {
+    pub(super) fn on_behind(&mut self, now: MonotonicTime, pair: PairId, ours: Told, told: Told) {
         let why = format!(
             "a CoServer knows of epoch {} of lineage {}, which the record here, of epoch {} of \
              lineage {}, does not explain: this directory was wiped, or is an older copy",
@@ -104,7 +109,7 @@ impl Troubles {
     }
 
     /// Says it again if it is time.
-    pub(super) fn say_if_due(&mut self, now: Mono, pair: PairId) {
+    pub(super) fn say_if_due(&mut self, now: MonotonicTime, pair: PairId) {
         let Some(trouble) = self.pairs.get_mut(&pair) else { return };
         if !trouble.reminder.is_due(now) {
             return;
@@ -114,11 +119,11 @@ impl Troubles {
     }
 
     /// What the status says of the pair.
-    pub(super) fn report(&self, now: Mono, pair: PairId) -> Option<TroubleReport> {
+    pub(super) fn report(&self, now: MonotonicTime, pair: PairId) -> Option<TroubleReport> {
         self.pairs.get(&pair).map(|trouble| trouble.report(now))
     }
 
-    fn note(&mut self, now: Mono, pair: PairId, kind: Kind, why: String, todo: String) {
+    fn note(&mut self, now: MonotonicTime, pair: PairId, kind: Kind, why: String, todo: String) {
         // What is not said by an event of its own is said at once.
         let at_once = kind == Kind::NotStored;
         let reminder = if at_once { Reminder::at_once(now) } else { Reminder::later(now) };
@@ -133,7 +138,7 @@ impl Troubles {
 }
 
 impl Trouble {
-    fn report(&self, now: Mono) -> TroubleReport {
+    fn report(&self, now: MonotonicTime) -> TroubleReport {
         TroubleReport {
             reason: self.kind.name(),
             for_ms: u64::try_from(now.since(self.since).as_millis()).unwrap_or(u64::MAX),
@@ -159,8 +164,8 @@ mod tests {
     #[test]
     fn a_record_that_cannot_be_written_is_a_trouble_until_one_is() {
         let mut troubles = Troubles::default();
-        troubles.on_stored(Mono(0), PAIR, &unchanged());
-        let later = Mono(0).plus(Duration::from_secs(7));
+        troubles.on_stored(MonotonicTime(0), PAIR, &unchanged());
+        let later = MonotonicTime(0).plus(Duration::from_secs(7));
         troubles.on_stored(later, PAIR, &unchanged());
         let report = troubles.report(later, PAIR).unwrap();
         assert_eq!((report.reason, report.for_ms), ("not-stored", 7_000));
@@ -183,7 +188,7 @@ mod tests {
         let mut troubles = Troubles::default();
         let mut said = Vec::new();
         for second in 0..60 {
-            let now = Mono(0).plus(Duration::from_secs(second));
+            let now = MonotonicTime(0).plus(Duration::from_secs(second));
             troubles.on_stored(now, PAIR, &unchanged());
             let reminder = troubles.pairs[&PAIR].reminder;
             if said.last().is_none_or(|(_, last)| *last != reminder) {

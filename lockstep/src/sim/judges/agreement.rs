@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Bounds, Ground, Seen, Who};
 use crate::digest::Digest;
-use crate::ids::{Epoch, Index, Lineage, Place};
+use crate::ids::{Epoch, Index, Lineage, ReplicaId};
 
 /// What was seen first under each name.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Agreement {
                     .map_err(|what| format!("{what}: {} of epoch {}", entry.index, entry.epoch))
             }
             // What a fault strikes inside a service is the replicas' own matter to notice.
-            _ if Place::BOTH.iter().any(|place| ground.is_spoiled(*place)) => Ok(()),
+            _ if ReplicaId::BOTH.iter().any(|place| ground.is_spoiled(*place)) => Ok(()),
             Seen::Executed { who, executed } => {
                 let index = executed.index;
                 let Some(chain) = ground.view(who).and_then(|view| view.chain(index)) else {

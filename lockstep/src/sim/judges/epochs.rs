@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::enrolled::key;
 use super::{Bounds, Ground, Seen, Who};
-use crate::ids::{Epoch, Place};
+use crate::ids::{Epoch, ReplicaId};
 use crate::record::{Origin, Record};
 
 /// The epochs in which something was released.
@@ -72,9 +72,9 @@ fn goes_on(before: &Record, next: &Record) -> bool {
     if before.lineage != next.lineage || before.epoch.next() != next.epoch {
         return next.renews(before);
     }
-    let stays = |place: Place| {
+    let stays = |place: ReplicaId| {
         before.members.at(place).is_some() && before.members.at(place) == next.members.at(place)
     };
     let restarted = next.origin == Origin::Restarted && before.members.at(next.asker).is_some();
-    restarted || Place::BOTH.into_iter().any(stays)
+    restarted || ReplicaId::BOTH.into_iter().any(stays)
 }

@@ -8,7 +8,7 @@ pub(super) use super::view::{AnswerName, View};
 use crate::digest::{Digest, Hasher};
 use crate::entry::EntryKind;
 use crate::event::{Event, StopCause};
-use crate::ids::{Incarnation, Index, Place, SessionId};
+use crate::ids::{Incarnation, Index, ReplicaId, SessionId};
 use crate::output::{OutputKind, Refusal};
 use crate::proto::io::{DivergencePolicy, Membership, Recovered, Standing};
 use crate::record::Origin::Joined;
@@ -21,7 +21,7 @@ use crate::wire::frames::ClientAnswer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Who {
     /// Where.
-    pub place: Place,
+    pub place: ReplicaId,
     /// Which process.
     pub incarnation: Incarnation,
 }
@@ -172,7 +172,7 @@ impl Ground {
     /// Whether a move counts: every member that it names has had it on disk (rule W2), be it that
     /// process, whatever became of it since, or the one that took its place.
     fn is_followed(&self, ordered: &Ordered) -> bool {
-        Place::BOTH.into_iter().all(|place| {
+        ReplicaId::BOTH.into_iter().all(|place| {
             let Some(incarnation) = ordered.record.members.at(place) else { return true };
             let named = Who { place, incarnation };
             let newest = self.newest[place.slot()];
@@ -209,7 +209,7 @@ impl Ground {
     }
 
     /// What the disk at this place says of its owner's membership.
-    pub fn remembered(&self, place: Place) -> &Membership {
+    pub fn remembered(&self, place: ReplicaId) -> &Membership {
         &self.disks[place.slot()]
     }
 
@@ -232,7 +232,7 @@ impl Ground {
 
     /// Whether the process at this place, which runs, has everything that was acknowledged or
     /// released, on its disk. One without entries has nothing that could be adopted (rule J8).
-    pub fn has_everything(&self, place: Place) -> bool {
+    pub fn has_everything(&self, place: ReplicaId) -> bool {
         let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
         let (index, chain) = self.released;
         let has_released = |view: &View| index == Index(0) || view.chain(index) == Some(chain);
@@ -245,7 +245,7 @@ impl Ground {
     }
 
     /// How much the process at this place holds.
-    pub fn held(&self, place: Place) -> Index {
+    pub fn held(&self, place: ReplicaId) -> Index {
         let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
         view.map_or(Index(0), View::held)
     }
@@ -282,7 +282,7 @@ impl Ground {
     }
 
     /// Whether the service at this place was struck by a fault.
-    pub fn is_spoiled(&self, place: Place) -> bool {
+    pub fn is_spoiled(&self, place: ReplicaId) -> bool {
         self.spoiled[place.slot()]
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Bounds, End, Ground, Seen, View, Who};
 use crate::event::StopCause;
-use crate::ids::Place;
+use crate::ids::ReplicaId;
 use crate::record::{Origin, Record};
 
 /// Looks at the end of the run.
@@ -82,7 +82,7 @@ pub fn impossible(ground: &Ground) -> Option<Impossible> {
     // Of one that never began there is nothing to lose: it is enrolled again.
     let lost = forsaken(ground)
         && !is_unaware(ground)
-        && !Place::BOTH.iter().any(|place| ground.has_everything(*place));
+        && !ReplicaId::BOTH.iter().any(|place| ground.has_everything(*place));
     lost.then_some(Impossible::StateLost)
 }
 
@@ -106,19 +106,19 @@ pub fn forsaken(ground: &Ground) -> bool {
         }
         // A process that was started anew can take a place only by what its disk says.
         (None, _) => {
-            let keeps = |place: &Place| {
+            let keeps = |place: &ReplicaId| {
                 record.members.at(*place).is_some()
                     && ground.remembered(*place).record.is_some()
                     && !is_in_doubt(ground, record, *place)
             };
-            is_granted_nothing || is_open || !Place::BOTH.iter().any(keeps)
+            is_granted_nothing || is_open || !ReplicaId::BOTH.iter().any(keeps)
         }
     }
 }
 
 /// Whether the pair has moved, or was to, the disk at this place does not say what came of it, and the
 /// other's, which was to, is lost: its process asks neither witness (rule W2).
-fn is_in_doubt(ground: &Ground, record: &Record, place: Place) -> bool {
+fn is_in_doubt(ground: &Ground, record: &Record, place: ReplicaId) -> bool {
     let Some(follows) = ground.remembered(place).record else { return false };
     let has_moved = record.members.is_duplex() && record.renews(&follows);
     let was_to_move = || ground.enrolled().ordered().any(|ordered| ordered.record.renews(&follows));
@@ -133,10 +133,10 @@ pub fn is_unaware(ground: &Ground) -> bool {
 /// Both panicked at this entry: nobody can get past it.
 fn is_agreed_panic(ground: &Ground, view: &View) -> bool {
     let at = view.panicked_at();
-    let both = |place: Place| {
+    let both = |place: ReplicaId| {
         ground.views().any(|(who, other)| who.place == place && other.panicked_at() == at)
     };
-    Place::BOTH.into_iter().all(both)
+    ReplicaId::BOTH.into_iter().all(both)
 }
 
 /// The members that hold because they computed different things, if there are two of them, and

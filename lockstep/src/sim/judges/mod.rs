@@ -42,7 +42,7 @@ use super::shares::Rights;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::event::{Event, StopCause};
-use crate::ids::{Epoch, Index, Nonce, OwnerId, Place};
+use crate::ids::{Epoch, Index, Nonce, OwnerId, ReplicaId};
 use crate::output::{Executed, OutputKind};
 use crate::proto::io::{Membership, Recovered, Standing, Status};
 use crate::record::Record;
@@ -286,21 +286,21 @@ pub enum Seen<'a> {
     /// what it had before.
     Unsure {
         /// At which place.
-        place: Place,
+        place: ReplicaId,
         /// The membership.
         membership: &'a Membership,
     },
     /// A process that starts finds this membership on its disk.
     Found {
         /// At which place.
-        place: Place,
+        place: ReplicaId,
         /// The membership.
         membership: &'a Membership,
     },
     /// The disk at this place was replaced by an empty one.
     Wiped {
         /// Where.
-        place: Place,
+        place: ReplicaId,
     },
     /// A replica restored a state from its disk.
     Restored {
@@ -368,7 +368,7 @@ pub enum Seen<'a> {
     /// How many bytes a link holds.
     Queued {
         /// From which place.
-        from: Place,
+        from: ReplicaId,
         /// How many.
         bytes: usize,
     },
@@ -384,7 +384,7 @@ pub enum Seen<'a> {
     /// A fault inside a replica's service was set off: from here on it may compute nonsense.
     Spoiled {
         /// At which place.
-        place: Place,
+        place: ReplicaId,
     },
     /// All faults have ended.
     Healed,

@@ -110,7 +110,7 @@ impl Outputs {
         let OutputKind::Device { carrier, .. } = kind else { return Ok(()) };
         let first = self.released.get(&name).filter(|first| first.epoch == epoch);
         match carrier {
-            Carrier::Place(place) if *place != who.place => {
+            Carrier::Replica(place) if *place != who.place => {
                 Err(format!("{who} carries out {name}, which is for {place}"))
             }
             Carrier::Sequencer if first.is_some_and(|first| first.by != who) => {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::sessions::{Came, Has, Outcome};
 use super::{Bounds, Ground, Seen, Who};
 use crate::entry::EntryKind;
-use crate::ids::{Nonce, OwnerId, Place, SessionId};
+use crate::ids::{Nonce, OwnerId, ReplicaId, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
 use crate::sim::ops::Op;
 use crate::sim::service::{LEDGER, REFUSAL_COST, SESSIONS};
@@ -80,7 +80,7 @@ impl Shares {
             return Err(format!("{id:#x} is refused and was never asked"));
         };
         let rights = self.rights.get(*client).copied().unwrap_or(Rights::All);
-        if Place::BOTH.iter().all(|place| rights.permits(*place, *op)) {
+        if ReplicaId::BOTH.iter().all(|place| rights.permits(*place, *op)) {
             return Err(format!("{id:#x} ({op:?}) is refused, and its key may ask it"));
         }
         self.refused.insert(id);

@@ -20,8 +20,8 @@ use crate::sim::rng::Rng;
 use crate::sim::service::{LEDGER, SESSIONS, TIMER};
 use crate::sim::shares::Rights;
 
-const A: Who = Who { place: Place::A, incarnation: Incarnation(0xa) };
-const B: Who = Who { place: Place::B, incarnation: Incarnation(0xb) };
+const A: Who = Who { place: ReplicaId::A, incarnation: Incarnation(0xa) };
+const B: Who = Who { place: ReplicaId::B, incarnation: Incarnation(0xb) };
 
 /// Tells the judges a story, step by step.
 struct Story {
@@ -59,7 +59,7 @@ impl Story {
     }
 
     fn enter(&mut self, who: Who, record: Record) {
-        let event = Event::Epoch { record, sequencer: Place::A, after: Index(0) };
+        let event = Event::Epoch { record, sequencer: ReplicaId::A, after: Index(0) };
         self.ok(Seen::Event { who, event: &event });
     }
 
@@ -122,7 +122,7 @@ fn record(epoch: u64, members: Members) -> Record {
         lineage: Lineage(1),
         epoch: Epoch(epoch),
         members,
-        asker: Place::A,
+        asker: ReplicaId::A,
         nonce: Nonce(epoch),
         origin: How::Alone,
     }
@@ -133,7 +133,7 @@ fn entry(index: u64, epoch: u64, time: u64, kind: EntryKind) -> Entry {
         index: Index(index),
         epoch: Epoch(epoch),
         time: LogTime(time),
-        origin: Origin { place: Place::A, incarnation: A.incarnation, number: OriginNumber(0) },
+        origin: Origin { place: ReplicaId::A, incarnation: A.incarnation, number: OriginNumber(0) },
         kind,
     }
 }
@@ -173,7 +173,7 @@ fn an_output_with_two_contents_is_objected_to() {
 fn an_output_that_is_for_the_other_place_or_carried_out_by_both_is_objected_to() {
     let mut story = Story::new(JudgeName::Outputs).duplex();
     let output = |carrier| OutputKind::Device { device: LEDGER, carrier, bytes: Bytes::new() };
-    assert!(story.release(B, 1, &output(Carrier::Place(Place::A))).is_err());
+    assert!(story.release(B, 1, &output(Carrier::Replica(ReplicaId::A))).is_err());
     story.release(A, 1, &output(Carrier::Sequencer)).expect("the sequencer");
     assert!(story.release(B, 1, &output(Carrier::Sequencer)).is_err());
     story.alone(B, 2);
@@ -296,7 +296,7 @@ fn a_move_counts_that_a_member_had_on_disk_when_it_died() {
         }
         // The next process there has an empty disk.
         restarted(&mut story);
-        story.ok(Seen::Wiped { place: Place::A });
+        story.ok(Seen::Wiped { place: ReplicaId::A });
         story.ok(Seen::Persisted { who: B, index: Index(1) });
         story.enter(B, moved);
         assert_eq!(story.release(B, 3, &note(1)).is_ok(), had_it);
@@ -311,18 +311,18 @@ fn what_was_being_written_counts_if_the_next_process_finds_it() {
     for (found, counts) in [(&member, false), (&joiner, true)] {
         let mut story = Story::new(JudgeName::Liveness).duplex();
         story.remember(A, both);
-        story.ok(Seen::Unsure { place: Place::A, membership: &joiner });
+        story.ok(Seen::Unsure { place: ReplicaId::A, membership: &joiner });
         restarted(&mut story);
         story.ok(Seen::Ended { who: B });
-        assert_eq!(story.judges.ground().remembered(Place::A), &member);
-        story.ok(Seen::Found { place: Place::A, membership: found });
-        assert_eq!(story.judges.ground().remembered(Place::A), found);
+        assert_eq!(story.judges.ground().remembered(ReplicaId::A), &member);
+        story.ok(Seen::Found { place: ReplicaId::A, membership: found });
+        assert_eq!(story.judges.ground().remembered(ReplicaId::A), found);
         assert_eq!(forsaken(story.judges.ground()), counts);
     }
     // Nobody wrote that.
     let mut story = Story::new(JudgeName::Claims).duplex();
-    story.ok(Seen::Found { place: Place::A, membership: &member });
-    assert_eq!(story.judges.ground().remembered(Place::A), &joiner);
+    story.ok(Seen::Found { place: ReplicaId::A, membership: &member });
+    assert_eq!(story.judges.ground().remembered(ReplicaId::A), &joiner);
 }
 
 #[test]
@@ -344,7 +344,7 @@ fn a_move_that_one_disk_does_not_tell_and_the_other_lost_is_for_an_operator() {
         story.ok(Seen::Ended { who: A });
         story.ok(Seen::Ended { who: B });
         if lost {
-            story.ok(Seen::Wiped { place: Place::B });
+            story.ok(Seen::Wiped { place: ReplicaId::B });
         }
         assert_eq!(forsaken(story.judges.ground()), counts, "{told:?} {lost}");
     }
@@ -376,7 +376,7 @@ fn what_is_out_is_the_first_of_equal_answers() {
     story.ok(Seen::Answered { who: A, answer: &answer });
     // B has two of the three entries, and with them all that is out.
     story.ok(Seen::Truncated { who: B, after: Index(2) });
-    assert!(story.judges.ground().has_everything(Place::B));
+    assert!(story.judges.ground().has_everything(ReplicaId::B));
 }
 
 #[test]
@@ -495,7 +495,7 @@ fn timer_is_set() -> Story {
         story.append(A, entry).expect("fine");
         story.execute(A, entry.index.0, &[]).expect("fine");
     }
-    let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
+    let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A };
     story.ok(Seen::Standing { who: A, standing });
     story.ok(Seen::Healed);
     story
@@ -599,7 +599,7 @@ fn a_pair_that_could_come_back_and_does_not_is_objected_to() {
         story.ok(Seen::Ended { who });
     }
     assert!(story.see(Seen::Over { end: &end }).is_err(), "one has a disk");
-    story.ok(Seen::Wiped { place: Place::A });
+    story.ok(Seen::Wiped { place: ReplicaId::A });
     assert_eq!(impossible(story.judges.ground()), Some(Impossible::StateLost));
     story.ok(Seen::Over { end: &end });
 }
@@ -620,7 +620,7 @@ fn a_release_of_what_is_not_persisted_is_objected_to() {
 
 /// A process that was started anew at A's place, with what the predecessor's disk had.
 fn restarted(story: &mut Story) -> (Who, Record) {
-    let who = Who { place: Place::A, incarnation: Incarnation(0xaa) };
+    let who = Who { place: ReplicaId::A, incarnation: Incarnation(0xaa) };
     story.ok(Seen::Ended { who: A });
     story.ok(Seen::Started { who });
     let next =
@@ -650,7 +650,7 @@ fn one_that_was_not_told_of_its_pair_may_claim_it_after_the_other_left() {
     let formed =
         Record { origin: How::Formed, ..record(1, Members::both(A.incarnation, B.incarnation)) };
     let left = Record {
-        asker: Place::B,
+        asker: ReplicaId::B,
         origin: How::Left(formed.digest()),
         ..record(2, Members::alone(A.place, A.incarnation))
     };
@@ -673,7 +673,7 @@ fn one_that_was_not_told_of_its_pair_may_claim_it_after_the_other_left() {
 #[test]
 fn one_that_serves_without_an_acknowledged_request_is_objected_to() {
     let mut story = Story::new(JudgeName::Serving).duplex();
-    let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: Place::A };
+    let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A };
     story.ok(Seen::Standing { who: A, standing });
     story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Done(true) });
     assert!(story.see(Seen::Standing { who: B, standing }).is_err());
@@ -684,7 +684,8 @@ fn one_that_releases_alone_against_the_present_record_is_objected_to() {
     let mut story = Story::new(JudgeName::Alone).duplex();
     story.alone(A, 2);
     story.release(A, 2, &note(1)).expect("it was granted");
-    let other = Record { asker: Place::B, ..record(3, Members::alone(Place::B, B.incarnation)) };
+    let other =
+        Record { asker: ReplicaId::B, ..record(3, Members::alone(ReplicaId::B, B.incarnation)) };
     story.ok(Seen::Recorded { slot: 0, record: &other });
     assert!(story.release(A, 2, &note(1)).is_err());
 }
@@ -736,8 +737,8 @@ fn a_window_that_overflows_is_objected_to() {
     story.ok(Seen::Measured { who: A, status: &status });
     status.released = Index(0);
     assert!(story.see(Seen::Measured { who: A, status: &status }).is_err());
-    story.ok(Seen::Queued { from: Place::A, bytes: 100 });
-    assert!(story.see(Seen::Queued { from: Place::A, bytes: 101 }).is_err());
+    story.ok(Seen::Queued { from: ReplicaId::A, bytes: 100 });
+    assert!(story.see(Seen::Queued { from: ReplicaId::A, bytes: 101 }).is_err());
 }
 
 #[test]

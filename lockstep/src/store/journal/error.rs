@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::exhaustion::{Exhaustion, remedy_of_disk};
-use crate::ids::{Index, PairId, Place};
+use crate::ids::{Index, PairId, ReplicaId};
 use crate::store::journal::format::VERSION;
 use crate::wire::error::FrameError;
 
@@ -56,7 +56,7 @@ pub enum JournalError {
         /// The pair that it belongs to.
         pair: PairId,
         /// And the place.
-        place: Place,
+        place: ReplicaId,
     },
     /// The options cannot be followed.
     #[error("a journal cannot have these options: {why}")]

@@ -38,7 +38,7 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::digest::Digest;
-use crate::ids::{Index, PairId, Place};
+use crate::ids::{Index, PairId, ReplicaId};
 use crate::store::journal::{Identity, Mark};
 
 /// The version of the format.
@@ -145,8 +145,8 @@ impl Header {
             return Err(Unreadable::Damaged("the checksum of its header is wrong"));
         }
         let place = match bytes[10] {
-            0 => Place::A,
-            1 => Place::B,
+            0 => ReplicaId::A,
+            1 => ReplicaId::B,
             _ => return Err(Unreadable::Damaged("its header names no place")),
         };
         let beginning = match bytes[11] {

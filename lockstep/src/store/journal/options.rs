@@ -1,7 +1,7 @@
 //! What a journal is opened with, and what it says about itself then.
 
 use crate::digest::Digest;
-use crate::ids::{Index, PairId, Place};
+use crate::ids::{Index, PairId, ReplicaId};
 use crate::store::journal::batch::{BODY_BYTES, body_within, room_for};
 use crate::store::journal::error::JournalError;
 use crate::store::journal::format::{BLOCK_BYTES, SEGMENT_BYTES_MAX, sound_length};
@@ -13,7 +13,7 @@ pub struct Identity {
     /// The pair.
     pub pair: PairId,
     /// The place within it.
-    pub place: Place,
+    pub place: ReplicaId,
 }
 
 /// The newest entry whose outputs were agreed upon, as far as the journal was told.

@@ -34,14 +34,14 @@ pub(crate) use reset::{is_pending, put_back, set_aside};
 pub(crate) use store::ReplicaStore;
 
 use super::journal::Identity;
-use crate::ids::{PairId, Place};
+use crate::ids::{PairId, ReplicaId};
 use crate::machine::Identity as Service;
 
 /// Whose disk it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Who {
     pub(crate) pair: PairId,
-    pub(crate) place: Place,
+    pub(crate) place: ReplicaId,
     /// What runs here. Its `configuration` is of everything that a replay depends on, devices and
     /// the engine included.
     pub(crate) service: Service,

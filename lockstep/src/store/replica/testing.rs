@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin as InputOrigin};
 use crate::history::History;
 use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, Place,
+    DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, ReplicaId,
 };
 use crate::machine::{
     Context, Freeze, Identity, RecordSink, RecordSource, RestoreError, SinkError, StateMachine,
@@ -26,7 +26,7 @@ pub(crate) const WHO: Incarnation = Incarnation(9);
 
 pub(crate) fn who() -> Who {
     let service = Identity { name: "tested".into(), version: 1, configuration: Digest::ZERO };
-    Who { pair: PAIR, place: Place::A, service }
+    Who { pair: PAIR, place: ReplicaId::A, service }
 }
 
 pub(crate) fn settings() -> StorageSettings {
@@ -46,8 +46,8 @@ pub(crate) fn record() -> Record {
         pair: PAIR,
         lineage: Lineage(3),
         epoch: Epoch(1),
-        members: Members::alone(Place::A, WHO),
-        asker: Place::A,
+        members: Members::alone(ReplicaId::A, WHO),
+        asker: ReplicaId::A,
         nonce: Nonce(5),
         origin: Origin::Alone,
     }
@@ -59,7 +59,7 @@ pub(crate) fn entries(count: u64, bytes: usize) -> Vec<Entry> {
         index: Index(index),
         epoch: Epoch(1),
         time: LogTime(index * 1000),
-        origin: InputOrigin { place: Place::A, incarnation: WHO, number: OriginNumber(0) },
+        origin: InputOrigin { place: ReplicaId::A, incarnation: WHO, number: OriginNumber(0) },
         kind: match index {
             1 => EntryKind::Genesis { seed: [7; 32] },
             2 => EntryKind::Membership { record: record() },

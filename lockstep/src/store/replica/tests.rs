@@ -96,7 +96,7 @@ fn a_damaged_log_is_set_aside_once_and_is_nothing_new() {
 fn a_directory_of_somebody_else_is_refused() {
     let disk = MemoryDirectory::new();
     with_log(&disk, &entries(5, 20));
-    let other = refused(&disk, Who { place: Place::B, ..who() });
+    let other = refused(&disk, Who { place: ReplicaId::B, ..who() });
     assert!(matches!(other, OpenError::Home(HomeError::OtherPlace { .. })), "{other}");
     let copy = refused(&disk.copy(), who());
     assert!(matches!(copy, OpenError::Home(HomeError::Copied)), "{copy}");
@@ -153,7 +153,7 @@ fn a_log_that_is_adopted_is_the_new_services_once_it_is_a_member_with_it() {
         assert!(store.plan(None, 100).unwrap().otherwise.is_some());
         let next = Record { lineage: Lineage(4), origin: Origin::Adopted, ..record() };
         let asked = Membership { record: None, asked: vec![next], ..Membership::default() };
-        let elsewhere = Record { members: Members::alone(Place::B, WHO), ..next };
+        let elsewhere = Record { members: Members::alone(ReplicaId::B, WHO), ..next };
         let same = Membership { record: Some(record()), ..asked.clone() };
         let other = Membership { record: Some(elsewhere), ..asked.clone() };
         for no_member in [Membership::default(), same, other, asked.clone()] {

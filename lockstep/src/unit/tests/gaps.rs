@@ -2,14 +2,14 @@
 
 use super::{Probe, Rig, small};
 use crate::entry::EntryKind;
-use crate::ids::{Epoch, Incarnation, Lineage, LogTime, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, LogTime, PairId, ReplicaId};
 use crate::output::Refusal;
 use crate::record::{Members, Origin, Record};
 use crate::unit::records::Reader;
 use crate::unit::{Unit, UnitConfig};
 
 fn record(origin: Origin) -> Record {
-    let members = Members::alone(Place::B, Incarnation(5));
+    let members = Members::alone(ReplicaId::B, Incarnation(5));
     Record { members, origin, ..Record::vacant(PairId([0; 16]), Lineage(1), Epoch(2)) }
 }
 

@@ -16,7 +16,7 @@ use super::{Unit, UnitConfig};
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind, Origin};
 use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, Place,
+    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, ReplicaId,
     RequestNumber, SessionId,
 };
 use crate::limits::REPLY_BYTES;
@@ -149,7 +149,7 @@ impl Rig {
             epoch: Epoch(self.epoch),
             time: LogTime(self.time),
             origin: Origin {
-                place: Place::B,
+                place: ReplicaId::B,
                 incarnation: Incarnation(5),
                 number: OriginNumber(self.index),
             },

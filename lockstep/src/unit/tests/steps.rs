@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Rig, answer, request, small};
 use crate::digest::Digest;
 use crate::entry::EntryKind;
-use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, PairId, ReplicaId};
 use crate::machine::Step;
 use crate::output::{OutputKind, chain};
 use crate::record::{Members, Origin as RecordOrigin, Record};
@@ -15,7 +15,7 @@ fn rig() -> Rig {
     Rig::new(UnitConfig::default())
 }
 
-fn record(epoch: u64, members: Members, asker: Place) -> Record {
+fn record(epoch: u64, members: Members, asker: ReplicaId) -> Record {
     Record { members, asker, ..Record::vacant(PairId([0; 16]), Lineage(1), Epoch(epoch)) }
 }
 
@@ -111,17 +111,26 @@ fn members_and_sequencer_are_told_and_only_a_hand_over_of_the_present_epoch_coun
     let members =
         |epoch, members, asker| EntryKind::Membership { record: record(epoch, members, asker) };
     rig.epoch = 2;
-    assert_eq!(told(&mut rig, members(2, both, Place::B)), expect(both, Place::B));
-    assert_eq!(told(&mut rig, EntryKind::HandOver { to: Place::A }), expect(both, Place::A));
+    assert_eq!(told(&mut rig, members(2, both, ReplicaId::B)), expect(both, ReplicaId::B));
+    assert_eq!(
+        told(&mut rig, EntryKind::HandOver { to: ReplicaId::A }),
+        expect(both, ReplicaId::A)
+    );
     rig.epoch = 1;
-    assert!(told(&mut rig, EntryKind::HandOver { to: Place::B }).is_empty(), "an earlier epoch");
+    assert!(
+        told(&mut rig, EntryKind::HandOver { to: ReplicaId::B }).is_empty(),
+        "an earlier epoch"
+    );
     // A renewal raises the epoch without an entry of its own.
     rig.epoch = 3;
-    assert_eq!(told(&mut rig, EntryKind::HandOver { to: Place::B }), expect(both, Place::B));
+    assert_eq!(
+        told(&mut rig, EntryKind::HandOver { to: ReplicaId::B }),
+        expect(both, ReplicaId::B)
+    );
     rig.epoch = 4;
-    let alone = Members::alone(Place::A, Incarnation(1));
-    assert_eq!(told(&mut rig, members(4, alone, Place::A)), expect(alone, Place::A));
-    assert!(told(&mut rig, EntryKind::HandOver { to: Place::B }).is_empty(), "no member");
+    let alone = Members::alone(ReplicaId::A, Incarnation(1));
+    assert_eq!(told(&mut rig, members(4, alone, ReplicaId::A)), expect(alone, ReplicaId::A));
+    assert!(told(&mut rig, EntryKind::HandOver { to: ReplicaId::B }).is_empty(), "no member");
 }
 
 #[test]
@@ -134,20 +143,20 @@ fn another_process_at_a_place_is_told_and_whoever_stays_orders() {
     };
     let expect = |members, sequencer| format!("{:?}", Step::Members { members, sequencer });
     let both = Members::both(Incarnation(1), Incarnation(2));
-    let formed = record(1, both, Place::A);
+    let formed = record(1, both, ReplicaId::A);
     told(formed);
     // Both ended; A is started again with its disk, then B behind it.
-    let alone = Members::alone(Place::A, Incarnation(3));
-    let restarted = Record { origin: RecordOrigin::Restarted, ..record(2, alone, Place::A) };
-    assert_eq!(told(restarted), expect(alone, Place::A));
+    let alone = Members::alone(ReplicaId::A, Incarnation(3));
+    let restarted = Record { origin: RecordOrigin::Restarted, ..record(2, alone, ReplicaId::A) };
+    assert_eq!(told(restarted), expect(alone, ReplicaId::A));
     let both = Members::both(Incarnation(3), Incarnation(4));
-    let joined = Record { origin: RecordOrigin::Joined, ..record(3, both, Place::A) };
-    assert_eq!(told(joined), expect(both, Place::A));
+    let joined = Record { origin: RecordOrigin::Joined, ..record(3, both, ReplicaId::A) };
+    assert_eq!(told(joined), expect(both, ReplicaId::A));
     // A leaves in good order: it is the asker, and B orders from there on.
-    let stays = Members::alone(Place::B, Incarnation(4));
+    let stays = Members::alone(ReplicaId::B, Incarnation(4));
     let left = RecordOrigin::Left(joined.digest());
-    let left = Record { origin: left, ..record(4, stays, Place::A) };
-    assert_eq!(told(left), expect(stays, Place::B));
+    let left = Record { origin: left, ..record(4, stays, ReplicaId::A) };
+    assert_eq!(told(left), expect(stays, ReplicaId::B));
 }
 
 #[test]

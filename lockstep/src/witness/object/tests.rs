@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::digest::Digest;
-use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, Nonce, PairId, ReplicaId};
 use crate::record::{Members, Origin, Record, Request};
 use crate::wire::frames::{Versions, WitnessAnswer, WitnessCall, WitnessRefusal};
 use crate::witness::store::Told;
@@ -17,11 +17,11 @@ const A: Incarnation = Incarnation(10);
 const B: Incarnation = Incarnation(20);
 const QUERY: WitnessCall = WitnessCall::Query { known: None };
 
-fn own(place: Place) -> Incarnation {
-    if place == Place::A { A } else { B }
+fn own(place: ReplicaId) -> Incarnation {
+    if place == ReplicaId::A { A } else { B }
 }
 
-fn next_of(present: &Record, asker: Place, members: Members, origin: Origin) -> Record {
+fn next_of(present: &Record, asker: ReplicaId, members: Members, origin: Origin) -> Record {
     Record { epoch: present.epoch.next(), members, asker, nonce: Nonce(5), origin, ..*present }
 }
 
@@ -30,10 +30,10 @@ fn vacant() -> Record {
 }
 
 fn formed() -> Record {
-    next_of(&vacant(), Place::A, Members::both(A, B), Origin::Formed)
+    next_of(&vacant(), ReplicaId::A, Members::both(A, B), Origin::Formed)
 }
 
-fn alone(place: Place) -> Record {
+fn alone(place: ReplicaId) -> Record {
     next_of(&formed(), place, Members::alone(place, own(place)), Origin::Alone)
 }
 
@@ -41,7 +41,7 @@ fn ask(present: &Record, next: Record) -> WitnessCall {
     WitnessCall::Ask { request: Request { present: present.digest(), next } }
 }
 
-fn hello(pair: PairId, place: Place, incarnation: Incarnation) -> WitnessCall {
+fn hello(pair: PairId, place: ReplicaId, incarnation: Incarnation) -> WitnessCall {
     let protocol = crate::witness::PROTOCOL;
     WitnessCall::Hello { pair, place, incarnation, protocol }
 }
@@ -133,7 +133,7 @@ impl Store {
     }
 }
 
-fn asker(place: Place) -> ObjectWitness {
+fn asker(place: ReplicaId) -> ObjectWitness {
     let mut witness = ObjectWitness::new(PAIR);
     let hello = Job::Call(hello(PAIR, place, own(place)));
     assert_eq!(witness.begin(hello), Step::Nothing);
@@ -188,7 +188,7 @@ fn call(
 
 #[test]
 fn a_pair_is_enrolled_formed_and_goes_on_alone() {
-    let (mut store, mut a, mut b) = (Store::default(), asker(Place::A), asker(Place::B));
+    let (mut store, mut a, mut b) = (Store::default(), asker(ReplicaId::A), asker(ReplicaId::B));
     assert_eq!(call(&mut a, &mut store, QUERY), Err(ObjectError::Unenrolled { pair: PAIR }));
     let mut operator = ObjectWitness::new(PAIR);
     assert_eq!(run(&mut operator, &mut store, Job::Enrol), present(vacant()));
@@ -198,20 +198,23 @@ fn a_pair_is_enrolled_formed_and_goes_on_alone() {
     );
     assert_eq!(call(&mut a, &mut store, ask(&vacant(), formed())), present(formed()));
     assert_eq!(call(&mut b, &mut store, QUERY), present(formed()));
-    assert_eq!(call(&mut b, &mut store, ask(&formed(), alone(Place::B))), present(alone(Place::B)));
+    assert_eq!(
+        call(&mut b, &mut store, ask(&formed(), alone(ReplicaId::B))),
+        present(alone(ReplicaId::B))
+    );
     // The other one learns of it, whatever it asks.
-    let late = ask(&formed(), alone(Place::A));
-    assert_eq!(call(&mut a, &mut store, late), present(alone(Place::B)));
-    assert_eq!(store.records(), [vacant(), formed(), alone(Place::B)]);
+    let late = ask(&formed(), alone(ReplicaId::A));
+    assert_eq!(call(&mut a, &mut store, late), present(alone(ReplicaId::B)));
+    assert_eq!(store.records(), [vacant(), formed(), alone(ReplicaId::B)]);
 }
 
 #[test]
 fn of_two_that_ask_at_once_exactly_one_is_granted() {
-    let asked = [Place::A, Place::B].map(|place| ask(&formed(), alone(place)));
+    let asked = [ReplicaId::A, ReplicaId::B].map(|place| ask(&formed(), alone(place)));
     // Every order in which the steps of the two can come.
     for order in 0..1_u32 << 14 {
         let mut store = Store::of(&[vacant(), formed()]);
-        let mut askers = [asker(Place::A), asker(Place::B)];
+        let mut askers = [asker(ReplicaId::A), asker(ReplicaId::B)];
         let mut steps: Vec<Step> = askers
             .iter_mut()
             .zip(&asked)
@@ -240,17 +243,17 @@ fn of_two_that_ask_at_once_exactly_one_is_granted() {
 fn a_lost_answer_is_settled_by_reading_back() {
     for fault in [Fault::Lost, Fault::Unanswered, Fault::Late] {
         let mut store = Store::of(&[vacant(), formed()]);
-        let mut a = asker(Place::A);
+        let mut a = asker(ReplicaId::A);
         let mut once = Some(fault);
-        let request = Job::Call(ask(&formed(), alone(Place::A)));
+        let request = Job::Call(ask(&formed(), alone(ReplicaId::A)));
         let creating = |action: &Action| {
             matches!(action, Action::Create { .. }).then(|| once.take()).flatten()
         };
         let error = run_with(&mut a, &mut store, request.clone(), creating);
         assert_eq!(error, Err(ObjectError::Unreached), "{fault:?}");
         // Whatever is asked next, first it is settled.
-        assert_eq!(call(&mut a, &mut store, QUERY), present(alone(Place::A)), "{fault:?}");
-        assert_eq!(run(&mut a, &mut store, request), present(alone(Place::A)));
+        assert_eq!(call(&mut a, &mut store, QUERY), present(alone(ReplicaId::A)), "{fault:?}");
+        assert_eq!(run(&mut a, &mut store, request), present(alone(ReplicaId::A)));
         assert_eq!(store.records().len(), 3);
     }
 }
@@ -258,36 +261,43 @@ fn a_lost_answer_is_settled_by_reading_back() {
 #[test]
 fn a_lost_request_that_another_one_beat_is_settled_against_its_asker() {
     let mut store = Store::of(&[vacant(), formed()]);
-    let (mut a, mut b) = (asker(Place::A), asker(Place::B));
-    let request = Job::Call(ask(&formed(), alone(Place::A)));
+    let (mut a, mut b) = (asker(ReplicaId::A), asker(ReplicaId::B));
+    let request = Job::Call(ask(&formed(), alone(ReplicaId::A)));
     let creating = |action: &Action| matches!(action, Action::Create { .. }).then_some(Fault::Lost);
     assert!(run_with(&mut a, &mut store, request.clone(), creating).is_err());
-    assert_eq!(call(&mut b, &mut store, ask(&formed(), alone(Place::B))), present(alone(Place::B)));
-    assert_eq!(run(&mut a, &mut store, request), present(alone(Place::B)));
+    assert_eq!(
+        call(&mut b, &mut store, ask(&formed(), alone(ReplicaId::B))),
+        present(alone(ReplicaId::B))
+    );
+    assert_eq!(run(&mut a, &mut store, request), present(alone(ReplicaId::B)));
 }
 
 #[test]
 fn a_crash_between_creating_and_its_answer_is_found_by_the_next_process() {
     let mut store = Store::of(&[vacant(), formed()]);
-    let request = Job::Call(ask(&formed(), alone(Place::A)));
+    let request = Job::Call(ask(&formed(), alone(ReplicaId::A)));
     let creating =
         |action: &Action| matches!(action, Action::Create { .. }).then_some(Fault::Unanswered);
-    assert!(run_with(&mut asker(Place::A), &mut store, request, creating).is_err());
+    assert!(run_with(&mut asker(ReplicaId::A), &mut store, request, creating).is_err());
     let mut successor = ObjectWitness::new(PAIR);
     let started = Incarnation(11);
-    successor.begin(Job::Call(hello(PAIR, Place::A, started)));
-    assert_eq!(call(&mut successor, &mut store, QUERY), present(alone(Place::A)));
-    let members = Members::alone(Place::A, started);
-    let next = next_of(&alone(Place::A), Place::A, members, Origin::Restarted);
-    assert_eq!(call(&mut successor, &mut store, ask(&alone(Place::A), next)), present(next));
+    successor.begin(Job::Call(hello(PAIR, ReplicaId::A, started)));
+    assert_eq!(call(&mut successor, &mut store, QUERY), present(alone(ReplicaId::A)));
+    let members = Members::alone(ReplicaId::A, started);
+    let next = next_of(&alone(ReplicaId::A), ReplicaId::A, members, Origin::Restarted);
+    assert_eq!(call(&mut successor, &mut store, ask(&alone(ReplicaId::A), next)), present(next));
 }
 
 #[test]
 fn what_the_rules_deny_is_answered_with_the_present_record() {
-    let mut store = Store::of(&[vacant(), formed(), alone(Place::A)]);
-    let mut b = asker(Place::B);
-    let next = next_of(&alone(Place::A), Place::B, Members::alone(Place::B, B), Origin::Alone);
-    assert_eq!(call(&mut b, &mut store, ask(&alone(Place::A), next)), present(alone(Place::A)));
+    let mut store = Store::of(&[vacant(), formed(), alone(ReplicaId::A)]);
+    let mut b = asker(ReplicaId::B);
+    let next =
+        next_of(&alone(ReplicaId::A), ReplicaId::B, Members::alone(ReplicaId::B, B), Origin::Alone);
+    assert_eq!(
+        call(&mut b, &mut store, ask(&alone(ReplicaId::A), next)),
+        present(alone(ReplicaId::A))
+    );
     assert_eq!(store.records().len(), 3);
 }
 
@@ -297,29 +307,29 @@ fn who_is_not_of_the_pair_or_says_no_hello_is_refused() {
     let not_you = refused(WitnessRefusal::NotYou);
     let mut silent = ObjectWitness::new(PAIR);
     assert_eq!(call(&mut silent, &mut store, QUERY), not_you);
-    for bad in [hello(OTHER, Place::A, A), hello(PAIR, Place::A, Incarnation(0))] {
+    for bad in [hello(OTHER, ReplicaId::A, A), hello(PAIR, ReplicaId::A, Incarnation(0))] {
         assert_eq!(call(&mut silent, &mut store, bad), not_you);
     }
     let protocol = Versions { oldest: 9, newest: 9 };
-    let newer = WitnessCall::Hello { pair: PAIR, place: Place::A, incarnation: A, protocol };
+    let newer = WitnessCall::Hello { pair: PAIR, place: ReplicaId::A, incarnation: A, protocol };
     assert_eq!(call(&mut silent, &mut store, newer), refused(WitnessRefusal::Version));
     let foreign = Record { pair: OTHER, ..formed() };
     let known = WitnessCall::Query { known: Some(foreign) };
-    assert_eq!(call(&mut asker(Place::A), &mut store, known), not_you);
+    assert_eq!(call(&mut asker(ReplicaId::A), &mut store, known), not_you);
 }
 
 #[test]
 fn a_store_that_was_wiped_or_set_back_grants_nothing_until_a_new_lineage() {
     let behind = refused(WitnessRefusal::Behind);
     let mut store = Store::of(&[vacant(), formed()]);
-    let known = WitnessCall::Query { known: Some(alone(Place::A)) };
-    assert_eq!(call(&mut asker(Place::A), &mut store, known), behind);
+    let known = WitnessCall::Query { known: Some(alone(ReplicaId::A)) };
+    assert_eq!(call(&mut asker(ReplicaId::A), &mut store, known), behind);
     // The other CoServer, which does not know better, is refused too, and after a restart.
-    let mut b = asker(Place::B);
+    let mut b = asker(ReplicaId::B);
     for _ in 0..2 {
-        assert_eq!(call(&mut b, &mut store, ask(&formed(), alone(Place::B))), behind);
+        assert_eq!(call(&mut b, &mut store, ask(&formed(), alone(ReplicaId::B))), behind);
         assert_eq!(call(&mut b, &mut store, QUERY), behind);
-        b = asker(Place::B);
+        b = asker(ReplicaId::B);
     }
     assert_eq!(run(&mut ObjectWitness::new(PAIR), &mut store, Job::Look), present(formed()));
     let begun = run(&mut ObjectWitness::new(PAIR), &mut store, Job::NewLineage);
@@ -331,60 +341,60 @@ fn a_store_that_was_wiped_or_set_back_grants_nothing_until_a_new_lineage() {
 
 #[test]
 fn a_store_set_back_under_a_running_process_is_noticed() {
-    let mut store = Store::of(&[vacant(), formed(), alone(Place::A)]);
-    let mut a = asker(Place::A);
-    assert_eq!(call(&mut a, &mut store, QUERY), present(alone(Place::A)));
+    let mut store = Store::of(&[vacant(), formed(), alone(ReplicaId::A)]);
+    let mut a = asker(ReplicaId::A);
+    assert_eq!(call(&mut a, &mut store, QUERY), present(alone(ReplicaId::A)));
     store.objects.remove(&2);
     let vanished = ObjectError::Vanished { pair: PAIR, number: 2 };
     assert_eq!(call(&mut a, &mut store, QUERY), Err(vanished));
     assert_eq!(call(&mut a, &mut store, QUERY), refused(WitnessRefusal::Behind));
     assert_eq!(store.told.last(), Some(&Told { lineage: Lineage(1), epoch: Epoch(2) }));
     store.objects.clear();
-    let mut emptied = asker(Place::A);
+    let mut emptied = asker(ReplicaId::A);
     let unenrolled = ObjectError::Unenrolled { pair: PAIR };
     assert_eq!(call(&mut emptied, &mut store, QUERY), Err(unenrolled));
 }
 
 #[test]
 fn an_object_replaced_under_a_running_process_is_noticed() {
-    let mut store = Store::of(&[vacant(), formed(), alone(Place::A)]);
-    let mut a = asker(Place::A);
-    assert_eq!(call(&mut a, &mut store, QUERY), present(alone(Place::A)));
-    store = Store::of(&[vacant(), formed(), alone(Place::B)]);
+    let mut store = Store::of(&[vacant(), formed(), alone(ReplicaId::A)]);
+    let mut a = asker(ReplicaId::A);
+    assert_eq!(call(&mut a, &mut store, QUERY), present(alone(ReplicaId::A)));
+    store = Store::of(&[vacant(), formed(), alone(ReplicaId::B)]);
     let vanished = ObjectError::Vanished { pair: PAIR, number: 2 };
     assert_eq!(call(&mut a, &mut store, QUERY), Err(vanished));
 }
 
 #[test]
 fn a_gap_is_refused_and_a_late_list_is_not_taken_for_one() {
-    let records = [vacant(), formed(), alone(Place::A)];
+    let records = [vacant(), formed(), alone(ReplicaId::A)];
     for number in 0..2 {
         let mut store = Store::of(&records);
         store.unlisted.insert(number);
-        assert_eq!(call(&mut asker(Place::A), &mut store, QUERY), present(alone(Place::A)));
+        assert_eq!(call(&mut asker(ReplicaId::A), &mut store, QUERY), present(alone(ReplicaId::A)));
         store.objects.remove(&number);
         let gap = ObjectError::Gap { pair: PAIR, number };
-        assert_eq!(call(&mut asker(Place::A), &mut store, QUERY), Err(gap.clone()));
+        assert_eq!(call(&mut asker(ReplicaId::A), &mut store, QUERY), Err(gap.clone()));
         assert_eq!(run(&mut ObjectWitness::new(PAIR), &mut store, Job::NewLineage), Err(gap));
     }
     let mut store = Store::of(&records);
     store.unlisted.insert(2);
-    assert_eq!(call(&mut asker(Place::A), &mut store, QUERY), present(alone(Place::A)));
+    assert_eq!(call(&mut asker(ReplicaId::A), &mut store, QUERY), present(alone(ReplicaId::A)));
 }
 
 /// A CoServer that was away must not fill a hole below what the other one was granted.
 #[test]
 fn a_hole_made_behind_a_process_is_not_filled() {
     let mut store = Store::of(&[vacant(), formed()]);
-    let mut b = asker(Place::B);
+    let mut b = asker(ReplicaId::B);
     assert_eq!(call(&mut b, &mut store, QUERY), present(formed()));
-    let renewed = next_of(&alone(Place::A), Place::A, alone(Place::A).members, {
-        Origin::Renewal(alone(Place::A).digest())
+    let renewed = next_of(&alone(ReplicaId::A), ReplicaId::A, alone(ReplicaId::A).members, {
+        Origin::Renewal(alone(ReplicaId::A).digest())
     });
-    store = Store::of(&[vacant(), formed(), alone(Place::A), renewed]);
+    store = Store::of(&[vacant(), formed(), alone(ReplicaId::A), renewed]);
     store.objects.remove(&2);
     let gap = ObjectError::Gap { pair: PAIR, number: 2 };
-    assert_eq!(call(&mut b, &mut store, ask(&formed(), alone(Place::B))), Err(gap));
+    assert_eq!(call(&mut b, &mut store, ask(&formed(), alone(ReplicaId::B))), Err(gap));
 }
 
 #[test]
@@ -412,20 +422,20 @@ fn every_changed_or_missing_byte_of_an_object_is_noticed() {
 #[test]
 fn a_damaged_or_strange_object_is_refused_by_its_number() {
     for (number, bytes) in [(1, b"nonsense".to_vec()), (2, Vec::new())] {
-        let mut store = Store::of(&[vacant(), formed(), alone(Place::A)]);
-        let mut running = asker(Place::A);
+        let mut store = Store::of(&[vacant(), formed(), alone(ReplicaId::A)]);
+        let mut running = asker(ReplicaId::A);
         assert!(call(&mut running, &mut store, QUERY).is_ok());
         store.objects.insert(number, bytes);
         store.objects.split_off(&(number + 1));
-        let error = call(&mut asker(Place::B), &mut store, QUERY).unwrap_err();
+        let error = call(&mut asker(ReplicaId::B), &mut store, QUERY).unwrap_err();
         assert_eq!(error.refusal(), Some(WitnessRefusal::Storage));
         assert!(error.to_string().contains(&format!("object {number} ")), "{error}");
     }
     // Whole, and it does not follow on the one before.
     let mut store = Store::of(&[vacant(), formed()]);
-    let mut a = asker(Place::A);
+    let mut a = asker(ReplicaId::A);
     assert!(call(&mut a, &mut store, QUERY).is_ok());
-    let stray = Link { number: 2, before: vacant().digest(), record: alone(Place::A) };
+    let stray = Link { number: 2, before: vacant().digest(), record: alone(ReplicaId::A) };
     store.objects.insert(2, encode(&stray).to_vec());
     let error = call(&mut a, &mut store, QUERY).unwrap_err();
     assert!(matches!(error, ObjectError::Damaged { number: 2, .. }), "{error}");
@@ -434,8 +444,8 @@ fn a_damaged_or_strange_object_is_refused_by_its_number() {
 #[test]
 fn a_store_that_contradicts_itself_does_not_keep_a_job_for_ever() {
     let mut store = Store::of(&[vacant(), formed()]);
-    let mut a = asker(Place::A);
-    let mut step = a.begin(Job::Call(ask(&formed(), alone(Place::A))));
+    let mut a = asker(ReplicaId::A);
+    let mut step = a.begin(Job::Call(ask(&formed(), alone(ReplicaId::A))));
     let mut actions = 0;
     while let Step::Do(action) = &step {
         actions += 1;
@@ -451,14 +461,14 @@ fn a_store_that_contradicts_itself_does_not_keep_a_job_for_ever() {
 
 #[derive(Clone, Debug)]
 struct Act {
-    place: Place,
+    place: ReplicaId,
     restart: bool,
     shape: u8,
     faults: Vec<Option<Fault>>,
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
-    let place = any::<bool>().prop_map(|a| if a { Place::A } else { Place::B });
+    let place = any::<bool>().prop_map(|a| if a { ReplicaId::A } else { ReplicaId::B });
     let fault = prop_oneof![
         6 => Just(None),
         1 => Just(Some(Fault::Lost)),
@@ -471,11 +481,17 @@ fn any_act() -> impl Strategy<Value = Act> {
 }
 
 /// What a CoServer would ask for of this record.
-fn wish(present: &Record, place: Place, own: Incarnation, shape: u8, nonce: u64) -> WitnessCall {
+fn wish(
+    present: &Record,
+    place: ReplicaId,
+    own: Incarnation,
+    shape: u8,
+    nonce: u64,
+) -> WitnessCall {
     let other = place.other();
     let both = match place {
-        Place::A => Members::both(own, Incarnation(7)),
-        Place::B => Members::both(Incarnation(7), own),
+        ReplicaId::A => Members::both(own, Incarnation(7)),
+        ReplicaId::B => Members::both(Incarnation(7), own),
     };
     let theirs = present.members.at(other).unwrap_or(Incarnation(7));
     let (members, origin) = match shape {
@@ -496,7 +512,7 @@ proptest! {
     #[test]
     fn no_answer_contradicts_the_store(acts in proptest::collection::vec(any_act(), 1..40)) {
         let mut store = Store::enrolled();
-        let mut askers = [asker(Place::A), asker(Place::B)];
+        let mut askers = [asker(ReplicaId::A), asker(ReplicaId::B)];
         let mut known = [vacant(), vacant()];
         let mut processes = [A, B];
         // What is asked and not settled yet.

@@ -70,7 +70,7 @@ fn what_was_being_made_is_made_once_more_by_the_next_process() {
 
 #[test]
 fn one_that_joins_is_silent_until_it_is_a_member_and_serves() {
-    let joiner = || start_as(Standing::Starting, Members::alone(Place::B, Incarnation(9)));
+    let joiner = || start_as(Standing::Starting, Members::alone(ReplicaId::B, Incarnation(9)));
     test_with(joiner, async |pair| {
         // Nobody listens, however long it takes to catch up.
         for _ in 0..20 {

@@ -32,7 +32,7 @@ impl StateMachine for Counter {
     fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {
         if let Step::Device { device, place, .. } = step {
             self.count += self.step;
-            context.send(device, Carrier::Place(place), self.count.to_string().into());
+            context.send(device, Carrier::Replica(place), self.count.to_string().into());
         }
         Bytes::new()
     }
@@ -91,7 +91,7 @@ impl Play {
         Self { stage: Stage::new(), change }
     }
 
-    fn settings(&self, place: Place) -> Settings {
+    fn settings(&self, place: ReplicaId) -> Settings {
         let mut settings = self.stage.settings(place);
         settings.silence = Duration::from_millis(400);
         settings.silence_floor = Duration::from_millis(400);
@@ -100,14 +100,14 @@ impl Play {
         settings
     }
 
-    async fn start(&self, place: Place) -> Running {
+    async fn start(&self, place: ReplicaId) -> Running {
         let settings = self.settings(place);
         self.stage.ports(&settings).await;
         self.stage.start(settings, COUNTING)
     }
 
     async fn both(&self) -> [Running; 2] {
-        let pair = [self.start(Place::A).await, self.start(Place::B).await];
+        let pair = [self.start(ReplicaId::A).await, self.start(ReplicaId::B).await];
         duplex(&pair).await;
         pair
     }
@@ -140,7 +140,7 @@ async fn one_that_was_killed_comes_back_with_the_entries_that_it_missed() {
         for count in 22..=40 {
             assert_eq!(a.count(100).await, count);
         }
-        let b = play.start(Place::B).await;
+        let b = play.start(ReplicaId::B).await;
         let mut pair = [a, b];
         duplex(&pair).await;
         let storage = pair[1].storage().await;
@@ -169,13 +169,13 @@ async fn one_whose_disk_was_wiped_comes_back_with_a_checkpoint() {
     let [mut a, b] = play.both().await;
     b.kill().await;
     a.until(is_alone).await;
-    wipe(&play.stage.directory(Place::B));
+    wipe(&play.stage.directory(ReplicaId::B));
     let mut count = 0;
     while a.storage().await.gauges.journal_base == Index(0) {
         count = a.count(64 << 10).await;
         assert!(count < 1000, "the journal's beginning goes after some MiB");
     }
-    let b = play.start(Place::B).await;
+    let b = play.start(ReplicaId::B).await;
     let mut pair = [a, b];
     duplex(&pair).await;
     let gauges = pair[1].storage().await.gauges;
@@ -208,7 +208,7 @@ async fn one_alone_with_its_disk_claims_its_place_again() {
     a.until(is_alone).await;
     assert_eq!(a.count(100).await, 1);
     a.kill().await;
-    let mut a = play.start(Place::A).await;
+    let mut a = play.start(ReplicaId::A).await;
     a.until(is_alone).await;
     a.count_on(2).await;
 }
@@ -218,8 +218,8 @@ async fn a_member_whose_disk_fails_is_removed_and_says_why() {
     let play = Play::new(|_| {});
     let disk = MemoryDirectory::new();
     let locked = Locked { directory: Box::new(disk.clone()), lock: None };
-    let a = play.start(Place::A).await;
-    let b = play.stage.start_on(locked, play.settings(Place::B), COUNTING);
+    let a = play.start(ReplicaId::A).await;
+    let b = play.stage.start_on(locked, play.settings(ReplicaId::B), COUNTING);
     let mut pair = [a, b];
     duplex(&pair).await;
     assert_eq!(pair[0].count(100).await, 1);
@@ -238,8 +238,8 @@ async fn a_failing_disk_removes_nobody_where_memory_is_enough() {
     let play = Play::new(|settings| settings.storage.durability = Durability::Memory);
     let disk = MemoryDirectory::new();
     let locked = Locked { directory: Box::new(disk.clone()), lock: None };
-    let a = play.start(Place::A).await;
-    let b = play.stage.start_on(locked, play.settings(Place::B), COUNTING);
+    let a = play.start(ReplicaId::A).await;
+    let b = play.stage.start_on(locked, play.settings(ReplicaId::B), COUNTING);
     let mut pair = [a, b];
     duplex(&pair).await;
     assert_eq!(pair[0].count(100).await, 1);
@@ -265,7 +265,7 @@ async fn without_a_journal_to_claim_by_one_comes_back_as_a_joiner() {
     b.kill().await;
     a.until(is_alone).await;
     assert_eq!(a.count(100).await, 2);
-    let mut pair = [a, play.start(Place::B).await];
+    let mut pair = [a, play.start(ReplicaId::B).await];
     duplex(&pair).await;
     assert_eq!(pair[1].count(100).await, 3);
 }
@@ -279,13 +279,13 @@ async fn a_damaged_journal_is_set_aside_and_the_other_asked() {
     }
     b.kill().await;
     a.until(is_alone).await;
-    let directory = play.stage.directory(Place::B);
+    let directory = play.stage.directory(ReplicaId::B);
     drop(Locked::take(&directory).unwrap());
     let segment = directory.join("journal-0000000001");
     let mut bytes = std::fs::read(&segment).unwrap();
     bytes[3 * 4096 + 100] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
-    let mut pair = [a, play.start(Place::B).await];
+    let mut pair = [a, play.start(ReplicaId::B).await];
     duplex(&pair).await;
     assert!(directory.join("journal-0000000001.damaged").exists());
     assert_eq!(pair[1].count(100).await, 51);
@@ -302,11 +302,11 @@ async fn a_replay_that_contradicts_what_was_released_is_no_claim() {
     a.until(is_alone).await;
     // A service that computes something else from the same log.
     let other = Counter { count: 0, step: 2 };
-    let settings = play.settings(Place::B);
+    let settings = play.settings(ReplicaId::B);
     play.stage.ports(&settings).await;
     let b = play.stage.start(settings, other);
     soon(async {
-        while !play.stage.directory(Place::B).join("journal-0000000001.damaged").exists() {
+        while !play.stage.directory(ReplicaId::B).join("journal-0000000001.damaged").exists() {
             b.handle.status().await.unwrap();
         }
     })
@@ -327,10 +327,10 @@ async fn a_sole_member_whose_replay_contradicts_is_adopted_in_a_new_lineage() {
     a.kill().await;
     // What runs now computes something else from the same log, as if that had been wrong before.
     let other = || Counter { count: 0, step: 2 };
-    let settings = play.settings(Place::A);
+    let settings = play.settings(ReplicaId::A);
     play.stage.ports(&settings).await;
     let a = play.stage.start(settings, other());
-    let segment = play.stage.directory(Place::A).join("journal-0000000001");
+    let segment = play.stage.directory(ReplicaId::A).join("journal-0000000001");
     soon(async {
         while !segment.with_extension("damaged").exists() {
             a.handle.status().await.unwrap();
@@ -340,7 +340,7 @@ async fn a_sole_member_whose_replay_contradicts_is_adopted_in_a_new_lineage() {
     a.kill().await;
     play.stage.witness = start_witness_at(&play.stage.cast, Lineage(1), Epoch(100)).into();
     for adopt in [true, false] {
-        let settings = Settings { adopt, ..play.settings(Place::A) };
+        let settings = Settings { adopt, ..play.settings(ReplicaId::A) };
         play.stage.ports(&settings).await;
         let mut a = play.stage.start(settings, other());
         a.until(is_alone).await;
@@ -364,9 +364,9 @@ fn a_service_has_a_name_that_fits() {
 #[tokio::test]
 async fn a_directory_has_one_owner() {
     let stage = Stage::new();
-    let settings = stage.settings(Place::A);
+    let settings = stage.settings(ReplicaId::A);
     let _taken = Locked::take(&settings.storage.directory).unwrap();
-    let credentials = stage.cast.of(Role::CoServer(Place::A));
+    let credentials = stage.cast.of(Role::CoServer(ReplicaId::A));
     let refused = CoServer::start(settings, credentials, COUNTING, Devices::default()).err();
     let error = refused.unwrap();
     assert!(

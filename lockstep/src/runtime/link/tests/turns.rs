@@ -1,7 +1,7 @@
 //! Clients of several keys that say more than is carried out, or take less than they asked for.
 
 use super::*;
-use crate::ids::Mono;
+use crate::ids::MonotonicTime;
 
 /// One client with more to say than anybody reads, and one of another key.
 struct Two {
@@ -20,7 +20,7 @@ impl Two {
         let mut a = clients_a(&cast, 10);
         let mut greedy = client(&cast, a.addr());
         let mut net = Network::new(cast.other_client.clone());
-        let port = net.dial(DialConfig::coserver(Place::A, a.addr())).unwrap();
+        let port = net.dial(DialConfig::coserver(ReplicaId::A, a.addr())).unwrap();
         let mut modest = Node { net, port };
         let (to_greedy, at_greedy) = tokio::join!(a.up(), greedy.up());
         let (to_modest, at_modest) = tokio::join!(a.up(), modest.up());
@@ -46,11 +46,11 @@ async fn while_the_line_is_long_a_key_that_had_less_is_read_and_the_other_waits(
     let Two { mut a, mut greedy, mut modest, to_greedy, to_modest, at_modest, .. } = two;
     let sending = async { serve(&mut greedy).await };
     let reading = async {
-        a.net.set_room(usize::MAX, Mono(1), None);
+        a.net.set_room(usize::MAX, MonotonicTime(1), None);
         for _ in 0..3 {
             assert_eq!(frame(&mut a).await.0, to_greedy);
         }
-        a.net.set_room(0, Mono(1), None);
+        a.net.set_room(0, MonotonicTime(1), None);
         let mut others = 0;
         for number in 0..20u8 {
             modest.net.send(at_modest, Bytes::from(vec![number])).unwrap();
@@ -64,7 +64,7 @@ async fn while_the_line_is_long_a_key_that_had_less_is_read_and_the_other_waits(
             assert_eq!((from, said), (to_modest, Bytes::from(vec![number])));
         }
         assert!(others <= 1, "{others} came first");
-        a.net.set_room(1, Mono(1), None);
+        a.net.set_room(1, MonotonicTime(1), None);
         assert_eq!(frame(&mut a).await.0, to_greedy);
     };
     tokio::select! { () = sending => {}, () = reading => {} }

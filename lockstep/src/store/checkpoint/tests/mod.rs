@@ -10,7 +10,7 @@ use core::ops::ControlFlow;
 
 use super::*;
 use crate::history::History;
-use crate::ids::{Epoch, Incarnation, Lineage, LogTime, Nonce, OriginNumber, PairId, Place};
+use crate::ids::{Epoch, Incarnation, Lineage, LogTime, Nonce, OriginNumber, PairId, ReplicaId};
 use crate::machine::{Identity, RecordSink};
 use crate::record::{Members, Origin, Record};
 use crate::store::files::Directory;
@@ -25,7 +25,7 @@ fn header() -> Header {
         lineage: Lineage(2),
         epoch: Epoch(5),
         members: Members::both(Incarnation(11), Incarnation(12)),
-        asker: Place::B,
+        asker: ReplicaId::B,
         nonce: Nonce(13),
         origin: Origin::Joined,
     };
@@ -36,7 +36,7 @@ fn header() -> Header {
         epoch: Epoch(5),
         record: Some(record),
         began: Index(1),
-        sequencer: Place::B,
+        sequencer: ReplicaId::B,
         ordered: [OriginNumber(3), OriginNumber(4)],
         ..History::default()
     };

@@ -137,7 +137,7 @@ impl Freeze for Sum {
 fn unit() -> Unit<Sum> {
     let mut unit = Unit::new(Sum::default());
     let origin =
-        EntryOrigin { place: Place::A, incarnation: Incarnation(11), number: OriginNumber(0) };
+        EntryOrigin { place: ReplicaId::A, incarnation: Incarnation(11), number: OriginNumber(0) };
     for index in 1..=AT.0 {
         let (index, time) = (Index(index), LogTime(index));
         let kind = match index.0 {

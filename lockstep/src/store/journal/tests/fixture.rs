@@ -26,7 +26,7 @@ fn kinds() -> Vec<EntryKind> {
         lineage: Lineage(1),
         epoch: Epoch(1),
         members: Members::both(Incarnation(9), Incarnation(10)),
-        asker: Place::A,
+        asker: ReplicaId::A,
         nonce: Nonce(5),
         origin: record::Origin::Formed,
     };
@@ -34,7 +34,7 @@ fn kinds() -> Vec<EntryKind> {
     vec![
         EntryKind::Genesis { seed: [6; 32] },
         EntryKind::Membership { record },
-        EntryKind::HandOver { to: Place::B },
+        EntryKind::HandOver { to: ReplicaId::B },
         EntryKind::Tick,
         EntryKind::Device { device: DeviceId(4), bytes: Bytes::from_static(b"an event") },
         EntryKind::SessionOpen { token },

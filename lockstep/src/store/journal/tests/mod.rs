@@ -10,10 +10,10 @@ use bytes::Bytes;
 
 use super::*;
 use crate::entry::{EntryKind, Origin};
-use crate::ids::{DeviceId, Epoch, Incarnation, LogTime, OriginNumber, PairId, Place};
+use crate::ids::{DeviceId, Epoch, Incarnation, LogTime, OriginNumber, PairId, ReplicaId};
 use crate::store::memory::MemoryDirectory;
 
-const IDENTITY: Identity = Identity { pair: PairId([7; 16]), place: Place::A };
+const IDENTITY: Identity = Identity { pair: PairId([7; 16]), place: ReplicaId::A };
 
 /// A header, three blocks of batches, a seal.
 const SMALL: u32 = 5 * BLOCK_BYTES;
@@ -40,7 +40,7 @@ fn entry(index: u64, variant: u8, len: usize) -> Entry {
         epoch: Epoch(1),
         time: LogTime(1_000 + index),
         origin: Origin {
-            place: Place::A,
+            place: ReplicaId::A,
             incarnation: Incarnation(9),
             number: OriginNumber(index),
         },

@@ -264,9 +264,9 @@ fn another_owner_and_another_version_are_refused_by_name() {
     let (mut journal, _) = open(&directory);
     commit_each(&mut journal, 1..=2);
     let files = directory.list().unwrap();
-    let other = Identity { place: Place::B, ..IDENTITY };
+    let other = Identity { place: ReplicaId::B, ..IDENTITY };
     let error = Journal::open(directory.share(), other, options(1)).unwrap_err();
-    assert!(matches!(error, JournalError::Stranger { place: Place::A, .. }), "{error}");
+    assert!(matches!(error, JournalError::Stranger { place: ReplicaId::A, .. }), "{error}");
 
     let name = "journal-0000000001";
     let mut bytes = directory.contents(name).unwrap();
