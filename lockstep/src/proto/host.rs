@@ -48,6 +48,8 @@ pub(super) struct Guest {
     /// It needs a checkpoint, and one is being taken; or is ordered then, for the last came to
     /// nothing.
     waits_for_checkpoint: Option<MonotonicTime>,
+    /// Since when it has nearly all entries on disk.
+    persisted_since: Option<MonotonicTime>,
     queue: VecDeque<Fetch>,
     /// Bytes that may be sent now; negative while more was sent than the rate had earned.
     credit: i64,
@@ -101,6 +103,7 @@ impl Guest {
             spoilt,
             offered: None,
             waits_for_checkpoint: None,
+            persisted_since: None,
             queue: VecDeque::new(),
             credit: 0,
             refilled: now,
@@ -408,13 +411,26 @@ impl Replica {
         self.release();
     }
 
+    /// Whether a joiner is close behind: in executing as well, since from the record on the member's
+    /// outputs wait for it. One that executes only as fast as the member does not get any closer.
+    fn is_guest_close(&mut self) -> bool {
+        let (now, progress) = (self.now.mono, self.progress);
+        let (held, near) = (self.log.held(), (self.config.window_entries / 8) as u64);
+        let is_near = |index: Index| held.0.saturating_sub(index.0) <= near;
+        let Some(guest) = self.guest.as_mut().filter(|guest| guest.attached) else { return false };
+        if !is_near(progress.persisted) || progress.persisted < progress.held.prev() {
+            guest.persisted_since = None;
+            return false;
+        }
+        let since = *guest.persisted_since.get_or_insert(now);
+        is_near(progress.executed)
+            || (progress.executed > Index(0) && now.since(since) >= self.config.slow_limit)
+    }
+
     /// It is close behind: the witness is asked to record it (rule J5).
     fn record_guest(&mut self) {
-        let Some(guest) = self.guest.as_ref().filter(|guest| guest.attached) else { return };
-        let behind = self.log.held().0.saturating_sub(self.progress.persisted.0);
-        let close = behind <= (self.config.window_entries / 8) as u64
-            && self.progress.persisted >= self.progress.held.prev()
-            && self.progress.executed > Index(0);
+        let close = self.is_guest_close();
+        let Some(guest) = &self.guest else { return };
         let free = self.membership.open().is_none() && !self.unadmitted && self.leaving.is_none();
         // The joiner learns from the log which witness to ask.
         let free = free && !self.log_misnames_witness();

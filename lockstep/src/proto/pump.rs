@@ -209,7 +209,12 @@ impl Replica {
         let unsaid = held.saturating_sub(self.log.weight_at(told.held));
         // What is executed and not persisted lets nobody release yet (rule R3).
         let whole = self.log.executed().min(self.persisted);
-        whole > told.executed.min(told.persisted)
+        // Nor does what a joiner makes up for, until it is level: every report costs the member a
+        // frame (rule J5).
+        let level = whole >= self.log.held();
+        let step =
+            if self.is_joiner() && !level { (self.config.window_entries / 8) as u64 } else { 1 };
+        whole.0 >= told.executed.min(told.persisted).0 + step.max(1)
             || (unsaid > limits::BATCH_BYTES as u64 && self.peer_has > told.held)
             || (unsaid > 0 && !self.is_sequencer() && self.is_to_freeze())
     }

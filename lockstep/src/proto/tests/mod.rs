@@ -2,6 +2,7 @@
 
 mod absurd;
 mod back;
+mod catching_up;
 mod checkpoints;
 mod difference;
 mod disk;
