@@ -68,7 +68,10 @@ impl World {
             }
             return;
         };
-        let slot = ground.remembered(place).witness;
+        // The process names in its status the witness that it asks. Its log may have moved on from the
+        // one that its membership names.
+        let asked = self.servers[place.slot()].process.as_ref().map(|process| process.slot);
+        let slot = asked.unwrap_or(ground.remembered(place).witness);
         self.operator.has_begun_anew = true;
         self.reach(Mark::Adopted);
         self.trace.say(self.at, || format!("the operator has {place} begin a new lineage"));
