@@ -58,7 +58,7 @@ impl Default for History {
 
 /// Why an entry cannot be the next one of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Misfit {
+pub enum InvalidEntry {
     /// It is not the next one.
     #[error("the entry does not follow the last one")]
     Index,
@@ -97,28 +97,28 @@ impl History {
     ///
     /// # Errors
     /// Why it cannot: no sound sequencer has ordered it there.
-    pub fn check(&self, entry: &Entry) -> Result<(), Misfit> {
-        fits(entry.index == self.index.next(), Misfit::Index)?;
-        fits(entry.time > self.time, Misfit::Time)?;
-        fits(entry.epoch >= self.epoch, Misfit::Epoch)?;
+    pub fn check(&self, entry: &Entry) -> Result<(), InvalidEntry> {
+        fits(entry.index == self.index.next(), InvalidEntry::Index)?;
+        fits(entry.time > self.time, InvalidEntry::Time)?;
+        fits(entry.epoch >= self.epoch, InvalidEntry::Epoch)?;
         let genesis = matches!(entry.kind, EntryKind::Genesis { .. });
-        fits(genesis == (entry.index == Index(1)), Misfit::Genesis)?;
+        fits(genesis == (entry.index == Index(1)), InvalidEntry::Genesis)?;
         let Origin { place, incarnation, number } = entry.origin;
         match &entry.kind {
             // Nobody is a member yet: the record comes with the next entry.
-            EntryKind::Genesis { .. } => fits(number == OriginNumber(0), Misfit::Origin),
+            EntryKind::Genesis { .. } => fits(number == OriginNumber(0), InvalidEntry::Origin),
             EntryKind::Membership { record } | EntryKind::Resume { record } => {
                 let later = self
                     .record
                     .is_none_or(|old| (record.lineage, record.epoch) > (old.lineage, old.epoch));
-                fits(record.epoch == entry.epoch && later, Misfit::Epoch)?;
+                fits(record.epoch == entry.epoch && later, InvalidEntry::Epoch)?;
                 let own = record.members.has(place, incarnation) && number == OriginNumber(0);
-                fits(own, Misfit::Origin)
+                fits(own, InvalidEntry::Origin)
             }
             _ => {
                 let member = self.members().has(place, incarnation);
                 let next = self.ordered_of(place, incarnation).next();
-                fits(member && (number == OriginNumber(0) || number == next), Misfit::Origin)
+                fits(member && (number == OriginNumber(0) || number == next), InvalidEntry::Origin)
             }
         }
     }
@@ -158,6 +158,6 @@ impl History {
     }
 }
 
-fn fits(holds: bool, misfit: Misfit) -> Result<(), Misfit> {
+fn fits(holds: bool, misfit: InvalidEntry) -> Result<(), InvalidEntry> {
     if holds { Ok(()) } else { Err(misfit) }
 }

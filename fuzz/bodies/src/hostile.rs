@@ -181,7 +181,7 @@ impl World {
                 Output::Peer { frame, .. } => drop(codec::encode_peer(&frame).expect("a frame")),
                 Output::Witness(call) => {
                     codec::encode_witness_call(&call).expect("a call within the limits");
-                    if let lockstep::wire::frames::WitnessCall::Ask { request } = call {
+                    if let lockstep::wire::frames::WitnessCall::CompareAndSwap { request } = call {
                         self.asked = Some(request);
                     }
                 }
@@ -192,7 +192,7 @@ impl World {
                 Output::Release { .. } => assert!(!self.stopped, "released after the end"),
                 Output::Recover { .. } => self.recover(now),
                 Output::Truncate { .. } => {}
-                output @ (Output::LookUp { .. }
+                output @ (Output::FindCommonPrefix { .. }
                 | Output::ReadEntries { .. }
                 | Output::ReadChunk { .. }
                 | Output::BeginChunks(_)
@@ -216,7 +216,7 @@ impl World {
         let window = 2 * (WINDOW + limits::WINDOW_RESERVE) as u64;
         assert!(status.held.0 - status.released.0 <= window, "too much is held: {status:?}");
         assert!(self.todo.len() as u64 <= window);
-        assert!(status.kept <= 2 * limits::KEPT_INPUTS);
+        assert!(status.pending <= 2 * limits::KEPT_INPUTS);
         let starting = matches!(status.standing, Standing::Starting | Standing::Joining);
         assert!(status.record.is_some() || starting || self.stopped, "{status:?}");
     }

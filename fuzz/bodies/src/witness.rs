@@ -132,7 +132,7 @@ impl World {
     fn hang_up(&mut self, source: &mut Source<'_>) {
         let Some((conn, _)) = self.conn(source) else { return };
         self.conns.remove(&conn);
-        self.witness.handle(self.now, Input::Gone { conn });
+        self.witness.handle(self.now, Input::Closed { conn });
     }
 
     fn query(&mut self, source: &mut Source<'_>) {
@@ -160,7 +160,7 @@ impl World {
             self.ever[source.below(self.ever.len())]
         };
         let request = Request { present: from.digest(), next };
-        self.call(conn, place, WitnessCall::Ask { request });
+        self.call(conn, place, WitnessCall::CompareAndSwap { request });
     }
 
     /// Mostly what could be granted next.

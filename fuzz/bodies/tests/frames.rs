@@ -20,7 +20,7 @@ use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::wire::codec;
 use lockstep::wire::frames::{
     CheckpointFile, Claim, ClientAnswer, ClientCall, ClientRefusal, Environment, Fetch, Forward,
-    Hello, PeerFrame, Point, Progress, Versions, WitnessAnswer, WitnessCall, WitnessRefusal,
+    Hello, LogPosition, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall, WitnessRefusal,
 };
 use lockstep::wire::header::HEADER_BYTES;
 
@@ -83,7 +83,7 @@ fn entries() -> Vec<Entry> {
 fn peer() -> Vec<(&'static str, PeerFrame)> {
     let (lineage, epoch, held) = (Lineage(1), Epoch(2), Index(10));
     let chain = Digest([4; 16]);
-    let point = Point { index: Index(3), chain };
+    let point = LogPosition { index: Index(3), chain };
     let progress = Progress { held, entries: chain, persisted: Index(9), ..Progress::default() };
     let claim = Claim { lineage, epoch, held };
     let forward =
@@ -133,9 +133,9 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
         ("epoch", PeerFrame::Epoch { record: record() }),
         ("asked", PeerFrame::Asked { request }),
         ("digests", PeerFrame::Digests { lineage, epoch, from: Index(1), outputs: vec![chain; 4] }),
-        ("farewell", PeerFrame::Farewell { epoch, reason: reason() }),
+        ("farewell", PeerFrame::Leave { epoch, reason: reason() }),
         ("outline", PeerFrame::Outline(outline)),
-        ("join", PeerFrame::Join { points: vec![point; 3], spoilt: Some(Index(2)) }),
+        ("join", PeerFrame::Join { points: vec![point; 3], unusable_up_to: Some(Index(2)) }),
         ("offer", PeerFrame::Offer { record: record(), from: point, checkpoint: Some(file), held }),
         ("fetch-entries", PeerFrame::Fetch(Fetch::Entries { from: Index(4) })),
         ("fetch-chunk", PeerFrame::Fetch(Fetch::Chunk { checkpoint: Index(6), offset: 512 })),
@@ -148,7 +148,7 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
                 bytes: Bytes::from_static(b"a piece of it"),
             },
         ),
-        ("gone", PeerFrame::Gone),
+        ("gone", PeerFrame::Unavailable),
         ("admit", PeerFrame::Admit { record: record(), from: Index(11) }),
         ("admitted", PeerFrame::Admitted { epoch }),
         ("checkpoint", PeerFrame::Checkpoint { index: Index(6), hash: chain }),
@@ -166,7 +166,7 @@ fn witness_calls() -> Vec<(&'static str, WitnessCall)> {
     vec![
         ("hello", hello),
         ("query", WitnessCall::Query { known: Some(record()) }),
-        ("ask", WitnessCall::Ask { request }),
+        ("ask", WitnessCall::CompareAndSwap { request }),
         ("enrol", WitnessCall::Enrol { record: record() }),
     ]
 }

@@ -81,7 +81,7 @@ pub enum Ignored {
     /// Entries or inputs that only a sequencer or only a follower takes.
     NotOurRole,
     /// A report that contradicts itself: executed before held, beyond what exists.
-    Absurd,
+    ProtocolViolation,
     /// An answer of the witness about something else.
     StaleAnswer,
 }
@@ -206,7 +206,7 @@ impl fmt::Display for Ignored {
             Self::NotOurPeer => "it is of another pair, or from this replica's own place",
             Self::BeyondWindow { .. } => "its entries are beyond what the window takes",
             Self::NotOurRole => "it is for a replica in another role",
-            Self::Absurd => "it contradicts itself",
+            Self::ProtocolViolation => "it contradicts itself",
             Self::StaleAnswer => "it is an answer of the witness about something else",
         })
     }

@@ -96,14 +96,14 @@ impl Replica {
             // A joiner that waits for it goes on waiting.
             Err(why) => return self.event(Event::NoCheckpoint { index, why }),
         }
-        self.on_checkpoint_for_guest();
+        self.on_checkpoint_for_joiner();
     }
 
     pub(super) fn on_peers_checkpoint(&mut self, index: Index, hash: Digest) {
         // It comes on every link, and may be late on one.
         let new = self.checkpoints.peers.is_none_or(|(latest, _)| index >= latest);
         if index > self.log.held() {
-            return self.ignore(Ignored::Absurd);
+            return self.ignore(Ignored::ProtocolViolation);
         }
         if self.is_duplex() && new {
             self.checkpoints.peers = Some((index, hash));

@@ -68,7 +68,7 @@ impl Replica {
         }
         // The driver stops reading clients when no input is taken; a few frames may be under
         // way all the same, and those fit in the margin that `takes_input` leaves.
-        if self.kept.has_room() {
+        if self.pending.has_room() {
             self.take(kind);
         } else {
             self.refuse(conn, ClientRefusal::Busy);
@@ -123,9 +123,9 @@ impl Replica {
 
     /// The other CoServer, if it is a member or is being brought up to date by this one.
     fn peer_back(&self) -> Option<ClientAnswer> {
-        let guest = self.guest.as_ref().map(|guest| guest.incarnation);
+        let joiner = self.joiner.as_ref().map(|joiner| joiner.incarnation);
         let member = || self.membership.peer().filter(|_| self.is_duplex());
-        let incarnation = guest.or_else(member)?;
+        let incarnation = joiner.or_else(member)?;
         Some(ClientAnswer::PeerBack { place: self.config.place.other(), incarnation })
     }
 

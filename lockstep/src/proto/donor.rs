@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::io::{LookedUp, Output};
+use super::io::{CommonPrefix, Output};
 use super::membership::Membership;
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
@@ -12,7 +12,7 @@ use crate::event::{Event, FallBack};
 use crate::ids::{Epoch, Incarnation, Index, MonotonicTime};
 use crate::limits;
 use crate::record::Record;
-use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
+use crate::wire::frames::{CheckpointFile, Fetch, LogPosition, PeerFrame, Progress};
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -34,17 +34,17 @@ const NANOS: u128 = 1_000_000_000;
 
 /// The joiner, as the sole member sees it.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct Joiner {
     pub(super) incarnation: Incarnation,
     /// It gets what is ordered, as it is ordered.
     pub(super) attached: bool,
     /// From this entry on nothing is dropped from the window while its last piece is read.
     pin: Option<Index>,
-    points: Vec<Point>,
+    points: Vec<LogPosition>,
     /// What it could not use.
-    spoilt: Option<Index>,
+    unusable_up_to: Option<Index>,
     /// What it was told to begin with.
-    offered: Option<(Point, Option<CheckpointFile>)>,
+    offered: Option<(LogPosition, Option<CheckpointFile>)>,
     /// It needs a checkpoint, and one is being taken; or is ordered then, for the last came to
     /// nothing.
     waits_for_checkpoint: Option<MonotonicTime>,
@@ -61,7 +61,7 @@ pub(super) struct Guest {
 
 /// What the other has not yet said that its disk knows: that it is a member by this record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Admitting {
+pub(super) struct Confirming {
     pub(super) record: Record,
     /// How it came to be one; `None` after a renewal.
     pub(super) joined: Option<Joined>,
@@ -79,7 +79,7 @@ pub(super) struct Joined {
 
 /// The question to the disk how much of what a joiner has is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LookUp {
+pub(super) enum PrefixSearch {
     /// Not asked.
     Idle,
     /// The answer is to come.
@@ -88,11 +88,11 @@ pub(super) enum LookUp {
     Overtaken,
 }
 
-impl Guest {
+impl Joiner {
     fn new(
         incarnation: Incarnation,
-        points: Vec<Point>,
-        spoilt: Option<Index>,
+        points: Vec<LogPosition>,
+        unusable_up_to: Option<Index>,
         now: MonotonicTime,
     ) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Guest {
             attached: false,
             pin: None,
             points,
-            spoilt,
+            unusable_up_to,
             offered: None,
             waits_for_checkpoint: None,
             persisted_since: None,
@@ -127,52 +127,60 @@ impl Guest {
 
 impl Replica {
     /// A joiner says what it has, and what of what it was sent is of no use to it.
-    pub(super) fn on_join(&mut self, from: Incarnation, points: Vec<Point>, spoilt: Option<Index>) {
+    pub(super) fn on_join(
+        &mut self,
+        from: Incarnation,
+        points: Vec<LogPosition>,
+        unusable_up_to: Option<Index>,
+    ) {
         let alone = self.membership.record().is_some_and(|record| !record.members.is_duplex());
         if !alone || self.join.is_some() || self.leaving.is_some() || self.keeps_out(from) {
             return;
         }
         let now = self.now.mono;
-        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.incarnation == from) {
-            guest.heard = now;
-            if guest.points == points && guest.spoilt == spoilt {
+        if let Some(joiner) = self.joiner.as_mut().filter(|joiner| joiner.incarnation == from) {
+            joiner.heard = now;
+            if joiner.points == points && joiner.unusable_up_to == unusable_up_to {
                 // It has what it had: it asks again because the answer is late, or was lost.
                 return self.offer();
             }
         } else {
             self.event(Event::Hosting { joiner: from });
         }
-        self.spoilt = self.spoilt.max(spoilt.filter(|index| *index <= self.log.held()));
-        let new = self.guest.as_ref().is_none_or(|guest| guest.incarnation != from);
-        self.guest = Some(Guest::new(from, points, spoilt, now));
+        self.unusable_up_to =
+            self.unusable_up_to.max(unusable_up_to.filter(|index| *index <= self.log.held()));
+        let new = self.joiner.as_ref().is_none_or(|joiner| joiner.incarnation != from);
+        self.joiner = Some(Joiner::new(from, points, unusable_up_to, now));
         if new {
             self.tell_peer_back();
         }
-        self.look_up();
+        self.find_common_prefix();
     }
 
-    fn look_up(&mut self) {
-        let Some(guest) = &self.guest else { return };
-        self.look_up = match self.look_up {
-            LookUp::Idle => {
-                self.outputs.push_back(Output::LookUp { points: guest.points.clone() });
-                LookUp::UnderWay
+    fn find_common_prefix(&mut self) {
+        let Some(joiner) = &self.joiner else { return };
+        self.find_common_prefix = match self.find_common_prefix {
+            PrefixSearch::Idle => {
+                self.outputs.push_back(Output::FindCommonPrefix { points: joiner.points.clone() });
+                PrefixSearch::UnderWay
             }
-            LookUp::UnderWay | LookUp::Overtaken => LookUp::Overtaken,
+            PrefixSearch::UnderWay | PrefixSearch::Overtaken => PrefixSearch::Overtaken,
         };
     }
 
     /// Chooses what costs less: the entries since the last one that both have, or a checkpoint
     /// and the entries since that.
-    pub(super) fn on_looked_up(&mut self, found: LookedUp) {
-        if core::mem::replace(&mut self.look_up, LookUp::Idle) == LookUp::Overtaken {
+    pub(super) fn on_common_prefix(&mut self, found: CommonPrefix) {
+        if core::mem::replace(&mut self.find_common_prefix, PrefixSearch::Idle)
+            == PrefixSearch::Overtaken
+        {
             // The answer is about what somebody asked for before.
-            return self.look_up();
+            return self.find_common_prefix();
         }
-        let Some(guest) = &mut self.guest else { return };
+        let Some(joiner) = &mut self.joiner else { return };
         // What a joiner computed otherwise it has computed otherwise, however equal its entries.
-        let (differed, spoilt) = (self.differed, self.spoilt);
-        let sound = |index: Index| Some(index) > spoilt;
+        let (differed, unusable_up_to) = (self.diverged_up_to, self.unusable_up_to);
+        let sound = |index: Index| Some(index) > unusable_up_to;
         let checkpoint =
             found.checkpoint.filter(|(file, _)| Some(file.index) >= differed && sound(file.index));
         let by_entries = found.common.filter(|common| {
@@ -184,38 +192,40 @@ impl Replica {
         });
         let (from, checkpoint) = match (by_entries, checkpoint) {
             (Some(common), _) => (common, None),
-            (None, Some((file, chain))) => (Point { index: file.index, chain }, Some(file)),
+            (None, Some((file, chain))) => (LogPosition { index: file.index, chain }, Some(file)),
             (None, None) => {
-                guest.waits_for_checkpoint = Some(self.now.mono.plus(ORDER_AGAIN));
+                joiner.waits_for_checkpoint = Some(self.now.mono.plus(ORDER_AGAIN));
                 return self.order_checkpoint();
             }
         };
-        guest.offered = Some((from, checkpoint));
+        joiner.offered = Some((from, checkpoint));
         self.outputs.push_back(Output::Retain { from: Some(from.index) });
         self.offer();
     }
 
     /// Says with what the joiner begins, if that is known. One that has begun passes over it.
     fn offer(&mut self) {
-        let (Some(guest), Some(&record)) = (&self.guest, self.membership.record()) else { return };
-        if let Some((from, checkpoint)) = guest.offered {
-            let (to, held) = (guest.incarnation, self.log.held());
-            self.send_to_guest(to, PeerFrame::Offer { record, from, checkpoint, held });
+        let (Some(joiner), Some(&record)) = (&self.joiner, self.membership.record()) else {
+            return;
+        };
+        if let Some((from, checkpoint)) = joiner.offered {
+            let (to, held) = (joiner.incarnation, self.log.held());
+            self.send_to_joiner(to, PeerFrame::Offer { record, from, checkpoint, held });
         }
     }
 
-    fn send_to_guest(&mut self, to: Incarnation, frame: PeerFrame) {
+    fn send_to_joiner(&mut self, to: Incarnation, frame: PeerFrame) {
         if let Some(link) = self.best_link(to) {
             self.send_on(link, frame);
         }
     }
 
     /// A checkpoint is on disk that a joiner may have waited for.
-    pub(super) fn on_checkpoint_for_guest(&mut self) {
-        if let Some(guest) = &mut self.guest
-            && guest.waits_for_checkpoint.take().is_some()
+    pub(super) fn on_checkpoint_for_joiner(&mut self) {
+        if let Some(joiner) = &mut self.joiner
+            && joiner.waits_for_checkpoint.take().is_some()
         {
-            self.look_up();
+            self.find_common_prefix();
         }
     }
 
@@ -223,8 +233,8 @@ impl Replica {
     /// or it could not be written.
     fn reorder_checkpoint(&mut self) {
         let (now, again) = (self.now.mono, self.now.mono.plus(ORDER_AGAIN));
-        let Some(guest) = &mut self.guest else { return };
-        if let Some(due) = guest.waits_for_checkpoint.as_mut().filter(|due| **due <= now) {
+        let Some(joiner) = &mut self.joiner else { return };
+        if let Some(due) = joiner.waits_for_checkpoint.as_mut().filter(|due| **due <= now) {
             *due = again;
             self.order_checkpoint();
         }
@@ -233,47 +243,47 @@ impl Replica {
     /// The joiner asks for a piece.
     pub(super) fn on_fetch(&mut self, from: Incarnation, fetch: Fetch) {
         let now = self.now.mono;
-        let Some(guest) = self.guest.as_mut().filter(|guest| guest.incarnation == from) else {
-            return self.send_to_guest(from, PeerFrame::Gone);
+        let Some(joiner) = self.joiner.as_mut().filter(|joiner| joiner.incarnation == from) else {
+            return self.send_to_joiner(from, PeerFrame::Unavailable);
         };
-        guest.heard = now;
+        joiner.heard = now;
         // It never has more under way; what it asks for too early it asks for again, also when it
         // waits here already.
-        if guest.queue.len() < 2 * limits::CHUNKS_AHEAD && !guest.queue.contains(&fetch) {
-            guest.queue.push_back(fetch);
+        if joiner.queue.len() < 2 * limits::CHUNKS_AHEAD && !joiner.queue.contains(&fetch) {
+            joiner.queue.push_back(fetch);
         }
-        self.serve_guest();
+        self.serve_joiner();
     }
 
     /// When something that the joiner asked for may be read.
     pub(super) fn next_piece(&self) -> Option<MonotonicTime> {
-        let guest = self.guest.as_ref().filter(|guest| !guest.queue.is_empty())?;
-        let lacks = u128::from(1i64.saturating_sub(guest.credit).max(0).unsigned_abs());
+        let joiner = self.joiner.as_ref().filter(|joiner| !joiner.queue.is_empty())?;
+        let lacks = u128::from(1i64.saturating_sub(joiner.credit).max(0).unsigned_abs());
         let wait = (lacks * NANOS).div_ceil(u128::from(self.config.join_rate.max(1)));
-        Some(guest.refilled.plus(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))))
+        Some(joiner.refilled.plus(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))))
     }
 
     /// Reads what the joiner asked for, as the rate permits.
-    fn serve_guest(&mut self) {
+    fn serve_joiner(&mut self) {
         let (now, rate) = (self.now.mono, self.config.join_rate.max(1));
         let pin = self.log.held();
-        let Some(guest) = &mut self.guest else { return };
-        let elapsed = now.since(guest.refilled).as_nanos();
+        let Some(joiner) = &mut self.joiner else { return };
+        let elapsed = now.since(joiner.refilled).as_nanos();
         let earned = u128::from(rate) * elapsed / NANOS;
         if earned > 0 {
-            guest.refilled = now;
+            joiner.refilled = now;
         }
         let most = i64::try_from(rate / BURST).unwrap_or(i64::MAX).max(PIECE);
         let earned = i64::try_from(earned).unwrap_or(i64::MAX);
-        guest.credit = guest.credit.saturating_add(earned).min(most);
-        while guest.credit > 0
-            && let Some(fetch) = guest.queue.pop_front()
+        joiner.credit = joiner.credit.saturating_add(earned).min(most);
+        while joiner.credit > 0
+            && let Some(fetch) = joiner.queue.pop_front()
         {
             // Until it is known what the piece has.
-            guest.credit -= PIECE;
+            joiner.credit -= PIECE;
             let output = match fetch {
                 Fetch::Entries { from } => {
-                    guest.pin = guest.pin.or(Some(pin)).filter(|_| !guest.attached);
+                    joiner.pin = joiner.pin.or(Some(pin)).filter(|_| !joiner.attached);
                     Output::ReadEntries { after: from.prev() }
                 }
                 Fetch::Chunk { checkpoint, offset } => Output::ReadChunk { checkpoint, offset },
@@ -284,24 +294,24 @@ impl Replica {
 
     pub(super) fn on_entries_read(&mut self, after: Index, entries: Option<Vec<Entry>>) {
         let held = self.log.held();
-        let Some(guest) = &mut self.guest else { return };
-        let (to, pin) = (guest.incarnation, guest.pin.take());
+        let Some(joiner) = &mut self.joiner else { return };
+        let (to, pin) = (joiner.incarnation, joiner.pin.take());
         let Some(mut entries) = entries else {
-            self.spoilt = self.spoilt.max(Some(after));
-            return self.drop_guest(FallBack::Unreadable);
+            self.unusable_up_to = self.unusable_up_to.max(Some(after));
+            return self.drop_joiner(FallBack::Unreadable);
         };
         // It has a window like this one's, and would drop the rest.
         entries.truncate(self.config.window_entries);
         let last = entries.last().map_or(after, |entry| entry.index);
-        guest.charge(entries.iter().map(|entry| entry.weight() as u64).sum::<u64>());
+        joiner.charge(entries.iter().map(|entry| entry.weight() as u64).sum::<u64>());
         // Read up to where nothing was dropped since: from here on it gets all as it is ordered.
         // No more than it takes at once: what it lacks meanwhile is kept in this one's window.
         let takes = (self.config.window_entries / 2) as u64;
         let attaches = pin.filter(|pin| {
-            last >= *pin && after <= *pin && pin.0 - after.0 <= takes && !guest.attached
+            last >= *pin && after <= *pin && pin.0 - after.0 <= takes && !joiner.attached
         });
-        guest.attached |= attaches.is_some();
-        self.send_to_guest(to, PeerFrame::Entries { after, entries, held });
+        joiner.attached |= attaches.is_some();
+        self.send_to_joiner(to, PeerFrame::Entries { after, entries, held });
         match attaches {
             Some(pin) => self.attach(pin),
             None => self.release(),
@@ -309,24 +319,24 @@ impl Replica {
     }
 
     pub(super) fn on_chunk_read(&mut self, checkpoint: Index, offset: u64, bytes: Option<Bytes>) {
-        let Some(guest) = &mut self.guest else { return };
-        let to = guest.incarnation;
+        let Some(joiner) = &mut self.joiner else { return };
+        let to = joiner.incarnation;
         let Some(bytes) = bytes else {
-            self.spoilt = self.spoilt.max(Some(checkpoint));
-            return self.drop_guest(FallBack::Unreadable);
+            self.unusable_up_to = self.unusable_up_to.max(Some(checkpoint));
+            return self.drop_joiner(FallBack::Unreadable);
         };
-        guest.charge(bytes.len() as u64);
-        self.send_to_guest(to, PeerFrame::Chunk { checkpoint, offset, bytes });
+        joiner.charge(bytes.len() as u64);
+        self.send_to_joiner(to, PeerFrame::Chunk { checkpoint, offset, bytes });
     }
 
     /// The joiner has everything up to an entry that is still in the window, or it is on its way.
     fn attach(&mut self, pin: Index) {
         // What it was recorded with before it was attached is still to be compared (rule J6).
         let recorded = self.log.history().began.prev();
-        let compared = if self.unadmitted { pin.min(recorded) } else { pin };
+        let compared = if self.is_uncommitted { pin.min(recorded) } else { pin };
         self.agreement = Agreement::from(compared);
         self.progress = Progress { held: pin, ..Progress::default() };
-        self.peer_has = pin;
+        self.peer_last_index = pin;
         self.resend = Resend::default();
         self.forget_debts();
         let forward = self.forwards_lacking();
@@ -335,7 +345,7 @@ impl Replica {
             link.forward = forward;
             link.told = super::links::Told::default();
         }
-        let joiner = self.guest.as_ref().map_or(Incarnation(0), |guest| guest.incarnation);
+        let joiner = self.joiner.as_ref().map_or(Incarnation(0), |joiner| joiner.incarnation);
         self.event(Event::Attached { joiner, at: pin });
     }
 
@@ -343,122 +353,125 @@ impl Replica {
     /// a joiner the member.
     pub(super) fn stream_peer(&self) -> Option<Incarnation> {
         if let Some(join) = &self.join {
-            return Some(join.host);
+            return Some(join.donor);
         }
-        let guest = self.guest.as_ref().filter(|guest| guest.attached);
-        match guest {
-            Some(guest) => Some(guest.incarnation),
+        let joiner = self.joiner.as_ref().filter(|joiner| joiner.attached);
+        match joiner {
+            Some(joiner) => Some(joiner.incarnation),
             None if self.is_duplex() => self.membership.peer(),
             None => None,
         }
     }
 
     /// What is due for a join, on the member's side.
-    pub(super) fn on_host_due(&mut self) {
-        self.serve_guest();
+    pub(super) fn on_donor_due(&mut self) {
+        self.serve_joiner();
         self.reorder_checkpoint();
-        self.judge_guest();
-        self.record_guest();
-        self.admit_guest();
+        self.evaluate_joiner();
+        self.record_joiner();
+        self.admit_joiner();
         // Recorded with one that is not admitted and will not be: alone again (rule J7).
-        if self.unadmitted && self.guest.is_none() && self.membership.open().is_none() {
+        if self.is_uncommitted && self.joiner.is_none() && self.membership.open().is_none() {
             self.ask(Membership::ask_alone);
         }
     }
 
-    fn judge_guest(&mut self) {
+    fn evaluate_joiner(&mut self) {
         let now = self.now.mono;
-        let Some(guest) = &self.guest else { return };
-        let to = guest.incarnation;
-        let gone = self.met != Some(to);
+        let Some(joiner) = &self.joiner else { return };
+        let to = joiner.incarnation;
+        let gone = self.peer_incarnation != Some(to);
         let why = if gone {
             Some(FallBack::Replaced)
-        } else if !guest.attached && self.unadmitted {
+        } else if !joiner.attached && self.is_uncommitted {
             // It began anew after it had been asked for: what is released waits for it.
-            let since = self.epoch_since.map_or(guest.since, |epoch| epoch.max(guest.since));
+            let since = self.epoch_since.map_or(joiner.since, |epoch| epoch.max(joiner.since));
             (now.since(since) >= self.config.slow_limit).then_some(FallBack::Slow)
-        } else if !guest.attached {
-            (now.since(guest.heard) >= PATIENCE).then_some(FallBack::Silent)
-        } else if !self.is_heard() && now.since(guest.since) >= self.config.silence {
+        } else if !joiner.attached {
+            (now.since(joiner.heard) >= PATIENCE).then_some(FallBack::Silent)
+        } else if !self.is_heard() && now.since(joiner.since) >= self.config.silence {
             // Its links have had the time to come up.
             Some(FallBack::Silent)
         } else if self.progress.halted && !self.log.panicked() {
             Some(FallBack::Diverged)
-        } else if self.peer_is_slow() && (self.unadmitted || !self.has_room()) {
+        } else if self.peer_is_slow() && (self.is_uncommitted || !self.has_room()) {
             // Once it is recorded, what is released waits for it.
             Some(FallBack::Slow)
         } else {
             None
         };
         if let Some(why) = why {
-            self.drop_guest(why);
+            self.drop_joiner(why);
         }
     }
 
     /// The member goes on as though nobody had come (rule J7).
-    pub(super) fn drop_guest(&mut self, why: FallBack) {
-        let Some(guest) = self.guest.take() else { return };
-        self.event(Event::FellBack { joiner: guest.incarnation, why });
+    pub(super) fn drop_joiner(&mut self, why: FallBack) {
+        let Some(joiner) = self.joiner.take() else { return };
+        self.event(Event::FellBack { joiner: joiner.incarnation, why });
         self.count_fall_back(why);
         if why == FallBack::Diverged {
-            self.differed = Some(self.log.held());
+            self.diverged_up_to = Some(self.log.held());
         }
         self.outputs.push_back(Output::Retain { from: None });
         self.progress = Progress::default();
-        self.peer_has = Index(0);
+        self.peer_last_index = Index(0);
         self.divergence = None;
-        self.send_to_guest(guest.incarnation, PeerFrame::Gone);
+        self.send_to_joiner(joiner.incarnation, PeerFrame::Unavailable);
         self.release();
     }
 
     /// Whether a joiner is close behind: in executing as well, since from the record on the member's
     /// outputs wait for it. One that executes only as fast as the member does not get any closer.
-    fn is_guest_close(&mut self) -> bool {
+    fn is_joiner_close(&mut self) -> bool {
         let (now, progress) = (self.now.mono, self.progress);
         let (held, near) = (self.log.held(), (self.config.window_entries / 8) as u64);
         let is_near = |index: Index| held.0.saturating_sub(index.0) <= near;
-        let Some(guest) = self.guest.as_mut().filter(|guest| guest.attached) else { return false };
+        let Some(joiner) = self.joiner.as_mut().filter(|joiner| joiner.attached) else {
+            return false;
+        };
         if !is_near(progress.persisted) || progress.persisted < progress.held.prev() {
-            guest.persisted_since = None;
+            joiner.persisted_since = None;
             return false;
         }
-        let since = *guest.persisted_since.get_or_insert(now);
+        let since = *joiner.persisted_since.get_or_insert(now);
         is_near(progress.executed)
             || (progress.executed > Index(0) && now.since(since) >= self.config.slow_limit)
     }
 
     /// It is close behind: the witness is asked to record it (rule J5).
-    fn record_guest(&mut self) {
-        let close = self.is_guest_close();
-        let Some(guest) = &self.guest else { return };
-        let free = self.membership.open().is_none() && !self.unadmitted && self.leaving.is_none();
+    fn record_joiner(&mut self) {
+        let close = self.is_joiner_close();
+        let Some(joiner) = &self.joiner else { return };
+        let free =
+            self.membership.open().is_none() && !self.is_uncommitted && self.leaving.is_none();
         // The joiner learns from the log which witness to ask.
         let free = free && !self.log_misnames_witness();
         // Who took the log up is the one who says when its gap ends (rule O12).
         let free = free && self.held_up.is_none();
         if close && free && self.divergence.is_none() && !self.log.panicked() {
-            let joiner = guest.incarnation;
+            let joiner = joiner.incarnation;
             self.ask(|membership, nonce| membership.ask_joined(joiner, nonce));
         }
     }
 
     /// It has what this one cannot release alone any more, and computed the same (rule J6).
-    fn admit_guest(&mut self) {
+    fn admit_joiner(&mut self) {
         let from = self.log.history().began;
         let Some(&record) = self.membership.record() else { return };
-        let Some(guest) = self.guest.as_ref().filter(|_| self.unadmitted) else { return };
+        let Some(joiner) = self.joiner.as_ref().filter(|_| self.is_uncommitted) else { return };
         let level = self.agreement.compared() >= from && self.progress.persisted >= from;
         let ready = level && self.released >= from.prev() && self.persisted >= from;
         if !ready || !self.membership.is_all_persisted() {
             return;
         }
-        let joined = Joined { joiner: guest.incarnation, sent: guest.sent, since: guest.since };
+        let joined = Joined { joiner: joiner.incarnation, sent: joiner.sent, since: joiner.since };
         let joiner = joined.joiner;
-        self.guest = None;
-        self.differed = None;
-        self.unadmitted = false;
-        self.admitting = Some(Admitting { record, joined: Some(joined) });
-        self.reported_dead = self.met != Some(joiner);
+        self.joiner = None;
+        self.diverged_up_to = None;
+        self.is_uncommitted = false;
+        self.confirming = Some(Confirming { record, joined: Some(joined) });
+        self.peer_declared_dead = self.peer_incarnation != Some(joiner);
         self.epoch_since = Some(self.now.mono);
         self.event(Event::Admitting { joiner, from });
         self.outputs.push_back(Output::Retain { from: None });
@@ -470,7 +483,7 @@ impl Replica {
 
     /// Until the new member says that it knows.
     pub(super) fn send_admit(&mut self) {
-        if let Some(Admitting { record, .. }) = self.admitting {
+        if let Some(Confirming { record, .. }) = self.confirming {
             let from = self.log.history().began;
             self.send_everywhere(PeerFrame::Admit { record, from });
         }
@@ -478,17 +491,17 @@ impl Replica {
 
     /// Whether the other, which has joined, has not yet said that its disk knows: this one still is
     /// the only one that may be left alone.
-    pub(super) fn is_admitting_joiner(&self) -> bool {
-        self.admitting.is_some_and(|admitting| admitting.joined.is_some())
+    pub(super) fn is_confirming_joiner(&self) -> bool {
+        self.confirming.is_some_and(|confirming| confirming.joined.is_some())
     }
 
     /// The new member knows that it is one.
     pub(super) fn on_admitted(&mut self, from: Incarnation, epoch: Epoch) {
-        let told = |admitting: &Admitting| admitting.record.epoch == epoch;
-        if self.membership.peer() != Some(from) || !self.admitting.as_ref().is_some_and(told) {
+        let told = |confirming: &Confirming| confirming.record.epoch == epoch;
+        if self.membership.peer() != Some(from) || !self.confirming.as_ref().is_some_and(told) {
             return;
         }
-        let joined = self.admitting.take().and_then(|admitting| admitting.joined);
+        let joined = self.confirming.take().and_then(|confirming| confirming.joined);
         if let Some(Joined { joiner, sent, since }) = joined {
             let (from, took) = (self.log.history().began, self.now.mono.since(since));
             self.event(Event::Duplex { joiner, from, sent, took });

@@ -116,7 +116,7 @@ impl Replica {
         if let Some(slot) = self.next_witness() {
             self.enrolment.unknown = false;
             if !self.is_duplex() {
-                self.drop_guest(FallBack::Witness);
+                self.drop_joiner(FallBack::Witness);
             }
             let nonce = self.nonce();
             if let Some(record) = self.membership.enrolled_anew(nonce) {
@@ -159,7 +159,7 @@ impl Replica {
             && self.divergence.is_none()
             && self.leaving.is_none()
             // One that may not know yet that it is a member in this epoch could not follow the move.
-            && self.admitting.is_none()
+            && self.confirming.is_none()
             && !self.log.panicked()
             && self.has_room();
         if !healthy || self.enrolment.enrolling && self.witness_up {

@@ -2,10 +2,10 @@
 
 use core::time::Duration;
 
-use super::host::Admitting;
+use super::donor::Confirming;
 use super::io::{Output, Standing};
 use super::links::Link;
-use super::membership::{Meaning, Membership};
+use super::membership::{Membership, RecordVerdict};
 use super::release::Agreement;
 use super::replica::{Replica, Resend};
 use super::time::ASK_AGAIN;
@@ -88,7 +88,7 @@ impl Replica {
         let call = match self.membership.send_open(self.now.mono) {
             // Nothing can be granted where the record is not known.
             _ if let Some(record) = enrols => WitnessCall::Enrol { record },
-            Some(request) => WitnessCall::Ask { request },
+            Some(request) => WitnessCall::CompareAndSwap { request },
             None => WitnessCall::Query { known: self.membership.record().copied() },
         };
         self.outputs.push_back(Output::Witness(call));
@@ -109,16 +109,16 @@ impl Replica {
     /// The witness, or the peer in its name, says which record is the present one (rule E1).
     pub(super) fn on_told(&mut self, record: Record) {
         match self.membership.meaning(record) {
-            Meaning::Same => {}
-            Meaning::Vacant => self.on_vacant(),
-            Meaning::Others | Meaning::Joined => {}
-            Meaning::Left => self.stop(StopCause::Left { to: record }),
-            Meaning::Stale => self.ignore(Ignored::StaleAnswer),
+            RecordVerdict::Same => {}
+            RecordVerdict::Vacant => self.on_vacant(),
+            RecordVerdict::Others | RecordVerdict::Joined => {}
+            RecordVerdict::Left => self.stop(StopCause::Left { to: record }),
+            RecordVerdict::Stale => self.ignore(Ignored::StaleAnswer),
             // A record from before it began to join: what it had then is given up already.
-            Meaning::Enter { .. } if self.is_joiner() => self.stop(StopCause::JoinEnded),
-            Meaning::Enter { record } => self.enter(record),
-            Meaning::Removed => self.stop(StopCause::Removed { by: record }),
-            Meaning::NotAMember => self.stop(StopCause::NotAMember { record }),
+            RecordVerdict::Enter { .. } if self.is_joiner() => self.stop(StopCause::JoinEnded),
+            RecordVerdict::Enter { record } => self.enter(record),
+            RecordVerdict::Removed => self.stop(StopCause::Removed { by: record }),
+            RecordVerdict::NotAMember => self.stop(StopCause::NotAMember { record }),
         }
     }
 
@@ -131,7 +131,7 @@ impl Replica {
     }
 
     pub(super) fn is_linked_to(&self, peer: Incarnation) -> bool {
-        self.links.iter().any(|link| link.greeted == Some(peer))
+        self.links.iter().any(|link| link.handshaken_with == Some(peer))
     }
 
     /// Whether that process is not silent, on a link on which it introduced itself: its connection
@@ -139,7 +139,7 @@ impl Replica {
     pub(super) fn hears(&self, peer: Incarnation) -> bool {
         let (now, patience) = (self.now.mono, self.config.silence);
         let recent = |link: &Link| link.up || now.since(link.echoed) < patience;
-        self.links.iter().any(|link| link.greeted == Some(peer) && recent(link))
+        self.links.iter().any(|link| link.handshaken_with == Some(peer) && recent(link))
     }
 
     /// Asks the witness for what this makes of the membership and a new mark, if anything.
@@ -170,15 +170,16 @@ impl Replica {
         self.persist_membership();
         self.epoch_since = Some(self.now.mono);
         // The other follows a renewal as soon as it hears of it; what comes next of it counts only then.
-        let joined = self.admitting.and_then(|admitting| admitting.joined);
+        let joined = self.confirming.and_then(|admitting| admitting.joined);
         let told = renewed && record.members.is_duplex();
-        self.admitting = told.then_some(Admitting { record, joined });
+        self.confirming = told.then_some(Confirming { record, joined });
         if record.origin == Origin::Joined {
             self.begin_joined(record);
         } else if !renewed {
             // The process that the record names may have been followed by another already.
             let peer = self.membership.peer();
-            self.reported_dead = peer.is_some() && self.met.is_some() && self.met != peer;
+            self.peer_declared_dead =
+                peer.is_some() && self.peer_incarnation.is_some() && self.peer_incarnation != peer;
             self.begin_epoch(record);
         }
         // Only now is it known who orders, which a standing says.
@@ -193,14 +194,14 @@ impl Replica {
     /// The joiner is recorded. What was ordered and compared so far goes on; from the entry that
     /// says so on, nothing is released without it (rule J6).
     fn begin_joined(&mut self, record: Record) {
-        self.reign = record.epoch;
+        self.membership_epoch = record.epoch;
         self.sequencer = record.sequencer();
-        self.unadmitted = true;
+        self.is_uncommitted = true;
         let peer = self.membership.peer();
-        if self.guest.as_ref().is_some_and(|guest| Some(guest.incarnation) != peer) {
-            self.drop_guest(FallBack::Replaced);
+        if self.joiner.as_ref().is_some_and(|joiner| Some(joiner.incarnation) != peer) {
+            self.drop_joiner(FallBack::Replaced);
         }
-        if self.guest.is_some() {
+        if self.joiner.is_some() {
             self.order_own(EntryKind::Membership { record });
         }
     }
@@ -233,15 +234,15 @@ impl Replica {
     /// Whether the other knows that it is a member in this epoch: else its disk could not claim, and
     /// it is not to be left alone.
     pub(super) fn is_known(&self) -> bool {
-        self.admitting.is_none() && self.progress.persisted >= self.log.history().began
+        self.confirming.is_none() && self.progress.persisted >= self.log.history().began
     }
 
     /// A new epoch with other members: its asker orders from here on (rule O8), and what the
     /// other had taken is dropped (rule O7).
     fn begin_epoch(&mut self, record: Record) {
         self.sequencer = record.sequencer();
-        self.reign = record.epoch;
-        self.unadmitted = false;
+        self.membership_epoch = record.epoch;
+        self.is_uncommitted = false;
         self.agreement = Agreement::from(self.released);
         self.progress = Progress::default();
         self.divergence = None;
@@ -318,7 +319,7 @@ impl Replica {
         if self.holding.is_some() {
             return Standing::Holding;
         }
-        let (epoch, duplex) = (record.epoch, self.is_duplex() && !self.is_admitting_joiner());
+        let (epoch, duplex) = (record.epoch, self.is_duplex() && !self.is_confirming_joiner());
         Standing::Serving { epoch, duplex, sequencer: self.sequencer }
     }
 
@@ -337,7 +338,7 @@ impl Replica {
             let within = whole.char_indices().map(|(at, letter)| at + letter.len_utf8());
             let end = within.take_while(|end| *end <= limits::REASON_BYTES).last().unwrap_or(0);
             let reason = whole[..end].to_owned();
-            self.send_everywhere(PeerFrame::Farewell { epoch, reason });
+            self.send_everywhere(PeerFrame::Leave { epoch, reason });
         }
         self.stopped = true;
         self.standing = Standing::Out;

@@ -16,7 +16,7 @@ use crate::output::{Executed, OutputKind};
 use crate::proto::shortage::SessionCounts;
 use crate::record::Record;
 use crate::wire::frames::{
-    CheckpointFile, ClientAnswer, ClientCall, Environment, PeerFrame, Point, WitnessAnswer,
+    CheckpointFile, ClientAnswer, ClientCall, Environment, LogPosition, PeerFrame, WitnessAnswer,
     WitnessCall,
 };
 
@@ -102,8 +102,8 @@ pub enum Input {
     Command(Command),
     /// The answer to [`Output::Recover`].
     Recovered(Result<Box<Recovered>, String>),
-    /// The answer to [`Output::LookUp`].
-    LookedUp(LookedUp),
+    /// The answer to [`Output::FindCommonPrefix`].
+    CommonPrefix(CommonPrefix),
     /// The answer to [`Output::ReadEntries`].
     EntriesRead {
         /// The entry before the first.
@@ -170,9 +170,9 @@ pub struct Recovered {
 
 /// What a journal has for a joiner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LookedUp {
+pub struct CommonPrefix {
     /// The first of the joiner's points that this journal has too, with every entry after it.
-    pub common: Option<Point>,
+    pub common: Option<LogPosition>,
     /// Bytes of entries after it.
     pub bytes: u64,
     /// The newest checkpoint, if the journal has every entry after it.
@@ -314,10 +314,10 @@ pub enum Output {
         /// The last entry to keep.
         after: Index,
     },
-    /// Which of these entries does the journal have? Answered by [`Input::LookedUp`].
-    LookUp {
+    /// Which of these entries does the journal have? Answered by [`Input::CommonPrefix`].
+    FindCommonPrefix {
         /// The joiner's points, the last entry first.
-        points: Vec<Point>,
+        points: Vec<LogPosition>,
     },
     /// Read entries from the journal; answered by [`Input::EntriesRead`].
     ReadEntries {
@@ -397,7 +397,7 @@ pub struct Disk {
     pub held: Index,
     /// Entries of its log from which it can go on, the last first; at most
     /// [`limits::POINTS`](crate::limits::POINTS).
-    pub points: Vec<Point>,
+    pub points: Vec<LogPosition>,
 }
 
 /// Whether a CoServer serves.
@@ -572,7 +572,7 @@ pub struct Status {
     /// The log's time at the last entry.
     pub time: LogTime,
     /// Inputs taken here and not yet seen ordered.
-    pub kept: usize,
+    pub pending: usize,
     /// What it waits for, and for how long it has.
     pub wait: Option<(Wait, Duration)>,
     /// What the clients' sessions have, and what was lost of them while it is a member.

@@ -13,7 +13,7 @@ use crate::event::{Event, Ignored, StopCause};
 use crate::ids::{Incarnation, Index, MonotonicTime};
 use crate::limits;
 use crate::record::{Origin, Record};
-use crate::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point, Progress};
+use crate::wire::frames::{CheckpointFile, Fetch, LogPosition, PeerFrame, Progress};
 
 use core::time::Duration;
 
@@ -32,11 +32,11 @@ const IDLE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Joining {
     /// The sole member, and its record when the join began.
-    pub(super) host: Incarnation,
+    pub(super) donor: Incarnation,
     pub(super) record: Record,
     stage: Stage,
     /// A checkpoint that came whole and could not be used.
-    spoilt: Option<Index>,
+    unusable_up_to: Option<Index>,
     /// When something was last asked for, or came.
     asked: MonotonicTime,
     /// After how long it is asked for again: twice as long after each time that this was done, a
@@ -82,23 +82,24 @@ impl Replica {
         }
     }
 
-    pub(super) fn begin_join(&mut self, host: Incarnation, record: Record) {
+    pub(super) fn begin_join(&mut self, donor: Incarnation, record: Record) {
         self.membership.forget();
         self.forget_move();
         self.persist_membership();
         let (stage, asked) = (Stage::Asking, self.now.mono);
         let (patience, admission) = (ASK_AGAIN, None);
-        let spoilt = None;
-        self.join = Some(Joining { host, record, stage, spoilt, asked, patience, admission });
-        self.event(Event::Joining { host });
+        let unusable_up_to = None;
+        self.join =
+            Some(Joining { donor, record, stage, unusable_up_to, asked, patience, admission });
+        self.event(Event::Joining { host: donor });
         self.announce_standing();
         self.ask_to_join();
     }
 
     fn ask_to_join(&mut self) {
         let points = self.points();
-        let spoilt = self.join.as_ref().and_then(|join| join.spoilt);
-        let sent = self.send_to_host(PeerFrame::Join { points, spoilt });
+        let unusable_up_to = self.join.as_ref().and_then(|join| join.unusable_up_to);
+        let sent = self.send_to_host(PeerFrame::Join { points, unusable_up_to });
         // While there is no link that carries it, it is tried again at every opportunity.
         let asked = if sent { self.now.mono } else { MonotonicTime(0) };
         if let Some(join) = &mut self.join {
@@ -108,8 +109,8 @@ impl Replica {
 
     /// On one link: what is asked for is answered there, and asked for again if it is lost.
     fn send_to_host(&mut self, frame: PeerFrame) -> bool {
-        let host = self.join.as_ref().map(|join| join.host);
-        let link = host.and_then(|host| self.best_link(host));
+        let donor = self.join.as_ref().map(|join| join.donor);
+        let link = donor.and_then(|donor| self.best_link(donor));
         if let Some(link) = link {
             self.send_on(link, frame);
         }
@@ -118,15 +119,15 @@ impl Replica {
 
     /// A link to that process that is up, or else one that carries frames.
     pub(super) fn best_link(&self, to: Incarnation) -> Option<crate::ids::LinkId> {
-        let fits = |link: &&Link| link.carries() && link.greeted == Some(to);
+        let fits = |link: &&Link| link.carries() && link.handshaken_with == Some(to);
         let links = || self.links.iter().filter(fits);
         links().find(|link| link.up).or_else(|| links().next()).map(|link| link.id)
     }
 
     /// A new process at the member's place: what it will go on from may lack entries that this
     /// one has got, so this one starts over as well.
-    pub(super) fn check_host(&mut self, greeted: Incarnation) {
-        if self.join.as_ref().is_some_and(|join| join.host != greeted) {
+    pub(super) fn check_donor(&mut self, incarnation: Incarnation) {
+        if self.join.as_ref().is_some_and(|join| join.donor != incarnation) {
             self.stop(StopCause::JoinEnded);
         }
     }
@@ -134,7 +135,7 @@ impl Replica {
     pub(super) fn on_offer(
         &mut self,
         record: Record,
-        from: Point,
+        from: LogPosition,
         checkpoint: Option<CheckpointFile>,
         held: Index,
     ) {
@@ -169,7 +170,7 @@ impl Replica {
     fn would_lose_a_lineage(
         &self,
         record: &Record,
-        from: Point,
+        from: LogPosition,
         checkpoint: Option<CheckpointFile>,
     ) -> bool {
         let own = self.log.history().record;
@@ -186,9 +187,9 @@ impl Replica {
 
     /// Begins with the last entry that both have. What comes after it here was never released
     /// (rule J4).
-    fn begin_from(&mut self, common: Point) {
+    fn begin_from(&mut self, common: LogPosition) {
         if !self.points().contains(&common) {
-            return self.ignore(Ignored::Absurd);
+            return self.ignore(Ignored::ProtocolViolation);
         }
         let untouched = self.handed_out <= common.index;
         if common.index >= self.log.base() && common.index <= self.log.held() && untouched {
@@ -226,7 +227,7 @@ impl Replica {
     }
 
     fn begin_entries(&mut self) {
-        self.peer_has = self.log.held();
+        self.peer_last_index = self.log.held();
         self.progress = Progress { held: self.log.held(), ..Progress::default() };
         self.clear_ahead();
         self.set_stage(Stage::Entries { fetching: None, more: Index(0) });
@@ -292,7 +293,7 @@ impl Replica {
         }
         let end = have.saturating_add(bytes.len() as u64);
         if end > file.len {
-            return self.ignore(Ignored::Absurd);
+            return self.ignore(Ignored::ProtocolViolation);
         }
         *have = end;
         if bytes.len() < limits::CHUNK_BYTES {
@@ -347,7 +348,7 @@ impl Replica {
                 self.outputs.push_back(Output::Recover { to: Some(at) });
             }
             Err(why) => {
-                join.spoilt = Some(at);
+                join.unusable_up_to = Some(at);
                 self.event(Event::Unrecovered { why });
                 self.ask_to_join();
             }
@@ -356,7 +357,7 @@ impl Replica {
 
     /// What was asked for is not kept any more, or cannot be read: the member is asked again when
     /// an answer is due, since it may come to nothing again.
-    pub(super) fn on_gone(&mut self) {
+    pub(super) fn on_unavailable(&mut self) {
         let reads = self
             .join
             .as_ref()
@@ -398,14 +399,14 @@ impl Replica {
         let (Some(&record), true) = (self.membership.record(), known) else { return };
         self.join = None;
         self.sequencer = self.log.history().sequencer;
-        self.reign = record.epoch;
+        self.membership_epoch = record.epoch;
         self.agreement = Agreement::from(self.released);
         self.progress = Progress { held: self.log.held(), ..Progress::default() };
         self.resend = Resend::default();
         self.epoch_since = Some(self.now.mono);
         self.forget_debts();
         self.clock.begin_reporting();
-        self.reported_dead = self.met != self.membership.peer();
+        self.peer_declared_dead = self.peer_incarnation != self.membership.peer();
         let from = self.log.held();
         self.event(Event::Admitted { record, from });
         self.announce_standing();

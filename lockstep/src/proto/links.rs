@@ -20,7 +20,7 @@ pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) connected: bool,
     /// The peer's process, from its hello on this connection.
-    pub(super) greeted: Option<Incarnation>,
+    pub(super) handshaken_with: Option<Incarnation>,
     /// The peer has had our hello on this connection.
     pub(super) heard: bool,
     /// Its queue is full.
@@ -58,7 +58,7 @@ impl Link {
         Self {
             id,
             connected: false,
-            greeted: None,
+            handshaken_with: None,
             heard: false,
             blocked: false,
             up: false,
@@ -92,7 +92,7 @@ impl Link {
 
     /// Whether frames of an epoch may go here.
     pub(super) fn carries(&self) -> bool {
-        self.connected && self.heard && self.greeted.is_some() && !self.blocked
+        self.connected && self.heard && self.handshaken_with.is_some() && !self.blocked
     }
 
     /// The next heartbeat's mark.

@@ -23,7 +23,7 @@ pub(super) struct Open {
 
 /// What a record means for this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum RecordVerdict {
     /// Nothing new.
     Same,
     /// Nobody is a member, and the pair may be formed on it.
@@ -371,38 +371,38 @@ impl Membership {
     }
 
     /// What a record means that the witness, or the peer in its name, says is the present one.
-    pub(super) fn meaning(&mut self, told: Record) -> Meaning {
+    pub(super) fn meaning(&mut self, told: Record) -> RecordVerdict {
         // A record after which no epoch can come is nothing to go on from.
         if told.pair != self.pair || told.epoch == Epoch(u64::MAX) {
-            return Meaning::Stale;
+            return RecordVerdict::Stale;
         }
         match self.record {
             Some(record) => self.meaning_for_member(&record, told),
-            None => self.meaning_for_newcomer(told),
+            None => self.verdict_for_newcomer(told),
         }
     }
 
-    fn meaning_for_member(&self, record: &Record, told: Record) -> Meaning {
+    fn meaning_for_member(&self, record: &Record, told: Record) -> RecordVerdict {
         if told == *record {
-            return Meaning::Same;
+            return RecordVerdict::Same;
         }
         if (told.lineage, told.epoch) <= (record.lineage, record.epoch) {
-            return Meaning::Stale;
+            return RecordVerdict::Stale;
         }
         if told.origin == Origin::Vacant {
             // An operator has begun a new lineage: what this replica was a member of is over.
-            return Meaning::NotAMember;
+            return RecordVerdict::NotAMember;
         }
         let asked = self.has_asked(&told);
         if asked && !told.members.has(self.place, self.incarnation) {
-            return Meaning::Left;
+            return RecordVerdict::Left;
         }
         // Only a renewal made directly from our own epoch readmits us (rule E7): one further on
         // may have been made after we had been removed and another process had joined.
         if asked || told.renews(record) || self.stays_by(&told, record) {
-            Meaning::Enter { record: told }
+            RecordVerdict::Enter { record: told }
         } else {
-            Meaning::Removed
+            RecordVerdict::Removed
         }
     }
 
@@ -415,24 +415,24 @@ impl Membership {
         told.leaves(record) && told.members.has(self.place, self.incarnation)
     }
 
-    fn meaning_for_newcomer(&mut self, told: Record) -> Meaning {
+    fn verdict_for_newcomer(&mut self, told: Record) -> RecordVerdict {
         let known = [self.present, self.vacant, self.joined];
         let newest = known.iter().flatten().map(|known| (known.lineage, known.epoch)).max();
         if newest.is_some_and(|newest| (told.lineage, told.epoch) < newest) {
-            return Meaning::Stale;
+            return RecordVerdict::Stale;
         }
         if told.origin == Origin::Vacant {
             if self.joined.is_some() {
-                return Meaning::NotAMember;
+                return RecordVerdict::NotAMember;
             }
             self.vacant = Some(told);
             self.present = None;
-            return Meaning::Vacant;
+            return RecordVerdict::Vacant;
         }
         let ours = told.members.has(self.place, self.incarnation);
         // Formed with us in it: whoever asked, nothing can have been released without us.
         if ours && (told.origin == Origin::Formed || self.has_asked(&told)) {
-            return Meaning::Enter { record: told };
+            return RecordVerdict::Enter { record: told };
         }
         if self.open.is_some_and(|open| open.request.present != told.digest()) {
             // It names a record that is gone.
@@ -440,14 +440,14 @@ impl Membership {
         }
         if ours && told.origin == Origin::Joined {
             self.joined = Some(told);
-            return Meaning::Joined;
+            return RecordVerdict::Joined;
         }
         if self.joined.is_some() {
-            return Meaning::Removed;
+            return RecordVerdict::Removed;
         }
         self.present = Some(told);
         self.vacant = None;
-        Meaning::Others
+        RecordVerdict::Others
     }
 
     /// Follows this record from now on; whatever was asked before is answered or void.

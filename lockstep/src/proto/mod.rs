@@ -30,18 +30,18 @@ mod clients;
 mod clock;
 mod debts;
 mod difference;
+mod donor;
 mod enrolment;
 mod epochs;
 mod gap;
 mod gateway;
-mod host;
 mod join;
-mod kept;
 mod links;
 mod log;
 mod membership;
 mod ordering;
 mod peer;
+mod pending;
 mod pump;
 mod release;
 mod repair;
@@ -55,8 +55,8 @@ mod waits;
 mod tests;
 
 pub use io::{
-    Boot, Command, Config, Disk, DivergencePolicy, HandOverRefused, Input, LookedUp, Membership,
-    Output, ReadmitRefused, Recovered, Removals, Standing, Status,
+    Boot, Command, CommonPrefix, Config, Disk, DivergencePolicy, HandOverRefused, Input,
+    Membership, Output, ReadmitRefused, Recovered, Removals, Standing, Status,
 };
 pub use replica::Replica;
 pub use shortage::SessionCounts;

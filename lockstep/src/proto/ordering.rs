@@ -22,18 +22,18 @@ impl Replica {
         if self.membership.record().is_none() || self.is_joiner() {
             return;
         }
-        self.kept.keep(kind);
+        self.pending.keep(kind);
         self.order_waiting();
     }
 
     /// As sequencer: orders what waits, own inputs first, as far as there is room.
     pub(super) fn order_waiting(&mut self) {
         while self.is_sequencer() && self.has_room() {
-            let own = self.kept.from(self.kept.first()).next().cloned();
+            let own = self.pending.from(self.pending.first()).next().cloned();
             let (place, incarnation, forward) = if let Some(forward) = own {
                 (self.config.place, self.incarnation, forward)
-            } else if let Some(forward) = self.inbox.pop_front() {
-                self.inbox_bytes -= forward.kind.payload_len();
+            } else if let Some(forward) = self.forwarded_inputs.pop_front() {
+                self.forwarded_bytes -= forward.kind.payload_len();
                 let Some(peer) = self.membership.peer() else { break };
                 (self.config.place.other(), peer, forward)
             } else {
@@ -86,7 +86,7 @@ impl Replica {
 
     fn append(&mut self, entry: Entry) {
         if entry.origin.incarnation == self.incarnation {
-            self.kept.ordered(entry.origin.number);
+            self.pending.ordered(entry.origin.number);
         }
         self.stood_still = self.stood_still.filter(|stop| entry.time <= stop.from);
         self.gateway.appended(&entry);
@@ -99,7 +99,9 @@ impl Replica {
         let hand_over = match entry.kind {
             // One that a renewal has overtaken counts: the role is kept over renewals, and the
             // member that made it has acted on it.
-            EntryKind::HandOver { to } if epoch >= self.reign && !self.is_joiner() => Some(to),
+            EntryKind::HandOver { to } if epoch >= self.membership_epoch && !self.is_joiner() => {
+                Some(to)
+            }
             _ => None,
         };
         let checkpoint = matches!(entry.kind, EntryKind::Checkpoint);
@@ -151,12 +153,12 @@ impl Replica {
 
     fn on_handed_over(&mut self, to: ReplicaId, index: Index) {
         self.sequencer = to;
-        self.handed_over = index;
+        self.last_transfer = index;
         // What the follower forwarded it keeps, and now orders itself; should it not get round
         // to that before the role goes back, it forwards it again.
         self.clear_inbox();
         self.progress.ordered = self.ordered_of(self.config.place, self.incarnation);
-        let first = self.kept.first();
+        let first = self.pending.first();
         for link in &mut self.links {
             link.forward = first;
         }
@@ -177,10 +179,10 @@ impl Replica {
     }
 
     pub(super) fn take_over_copies(&mut self) {
-        while self.kept.has_room()
+        while self.pending.has_room()
             && let Some(copy) = self.gateway.oldest_copy()
         {
-            self.kept.keep(copy);
+            self.pending.keep(copy);
         }
     }
 
@@ -189,7 +191,7 @@ impl Replica {
     pub(super) fn on_entries(&mut self, entries: Vec<Entry>) {
         for entry in entries {
             if entry.index <= self.log.held() {
-                self.peer_has = self.peer_has.max(entry.index);
+                self.peer_last_index = self.peer_last_index.max(entry.index);
                 continue;
             }
             if self.is_sequencer() {
@@ -198,19 +200,19 @@ impl Replica {
             // The reserve is for what this replica adds if it has to go on alone.
             let limit = self.window_limit() - limits::WINDOW_RESERVE;
             let last = self.log.base().0 + limit as u64;
-            let full = self.ahead_bytes + entry.weight() > self.config.window_bytes;
+            let full = self.reorder_bytes + entry.weight() > self.config.window_bytes;
             let next = entry.index == self.log.held().next();
             if entry.index.0 > last || (full && !next) {
                 return self.ignore(Ignored::BeyondWindow { index: entry.index });
             }
-            self.peer_has = self.peer_has.max(entry.index);
+            self.peer_last_index = self.peer_last_index.max(entry.index);
             if next {
                 self.append_from_peer(entry);
                 self.append_ahead();
             } else {
-                self.ahead_bytes += entry.weight();
-                if let Some(old) = self.ahead.insert(entry.index, entry) {
-                    self.ahead_bytes -= old.weight();
+                self.reorder_bytes += entry.weight();
+                if let Some(old) = self.reorder_buffer.insert(entry.index, entry) {
+                    self.reorder_bytes -= old.weight();
                 }
             }
         }
@@ -218,27 +220,27 @@ impl Replica {
 
     fn append_ahead(&mut self) {
         while !self.is_sequencer()
-            && let Some(entry) = self.ahead.remove(&self.log.held().next())
+            && let Some(entry) = self.reorder_buffer.remove(&self.log.held().next())
         {
-            self.ahead_bytes -= entry.weight();
+            self.reorder_bytes -= entry.weight();
             self.append_from_peer(entry);
         }
         // Copies of what meanwhile came by another link.
-        while let Some(first) = self.ahead.first_entry()
+        while let Some(first) = self.reorder_buffer.first_entry()
             && *first.key() <= self.log.held()
         {
-            self.ahead_bytes -= first.remove().weight();
+            self.reorder_bytes -= first.remove().weight();
         }
     }
 
     pub(super) fn clear_ahead(&mut self) {
-        self.ahead.clear();
-        self.ahead_bytes = 0;
+        self.reorder_buffer.clear();
+        self.reorder_bytes = 0;
     }
 
     fn append_from_peer(&mut self, entry: Entry) {
         if self.is_absurd(&entry) {
-            return self.ignore(Ignored::Absurd);
+            return self.ignore(Ignored::ProtocolViolation);
         }
         self.append(entry);
     }
@@ -254,7 +256,7 @@ impl Replica {
             return !(follows && in_time && incarnation != self.incarnation);
         }
         let of_member = members.is_some_and(|members| members.has(place, incarnation));
-        let taken = place != self.config.place || number <= self.kept.last();
+        let taken = place != self.config.place || number <= self.pending.last();
         let in_epoch = entry.epoch <= self.membership.epoch();
         !(follows && of_member && taken && in_time && in_epoch)
     }
@@ -269,28 +271,29 @@ impl Replica {
                 continue;
             }
             // No follower has taken more than this without seeing it ordered.
-            let bytes = self.inbox_bytes + forward.kind.payload_len();
-            let full = self.inbox.len() >= limits::KEPT_INPUTS || bytes > limits::KEPT_BYTES;
+            let bytes = self.forwarded_bytes + forward.kind.payload_len();
+            let full =
+                self.forwarded_inputs.len() >= limits::KEPT_INPUTS || bytes > limits::KEPT_BYTES;
             if forward.kind.is_protocol() || full {
-                self.ignore(Ignored::Absurd);
+                self.ignore(Ignored::ProtocolViolation);
                 break;
             }
-            self.inbox.push_back(forward);
-            self.inbox_bytes = bytes;
+            self.forwarded_inputs.push_back(forward);
+            self.forwarded_bytes = bytes;
         }
         self.order_waiting();
     }
 
     pub(super) fn clear_inbox(&mut self) {
-        self.inbox.clear();
-        self.inbox_bytes = 0;
+        self.forwarded_inputs.clear();
+        self.forwarded_bytes = 0;
     }
 
     /// The highest of the peer's inputs that is in the log or waits for room in it.
     pub(super) fn taken_from_peer(&self) -> OriginNumber {
         let there = self.config.place.other();
         let peer = self.membership.peer().map(|peer| self.ordered_of(there, peer));
-        let waiting = self.inbox.back().map(|forward| forward.number);
+        let waiting = self.forwarded_inputs.back().map(|forward| forward.number);
         peer.unwrap_or_default().max(waiting.unwrap_or_default())
     }
 

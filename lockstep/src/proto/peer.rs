@@ -27,19 +27,19 @@ impl Replica {
         if was_up {
             self.event(Event::LinkDown { link, closed: true, missed: self.is_duplex() });
         }
-        self.stand_in();
+        self.reassign_bulk();
     }
 
     /// What is unacknowledged there is all that it may be: the rest stays in the log (rule F5).
     pub(super) fn on_link_blocked(&mut self, link: LinkId) {
         if !core::mem::replace(&mut self.link(link).blocked, true) {
-            self.stand_in();
+            self.reassign_bulk();
         }
     }
 
     /// A link fails (rule F4), and what was under way on it may be lost. The others have sent the rest
     /// themselves, but bulk that was its to bring they have to bring in its place.
-    pub(super) fn stand_in(&mut self) {
+    pub(super) fn reassign_bulk(&mut self) {
         if self.log.last_bulk() >= self.peer_lacks() {
             self.rewind_links();
         }
@@ -66,7 +66,7 @@ impl Replica {
             incarnation: self.incarnation,
             environment: self.config.environment.clone(),
             record: self.membership.record().filter(|_| !self.is_joiner()).copied(),
-            heard: self.link(link).greeted.is_some(),
+            heard: self.link(link).handshaken_with.is_some(),
             claim: self.claim(),
             enrolled: self.enrolled(),
             wall: self.now.wall,
@@ -98,11 +98,11 @@ impl Replica {
             PeerFrame::Refuse { reason } => return self.on_refused(reason),
             _ => {}
         }
-        if self.link(link).greeted.is_none() {
+        if self.link(link).handshaken_with.is_none() {
             return self.ignore(Ignored::BeforeHello);
         }
         self.link(link).heard = true;
-        let from = self.link(link).greeted.unwrap_or(self.incarnation);
+        let from = self.link(link).handshaken_with.unwrap_or(self.incarnation);
         match frame {
             PeerFrame::Ping { sequence, lineage, epoch, progress } => {
                 self.send_on(link, PeerFrame::Pong { sequence });
@@ -129,24 +129,27 @@ impl Replica {
                 }
             }
             PeerFrame::Outline(outline) => self.on_outline(from, outline),
-            PeerFrame::Farewell { epoch, reason } => {
+            PeerFrame::Leave { epoch, reason } => {
                 // It stops for good, so a renewal of its epoch changes nothing (rule E11).
-                let greeted = self.link(link).greeted;
+                let greeted = self.link(link).handshaken_with;
                 let from_member = greeted == self.membership.peer();
-                if from_member && (self.reign..=self.membership.epoch()).contains(&epoch) {
-                    if !self.reported_dead {
+                if from_member && (self.membership_epoch..=self.membership.epoch()).contains(&epoch)
+                {
+                    if !self.peer_declared_dead {
                         self.event(Event::Farewell { why: reason });
                     }
-                    self.reported_dead = true;
+                    self.peer_declared_dead = true;
                 }
             }
-            PeerFrame::Join { points, spoilt } => self.on_join(from, points, spoilt),
+            PeerFrame::Join { points, unusable_up_to } => {
+                self.on_join(from, points, unusable_up_to)
+            }
             PeerFrame::Fetch(fetch) => self.on_fetch(from, fetch),
             PeerFrame::Checkpoint { index, hash } => self.on_peers_checkpoint(index, hash),
             PeerFrame::Admitted { epoch } => self.on_admitted(from, epoch),
             PeerFrame::Hello(_) | PeerFrame::Refuse { .. } => {}
-            from_host if self.join.as_ref().is_some_and(|join| join.host == from) => {
-                self.on_host(from_host);
+            from_donor if self.join.as_ref().is_some_and(|join| join.donor == from) => {
+                self.on_host(from_donor);
             }
             PeerFrame::Admit { record, from } => self.on_admit(record, from),
             _ => self.ignore(Ignored::NotOurRole),
@@ -163,7 +166,7 @@ impl Replica {
             PeerFrame::Chunk { checkpoint, offset, bytes } => {
                 self.on_chunk(checkpoint, offset, bytes);
             }
-            PeerFrame::Gone => self.on_gone(),
+            PeerFrame::Unavailable => self.on_unavailable(),
             PeerFrame::Admit { record, from } => self.on_admit(record, from),
             _ => self.ignore(Ignored::NotOurRole),
         }
@@ -181,25 +184,25 @@ impl Replica {
             return self.on_incompatible(link, hello, why);
         }
         let incarnation = hello.incarnation;
-        if self.met != Some(incarnation) {
-            self.met = Some(incarnation);
+        if self.peer_incarnation != Some(incarnation) {
+            self.peer_incarnation = Some(incarnation);
             self.forget_search();
             self.event(Event::Met { incarnation });
         }
         let ours = self.link(link);
-        ours.greeted = Some(incarnation);
+        ours.handshaken_with = Some(incarnation);
         ours.heard |= hello.heard;
         if !hello.heard || self.answers_clock() {
             self.send_hello(link);
         }
         self.on_presence(&hello);
-        self.check_host(incarnation);
+        self.check_donor(incarnation);
         if let Some(record) = hello.record {
             self.on_told(record);
         }
         // A new process at the peer's place: the one that was a member is dead (rule S4).
         if self.membership.peer().is_some_and(|peer| peer != incarnation) {
-            self.reported_dead = true;
+            self.peer_declared_dead = true;
         }
         self.on_start_due();
     }
@@ -216,7 +219,7 @@ impl Replica {
 
     /// The two cannot run together: one that has no right of its own ends (rule E2).
     fn on_refused(&mut self, why: String) {
-        if self.gives_way() {
+        if self.yields() {
             self.stop(StopCause::Incompatible { why });
         }
     }
@@ -224,16 +227,17 @@ impl Replica {
     /// Whether a frame counts here (rule E8): it is of our epoch, from the process that is the
     /// member. Who is behind is told the record.
     fn is_of_our_epoch(&mut self, link: LinkId, lineage: Lineage, epoch: Epoch) -> bool {
-        let greeted = self.links[usize::from(link.0)].greeted;
+        let greeted = self.links[usize::from(link.0)].handshaken_with;
         if let Some(join) = &self.join {
             // A sole member's log only grows, so what it sent in an earlier epoch is as good.
-            return greeted == Some(join.host) && lineage == join.record.lineage;
+            return greeted == Some(join.donor) && lineage == join.record.lineage;
         }
         let Some(&record) = self.membership.record() else { return false };
-        if let Some(guest) = self.guest.as_ref().filter(|guest| greeted == Some(guest.incarnation))
+        if let Some(joiner) =
+            self.joiner.as_ref().filter(|joiner| greeted == Some(joiner.incarnation))
         {
             // A joiner learns of the present epoch by and by; its log is always this one's.
-            let attached = guest.attached;
+            let attached = joiner.attached;
             if (lineage, epoch) < (record.lineage, record.epoch) {
                 self.send_on(link, PeerFrame::Epoch { record });
             }
@@ -282,8 +286,8 @@ impl Replica {
         }
         let most = self.log.held().0.saturating_add(self.window_limit() as u64);
         let contradicts = told.executed > told.held || told.persisted > told.held;
-        if contradicts || told.held.0 > most || told.ordered > self.kept.last() {
-            return self.ignore(Ignored::Absurd);
+        if contradicts || told.held.0 > most || told.ordered > self.pending.last() {
+            return self.ignore(Ignored::ProtocolViolation);
         }
         self.compare_entries(&told);
         if self.stream_peer().is_none() {
@@ -302,7 +306,7 @@ impl Replica {
         self.progress.persisted = old.persisted.max(told.persisted);
         self.progress.halted |= told.halted;
         // A report from before a hand-over counts inputs that only waited to be ordered.
-        if told.held >= self.handed_over {
+        if told.held >= self.last_transfer {
             self.progress.ordered = old.ordered.max(told.ordered);
         }
         let orders = self.progress.ordered > old.ordered;
@@ -331,7 +335,7 @@ impl Replica {
         let (index, theirs) = (told.held, told.entries);
         self.event(Event::EntriesDiffer { index, ours, theirs });
         if !self.is_duplex() {
-            return self.drop_guest(FallBack::Diverged);
+            return self.drop_joiner(FallBack::Diverged);
         }
         let at = Difference { index, ours, theirs };
         self.divergence = Some(Divergence { at, reported: index, entries: true });
@@ -348,7 +352,7 @@ impl Replica {
         }
         let Difference { index, ours, theirs } = at;
         self.event(Event::Diverged { index, ours, theirs });
-        self.drop_guest(FallBack::Diverged);
+        self.drop_joiner(FallBack::Diverged);
     }
 
     /// The replicas differ (rule D1): nothing from there on is released by both.

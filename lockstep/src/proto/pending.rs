@@ -9,13 +9,13 @@ use crate::wire::frames::Forward;
 
 /// A follower's inputs on their way into the log, in number order without gaps.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
+pub(super) struct PendingInputs {
     inputs: VecDeque<Forward>,
     bytes: usize,
     last: OriginNumber,
 }
 
-impl Kept {
+impl PendingInputs {
     /// Whether another input may be taken (rule F3).
     pub(super) fn has_room(&self) -> bool {
         self.inputs.len() < limits::KEPT_INPUTS

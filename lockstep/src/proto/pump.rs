@@ -66,7 +66,7 @@ impl Replica {
         let mut done = LinkSet::NONE;
         for at in 0..self.links.len() {
             let link = &self.links[at];
-            if done.contains(link.id) || !link.carries() || link.greeted != peer {
+            if done.contains(link.id) || !link.carries() || link.handshaken_with != peer {
                 continue;
             }
             let position = self.position(at);
@@ -74,7 +74,7 @@ impl Replica {
             let mut members = Vec::with_capacity(self.links.len());
             for other in at..self.links.len() {
                 let link = &self.links[other];
-                let fit = link.carries() && link.greeted == peer && !done.contains(link.id);
+                let fit = link.carries() && link.handshaken_with == peer && !done.contains(link.id);
                 if fit && self.position(other) == position {
                     links.insert(link.id);
                     done.insert(link.id);
@@ -139,7 +139,7 @@ impl Replica {
 
     /// Whether inputs were.
     pub(super) fn awaits_inputs(&self) -> bool {
-        let lacking = self.progress.ordered.next().max(self.kept.first());
+        let lacking = self.progress.ordered.next().max(self.pending.first());
         self.links.iter().any(|link| link.connected && link.forward > lacking)
     }
 
@@ -157,7 +157,7 @@ impl Replica {
         let bulk_waits = self.log.last_bulk() >= cursor;
         Position {
             cursor,
-            forward: link.forward.max(self.progress.ordered.next()).max(self.kept.first()),
+            forward: link.forward.max(self.progress.ordered.next()).max(self.pending.first()),
             told: link.told,
             // What lies behind makes no difference, and must not keep links from sharing frames.
             whole_to: if link.whole_to < cursor { Index(0) } else { link.whole_to },
@@ -190,7 +190,7 @@ impl Replica {
             return (Vec::new(), from);
         }
         let (mut forwards, mut bytes, mut next) = (Vec::new(), 0, from);
-        for forward in self.kept.from(from) {
+        for forward in self.pending.from(from) {
             if bytes >= limits::BATCH_BYTES || forwards.len() >= limits::BATCH_ENTRIES {
                 break;
             }
@@ -215,7 +215,7 @@ impl Replica {
         let step =
             if self.is_joiner() && !level { (self.config.window_entries / 8) as u64 } else { 1 };
         whole.0 >= told.executed.min(told.persisted).0 + step.max(1)
-            || (unsaid > limits::BATCH_BYTES as u64 && self.peer_has > told.held)
+            || (unsaid > limits::BATCH_BYTES as u64 && self.peer_last_index > told.held)
             || (unsaid > 0 && !self.is_sequencer() && self.is_to_freeze())
     }
 
@@ -228,7 +228,7 @@ impl Replica {
         if self.membership.record().is_none() {
             return self.released;
         }
-        if self.unadmitted && self.guest.is_some() {
+        if self.is_uncommitted && self.joiner.is_some() {
             // From where the joiner is to be a member nothing leaves without it (rule J6).
             return own.min(self.log.history().began.prev()).max(self.released);
         }
@@ -267,8 +267,8 @@ impl Replica {
             }
         }
         let agreed = self.agreement.compared();
-        let guest = self.guest.as_ref().and_then(|guest| guest.needs_after(agreed));
-        let needed = if self.is_duplex() { agreed } else { guest.unwrap_or(self.released) };
+        let joiner = self.joiner.as_ref().and_then(|joiner| joiner.needs_after(agreed));
+        let needed = if self.is_duplex() { agreed } else { joiner.unwrap_or(self.released) };
         self.log.drop_to(self.released.min(needed));
         self.order_waiting();
     }

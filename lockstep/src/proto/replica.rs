@@ -3,7 +3,7 @@
 //! Its handlers are in the files beside it, by subject: [`ordering`](super::ordering) the log,
 //! [`peer`](super::peer) the links, [`epochs`](super::epochs) the witness and who is a member,
 //! [`clients`](super::clients) the gateway, [`start`](super::start), [`join`](super::join) and
-//! [`host`](super::host) coming back, [`checkpoints`](super::checkpoints), [`pump`](super::pump) what is sent, executed and
+//! [`donor`](super::host) coming back, [`checkpoints`](super::checkpoints), [`pump`](super::pump) what is sent, executed and
 //! released, [`time`](super::time) what is due.
 
 use core::time::Duration;
@@ -16,16 +16,16 @@ use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
 use super::debts::Debts;
 use super::difference::Search;
+use super::donor::{Confirming, Joiner, PrefixSearch};
 use super::enrolment::Enrolment;
 use super::gap::{Held, Stop};
 use super::gateway::Gateway;
-use super::host::{Admitting, Guest, LookUp};
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
 use super::join::Joining;
-use super::kept::Kept;
 use super::links::{Link, Silence};
 use super::log::Log;
 use super::membership::Membership;
+use super::pending::PendingInputs;
 use super::release::{Agreement, Difference};
 use super::repair::Repair;
 use super::shortage::Shortages;
@@ -54,21 +54,21 @@ pub struct Replica {
     pub(super) log: Log,
     pub(super) clock: LogClock,
     /// Entries that came ahead of one that is missing.
-    pub(super) ahead: BTreeMap<Index, Entry>,
-    pub(super) ahead_bytes: usize,
+    pub(super) reorder_buffer: BTreeMap<Index, Entry>,
+    pub(super) reorder_bytes: usize,
     /// The last entry handed out to be executed.
     pub(super) handed_out: Index,
     pub(super) persisted: Index,
     /// Who orders inputs in this epoch.
     pub(super) sequencer: ReplicaId,
     /// The epoch that began with other members than the one before; renewals of it continue it.
-    pub(super) reign: Epoch,
+    pub(super) membership_epoch: Epoch,
     /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
-    pub(super) handed_over: Index,
-    pub(super) kept: Kept,
+    pub(super) last_transfer: Index,
+    pub(super) pending: PendingInputs,
     /// The follower's inputs that wait for room in the window.
-    pub(super) inbox: VecDeque<Forward>,
-    pub(super) inbox_bytes: usize,
+    pub(super) forwarded_inputs: VecDeque<Forward>,
+    pub(super) forwarded_bytes: usize,
     pub(super) released: Index,
     pub(super) window_full_since: Option<MonotonicTime>,
     /// This process took the log up and has not said yet that its devices stand.
@@ -77,10 +77,10 @@ pub struct Replica {
     // The peer.
     pub(super) links: Vec<Link>,
     pub(super) silence: Silence,
-    pub(super) met: Option<Incarnation>,
+    pub(super) peer_incarnation: Option<Incarnation>,
     pub(super) progress: Progress,
     /// The last entry that came from the peer, which therefore has it.
-    pub(super) peer_has: Index,
+    pub(super) peer_last_index: Index,
     pub(super) agreement: Agreement,
     pub(super) divergence: Option<Divergence>,
     /// For the output at which the two differ.
@@ -101,18 +101,18 @@ pub struct Replica {
     /// Set while this replica is brought up to date.
     pub(super) join: Option<Joining>,
     /// Set while this one brings the other up to date.
-    pub(super) guest: Option<Guest>,
-    pub(super) look_up: LookUp,
+    pub(super) joiner: Option<Joiner>,
+    pub(super) find_common_prefix: PrefixSearch,
     /// Of what begins at or before this entry something could not be read for a joiner, or was of
     /// no use to it: each begins after it.
-    pub(super) spoilt: Option<Index>,
+    pub(super) unusable_up_to: Option<Index>,
     /// A joiner came to other results somewhere up to this entry: until one has joined, each is
     /// sent a checkpoint from after it.
-    pub(super) differed: Option<Index>,
+    pub(super) diverged_up_to: Option<Index>,
     /// The record names a joiner that has not been told that it is a member: this one alone is.
-    pub(super) unadmitted: bool,
+    pub(super) is_uncommitted: bool,
     /// The other, newly a member or after a renewal, has not yet said that its disk knows.
-    pub(super) admitting: Option<Admitting>,
+    pub(super) confirming: Option<Confirming>,
     /// Since when this member means to leave.
     pub(super) leaving: Option<MonotonicTime>,
     pub(super) repair: Repair,
@@ -129,7 +129,7 @@ pub struct Replica {
     /// so when this reminds of it.
     pub(super) no_room: Option<Reminder<MonotonicTime>>,
     pub(super) suspicion: Option<(Suspicion, MonotonicTime)>,
-    pub(super) reported_dead: bool,
+    pub(super) peer_declared_dead: bool,
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
     pub(super) stuck_since: Option<MonotonicTime>,
     pub(super) holding: Option<MonotonicTime>,
@@ -225,24 +225,24 @@ impl Replica {
             outputs: VecDeque::new(),
             log: Log::default(),
             clock: LogClock::new(config.clock_slew),
-            ahead: BTreeMap::new(),
-            ahead_bytes: 0,
+            reorder_buffer: BTreeMap::new(),
+            reorder_bytes: 0,
             handed_out: Index(0),
             persisted: Index(0),
             sequencer: ReplicaId::A,
-            reign: Epoch(0),
-            handed_over: Index(0),
-            kept: Kept::default(),
-            inbox: VecDeque::new(),
-            inbox_bytes: 0,
+            membership_epoch: Epoch(0),
+            last_transfer: Index(0),
+            pending: PendingInputs::default(),
+            forwarded_inputs: VecDeque::new(),
+            forwarded_bytes: 0,
             released: Index(0),
             window_full_since: None,
             held_up: None,
             links: (0..config.links).map(|id| Link::new(LinkId(id))).collect(),
             silence,
-            met: None,
+            peer_incarnation: None,
             progress: Progress::default(),
-            peer_has: Index(0),
+            peer_last_index: Index(0),
             agreement: Agreement::default(),
             divergence: None,
             search: Search::default(),
@@ -254,12 +254,12 @@ impl Replica {
             resend: Resend::default(),
             start: Start::new(boot.disk, boot.adopt, now.mono),
             join: None,
-            guest: None,
-            look_up: LookUp::Idle,
-            spoilt: None,
-            differed: None,
-            unadmitted: false,
-            admitting: None,
+            joiner: None,
+            find_common_prefix: PrefixSearch::Idle,
+            unusable_up_to: None,
+            diverged_up_to: None,
+            is_uncommitted: false,
+            confirming: None,
             leaving: None,
             repair: Repair::default(),
             checkpoints: Checkpoints::default(),
@@ -270,7 +270,7 @@ impl Replica {
             witness_asked: None,
             no_room: None,
             suspicion: None,
-            reported_dead: false,
+            peer_declared_dead: false,
             stuck_since: None,
             holding: None,
             epoch_since: None,
@@ -321,7 +321,7 @@ impl Replica {
             Input::DevicesStand => self.on_devices_stand(),
             Input::Command(command) => self.on_command(command),
             Input::Recovered(result) => self.on_recovered(result),
-            Input::LookedUp(found) => self.on_looked_up(found),
+            Input::CommonPrefix(found) => self.on_common_prefix(found),
             Input::EntriesRead { after, entries } => self.on_entries_read(after, entries),
             Input::ChunkRead { checkpoint, offset, bytes } => {
                 self.on_chunk_read(checkpoint, offset, bytes);
@@ -378,11 +378,11 @@ impl Replica {
             return false;
         }
         let room = if self.is_sequencer() {
-            self.has_room() && self.inbox.is_empty()
+            self.has_room() && self.forwarded_inputs.is_empty()
         } else {
             self.gateway.has_room()
         };
-        room && self.kept.has_room()
+        room && self.pending.has_room()
     }
 
     /// How many bytes of inputs may be taken before one that is taken then waits behind more than
@@ -404,7 +404,7 @@ impl Replica {
         let done = if self.is_duplex() { own.min(self.progress.executed) } else { own };
         let ahead = self.log.weight_at(self.log.held()).saturating_sub(self.log.weight_at(done));
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
-        ahead.saturating_add(self.kept.bytes() + self.gateway.copied())
+        ahead.saturating_add(self.pending.bytes() + self.gateway.copied())
     }
 
     /// Whether what clients say is to be read now: while input is taken, and while this replica
@@ -440,13 +440,13 @@ impl Replica {
             released: self.released,
             peer_held: self.progress.held,
             peer_executed: self.progress.executed,
-            peer: self.met,
+            peer: self.peer_incarnation,
             links: self.links.iter().map(link_status).collect(),
             silence: self.silence.timeout(),
             witness_up: self.witness_up,
             witness_slot: self.enrolment.slot(),
             time: self.log.last_time(),
-            kept: self.kept.len(),
+            pending: self.pending.len(),
             held_for_repair: self.repair.is_held(),
             wait: self.waiting_for(),
             sessions: self.shortages.counts(),
@@ -470,7 +470,7 @@ impl Replica {
 
     /// Whether both are members, and this one knows that the other is.
     pub(super) fn is_duplex(&self) -> bool {
-        self.membership.is_duplex() && !self.unadmitted && !self.is_joiner()
+        self.membership.is_duplex() && !self.is_uncommitted && !self.is_joiner()
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -487,12 +487,12 @@ impl Replica {
         if self.is_joiner() {
             return self.log.held().next();
         }
-        self.progress.held.max(self.peer_has).max(self.log.base()).next()
+        self.progress.held.max(self.peer_last_index).max(self.log.base()).next()
     }
 
     /// The first input that the sequencer may lack.
     pub(super) fn forwards_lacking(&self) -> OriginNumber {
-        self.kept.first()
+        self.pending.first()
     }
 
     /// Everything that must hold between two inputs, whatever the peer, the witness, the clients
@@ -506,7 +506,8 @@ impl Replica {
         assert!(self.persisted <= held, "only what is held is persisted");
         assert!(self.log.len() <= self.window_limit(), "the window is bounded");
         assert!(
-            self.inbox.len() <= limits::KEPT_INPUTS && self.kept.len() <= limits::KEPT_INPUTS,
+            self.forwarded_inputs.len() <= limits::KEPT_INPUTS
+                && self.pending.len() <= limits::KEPT_INPUTS,
             "what waits to be ordered is bounded"
         );
     }

@@ -10,7 +10,7 @@ use super::replica::Replica;
 use crate::event::{Event, StopCause};
 use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, MonotonicTime, ReplicaId};
 use crate::record::{Members, Origin, Record};
-use crate::wire::frames::{Claim, Hello, Point};
+use crate::wire::frames::{Claim, Hello, LogPosition};
 
 /// One that yields to the other's better claim tries for so many times as long as one that meets
 /// nobody, before it claims all the same.
@@ -40,7 +40,7 @@ pub(super) struct Start {
     /// The last process at the other place that cannot run with this one.
     stranger: Option<Presence>,
     /// What it has said of its waiting.
-    waits: Waits,
+    waits: WaitNotice,
     /// It has said that it does not believe the clock.
     disbelieves: bool,
     /// It was the other's clock at some time: either of the two may have to hear that it is right now.
@@ -51,7 +51,7 @@ pub(super) struct Start {
 
 /// What an operator has been told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-enum Waits {
+enum WaitNotice {
     #[default]
     Unsaid,
     /// That it waits.
@@ -82,7 +82,7 @@ impl Start {
             adopt,
             peer: None,
             stranger: None,
-            waits: Waits::Unsaid,
+            waits: WaitNotice::Unsaid,
             disbelieves: false,
             tells_clock: false,
             answered_clock: None,
@@ -224,7 +224,7 @@ impl Replica {
 
     /// Whether this process ends because the other cannot run with it (rule E2): it is no member,
     /// and either the other is one, or this one has nothing with which it might go on by itself.
-    pub(super) fn gives_way(&self) -> bool {
+    pub(super) fn yields(&self) -> bool {
         if self.membership.record().is_some() {
             return false;
         }
@@ -248,7 +248,7 @@ impl Replica {
             peer.record = Some(record);
         }
         if let Some(join) = &mut self.join
-            && join.host == incarnation
+            && join.donor == incarnation
             && (record.lineage, record.epoch) > (join.record.lineage, join.record.epoch)
         {
             join.record = record;
@@ -274,7 +274,8 @@ impl Replica {
     /// Whether both are fresh, so that a pair can be formed (rule E3).
     pub(super) fn fresh_peer(&self) -> Option<Incarnation> {
         let peer = self.linked_peer().filter(|peer| peer.claim.is_none())?;
-        (self.start.is_fresh() && self.met == Some(peer.incarnation)).then_some(peer.incarnation)
+        (self.start.is_fresh() && self.peer_incarnation == Some(peer.incarnation))
+            .then_some(peer.incarnation)
     }
 
     /// Nobody is a member. What a disk holds is of a lineage that is over, unless an operator
@@ -306,8 +307,8 @@ impl Replica {
         if self.membership.record().is_some() || self.join.is_some() || self.start.recovering {
             return;
         }
-        if let Some((host, record)) = self.host_to_join() {
-            return self.begin_join(host, record);
+        if let Some((donor, record)) = self.donor_to_join() {
+            return self.begin_join(donor, record);
         }
         if self.membership.vacant().is_some() {
             return self.on_vacant();
@@ -322,7 +323,7 @@ impl Replica {
     }
 
     /// A sole member at the other place (rule J3).
-    fn host_to_join(&self) -> Option<(Incarnation, Record)> {
+    fn donor_to_join(&self) -> Option<(Incarnation, Record)> {
         let peer = self.linked_peer()?;
         let record = peer.record?;
         let alone = Members::alone(self.config.place.other(), peer.incarnation);
@@ -411,7 +412,7 @@ impl Replica {
         let (waited, meeting) = (self.now.mono.since(self.start.since), self.config.meeting);
         let Some(&record) = self.membership.present().filter(|_| waited >= meeting) else { return };
         let in_vain = waited >= meeting * PATIENT && !self.may_be_taken_in();
-        let waits = if in_vain { Waits::Alarmed } else { Waits::Said };
+        let waits = if in_vain { WaitNotice::Alarmed } else { WaitNotice::Said };
         if waits > self.start.waits {
             self.start.waits = waits;
             let wait = self.find_wait_of_newcomer();
@@ -427,12 +428,12 @@ impl Replica {
     }
 
     /// What this process can show a sole member of its log.
-    pub(super) fn points(&self) -> Vec<Point> {
-        let tail = Point { index: self.log.held(), chain: self.log.history().chain };
+    pub(super) fn points(&self) -> Vec<LogPosition> {
+        let tail = LogPosition { index: self.log.held(), chain: self.log.history().chain };
         let disk = self.start.disk.as_ref().map(|disk| disk.points.clone()).unwrap_or_default();
         let mut points = vec![tail];
         points.extend(disk.into_iter().filter(|point| point.index < tail.index));
-        points.push(Point { index: Index(0), chain: crate::digest::Digest::ZERO });
+        points.push(LogPosition { index: Index(0), chain: crate::digest::Digest::ZERO });
         points.dedup();
         points.truncate(crate::limits::POINTS);
         points

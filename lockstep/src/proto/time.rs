@@ -92,11 +92,11 @@ impl Replica {
         if self.stopped {
             return;
         }
-        self.judge_peer();
+        self.evaluate_peer();
         self.on_hold_due();
         self.on_start_due();
         self.on_join_due();
-        self.on_host_due();
+        self.on_donor_due();
         self.on_leaving_due();
         self.on_enrolment_due();
         self.on_asking_due();
@@ -121,7 +121,7 @@ impl Replica {
             if !link.connected {
                 continue;
             }
-            let (id, introduced) = (link.id, link.heard && link.greeted.is_some());
+            let (id, introduced) = (link.id, link.heard && link.handshaken_with.is_some());
             let blocked = link.blocked;
             // A queue that is full is no silence: a driver that has room for heartbeats sends them.
             if introduced {
@@ -145,7 +145,7 @@ impl Replica {
                 link.up = false;
                 let link = link.id;
                 self.event(Event::LinkDown { link, closed: false, missed: self.is_duplex() });
-                self.stand_in();
+                self.reassign_bulk();
             }
         }
     }
@@ -185,7 +185,7 @@ impl Replica {
 
     /// A follower that can forward what the sequencer did not order.
     fn may_forward(&self) -> bool {
-        self.membership.record().is_some() && self.kept.has_room()
+        self.membership.record().is_some() && self.pending.has_room()
     }
 
     fn on_forward_due(&mut self) {
@@ -230,7 +230,7 @@ impl Replica {
         let Progress { held, executed, persisted, .. } = self.progress;
         let theirs = Work { held, executed, persisted };
         self.peer_debts.look(ours.done(), theirs, now);
-        let waiting = (self.kept.len() > 0).then(|| self.kept.first());
+        let waiting = (self.pending.len() > 0).then(|| self.pending.first());
         let waiting = waiting.filter(|_| !self.is_sequencer());
         self.peer_debts.look_at_order(waiting, ours.done() < ours.held, now);
         // It is the peer's duty to send what is not here.
@@ -259,7 +259,7 @@ impl Replica {
     }
 
     /// Suspects the peer for what there is against it, or no longer does.
-    fn judge_peer(&mut self) {
+    fn evaluate_peer(&mut self) {
         if !self.is_duplex() {
             return;
         }
@@ -275,7 +275,7 @@ impl Replica {
             Some((Suspicion::Slow, _)) => !self.peer_is_slow(),
             _ => false,
         };
-        if passed && !self.reported_dead {
+        if passed && !self.peer_declared_dead {
             self.clear_suspicion();
         }
         if !self.may_go_alone() {
@@ -285,7 +285,7 @@ impl Replica {
             self.suspect(Suspicion::Diverged);
         } else if self.divergence.is_none() && heard && self.peer_is_slow() {
             self.suspect(Suspicion::Slow);
-        } else if self.reported_dead {
+        } else if self.peer_declared_dead {
             self.suspect(Suspicion::Dead);
         } else if !heard && self.was_heard() {
             self.suspect(Suspicion::Silent);
@@ -310,7 +310,7 @@ impl Replica {
     /// until the other has been stopped.
     pub(super) fn may_go_alone(&self) -> bool {
         let hold = self.config.divergence == DivergencePolicy::Hold && self.divergence.is_some();
-        !self.log.panicked() && (!hold || self.reported_dead)
+        !self.log.panicked() && (!hold || self.peer_declared_dead)
     }
 
     /// Whether this side goes on after a divergence (rule D2).

@@ -65,7 +65,7 @@ impl Replica {
             return Wait::Restore;
         }
         match &self.join {
-            Some(join) if self.hears(join.host) => return Wait::Join,
+            Some(join) if self.hears(join.donor) => return Wait::Join,
             // It has what it was sent so far, and only the member knows how far that goes.
             Some(_) => return self.find_wait_for_member(),
             None => {}
@@ -120,7 +120,7 @@ impl Replica {
         if let Some(hanging) = self.find_own_hanging() {
             return Some(hanging);
         }
-        if self.guest.is_some() || self.is_admitting_joiner() {
+        if self.joiner.is_some() || self.is_confirming_joiner() {
             return Some(Wait::Joiner);
         }
         if self.window_full_since.is_some() && self.is_duplex() {

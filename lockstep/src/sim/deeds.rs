@@ -75,7 +75,9 @@ impl World {
                 self.cut_log(place);
                 self.ask_store(place, Request::Truncate { after });
             }
-            Output::LookUp { points } => self.ask_store(place, Request::LookUp { points }),
+            Output::FindCommonPrefix { points } => {
+                self.ask_store(place, Request::FindCommonPrefix { points })
+            }
             Output::ReadEntries { after } => self.ask_store(place, Request::ReadEntries { after }),
             Output::ReadChunk { checkpoint, offset } => {
                 self.ask_store(place, Request::ReadChunk { checkpoint, offset });
@@ -106,7 +108,7 @@ impl World {
                     }
                 }
             }
-            Output::Witness(WitnessCall::Ask { request })
+            Output::Witness(WitnessCall::CompareAndSwap { request })
                 if self.options.broken == Some(Broken::SelfGranted)
                     && request.next.origin == Origin::Alone =>
             {

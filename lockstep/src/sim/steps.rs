@@ -124,7 +124,7 @@ impl World {
             PeerFrame::Join { .. } => self.at_step(Step::Join, who.place),
             PeerFrame::Offer { .. } => self.at_step(Step::Offer, who.place.other()),
             PeerFrame::Admit { .. } => self.at_step(Step::Admit, who.place.other()),
-            PeerFrame::Gone => self.reach(Mark::PiecesGone),
+            PeerFrame::Unavailable => self.reach(Mark::PiecesGone),
             _ => {}
         }
     }

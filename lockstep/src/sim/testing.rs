@@ -27,7 +27,7 @@ pub(super) fn status(who: Who) -> Status {
         witness_up: false,
         witness_slot: 0,
         time: LogTime(0),
-        kept: 0,
+        pending: 0,
         held_for_repair: false,
         wait: None,
         sessions: SessionCounts::default(),

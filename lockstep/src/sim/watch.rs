@@ -88,7 +88,7 @@ impl Watch {
 
     /// Whether this request came to the witness before.
     pub(super) fn is_repeated(&mut self, place: ReplicaId, call: &WitnessCall) -> bool {
-        let WitnessCall::Ask { request } = call else { return false };
+        let WitnessCall::CompareAndSwap { request } = call else { return false };
         !self.asked.insert((place, request.next.nonce))
     }
 

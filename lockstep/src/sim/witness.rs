@@ -245,7 +245,7 @@ impl World {
     pub(super) fn on_asker_down(&mut self, place: ReplicaId, slot: u8) {
         let machine = self.witnesses.machine(place, slot);
         if let Some(conn) = self.witnesses.machines[machine].conns.remove(&place) {
-            self.tell_witness(machine, Input::Gone { conn });
+            self.tell_witness(machine, Input::Closed { conn });
         }
     }
 
@@ -382,7 +382,7 @@ fn said(call: &WitnessCall) -> String {
         WitnessCall::Query { known } => {
             format!("query, knows {}", known.as_ref().map_or("nothing".into(), short))
         }
-        WitnessCall::Ask { request } => format!("ask for {}", short(&request.next)),
+        WitnessCall::CompareAndSwap { request } => format!("ask for {}", short(&request.next)),
         WitnessCall::Enrol { record } => format!("enrol with {}", short(record)),
     }
 }

@@ -35,7 +35,7 @@ impl Checked for PeerFrame {
     fn check(&self) -> Checks {
         match self {
             Self::Hello(hello) => check_hello(hello),
-            Self::Refuse { reason } | Self::Farewell { reason, .. } => {
+            Self::Refuse { reason } | Self::Leave { reason, .. } => {
                 within("a reason", reason.len(), limits::REASON_BYTES)
             }
             Self::Ping { .. } | Self::Pong { .. } => Ok(()),
@@ -66,7 +66,10 @@ impl Checked for PeerFrame {
             }
             Self::Admit { record, .. } => check_record(record),
             Self::Outline(outline) => check_outline(outline),
-            Self::Fetch(_) | Self::Gone | Self::Admitted { .. } | Self::Checkpoint { .. } => Ok(()),
+            Self::Fetch(_)
+            | Self::Unavailable
+            | Self::Admitted { .. }
+            | Self::Checkpoint { .. } => Ok(()),
         }
     }
 
@@ -99,7 +102,7 @@ impl Checked for WitnessCall {
                 check_versions(*protocol)
             }
             Self::Query { known } => known.as_ref().map_or(Ok(()), check_record),
-            Self::Ask { request } => check_record(&request.next),
+            Self::CompareAndSwap { request } => check_record(&request.next),
             Self::Enrol { record } => {
                 that(record.members != Members::NONE, "a pair without members is enrolled")?;
                 check_record(record)

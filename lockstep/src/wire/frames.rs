@@ -86,7 +86,7 @@ pub struct Claim {
 
 /// An entry, named by the running digest of the entries there.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Point {
+pub struct LogPosition {
     /// The entry.
     pub index: Index,
     /// The digest.
@@ -212,7 +212,7 @@ pub enum PeerFrame {
         outputs: Vec<Digest>,
     },
     /// The sender stops being a member of its own accord: it releases nothing from here on.
-    Farewell {
+    Leave {
         /// Its epoch.
         epoch: Epoch,
         /// Why, in words for the operator.
@@ -221,16 +221,16 @@ pub enum PeerFrame {
     /// The sender wants to be brought up to date by the receiver, a sole member (rule J3).
     Join {
         /// What its disk has, the last entry first.
-        points: Vec<Point>,
+        points: Vec<LogPosition>,
         /// A checkpoint that it got whole and could not use.
-        spoilt: Option<Index>,
+        unusable_up_to: Option<Index>,
     },
     /// Where the receiver, a joiner, is to begin.
     Offer {
         /// The record that the sender follows.
         record: Record,
         /// The last entry that both have, or that of the checkpoint.
-        from: Point,
+        from: LogPosition,
         /// Set if the joiner is to begin with a checkpoint.
         checkpoint: Option<CheckpointFile>,
         /// The last entry that the sender holds.
@@ -257,7 +257,7 @@ pub enum PeerFrame {
         bytes: Bytes,
     },
     /// What was asked for is not kept any more: join anew.
-    Gone,
+    Unavailable,
     /// The receiver is a member (rule J6).
     Admit {
         /// The record with both.
@@ -308,7 +308,7 @@ pub enum WitnessCall {
         known: Option<Record>,
     },
     /// Asks to replace a record.
-    Ask {
+    CompareAndSwap {
         /// The request.
         request: Request,
     },

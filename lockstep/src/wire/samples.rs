@@ -154,7 +154,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
                 outputs: vec![Digest([2; 16]), Digest([3; 16])],
             },
         ),
-        ("peer farewell", PeerFrame::Farewell { epoch, reason: "told to stop".into() }),
+        ("peer farewell", PeerFrame::Leave { epoch, reason: "told to stop".into() }),
         ("peer outline", PeerFrame::Outline(outline())),
     ]
 }
@@ -184,20 +184,20 @@ pub(super) fn outline() -> Outline {
 pub(super) fn joining() -> Vec<(&'static str, PeerFrame)> {
     let (index, chain, hash) = (Index(40), Digest([4; 16]), Digest([8; 16]));
     let (checkpoint, held) = (index, Index(90));
-    let from = Point { index, chain };
+    let from = LogPosition { index, chain };
     let file = CheckpointFile { index, len: 1 << 20, hash };
     let origin = Origin { place: ReplicaId::B, incarnation: B, number: OriginNumber(0) };
     let (epoch, time) = (Epoch(2), LogTime(7));
     let entry = Entry { index: Index(41), epoch, time, origin, kind: EntryKind::Tick };
     let bytes = Bytes::from_static(b"a piece");
     vec![
-        ("peer join", PeerFrame::Join { points: vec![from], spoilt: Some(Index(4)) }),
+        ("peer join", PeerFrame::Join { points: vec![from], unusable_up_to: Some(Index(4)) }),
         ("peer offer", PeerFrame::Offer { record: alone(), from, checkpoint: Some(file), held }),
         ("peer fetch entries", PeerFrame::Fetch(Fetch::Entries { from: Index(41) })),
         ("peer fetch chunk", PeerFrame::Fetch(Fetch::Chunk { checkpoint, offset: 512 })),
         ("peer entries", PeerFrame::Entries { after: index, entries: vec![entry], held }),
         ("peer chunk", PeerFrame::Chunk { checkpoint, offset: 512, bytes }),
-        ("peer gone", PeerFrame::Gone),
+        ("peer gone", PeerFrame::Unavailable),
         ("peer admit", PeerFrame::Admit { record: renewed(), from: Index(95) }),
         ("peer admitted", PeerFrame::Admitted { epoch }),
         ("peer checkpoint", PeerFrame::Checkpoint { index, hash }),
@@ -213,7 +213,7 @@ pub(super) fn witness_calls() -> Vec<(&'static str, WitnessCall)> {
             WitnessCall::Hello { pair: PAIR, place: ReplicaId::B, incarnation: B, protocol },
         ),
         ("witness query", WitnessCall::Query { known: Some(formed()) }),
-        ("witness ask", WitnessCall::Ask { request }),
+        ("witness ask", WitnessCall::CompareAndSwap { request }),
         ("witness enrol", WitnessCall::Enrol { record: renewed() }),
     ]
 }
@@ -506,7 +506,7 @@ pub(super) fn any_peer() -> impl Strategy<Value = PeerFrame> {
         (any_digest(), any_record())
             .prop_map(|(present, next)| PeerFrame::Asked { request: Request { present, next } }),
         (any::<u64>(), ".{0,60}")
-            .prop_map(|(epoch, reason)| PeerFrame::Farewell { epoch: Epoch(epoch), reason }),
+            .prop_map(|(epoch, reason)| PeerFrame::Leave { epoch: Epoch(epoch), reason }),
         any_outline().prop_map(PeerFrame::Outline),
         proptest::sample::select(joining()).prop_map(|(_, frame)| frame),
         (any::<u64>(), any::<u64>(), vec(any::<u8>(), 0..200)).prop_map(

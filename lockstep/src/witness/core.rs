@@ -64,11 +64,11 @@ impl Witness {
         let pair = match &input {
             Input::Call { pair, .. } | Input::Stored { pair, .. } => Some(*pair),
             Input::Enrolled(held) => Some(held.record.pair),
-            Input::Gone { conn } => self.conns.get(conn).map(|asker| asker.pair),
+            Input::Closed { conn } => self.conns.get(conn).map(|asker| asker.pair),
         };
         match input {
             Input::Call { conn, pair, place, call } => self.on_call(now, conn, pair, place, call),
-            Input::Gone { conn } => self.on_gone(conn),
+            Input::Closed { conn } => self.on_gone(conn),
             Input::Stored { pair, stored } => self.on_stored(now, pair, stored),
             Input::Enrolled(held) => self.on_enrolled(now, held),
         }
@@ -199,11 +199,13 @@ impl Witness {
         }
         match call {
             // Asked for and granted before: the answer was lost, or this is its second copy.
-            WitnessCall::Ask { request } if request.next == *present => self.tell(conn, *present),
-            WitnessCall::Ask { .. } if now < self.ready => {
+            WitnessCall::CompareAndSwap { request } if request.next == *present => {
+                self.tell(conn, *present)
+            }
+            WitnessCall::CompareAndSwap { .. } if now < self.ready => {
                 self.refuse(conn, asker, WitnessRefusal::Starting);
             }
-            WitnessCall::Ask { request } => self.on_ask(conn, asker, present, request),
+            WitnessCall::CompareAndSwap { request } => self.on_ask(conn, asker, present, request),
             WitnessCall::Query { .. } | WitnessCall::Enrol { .. } | WitnessCall::Hello { .. } => {
                 self.tell(conn, *present);
             }
@@ -387,7 +389,7 @@ impl Pair {
 pub(super) fn foreign(pair: PairId, call: &WitnessCall) -> bool {
     match call {
         WitnessCall::Query { known: Some(record) } => record.pair != pair,
-        WitnessCall::Ask { request } => request.next.pair != pair,
+        WitnessCall::CompareAndSwap { request } => request.next.pair != pair,
         WitnessCall::Enrol { record } => record.pair != pair,
         WitnessCall::Query { known: None } | WitnessCall::Hello { .. } => false,
     }
@@ -403,12 +405,12 @@ pub(super) fn unexplained(present: &Record, call: &WitnessCall) -> Option<Told> 
             (told, told == ours && known != present)
         }
         // Its number is above those of another lineage, of which this witness need not know.
-        WitnessCall::Ask {
+        WitnessCall::CompareAndSwap {
             request: Request { next: Record { origin: Origin::Adopted, .. }, .. },
         } => {
             return None;
         }
-        WitnessCall::Ask { request: Request { next, .. } } => {
+        WitnessCall::CompareAndSwap { request: Request { next, .. } } => {
             // It asks for the number after the one that it knows.
             let known = Epoch(next.epoch.0.saturating_sub(1));
             (Told { lineage: next.lineage, epoch: known }, false)

@@ -35,7 +35,7 @@ pub enum Input {
         call: WitnessCall,
     },
     /// A connection ended.
-    Gone {
+    Closed {
         /// Which.
         conn: ConnId,
     },

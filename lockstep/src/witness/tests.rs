@@ -45,7 +45,7 @@ fn next_of(present: &Record, asker: ReplicaId, members: Members, origin: Origin)
 }
 
 fn ask(present: &Record, next: Record) -> WitnessCall {
-    WitnessCall::Ask { request: Request { present: present.digest(), next } }
+    WitnessCall::CompareAndSwap { request: Request { present: present.digest(), next } }
 }
 
 /// A disk of the lineage before is adopted, whose epochs this witness has never heard of.
@@ -306,8 +306,8 @@ fn a_connection_that_ends_is_not_answered() {
     let mut bench = Bench::new(formed());
     bench.say_as_a(ask(&formed(), alone(ReplicaId::A)));
     bench.say_as_b(QUERY);
-    bench.give(LATER, Input::Gone { conn: CONN_A });
-    bench.give(LATER, Input::Gone { conn: CONN_B });
+    bench.give(LATER, Input::Closed { conn: CONN_A });
+    bench.give(LATER, Input::Closed { conn: CONN_B });
     assert_eq!(bench.stored(Stored::There), []);
     assert_eq!(bench.witness.present(PAIR), Some(&alone(ReplicaId::A)));
 }

@@ -7,10 +7,10 @@ use lockstep::digest::{Digest, Hasher};
 use lockstep::entry::Entry;
 use lockstep::history::History;
 use lockstep::ids::{Index, Lineage};
-use lockstep::proto::{Disk as Found, LookedUp, Membership, Recovered};
+use lockstep::proto::{CommonPrefix, Disk as Found, Membership, Recovered};
 use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
-use lockstep::wire::frames::{CheckpointFile, Point};
+use lockstep::wire::frames::{CheckpointFile, LogPosition};
 
 use crate::tally::Tally;
 
@@ -120,14 +120,16 @@ impl Disk {
         self.history().lineage()
     }
 
-    fn points(&self) -> Vec<Point> {
+    fn points(&self) -> Vec<LogPosition> {
         let (held, base) = (self.held().0, self.base.history.index.0);
         let steps = ::core::iter::successors(Some(1u64), |step| Some(step * 2));
         let back = steps.map_while(|step| held.checked_sub(step)).take_while(|at| *at > base);
         let mut at: Vec<u64> = [held].into_iter().chain(back).chain([base]).collect();
         at.dedup();
         at.into_iter()
-            .filter_map(|at| Some(Point { index: Index(at), chain: self.chain_at(Index(at))? }))
+            .filter_map(|at| {
+                Some(LogPosition { index: Index(at), chain: self.chain_at(Index(at))? })
+            })
             .collect()
     }
 
@@ -191,11 +193,11 @@ impl Disk {
         Ok((Recovered { history, outputs, wakeup, replayed, contradicts: None, tail }, unit))
     }
 
-    pub(super) fn look_up(&self, points: &[Point]) -> LookedUp {
-        let has = |point: &&Point| self.chain_at(point.index) == Some(point.chain);
+    pub(super) fn find_common_prefix(&self, points: &[LogPosition]) -> CommonPrefix {
+        let has = |point: &&LogPosition| self.chain_at(point.index) == Some(point.chain);
         let common = points.iter().find(has).copied();
         let file = self.checkpoints.values().next_back();
-        LookedUp {
+        CommonPrefix {
             common,
             bytes: common.map_or(0, |common| (self.held().0 - common.index.0) * 20),
             checkpoint: file.map(|state| (state.file(), state.history.chain)),

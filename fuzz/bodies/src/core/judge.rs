@@ -181,8 +181,9 @@ impl World {
         }
         let record = self.witness.present(PAIR);
         let nodes = self.nodes.each_ref().map(|node| {
-            let Status { incarnation, standing, released, held, kept, .. } = node.replica.status();
-            (incarnation, standing, released, held, kept, node.disk.found())
+            let Status { incarnation, standing, released, held, pending, .. } =
+                node.replica.status();
+            (incarnation, standing, released, held, pending, node.disk.found())
         });
         panic!("the pair does not become redundant: {record:#?}, {nodes:#?}");
     }
@@ -192,7 +193,7 @@ impl World {
         let whole = |status: Status| {
             matches!(status.standing, Standing::Serving { duplex: true, .. })
                 && status.released == status.held
-                && status.kept == 0
+                && status.pending == 0
         };
         let has_all = ReplicaId::BOTH.into_iter().all(|place| self.has_all(place));
         has_all && self.nodes.iter().all(|node| whole(node.replica.status()))

@@ -9,7 +9,7 @@ use lockstep::history::History;
 use lockstep::ids::{Index, ReplicaId};
 use lockstep::proto::{Input, Membership, Output};
 use lockstep::unit::Unit;
-use lockstep::wire::frames::{CheckpointFile, Point};
+use lockstep::wire::frames::{CheckpointFile, LogPosition};
 
 use super::disk::State;
 use super::node::Node;
@@ -33,8 +33,8 @@ pub(super) enum Job {
     Truncate {
         after: Index,
     },
-    LookUp {
-        points: Vec<Point>,
+    FindCommonPrefix {
+        points: Vec<LogPosition>,
     },
     Read {
         after: Index,
@@ -106,7 +106,7 @@ impl World {
                 node.cut(Some(after));
                 Job::Truncate { after }
             }
-            Output::LookUp { points } => Job::LookUp { points },
+            Output::FindCommonPrefix { points } => Job::FindCommonPrefix { points },
             Output::ReadEntries { after } => Job::Read { after },
             Output::ReadChunk { checkpoint, offset } => Job::ReadChunk { checkpoint, offset },
             Output::BeginChunks(file) => Job::Begin(file),
@@ -196,7 +196,9 @@ impl World {
                 disk.truncate(after);
                 return None;
             }
-            Job::LookUp { points } => Input::LookedUp(disk.look_up(&points)),
+            Job::FindCommonPrefix { points } => {
+                Input::CommonPrefix(disk.find_common_prefix(&points))
+            }
             Job::Read { after } => Input::EntriesRead { after, entries: disk.read(after) },
             Job::ReadChunk { checkpoint, offset } => {
                 let bytes = disk.read_chunk(checkpoint, offset);

@@ -113,7 +113,7 @@ impl World {
 
     pub(super) fn leave_witness(&mut self, place: ReplicaId) {
         if let Some(conn) = self.witness_conns[place.slot()].take() {
-            self.witness.handle(MonotonicTime(self.now), witness::Input::Gone { conn });
+            self.witness.handle(MonotonicTime(self.now), witness::Input::Closed { conn });
             self.tell(place, Input::WitnessDown);
         }
     }
@@ -122,7 +122,7 @@ impl World {
         let Some(conn) = self.witness_conns[from.slot()].filter(|_| !self.witness_deaf) else {
             return;
         };
-        if let WitnessCall::Ask { request } = call {
+        if let WitnessCall::CompareAndSwap { request } = call {
             let asked = &self.node(from).disk.membership.asked;
             assert!(asked.contains(&request.next), "asked for what is not on its disk");
         }

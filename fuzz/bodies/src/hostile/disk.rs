@@ -8,9 +8,9 @@ use lockstep::ids::{
     Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, ReplicaId, Timestamps,
 };
 use lockstep::limits;
-use lockstep::proto::{Disk, Input, LookedUp, Membership, Output, Recovered};
+use lockstep::proto::{CommonPrefix, Disk, Input, Membership, Output, Recovered};
 use lockstep::record::{Members, Origin, Record};
-use lockstep::wire::frames::{CheckpointFile, Point};
+use lockstep::wire::frames::{CheckpointFile, LogPosition};
 
 use super::shares::Guests;
 use super::{PAIR, US, World};
@@ -59,11 +59,11 @@ pub(super) fn found(place: ReplicaId, disk: u8) -> (Option<Disk>, Option<Recover
     let own = super::US.0 - 1;
     let entries = log(place, own);
     let (mut history, mut unit) = (History::default(), super::unit());
-    let mut points = vec![Point { index: Index(0), chain: Digest::ZERO }];
+    let mut points = vec![LogPosition { index: Index(0), chain: Digest::ZERO }];
     for entry in &entries[..4] {
         history.append(entry);
         unit.execute(entry);
-        points.insert(0, Point { index: entry.index, chain: history.chain });
+        points.insert(0, LogPosition { index: entry.index, chain: history.chain });
     }
     let held = Index(entries.len() as u64);
     let membership = match disk {
@@ -97,18 +97,18 @@ impl World {
         self.replica.handle(now, Input::Recovered(result));
     }
 
-    fn looked_up(&mut self, now: Timestamps, points: &[Point]) {
+    fn looked_up(&mut self, now: Timestamps, points: &[LogPosition]) {
         let file = CheckpointFile { index: Index(2), len: 700, hash: Digest::ZERO };
         let common = points.first().copied().filter(|point| point.index.0 & 1 == 0);
         let checkpoint = Some((file, Digest::ZERO)).filter(|_| points.len() & 1 == 0);
-        let found = LookedUp { common, bytes: 100, checkpoint };
-        self.replica.handle(now, Input::LookedUp(found));
+        let found = CommonPrefix { common, bytes: 100, checkpoint };
+        self.replica.handle(now, Input::CommonPrefix(found));
     }
 
     /// The answer to what it wants of its disk.
     pub(super) fn stored(&mut self, now: Timestamps, output: Output) {
         match output {
-            Output::LookUp { points } => {
+            Output::FindCommonPrefix { points } => {
                 assert!(points.len() <= limits::POINTS);
                 self.looked_up(now, &points);
             }

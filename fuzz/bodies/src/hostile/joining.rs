@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lockstep::digest::Digest;
 use lockstep::ids::{Index, LinkId};
-use lockstep::wire::frames::{CheckpointFile, Fetch, PeerFrame, Point};
+use lockstep::wire::frames::{CheckpointFile, Fetch, LogPosition, PeerFrame};
 
 use super::World;
 use super::peer::source_near;
@@ -15,17 +15,17 @@ impl World {
         let near = source_near(source, held);
         let frame = match source.byte() % 11 {
             0 => PeerFrame::Join {
-                points: vec![Point { index: near, chain: Digest::ZERO }],
-                spoilt: near.0.is_multiple_of(4).then_some(near),
+                points: vec![LogPosition { index: near, chain: Digest::ZERO }],
+                unusable_up_to: near.0.is_multiple_of(4).then_some(near),
             },
             1 => {
-                let from = Point { index: near, chain: Digest([source.byte(); 16]) };
+                let from = LogPosition { index: near, chain: Digest([source.byte(); 16]) };
                 PeerFrame::Offer { record: self.any_record(source), from, checkpoint: None, held }
             }
             2 => {
                 let len = source.number(600_000);
                 let file = CheckpointFile { index: near, len, hash: Digest::ZERO };
-                let from = Point { index: near, chain: Digest::ZERO };
+                let from = LogPosition { index: near, chain: Digest::ZERO };
                 let (record, checkpoint) = (self.any_record(source), Some(file));
                 PeerFrame::Offer { record, from, checkpoint, held }
             }
@@ -45,7 +45,7 @@ impl World {
                 let offset = source.number(0);
                 PeerFrame::Chunk { checkpoint: near, offset, bytes }
             }
-            7 => PeerFrame::Gone,
+            7 => PeerFrame::Unavailable,
             8 => PeerFrame::Admit { record: self.any_record(source), from: near },
             9 => PeerFrame::Admitted { epoch: self.epoch(source).1 },
             _ => PeerFrame::Checkpoint { index: near, hash: Digest::ZERO },

@@ -86,7 +86,7 @@ impl World {
             progress.executed = Index(source.number(status.executed.0));
         }
         if choice & 4 == 4 {
-            progress.ordered = OriginNumber(source.number(status.kept as u64));
+            progress.ordered = OriginNumber(source.number(status.pending as u64));
         }
         if choice & 8 == 8 {
             progress.persisted = Index(source.number(status.held.0));
@@ -195,7 +195,7 @@ impl World {
         let reason = "é".repeat(source.below(3) * 256);
         let frame = match source.byte() {
             0..16 => PeerFrame::Refuse { reason },
-            _ => PeerFrame::Farewell { epoch: self.epoch(source).1, reason },
+            _ => PeerFrame::Leave { epoch: self.epoch(source).1, reason },
         };
         self.hear(link, frame);
     }

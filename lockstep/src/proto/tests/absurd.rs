@@ -150,6 +150,7 @@ fn forwarded_inputs_that_wait_are_bounded_in_bytes() {
         let frame = batch(&pair, Progress::default(), Vec::new(), vec![forward]);
         pair.forge(A, frame);
     }
-    let waiting = pair.node(A).replica.inbox.iter().map(|forward| forward.kind.payload_len());
+    let waiting =
+        pair.node(A).replica.forwarded_inputs.iter().map(|forward| forward.kind.payload_len());
     assert!(waiting.sum::<usize>() <= limits::KEPT_BYTES);
 }

@@ -137,7 +137,7 @@ fn a_joiner_that_asks_again_is_not_begun_with_anew() {
     pair.run(MS * 60_000);
     assert!(pair.node(A).saw(|event| matches!(event, Event::Duplex { .. })));
     assert!(pair.joins > 1, "the answer was late");
-    assert_eq!(pair.node(A).look_ups, 1);
+    assert_eq!(pair.node(A).prefix_searches, 1);
     assert!(pair.joins <= 4, "it asks less and less often: {}", pair.joins);
 }
 

@@ -9,8 +9,8 @@ use crate::entry::Entry;
 use crate::history::History;
 use crate::ids::{Index, Lineage};
 use crate::limits;
-use crate::proto::io::{Disk as Found, Input, LookedUp, Membership, Recovered};
-use crate::wire::frames::{CheckpointFile, Point};
+use crate::proto::io::{CommonPrefix, Disk as Found, Input, Membership, Recovered};
+use crate::wire::frames::{CheckpointFile, LogPosition};
 
 /// A state at one entry.
 #[derive(Clone, Debug, Default)]
@@ -72,12 +72,12 @@ impl Disk {
         history
     }
 
-    fn points(&self) -> Vec<Point> {
+    fn points(&self) -> Vec<LogPosition> {
         let (held, base) = (self.held().0, self.base.history.index.0);
         let steps = core::iter::successors(Some(1u64), |step| Some(step * 2));
         let back = steps.map_while(|step| held.checked_sub(step)).take_while(|at| *at >= base);
         let at = [held].into_iter().chain(back.take(40)).chain([base]);
-        let point = |at| Point { index: Index(at), chain: self.history_at(Index(at)).chain };
+        let point = |at| LogPosition { index: Index(at), chain: self.history_at(Index(at)).chain };
         at.map(point).collect()
     }
 
@@ -119,14 +119,14 @@ impl Disk {
         (outputs, Input::Recovered(Ok(Box::new(recovered))))
     }
 
-    pub(super) fn look_up(&self, points: &[Point]) -> Input {
-        let has = |point: &&Point| {
+    pub(super) fn find_common_prefix(&self, points: &[LogPosition]) -> Input {
+        let has = |point: &&LogPosition| {
             (self.base.history.index..=self.held()).contains(&point.index)
                 && self.history_at(point.index).chain == point.chain
         };
         let common = points.iter().find(has).copied();
         let file = self.checkpoints.iter().next_back();
-        Input::LookedUp(LookedUp {
+        Input::CommonPrefix(CommonPrefix {
             common,
             bytes: common
                 .map_or(0, |common| (self.held().0 - common.index.0) * self.entry_bytes.max(100)),

@@ -76,7 +76,7 @@ pub(super) struct Node {
     /// How often the witness was called.
     pub(super) calls: usize,
     /// How often it looked up what a joiner has.
-    pub(super) look_ups: usize,
+    pub(super) prefix_searches: usize,
     waiting: VecDeque<Mail>,
     /// Its devices do what they are told. Survives the process, as does the disk.
     pub(super) devices_stand: bool,
@@ -220,7 +220,7 @@ impl Pair {
                 batches: Vec::new(),
                 held_before_frozen: Vec::new(),
                 calls: 0,
-                look_ups: 0,
+                prefix_searches: 0,
                 waiting: VecDeque::new(),
                 devices_stand: true,
                 disk: Disk::default(),
@@ -557,7 +557,7 @@ impl Pair {
             let answer = WitnessAnswer::Refused { reason };
             return self.post(Mail::Answer { to: from, answer });
         }
-        if let WitnessCall::Ask { request } = call
+        if let WitnessCall::CompareAndSwap { request } = call
             && request.present == self.record.digest()
         {
             self.record = request.next;
@@ -578,7 +578,7 @@ impl Pair {
             {
                 *present = Some(*record);
             }
-            (WitnessCall::Ask { request }, Some(present))
+            (WitnessCall::CompareAndSwap { request }, Some(present))
                 if request.present == present.digest() =>
             {
                 *present = request.next;
@@ -739,9 +739,9 @@ impl Pair {
                 answer
             }
             Output::Truncate { after } => return node.disk.truncate(after),
-            Output::LookUp { points } => {
-                node.look_ups += 1;
-                node.disk.look_up(&points)
+            Output::FindCommonPrefix { points } => {
+                node.prefix_searches += 1;
+                node.disk.find_common_prefix(&points)
             }
             Output::ReadEntries { after } => node.disk.read(after),
             Output::ReadChunk { checkpoint, offset } => node.disk.read_chunk(checkpoint, offset),

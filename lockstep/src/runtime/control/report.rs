@@ -398,7 +398,7 @@ impl CoServerReport {
             executed: status.executed.0,
             agreed: status.agreed.0,
             released: status.released.0,
-            kept: status.kept,
+            kept: status.pending,
             peer: PeerReport {
                 incarnation: status.peer.map(|peer| peer.to_string()),
                 held: status.peer_held.0,

@@ -382,7 +382,7 @@ impl<S: StateMachine> Engine<S> {
                 self.executor.truncated(after);
                 self.storage.truncate(after, self.replica.mark());
             }
-            Output::LookUp { points } => self.storage.look_up(points),
+            Output::FindCommonPrefix { points } => self.storage.find_common_prefix(points),
             Output::ReadEntries { after } => self.storage.read_entries(after),
             Output::ReadChunk { checkpoint, offset } => {
                 self.storage.read_chunk(checkpoint, offset);

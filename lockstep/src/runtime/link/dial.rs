@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::names::{ADDRESSES_TRIED, Meaning, Names};
+use super::names::{ADDRESSES_TRIED, Names, Resolution};
 use super::port::Outbox;
 use crate::ids::ReplicaId;
 use crate::runtime::keys::Role;
@@ -127,7 +127,7 @@ impl Dialler {
             Remote::Name { host, port } => (host, *port),
         };
         let named = self.remote.to_string();
-        let Meaning { addresses, trouble } = self.names.look_up(host, port).await;
+        let Resolution { addresses, trouble } = self.names.look_up(host, port).await;
         let reached = addresses.into_iter().filter(|address| self.endpoint.reaches(*address));
         let failure = match self.connect_to_one(reached.take(ADDRESSES_TRIED).collect()).await {
             Ok((address, connection)) => {

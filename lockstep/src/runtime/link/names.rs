@@ -54,7 +54,7 @@ struct Asked {
 
 /// What a name means, as far as is known.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Meaning {
+pub(super) struct Resolution {
     pub(super) addresses: Vec<SocketAddr>,
     /// Why these are from an earlier answer, or there are none.
     pub(super) trouble: Option<String>,
@@ -66,14 +66,14 @@ impl Names {
     }
 
     /// The addresses of a host, with this port. To be called within a tokio runtime.
-    pub(super) async fn look_up(&self, host: &str, port: u16) -> Meaning {
+    pub(super) async fn look_up(&self, host: &str, port: u16) -> Resolution {
         self.ask((host.to_owned(), port), |(host, port)| async move {
             Ok(tokio::net::lookup_host((host, port)).await?.collect())
         })
         .await
     }
 
-    async fn ask<F>(&self, name: Name, resolver: impl FnOnce(Name) -> F) -> Meaning
+    async fn ask<F>(&self, name: Name, resolver: impl FnOnce(Name) -> F) -> Resolution
     where
         F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
     {
@@ -93,7 +93,7 @@ impl Names {
         };
         let worked = self.names().get(&name).and_then(|asked| asked.worked);
         addresses.sort_by_key(|address| Some(*address) != worked);
-        Meaning { addresses, trouble }
+        Resolution { addresses, trouble }
     }
 
     /// Somebody was reached at this address: it is the first one to be tried from now on.
@@ -183,11 +183,11 @@ mod tests {
     async fn the_last_answer_stands_until_there_is_another() {
         let names = Names { patience: [FIRST; 2], ..Names::new() };
         let found = names.ask(name(), |_| ready(Ok(vec![at(1)]))).await;
-        assert_eq!(found, Meaning { addresses: vec![at(1)], trouble: None });
+        assert_eq!(found, Resolution { addresses: vec![at(1)], trouble: None });
         let found = names.ask(name(), |_| ready(Err(io::Error::other("no server")))).await;
-        assert_eq!(found, Meaning { addresses: vec![at(1)], trouble: Some("no server".into()) });
+        assert_eq!(found, Resolution { addresses: vec![at(1)], trouble: Some("no server".into()) });
         let found = names.ask(name(), |_| ready(Ok(vec![at(2)]))).await;
-        assert_eq!(found, Meaning { addresses: vec![at(2)], trouble: None });
+        assert_eq!(found, Resolution { addresses: vec![at(2)], trouble: None });
     }
 
     #[tokio::test]
@@ -227,6 +227,6 @@ mod tests {
         }
         // Whoever asks now has it to go on with, whatever becomes of the question.
         let found = names.ask(name(), |_| pending()).await;
-        assert_eq!(found, Meaning { addresses: vec![at(3)], trouble: None });
+        assert_eq!(found, Resolution { addresses: vec![at(3)], trouble: None });
     }
 }

@@ -30,12 +30,12 @@ pub(super) struct Outbox {
 }
 
 /// The network is gone.
-pub(super) struct Gone;
+pub(super) struct Closed;
 
 impl Outbox {
-    pub(super) async fn arrived(&self, connection: Connection) -> Result<(), Gone> {
+    pub(super) async fn arrived(&self, connection: Connection) -> Result<(), Closed> {
         let news = News::Arrived { port: self.port, connection: Box::new(connection) };
-        self.news.send(news).await.map_err(|_| Gone)
+        self.news.send(news).await.map_err(|_| Closed)
     }
 
     pub(super) fn failed(&self, error: SetupError) {

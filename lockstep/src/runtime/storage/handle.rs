@@ -27,7 +27,7 @@ use crate::store::replica::{
 };
 use crate::sync::{Capacity, CapacityError, PopError, PushError, Receiver, Sender, mailbox};
 use crate::unit::FrozenUnit;
-use crate::wire::frames::{CheckpointFile, Point};
+use crate::wire::frames::{CheckpointFile, LogPosition};
 
 /// Commands under way to the journal's thread; more wait in the loop. Each takes at least one
 /// operation on the disk, except that appends share one.
@@ -299,8 +299,8 @@ impl<S: StateMachine> Storage<S> {
     }
 
     /// Always answered: the core has no second one under way.
-    pub(crate) fn look_up(&mut self, points: Vec<Point>) {
-        self.ask(Request::LookUp { points });
+    pub(crate) fn find_common_prefix(&mut self, points: Vec<LogPosition>) {
+        self.ask(Request::FindCommonPrefix { points });
     }
 
     pub(crate) fn read_entries(&mut self, after: Index) {

@@ -155,7 +155,7 @@ impl Loop {
                 self.refusals.on_lost(&peer, None, &lost);
                 if let Some(conn) = self.conns.remove(&connection) {
                     self.askers.remove(&conn);
-                    self.handle(Input::Gone { conn });
+                    self.handle(Input::Closed { conn });
                 }
             }
             NetworkEvent::Failed { error, .. } => self.refusals.on_failed(&error, None),

@@ -146,7 +146,7 @@ fn a_record_outlives_the_process_that_granted_it() {
         let server = bench.server();
         let handle = server.handle();
         let running = tokio::spawn(server.run());
-        let ask = WitnessCall::Ask { request: Request { present, next } };
+        let ask = WitnessCall::CompareAndSwap { request: Request { present, next } };
         let asked = bench.ask(0, &[hello(PAIRS[0], ReplicaId::A), ask]).await;
         assert_eq!(asked, [WitnessAnswer::Present { record: next }]);
         let report = handle.status().await.unwrap();
@@ -167,8 +167,12 @@ fn a_pair_whose_record_cannot_be_written_is_served_again_as_soon_as_it_can() {
     let bench = Bench::new();
     let next = formed(PAIRS[0]);
     let present = Record::vacant(PAIRS[0], next.lineage, Epoch(0)).digest();
-    let ask =
-        || [hello(PAIRS[0], ReplicaId::A), WitnessCall::Ask { request: Request { present, next } }];
+    let ask = || {
+        [
+            hello(PAIRS[0], ReplicaId::A),
+            WitnessCall::CompareAndSwap { request: Request { present, next } },
+        ]
+    };
     block_on(async {
         let server = bench.server();
         let handle = server.handle();

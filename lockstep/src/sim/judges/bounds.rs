@@ -41,7 +41,7 @@ impl BoundsJudge {
     }
 
     fn measure(&self, who: Who, status: &Status, ground: &Ground) -> Result<(), String> {
-        let kept = status.kept;
+        let kept = status.pending;
         if kept > limits::KEPT_INPUTS {
             return Err(format!("{who} keeps {kept} inputs"));
         }

@@ -14,7 +14,7 @@ use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError, Kept};
 use crate::store::journal::{Journal, JournalError, State};
 use crate::store::membership::{MembershipError, MembershipStore, NAMES};
-use crate::wire::frames::Point;
+use crate::wire::frames::LogPosition;
 
 /// The disk cannot be used. Its log is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -322,10 +322,10 @@ impl ReplicaStore {
     }
 
     /// Entries from which this disk can go on, the last first.
-    fn points(&mut self) -> Result<Vec<Point>, OpenError> {
+    fn points(&mut self) -> Result<Vec<LogPosition>, OpenError> {
         let oldest = self.oldest_start().unwrap_or(Index(u64::MAX));
         let points = self.journal.points()?.into_iter().filter(|(index, _)| *index >= oldest);
-        let points = points.map(|(index, chain)| Point { index, chain });
+        let points = points.map(|(index, chain)| LogPosition { index, chain });
         Ok(points.take(crate::limits::POINTS).collect())
     }
 

@@ -8,8 +8,8 @@ use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::ids::Index;
 use crate::proto::io::Membership;
-use crate::proto::{Input, LookedUp};
-use crate::wire::frames::{CheckpointFile, Point};
+use crate::proto::{CommonPrefix, Input};
+use crate::wire::frames::{CheckpointFile, LogPosition};
 
 /// One thing to do, in the order in which it is asked for. Appends and the restoring of a state are
 /// not among them.
@@ -20,7 +20,7 @@ pub(crate) enum Request {
     /// Drop what comes after this entry.
     Truncate { after: Index },
     /// Compare with the log of a joiner.
-    LookUp { points: Vec<Point> },
+    FindCommonPrefix { points: Vec<LogPosition> },
     /// Read entries for it.
     ReadEntries { after: Index },
     /// Read a piece of a checkpoint for it.
@@ -38,7 +38,10 @@ pub(crate) enum Request {
 impl Request {
     /// Whether it changes nothing: that it cannot be done is no reason to stop serving.
     pub(crate) fn is_read(&self) -> bool {
-        matches!(self, Self::LookUp { .. } | Self::ReadEntries { .. } | Self::ReadChunk { .. })
+        matches!(
+            self,
+            Self::FindCommonPrefix { .. } | Self::ReadEntries { .. } | Self::ReadChunk { .. }
+        )
     }
 }
 
@@ -58,7 +61,9 @@ impl ReplicaStore {
                 self.truncate(after)?;
                 None
             }
-            Request::LookUp { points } => Some(Input::LookedUp(self.looked_up(&points))),
+            Request::FindCommonPrefix { points } => {
+                Some(Input::CommonPrefix(self.looked_up(&points)))
+            }
             Request::ReadEntries { after } => {
                 let entries = self.entries_after(after);
                 Some(Input::EntriesRead { after, entries })
@@ -79,10 +84,10 @@ impl ReplicaStore {
         })
     }
 
-    fn looked_up(&mut self, points: &[Point]) -> LookedUp {
-        self.look_up(points).unwrap_or_else(|Failure { why, .. }| {
+    fn looked_up(&mut self, points: &[LogPosition]) -> CommonPrefix {
+        self.find_common_prefix(points).unwrap_or_else(|Failure { why, .. }| {
             unread(&why);
-            LookedUp { common: None, bytes: 0, checkpoint: None }
+            CommonPrefix { common: None, bytes: 0, checkpoint: None }
         })
     }
 

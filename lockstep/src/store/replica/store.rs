@@ -13,7 +13,7 @@ use crate::history::History;
 use crate::ids::{Index, Lineage};
 use crate::limits;
 use crate::proto::io::Membership;
-use crate::proto::{Input, LookedUp};
+use crate::proto::{CommonPrefix, Input};
 use crate::store::checkpoint::{
     self, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
 };
@@ -21,7 +21,7 @@ use crate::store::files::Directory;
 use crate::store::home::{Home, HomeError};
 use crate::store::journal::{Journal, JournalError, Mark};
 use crate::store::membership::MembershipStore;
-use crate::wire::frames::{CheckpointFile, Point};
+use crate::wire::frames::{CheckpointFile, LogPosition};
 
 /// How the disk stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -225,7 +225,10 @@ impl ReplicaStore {
         })
     }
 
-    pub(super) fn look_up(&mut self, points: &[Point]) -> Result<LookedUp, Failure> {
+    pub(super) fn find_common_prefix(
+        &mut self,
+        points: &[LogPosition],
+    ) -> Result<CommonPrefix, Failure> {
         let mut common = None;
         for point in points {
             if self.journal.chain_at(point.index)? == Some(point.chain) {
@@ -235,7 +238,7 @@ impl ReplicaStore {
         }
         let base = self.journal.base().0;
         let newest = self.checkpoints.last().filter(|summary| summary.stamp.index >= base);
-        Ok(LookedUp {
+        Ok(CommonPrefix {
             common,
             bytes: common.map_or(0, |point| self.journal.bytes_since(point.index)),
             checkpoint: newest.map(|summary| (summary.stamp.into(), summary.header.history.chain)),

@@ -12,7 +12,7 @@ use crate::record::{Members, Origin, Record};
 use crate::store::home::HomeError;
 use crate::store::memory::MemoryDirectory;
 use crate::unit::Unit;
-use crate::wire::frames::Point;
+use crate::wire::frames::LogPosition;
 
 mod aside;
 mod inline;
@@ -29,8 +29,8 @@ fn a_new_directory_is_told_from_one_that_was_used() {
     let found = opened(&disk).1.disk.unwrap();
     assert_eq!((found.held, found.lineage), (Index(10), Lineage(3)));
     assert_eq!(found.membership, Membership::default());
-    let last = Point { index: Index(10), chain: history(&log, 10).chain };
-    let first = Point { index: Index(0), chain: Digest::ZERO };
+    let last = LogPosition { index: Index(10), chain: history(&log, 10).chain };
+    let first = LogPosition { index: Index(0), chain: Digest::ZERO };
     assert_eq!((found.points.first(), found.points.last()), (Some(&last), Some(&first)));
 }
 
@@ -249,7 +249,10 @@ fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
     assert!(Index(250) < base && base <= Index(390), "{base:?}");
     assert_eq!(store.oldest_start(), Some(Index(390)));
     assert_eq!(
-        store.look_up(&[Point { index: Index(1), chain: Digest::ZERO }]).unwrap().common,
+        store
+            .find_common_prefix(&[LogPosition { index: Index(1), chain: Digest::ZERO }])
+            .unwrap()
+            .common,
         None
     );
     let Some(read) = store.read(Index(390)).unwrap() else { panic!("what is after it is kept") };
@@ -321,7 +324,7 @@ fn a_checkpoint_that_comes_takes_the_place_of_the_own_one_at_that_entry() {
     checkpoint(&theirs, history(&log, 10));
     let (mut store, _) = opened(&disk);
     let (mut sender, _) = opened(&theirs);
-    let (offered, chain) = sender.look_up(&[]).unwrap().checkpoint.unwrap();
+    let (offered, chain) = sender.find_common_prefix(&[]).unwrap().checkpoint.unwrap();
     store.begin_chunks(offered).unwrap();
     let bytes = sender.read_chunk(Index(10), 0).unwrap();
     assert_eq!(bytes.len() as u64, offered.len, "one piece");
@@ -361,8 +364,8 @@ fn what_a_joiner_needs_goes_when_it_is_more_than_the_limit() {
     store.checkpoint_written().unwrap();
     assert_eq!(store.read(Index(50)).unwrap(), None, "more than 20 MiB are not");
     // It is to begin with the checkpoint instead.
-    let points = [Point { index: Index(50), chain: history(&log, 50).chain }];
-    let found = store.look_up(&points).unwrap();
+    let points = [LogPosition { index: Index(50), chain: history(&log, 50).chain }];
+    let found = store.find_common_prefix(&points).unwrap();
     assert_eq!(found.common, None);
     assert_eq!(found.checkpoint.map(|(file, _)| file.index), Some(Index(390)));
     assert!(store.read(Index(390)).unwrap().is_some());
@@ -382,7 +385,7 @@ fn a_checkpoint_of_a_log_that_was_cut_meanwhile_is_none_to_begin_with() {
     store.commit(released(5)).unwrap();
     checkpoint(&disk, history(&log, 8));
     store.checkpoint_written().unwrap();
-    assert_eq!(store.look_up(&[]).unwrap().checkpoint, None);
+    assert_eq!(store.find_common_prefix(&[]).unwrap().checkpoint, None);
     let plan = store.plan(Some(Index(9)), 100).unwrap();
     let starts: Vec<_> = plan.starts.iter().map(|start| start.checkpoint).collect();
     assert_eq!(starts, [None]);

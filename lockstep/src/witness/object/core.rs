@@ -334,7 +334,7 @@ impl ObjectWitness {
                     return self.refuse_behind();
                 }
                 match call {
-                    WitnessCall::Ask { request } => self.on_ask(top, request),
+                    WitnessCall::CompareAndSwap { request } => self.on_ask(top, request),
                     WitnessCall::Query { .. }
                     | WitnessCall::Enrol { .. }
                     | WitnessCall::Hello { .. } => self.answer(present),

@@ -38,7 +38,7 @@ fn alone(place: ReplicaId) -> Record {
 }
 
 fn ask(present: &Record, next: Record) -> WitnessCall {
-    WitnessCall::Ask { request: Request { present: present.digest(), next } }
+    WitnessCall::CompareAndSwap { request: Request { present: present.digest(), next } }
 }
 
 fn hello(pair: PairId, place: ReplicaId, incarnation: Incarnation) -> WitnessCall {
@@ -542,7 +542,7 @@ proptest! {
             match answer {
                 Ok(WitnessAnswer::Present { record }) => {
                     prop_assert!(records.contains(&record));
-                    let Some(WitnessCall::Ask { request }) = open[who].take() else { unreachable!() };
+                    let Some(WitnessCall::CompareAndSwap { request }) = open[who].take() else { unreachable!() };
                     prop_assert_eq!(Some(&record), records.last());
                     if !records.contains(&request.next) {
                         denied.push(request.next);

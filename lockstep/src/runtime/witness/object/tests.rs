@@ -53,7 +53,7 @@ fn renewed(present: &Record, asker: ReplicaId) -> Record {
 }
 
 fn ask(present: &Record, next: Record) -> WitnessCall {
-    WitnessCall::Ask { request: Request { present: present.digest(), next } }
+    WitnessCall::CompareAndSwap { request: Request { present: present.digest(), next } }
 }
 
 async fn record(client: &mut ObjectClient, call: WitnessCall) -> Record {
