@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use lockstep::client::blocking::{Session, Ticket};
+use lockstep::client::blocking::{PendingReply, Session};
 use lockstep::client::session::{CallError, OpenError, PlaceStatus, Settings};
 use lockstep::ids::ReplicaId;
 use lockstep::runtime::config::{ClientConfig, Overrides};
@@ -173,7 +173,7 @@ impl Count {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a client is outside the pair")]
-    fn take(&mut self, ticket: Option<Ticket>) -> Result<(), CallError> {
+    fn take(&mut self, ticket: Option<PendingReply>) -> Result<(), CallError> {
         let Some(ticket) = ticket else { return Ok(()) };
         let answer = Answer::decode(&ticket.wait()?).expect("an answer");
         let number = self.answered.load(Ordering::SeqCst) + 1;

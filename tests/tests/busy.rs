@@ -1,7 +1,7 @@
 //! A pair that has more to do than it has time for.
 
 use bytes::Bytes;
-use lockstep::client::blocking::{Session, Ticket};
+use lockstep::client::blocking::{PendingReply, Session};
 use lockstep_tests::caller::settings;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, SILENCE};
 use lockstep_tests::process::wait_for;
@@ -16,7 +16,7 @@ fn a_queue_of_slow_steps_is_not_taken_for_silence() {
     let before = [A, B].map(|part| pair.status(part).unwrap());
     let sessions: Vec<Session> = (0..4).map(|_| Session::open(settings(&pair)).unwrap()).collect();
     let bodies = [b"quick"; 60].iter().map(|quick| &quick[..]).chain([&b"slow"[..]; 45]);
-    let tickets: Vec<Ticket> = bodies
+    let tickets: Vec<PendingReply> = bodies
         .flat_map(|body| sessions.iter().map(|one| one.submit(Bytes::from_static(body)).unwrap()))
         .collect();
     for ticket in tickets {

@@ -2,7 +2,7 @@
 //! how the other ends, and what the log says.
 
 use bytes::Bytes;
-use lockstep::client::blocking::{Session, Ticket};
+use lockstep::client::blocking::{PendingReply, Session};
 use lockstep::limits;
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::caller::{serves, settings};
@@ -27,7 +27,7 @@ fn formed(policy: &str) -> Pair {
     pair
 }
 
-fn ask(pair: &Pair, words: &'static str) -> (Session, Ticket) {
+fn ask(pair: &Pair, words: &'static str) -> (Session, PendingReply) {
     let session = Session::open(settings(pair)).unwrap();
     let ticket = session.submit(Bytes::from_static(words.as_bytes())).unwrap();
     (session, ticket)

@@ -44,8 +44,8 @@ pub struct Session {
 /// A reply to come.
 #[derive(Debug)]
 #[must_use = "the reply comes when the ticket is waited for"]
-pub struct Ticket {
-    ticket: session::Ticket,
+pub struct PendingReply {
+    ticket: session::PendingReply,
     thread: Arc<Thread>,
 }
 
@@ -84,18 +84,18 @@ impl Session {
     ///
     /// # Errors
     /// Why it was not taken.
-    pub fn submit(&self, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
+    pub fn submit(&self, body: impl Into<Bytes>) -> Result<PendingReply, SubmitError> {
         let ticket = self.thread.wait(self.session.submit(body))?;
-        Ok(Ticket { ticket, thread: Arc::clone(&self.thread) })
+        Ok(PendingReply { ticket, thread: Arc::clone(&self.thread) })
     }
 
     /// Hands in a request if there is room now. Does not block.
     ///
     /// # Errors
     /// Why it was not taken.
-    pub fn try_submit(&self, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
+    pub fn try_submit(&self, body: impl Into<Bytes>) -> Result<PendingReply, SubmitError> {
         let ticket = self.session.try_submit(body)?;
-        Ok(Ticket { ticket, thread: Arc::clone(&self.thread) })
+        Ok(PendingReply { ticket, thread: Arc::clone(&self.thread) })
     }
 
     /// The session's state.
@@ -113,7 +113,7 @@ impl Session {
     }
 }
 
-impl Ticket {
+impl PendingReply {
     /// Waits for the reply.
     ///
     /// # Errors

@@ -104,15 +104,15 @@
 
 mod args;
 mod commands;
-mod discarding;
 mod flags;
 mod human;
 mod objects;
 mod pages;
-mod parts;
 mod process;
-mod reloading;
-mod returning;
+mod processes;
+mod rejoin;
+mod reload;
+mod reset;
 mod starting;
 #[cfg(test)]
 mod tests;
@@ -137,8 +137,8 @@ use crate::machine::StateMachine;
 
 use args::{Command, NOTES};
 use flags::UsageError;
-pub use parts::{PartError, run_coserver, run_witness};
 pub use process::{GuardError, Guards, Heard, Reload, Signals};
+pub use processes::{PartError, run_coserver, run_witness};
 
 /// What a program is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

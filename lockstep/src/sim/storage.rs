@@ -344,8 +344,8 @@ impl Storage {
         to: Option<Index>,
         tail: usize,
     ) -> Result<Result<Box<Recovered>, String>, Failure> {
-        let pristine = unit.freeze();
-        self.disk.store()?.restore(unit, &pristine, to, tail, self.adopts)
+        let initial_snapshot = unit.freeze();
+        self.disk.store()?.restore(unit, &initial_snapshot, to, tail, self.adopts)
     }
 
     fn write_checkpoint(

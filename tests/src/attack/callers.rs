@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lockstep::client::blocking::{Session, Ticket};
+use lockstep::client::blocking::{PendingReply, Session};
 use lockstep::client::session::Settings;
 
 use super::honest::{Counts, Honest, pause};
@@ -42,7 +42,7 @@ fn ask(settings: &Settings, counts: &Counts) -> Result<(), String> {
     session.close().map_err(|error| error.to_string())
 }
 
-fn take(under_way: &mut VecDeque<(u64, Ticket)>, counts: &Counts) -> Result<(), String> {
+fn take(under_way: &mut VecDeque<(u64, PendingReply)>, counts: &Counts) -> Result<(), String> {
     let Some((number, ticket)) = under_way.pop_front() else { return Ok(()) };
     let reply = ticket.wait().map_err(|error| format!("request {number}: {error:?}"))?;
     counts.answered();

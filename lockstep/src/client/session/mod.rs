@@ -21,8 +21,8 @@
 //! A request is sent by its caller, on the spot; so a request and its reply wake that task once
 //! and the caller once. On a current-thread runtime neither of them is a thread.
 
+mod connections;
 mod error;
-mod lanes;
 mod settings;
 mod shared;
 mod status;
@@ -44,7 +44,7 @@ use crate::client::{Client, SubmitError};
 use crate::ids::{RequestNumber, SessionId};
 use crate::runtime::clock::Clock;
 use crate::runtime::entropy;
-use lanes::Lanes;
+use connections::Connections;
 use shared::Shared;
 
 pub(super) use shared::End;
@@ -94,7 +94,7 @@ impl Session {
         let core = Client::new(clock.mono(), settings.core, token, entropy::nonce()?.0);
         let (open_within, patience) = (settings.open_within, settings.patience);
         let close_within = settings.close_within;
-        let shared = Shared::new(clock, core, Lanes::new(settings));
+        let shared = Shared::new(clock, core, Connections::new(settings));
         tokio::spawn(drive(Finish(Arc::clone(&shared))));
         let turn = tokio::sync::Mutex::new(());
         let handle = Handle { shared, turn, open_within, patience, close_within };
@@ -178,12 +178,12 @@ impl Session {
         taken?.await
     }
 
-    /// Hands in a request, waiting for room; its [`Ticket`] is the reply to come. Dropping the
+    /// Hands in a request, waiting for room; its [`PendingReply`] is the reply to come. Dropping the
     /// ticket does not take the request back.
     ///
     /// # Errors
     /// [`SubmitError::TooLong`], or [`SubmitError::Over`].
-    pub async fn submit(&self, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
+    pub async fn submit(&self, body: impl Into<Bytes>) -> Result<PendingReply, SubmitError> {
         let body = body.into();
         match self.try_submit(body.clone()) {
             Err(SubmitError::WindowFull) => {
@@ -197,7 +197,7 @@ impl Session {
         &self,
         body: Bytes,
         patience: impl Fn() -> Option<Duration>,
-    ) -> Result<Ticket, SubmitError> {
+    ) -> Result<PendingReply, SubmitError> {
         let _turn = self.handle.turn.lock().await;
         loop {
             match self.take(body.clone(), patience()) {
@@ -211,7 +211,7 @@ impl Session {
     ///
     /// # Errors
     /// Why it was not taken.
-    pub fn try_submit(&self, body: impl Into<Bytes>) -> Result<Ticket, SubmitError> {
+    pub fn try_submit(&self, body: impl Into<Bytes>) -> Result<PendingReply, SubmitError> {
         self.try_submit_within(body.into(), self.handle.patience)
     }
 
@@ -219,7 +219,7 @@ impl Session {
         &self,
         body: Bytes,
         patience: Option<Duration>,
-    ) -> Result<Ticket, SubmitError> {
+    ) -> Result<PendingReply, SubmitError> {
         // Nobody overtakes those who wait.
         match self.handle.turn.try_lock() {
             Ok(_turn) => self.take(body, patience),
@@ -227,9 +227,9 @@ impl Session {
         }
     }
 
-    fn take(&self, body: Bytes, patience: Option<Duration>) -> Result<Ticket, SubmitError> {
+    fn take(&self, body: Bytes, patience: Option<Duration>) -> Result<PendingReply, SubmitError> {
         let (number, reply) = self.shared().submit(body, patience)?;
-        Ok(Ticket { number, reply })
+        Ok(PendingReply { number, reply })
     }
 
     /// The session's id, while it is open.
@@ -306,27 +306,27 @@ async fn drive(finish: Finish) {
     let shared = &finish.0;
     let mut sleep = Box::pin(tokio::time::sleep(Duration::ZERO));
     poll_fn(|cx| shared.poll(cx, &mut sleep)).await;
-    if let Some(lanes) = shared.take_lanes() {
-        lanes.shutdown().await;
+    if let Some(connections) = shared.take_lanes() {
+        connections.shutdown().await;
     }
 }
 
 /// A reply to come.
 #[derive(Debug)]
 #[must_use = "the reply comes when the ticket is awaited"]
-pub struct Ticket {
+pub struct PendingReply {
     number: RequestNumber,
     reply: oneshot::Receiver<Result<Bytes, CallError>>,
 }
 
-impl Ticket {
+impl PendingReply {
     /// The request's number in its session.
     pub fn number(&self) -> RequestNumber {
         self.number
     }
 }
 
-impl Future for Ticket {
+impl Future for PendingReply {
     type Output = Result<Bytes, CallError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Sleep;
 
+use super::connections::Connections;
 use super::error::{CallError, Trouble};
-use super::lanes::Lanes;
 use super::status::{PlaceStatus, Status};
 use crate::client::io::{Event, Input, Output};
 use crate::client::{Client, SessionError, SubmitError};
@@ -50,7 +50,7 @@ pub(super) struct State {
     clock: Clock,
     core: Client,
     /// `None` once the session has ended.
-    lanes: Option<Lanes>,
+    connections: Option<Connections>,
     waiting: BTreeMap<RequestNumber, Outcome>,
     /// Outcomes to be handed out when the lock is free.
     done: Vec<(Outcome, Result<Bytes, CallError>)>,
@@ -71,11 +71,11 @@ pub(super) struct State {
 }
 
 impl Shared {
-    pub(super) fn new(clock: Clock, core: Client, lanes: Lanes) -> Arc<Self> {
+    pub(super) fn new(clock: Clock, core: Client, connections: Connections) -> Arc<Self> {
         let state = State {
             clock,
             core,
-            lanes: Some(lanes),
+            connections: Some(connections),
             waiting: BTreeMap::new(),
             done: Vec::new(),
             deferred: VecDeque::new(),
@@ -131,7 +131,7 @@ impl Shared {
 
     pub(super) fn status(&self) -> Status {
         let state = self.lock();
-        let troubles = state.lanes.as_ref().map(Lanes::troubles).unwrap_or_default();
+        let troubles = state.connections.as_ref().map(Connections::troubles).unwrap_or_default();
         let places = ReplicaId::BOTH.map(|place| match state.serving[place.slot()] {
             Some(epoch) => PlaceStatus::Serving { epoch },
             None => PlaceStatus::Away { trouble: troubles.of(place).cloned() },
@@ -174,8 +174,8 @@ impl Shared {
     }
 
     /// The connections, for the last words.
-    pub(super) fn take_lanes(&self) -> Option<Lanes> {
-        self.lock().lanes.take()
+    pub(super) fn take_lanes(&self) -> Option<Connections> {
+        self.lock().connections.take()
     }
 
     /// The driving task is ending, in good order or because it is dropped.
@@ -184,10 +184,10 @@ impl Shared {
         state.end.get_or_insert(End::Dropped);
         state.finished = true;
         state.serving = [None; 2];
-        let lanes = state.lanes.take();
+        let connections = state.connections.take();
         let waiting = core::mem::take(&mut state.waiting);
         drop(state);
-        drop((lanes, waiting));
+        drop((connections, waiting));
         self.room.notify_one();
         self.changed.notify_waiters();
     }
@@ -219,9 +219,9 @@ impl State {
 
     /// Takes what has come over the network, and sends what follows from it in one go.
     fn take_events(&mut self, cx: &mut Context<'_>) {
-        while let Some(lanes) = &mut self.lanes {
-            let Poll::Ready(event) = lanes.network().poll_next(cx) else { return };
-            if let Some(input) = lanes.on_event(event) {
+        while let Some(connections) = &mut self.connections {
+            let Poll::Ready(event) = connections.network().poll_next(cx) else { return };
+            if let Some(input) = connections.on_event(event) {
                 self.tell(input);
                 self.carry_out();
             }
@@ -231,7 +231,9 @@ impl State {
     /// Tells the core which connections are alive, before it looks at the time.
     fn look_for_signs(&mut self) {
         for place in ReplicaId::BOTH {
-            if let Some(heard) = self.lanes.as_mut().and_then(|lanes| lanes.heard(place)) {
+            if let Some(heard) =
+                self.connections.as_mut().and_then(|connections| connections.heard(place))
+            {
                 self.tell(heard);
             }
         }
@@ -265,9 +267,9 @@ impl State {
             }
             if self.end.is_none() {
                 // Where the session ends the connections stay for its last words.
-                let lanes = self.lanes.iter_mut();
-                self.untold.extend(lanes.flat_map(|lanes| {
-                    ending.drain(..).map(|place| lanes.disconnect(place)).collect::<Vec<_>>()
+                let connections = self.connections.iter_mut();
+                self.untold.extend(connections.flat_map(|connections| {
+                    ending.drain(..).map(|place| connections.disconnect(place)).collect::<Vec<_>>()
                 }));
             }
             let Some(input) = self.untold.pop_front() else { return };
@@ -276,12 +278,12 @@ impl State {
     }
 
     fn carry_out_one(&mut self, output: Output, ending: &mut Vec<ReplicaId>) {
-        let Some(lanes) = &mut self.lanes else { return };
+        let Some(connections) = &mut self.connections else { return };
         match output {
-            Output::Connect { place } => self.untold.extend(lanes.connect(place)),
+            Output::Connect { place } => self.untold.extend(connections.connect(place)),
             Output::Disconnect { place } => ending.push(place),
-            Output::Probe { place } => lanes.probe(place),
-            Output::Send { place, call } => self.untold.extend(lanes.send(place, call)),
+            Output::Probe { place } => connections.probe(place),
+            Output::Send { place, call } => self.untold.extend(connections.send(place, call)),
             Output::Reply { number, result } => {
                 if let Some(outcome) = self.waiting.remove(&number) {
                     self.done.push((outcome, result.map_err(CallError::NoReply)));
@@ -312,9 +314,9 @@ impl State {
             Event::Unanswered { place } => Some((place, Trouble::Unanswered)),
             _ => None,
         };
-        if let (Some(lanes), Some((place, trouble))) = (&mut self.lanes, trouble) {
+        if let (Some(connections), Some((place, trouble))) = (&mut self.connections, trouble) {
             self.serving[place.slot()] = None;
-            lanes.note(place, Some(trouble));
+            connections.note(place, Some(trouble));
         }
         log(event, self.serving.iter().flatten().count());
     }
@@ -323,15 +325,15 @@ impl State {
     /// driving task.
     fn send_what_can_be(&mut self) {
         while let Some(output) = self.core.poll() {
-            match (output, &mut self.lanes) {
-                (Output::Send { place, call }, Some(lanes)) => {
-                    self.untold.extend(lanes.send(place, call));
+            match (output, &mut self.connections) {
+                (Output::Send { place, call }, Some(connections)) => {
+                    self.untold.extend(connections.send(place, call));
                 }
                 (output, _) => self.deferred.push_back(output),
             }
         }
-        if let Some(lanes) = &mut self.lanes {
-            lanes.network().flush();
+        if let Some(connections) = &mut self.connections {
+            connections.network().flush();
         }
         let earlier = match (self.core.next_timeout(), self.armed) {
             (Some(due), Some(armed)) => due < armed,

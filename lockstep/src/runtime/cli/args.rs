@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::flags::{DiskFlags, Ends, ProcessFlags, address, ends, place};
-use super::{Application, Failure, commands, objects, pages, parts};
+use super::{Application, Failure, commands, objects, pages, processes};
 use crate::ids::{PairId, ReplicaId};
 use crate::runtime::config::{ConfigError, Overrides, parse_duration};
 use crate::runtime::exit::Exit;
@@ -69,8 +69,8 @@ impl Command {
     ) -> Result<Exit, Failure> {
         match self {
             Self::Init(args) => commands::init(app, &args.into()),
-            Self::CoServer(args) => parts::coserver(app, &args),
-            Self::Witness(args) => parts::witness(&args),
+            Self::CoServer(args) => processes::coserver(app, &args),
+            Self::Witness(args) => processes::witness(&args),
             Self::Status(args) => commands::status(&args.of.directory()?, args.timeout, args.json),
             Self::Metrics(args) => args.ask("metrics"),
             Self::HandOver(args) => args.ask("hand-over"),

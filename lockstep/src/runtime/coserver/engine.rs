@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Sleep;
 
+use super::connections::Connections;
 use super::echoes::{Echo, Marking};
 use super::executor::{Executor, Outgoing};
 use super::handle::{Handle, Handled, Request};
 use super::intake::DeviceInputs;
-use super::keeping::Recovery;
 use super::metrics::Metrics;
-use super::wires::Wires;
+use super::persistence::Recovery;
 use crate::device::{Descriptors, Device, Released};
 use crate::entry::{Entry, EntryKind};
 use crate::event::Event;
@@ -39,20 +39,20 @@ const EXECUTIONS: usize = 64;
 
 /// No input is taken in a round after this long, and no execution begins after as long again: a few
 /// of them fit between two heartbeats.
-const SLICE: Duration = Duration::from_millis(2);
+const EXECUTION_BUDGET: Duration = Duration::from_millis(2);
 
 /// After a round of this length the sockets are looked at before the next one begins. The runtime
 /// does so by itself only when it has nothing else to do, or now and then.
-const BREATH: Duration = Duration::from_millis(1);
+const YIELD_AFTER: Duration = Duration::from_millis(1);
 
 /// Steps that take no longer than this together are executed before their entries are sent. One
 /// frame less on each link saves both CoServers more.
-const SHORT_STEPS: Duration = Duration::from_micros(20);
+const INLINE_THRESHOLD: Duration = Duration::from_micros(20);
 
 /// A running CoServer.
 pub(super) struct Engine<S: StateMachine> {
     pub(super) replica: Replica,
-    pub(super) wires: Wires,
+    pub(super) connections: Connections,
     pub(super) executor: Executor<S>,
     pub(super) storage: Storage<S>,
     pub(super) recovery: Recovery,
@@ -118,7 +118,7 @@ impl<S: StateMachine> Engine<S> {
             self.take(wake);
             self.drain();
             self.storage.flush(self.replica.mark());
-            self.wires.network().flush();
+            self.connections.network().flush();
         }
     }
 
@@ -129,7 +129,7 @@ impl<S: StateMachine> Engine<S> {
         self.take(wake);
         self.take_more(began);
         self.settle().await;
-        if !self.to_execute.is_empty() || self.clock.mono().since(began) >= BREATH {
+        if !self.to_execute.is_empty() || self.clock.mono().since(began) >= YIELD_AFTER {
             tokio::task::yield_now().await;
         }
     }
@@ -146,16 +146,17 @@ impl<S: StateMachine> Engine<S> {
     /// Clients and devices are read in turn each while much of what they said waits to be carried out:
     /// it waits in one line.
     fn read_in_turn(&mut self) {
-        let Self { replica, wires, inputs, .. } = self;
+        let Self { replica, connections, inputs, .. } = self;
         let room = replica.room_for_inputs(match self.storage.durability() {
             Durability::Journal => limits::TURNS_BYTES_JOURNAL,
             Durability::Memory => limits::TURNS_BYTES,
         });
         let now = self.handled_at;
-        let (from_clients, from_devices) = (wires.network().clients_read(), inputs.last_taken());
+        let (from_clients, from_devices) =
+            (connections.network().clients_read(), inputs.last_taken());
         inputs.set_room(room, now, from_clients);
-        wires.network().set_room(room, now, from_devices);
-        wires.read_clients(replica.reads_clients());
+        connections.network().set_room(room, now, from_devices);
+        connections.read_clients(replica.reads_clients());
     }
 
     async fn wait(&mut self) -> Wake {
@@ -174,10 +175,10 @@ impl<S: StateMachine> Engine<S> {
             if takes_input && let Poll::Ready((device, bytes)) = self.inputs.poll_pop(cx) {
                 return Poll::Ready(Wake::Device(device, bytes));
             }
-            if let Poll::Ready(event) = self.wires.network().poll_next(cx) {
+            if let Poll::Ready(event) = self.connections.network().poll_next(cx) {
                 return Poll::Ready(Wake::Network(event));
             }
-            if let Poll::Ready(input) = self.wires.poll_objects(cx) {
+            if let Poll::Ready(input) = self.connections.poll_objects(cx) {
                 return Poll::Ready(Wake::Witness(input));
             }
             if self.sleep.as_mut().poll(cx).is_ready() {
@@ -195,7 +196,7 @@ impl<S: StateMachine> Engine<S> {
     fn take(&mut self, wake: Wake) {
         match wake {
             Wake::Network(event) => {
-                if let Some(input) = self.wires.on_event(event, &mut self.metrics.counters) {
+                if let Some(input) = self.connections.on_event(event, &mut self.metrics.counters) {
                     self.handle(input);
                 }
             }
@@ -224,7 +225,7 @@ impl<S: StateMachine> Engine<S> {
                 let _ = answer.send(may);
             }
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
-            Wake::Request(Request::Repinned) => self.wires.repinned(),
+            Wake::Request(Request::Repinned) => self.connections.repinned(),
             Wake::Nothing => {}
         }
     }
@@ -232,7 +233,7 @@ impl<S: StateMachine> Engine<S> {
     /// Takes what else is there already, so that it shares frames with what came first.
     fn take_more(&mut self, began: MonotonicTime) {
         for _ in 0..ROUND {
-            if self.handled_at.since(began) >= SLICE {
+            if self.handled_at.since(began) >= EXECUTION_BUDGET {
                 return;
             }
             let takes_input = self.replica.takes_input();
@@ -241,7 +242,7 @@ impl<S: StateMachine> Engine<S> {
                 Wake::Service(done)
             } else if let Some(answer) = self.storage.try_next() {
                 Wake::Storage(answer)
-            } else if let Some(event) = self.wires.network().try_next() {
+            } else if let Some(event) = self.connections.network().try_next() {
                 Wake::Network(event)
             } else if takes_input && let Some((device, bytes)) = self.inputs.pop() {
                 Wake::Device(device, bytes)
@@ -262,16 +263,16 @@ impl<S: StateMachine> Engine<S> {
         self.drain();
         if self.storage.has_appended() {
             // The other's disk is further away than the own one.
-            self.wires.transmit().await;
+            self.connections.transmit().await;
             self.storage.flush(self.replica.mark());
         }
         if !self.to_execute.is_empty() {
-            self.wires.transmit().await;
+            self.connections.transmit().await;
             self.execute_some(EXECUTIONS);
             self.drain();
         }
         self.storage.flush(self.replica.mark());
-        self.wires.network().flush();
+        self.connections.network().flush();
     }
 
     fn execute_some(&mut self, most: usize) {
@@ -280,14 +281,14 @@ impl<S: StateMachine> Engine<S> {
         for _ in 0..most {
             let Some((entry, echo)) = self.to_execute.pop_front() else { return };
             self.execute(entry, echo, &mut marking);
-            if self.clock.mono().since(began) >= SLICE {
+            if self.clock.mono().since(began) >= EXECUTION_BUDGET {
                 return;
             }
         }
     }
 
     fn execute_first(&mut self) {
-        let most = SHORT_STEPS.as_nanos() / self.longest_step.as_nanos().max(1);
+        let most = INLINE_THRESHOLD.as_nanos() / self.longest_step.as_nanos().max(1);
         if most == 0 || !self.executor.is_inline() {
             return;
         }
@@ -339,25 +340,25 @@ impl<S: StateMachine> Engine<S> {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Peer { links, frame } => {
-                let blocked = self.wires.send_peer(links, &frame, &mut self.metrics.counters);
+                let blocked = self.connections.send_peer(links, &frame, &mut self.metrics.counters);
                 for link in blocked.iter() {
                     self.handle(Input::LinkBlocked { link });
                 }
             }
-            Output::CloseLink { link } => self.wires.close_link(link),
-            Output::Witness(call) => self.wires.send_witness(&call),
+            Output::CloseLink { link } => self.connections.close_link(link),
+            Output::Witness(call) => self.connections.send_witness(&call),
             Output::UseWitness { slot } => {
-                if let Some(input) = self.wires.use_witness(slot) {
+                if let Some(input) = self.connections.use_witness(slot) {
                     self.handle(input);
                 }
             }
             Output::Client { conn, answer } => {
                 self.metrics.counters.answers += 1;
-                self.wires.send_client(conn, &answer);
+                self.connections.send_client(conn, &answer);
             }
             Output::CloseClient { conn } => {
                 self.metrics.counters.clients_refused += 1;
-                self.wires.close_client(conn);
+                self.connections.close_client(conn);
             }
             Output::Append(entry) => self.append(entry),
             Output::PersistMembership { number, membership } => {
@@ -372,7 +373,7 @@ impl<S: StateMachine> Engine<S> {
             Output::Standing(standing) => self.tell_devices(standing),
             Output::Event(event) => {
                 let client = match event {
-                    Event::PoolFull { owner, .. } => Some(self.wires.name_of(owner)),
+                    Event::PoolFull { owner, .. } => Some(self.connections.name_of(owner)),
                     _ => None,
                 };
                 super::events::log(&event, client.as_deref());

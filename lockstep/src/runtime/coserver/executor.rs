@@ -20,7 +20,7 @@ use crate::unit::{FrozenUnit, Unit};
 
 /// Executes entries in order, freezes the state, and restores it.
 pub(super) struct Executor<S: StateMachine> {
-    seat: Seat<S>,
+    location: Location<S>,
     outbox: Sender<Done<S>>,
     results: Receiver<Done<S>>,
     /// The newest state frozen at a checkpoint's entry, until it is written.
@@ -31,17 +31,17 @@ pub(super) struct Executor<S: StateMachine> {
 }
 
 /// Where the service is.
-enum Seat<S: StateMachine> {
-    Inline(Box<Seated<S>>),
+enum Location<S: StateMachine> {
+    Inline(Box<Hosted<S>>),
     Thread(ThreadExecutor),
     /// With the thread that replays.
-    Away,
+    Lent,
 }
 
 /// The service, and its state before the first entry, to which it can always be set back.
-struct Seated<S: StateMachine> {
+struct Hosted<S: StateMachine> {
     unit: Unit<S>,
-    pristine: FrozenUnit<S::Frozen>,
+    initial_snapshot: FrozenUnit<S::Frozen>,
 }
 
 /// The service on its own thread. The queues are as long as the window that the core keeps.
@@ -63,7 +63,7 @@ enum Done<S: StateMachine> {
     Frozen(FrozenUnit<S::Frozen>),
     Replayed(Index),
     /// With the service, where it was borrowed.
-    Recovered(Outcome, Option<Box<Seated<S>>>),
+    Recovered(Outcome, Option<Box<Hosted<S>>>),
 }
 
 /// What the loop is told.
@@ -92,28 +92,28 @@ impl<S: StateMachine> Executor<S> {
         window: usize,
     ) -> Result<Self, ExecutorError> {
         let unit = Unit::new(service);
-        let seated = Box::new(Seated { pristine: unit.freeze(), unit });
+        let seated = Box::new(Hosted { initial_snapshot: unit.freeze(), unit });
         // Results are bounded by the entries under way; their bytes by the core's window.
         let slots = if execution == Execution::Inline { SLOTS } else { window + SLOTS };
         let (outbox, results) = mailbox(Capacity::new(slots, 1 << 39)?, |_: &Done<S>| 1);
         let echoes = Echoes::new();
-        let seat = match execution {
-            Execution::Inline => Seat::Inline(seated),
+        let location = match execution {
+            Execution::Inline => Location::Inline(seated),
             Execution::Thread => {
                 let (jobs, inbox) = channel::bounded(window);
                 let (outbox, echoes) = (outbox.clone(), echoes.clone());
                 let thread = std::thread::Builder::new()
                     .name("lockstep-service".into())
                     .spawn(move || run(seated, &inbox, &outbox, &echoes))?;
-                Seat::Thread(ThreadExecutor { jobs, thread: Some(thread) })
+                Location::Thread(ThreadExecutor { jobs, thread: Some(thread) })
             }
         };
-        Ok(Self { seat, outbox, results, frozen: None, on_disk: Index(0), echoes })
+        Ok(Self { location, outbox, results, frozen: None, on_disk: Index(0), echoes })
     }
 
     /// Whether [`execute`](Self::execute) executes now.
     pub(super) fn is_inline(&self) -> bool {
-        matches!(self.seat, Seat::Inline(_))
+        matches!(self.location, Location::Inline(_))
     }
 
     /// Executes the entry, now or on the thread. `None` if the result comes later. `echo` says
@@ -126,8 +126,8 @@ impl<S: StateMachine> Executor<S> {
         marking: &mut Marking,
     ) -> Option<Executed> {
         let echo = if entry.index <= self.on_disk { Some(Echo::Replay) } else { echo };
-        match &mut self.seat {
-            Seat::Inline(seated) => {
+        match &mut self.location {
+            Location::Inline(seated) => {
                 let unit = &mut seated.unit;
                 marking.switch(&self.echoes, echo);
                 let mut executed = unit.execute(&entry);
@@ -136,13 +136,13 @@ impl<S: StateMachine> Executor<S> {
                 }
                 Some(executed)
             }
-            Seat::Thread(thread) => {
+            Location::Thread(thread) => {
                 // A thread that is gone panicked outside the service's steps; the results
                 // that no longer come make the peer find this replica too slow.
                 let _ = thread.jobs.send(Job::Execute(entry, echo));
                 None
             }
-            Seat::Away => unreachable!("nothing is executed during a replay"),
+            Location::Lent => unreachable!("nothing is executed during a replay"),
         }
     }
 
@@ -152,14 +152,14 @@ impl<S: StateMachine> Executor<S> {
     /// If there is no thread to be had for it.
     pub(super) fn recover(&mut self, plan: Plan) -> std::io::Result<()> {
         self.frozen = None;
-        let mut seated = match core::mem::replace(&mut self.seat, Seat::Away) {
-            Seat::Inline(seated) => seated,
-            Seat::Thread(thread) => {
+        let mut seated = match core::mem::replace(&mut self.location, Location::Lent) {
+            Location::Inline(seated) => seated,
+            Location::Thread(thread) => {
                 let _ = thread.jobs.send(Job::Recover(plan));
-                self.seat = Seat::Thread(thread);
+                self.location = Location::Thread(thread);
                 return Ok(());
             }
-            Seat::Away => unreachable!("one replay at a time"),
+            Location::Lent => unreachable!("one replay at a time"),
         };
         let (outbox, echoes) = (self.outbox.clone(), self.echoes.clone());
         let replay = move || {
@@ -213,7 +213,7 @@ impl<S: StateMachine> Executor<S> {
                 let tail = outcome.result.as_ref().ok().and_then(|result| result.tail.last());
                 self.on_disk = tail.map_or(Index(0), |last| last.index);
                 if let Some(seated) = seated {
-                    self.seat = Seat::Inline(seated);
+                    self.location = Location::Inline(seated);
                 }
                 Some(Outgoing::Recovered(outcome))
             }
@@ -235,16 +235,16 @@ fn frozen_after<S: StateMachine>(
 }
 
 fn replay<S: StateMachine>(
-    seated: &mut Seated<S>,
+    seated: &mut Hosted<S>,
     plan: Plan,
     outbox: &Sender<Done<S>>,
 ) -> Outcome {
-    let Seated { unit, pristine } = seated;
-    recover(unit, pristine, plan, |index| drop(outbox.try_push(Done::Replayed(index))))
+    let Hosted { unit, initial_snapshot } = seated;
+    recover(unit, initial_snapshot, plan, |index| drop(outbox.try_push(Done::Replayed(index))))
 }
 
 fn run<S: StateMachine>(
-    mut seated: Box<Seated<S>>,
+    mut seated: Box<Hosted<S>>,
     jobs: &Jobs<Job>,
     outbox: &Sender<Done<S>>,
     echoes: &Echoes,
@@ -278,7 +278,7 @@ fn run<S: StateMachine>(
 impl<S: StateMachine> Drop for Executor<S> {
     fn drop(&mut self) {
         self.results.close();
-        if let Seat::Thread(thread) = &mut self.seat {
+        if let Location::Thread(thread) = &mut self.location {
             let (closed, _) = channel::bounded(0);
             thread.jobs = closed;
             if let Some(thread) = thread.thread.take()

@@ -23,17 +23,17 @@
 //! by a bounded queue each way.
 
 mod clients;
+mod connections;
 mod echoes;
 mod engine;
 mod events;
 mod executor;
 mod handle;
 mod intake;
-mod keeping;
 mod metrics;
 mod overdue;
+mod persistence;
 mod settings;
-mod wires;
 
 #[cfg(test)]
 mod tests;
@@ -67,16 +67,16 @@ pub use handle::{Handle, Unanswered};
 pub use metrics::{Counters, DescriptorMetrics, Joining, MetricsSnapshot, StorageMetrics};
 pub use settings::{Execution, LinkAddresses, Settings, SettingsError, WitnessAddress};
 
+use connections::Connections;
 use engine::Engine;
 use executor::Executor;
-use keeping::Recovery;
 use metrics::Metrics;
 use overdue::Overdue;
-use wires::Wires;
+use persistence::Recovery;
 
 /// A CoServer told to stop waits this long for its farewell to reach the peer and its devices to
 /// say theirs.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A CoServer that ends waits this long for its disk; one that hangs must not hang the process.
 const DISK_WITHIN: Duration = Duration::from_secs(5);
@@ -199,7 +199,7 @@ impl<S: StateMachine> CoServer<S> {
         let Opened { storage, disk, damage } = opened.map_err(unusable(&settings))?;
         drop(overdue);
         (boot.disk, boot.adopt) = (disk, settings.adopt);
-        let wires = Wires::open(&settings, credentials, S::is_read_only)?;
+        let connections = Connections::open(&settings, credentials, S::is_read_only)?;
         let ids: Vec<_> = devices.table.iter().map(|(id, _)| id).collect();
         let (intake, inputs) = intake::intake(&ids);
         let device_names = devices.table.iter().map(|(_, row)| row.name.clone()).collect();
@@ -217,7 +217,7 @@ impl<S: StateMachine> CoServer<S> {
         let (handle, handled) = handle::handle()?;
         let mut engine = Engine {
             replica: Replica::new(config, boot, clock.now()),
-            wires,
+            connections,
             executor: Executor::start(service, settings.execution, window)?,
             storage,
             adopts: settings.adopt,
@@ -264,15 +264,15 @@ impl<S: StateMachine> CoServer<S> {
     pub async fn run(mut self) -> StopCause {
         let cause = self.engine.run().await;
         let linger = match cause {
-            StopCause::Asked => LAST_WORDS,
+            StopCause::Asked => LEAVE_TIMEOUT,
             _ => self.linger,
         };
         let until = self.engine.clock.mono().plus(linger);
         self.engine.linger(until).await;
-        let Engine { mut devices, mut inputs, wires, storage, replica, .. } = self.engine;
+        let Engine { mut devices, mut inputs, connections, storage, replica, .. } = self.engine;
         inputs.close();
         devices.iter_mut().for_each(|device| device.stop());
-        wires.shutdown(&cause.to_string()).await;
+        connections.shutdown(&cause.to_string()).await;
         storage.close(replica.mark(), DISK_WITHIN).await;
         cause
     }

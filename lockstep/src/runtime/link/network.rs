@@ -15,7 +15,7 @@ use super::dial::{DialConfig, Dialler};
 use super::event::{ConnectionId, Event, PortId};
 use super::listen::{Admit, Counters, ListenConfig, ListenStats, Listener};
 use super::names::Names;
-use super::port::{NEWS_MAX, News, Outbox, Port, Slot};
+use super::port::{NEWS_MAX, Outbox, Port, PortEvent, Slot};
 use super::queues::Queues;
 use super::ready::{Rank, ReadySet, Source};
 use crate::ids::MonotonicTime;
@@ -43,8 +43,8 @@ pub struct Network {
     credentials: Credentials,
     names: Names,
     ready: Arc<ReadySet>,
-    news: mpsc::Receiver<News>,
-    news_sender: mpsc::Sender<News>,
+    news: mpsc::Receiver<PortEvent>,
+    news_sender: mpsc::Sender<PortEvent>,
     news_source: Arc<Source>,
     news_waker: Waker,
     ports: BTreeMap<PortId, Port>,
@@ -438,11 +438,13 @@ impl Network {
         // There may be more.
         std::task::Wake::wake_by_ref(&self.news_source);
         match news {
-            News::Arrived { port, connection } => match self.refusal(&connection) {
+            PortEvent::Arrived { port, connection } => match self.refusal(&connection) {
                 None => self.on_arrived(port, *connection),
                 Some(error) => self.on_refused(port, *connection, error),
             },
-            News::Failed { port, error } => self.events.push_back(Event::Failed { port, error }),
+            PortEvent::Failed { port, error } => {
+                self.events.push_back(Event::Failed { port, error })
+            }
         }
     }
 

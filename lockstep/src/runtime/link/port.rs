@@ -17,7 +17,7 @@ use crate::shares::{AddressBlock, Shares};
 pub(super) const NEWS_MAX: usize = 64;
 
 /// What port tasks tell the consumer.
-pub(super) enum News {
+pub(super) enum PortEvent {
     Arrived { port: PortId, connection: Box<Connection> },
     Failed { port: PortId, error: SetupError },
 }
@@ -26,7 +26,7 @@ pub(super) enum News {
 #[derive(Clone)]
 pub(super) struct Outbox {
     pub(super) port: PortId,
-    pub(super) news: mpsc::Sender<News>,
+    pub(super) news: mpsc::Sender<PortEvent>,
 }
 
 /// The network is gone.
@@ -34,7 +34,7 @@ pub(super) struct Closed;
 
 impl Outbox {
     pub(super) async fn arrived(&self, connection: Connection) -> Result<(), Closed> {
-        let news = News::Arrived { port: self.port, connection: Box::new(connection) };
+        let news = PortEvent::Arrived { port: self.port, connection: Box::new(connection) };
         self.news.send(news).await.map_err(|_| Closed)
     }
 
@@ -42,7 +42,7 @@ impl Outbox {
         tracing::debug!(port = self.port.0, %error, "attempt to connect failed");
         // Half of the room is kept for connections.
         if self.news.capacity() > NEWS_MAX / 2 {
-            let _ = self.news.try_send(News::Failed { port: self.port, error });
+            let _ = self.news.try_send(PortEvent::Failed { port: self.port, error });
         }
     }
 }

@@ -33,7 +33,7 @@ impl Failure {
         let what = Exhaustion::among(error);
         let why = match what {
             Some(what) => format!("{words}; {what}"),
-            None => format!("{words}; {LOOK}"),
+            None => format!("{words}; {CHECK_DISK_HINT}"),
         };
         Self { why, exhausted: what.is_some_and(Exhaustion::passes) }
     }
@@ -59,4 +59,4 @@ impl From<Failure> for Input {
 }
 
 /// What to do about a disk.
-pub(super) const LOOK: &str = "see the disk, its free space and its permissions";
+pub(super) const CHECK_DISK_HINT: &str = "see the disk, its free space and its permissions";

@@ -14,7 +14,7 @@ use crate::store::checkpoint::{self, Header, Stamp};
 use crate::unit::{FrozenUnit, Unit};
 
 impl ReplicaStore {
-    /// Restores a unit; `pristine` is the unit before the first entry. The inner error is for the core:
+    /// Restores a unit; `initial_snapshot` is the unit before the first entry. The inner error is for the core:
     /// the log cannot be used, and is set aside.
     ///
     /// # Errors
@@ -22,14 +22,14 @@ impl ReplicaStore {
     pub(crate) fn restore<S: StateMachine>(
         &mut self,
         unit: &mut Unit<S>,
-        pristine: &FrozenUnit<S::Frozen>,
+        initial_snapshot: &FrozenUnit<S::Frozen>,
         to: Option<Index>,
         tail: usize,
         adopt: bool,
     ) -> Result<Result<Box<Recovered>, String>, Failure> {
         let mut plan = self.plan(to, tail)?;
         plan.adopt = adopt;
-        let Outcome { result, damaged } = recover(unit, pristine, plan, |_| {});
+        let Outcome { result, damaged } = recover(unit, initial_snapshot, plan, |_| {});
         for (index, _) in damaged {
             self.set_checkpoint_aside(index)?;
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::failure::LOOK;
+use super::failure::CHECK_DISK_HINT;
 use super::settings::{Durability, StorageSettings};
 use super::store::ReplicaStore;
 use super::{Service, Who, aside, reset};
@@ -32,7 +32,7 @@ pub enum OpenError {
     #[error(transparent)]
     Checkpoint(CheckpointError),
     /// The system.
-    #[error("{LOOK}")]
+    #[error("{CHECK_DISK_HINT}")]
     Io(#[from] io::Error),
     /// The files are of another service.
     #[error(

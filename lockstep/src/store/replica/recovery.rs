@@ -65,23 +65,23 @@ pub(crate) enum Unrecovered {
 /// Restores a unit. `progress` is called now and then with the entry that was executed last.
 pub(crate) fn recover<S: StateMachine>(
     unit: &mut Unit<S>,
-    pristine: &FrozenUnit<S::Frozen>,
+    initial_snapshot: &FrozenUnit<S::Frozen>,
     plan: Plan,
     progress: impl FnMut(Index),
 ) -> Outcome {
     let mut damaged = Vec::new();
-    let result = run(unit, pristine, plan, &mut damaged, progress);
+    let result = run(unit, initial_snapshot, plan, &mut damaged, progress);
     let result = match result {
         Ok(recovered) => Ok(Box::new(recovered)),
         // What was half-way restored is nothing to begin with.
-        Err(why) => Err(reload_pristine(unit, pristine).err().unwrap_or(why)),
+        Err(why) => Err(reload_pristine(unit, initial_snapshot).err().unwrap_or(why)),
     };
     Outcome { result, damaged }
 }
 
 fn run<S: StateMachine>(
     unit: &mut Unit<S>,
-    pristine: &FrozenUnit<S::Frozen>,
+    initial_snapshot: &FrozenUnit<S::Frozen>,
     plan: Plan,
     damaged: &mut Vec<(Index, String)>,
     progress: impl FnMut(Index),
@@ -93,7 +93,7 @@ fn run<S: StateMachine>(
     };
     for Start { checkpoint, replay } in starts {
         let history = match checkpoint {
-            None => reload_pristine(unit, pristine).map(|()| History::default())?,
+            None => reload_pristine(unit, initial_snapshot).map(|()| History::default())?,
             Some(index) => match load(unit, &*directory, index)? {
                 Ok(history) => history,
                 Err(why) => {
@@ -112,10 +112,10 @@ fn run<S: StateMachine>(
 
 fn reload_pristine<S: StateMachine>(
     unit: &mut Unit<S>,
-    pristine: &FrozenUnit<S::Frozen>,
+    initial_snapshot: &FrozenUnit<S::Frozen>,
 ) -> Result<(), Unrecovered> {
     let mut reload = || {
-        let bytes = pristine.to_bytes().map_err(|error| error.to_string())?;
+        let bytes = initial_snapshot.to_bytes().map_err(|error| error.to_string())?;
         let mut reader = records::Reader::open(bytes).map_err(|error| error.to_string())?;
         unit.reload(&mut reader).map_err(|error| error.to_string())
     };

@@ -309,8 +309,8 @@ fn a_state_beyond_the_last_released_entry_is_no_state_to_go_on_from() {
     let lost = plan.lost_outputs.clone().expect("nothing is left at the mark");
     assert!(lost.contains("195") && lost.contains("199"), "{lost}");
     let mut unit = Unit::new(Nothing::default());
-    let pristine = unit.freeze();
-    let refused = recover(&mut unit, &pristine, plan, |_| {}).result.unwrap_err();
+    let initial_snapshot = unit.freeze();
+    let refused = recover(&mut unit, &initial_snapshot, plan, |_| {}).result.unwrap_err();
     assert!(matches!(&refused, Unrecovered::Unusable(why) if *why == lost), "{refused:?}");
 }
 

@@ -48,8 +48,8 @@ fn restored(panics: bool, outputs: Digest, adopt: bool) -> Result<Box<Recovered>
     store.append(&entries(10, 20), mark).unwrap();
     store.commit(mark).unwrap();
     let mut unit = Unit::new(Aged { panics });
-    let pristine = unit.freeze();
-    let restored = store.restore(&mut unit, &pristine, None, 100, adopt).unwrap();
+    let initial_snapshot = unit.freeze();
+    let restored = store.restore(&mut unit, &initial_snapshot, None, 100, adopt).unwrap();
     if restored.is_err() {
         assert_eq!((unit.index(), store.held()), (Index(0), Index(0)), "nothing is half-way there");
         assert!(disk.contents("journal-0000000001.damaged").is_some());

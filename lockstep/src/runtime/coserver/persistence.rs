@@ -165,9 +165,9 @@ impl<S: StateMachine> Engine<S> {
         let names = self.device_names.iter().cloned();
         let counts = self.devices.iter().map(|device| device.counts());
         let removals = self.replica.removals();
-        let clients = (self.wires.clients(), self.wires.handshakes());
+        let clients = (self.connections.clients(), self.connections.handshakes());
         let mut snapshot = self.metrics.snapshot(clients, removals, storage, &self.descriptors);
-        snapshot.clients_by_key = self.wires.clients_by_key();
+        snapshot.clients_by_key = self.connections.clients_by_key();
         snapshot.memory = self.memory.clone();
         snapshot.devices = names.zip(counts).collect();
         snapshot

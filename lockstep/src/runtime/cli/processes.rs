@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::{CoServerArgs, WitnessArgs};
-use super::discarding::{UNDONE, discard, undo, with_remedy};
 use super::process::{Heard, Signals};
-use super::reloading::{of_coserver, of_witness};
-use super::returning::Returns;
+use super::rejoin::Returns;
+use super::reload::{of_coserver, of_witness};
+use super::reset::{UNDONE, discard, undo, with_remedy};
 use super::starting::Starting;
 use super::{Application, BuildError, Failure};
 use crate::event::StopCause;

@@ -40,11 +40,11 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wire {
+enum Purpose {
     Link(LinkId),
     /// By its slot.
     Witness(u8),
-    Client(Guest),
+    Client(ClientConnection),
 }
 
 /// A port that is for one connection; clients have a port of their own.
@@ -57,7 +57,7 @@ enum Only {
 
 /// A client's connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Guest {
+struct ClientConnection {
     conn: ConnId,
     owner: OwnerId,
     rights: Rights,
@@ -70,24 +70,24 @@ fn rights_of(key: &PublicKey, roster: &Roster) -> Rights {
     roster.client(key).map_or(Rights::Read, |terms| terms.rights)
 }
 
-impl fmt::Display for Wire {
+impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link(link) => write!(f, "link {link}"),
             Self::Witness(slot) => write!(f, "witness {slot}"),
-            Self::Client(guest) => write!(f, "client {}", guest.conn),
+            Self::Client(client) => write!(f, "client {}", client.conn),
         }
     }
 }
 
 /// All connections of a CoServer.
-pub(super) struct Wires {
+pub(super) struct Connections {
     network: Network,
     credentials: Credentials,
     encoder: Encoder,
     ports: BTreeMap<PortId, Only>,
     clients_port: Option<PortId>,
-    wires: BTreeMap<ConnectionId, Wire>,
+    connections: BTreeMap<ConnectionId, Purpose>,
     links: Vec<Option<ConnectionId>>,
     /// Connections to the witnesses, and which of them the replica asks.
     witnesses: [Option<ConnectionId>; 2],
@@ -105,7 +105,7 @@ pub(super) struct Wires {
     queued: bool,
 }
 
-impl Wires {
+impl Connections {
     /// `is_read_only` is what the service says of requests.
     pub(super) fn open(
         settings: &Settings,
@@ -139,7 +139,7 @@ impl Wires {
             encoder: Encoder::new(),
             ports,
             clients_port,
-            wires: BTreeMap::new(),
+            connections: BTreeMap::new(),
             links: vec![None; settings.links.len()],
             witnesses: [None; 2],
             slot: 0,
@@ -188,8 +188,8 @@ impl Wires {
                 self.refusals.on_lost(&peer, self.book.name(&peer.key), &lost);
                 self.on_down(connection, &peer, &lost)
             }
-            Event::Writable { connection } => match self.wires.get(&connection)? {
-                Wire::Link(link) => Some(Input::LinkWritable { link: *link }),
+            Event::Writable { connection } => match self.connections.get(&connection)? {
+                Purpose::Link(link) => Some(Input::LinkWritable { link: *link }),
                 _ => None,
             },
             Event::Failed { error, .. } => {
@@ -251,14 +251,14 @@ impl Wires {
         let (wire, input) = match *self.ports.get(&port)? {
             Only::Link(link) => {
                 self.links[usize::from(link.0)] = Some(connection);
-                (Wire::Link(link), Some(Input::LinkUp { link }))
+                (Purpose::Link(link), Some(Input::LinkUp { link }))
             }
             Only::Witness(slot) => {
                 self.witnesses[usize::from(slot)] = Some(connection);
-                (Wire::Witness(slot), Some(self.on_witness(slot, true)))
+                (Purpose::Witness(slot), Some(self.on_witness(slot, true)))
             }
         };
-        self.wires.insert(connection, wire);
+        self.connections.insert(connection, wire);
         input
     }
 
@@ -272,8 +272,8 @@ impl Wires {
             self.network.pause(connection);
         }
         let (owner, rights) = (owner_of(&peer.key), rights_of(&peer.key, &roster));
-        let guest = Guest { conn, owner, rights, warned: false };
-        self.wires.insert(connection, Wire::Client(guest));
+        let client = ClientConnection { conn, owner, rights, warned: false };
+        self.connections.insert(connection, Purpose::Client(client));
     }
 
     fn on_failed(&mut self, error: &SetupError, counters: &mut Counters) {
@@ -287,15 +287,15 @@ impl Wires {
     }
 
     fn on_down(&mut self, connection: ConnectionId, peer: &Peer, lost: &Lost) -> Option<Input> {
-        match self.wires.remove(&connection)? {
-            Wire::Link(link) => {
+        match self.connections.remove(&connection)? {
+            Purpose::Link(link) => {
                 let slot = &mut self.links[usize::from(link.0)];
                 (*slot == Some(connection)).then(|| {
                     *slot = None;
                     Input::LinkDown { link }
                 })
             }
-            Wire::Witness(slot) => {
+            Purpose::Witness(slot) => {
                 let known = &mut self.witnesses[usize::from(slot)];
                 if *known != Some(connection) {
                     return None;
@@ -303,7 +303,7 @@ impl Wires {
                 *known = None;
                 Some(self.on_witness(slot, false))
             }
-            Wire::Client(Guest { conn, .. }) => {
+            Purpose::Client(ClientConnection { conn, .. }) => {
                 self.clients.remove(&conn);
                 let displaced = matches!(lost, Lost::Here { code: CloseCode::TOO_MANY });
                 self.book.gone(peer.key, displaced, &self.credentials.roster());
@@ -318,18 +318,18 @@ impl Wires {
         frame: &Bytes,
         counters: &mut Counters,
     ) -> Option<Input> {
-        let wire = *self.wires.get(&connection)?;
+        let wire = *self.connections.get(&connection)?;
         let read = match wire {
-            Wire::Link(link) => {
+            Purpose::Link(link) => {
                 counters.frames_received += 1;
                 counters.bytes_received += frame.len() as u64;
                 codec::decode_peer(frame).map(|frame| Input::Peer { link, frame })
             }
             // Of one that was asked before.
-            Wire::Witness(slot) if slot != self.slot => return None,
-            Wire::Witness(_) => codec::decode_witness_answer(frame).map(Input::Witness),
-            Wire::Client(guest) => codec::decode_client_call(frame)
-                .map(|call| self.on_client_call(connection, guest, call)),
+            Purpose::Witness(slot) if slot != self.slot => return None,
+            Purpose::Witness(_) => codec::decode_witness_answer(frame).map(Input::Witness),
+            Purpose::Client(client) => codec::decode_client_call(frame)
+                .map(|call| self.on_client_call(connection, client, call)),
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
@@ -346,10 +346,10 @@ impl Wires {
     fn on_client_call(
         &mut self,
         connection: ConnectionId,
-        guest: Guest,
+        client: ClientConnection,
         call: ClientCall,
     ) -> Input {
-        let Guest { conn, owner, rights, .. } = guest;
+        let ClientConnection { conn, owner, rights, .. } = client;
         let permitted = rights == Rights::All || self.only_reads(&call);
         if !permitted {
             self.on_request_refused(connection);
@@ -368,8 +368,8 @@ impl Wires {
     fn on_request_refused(&mut self, connection: ConnectionId) {
         let Some(&peer) = self.network.peer(connection) else { return };
         self.book.request_refused(peer.key);
-        if let Some(Wire::Client(guest)) = self.wires.get_mut(&connection)
-            && !core::mem::replace(&mut guest.warned, true)
+        if let Some(Purpose::Client(client)) = self.connections.get_mut(&connection)
+            && !core::mem::replace(&mut client.warned, true)
         {
             self.refusals.on_request_refused(&peer, self.book.name(&peer.key));
         }
@@ -477,7 +477,7 @@ impl Wires {
     pub(super) fn repinned(&mut self) {
         let roster = self.credentials.roster();
         let mut peers = Vec::new();
-        for connection in self.wires.keys().rev() {
+        for connection in self.connections.keys().rev() {
             peers.extend(self.network.peer(*connection).map(|peer| (*connection, *peer)));
         }
         let unpinned = |(_, peer): &(_, Peer)| roster.role_of(&peer.key) != Some(peer.role);
@@ -485,11 +485,11 @@ impl Wires {
         self.close_unpinned(unpinned);
         self.close_beyond_bounds(pinned, &roster);
         self.book.take(&roster);
-        for (connection, wire) in &mut self.wires {
-            if let Wire::Client(guest) = wire
+        for (connection, wire) in &mut self.connections {
+            if let Purpose::Client(client) = wire
                 && let Some(peer) = self.network.peer(*connection)
             {
-                guest.rights = rights_of(&peer.key, &roster);
+                client.rights = rights_of(&peer.key, &roster);
             }
         }
     }

@@ -20,11 +20,11 @@ use crate::wire::frames::{ClientAnswer, ClientCall};
 const BACKLOG: usize = 2 * limits::SESSION_REPLIES + 16;
 
 /// How long a CoServer has to take a session's last words.
-const FAREWELL: std::time::Duration = std::time::Duration::from_millis(500);
+const LEAVE_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(500);
 
 /// The way to one CoServer.
 #[derive(Default)]
-struct Lane {
+struct Route {
     /// The connection and its port.
     connection: Option<(PortId, ConnectionId)>,
     /// Attempts at one: the first has all the time that setting one up may take, the last is
@@ -44,7 +44,7 @@ struct Probe {
     sent: u64,
 }
 
-impl Lane {
+impl Route {
     fn is_on(&self, connection: ConnectionId) -> bool {
         self.connection.is_some_and(|(_, known)| known == connection)
     }
@@ -60,18 +60,18 @@ impl Lane {
 }
 
 /// Both ways.
-pub(super) struct Lanes {
+pub(super) struct Connections {
     settings: Settings,
     network: Network,
     encoder: Encoder,
-    lanes: [Lane; 2],
+    connections: [Route; 2],
 }
 
-impl Lanes {
+impl Connections {
     /// Without connections. To be called within a tokio runtime.
     pub(super) fn new(settings: Settings) -> Self {
         let network = Network::new(settings.credentials.clone());
-        Self { settings, network, encoder: Encoder::new(), lanes: Default::default() }
+        Self { settings, network, encoder: Encoder::new(), connections: Default::default() }
     }
 
     pub(super) fn network(&mut self) -> &mut Network {
@@ -80,23 +80,23 @@ impl Lanes {
 
     /// What was last wrong with either.
     pub(super) fn troubles(&self) -> Troubles {
-        Troubles::new(ReplicaId::BOTH.map(|place| self.lanes[place.slot()].trouble.clone()))
+        Troubles::new(ReplicaId::BOTH.map(|place| self.connections[place.slot()].trouble.clone()))
     }
 
     /// What is wrong with one. `None` once it serves.
     pub(super) fn note(&mut self, place: ReplicaId, trouble: Option<Trouble>) {
-        self.lanes[place.slot()].trouble = trouble;
+        self.connections[place.slot()].trouble = trouble;
     }
 
     /// Begins to connect, beside what there is; says what the core has to know if that fails at
     /// once. To be called within a tokio runtime.
     pub(super) fn connect(&mut self, place: ReplicaId) -> Option<Input> {
-        let last = self.lanes[place.slot()].last.take();
+        let last = self.connections[place.slot()].last.take();
         self.close_port(last);
         let remote = self.settings.address(place).clone();
         match self.network.dial(DialConfig::coserver(place, remote)) {
             Ok(port) => {
-                let lane = &mut self.lanes[place.slot()];
+                let lane = &mut self.connections[place.slot()];
                 match lane.first {
                     None => lane.first = Some(port),
                     Some(_) => lane.last = Some(port),
@@ -109,7 +109,7 @@ impl Lanes {
 
     /// An attempt failed; that counts if it was the last, and there is no connection.
     fn on_not_connected(&mut self, place: ReplicaId, trouble: Trouble) -> Option<Input> {
-        let lane = &self.lanes[place.slot()];
+        let lane = &self.connections[place.slot()];
         let alone = lane.connection.is_none();
         let over = alone && !lane.is_tried();
         if alone {
@@ -120,14 +120,14 @@ impl Lanes {
 
     /// Has the process at the other end show that it is there.
     pub(super) fn probe(&mut self, place: ReplicaId) {
-        let Some((_, connection)) = self.lanes[place.slot()].connection else { return };
+        let Some((_, connection)) = self.connections[place.slot()].connection else { return };
         if let Some(stats) = self.network.stats(connection) {
             let probe = Probe {
                 at: Instant::now(),
                 received: stats.bytes_received,
                 sent: stats.bytes_sent,
             };
-            self.lanes[place.slot()].probe.get_or_insert(probe);
+            self.connections[place.slot()].probe.get_or_insert(probe);
         }
         // What waits for room already asks for an acknowledgement just as well.
         if let Ok(bytes) = self.encoder.client_call(&ClientCall::Probe) {
@@ -137,7 +137,7 @@ impl Lanes {
 
     /// Whether something came since the probe, or it cannot be told yet.
     pub(super) fn heard(&mut self, place: ReplicaId) -> Option<Input> {
-        let lane = &mut self.lanes[place.slot()];
+        let lane = &mut self.connections[place.slot()];
         let (probe, (_, connection)) = (lane.probe.as_ref()?, lane.connection?);
         let stats = self.network.stats(connection)?;
         let came = stats.bytes_received != probe.received;
@@ -166,7 +166,7 @@ impl Lanes {
             }
             Event::Frame { port, connection, frame } => {
                 let place = self.place_of(port)?;
-                if !self.lanes[place.slot()].is_on(connection) {
+                if !self.connections[place.slot()].is_on(connection) {
                     return None;
                 }
                 Some(self.on_frame(place, &frame))
@@ -174,12 +174,12 @@ impl Lanes {
             Event::Writable { connection } => {
                 let place = ReplicaId::BOTH
                     .into_iter()
-                    .find(|place| self.lanes[place.slot()].is_on(connection))?;
+                    .find(|place| self.connections[place.slot()].is_on(connection))?;
                 self.send_backlog(place)
             }
             Event::Down { port, connection, lost, .. } => {
                 let place = self.place_of(port)?;
-                let known = self.lanes[place.slot()].is_on(connection);
+                let known = self.connections[place.slot()].is_on(connection);
                 known.then(|| self.fail(place, Trouble::Lost(lost)))
             }
             Event::Failed { port, error } => {
@@ -191,7 +191,7 @@ impl Lanes {
 
     /// The first that is up is taken.
     fn on_up(&mut self, place: ReplicaId, port: PortId, connection: ConnectionId) {
-        let lane = &mut self.lanes[place.slot()];
+        let lane = &mut self.connections[place.slot()];
         let before = lane.connection.replace((port, connection)).map(|(port, _)| port);
         let others = [before, lane.first.take(), lane.last.take()];
         lane.probe = None;
@@ -207,7 +207,7 @@ impl Lanes {
         port: PortId,
         error: SetupError,
     ) -> Option<Input> {
-        let lane = &mut self.lanes[place.slot()];
+        let lane = &mut self.connections[place.slot()];
         if lane.first == Some(port) {
             lane.first = lane.last.take();
         } else if lane.last == Some(port) {
@@ -233,7 +233,7 @@ impl Lanes {
     /// Sends a call, or keeps it until the connection takes it. Says what the core has to know
     /// if the connection is given up for it.
     pub(super) fn send(&mut self, place: ReplicaId, call: ClientCall) -> Option<Input> {
-        let lane = &mut self.lanes[place.slot()];
+        let lane = &mut self.connections[place.slot()];
         if lane.backlog.is_empty() {
             return self.send_now(place, call);
         }
@@ -245,10 +245,10 @@ impl Lanes {
     }
 
     fn send_backlog(&mut self, place: ReplicaId) -> Option<Input> {
-        while let Some(call) = self.lanes[place.slot()].backlog.pop_front() {
-            let before = self.lanes[place.slot()].backlog.len();
+        while let Some(call) = self.connections[place.slot()].backlog.pop_front() {
+            let before = self.connections[place.slot()].backlog.len();
             let down = self.send_now(place, call);
-            if down.is_some() || self.lanes[place.slot()].backlog.len() > before {
+            if down.is_some() || self.connections[place.slot()].backlog.len() > before {
                 return down;
             }
         }
@@ -256,7 +256,7 @@ impl Lanes {
     }
 
     fn send_now(&mut self, place: ReplicaId, call: ClientCall) -> Option<Input> {
-        let lane = &mut self.lanes[place.slot()];
+        let lane = &mut self.connections[place.slot()];
         // Not connected any more: the network's word of that is on its way.
         let (_, connection) = lane.connection?;
         let sent = match self.encoder.client_call(&call) {
@@ -278,7 +278,7 @@ impl Lanes {
 
     fn fail(&mut self, place: ReplicaId, trouble: Trouble) -> Input {
         // What it said before it went says more than that it went.
-        let told = matches!(self.lanes[place.slot()].trouble, Some(Trouble::Refused(_)));
+        let told = matches!(self.connections[place.slot()].trouble, Some(Trouble::Refused(_)));
         if !(told && matches!(trouble, Trouble::Lost(_))) {
             self.note(place, Some(trouble));
         }
@@ -287,7 +287,7 @@ impl Lanes {
 
     /// The network would dial again by itself; when to do so is for the core to say.
     fn drop_lane(&mut self, place: ReplicaId) {
-        let lane = &mut self.lanes[place.slot()];
+        let lane = &mut self.connections[place.slot()];
         let connected = lane.connection.take().map(|(port, _)| port);
         let ports = [connected, lane.first.take(), lane.last.take()];
         lane.probe = None;
@@ -306,15 +306,15 @@ impl Lanes {
     /// Sends the last words and waits, within a bound, until they have arrived.
     pub(super) async fn shutdown(mut self) {
         let reason = "session over";
-        for lane in &self.lanes {
+        for lane in &self.connections {
             if let Some((_, connection)) = lane.connection {
-                self.network.finish(connection, CloseCode::DONE, reason, FAREWELL);
+                self.network.finish(connection, CloseCode::DONE, reason, LEAVE_TIMEOUT);
             }
         }
-        self.network.shutdown(CloseCode::DONE, reason, FAREWELL).await;
+        self.network.shutdown(CloseCode::DONE, reason, LEAVE_TIMEOUT).await;
     }
 
     fn place_of(&self, port: PortId) -> Option<ReplicaId> {
-        ReplicaId::BOTH.into_iter().find(|place| self.lanes[place.slot()].has(port))
+        ReplicaId::BOTH.into_iter().find(|place| self.connections[place.slot()].has(port))
     }
 }
