@@ -146,10 +146,10 @@ impl World {
         let Some(OutputKind::Reply { result, .. }) = replied else {
             panic!("no answer: {replied:?}")
         };
-        self.judge(mark, number, lowest, result);
+        self.checker(mark, number, lowest, result);
     }
 
-    fn judge(&mut self, mark: u64, number: u64, lowest: u64, result: Result<Bytes, Refusal>) {
+    fn checker(&mut self, mark: u64, number: u64, lowest: u64, result: Result<Bytes, Refusal>) {
         let Some(known) = self.known.get_mut(&mark) else {
             assert_eq!(result, Err(Refusal::UnknownSession));
             return;

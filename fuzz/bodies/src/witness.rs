@@ -261,7 +261,7 @@ impl World {
         assert_eq!(self.storing, None, "two writes at a time");
         assert_eq!(present, self.present.digest(), "another record is replaced than the present");
         assert!(record.epoch > self.present.epoch, "numbers only grow");
-        judge(&self.present, &record);
+        checker(&self.present, &record);
         self.behind_before = self.behind;
         self.storing = Some(record);
     }
@@ -269,7 +269,7 @@ impl World {
 
 /// What must hold between a record and the next, told from the members alone: who acts alone
 /// stays a member until its own successor, or an operator, takes its place.
-fn judge(before: &Record, after: &Record) {
+fn checker(before: &Record, after: &Record) {
     let [was, is] = [before.members, after.members];
     assert!(is != Members::NONE && is.a != is.b, "an epoch has members, and they are two");
     assert!(is.a != Some(Incarnation(0)) && is.b != Some(Incarnation(0)), "a nameless member");

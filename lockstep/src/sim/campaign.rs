@@ -43,8 +43,8 @@ pub struct Summary {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
-    /// The judge, or what else went wrong.
-    pub judge: String,
+    /// The checker, or what else went wrong.
+    pub checker: String,
     /// To what it objects.
     pub what: String,
     /// The last lines of the trace.
@@ -143,12 +143,12 @@ impl Campaign {
             Ok(Outcome { verdict: None, .. }) => None,
             Ok(Outcome { verdict: Some(verdict), .. }) => {
                 let lines = attempt(seed, &plan).map_or_else(|_| Vec::new(), |again| again.lines);
-                let judge = verdict.judge.name().to_owned();
-                Some(Failure { seed, judge, what: verdict.to_string(), lines })
+                let checker = verdict.checker.name().to_owned();
+                Some(Failure { seed, checker, what: verdict.to_string(), lines })
             }
             Err(what) => {
-                let judge = "invariant".to_owned();
-                Some(Failure { seed, judge, what: what.clone(), lines: Vec::new() })
+                let checker = "invariant".to_owned();
+                Some(Failure { seed, checker, what: what.clone(), lines: Vec::new() })
             }
         }
     }

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use clap::Parser;
 use serde::Serialize;
 
-use super::broken::Broken;
 use super::campaign::{Campaign, Failure, Report, Summary};
+use super::mutants::Mutant;
 use super::{Plan, options};
 use arguments::Arguments;
 
@@ -62,7 +62,7 @@ fn command(arguments: &Arguments, out: &mut impl Write) -> io::Result<u8> {
     shown?;
     let is_campaign =
         plan.profile.campaign().is_some_and(|enough| seeds.end - seeds.start >= enough);
-    let asks = arguments.marks().unwrap_or(plan.broken.is_none() && is_campaign);
+    let asks = arguments.marks().unwrap_or(plan.mutant.is_none() && is_campaign);
     let is_vacuous = asks && summary.passed() && !summary.missing.is_empty();
     if arguments.json {
         let json = Json::of(&summary, plan, seeds, is_vacuous);
@@ -83,11 +83,11 @@ fn command(arguments: &Arguments, out: &mut impl Write) -> io::Result<u8> {
 /// The command that runs a seed again.
 pub(super) fn replay(seed: &str, plan: &Plan) -> String {
     let mut command = format!("lockstep-sim --seed {seed} --profile {}", plan.profile.name());
-    if let Some(broken) = plan.broken {
-        command += &format!(" --broken {broken}");
+    if let Some(mutant) = plan.mutant {
+        command += &format!(" --mutant {mutant}");
     }
-    if let Some(judge) = plan.judge {
-        command += &format!(" --judge {judge}");
+    if let Some(checker) = plan.checker {
+        command += &format!(" --checker {checker}");
     }
     command + " --trace"
 }
@@ -153,7 +153,7 @@ fn conclude(
 #[derive(Serialize)]
 struct Json<'a> {
     profile: &'static str,
-    broken: Option<&'static str>,
+    mutant: Option<&'static str>,
     from: u64,
     to: u64,
     seeds: u64,
@@ -173,7 +173,7 @@ struct Json<'a> {
 #[derive(Serialize)]
 struct JsonFailure<'a> {
     seed: u64,
-    judge: &'a str,
+    checker: &'a str,
     what: &'a str,
     replay: String,
     trace: &'a [String],
@@ -183,14 +183,14 @@ impl<'a> Json<'a> {
     fn of(summary: &'a Summary, plan: &Plan, seeds: &Range<u64>, vacuous: bool) -> Self {
         let failures = summary.failures.iter().map(|failure| JsonFailure {
             seed: failure.seed,
-            judge: &failure.judge,
+            checker: &failure.checker,
             what: &failure.what,
             replay: replay(&failure.seed.to_string(), plan),
             trace: &failure.lines,
         });
         Self {
             profile: plan.profile.name(),
-            broken: plan.broken.map(Broken::name),
+            mutant: plan.mutant.map(Mutant::name),
             from: seeds.start,
             to: seeds.end,
             seeds: summary.seeds,
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_seed_that_fails_outweighs_what_was_not_reached() {
-        let (code, said) = run("--seeds 0..3 --broken rewrite-release --marks");
+        let (code, said) = run("--seeds 0..3 --mutant rewrite-release --marks");
         assert_eq!(code, 1, "{said}");
         assert!(said.contains("FAILED seed ") && !said.contains("VACUOUS"));
     }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::broken::Broken;
-use super::judges::{OutputName, Seen, Who};
+use super::checkers::{Observation, OutputName, Who};
+use super::mutants::Mutant;
 use super::node::{Arrival, Process};
 use super::service::LEDGER;
 use super::world::{Due, World};
@@ -100,7 +100,7 @@ impl World {
         let Some(who) = self.servers[place.slot()].who() else { return };
         self.trace.step(self.at, 35, executed.index.0);
         self.trace.bytes(&executed.digest.0);
-        self.see(Seen::Executed { who, executed: &executed });
+        self.see(Observation::Executed { who, executed: &executed });
         if let Some(process) = &mut self.server(place).process {
             for output in &executed.outputs {
                 if let OutputKind::Device { device: LEDGER, bytes, .. } = &output.kind
@@ -120,28 +120,28 @@ impl World {
         let process = self.servers[who.place.slot()].process.as_ref();
         let record = process.and_then(|process| process.replica.status().record);
         let joins = process.is_some_and(|process| process.standing == Standing::Joining);
-        if joins && self.options.broken == Some(Broken::JoinerReleases) {
+        if joins && self.options.mutant == Some(Mutant::JoinerReleases) {
             for output in &executed.outputs {
                 let (step, ordinal) = (output.step, output.ordinal);
                 let name = OutputName { index, step, ordinal };
                 self.release(who, name, Epoch(1), output.kind.clone());
             }
         }
-        let (Some(broken), Some(record)) = (self.options.broken, record) else { return };
+        let (Some(mutant), Some(record)) = (self.options.mutant, record) else { return };
         for output in &executed.outputs {
             let (step, ordinal) = (output.step, output.ordinal);
             let name = OutputName { index, step, ordinal };
-            match (broken, who.place, &output.kind) {
+            match (mutant, who.place, &output.kind) {
                 (
-                    Broken::ReleaseEarly,
+                    Mutant::ReleaseEarly,
                     ReplicaId::A,
                     OutputKind::Device { carrier: Carrier::Both, .. },
                 )
-                | (Broken::BothCarry, _, OutputKind::Device { carrier: Carrier::Sequencer, .. }) => {
+                | (Mutant::BothCarry, _, OutputKind::Device { carrier: Carrier::Sequencer, .. }) => {
                     self.release(who, name, record.epoch, output.kind.clone())
                 }
                 (
-                    Broken::AnswerEarly,
+                    Mutant::AnswerEarly,
                     ReplicaId::A,
                     OutputKind::Reply { session, number, result, .. },
                 ) => {
@@ -165,7 +165,7 @@ impl World {
         self.arrive(place, Arrival::Command(command));
     }
 
-    /// Shows the judges the digest of each replica's whole state.
+    /// Shows the checkers the digest of each replica's whole state.
     pub(super) fn show_states(&mut self) {
         for place in ReplicaId::BOTH {
             let Some(process) = &self.servers[place.slot()].process else { continue };
@@ -176,14 +176,15 @@ impl World {
             let Ok(digest) = process.unit.freeze().state_digest() else { continue };
             // A service thread may be ahead of what the core was told.
             if process.executing.is_empty() {
-                self.see(Seen::State { who, index, digest });
+                self.see(Observation::State { who, index, digest });
             }
         }
     }
 
     /// Inputs of devices that a replica took, which still serves and has not executed them.
     pub(super) fn devices_lost(&self) -> u64 {
-        let members: BTreeSet<Who> = self.judges.ground().members().map(|(who, _)| who).collect();
+        let members: BTreeSet<Who> =
+            self.checkers.observed().members().map(|(who, _)| who).collect();
         let processes = self.servers.iter().filter_map(|server| server.process.as_ref());
         processes
             .filter(|process| members.contains(&process.who) && !process.unit.has_panicked())

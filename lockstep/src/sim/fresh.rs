@@ -184,7 +184,7 @@ impl Line {
         self.operations += summary.operations;
         self.faults += faults(summary);
         let failures = summary.failures.iter();
-        self.failures.extend(failures.map(|failure| (failure.seed, failure.judge.clone())));
+        self.failures.extend(failures.map(|failure| (failure.seed, failure.checker.clone())));
     }
 
     fn seeds(&self) -> u64 {
@@ -194,7 +194,7 @@ impl Line {
     /// A row of the ledger.
     fn row(&self, revision: &str) -> String {
         let ranges = self.ranges.iter().map(|range| format!("{}..{}", range.start, range.end));
-        let failures = self.failures.iter().map(|(seed, judge)| format!("{seed} ({judge})"));
+        let failures = self.failures.iter().map(|(seed, checker)| format!("{seed} ({checker})"));
         let (ranges, failures) =
             (ranges.collect::<Vec<_>>().join(" "), failures.collect::<Vec<_>>().join(", "));
         format!(

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use super::broken::Broken;
-use super::judges::Seen;
+use super::checkers::Observation;
 use super::marks::Mark;
+use super::mutants::Mutant;
 use super::net::WireId;
 use super::node::{Arrival, DEVICE_QUEUE};
 use super::service::PORT;
@@ -47,9 +47,9 @@ impl World {
 
     fn on_stored_answer(&mut self, place: ReplicaId, mut input: Input) {
         if let Input::Recovered(Ok(recovered)) = &mut input {
-            match self.options.broken {
-                Some(Broken::LostTail) => recovered.tail.clear(),
-                Some(Broken::OtherState) => recovered.outputs.0[0] ^= 1,
+            match self.options.mutant {
+                Some(Mutant::LostTail) => recovered.tail.clear(),
+                Some(Mutant::OtherState) => recovered.outputs.0[0] ^= 1,
                 _ => {}
             }
         }
@@ -57,12 +57,12 @@ impl World {
         self.trace.say(self.at, || format!("{who} <- disk  {}", in_brief(&input)));
         if let Input::Recovered(Err(_)) = &input {
             // Whatever it held, it goes on with nothing.
-            self.see(Seen::Truncated { who, after: Index(0) });
+            self.see(Observation::Truncated { who, after: Index(0) });
         }
         if let Input::Recovered(Ok(recovered)) = &input {
-            self.see(Seen::Restored { who, recovered });
+            self.see(Observation::Restored { who, recovered });
             for entry in &recovered.tail {
-                self.see(Seen::Appended { who, entry });
+                self.see(Observation::Appended { who, entry });
             }
         }
         self.tell(place, input);
@@ -91,7 +91,7 @@ impl World {
             if entries.first().is_some_and(|entry| entry.index <= held) {
                 self.reach(Mark::LateDuplicate);
             }
-            if self.options.broken == Some(Broken::OtherEntry) && place == ReplicaId::B {
+            if self.options.mutant == Some(Mutant::OtherEntry) && place == ReplicaId::B {
                 entries.iter_mut().filter(|entry| entry.index.0 % 8 == 0).for_each(|entry| {
                     entry.time.0 += 1;
                 });
@@ -132,7 +132,7 @@ impl World {
             self.servers[place.slot()].process.as_ref().map(|process| process.standing),
             Some(Standing::Serving { .. } | Standing::Holding)
         );
-        if serves && self.options.broken == Some(Broken::DeafToWitness) {
+        if serves && self.options.mutant == Some(Mutant::DeafToWitness) {
             return;
         }
         self.tell(place, Input::Witness(answer));
@@ -194,7 +194,7 @@ impl World {
             process.taken.insert(id);
             self.device_inputs += 1;
             let bytes = Bytes::copy_from_slice(&id.to_le_bytes());
-            let lost = self.options.broken == Some(Broken::LostInput) && id.is_multiple_of(16);
+            let lost = self.options.mutant == Some(Mutant::LostInput) && id.is_multiple_of(16);
             if !lost {
                 self.tell(place, Input::Device { device: PORT, bytes });
             }

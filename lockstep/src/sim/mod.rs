@@ -2,7 +2,7 @@
 //!
 //! The cores are those of the real processes, and every frame goes through the
 //! real codec; only time, the network, the disks and chance are made here. A
-//! run has a phase with faults and then one without, and [`judges`] watch it
+//! run has a phase with faults and then one without, and [`checkers`] watch it
 //! from outside after every step. `docs/simulator.md` says how to use it and
 //! what it shows.
 //!
@@ -14,19 +14,20 @@
 //! assert_eq!(outcome.digest, run(1, &Plan::default()).digest);
 //! ```
 
-pub mod broken;
 pub mod campaign;
+pub mod checkers;
 pub mod command;
 pub mod faults;
-pub mod judges;
 pub mod marks;
+pub mod mutants;
 pub mod options;
 
 mod clock;
-mod deeds;
 mod disk;
+mod effects;
 mod execution;
 mod fresh;
+mod inject;
 mod intake;
 mod net;
 mod node;
@@ -38,7 +39,6 @@ mod service;
 pub mod shares;
 mod steps;
 mod storage;
-mod strike;
 mod trace;
 mod watch;
 mod wiring;
@@ -51,12 +51,12 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use broken::Broken;
+pub use mutants::Mutant;
 pub use options::Profile;
 pub use trace::Words;
 pub use world::Outcome;
 
-use judges::JudgeName;
+use checkers::CheckerName;
 use options::Options;
 use rng::Rng;
 use world::World;
@@ -67,9 +67,9 @@ pub struct Plan {
     /// From which distribution the options are drawn.
     pub profile: Profile,
     /// What is broken on purpose.
-    pub broken: Option<Broken>,
-    /// The only judge that watches, if not all do.
-    pub judge: Option<JudgeName>,
+    pub mutant: Option<Mutant>,
+    /// The only checker that watches, if not all do.
+    pub checker: Option<CheckerName>,
     /// How much of what happens is put into words.
     pub words: Words,
 }
@@ -80,11 +80,11 @@ pub struct Plan {
 /// If a core breaks one of its own invariants; [`campaign`] makes a failure of it.
 pub fn run(seed: u64, plan: &Plan) -> Outcome {
     let mut rng = Rng::new(seed);
-    let options = Options::draw(plan.profile, plan.broken, &mut rng.fork());
-    World::new(options, rng, plan.words, plan.judge).run()
+    let options = Options::draw(plan.profile, plan.mutant, &mut rng.fork());
+    World::new(options, rng, plan.words, plan.checker).run()
 }
 
 /// The options of a seed, to be shown.
 pub fn options(seed: u64, plan: &Plan) -> Options {
-    Options::draw(plan.profile, plan.broken, &mut Rng::new(seed).fork())
+    Options::draw(plan.profile, plan.mutant, &mut Rng::new(seed).fork())
 }

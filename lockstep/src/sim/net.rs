@@ -130,7 +130,7 @@ impl Lane {
     }
 
     /// A fault ends; what waited for it is given back, to be carried on.
-    pub(super) fn relieve(&mut self, fault: usize, at: u64) -> VecDeque<(u32, Item)> {
+    pub(super) fn clear_fault(&mut self, fault: usize, at: u64) -> VecDeque<(u32, Item)> {
         self.troubles.retain(|(which, _)| *which != fault);
         self.merge(at);
         if self.now.stalled { VecDeque::new() } else { core::mem::take(&mut self.waiting) }
@@ -313,9 +313,9 @@ mod tests {
         lane.trouble(1, Trouble { stalled: true, ..Trouble::default() }, 10);
         lane.trouble(2, Trouble { stalled: true, ..Trouble::default() }, 20);
         lane.wait(0, Item::Up);
-        assert!(lane.relieve(1, 30).is_empty());
+        assert!(lane.clear_fault(1, 30).is_empty());
         assert_eq!(lane.stalled_since(), Some(10));
-        assert_eq!(lane.relieve(2, 40).len(), 1);
+        assert_eq!(lane.clear_fault(2, 40).len(), 1);
         assert!(!lane.is_stalled());
     }
 }

@@ -6,14 +6,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
-use super::broken::Broken;
+use super::checkers::{Observation, Who};
 use super::clock::Clock;
 use super::disk::{Disk, Found};
-use super::judges::{Seen, Who};
 use super::marks::Mark;
+use super::mutants::Mutant;
 use super::net::WireId;
 use super::options::Options;
-use super::service::{Flaw, FrozenShelf, Knob, Shelf};
+use super::service::{FaultSwitch, Flaw, FrozenShelf, TestService};
 use super::storage::Storage;
 use super::wiring::Role;
 use super::world::{Due, PAIR, World};
@@ -48,7 +48,7 @@ pub(super) struct CoServer {
     pub(super) inbox: VecDeque<Arrival>,
     runs_at: Option<u64>,
     pub(super) paused_until: u64,
-    pub(super) knob: Knob,
+    pub(super) fault_switch: FaultSwitch,
     /// Steps of its service take this much longer (ns).
     pub(super) slowness: u64,
     /// So does whatever its disk is to do.
@@ -93,7 +93,7 @@ pub(super) enum Arrival {
 pub(super) struct Process {
     pub(super) who: Who,
     pub(super) replica: Replica,
-    pub(super) unit: Unit<Shelf>,
+    pub(super) unit: Unit<TestService>,
     pub(super) conns: BTreeMap<ConnId, WireId>,
     pub(super) wires: BTreeMap<WireId, ConnId>,
     /// The witness that its replica asks, and which of them are connected.
@@ -123,7 +123,7 @@ pub(super) struct Process {
 
 impl CoServer {
     pub(super) fn new(place: ReplicaId, mut clock: Clock, options: &Options) -> Self {
-        if options.broken == Some(Broken::FrozenClock) {
+        if options.mutant == Some(Mutant::FrozenClock) {
             clock.slow_down(1000);
         }
         Self {
@@ -134,7 +134,7 @@ impl CoServer {
             inbox: VecDeque::new(),
             runs_at: None,
             paused_until: 0,
-            knob: Knob::default(),
+            fault_switch: FaultSwitch::default(),
             slowness: 0,
             disk_slowness: 0,
             storage: Storage::default(),
@@ -162,7 +162,7 @@ impl CoServer {
 
 /// Entries that may be ordered and not released.
 pub(super) fn window(options: &Options) -> usize {
-    if options.broken == Some(Broken::NoWindow) { 4096 } else { options.window_entries }
+    if options.mutant == Some(Mutant::NoWindow) { 4096 } else { options.window_entries }
 }
 
 fn config(options: &Options, place: ReplicaId) -> Config {
@@ -189,7 +189,7 @@ fn config(options: &Options, place: ReplicaId) -> Config {
         divergence: options.divergence,
         meeting: options.meeting,
         clock_step: limits::CLOCK_STEP,
-        gap_least: if options.broken == Some(Broken::NoGap) { Duration::MAX } else { GAP_LEAST },
+        gap_least: if options.mutant == Some(Mutant::NoGap) { Duration::MAX } else { GAP_LEAST },
         clock_slew: limits::CLOCK_SLEW,
         checkpoint_bytes: options.checkpoint_bytes,
         join_rate: options.join_rate,
@@ -213,7 +213,7 @@ impl World {
         let who = Who { place, incarnation };
         let now = self.servers[place.slot()].clock.now(self.at);
         let replica = Replica::new(config(&self.options, place), boot, now);
-        self.server(place).knob.clear();
+        self.server(place).fault_switch.clear();
         let unit = self.fresh_unit(place);
         let server = self.server(place);
         server.life += 1;
@@ -244,7 +244,7 @@ impl World {
         });
         self.trace.step(self.at, 30, incarnation.0);
         self.trace.say(self.at, || format!("{who} starts"));
-        self.see(Seen::Started { who });
+        self.see(Observation::Started { who });
         for (wire, end) in self.wires_of(place) {
             self.renew(wire, end);
         }
@@ -256,33 +256,33 @@ impl World {
     }
 
     /// A unit with a service that has done nothing yet.
-    pub(super) fn fresh_unit(&self, place: ReplicaId) -> Unit<Shelf> {
+    pub(super) fn fresh_unit(&self, place: ReplicaId) -> Unit<TestService> {
         Unit::with_config(self.fresh_shelf(place), self.options.unit(place))
     }
 
-    fn fresh_shelf(&self, place: ReplicaId) -> Shelf {
-        let flaw = match self.options.broken {
-            Some(Broken::Twice) => Flaw::Twice,
-            Some(Broken::LostWakeUps) => Flaw::Sleepy,
-            Some(Broken::StaleRead) => Flaw::StaleRead,
+    fn fresh_shelf(&self, place: ReplicaId) -> TestService {
+        let flaw = match self.options.mutant {
+            Some(Mutant::Twice) => Flaw::Twice,
+            Some(Mutant::LostWakeUps) => Flaw::Sleepy,
+            Some(Mutant::StaleRead) => Flaw::StaleRead,
             _ => Flaw::None,
         };
-        let knob = self.servers[place.slot()].knob.clone();
-        Shelf::new(knob, flaw)
+        let fault_switch = self.servers[place.slot()].fault_switch.clone();
+        TestService::new(fault_switch, flaw)
             .with_ballast(self.options.ballast)
             .telling_sessions(self.options.shares.is_some())
     }
 
     /// Broken on purpose: what the disk does not say.
     fn forged(&self, disk: Option<io::Disk>) -> Option<io::Disk> {
-        if self.options.broken == Some(Broken::LostTail) {
+        if self.options.mutant == Some(Mutant::LostTail) {
             // The core notices a disk that has less than it said at first.
             return disk.map(|disk| io::Disk { held: Index(0), ..disk });
         }
-        if self.options.broken != Some(Broken::BlindClaim) {
+        if self.options.mutant != Some(Mutant::BlindClaim) {
             return disk;
         }
-        let record = self.judges.ground().latest().copied();
+        let record = self.checkers.observed().latest().copied();
         let Some(record) = record.filter(|record| record.members.is_duplex()) else { return disk };
         let mut disk = disk.unwrap_or_default();
         disk.membership.record = Some(record);
@@ -297,7 +297,7 @@ impl World {
             Found::Usable { disk, damage } => {
                 let found = disk.as_ref().map(|disk| &disk.membership);
                 match found.filter(|found| **found != Membership::default()) {
-                    Some(membership) => self.see(Seen::Found { place, membership }),
+                    Some(membership) => self.see(Observation::Found { place, membership }),
                     // It may have been another's, or lost while it was; or one copy of what it was a
                     // member of was being written, or could not be, and the other was damaged.
                     None => self.on_forgotten(place, disk.is_some()),
@@ -311,7 +311,7 @@ impl World {
                 self.reach(Mark::SwappedRefused);
                 if self.servers[place.other().slot()].is_running() {
                     // It found an empty disk, and made it its own.
-                    self.see(Seen::Wiped { place: place.other() });
+                    self.see(Observation::Wiped { place: place.other() });
                     self.lose_disk(place);
                 } else {
                     self.swap_disks();
@@ -336,23 +336,23 @@ impl World {
 
     /// Nothing on this disk says of what its owner was a member.
     fn on_forgotten(&mut self, place: ReplicaId, is_used: bool) {
-        if is_used && *self.judges.ground().remembered(place) != Membership::default() {
+        if is_used && *self.checkers.observed().remembered(place) != Membership::default() {
             self.reach(Mark::DamagedDisk);
         }
-        self.see(Seen::Wiped { place });
+        self.see(Observation::Wiped { place });
     }
 
     /// A disk that has lied, or lost a write or put it elsewhere, shows it, if by then the other goes on alone:
     /// with nobody else who has it, nothing could be promised.
     fn believe_disk(&mut self, place: ReplicaId) {
         let Some((stale, mark)) = self.server(place).stale.take() else { return };
-        let alone = self.judges.ground().latest().is_some_and(|record| {
+        let alone = self.checkers.observed().latest().is_some_and(|record| {
             record.members.at(place).is_none() && record.members.at(place.other()).is_some()
         });
         if alone {
             self.server(place).storage.disk = stale;
             self.reach(mark);
-            self.see(Seen::Wiped { place });
+            self.see(Observation::Wiped { place });
         }
     }
 
@@ -364,7 +364,7 @@ impl World {
     /// A new, empty disk takes the place of the old one.
     pub(super) fn lose_disk(&mut self, place: ReplicaId) {
         self.server(place).storage.disk = Disk::default();
-        self.see(Seen::Wiped { place });
+        self.see(Observation::Wiped { place });
     }
 
     /// The wires that end at a CoServer, and which end it is.
@@ -392,7 +392,7 @@ impl World {
             self.abandon(wire, end);
         }
         self.break_storage(who, mark, power);
-        self.see(Seen::Ended { who });
+        self.see(Observation::Ended { who });
         true
     }
 
@@ -528,7 +528,7 @@ impl World {
         process.rounds += 1;
         if process.rounds.is_multiple_of(8) {
             let (who, status) = (process.who, process.replica.status());
-            self.see(Seen::Measured { who, status: &status });
+            self.see(Observation::Measured { who, status: &status });
         }
     }
 }

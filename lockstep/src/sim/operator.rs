@@ -1,6 +1,6 @@
 //! The operator, who looks after a pair that cannot go on by itself once the faults have ended.
 
-use super::judges::{at_odds, forsaken, is_unaware, stuck};
+use super::checkers::{at_odds, forsaken, is_unaware, stuck};
 use super::marks::Mark;
 use super::world::{Due, World};
 use crate::ids::ReplicaId;
@@ -24,7 +24,7 @@ impl World {
         if has_stopped && !stops_other {
             return;
         }
-        let at_odds = at_odds(self.judges.ground()).filter(|_| !has_stopped);
+        let at_odds = at_odds(self.checkers.observed()).filter(|_| !has_stopped);
         let stopped = match at_odds {
             Some([(one, true), (_, true)]) => {
                 self.operator.stops_other = true;
@@ -34,7 +34,7 @@ impl World {
             Some([(one, true), _]) => one,
             Some([_, (two, true)]) => two,
             Some([(one, _), (two, _)]) => self.rng.pick(&[one, two]),
-            None => match stuck(self.judges.ground()) {
+            None => match stuck(self.checkers.observed()) {
                 Some(stuck) => {
                     self.operator.stops_other = false;
                     stuck
@@ -52,18 +52,18 @@ impl World {
     /// lineage at the witness that this disk names, and has its process adopt it. The other
     /// begins with an empty disk (rule J8).
     pub(super) fn begin_anew(&mut self) {
-        let ground = self.judges.ground();
-        if self.operator.has_begun_anew || !forsaken(ground) {
+        let observed = self.checkers.observed();
+        if self.operator.has_begun_anew || !forsaken(observed) {
             return;
         }
-        let whole = ReplicaId::BOTH.into_iter().filter(|place| ground.has_everything(*place));
+        let whole = ReplicaId::BOTH.into_iter().filter(|place| observed.has_everything(*place));
         // The one that was a member last has what only it released, however much the other holds.
         let last = |place: ReplicaId| {
-            let record = ground.remembered(place).record;
-            (record.map(|record| (record.lineage, record.epoch)), ground.held(place))
+            let record = observed.remembered(place).record;
+            (record.map(|record| (record.lineage, record.epoch)), observed.held(place))
         };
         let Some(place) = whole.max_by_key(|place| last(*place)) else {
-            if is_unaware(ground) {
+            if is_unaware(observed) {
                 self.enrol_again();
             }
             return;
@@ -71,7 +71,7 @@ impl World {
         // The process names in its status the witness that it asks. Its log may have moved on from the
         // one that its membership names.
         let asked = self.servers[place.slot()].process.as_ref().map(|process| process.slot);
-        let slot = asked.unwrap_or(ground.remembered(place).witness);
+        let slot = asked.unwrap_or(observed.remembered(place).witness);
         self.operator.has_begun_anew = true;
         self.reach(Mark::Adopted);
         self.trace.say(self.at, || format!("the operator has {place} begin a new lineage"));

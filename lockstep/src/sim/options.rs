@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use super::broken::Broken;
 use super::faults::{self, Fault, FaultKind, Weather};
+use super::mutants::Mutant;
 use super::rng::Rng;
 use super::shares::ShareOptions;
 use super::steps::Step;
@@ -254,7 +254,7 @@ pub struct Options {
     /// Small pools and several owners, if the pair has them.
     pub shares: Option<ShareOptions>,
     /// What is broken on purpose.
-    pub broken: Option<Broken>,
+    pub mutant: Option<Mutant>,
 }
 
 /// One link.
@@ -272,7 +272,7 @@ pub struct LinkOptions {
 
 impl Options {
     /// Draws the options of a run.
-    pub fn draw(profile: Profile, broken: Option<Broken>, rng: &mut Rng) -> Self {
+    pub fn draw(profile: Profile, mutant: Option<Mutant>, rng: &mut Rng) -> Self {
         let links = (0..rng.pick(&[1, 2, 2, 2, 3, 4])).map(|_| link(rng)).collect();
         let heartbeat = rng.spread(2 * MILLI, 12 * MILLI);
         let silence_floor = heartbeat * rng.from(3, 5);
@@ -334,11 +334,11 @@ impl Options {
             retained_bytes: u64::MAX,
             join_rate: rng.spread(4 << 20, 1 << 30),
             shares: None,
-            broken,
+            mutant,
         };
         options.draw_late(profile, weather, &mut rng.fork());
-        if let Some(broken) = broken {
-            broken.provoke(&mut options, rng);
+        if let Some(mutant) = mutant {
+            mutant.provoke(&mut options, rng);
         }
         options
     }

@@ -1,7 +1,7 @@
 //! The service that the simulated pair runs: registers, queues, lists, timers, chance, echoes.
 //!
 //! Every request carries an id of its own, and every effect leaves a note on the
-//! [`LEDGER`] device, so that the judges see from outside what took effect, where
+//! [`LEDGER`] device, so that the checkers see from outside what took effect, where
 //! and how often.
 
 use core::time::Duration;
@@ -39,21 +39,21 @@ pub(super) const REFUSAL_COST: usize = 64;
 
 /// What goes wrong inside one replica's service, set from outside.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Knob(Arc<AtomicU8>);
+pub(super) struct FaultSwitch(Arc<AtomicU8>);
 
-/// See [`Knob`].
+/// See [`FaultSwitch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Mishap {
+pub(super) enum ServiceFault {
     /// The next note on the ledger has a bit flipped.
     Flip = 1,
     /// The next request panics.
     Panic = 2,
 }
 
-impl Knob {
+impl FaultSwitch {
     /// The next step of this replica meets with this.
-    pub(super) fn set(&self, mishap: Mishap) {
-        self.0.store(mishap as u8, Ordering::Relaxed);
+    pub(super) fn set(&self, fault: ServiceFault) {
+        self.0.store(fault as u8, Ordering::Relaxed);
     }
 
     /// Nothing more goes wrong.
@@ -61,12 +61,12 @@ impl Knob {
         self.0.store(0, Ordering::Relaxed);
     }
 
-    fn take(&self, mishap: Mishap) -> bool {
-        self.0.compare_exchange(mishap as u8, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    fn take(&self, fault: ServiceFault) -> bool {
+        self.0.compare_exchange(fault as u8, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
-/// How the service is broken on purpose, to show that a judge notices.
+/// How the service is broken on purpose, to show that a checker notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Flaw {
     /// Not at all.
@@ -82,9 +82,9 @@ pub(super) enum Flaw {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub(super) struct Shelf {
+pub(super) struct TestService {
     state: State,
-    knob: Knob,
+    fault_switch: FaultSwitch,
     flaw: Flaw,
     tells_sessions: bool,
 }
@@ -103,10 +103,10 @@ struct State {
     ballast: usize,
 }
 
-impl Shelf {
+impl TestService {
     /// An empty shelf.
-    pub(super) fn new(knob: Knob, flaw: Flaw) -> Self {
-        Self { state: State::default(), knob, flaw, tells_sessions: false }
+    pub(super) fn new(fault_switch: FaultSwitch, flaw: Flaw) -> Self {
+        Self { state: State::default(), fault_switch, flaw, tells_sessions: false }
     }
 
     /// The same with so many bytes that lie there.
@@ -123,7 +123,7 @@ impl Shelf {
 
     fn request(&mut self, context: &mut Context<'_>, body: &[u8]) -> Bytes {
         let Ok(request) = Request::decode(body) else { return Bytes::new() };
-        if self.knob.take(Mishap::Panic) || request.op == Op::Poison {
+        if self.fault_switch.take(ServiceFault::Panic) || request.op == Op::Poison {
             // Unwinds as a panic does, without the hook's message on standard error.
             std::panic::resume_unwind(Box::new("the simulated service panics"));
         }
@@ -199,7 +199,7 @@ impl Shelf {
         let mut bytes = BytesMut::with_capacity(16);
         bytes.put_u64_le(id);
         bytes.put_slice(&self.state.noise.0[..8]);
-        if self.knob.take(Mishap::Flip) {
+        if self.fault_switch.take(ServiceFault::Flip) {
             bytes[12] ^= 0x10;
         }
         context.send(LEDGER, Carrier::Both, bytes.freeze());
@@ -241,7 +241,7 @@ pub(super) fn shelf() -> Identity {
     Identity { name: "shelf".into(), version: 1, configuration: Digest::ZERO }
 }
 
-impl StateMachine for Shelf {
+impl StateMachine for TestService {
     type Frozen = FrozenShelf;
 
     fn identity(&self) -> Identity {
@@ -415,7 +415,7 @@ mod tests {
         }
     }
 
-    fn ask(shelf: &mut Shelf, id: u64, op: Op) -> Answer {
+    fn ask(shelf: &mut TestService, id: u64, op: Op) -> Answer {
         let (mut outputs, mut wakeup) = (Vec::new(), None);
         let mut context = Context::new(Index(id), 0, LogTime(1000 * id), &mut outputs, &mut wakeup);
         let body = Request { id, op, padding: 0 }.encode();
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn a_restored_shelf_is_the_frozen_one() {
-        let mut shelf = Shelf::new(Knob::default(), Flaw::None).with_ballast(40_000);
+        let mut shelf = TestService::new(FaultSwitch::default(), Flaw::None).with_ballast(40_000);
         ask(&mut shelf, 1, Op::Set { key: 3, value: 30 });
         ask(&mut shelf, 2, Op::Set { key: 3, value: 31 });
         ask(&mut shelf, 3, Op::Push { queue: 1, value: 5 });
@@ -438,7 +438,7 @@ mod tests {
         let mut records = Records(VecDeque::new());
         shelf.freeze().write(&mut records).expect("the records fit");
         assert!(records.0.iter().any(|record| record.len() == BLOCK * 8));
-        let mut copy = Shelf::new(Knob::default(), Flaw::None);
+        let mut copy = TestService::new(FaultSwitch::default(), Flaw::None);
         copy.restore(&mut records).expect("its own records");
         assert_eq!(copy.state, shelf.state);
         assert_eq!(
@@ -449,13 +449,15 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_changes_one_note_and_not_the_state() {
-        let knob = Knob::default();
-        let (mut good, mut bad) =
-            (Shelf::new(Knob::default(), Flaw::None), Shelf::new(knob.clone(), Flaw::None));
-        knob.set(Mishap::Flip);
+        let fault_switch = FaultSwitch::default();
+        let (mut good, mut bad) = (
+            TestService::new(FaultSwitch::default(), Flaw::None),
+            TestService::new(fault_switch.clone(), Flaw::None),
+        );
+        fault_switch.set(ServiceFault::Flip);
         ask(&mut good, 1, Op::Get { key: 1 });
         ask(&mut bad, 1, Op::Get { key: 1 });
         assert_eq!(good.state, bad.state);
-        assert!(!knob.take(Mishap::Flip));
+        assert!(!fault_switch.take(ServiceFault::Flip));
     }
 }

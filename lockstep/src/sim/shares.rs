@@ -2,9 +2,9 @@
 
 use core::time::Duration;
 
-use super::broken::Broken;
-use super::judges::{Came, GaveWay, Seen};
+use super::checkers::{Came, GaveWay, Observation};
 use super::marks::Mark;
+use super::mutants::Mutant;
 use super::ops::{Op, Request};
 use super::options::Options;
 use super::rng::Rng;
@@ -161,9 +161,9 @@ impl Options {
     /// Those that the unit at this place has.
     pub(super) fn unit(&self, place: ReplicaId) -> UnitConfig {
         let bounds = self.bounds();
-        match self.broken {
-            Some(Broken::NoReplyBound) => UnitConfig { reply_bytes: usize::MAX, ..bounds },
-            Some(Broken::OtherLimits) if place == ReplicaId::B => {
+        match self.mutant {
+            Some(Mutant::NoReplyBound) => UnitConfig { reply_bytes: usize::MAX, ..bounds },
+            Some(Mutant::OtherLimits) if place == ReplicaId::B => {
                 UnitConfig { sessions: bounds.sessions + 1, ..bounds }
             }
             _ => bounds,
@@ -246,17 +246,17 @@ impl World {
             }
             _ => true,
         };
-        match self.options.broken {
-            Some(Broken::OneOwner) => (OwnerId(1), permitted),
-            Some(Broken::LetThrough) if place == ReplicaId::A => (tenant.owner, true),
+        match self.options.mutant {
+            Some(Mutant::OneOwner) => (OwnerId(1), permitted),
+            Some(Mutant::LetThrough) if place == ReplicaId::A => (tenant.owner, true),
             _ => (tenant.owner, permitted),
         }
     }
 
     /// Notes which of the rules an entry came to.
-    pub(super) fn watch_shares(&mut self, seen: &Seen<'_>) {
-        let Seen::Executed { who, executed } = *seen else { return };
-        let view = self.judges.ground().view(who);
+    pub(super) fn watch_shares(&mut self, seen: &Observation<'_>) {
+        let Observation::Executed { who, executed } = *seen else { return };
+        let view = self.checkers.observed().view(who);
         let Some(outcome) = view.and_then(|view| view.outcome(executed.index)) else { return };
         let marks: Vec<_> = outcome
             .gave_way

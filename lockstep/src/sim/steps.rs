@@ -1,6 +1,6 @@
 //! The steps of a join, and who is to die at which of them.
 
-use super::judges::{Seen, Who};
+use super::checkers::{Observation, Who};
 use super::marks::Mark;
 use super::world::{Due, World};
 use crate::entry::EntryKind;
@@ -60,13 +60,13 @@ const STEPS: [(Step, Mark, Mark); 11] = [
 
 /// Who is to die at which step.
 #[derive(Debug, Default)]
-pub(super) struct Traps {
+pub(super) struct KillPoints {
     set: Vec<(usize, bool)>,
     /// The entry with which the present join ends, and whose join it is.
     began: Option<(ReplicaId, Index)>,
 }
 
-impl Traps {
+impl KillPoints {
     /// At the next such step the joiner dies, or the member.
     pub(super) fn set(&mut self, which: usize) {
         self.set.push((which % STEPS.len(), (which / STEPS.len()).is_multiple_of(2)));
@@ -77,19 +77,19 @@ impl Traps {
     }
 
     /// Whether it is a step of a join, and whose.
-    fn step(&mut self, seen: &Seen<'_>) -> Option<(Step, ReplicaId)> {
+    fn step(&mut self, seen: &Observation<'_>) -> Option<(Step, ReplicaId)> {
         let joins = |record: &Record| record.origin == Origin::Joined;
         match *seen {
-            Seen::Event { who, event: Event::Attached { .. } } => {
+            Observation::Event { who, event: Event::Attached { .. } } => {
                 Some((Step::Attached, who.place.other()))
             }
-            Seen::Event { who, event: Event::Asked { next } } if joins(next) => {
+            Observation::Event { who, event: Event::Asked { next } } if joins(next) => {
                 Some((Step::Asked, who.place.other()))
             }
-            Seen::Recorded { record, .. } if joins(record) => {
+            Observation::Recorded { record, .. } if joins(record) => {
                 Some((Step::Recorded, record.asker.other()))
             }
-            Seen::Appended { who, entry } => match entry.kind {
+            Observation::Appended { who, entry } => match entry.kind {
                 EntryKind::Membership { record } if joins(&record) => {
                     let joiner = record.asker.other();
                     self.began = Some((joiner, entry.index));
@@ -97,11 +97,11 @@ impl Traps {
                 }
                 _ => None,
             },
-            Seen::Persisted { who, index } => {
+            Observation::Persisted { who, index } => {
                 let (joiner, began) = self.began?;
                 (who.place == joiner && index >= began).then_some((Step::Persisted, joiner))
             }
-            Seen::Remembered { who, membership } => {
+            Observation::Remembered { who, membership } => {
                 let record = membership.record.filter(joins)?;
                 (record.asker != who.place).then_some((Step::Admitted, who.place))
             }
@@ -112,8 +112,8 @@ impl Traps {
 
 impl World {
     /// Something was seen that may be a step of a join.
-    pub(super) fn watch_steps(&mut self, seen: &Seen<'_>) {
-        if let Some((step, joiner)) = self.traps.step(seen) {
+    pub(super) fn watch_steps(&mut self, seen: &Observation<'_>) {
+        if let Some((step, joiner)) = self.kill_points.step(seen) {
             self.at_step(step, joiner);
         }
     }
@@ -131,10 +131,11 @@ impl World {
 
     /// A join has come to this step: whoever is to die at it does.
     pub(super) fn at_step(&mut self, step: Step, joiner: ReplicaId) {
-        let Some(at) = self.traps.set.iter().position(|(which, _)| STEPS[*which].0 == step) else {
+        let Some(at) = self.kill_points.set.iter().position(|(which, _)| STEPS[*which].0 == step)
+        else {
             return;
         };
-        let (which, dies) = self.traps.set.swap_remove(at);
+        let (which, dies) = self.kill_points.set.swap_remove(at);
         let (_, as_joiner, as_member) = STEPS[which];
         let (place, mark) = if dies { (joiner, as_joiner) } else { (joiner.other(), as_member) };
         self.trace.say(self.at, || format!("{place} is to die at {step:?} of {joiner}"));

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
+use super::checkers::{Observation, Who};
 use super::disk::{Disk, Found, settings};
-use super::judges::{Seen, Who};
 use super::marks::Mark;
 use super::node::{Arrival, window};
 use super::options::Durability;
-use super::service::{FrozenShelf, Shelf};
+use super::service::{FrozenShelf, TestService};
 use super::steps::Step;
 use super::world::{Due, World};
 use crate::digest::Digest;
@@ -167,7 +167,7 @@ impl World {
             .is_some_and(|job| matches!(job, Job::Append { fence: own, .. } if *own == fence));
         match server.storage.write_entries(&jobs, mark) {
             Ok(index) => {
-                self.see(Seen::Persisted { who, index });
+                self.see(Observation::Persisted { who, index });
                 if is_current && self.options.durability == Durability::Journal {
                     self.arrive(who.place, Arrival::Disk(Input::Persisted(index)));
                 }
@@ -194,8 +194,8 @@ impl World {
                 let request = Request::Remember { number, membership: membership.clone() };
                 let saved = self.serve(place, request);
                 self.see(match saved {
-                    Ok(_) => Seen::Remembered { who, membership: &membership },
-                    Err(_) => Seen::Unsure { place, membership: &membership },
+                    Ok(_) => Observation::Remembered { who, membership: &membership },
+                    Err(_) => Observation::Unsure { place, membership: &membership },
                 });
                 saved
             }
@@ -319,7 +319,7 @@ impl World {
         let stale = &mut servers[who.place.slot()].stale;
         *stale = stale.take().or(stray);
         if let Some(membership) = unsure {
-            self.see(Seen::Unsure { place: who.place, membership: &membership });
+            self.see(Observation::Unsure { place: who.place, membership: &membership });
         }
     }
 }
@@ -340,7 +340,7 @@ impl Storage {
     /// The inner error is for the core, which has no log any more.
     fn restore(
         &mut self,
-        unit: &mut Unit<Shelf>,
+        unit: &mut Unit<TestService>,
         to: Option<Index>,
         tail: usize,
     ) -> Result<Result<Box<Recovered>, String>, Failure> {

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::judges::Who;
+use super::checkers::Who;
 use crate::ids::{Index, LogTime};
 use crate::proto::SessionCounts;
 use crate::proto::io::{Standing, Status};

@@ -1,9 +1,9 @@
 //! The simulator's own tests: short campaigns, broken pairs, seeds that once failed.
 
 use super::campaign::{Campaign, Summary, attempt};
+use super::checkers::CheckerName;
 use super::faults::FaultKind;
-use super::judges::JudgeName;
-use super::{Broken, Plan, Profile, Words};
+use super::{Mutant, Plan, Profile, Words};
 
 fn campaign(seeds: core::ops::Range<u64>, plan: Plan, twice: bool) -> Summary {
     Campaign { seeds, plan, twice, threads: 2 }.run(|_| {})
@@ -57,27 +57,27 @@ fn seeds_that_once_failed_pass() {
     }
 }
 
-/// Whether a judge, watching alone, objects to the pair that is broken for it.
-fn is_caught(broken: Broken) {
-    let judge = broken.judge();
-    let plan = Plan { broken: Some(broken), judge: Some(judge), ..Plan::default() };
+/// Whether a checker, watching alone, objects to the pair that is broken for it.
+fn is_caught(mutant: Mutant) {
+    let checker = mutant.checker();
+    let plan = Plan { mutant: Some(mutant), checker: Some(checker), ..Plan::default() };
     let caught = (0..300).find_map(|seed| attempt(seed, &plan).ok()?.verdict);
-    let verdict = caught.unwrap_or_else(|| panic!("{judge} does not notice {broken}"));
-    assert_eq!(verdict.judge, judge);
-    // With all judges watching somebody objects, whoever is first.
-    let plan = Plan { broken: Some(broken), ..Plan::default() };
+    let verdict = caught.unwrap_or_else(|| panic!("{checker} does not notice {mutant}"));
+    assert_eq!(verdict.checker, checker);
+    // With all checkers watching somebody objects, whoever is first.
+    let plan = Plan { mutant: Some(mutant), ..Plan::default() };
     assert!((0..300).any(|seed| attempt(seed, &plan).is_ok_and(|run| run.verdict.is_some())));
 }
 
 #[test]
 fn every_broken_pair_is_caught_by_its_judge() {
-    Broken::ALL.iter().copied().for_each(is_caught);
+    Mutant::ALL.iter().copied().for_each(is_caught);
 }
 
 #[test]
 fn every_judge_lets_a_sound_pair_pass() {
-    for judge in JudgeName::ALL {
-        let plan = Plan { judge: Some(*judge), profile: Profile::Storm, ..Plan::default() };
+    for checker in CheckerName::ALL {
+        let plan = Plan { checker: Some(*checker), profile: Profile::Storm, ..Plan::default() };
         for seed in 0..2 {
             let outcome = attempt(seed, &plan).expect("no invariant breaks");
             assert_eq!(outcome.verdict, None);

@@ -3,7 +3,7 @@
 use core::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::judges::{OutputName, Seen, Who};
+use super::checkers::{Observation, OutputName, Who};
 use super::marks::{Mark, Marks};
 use super::options::Options;
 use crate::entry::EntryKind;
@@ -105,10 +105,10 @@ impl Watch {
         }
     }
 
-    pub(super) fn see(&mut self, at: u64, seen: &Seen<'_>) {
+    pub(super) fn see(&mut self, at: u64, seen: &Observation<'_>) {
         match *seen {
-            Seen::Event { who, event } => self.event(at, who, event),
-            Seen::Recorded { slot, record } => {
+            Observation::Event { who, event } => self.event(at, who, event),
+            Observation::Recorded { slot, record } => {
                 self.recorded.insert(record.nonce, at);
                 if slot == 1 && record.origin == Origin::Alone {
                     self.marks.reach(Mark::AloneByAlternate);
@@ -132,7 +132,7 @@ impl Watch {
                     _ => {}
                 }
             }
-            Seen::Stopped { who, cause } => match cause {
+            Observation::Stopped { who, cause } => match cause {
                 StopCause::Removed { .. } => self.marks.reach(Mark::Fenced),
                 StopCause::NotAMember { .. } => {
                     let was = self.members.contains(&who);
@@ -142,18 +142,18 @@ impl Watch {
                 StopCause::Hanging { .. } => self.marks.reach(Mark::GaveWay),
                 _ => {}
             },
-            Seen::Started { who } => {
+            Observation::Started { who } => {
                 self.alive[who.place.slot()] = Some(who);
                 self.started[who.place.slot()] = at;
             }
-            Seen::Remembered { who, membership } => {
+            Observation::Remembered { who, membership } => {
                 self.claimable[who.place.slot()] = membership.record.is_some();
             }
-            Seen::Found { place, membership } => {
+            Observation::Found { place, membership } => {
                 self.claimable[place.slot()] = membership.record.is_some();
             }
-            Seen::Wiped { place } => self.claimable[place.slot()] = false,
-            Seen::Ended { who } => {
+            Observation::Wiped { place } => self.claimable[place.slot()] = false,
+            Observation::Ended { who } => {
                 self.alive[who.place.slot()] = None;
                 if self.moving {
                     self.died_moving[who.place.slot()] = true;
@@ -164,10 +164,10 @@ impl Watch {
                     }
                 }
             }
-            Seen::Standing { who, standing } => {
+            Observation::Standing { who, standing } => {
                 self.standings.insert(who, standing);
             }
-            Seen::Restored { who, recovered } => {
+            Observation::Restored { who, recovered } => {
                 let last = recovered.tail.last().map(|entry| entry.index);
                 self.last[who.place.slot()] = last.unwrap_or(recovered.history.index);
                 self.restored.insert(who);
@@ -175,13 +175,13 @@ impl Watch {
                     self.marks.reach(Mark::JoinedByOwnCheckpoint);
                 }
             }
-            Seen::Released { who, name, .. } => {
+            Observation::Released { who, name, .. } => {
                 let first = *self.released.entry(name).or_insert(who);
                 if first.place == who.place && first != who {
                     self.marks.reach(Mark::ReleasedAgain);
                 }
             }
-            Seen::Appended { who, entry } => {
+            Observation::Appended { who, entry } => {
                 self.last[who.place.slot()] = entry.index;
                 if matches!(entry.kind, EntryKind::Tick) {
                     self.marks.reach(Mark::IdleWake);
@@ -190,7 +190,7 @@ impl Watch {
                     self.marks.reach(Mark::Bulk);
                 }
             }
-            Seen::Answered { answer, .. } => match answer {
+            Observation::Answered { answer, .. } => match answer {
                 ClientAnswer::Reply { .. } => self.marks.reach(Mark::Duplex),
                 ClientAnswer::Refused { .. } => self.marks.reach(Mark::ClientRefused),
                 ClientAnswer::NotYet { .. } => self.marks.reach(Mark::ClientDeferred),

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::judges::Seen;
+use super::checkers::Observation;
 use super::marks::Mark;
 use super::net::{Item, Sent, WireId};
 use super::node::Arrival;
@@ -375,7 +375,7 @@ impl World {
             self.reach(Mark::LinkBlocked);
         }
         let queued = self.wires[wire.0].lanes[from.slot()].in_flight();
-        self.see(Seen::Queued { from, bytes: queued });
+        self.see(Observation::Queued { from, bytes: queued });
         sent
     }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::broken::Broken;
-use super::judges::Seen;
+use super::checkers::Observation;
 use super::marks::Mark;
+use super::mutants::Mutant;
 use super::options::Options;
 use super::rng::Rng;
 use super::world::{Due, PAIR, World};
@@ -63,7 +63,7 @@ impl Machine {
 impl Witnesses {
     /// Witnesses that do not run yet: the preferred one with a vacant record.
     pub(super) fn new(options: &Options, grace: u64) -> Self {
-        let are_split = options.broken == Some(Broken::TwoWitnesses);
+        let are_split = options.mutant == Some(Mutant::TwoWitnesses);
         let vacant = Held::trusted(Record::vacant(PAIR, Lineage(1), Epoch(0)));
         let mut machines = vec![Machine::new(Some(vacant))];
         if are_split {
@@ -122,7 +122,7 @@ impl World {
         if !is_new {
             self.reach(Mark::WitnessRestarted);
         } else if let (0, Some(held)) = (machine, held) {
-            self.see(Seen::Recorded { slot, record: &held.record });
+            self.see(Observation::Recorded { slot, record: &held.record });
         }
         self.renew_witness(machine);
     }
@@ -186,9 +186,9 @@ impl World {
         let slot = self.witnesses.slot(machine);
         let is_vacant = |record: &Record| record.origin == Origin::Vacant;
         let has_something = self.witnesses.machines[machine].disk.is_some();
-        let ground = self.judges.ground();
-        let is_formed = ground.latest().is_some_and(|latest| !is_vacant(latest));
-        if self.witnesses.are_split || !has_something || !is_formed || !ground.is_unanimous() {
+        let observed = self.checkers.observed();
+        let is_formed = observed.latest().is_some_and(|latest| !is_vacant(latest));
+        if self.witnesses.are_split || !has_something || !is_formed || !observed.is_unanimous() {
             return false;
         }
         self.kill_witness(machine);
@@ -200,7 +200,7 @@ impl World {
         };
         self.trace.say(self.at, || format!("witness {machine} has another disk"));
         self.reach(if restored { Mark::WitnessRestored } else { Mark::WitnessWiped });
-        self.see(Seen::Forgotten { slot });
+        self.see(Observation::Forgotten { slot });
         true
     }
 
@@ -224,7 +224,7 @@ impl World {
         self.witnesses.machines[machine].keep(record);
         self.trace.say(self.at, || format!("witness {machine} has {}", short(&record)));
         let slot = self.witnesses.slot(machine);
-        self.see(Seen::Recorded { slot, record: &record });
+        self.see(Observation::Recorded { slot, record: &record });
     }
 }
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::judges::Seen;
+use super::checkers::Observation;
 use super::marks::Mark;
 use super::ops::{Answer, Op, Request};
 use super::options::Options;
@@ -141,7 +141,7 @@ impl World {
             let seed = known.rng.mark();
             known.core = Some(Client::new(MonotonicTime(at), known.config, token, seed));
             let owner = known.habits.tenant.owner;
-            self.see(Seen::Came { client, owner, token });
+            self.see(Observation::Came { client, owner, token });
             self.serve_client(client);
         } else if enough {
             known.thinks = false;
@@ -163,7 +163,7 @@ impl World {
         let request = known.draw();
         self.trace.step(at, 40, request.id);
         self.trace.say(at, || format!("client {client} asks {:x} {:?}", request.id, request.op));
-        self.see(Seen::Invoked { client, request });
+        self.see(Observation::Invoked { client, request });
         let known = &mut self.clients[client];
         known.made_since_heal += u64::from(since_heal);
         let Some(core) = &mut known.core else { return };
@@ -285,7 +285,7 @@ impl World {
         self.operations += 1;
         self.trace.step(self.at, 43, id);
         self.trace.say(self.at, || format!("client {client} may not ask {id:x}"));
-        self.see(Seen::Denied { id });
+        self.see(Observation::Denied { id });
     }
 
     fn answered(&mut self, client: usize, number: RequestNumber, bytes: &[u8]) {
@@ -296,7 +296,7 @@ impl World {
         self.operations += 1;
         self.trace.step(self.at, 41, id);
         self.trace.say(self.at, || format!("client {client} has {id:x}: {answer:?}"));
-        self.see(Seen::Completed { client, id, answer });
+        self.see(Observation::Completed { client, id, answer });
     }
 
     /// A client's connection could not be made, or is to be made again: its core decides.

@@ -3,13 +3,13 @@
 //! Its handlers are in the files beside it: [`wiring`](super::wiring) the connections,
 //! [`node`](super::node) the CoServers with [`intake`](super::intake), [`deeds`](super::deeds) and
 //! [`execution`](super::execution), [`witness`](super::witness),
-//! [`workload`](super::workload) clients and devices, [`strike`](super::strike) the faults.
+//! [`workload`](super::workload) clients and devices, [`inject`](super::strike) the faults.
 
 use std::collections::BTreeMap;
 
+use super::checkers::{CheckerName, Checkers, Impossible, Observation, Verdict, impossible};
 use super::clock::Clock;
 use super::faults::FaultKind;
-use super::judges::{Impossible, JudgeName, Judges, Seen, Verdict, impossible};
 use super::marks::{Mark, Marks};
 use super::net::{Item, Lane, Wire, WireId};
 use super::node::CoServer;
@@ -17,7 +17,7 @@ use super::operator::Operator;
 use super::options::Options;
 use super::queue::Queue;
 use super::rng::Rng;
-use super::steps::Traps;
+use super::steps::KillPoints;
 use super::trace::{Trace, Words};
 use super::watch::Watch;
 use super::witness::Witnesses;
@@ -32,7 +32,7 @@ use crate::wire::codec::Encoder;
 /// The pair of every run.
 pub(super) const PAIR: PairId = PairId(*b"simulated  pair.");
 
-/// Between two looks of the judges at time itself, once the faults have ended (ns).
+/// Between two looks of the checkers at time itself, once the faults have ended (ns).
 const WATCH: u64 = 20_000_000;
 
 /// How long service may take to resume after the faults have ended (ns): several times the
@@ -87,10 +87,10 @@ pub(super) enum Due {
     /// A fault begins.
     Strike(usize),
     /// A fault ends.
-    Relieve(usize),
+    ClearFault(usize),
     /// All faults end.
     Heal,
-    /// The judges look at the time.
+    /// The checkers look at the time.
     Watch,
 }
 
@@ -101,7 +101,7 @@ pub(super) struct World {
     pub(super) options: Options,
     pub(super) rng: Rng,
     pub(super) trace: Trace,
-    pub(super) judges: Judges,
+    pub(super) checkers: Checkers,
     pub(super) watch: Watch,
     pub(super) encoder: Encoder,
     pub(super) verdict: Option<Verdict>,
@@ -118,7 +118,7 @@ pub(super) struct World {
     pub(super) operations: u64,
     pub(super) device_inputs: u64,
     pub(super) operator: Operator,
-    pub(super) traps: Traps,
+    pub(super) kill_points: KillPoints,
     /// Each of the machines has the other's disk.
     pub(super) are_swapped: bool,
 }
@@ -126,7 +126,7 @@ pub(super) struct World {
 /// What a run came to.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The objection of a judge, if there is one.
+    /// The objection of a checker, if there is one.
     pub verdict: Option<Verdict>,
     /// Why service could not resume, if that was impossible.
     pub impossible: Option<Impossible>,
@@ -154,7 +154,7 @@ impl World {
         options: Options,
         mut rng: Rng,
         words: Words,
-        only: Option<JudgeName>,
+        only: Option<CheckerName>,
     ) -> Self {
         let clock = |slot: usize, rng: &mut Rng| {
             let offset = rng.from(1, 1 << 50);
@@ -168,7 +168,7 @@ impl World {
         let mut world = Self {
             at: 0,
             queue: Queue::default(),
-            judges: Judges::new(&options, only),
+            checkers: Checkers::new(&options, only),
             watch: Watch::new(&options),
             trace: Trace::new(words),
             encoder: Encoder::new(),
@@ -184,7 +184,7 @@ impl World {
             operations: 0,
             device_inputs: 0,
             operator: Operator::default(),
-            traps: Traps::default(),
+            kill_points: KillPoints::default(),
             are_swapped: false,
             rng,
             options,
@@ -218,7 +218,7 @@ impl World {
         self.wires.push(Wire { generation: 0, open: [false; 2], lanes, dialling: false, idle });
     }
 
-    /// Lets everything happen, up to the end or a judge's objection.
+    /// Lets everything happen, up to the end or a checker's objection.
     pub(super) fn run(mut self) -> Outcome {
         self.begin();
         while self.verdict.is_none() {
@@ -275,18 +275,18 @@ impl World {
             Due::ClientTimer { client } => self.on_client_timer(client),
             Due::Stored { machine, life } => self.on_stored(machine, life),
             Due::Strike(fault) => self.on_strike(fault),
-            Due::Relieve(fault) => self.on_relieve(fault),
+            Due::ClearFault(fault) => self.on_clear_fault(fault),
             Due::Heal => self.on_heal(),
             Due::Watch => self.on_watch(),
         }
     }
 
-    /// Shows the judges something, and notes what it means for coverage.
-    pub(super) fn see(&mut self, seen: Seen<'_>) {
+    /// Shows the checkers something, and notes what it means for coverage.
+    pub(super) fn see(&mut self, seen: Observation<'_>) {
         self.watch.see(self.at, &seen);
         self.watch_steps(&seen);
         if self.verdict.is_none()
-            && let Err(verdict) = self.judges.see(self.at, &seen)
+            && let Err(verdict) = self.checkers.see(self.at, &seen)
         {
             self.trace.say(self.at, || format!("OBJECTION {verdict}"));
             self.verdict = Some(verdict);
@@ -294,7 +294,7 @@ impl World {
         self.watch_shares(&seen);
         // The devices of whoever takes a log up may never stand, and until then nobody joins it. One
         // after the other may do so, if an operator sees to the first.
-        let takes_up = matches!(seen, Seen::Event { event: Event::TakenUp { .. }, .. });
+        let takes_up = matches!(seen, Observation::Event { event: Event::TakenUp { .. }, .. });
         if self.healed.is_some() && self.taken_up < 2 && takes_up {
             self.taken_up += 1;
             self.catching_up += limits::DEVICES_WAIT.as_nanos() as u64;
@@ -319,12 +319,12 @@ impl World {
         self.catching_up = 2 * self.time_for_the_log() + limits::DEVICES_WAIT.as_nanos() as u64;
         self.trace.say(self.at, || "all faults end".into());
         self.end_all_faults();
-        self.see(Seen::Healed);
+        self.see(Observation::Healed);
         self.queue.put(self.at + WATCH, Due::Watch);
     }
 
     fn on_watch(&mut self) {
-        self.see(Seen::Passed);
+        self.see(Observation::Passed);
         if self.healed.is_some_and(|healed| self.at - healed > OPERATOR) {
             self.look_after();
         }
@@ -342,7 +342,7 @@ impl World {
         }
         // Looked at now and then; it is not for nothing.
         if since > HOPELESS && self.at.is_multiple_of(64) {
-            return impossible(self.judges.ground()).is_some() || self.is_quiet();
+            return impossible(self.checkers.observed()).is_some() || self.is_quiet();
         }
         self.is_quiet()
     }
@@ -350,7 +350,8 @@ impl World {
     /// How long a joiner may take for the log as it is now (ns): it asks for one window of entries
     /// after the other, and for each one waits for a trip over what may be the slowest link.
     fn time_for_the_log(&self) -> u64 {
-        let log = ReplicaId::BOTH.map(|place| self.judges.ground().held(place).0).into_iter().max();
+        let log =
+            ReplicaId::BOTH.map(|place| self.checkers.observed().held(place).0).into_iter().max();
         let windows = log.unwrap_or(0).div_ceil(self.options.window_entries as u64);
         let one_way = self.options.links.iter().map(|link| link.latency + link.jitter).max();
         windows * 2 * one_way.unwrap_or(0)
@@ -359,7 +360,7 @@ impl World {
     /// Whether everything that was asked is answered, and the pair has idled for a while.
     fn is_quiet(&mut self) -> bool {
         let done = self.clients.iter().all(SimClient::is_done)
-            && self.judges.ground().is_duplex()
+            && self.checkers.observed().is_duplex()
             && self.devices_lost() == 0;
         let quiet = self.watch.quiet_since(self.at, done);
         quiet.is_some_and(|since| self.at - since > IDLE)
@@ -367,18 +368,18 @@ impl World {
 
     fn end(&mut self) {
         self.show_states();
-        let mut end = super::judges::End::default();
+        let mut end = super::checkers::End::default();
         for client in &self.clients {
             end.answered += client.answered_since_heal;
             end.waiting += client.waiting() as u64;
         }
         end.devices_lost = self.devices_lost();
-        self.see(Seen::Over { end: &end });
+        self.see(Observation::Over { end: &end });
     }
 
     fn outcome(self) -> Outcome {
         Outcome {
-            impossible: self.healed.and_then(|_| impossible(self.judges.ground())),
+            impossible: self.healed.and_then(|_| impossible(self.checkers.observed())),
             verdict: self.verdict,
             digest: self.trace.digest(),
             marks: self.watch.marks,

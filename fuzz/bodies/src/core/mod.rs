@@ -6,12 +6,12 @@
 //! request is answered in one way only. When it ends and nothing is broken any more, the pair is
 //! redundant again.
 
+mod checker;
+mod connections;
 mod disk;
-mod judge;
 mod node;
 mod outside;
 mod storage;
-mod wires;
 mod world;
 
 use std::collections::BTreeSet;

@@ -7,13 +7,13 @@ use core::time::Duration;
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
-use crate::sim::broken::Broken;
+use crate::sim::checkers::CheckerName;
 use crate::sim::fresh::Fresh;
-use crate::sim::judges::JudgeName;
+use crate::sim::mutants::Mutant;
 use crate::sim::options::Profile;
 use crate::sim::{Plan, Words};
 
-/// Run the pair in a simulated world and let judges watch
+/// Run the pair in a simulated world and let checkers watch
 #[derive(Debug, Parser)]
 #[command(
     name = "lockstep-sim",
@@ -30,12 +30,12 @@ pub(super) struct Arguments {
     /// Which distribution the worlds and faults are drawn from: default (also: ci) if none is named
     #[arg(long, value_name = "NAME", value_parser = profile())]
     profile: Option<Profile>,
-    /// Break the pair on purpose, to see a judge notice
-    #[arg(long, value_name = "NAME", value_parser = broken())]
-    broken: Option<Broken>,
-    /// Let only this judge watch
-    #[arg(long, value_name = "NAME", value_parser = judge())]
-    judge: Option<JudgeName>,
+    /// Break the pair on purpose, to see a checker notice
+    #[arg(long, value_name = "NAME", value_parser = mutant())]
+    mutant: Option<Mutant>,
+    /// Let only this checker watch
+    #[arg(long, value_name = "NAME", value_parser = checker())]
+    checker: Option<CheckerName>,
     /// Run each seed twice and compare
     #[arg(long)]
     pub(super) twice: bool,
@@ -60,7 +60,7 @@ pub(super) struct Arguments {
     /// Run ranges drawn at random, over the profiles that CI runs or the one named, until SIGINT or
     /// SIGTERM; ends with rows for docs/campaigns.md
     #[arg(long, conflicts_with_all = [
-        "seed", "seeds", "broken", "judge", "twice", "trace", "each", "marks", "no_marks", "json",
+        "seed", "seeds", "broken", "checker", "twice", "trace", "each", "marks", "no_marks", "json",
     ])]
     fresh: bool,
     /// Run at most so long, whole minutes or not (with --fresh)
@@ -87,8 +87,8 @@ impl Arguments {
         let plan = Plan::default();
         Plan {
             profile: self.profile.unwrap_or(plan.profile),
-            broken: self.broken,
-            judge: self.judge,
+            mutant: self.mutant,
+            checker: self.checker,
             words: if self.trace { Words::All } else { plan.words },
         }
     }
@@ -138,13 +138,13 @@ fn profile() -> impl TypedValueParser<Value = Profile> {
     one_of(names, Profile::named)
 }
 
-fn broken() -> impl TypedValueParser<Value = Broken> {
-    one_of(Broken::ALL.iter().map(|broken| broken.name()), Broken::named)
+fn mutant() -> impl TypedValueParser<Value = Mutant> {
+    one_of(Mutant::ALL.iter().map(|mutant| mutant.name()), Mutant::named)
 }
 
-fn judge() -> impl TypedValueParser<Value = JudgeName> {
-    one_of(JudgeName::ALL.iter().map(|judge| judge.name()), |name| {
-        JudgeName::ALL.iter().copied().find(|judge| judge.name() == name)
+fn checker() -> impl TypedValueParser<Value = CheckerName> {
+    one_of(CheckerName::ALL.iter().map(|checker| checker.name()), |name| {
+        CheckerName::ALL.iter().copied().find(|checker| checker.name() == name)
     })
 }
 
@@ -182,7 +182,7 @@ mod tests {
         for wrong in [
             "--fresh --seed 5",
             "--fresh --seeds 0..5",
-            "--fresh --broken twice",
+            "--fresh --mutant twice",
             "--for 5",
             "--revision abc",
             "--fresh --for=-1",
@@ -198,9 +198,9 @@ mod tests {
         let one = parse("--seed 7 --profile ci --trace --marks").expect("it is known");
         assert_eq!((one.seeds(), one.is_single(), one.marks()), (7..8, true, Some(true)));
         assert_eq!((one.plan().profile, one.plan().words), (Profile::Default, Words::All));
-        let some = parse("--seeds 5..9 --no-marks --judge alone").expect("it is known");
+        let some = parse("--seeds 5..9 --no-marks --checker alone").expect("it is known");
         assert_eq!((some.seeds(), some.is_single(), some.marks()), (5..9, false, Some(false)));
-        assert_eq!(some.plan().judge.map(JudgeName::name), Some("alone"));
+        assert_eq!(some.plan().checker.map(CheckerName::name), Some("alone"));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             ("--seeds 5..5", "range of seeds is empty"),
             ("--seeds 0..x", "`x` is no seed"),
             ("--profile strom", "a similar value exists: 'storm'"),
-            ("--judge x", "alone"),
+            ("--checker x", "alone"),
             ("--for x", "as in 30 or 0.5"),
             ("--sed 5", "--seed"),
             ("surplus", "surplus"),

@@ -107,7 +107,7 @@ impl Model {
     fn request(&mut self, entry: &Entry, body: &[u8]) -> Option<(LogTime, u64)> {
         let request = Request::decode(body).ok()?;
         let answer = self.objects.apply(request.op);
-        // A second effect of one request is another judge's matter.
+        // A second effect of one request is another checker's matter.
         let effect = Effect { index: entry.index, answer };
         self.effects.entry(request.id).or_insert(effect);
         let Op::Later { after } = request.op else { return None };

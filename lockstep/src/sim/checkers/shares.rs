@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::sessions::{Came, Has, Outcome};
-use super::{Bounds, Ground, Seen, Who};
+use super::{Bounds, Observation, ObservedState, Who};
 use crate::entry::EntryKind;
 use crate::ids::{Nonce, OwnerId, ReplicaId, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
@@ -44,26 +44,31 @@ impl Shares {
         }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Came { owner, token, .. } => {
+            Observation::Came { owner, token, .. } => {
                 self.owners.insert(token, owner);
             }
-            Seen::Invoked { client, request } => {
+            Observation::Invoked { client, request } => {
                 self.asked.insert(request.id, (client, request.op));
             }
-            Seen::Completed { id, .. } if self.is_forbidden(id) => {
+            Observation::Completed { id, .. } if self.is_forbidden(id) => {
                 return Err(format!("{id:#x} may not be asked and has an answer"));
             }
-            Seen::Denied { id } => {
+            Observation::Denied { id } => {
                 self.denied(id)?;
-                return without_effect([&id], ground);
+                return without_effect([&id], observed);
             }
-            Seen::Over { .. } => return without_effect(&self.refused, ground),
-            Seen::Executed { who, executed } if executed.panic.is_none() => {
+            Observation::Over { .. } => return without_effect(&self.refused, observed),
+            Observation::Executed { who, executed } if executed.panic.is_none() => {
                 self.notes(who, executed)?;
-                return self.executed(who, executed, ground);
+                return self.executed(who, executed, observed);
             }
             _ => {}
         }
@@ -101,9 +106,14 @@ impl Shares {
         Ok(())
     }
 
-    fn executed(&self, who: Who, executed: &Executed, ground: &Ground) -> Result<(), String> {
+    fn executed(
+        &self,
+        who: Who,
+        executed: &Executed,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         let index = executed.index;
-        let Some(view) = ground.view(who) else { return Ok(()) };
+        let Some(view) = observed.view(who) else { return Ok(()) };
         let Some((entry, outcome)) = view.entry(index).zip(view.outcome(index)) else {
             return Ok(());
         };
@@ -181,10 +191,10 @@ impl Shares {
 /// What was refused is in no log that counts.
 fn without_effect<'a>(
     ids: impl IntoIterator<Item = &'a u64>,
-    ground: &Ground,
+    observed: &ObservedState,
 ) -> Result<(), String> {
     for id in ids {
-        if let Some((who, _)) = ground.members().find(|(_, view)| view.effect(*id).is_some()) {
+        if let Some((who, _)) = observed.members().find(|(_, view)| view.effect(*id).is_some()) {
             return Err(format!("{id:#x} was refused to its client and took effect on {who}"));
         }
     }

@@ -1,4 +1,4 @@
-//! Hand-made bad runs: a judge that cannot object is no judge.
+//! Hand-made bad runs: a checker that cannot object is no checker.
 
 use bytes::Bytes;
 
@@ -23,35 +23,35 @@ use crate::sim::shares::Rights;
 const A: Who = Who { place: ReplicaId::A, incarnation: Incarnation(0xa) };
 const B: Who = Who { place: ReplicaId::B, incarnation: Incarnation(0xb) };
 
-/// Tells the judges a story, step by step.
+/// Tells the checkers a story, step by step.
 struct Story {
-    judges: Judges,
+    checkers: Checkers,
     now: u64,
     digests: [Digest; 2],
 }
 
 impl Story {
-    /// Of these judges one alone.
-    fn new(only: JudgeName) -> Self {
+    /// Of these checkers one alone.
+    fn new(only: CheckerName) -> Self {
         let options = Options::draw(crate::sim::options::Profile::Calm, None, &mut Rng::new(1));
-        let judges = Judges::new(&options, Some(only));
-        let mut story = Self { judges, now: 1_000_000, digests: [Digest::ZERO; 2] };
-        story.ok(Seen::Started { who: A });
-        story.ok(Seen::Started { who: B });
+        let checkers = Checkers::new(&options, Some(only));
+        let mut story = Self { checkers, now: 1_000_000, digests: [Digest::ZERO; 2] };
+        story.ok(Observation::Started { who: A });
+        story.ok(Observation::Started { who: B });
         story
     }
 
-    fn see(&mut self, seen: Seen<'_>) -> Result<(), Verdict> {
-        self.judges.see(self.now, &seen)
+    fn see(&mut self, seen: Observation<'_>) -> Result<(), Verdict> {
+        self.checkers.see(self.now, &seen)
     }
 
-    fn ok(&mut self, seen: Seen<'_>) {
+    fn ok(&mut self, seen: Observation<'_>) {
         self.see(seen).expect("nothing is wrong yet");
     }
 
     fn duplex(mut self) -> Self {
         let record = record(1, Members::both(A.incarnation, B.incarnation));
-        self.ok(Seen::Recorded { slot: 0, record: &record });
+        self.ok(Observation::Recorded { slot: 0, record: &record });
         for who in [A, B] {
             self.enter(who, record);
         }
@@ -60,23 +60,23 @@ impl Story {
 
     fn enter(&mut self, who: Who, record: Record) {
         let event = Event::Epoch { record, sequencer: ReplicaId::A, after: Index(0) };
-        self.ok(Seen::Event { who, event: &event });
+        self.ok(Observation::Event { who, event: &event });
     }
 
     fn alone(&mut self, who: Who, epoch: u64) {
         let record = record(epoch, Members::alone(who.place, who.incarnation));
-        self.ok(Seen::Recorded { slot: 0, record: &record });
+        self.ok(Observation::Recorded { slot: 0, record: &record });
         self.enter(who, record);
     }
 
     fn append(&mut self, who: Who, entry: &Entry) -> Result<(), Verdict> {
-        self.see(Seen::Appended { who, entry })?;
-        self.see(Seen::Persisted { who, index: entry.index })
+        self.see(Observation::Appended { who, entry })?;
+        self.see(Observation::Persisted { who, index: entry.index })
     }
 
     fn remember(&mut self, who: Who, record: Record) {
         let membership = Membership { record: Some(record), asked: Vec::new(), witness: 0 };
-        self.ok(Seen::Remembered { who, membership: &membership });
+        self.ok(Observation::Remembered { who, membership: &membership });
     }
 
     fn execute(&mut self, who: Who, index: u64, kinds: &[OutputKind]) -> Result<(), Verdict> {
@@ -94,7 +94,7 @@ impl Story {
             panic: None,
             sessions: SessionUse::default(),
         };
-        self.see(Seen::Executed { who, executed: &executed })
+        self.see(Observation::Executed { who, executed: &executed })
     }
 
     fn panic(&mut self, who: Who, index: u64) {
@@ -107,12 +107,12 @@ impl Story {
             panic,
             sessions: SessionUse::default(),
         };
-        self.ok(Seen::Executed { who, executed: &executed });
+        self.ok(Observation::Executed { who, executed: &executed });
     }
 
     fn release(&mut self, who: Who, epoch: u64, kind: &OutputKind) -> Result<(), Verdict> {
         let name = OutputName { index: Index(1), step: 0, ordinal: 0 };
-        self.see(Seen::Released { who, epoch: Epoch(epoch), name, kind })
+        self.see(Observation::Released { who, epoch: Epoch(epoch), name, kind })
     }
 }
 
@@ -163,7 +163,7 @@ fn opened() -> Entry {
 
 #[test]
 fn an_output_with_two_contents_is_objected_to() {
-    let mut story = Story::new(JudgeName::Outputs).duplex();
+    let mut story = Story::new(CheckerName::Outputs).duplex();
     story.release(A, 1, &note(1)).expect("the first");
     story.release(B, 1, &note(1)).expect("the same again");
     assert!(story.release(B, 1, &note(2)).is_err());
@@ -171,7 +171,7 @@ fn an_output_with_two_contents_is_objected_to() {
 
 #[test]
 fn an_output_that_is_for_the_other_place_or_carried_out_by_both_is_objected_to() {
-    let mut story = Story::new(JudgeName::Outputs).duplex();
+    let mut story = Story::new(CheckerName::Outputs).duplex();
     let output = |carrier| OutputKind::Device { device: LEDGER, carrier, bytes: Bytes::new() };
     assert!(story.release(B, 1, &output(Carrier::Replica(ReplicaId::A))).is_err());
     story.release(A, 1, &output(Carrier::Sequencer)).expect("the sequencer");
@@ -182,7 +182,7 @@ fn an_output_that_is_for_the_other_place_or_carried_out_by_both_is_objected_to()
 
 /// A log that opens a session with this token in its first entry, and again in its third.
 fn opened_twice(between: EntryKind) -> Story {
-    let mut story = Story::new(JudgeName::Outputs).duplex();
+    let mut story = Story::new(CheckerName::Outputs).duplex();
     let again = entry(3, 1, 30, opened().kind);
     for entry in [opened(), entry(2, 1, 20, between), again] {
         story.append(A, &entry).expect("fine");
@@ -192,7 +192,7 @@ fn opened_twice(between: EntryKind) -> Story {
 
 fn opens(story: &mut Story, session: u64) -> Result<(), Verdict> {
     let answer = ClientAnswer::Opened { token: Nonce(7), result: Ok(SessionId(session)) };
-    story.see(Seen::Answered { who: A, answer: &answer })
+    story.see(Observation::Answered { who: A, answer: &answer })
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_token_with_two_sessions_is_objected_to_unless_one_ended_before() {
 
 #[test]
 fn a_release_is_objected_to_until_both_hold_and_agree() {
-    let mut story = Story::new(JudgeName::Release).duplex();
+    let mut story = Story::new(CheckerName::Release).duplex();
     story.append(A, &tick(1, 10)).expect("fine");
     story.execute(A, 1, &[note(1)]).expect("fine");
     let refused = |story: &mut Story| story.release(A, 1, &note(1)).unwrap_err().what;
@@ -228,7 +228,7 @@ fn a_release_is_objected_to_until_both_hold_and_agree() {
 
 #[test]
 fn a_release_is_objected_to_where_the_peer_computed_otherwise() {
-    let mut story = Story::new(JudgeName::Release).duplex();
+    let mut story = Story::new(CheckerName::Release).duplex();
     for who in [A, B] {
         story.append(who, &tick(1, 10)).expect("fine");
     }
@@ -241,7 +241,7 @@ fn a_release_is_objected_to_where_the_peer_computed_otherwise() {
 
 #[test]
 fn a_release_in_an_epoch_that_the_witness_never_recorded_is_objected_to() {
-    let mut story = Story::new(JudgeName::Release).duplex();
+    let mut story = Story::new(CheckerName::Release).duplex();
     story.append(A, &tick(1, 10)).expect("fine");
     story.execute(A, 1, &[note(1)]).expect("fine");
     story.enter(A, record(2, Members::alone(A.place, A.incarnation)));
@@ -250,7 +250,7 @@ fn a_release_in_an_epoch_that_the_witness_never_recorded_is_objected_to() {
 
 #[test]
 fn releases_in_disjoint_epochs_are_objected_to() {
-    let mut story = Story::new(JudgeName::Epochs).duplex();
+    let mut story = Story::new(CheckerName::Epochs).duplex();
     story.release(A, 1, &note(1)).expect("together");
     story.alone(A, 2);
     story.release(A, 2, &note(1)).expect("A alone");
@@ -266,16 +266,16 @@ fn a_witness_counts_until_both_have_on_disk_that_the_pair_leaves_it() {
     let leaves = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
     let alone = record(2, Members::alone(B.place, B.incarnation));
     for has_moved in [false, true] {
-        let mut story = Story::new(JudgeName::Release).duplex();
+        let mut story = Story::new(CheckerName::Release).duplex();
         story.append(A, &leaves).expect("fine");
-        story.ok(Seen::Appended { who: B, entry: &leaves });
+        story.ok(Observation::Appended { who: B, entry: &leaves });
         if has_moved {
-            story.ok(Seen::Persisted { who: B, index: Index(1) });
+            story.ok(Observation::Persisted { who: B, index: Index(1) });
         }
         story.execute(B, 1, &[note(1)]).expect("fine");
-        story.ok(Seen::Recorded { slot: 0, record: &alone });
+        story.ok(Observation::Recorded { slot: 0, record: &alone });
         story.enter(B, alone);
-        story.ok(Seen::Persisted { who: B, index: Index(1) });
+        story.ok(Observation::Persisted { who: B, index: Index(1) });
         assert_eq!(story.release(B, 2, &note(1)).is_err(), has_moved);
     }
 }
@@ -286,18 +286,18 @@ fn a_move_counts_that_a_member_had_on_disk_when_it_died() {
     let moved = Record { epoch: Epoch(3), origin: How::Renewal(both.digest()), ..both };
     let leaves = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
     for had_it in [false, true] {
-        let mut story = Story::new(JudgeName::Release).duplex();
+        let mut story = Story::new(CheckerName::Release).duplex();
         for who in [A, B] {
-            story.ok(Seen::Appended { who, entry: &leaves });
+            story.ok(Observation::Appended { who, entry: &leaves });
             story.execute(who, 1, &[note(1)]).expect("the same");
         }
         if had_it {
-            story.ok(Seen::Persisted { who: A, index: Index(1) });
+            story.ok(Observation::Persisted { who: A, index: Index(1) });
         }
         // The next process there has an empty disk.
         restarted(&mut story);
-        story.ok(Seen::Wiped { place: ReplicaId::A });
-        story.ok(Seen::Persisted { who: B, index: Index(1) });
+        story.ok(Observation::Wiped { place: ReplicaId::A });
+        story.ok(Observation::Persisted { who: B, index: Index(1) });
         story.enter(B, moved);
         assert_eq!(story.release(B, 3, &note(1)).is_ok(), had_it);
     }
@@ -309,20 +309,20 @@ fn what_was_being_written_counts_if_the_next_process_finds_it() {
     let member = Membership { record: Some(both), asked: Vec::new(), witness: 0 };
     let joiner = Membership::default();
     for (found, counts) in [(&member, false), (&joiner, true)] {
-        let mut story = Story::new(JudgeName::Liveness).duplex();
+        let mut story = Story::new(CheckerName::Liveness).duplex();
         story.remember(A, both);
-        story.ok(Seen::Unsure { place: ReplicaId::A, membership: &joiner });
+        story.ok(Observation::Unsure { place: ReplicaId::A, membership: &joiner });
         restarted(&mut story);
-        story.ok(Seen::Ended { who: B });
-        assert_eq!(story.judges.ground().remembered(ReplicaId::A), &member);
-        story.ok(Seen::Found { place: ReplicaId::A, membership: found });
-        assert_eq!(story.judges.ground().remembered(ReplicaId::A), found);
-        assert_eq!(forsaken(story.judges.ground()), counts);
+        story.ok(Observation::Ended { who: B });
+        assert_eq!(story.checkers.observed().remembered(ReplicaId::A), &member);
+        story.ok(Observation::Found { place: ReplicaId::A, membership: found });
+        assert_eq!(story.checkers.observed().remembered(ReplicaId::A), found);
+        assert_eq!(forsaken(story.checkers.observed()), counts);
     }
     // Nobody wrote that.
-    let mut story = Story::new(JudgeName::Claims).duplex();
-    story.ok(Seen::Found { place: ReplicaId::A, membership: &member });
-    assert_eq!(story.judges.ground().remembered(ReplicaId::A), &joiner);
+    let mut story = Story::new(CheckerName::Claims).duplex();
+    story.ok(Observation::Found { place: ReplicaId::A, membership: &member });
+    assert_eq!(story.checkers.observed().remembered(ReplicaId::A), &joiner);
 }
 
 #[test]
@@ -333,20 +333,20 @@ fn a_move_that_one_disk_does_not_tell_and_the_other_lost_is_for_an_operator() {
     for (told, lost, counts) in
         [(both, true, true), (both, false, false), (moved, true, false), (moved, false, false)]
     {
-        let mut story = Story::new(JudgeName::Liveness).duplex();
-        story.ok(Seen::Recorded { slot: 0, record: &both });
+        let mut story = Story::new(CheckerName::Liveness).duplex();
+        story.ok(Observation::Recorded { slot: 0, record: &both });
         for who in [A, B] {
             story.append(who, &leaves).expect("fine");
         }
-        story.ok(Seen::Recorded { slot: 1, record: &moved });
+        story.ok(Observation::Recorded { slot: 1, record: &moved });
         story.remember(A, told);
         story.remember(B, moved);
-        story.ok(Seen::Ended { who: A });
-        story.ok(Seen::Ended { who: B });
+        story.ok(Observation::Ended { who: A });
+        story.ok(Observation::Ended { who: B });
         if lost {
-            story.ok(Seen::Wiped { place: ReplicaId::B });
+            story.ok(Observation::Wiped { place: ReplicaId::B });
         }
-        assert_eq!(forsaken(story.judges.ground()), counts, "{told:?} {lost}");
+        assert_eq!(forsaken(story.checkers.observed()), counts, "{told:?} {lost}");
     }
 }
 
@@ -360,7 +360,7 @@ fn what_is_out_is_the_first_of_equal_answers() {
         number: RequestNumber(1),
         result: full.clone(),
     };
-    let mut story = Story::new(JudgeName::Liveness).duplex();
+    let mut story = Story::new(CheckerName::Liveness).duplex();
     let asked = asked(5, 1, Op::Append { list: 1 });
     for entry in [opened(), request(2, asked.clone()), request(3, asked)] {
         for who in [A, B] {
@@ -373,35 +373,35 @@ fn what_is_out_is_the_first_of_equal_answers() {
     }
     let answer =
         ClientAnswer::Reply { session: SessionId(1), number: RequestNumber(1), result: full };
-    story.ok(Seen::Answered { who: A, answer: &answer });
+    story.ok(Observation::Answered { who: A, answer: &answer });
     // B has two of the three entries, and with them all that is out.
-    story.ok(Seen::Truncated { who: B, after: Index(2) });
-    assert!(story.judges.ground().has_everything(ReplicaId::B));
+    story.ok(Observation::Truncated { who: B, after: Index(2) });
+    assert!(story.checkers.observed().has_everything(ReplicaId::B));
 }
 
 #[test]
 fn an_acknowledged_request_that_a_member_lacks_is_objected_to() {
-    let mut story = Story::new(JudgeName::Acknowledged).duplex();
+    let mut story = Story::new(CheckerName::Acknowledged).duplex();
     let request = entry(2, 1, 20, asked(5, 1, Op::Append { list: 1 }));
     for entry in [&opened(), &request] {
         story.append(A, entry).expect("fine");
     }
     story.append(B, &opened()).expect("fine");
-    let completed = Seen::Completed { client: 0, id: 5, answer: Answer::Length(1) };
+    let completed = Observation::Completed { client: 0, id: 5, answer: Answer::Length(1) };
     assert!(story.see(completed).is_err());
-    let mut story = Story::new(JudgeName::Acknowledged).duplex();
+    let mut story = Story::new(CheckerName::Acknowledged).duplex();
     story.append(A, &opened()).expect("fine");
     story.append(A, &request).expect("fine");
     story.alone(A, 2);
     story.ok(completed);
-    story.judges.ground.see(0, &Seen::Ended { who: A });
+    story.checkers.observed.see(0, &Observation::Ended { who: A });
     let record = record(3, Members::alone(B.place, B.incarnation));
-    assert!(story.see(Seen::Recorded { slot: 0, record: &record }).is_err());
+    assert!(story.see(Observation::Recorded { slot: 0, record: &record }).is_err());
 }
 
 #[test]
 fn a_second_effect_is_objected_to() {
-    let mut story = Story::new(JudgeName::Once).duplex();
+    let mut story = Story::new(CheckerName::Once).duplex();
     story.execute(A, 1, &[note(5)]).expect("once");
     story.execute(B, 1, &[note(5)]).expect("once on the other replica too");
     assert!(story.execute(A, 2, &[note(5)]).is_err());
@@ -410,64 +410,71 @@ fn a_second_effect_is_objected_to() {
 
 #[test]
 fn an_answer_that_the_log_does_not_give_is_objected_to() {
-    let mut story = Story::new(JudgeName::History).duplex();
+    let mut story = Story::new(CheckerName::History).duplex();
     let op = Op::Append { list: 1 };
     story.append(A, &opened()).expect("fine");
     story.append(A, &entry(2, 1, 20, asked(5, 1, op))).expect("fine");
-    story.ok(Seen::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
-    assert!(story.see(Seen::Completed { client: 0, id: 5, answer: Answer::Length(2) }).is_err());
+    story.ok(Observation::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
+    assert!(
+        story.see(Observation::Completed { client: 0, id: 5, answer: Answer::Length(2) }).is_err()
+    );
 }
 
 #[test]
 fn an_effect_before_an_answer_that_was_out_is_objected_to() {
-    let mut story = Story::new(JudgeName::History).duplex();
+    let mut story = Story::new(CheckerName::History).duplex();
     let op = Op::Chance;
     story.append(A, &opened()).expect("fine");
     story.append(A, &entry(2, 1, 20, asked(6, 1, op))).expect("fine");
     story.append(A, &entry(3, 1, 30, asked(5, 2, op))).expect("fine");
-    story.ok(Seen::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
-    story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Noise(1) });
-    story.ok(Seen::Invoked { client: 1, request: Request { id: 6, op, padding: 0 } });
-    assert!(story.see(Seen::Completed { client: 1, id: 6, answer: Answer::Noise(2) }).is_err());
+    story.ok(Observation::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
+    story.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Noise(1) });
+    story.ok(Observation::Invoked { client: 1, request: Request { id: 6, op, padding: 0 } });
+    assert!(
+        story.see(Observation::Completed { client: 1, id: 6, answer: Answer::Noise(2) }).is_err()
+    );
 }
 
 #[test]
 fn an_unlinearizable_history_is_found_at_the_end() {
-    let mut story = Story::new(JudgeName::History).duplex();
+    let mut story = Story::new(CheckerName::History).duplex();
     let calls = [
         (1, Op::Set { key: 1, value: 7 }, Answer::Value(None)),
         (2, Op::Get { key: 1 }, Answer::Value(None)),
     ];
     // Nobody's log has them, so that only the search can object.
     for (id, op, answer) in calls {
-        story.ok(Seen::Invoked { client: id as usize, request: Request { id, op, padding: 0 } });
-        story.ok(Seen::Completed { client: id as usize, id, answer });
+        story.ok(Observation::Invoked {
+            client: id as usize,
+            request: Request { id, op, padding: 0 },
+        });
+        story.ok(Observation::Completed { client: id as usize, id, answer });
     }
-    assert!(story.see(Seen::Over { end: &End::default() }).is_err());
+    assert!(story.see(Observation::Over { end: &End::default() }).is_err());
 }
 
 #[test]
 fn time_that_goes_back_or_stands_still_is_objected_to() {
-    let mut story = Story::new(JudgeName::Time).duplex();
+    let mut story = Story::new(CheckerName::Time).duplex();
     story.append(A, &tick(1, 1_000)).expect("fine");
     assert!(story.append(A, &tick(2, 1_000)).is_err());
-    let mut story = Story::new(JudgeName::Time).duplex();
+    let mut story = Story::new(CheckerName::Time).duplex();
     story.append(A, &tick(1, 1_000)).expect("fine");
     story.now += 50_000_000;
     story.append(A, &tick(2, 2_000)).expect("a gap may follow");
     assert!(story.append(A, &tick(3, 3_000)).is_err(), "it stood still");
-    let mut story = Story::new(JudgeName::Time).duplex();
+    let mut story = Story::new(CheckerName::Time).duplex();
     story.append(A, &tick(1, 1_000)).expect("fine");
     story.now += 50_000_000;
     story.append(A, &tick(2, 2_000)).expect("a gap may follow");
     let gap = |time| Entry { kind: EntryKind::Gap, ..tick(3, time) };
     assert!(story.append(A, &gap(900_000_000)).is_err(), "that is no gap of 50 ms");
-    let mut story = Story::new(JudgeName::Time).duplex();
+    let mut story = Story::new(CheckerName::Time).duplex();
     story.append(A, &tick(1, 1_000)).expect("fine");
     story.now += 50_000_000;
     story.append(A, &tick(2, 2_000)).expect("a gap may follow");
     story.append(A, &gap(50_001_000)).expect("it does");
-    let mut story = Story::new(JudgeName::Time).duplex();
+    let mut story = Story::new(CheckerName::Time).duplex();
     story.append(A, &tick(1, 1_000)).expect("fine");
     story.now += 50_000_000;
     assert!(story.append(A, &tick(2, 80_000_000)).is_err(), "it ran");
@@ -476,7 +483,7 @@ fn time_that_goes_back_or_stands_still_is_objected_to() {
 #[test]
 fn another_sequencer_may_say_until_when_it_ran_and_its_gap_is_measured_from_there() {
     for (gap, is_right) in [(50_001_000, true), (2_001, true), (900_000_000, false)] {
-        let mut story = Story::new(JudgeName::Time).duplex();
+        let mut story = Story::new(CheckerName::Time).duplex();
         story.append(A, &tick(1, 1_000)).expect("fine");
         story.append(B, &tick(1, 1_000)).expect("fine");
         story.now += 50_000_000;
@@ -488,7 +495,7 @@ fn another_sequencer_may_say_until_when_it_ran_and_its_gap_is_measured_from_ther
 
 /// A serves, and a timer is due at 5,000,000.
 fn timer_is_set() -> Story {
-    let mut story = Story::new(JudgeName::Time).duplex();
+    let mut story = Story::new(CheckerName::Time).duplex();
     let set = entry(2, 1, 1_000_000, asked(5, 1, Op::Later { after: 4_000_000 }));
     for entry in [&opened(), &set] {
         story.now = entry.time.0;
@@ -496,8 +503,8 @@ fn timer_is_set() -> Story {
         story.execute(A, entry.index.0, &[]).expect("fine");
     }
     let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A };
-    story.ok(Seen::Standing { who: A, standing });
-    story.ok(Seen::Healed);
+    story.ok(Observation::Standing { who: A, standing });
+    story.ok(Observation::Healed);
     story
 }
 
@@ -505,15 +512,15 @@ fn timer_is_set() -> Story {
 fn a_wake_up_that_does_not_come_is_objected_to() {
     let mut story = timer_is_set();
     story.now += 100_000_000;
-    story.ok(Seen::Passed);
+    story.ok(Observation::Passed);
     story.now += 1_000_000_000;
-    assert!(story.see(Seen::Passed).is_err());
+    assert!(story.see(Observation::Passed).is_err());
     let fired = Fired { id: 5, due: LogTime(5_000_000) };
     let (device, carrier, bytes) = (TIMER, Carrier::Both, fired.encode());
     let gap = Entry { kind: EntryKind::Gap, ..tick(3, 1_101_000_000) };
     story.append(A, &gap).expect("at last");
     story.execute(A, 3, &[OutputKind::Device { device, carrier, bytes }]).expect("it fires");
-    story.ok(Seen::Passed);
+    story.ok(Observation::Passed);
 }
 
 #[test]
@@ -527,9 +534,9 @@ fn a_wake_up_may_take_as_long_as_what_is_executed_before_it() {
     story.now += 900_000_000;
     story.execute(A, 3, &[]).expect("fine");
     story.now += 100_000_000;
-    story.ok(Seen::Passed);
+    story.ok(Observation::Passed);
     story.now += 2_000_000_000;
-    assert!(story.see(Seen::Passed).is_err(), "it executes nothing any more");
+    assert!(story.see(Observation::Passed).is_err(), "it executes nothing any more");
 }
 
 #[test]
@@ -556,73 +563,73 @@ fn an_entry_long_after_a_timer_was_due_is_none_of_a_service_that_panicked() {
 
 #[test]
 fn a_service_that_does_not_resume_is_objected_to_where_it_could() {
-    let mut story = Story::new(JudgeName::Liveness).duplex();
+    let mut story = Story::new(CheckerName::Liveness).duplex();
     let end = End { answered: 0, waiting: 3, devices_lost: 0 };
-    assert!(story.see(Seen::Over { end: &end }).is_err());
+    assert!(story.see(Observation::Over { end: &end }).is_err());
 }
 
 #[test]
 fn a_replica_that_stops_without_a_reason_is_objected_to() {
-    let mut story = Story::new(JudgeName::Liveness).duplex();
-    assert!(story.see(Seen::Stopped { who: A, cause: &StopCause::Corrupted }).is_err());
+    let mut story = Story::new(CheckerName::Liveness).duplex();
+    assert!(story.see(Observation::Stopped { who: A, cause: &StopCause::Corrupted }).is_err());
     let cause = StopCause::NotAMember { record: record(1, Members::NONE) };
-    story.ok(Seen::Stopped { who: B, cause: &cause });
+    story.ok(Observation::Stopped { who: B, cause: &cause });
 }
 
 #[test]
 fn two_that_panicked_at_different_entries_need_an_operator_as_two_that_differ_do() {
     let both = Some([(A, true), (B, true)]);
     for (later, expected) in [(1, None), (2, both)] {
-        let mut story = Story::new(JudgeName::Liveness).duplex();
+        let mut story = Story::new(CheckerName::Liveness).duplex();
         for who in [A, B] {
             story.append(who, &tick(1, 10)).expect("fine");
             story.append(who, &tick(2, 20)).expect("fine");
         }
         story.panic(A, 1);
-        assert_eq!(at_odds(story.judges.ground()), Some([(A, true), (B, false)]));
+        assert_eq!(at_odds(story.checkers.observed()), Some([(A, true), (B, false)]));
         if later == 2 {
             story.execute(B, 1, &[]).expect("fine");
         }
         story.panic(B, later);
-        assert_eq!(at_odds(story.judges.ground()), expected);
+        assert_eq!(at_odds(story.checkers.observed()), expected);
     }
 }
 
 #[test]
 fn a_pair_that_could_come_back_and_does_not_is_objected_to() {
     let end = End { answered: 5, waiting: 0, devices_lost: 0 };
-    let mut story = Story::new(JudgeName::Liveness).duplex();
-    assert!(story.see(Seen::Over { end: &end }).is_err(), "nobody serves");
+    let mut story = Story::new(CheckerName::Liveness).duplex();
+    assert!(story.see(Observation::Over { end: &end }).is_err(), "nobody serves");
     let both = record(1, Members::both(A.incarnation, B.incarnation));
     story.remember(A, both);
     for who in [A, B] {
-        story.ok(Seen::Ended { who });
+        story.ok(Observation::Ended { who });
     }
-    assert!(story.see(Seen::Over { end: &end }).is_err(), "one has a disk");
-    story.ok(Seen::Wiped { place: ReplicaId::A });
-    assert_eq!(impossible(story.judges.ground()), Some(Impossible::StateLost));
-    story.ok(Seen::Over { end: &end });
+    assert!(story.see(Observation::Over { end: &end }).is_err(), "one has a disk");
+    story.ok(Observation::Wiped { place: ReplicaId::A });
+    assert_eq!(impossible(story.checkers.observed()), Some(Impossible::StateLost));
+    story.ok(Observation::Over { end: &end });
 }
 
 #[test]
 fn a_release_of_what_is_not_persisted_is_objected_to() {
-    let mut story = Story::new(JudgeName::Release).duplex();
+    let mut story = Story::new(CheckerName::Release).duplex();
     story.append(A, &tick(1, 10)).expect("fine");
-    story.ok(Seen::Appended { who: B, entry: &tick(1, 10) });
+    story.ok(Observation::Appended { who: B, entry: &tick(1, 10) });
     for who in [A, B] {
         story.execute(who, 1, &[note(1)]).expect("the same");
     }
     let refused = story.release(A, 1, &note(1)).unwrap_err().what;
     assert!(refused.contains("persisted"), "{refused}");
-    story.ok(Seen::Persisted { who: B, index: Index(1) });
+    story.ok(Observation::Persisted { who: B, index: Index(1) });
     story.release(A, 1, &note(1)).expect("now it may");
 }
 
 /// A process that was started anew at A's place, with what the predecessor's disk had.
 fn restarted(story: &mut Story) -> (Who, Record) {
     let who = Who { place: ReplicaId::A, incarnation: Incarnation(0xaa) };
-    story.ok(Seen::Ended { who: A });
-    story.ok(Seen::Started { who });
+    story.ok(Observation::Ended { who: A });
+    story.ok(Observation::Started { who });
     let next =
         Record { origin: How::Restarted, ..record(2, Members::alone(who.place, who.incarnation)) };
     (who, next)
@@ -631,18 +638,21 @@ fn restarted(story: &mut Story) -> (Who, Record) {
 #[test]
 fn a_claim_that_the_disk_does_not_bear_out_is_objected_to() {
     let both = record(1, Members::both(A.incarnation, B.incarnation));
-    let mut story = Story::new(JudgeName::Claims).duplex();
+    let mut story = Story::new(CheckerName::Claims).duplex();
     let (_, next) = restarted(&mut story);
-    assert!(story.see(Seen::Recorded { slot: 0, record: &next }).is_err(), "an empty disk");
-    let mut story = Story::new(JudgeName::Claims).duplex();
+    assert!(story.see(Observation::Recorded { slot: 0, record: &next }).is_err(), "an empty disk");
+    let mut story = Story::new(CheckerName::Claims).duplex();
     story.remember(A, both);
     let (_, next) = restarted(&mut story);
-    story.ok(Seen::Recorded { slot: 0, record: &next });
-    let mut story = Story::new(JudgeName::Claims).duplex();
+    story.ok(Observation::Recorded { slot: 0, record: &next });
+    let mut story = Story::new(CheckerName::Claims).duplex();
     story.remember(A, both);
-    story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Done(true) });
+    story.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Done(true) });
     let (_, next) = restarted(&mut story);
-    assert!(story.see(Seen::Recorded { slot: 0, record: &next }).is_err(), "a request is missing");
+    assert!(
+        story.see(Observation::Recorded { slot: 0, record: &next }).is_err(),
+        "a request is missing"
+    );
 }
 
 #[test]
@@ -655,14 +665,14 @@ fn one_that_was_not_told_of_its_pair_may_claim_it_after_the_other_left() {
         ..record(2, Members::alone(A.place, A.incarnation))
     };
     let story = |asked: Vec<Record>| {
-        let mut story = Story::new(JudgeName::Claims).duplex();
+        let mut story = Story::new(CheckerName::Claims).duplex();
         for record in [&formed, &left] {
-            story.ok(Seen::Recorded { slot: 0, record });
+            story.ok(Observation::Recorded { slot: 0, record });
         }
         let membership = Membership { record: None, asked, witness: 0 };
-        story.ok(Seen::Remembered { who: A, membership: &membership });
+        story.ok(Observation::Remembered { who: A, membership: &membership });
         let (_, next) = restarted(&mut story);
-        story.see(Seen::Recorded { slot: 0, record: &Record { epoch: Epoch(3), ..next } })
+        story.see(Observation::Recorded { slot: 0, record: &Record { epoch: Epoch(3), ..next } })
     };
     story(vec![formed]).expect("nothing went out without it");
     assert!(story(Vec::new()).is_err(), "it asked for nothing");
@@ -672,30 +682,30 @@ fn one_that_was_not_told_of_its_pair_may_claim_it_after_the_other_left() {
 
 #[test]
 fn one_that_serves_without_an_acknowledged_request_is_objected_to() {
-    let mut story = Story::new(JudgeName::Serving).duplex();
+    let mut story = Story::new(CheckerName::Serving).duplex();
     let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A };
-    story.ok(Seen::Standing { who: A, standing });
-    story.ok(Seen::Completed { client: 0, id: 5, answer: Answer::Done(true) });
-    assert!(story.see(Seen::Standing { who: B, standing }).is_err());
+    story.ok(Observation::Standing { who: A, standing });
+    story.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Done(true) });
+    assert!(story.see(Observation::Standing { who: B, standing }).is_err());
 }
 
 #[test]
 fn one_that_releases_alone_against_the_present_record_is_objected_to() {
-    let mut story = Story::new(JudgeName::Alone).duplex();
+    let mut story = Story::new(CheckerName::Alone).duplex();
     story.alone(A, 2);
     story.release(A, 2, &note(1)).expect("it was granted");
     let other =
         Record { asker: ReplicaId::B, ..record(3, Members::alone(ReplicaId::B, B.incarnation)) };
-    story.ok(Seen::Recorded { slot: 0, record: &other });
+    story.ok(Observation::Recorded { slot: 0, record: &other });
     assert!(story.release(A, 2, &note(1)).is_err());
 }
 
 #[test]
 fn a_state_that_nobody_had_is_objected_to() {
-    let mut story = Story::new(JudgeName::Restored).duplex();
+    let mut story = Story::new(CheckerName::Restored).duplex();
     story.append(A, &tick(1, 10)).expect("fine");
     story.execute(A, 1, &[note(1)]).expect("fine");
-    let chain = story.judges.ground().view(A).and_then(|view| view.chain(Index(1)));
+    let chain = story.checkers.observed().view(A).and_then(|view| view.chain(Index(1)));
     let history = History {
         index: Index(1),
         chain: chain.expect("it holds the entry"),
@@ -710,58 +720,60 @@ fn a_state_that_nobody_had_is_objected_to() {
         contradicts: None,
         tail: Vec::new(),
     };
-    story.ok(Seen::Restored { who: B, recovered: &recovered });
-    assert_eq!(story.judges.ground().view(B).map(View::held), Some(Index(1)));
+    story.ok(Observation::Restored { who: B, recovered: &recovered });
+    assert_eq!(story.checkers.observed().view(B).map(View::held), Some(Index(1)));
     recovered.outputs = Digest([9; 16]);
-    assert!(story.see(Seen::Restored { who: B, recovered: &recovered }).is_err());
+    assert!(story.see(Observation::Restored { who: B, recovered: &recovered }).is_err());
 }
 
 #[test]
 fn a_lost_input_of_a_device_is_objected_to() {
-    let mut story = Story::new(JudgeName::Liveness).duplex();
+    let mut story = Story::new(CheckerName::Liveness).duplex();
     let end = End { answered: 1, waiting: 0, devices_lost: 1 };
-    assert!(story.see(Seen::Over { end: &end }).is_err());
+    assert!(story.see(Observation::Over { end: &end }).is_err());
 }
 
 #[test]
 fn a_window_that_overflows_is_objected_to() {
-    let mut story = Story::new(JudgeName::Bounds).duplex();
+    let mut story = Story::new(CheckerName::Bounds).duplex();
     let bounds = Bounds { window: 2, link_bytes: 100, wake_late: 0, ..bounds(Vec::new()) };
-    story.judges.bounds = bounds::BoundsJudge::new(&bounds);
+    story.checkers.bounds = bounds::BoundsJudge::new(&bounds);
     let mut status = crate::sim::testing::status(A);
     for index in 1..=100 {
         story.append(A, &tick(index, index)).expect("fine");
     }
     status.held = Index(100);
     status.released = Index(35);
-    story.ok(Seen::Measured { who: A, status: &status });
+    story.ok(Observation::Measured { who: A, status: &status });
     status.released = Index(0);
-    assert!(story.see(Seen::Measured { who: A, status: &status }).is_err());
-    story.ok(Seen::Queued { from: ReplicaId::A, bytes: 100 });
-    assert!(story.see(Seen::Queued { from: ReplicaId::A, bytes: 101 }).is_err());
+    assert!(story.see(Observation::Measured { who: A, status: &status }).is_err());
+    story.ok(Observation::Queued { from: ReplicaId::A, bytes: 100 });
+    assert!(story.see(Observation::Queued { from: ReplicaId::A, bytes: 101 }).is_err());
 }
 
 #[test]
 fn entries_results_and_states_that_differ_are_objected_to() {
-    let mut story = Story::new(JudgeName::Agreement).duplex();
+    let mut story = Story::new(CheckerName::Agreement).duplex();
     story.append(A, &tick(1, 10)).expect("fine");
     assert!(story.append(B, &tick(1, 11)).is_err());
-    let mut story = Story::new(JudgeName::Agreement).duplex();
+    let mut story = Story::new(CheckerName::Agreement).duplex();
     for who in [A, B] {
         story.append(who, &tick(1, 10)).expect("the same");
     }
     story.execute(A, 1, &[note(1)]).expect("the first");
     assert!(story.execute(B, 1, &[note(2)]).is_err());
-    story.ok(Seen::State { who: A, index: Index(1), digest: Digest([1; 16]) });
-    assert!(story.see(Seen::State { who: B, index: Index(1), digest: Digest::ZERO }).is_err());
+    story.ok(Observation::State { who: A, index: Index(1), digest: Digest([1; 16]) });
+    assert!(
+        story.see(Observation::State { who: B, index: Index(1), digest: Digest::ZERO }).is_err()
+    );
     assert!(story.append(A, &tick(3, 30)).is_err(), "a gap");
 }
 
 #[test]
 fn the_books_know_what_is_held() {
-    let mut story = Story::new(JudgeName::Agreement).duplex();
+    let mut story = Story::new(CheckerName::Agreement).duplex();
     story.append(A, &tick(1, 10)).expect("fine");
-    let view = story.judges.ground().view(A).expect("it started");
+    let view = story.checkers.observed().view(A).expect("it started");
     assert!(matches!(view.log[..], [Held { epoch: Epoch(1), time: LogTime(10), .. }]));
 }
 
@@ -844,15 +856,15 @@ fn bounds(rights: Vec<Rights>) -> Bounds {
 /// Owner 1 has two sessions by the books, the second of which is told to end for the third client.
 /// Whose they really are is for the story.
 fn gives_way(owners: [u64; 3], ended: Option<u64>) -> Result<(), Verdict> {
-    let mut story = Story::new(JudgeName::Shares);
+    let mut story = Story::new(CheckerName::Shares);
     let bounds = bounds(Vec::new());
-    story.judges.ground =
-        Ground::new(DivergencePolicy::Sequencer, Durability::Journal, bounds.unit.clone());
-    story.judges.shares = shares::Shares::new(&bounds);
-    story.ok(Seen::Started { who: A });
+    story.checkers.observed =
+        ObservedState::new(DivergencePolicy::Sequencer, Durability::Journal, bounds.unit.clone());
+    story.checkers.shares = shares::Shares::new(&bounds);
+    story.ok(Observation::Started { who: A });
     for (at, (owner, recorded)) in (1..).zip(owners.into_iter().zip([1, 1, 2])) {
         let (token, recorded) = (Nonce(at), OwnerId(recorded));
-        story.ok(Seen::Came { client: 0, owner: OwnerId(owner), token });
+        story.ok(Observation::Came { client: 0, owner: OwnerId(owner), token });
         let kind = EntryKind::SessionOpenFor { owner: recorded, token };
         story.append(A, &entry(at, 1, at, kind)).expect("fine");
         let result = Ok(SessionId(at));
@@ -881,10 +893,10 @@ fn a_session_that_should_not_end_is_objected_to() {
 #[test]
 fn what_may_not_be_asked_and_takes_effect_is_objected_to() {
     let story = |rights| {
-        let mut story = Story::new(JudgeName::Shares).duplex();
-        story.judges.shares = shares::Shares::new(&bounds(vec![rights]));
+        let mut story = Story::new(CheckerName::Shares).duplex();
+        story.checkers.shares = shares::Shares::new(&bounds(vec![rights]));
         let request = Request { id: 5, op: Op::Append { list: 0 }, padding: 0 };
-        story.ok(Seen::Invoked { client: 0, request });
+        story.ok(Observation::Invoked { client: 0, request });
         story
     };
     let took = |story: &mut Story| {
@@ -900,12 +912,12 @@ fn what_may_not_be_asked_and_takes_effect_is_objected_to() {
     };
     took(&mut story(Rights::All)).expect("it may");
     assert!(took(&mut story(Rights::ReadOnly)).is_err());
-    assert!(story(Rights::All).see(Seen::Denied { id: 5 }).is_err(), "it may");
+    assert!(story(Rights::All).see(Observation::Denied { id: 5 }).is_err(), "it may");
     let mut differ = story(Rights::Differ);
     took(&mut differ).expect("one of the two takes it");
-    assert!(differ.see(Seen::Denied { id: 5 }).is_err(), "it took effect");
+    assert!(differ.see(Observation::Denied { id: 5 }).is_err(), "it took effect");
     let answer = Answer::Length(1);
-    let completed = Seen::Completed { client: 0, id: 5, answer };
+    let completed = Observation::Completed { client: 0, id: 5, answer };
     assert!(story(Rights::ReadOnly).see(completed).is_err());
-    story(Rights::ReadOnly).ok(Seen::Denied { id: 5 });
+    story(Rights::ReadOnly).ok(Observation::Denied { id: 5 });
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::ground::{AnswerName, Who, answered, content};
-use super::{Bounds, Ground, OutputName, Seen};
+use super::observed::{AnswerName, Who, answered, content};
+use super::{Bounds, Observation, ObservedState, OutputName};
 use crate::digest::Digest;
 use crate::ids::{Epoch, Lineage, Nonce, SessionId};
 use crate::output::{Carrier, OutputKind};
@@ -34,15 +34,20 @@ impl Outputs {
         Self { released: BTreeMap::new(), replies: BTreeMap::new(), opened: BTreeMap::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Released { who, epoch, name, kind } => {
-                let lineage = ground.view(who).map_or(Lineage(0), |view| view.lineage);
+            Observation::Released { who, epoch, name, kind } => {
+                let lineage = observed.view(who).map_or(Lineage(0), |view| view.lineage);
                 let epoch = (lineage, epoch);
                 self.is_carried_by(who, epoch, name, kind)?;
                 // One alone has nobody who would notice a fault that strikes its service.
-                let alone = ground.is_spoiled(who.place) && ground.is_alone(who);
+                let alone = observed.is_spoiled(who.place) && observed.is_alone(who);
                 let release = Release { by: who, epoch, content: content(kind), alone };
                 let first = *self.released.entry(name).or_insert(release);
                 if first.content != release.content && !first.alone && !alone {
@@ -54,10 +59,16 @@ impl Outputs {
             }
             // A refusal may be followed by the answer, when what was missing has come; and an
             // unknown session is refused under whatever number.
-            Seen::Answered { who, answer: ClientAnswer::Opened { token, result: Ok(session) } } => {
-                self.opens(who, *token, *session, ground)?;
+            Observation::Answered {
+                who,
+                answer: ClientAnswer::Opened { token, result: Ok(session) },
+            } => {
+                self.opens(who, *token, *session, observed)?;
             }
-            Seen::Answered { who, answer: answer @ ClientAnswer::Reply { result: Ok(_), .. } } => {
+            Observation::Answered {
+                who,
+                answer: answer @ ClientAnswer::Reply { result: Ok(_), .. },
+            } => {
                 let Some((name, digest)) = answered(answer) else { return Ok(()) };
                 let (first, before) = *self.replies.entry(name).or_insert((who, digest));
                 if before != digest {
@@ -78,7 +89,7 @@ impl Outputs {
         who: Who,
         token: Nonce,
         session: SessionId,
-        ground: &Ground,
+        observed: &ObservedState,
     ) -> Result<(), String> {
         let opened = self.opened.entry(token).or_default();
         if !opened.insert(session) {
@@ -86,7 +97,7 @@ impl Outputs {
         }
         let before = opened.range(..session).next_back().map(|before| (*before, session));
         let after = opened.range(session..).nth(1).map(|after| (session, *after));
-        let view = ground.view(who);
+        let view = observed.view(who);
         let live = |(first, second): &(SessionId, SessionId)| {
             !view.is_some_and(|view| view.ended_before(*first, *second))
         };

@@ -1,8 +1,8 @@
-//! The judges' own books: who holds and has executed what, and what the witness recorded.
+//! The checkers' own books: who holds and has executed what, and what the witness recorded.
 
 use std::collections::BTreeMap;
 
-use super::Seen;
+use super::Observation;
 use super::enrolled::{Enrolled, Ordered};
 pub(super) use super::view::{AnswerName, View};
 use crate::digest::{Digest, Hasher};
@@ -34,7 +34,7 @@ impl core::fmt::Display for Who {
 
 /// The books.
 #[derive(Debug, Default)]
-pub struct Ground {
+pub struct ObservedState {
     views: BTreeMap<Who, View>,
     /// The newest process at each place.
     newest: [Option<Who>; 2],
@@ -54,7 +54,7 @@ pub struct Ground {
     bounds: UnitConfig,
 }
 
-impl Ground {
+impl ObservedState {
     /// The books of a pair with this policy, before anything was seen.
     pub fn new(policy: DivergencePolicy, durability: Durability, bounds: UnitConfig) -> Self {
         let journals = durability == Durability::Journal;
@@ -72,58 +72,60 @@ impl Ground {
     }
 
     /// Notes what was seen.
-    pub fn see(&mut self, now: u64, seen: &Seen<'_>) {
+    pub fn see(&mut self, now: u64, seen: &Observation<'_>) {
         match *seen {
-            Seen::Started { who } => {
+            Observation::Started { who } => {
                 self.views.insert(who, View::new(self.bounds.clone()));
                 self.newest[who.place.slot()] = Some(who);
             }
-            Seen::Ended { who } => self.with(who, |view| view.is_alive = false),
-            Seen::Appended { who, entry } => {
+            Observation::Ended { who } => self.with(who, |view| view.is_alive = false),
+            Observation::Appended { who, entry } => {
                 self.with(who, |view| view.append(entry, now));
                 if let EntryKind::Witness { slot, record } = entry.kind {
                     self.enrolled.order(entry.index, slot, record);
                 }
             }
-            Seen::Executed { who, executed } => self.with(who, |view| view.execute(executed, now)),
-            Seen::Standing { who, standing } => {
+            Observation::Executed { who, executed } => {
+                self.with(who, |view| view.execute(executed, now))
+            }
+            Observation::Standing { who, standing } => {
                 self.with(who, |view| view.standing = standing);
             }
-            Seen::Stopped { who, cause } => {
+            Observation::Stopped { who, cause } => {
                 self.was_stopped |= *cause == StopCause::Asked;
                 self.with(who, |view| {
                     view.is_out = true;
                     view.gave_up = *cause != StopCause::Asked;
                 });
             }
-            Seen::Persisted { who, index } => {
+            Observation::Persisted { who, index } => {
                 self.with(who, |view| view.persisted = view.persisted.max(index));
             }
-            Seen::Remembered { who, membership } => {
+            Observation::Remembered { who, membership } => {
                 self.disks[who.place.slot()] = membership.clone();
                 self.unsure[who.place.slot()] = None;
             }
-            Seen::Unsure { place, membership } => {
+            Observation::Unsure { place, membership } => {
                 self.unsure[place.slot()].get_or_insert_with(|| membership.clone());
             }
-            Seen::Found { place, membership } => {
+            Observation::Found { place, membership } => {
                 let unsure = self.unsure[place.slot()].take();
                 let written = unsure.filter(|unsure| unsure == membership);
                 written.into_iter().for_each(|written| self.disks[place.slot()] = written);
             }
-            Seen::Wiped { place } => {
+            Observation::Wiped { place } => {
                 self.disks[place.slot()] = Membership::default();
                 self.unsure[place.slot()] = None;
             }
-            Seen::Restored { who, recovered } => self.restore(who, recovered),
-            Seen::Truncated { who, after } => {
+            Observation::Restored { who, recovered } => self.restore(who, recovered),
+            Observation::Truncated { who, after } => {
                 let shorter = self.views.get(&who).map(|view| view.prefix(after));
                 self.with(who, |view| {
                     view.persisted = view.persisted.min(after);
                     shorter.into_iter().for_each(|shorter| view.take_over(shorter));
                 });
             }
-            Seen::Event { who, event } => self.with(who, |view| match event {
+            Observation::Event { who, event } => self.with(who, |view| match event {
                 Event::Epoch { record, .. } => {
                     view.record = Some(*record);
                     view.is_admitted = false;
@@ -141,13 +143,13 @@ impl Ground {
                 Event::Diverged { .. } | Event::EntriesDiffer { .. } => view.diverged = true,
                 _ => {}
             }),
-            Seen::Recorded { slot, record } => self.enrolled.record(slot, *record),
-            Seen::Forgotten { slot } => self.enrolled.forget(slot),
-            Seen::Released { who, name, .. } if name.index > self.released.0 => {
+            Observation::Recorded { slot, record } => self.enrolled.record(slot, *record),
+            Observation::Forgotten { slot } => self.enrolled.forget(slot),
+            Observation::Released { who, name, .. } if name.index > self.released.0 => {
                 let chain = self.views.get(&who).and_then(|view| view.chain(name.index));
                 chain.into_iter().for_each(|chain| self.released = (name.index, chain));
             }
-            Seen::Answered { who, answer } => {
+            Observation::Answered { who, answer } => {
                 let at = answered(answer).and_then(|(name, digest)| {
                     let view = self.views.get(&who)?;
                     // Refused, and asked for again, it may have been computed twice: only the first
@@ -160,9 +162,9 @@ impl Ground {
                     .into_iter()
                     .for_each(|at| self.released = at);
             }
-            Seen::Completed { id, .. } => self.completed.push(id),
-            Seen::Spoiled { place } => self.spoiled[place.slot()] = true,
-            Seen::Healed => self.healed = Some(now),
+            Observation::Completed { id, .. } => self.completed.push(id),
+            Observation::Spoiled { place } => self.spoiled[place.slot()] = true,
+            Observation::Healed => self.healed = Some(now),
             _ => {}
         }
         let followed = self.enrolled.ordered().find(|ordered| self.is_followed(ordered));
@@ -387,7 +389,7 @@ pub(super) fn answered(answer: &ClientAnswer) -> Option<(AnswerName, Digest)> {
     }
 }
 
-/// Digest of an output's content: the judges' own, so that it does not share a mistake.
+/// Digest of an output's content: the checkers' own, so that it does not share a mistake.
 pub(super) fn content(kind: &OutputKind) -> Digest {
     match kind {
         OutputKind::Opened { result, .. } => opened(result),

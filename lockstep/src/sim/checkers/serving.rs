@@ -1,6 +1,6 @@
 //! An acknowledged request is in every state that ever serves again.
 
-use super::{Bounds, Ground, Seen, Who};
+use super::{Bounds, Observation, ObservedState, Who};
 use crate::proto::io::Standing;
 
 /// The requests that clients have an answer to.
@@ -15,22 +15,29 @@ impl Serving {
         Self { ids: Vec::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Completed { id, .. } => {
+            Observation::Completed { id, .. } => {
                 self.ids.push(id);
                 Ok(())
             }
-            Seen::Standing { who, standing: Standing::Serving { .. } } => self.has_all(who, ground),
+            Observation::Standing { who, standing: Standing::Serving { .. } } => {
+                self.has_all(who, observed)
+            }
             _ => Ok(()),
         }
     }
 
-    fn has_all(&self, who: Who, ground: &Ground) -> Result<(), String> {
-        let Some(view) = ground.view(who) else { return Ok(()) };
-        // One that was removed and does not know it yet is another judge's matter.
-        if !ground.members().any(|(member, _)| member == who) {
+    fn has_all(&self, who: Who, observed: &ObservedState) -> Result<(), String> {
+        let Some(view) = observed.view(who) else { return Ok(()) };
+        // One that was removed and does not know it yet is another checker's matter.
+        if !observed.members().any(|(member, _)| member == who) {
             return Ok(());
         }
         match self.ids.iter().find(|id| view.effect(**id).is_none()) {

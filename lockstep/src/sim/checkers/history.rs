@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::model::object;
 use super::wgl::{self, Call};
-use super::{Bounds, Ground, Seen};
+use super::{Bounds, Observation, ObservedState};
 use crate::ids::Index;
 use crate::sim::ops::{Answer, Request};
 
@@ -37,7 +37,7 @@ struct Made {
     after: Index,
     from: u64,
     to: Option<(u64, Answer)>,
-    /// Its client was told that it has no effect, which another judge sees to.
+    /// Its client was told that it has no effect, which another checker sees to.
     denied: bool,
 }
 
@@ -54,15 +54,20 @@ impl History {
         }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Came { client, .. } => {
+            Observation::Came { client, .. } => {
                 self.opened += 1;
                 self.sessions.insert(client, self.opened);
                 Ok(())
             }
-            Seen::Invoked { client, request } => {
+            Observation::Invoked { client, request } => {
                 self.clock += 1;
                 self.by_id.insert(request.id, self.calls.len());
                 let session = self.sessions.get(&client).copied().unwrap_or(0);
@@ -70,25 +75,30 @@ impl History {
                 self.calls.push(Made { session, request, after, from, to: None, denied: false });
                 Ok(())
             }
-            Seen::Denied { id } => {
+            Observation::Denied { id } => {
                 let call = self.by_id.get(&id).map(|at| &mut self.calls[*at]);
                 call.into_iter().for_each(|call| call.denied = true);
                 Ok(())
             }
-            Seen::Completed { id, answer, .. } => self.complete(id, answer, ground),
-            Seen::Over { .. } => self.search(),
+            Observation::Completed { id, answer, .. } => self.complete(id, answer, observed),
+            Observation::Over { .. } => self.search(),
             _ => Ok(()),
         }
     }
 
-    fn complete(&mut self, id: u64, answer: Answer, ground: &Ground) -> Result<(), String> {
+    fn complete(
+        &mut self,
+        id: u64,
+        answer: Answer,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         self.clock += 1;
         let call = self.by_id.get(&id).map(|at| &mut self.calls[*at]);
         let call = call.ok_or_else(|| format!("{id:#x} is answered and was never asked"))?;
         if call.to.replace((self.clock, answer)).is_some() {
             return Err(format!("{id:#x} is answered twice"));
         }
-        for (who, view) in ground.members() {
+        for (who, view) in observed.members() {
             let Some(effect) = view.effect(id) else { continue };
             if effect.answer.is_some_and(|expected| expected != answer) {
                 return Err(format!(

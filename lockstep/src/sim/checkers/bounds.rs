@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bounds, Ground, Seen, Who};
+use super::{Bounds, Observation, ObservedState, Who};
 use crate::limits;
 use crate::proto::io::Status;
 
@@ -25,22 +25,27 @@ impl BoundsJudge {
         Self { window: bounds.window, link_bytes: bounds.link_bytes, found: BTreeMap::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Restored { who, recovered } => {
+            Observation::Restored { who, recovered } => {
                 self.found.insert(who, recovered.tail.len() as u64);
                 Ok(())
             }
-            Seen::Measured { who, status } => self.measure(who, status, ground),
-            Seen::Queued { from, bytes } if bytes > self.link_bytes => {
+            Observation::Measured { who, status } => self.measure(who, status, observed),
+            Observation::Queued { from, bytes } if bytes > self.link_bytes => {
                 Err(format!("{bytes} bytes wait on a link from {from}"))
             }
             _ => Ok(()),
         }
     }
 
-    fn measure(&self, who: Who, status: &Status, ground: &Ground) -> Result<(), String> {
+    fn measure(&self, who: Who, status: &Status, observed: &ObservedState) -> Result<(), String> {
         let kept = status.pending;
         if kept > limits::KEPT_INPUTS {
             return Err(format!("{who} keeps {kept} inputs"));
@@ -53,7 +58,7 @@ impl BoundsJudge {
         if status.held.0 - status.released.0 <= window {
             return Ok(());
         }
-        let log = ground.view(who).map_or(&[][..], |view| &view.log);
+        let log = observed.view(who).map_or(&[][..], |view| &view.log);
         let waiting = log.iter().skip(status.released.0 as usize);
         let waiting = waiting.filter(|held| !held.is_protocol).count();
         if waiting as u64 > window {

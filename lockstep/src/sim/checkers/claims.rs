@@ -1,6 +1,6 @@
 //! Nobody takes a predecessor's place unless its disk has everything that the predecessor had.
 
-use super::{Bounds, Ground, Seen, Who};
+use super::{Bounds, Observation, ObservedState, Who};
 use crate::record::{Origin, Record};
 
 /// Looks at every grant to a process that was started anew.
@@ -15,28 +15,33 @@ impl Claims {
         Self { acknowledged: Vec::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Completed { id, .. } => self.acknowledged.push(id),
-            Seen::Recorded { record, .. }
-                if record.origin == Origin::Restarted && ground.latest() == Some(record) =>
+            Observation::Completed { id, .. } => self.acknowledged.push(id),
+            Observation::Recorded { record, .. }
+                if record.origin == Origin::Restarted && observed.latest() == Some(record) =>
             {
-                return self.may_claim(record, ground);
+                return self.may_claim(record, observed);
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn may_claim(&self, record: &Record, ground: &Ground) -> Result<(), String> {
+    fn may_claim(&self, record: &Record, observed: &ObservedState) -> Result<(), String> {
         let place = record.asker;
         let Some(incarnation) = record.members.at(place) else { return Ok(()) };
         let who = Who { place, incarnation };
         // One that died meanwhile acts no more, whatever became of its disk.
-        let Some(view) = ground.view(who).filter(|view| view.is_alive) else { return Ok(()) };
-        let remembered = ground.remembered(place);
-        let Some(before) = ground.enrolled().before(record) else { return Ok(()) };
+        let Some(view) = observed.view(who).filter(|view| view.is_alive) else { return Ok(()) };
+        let remembered = observed.remembered(place);
+        let Some(before) = observed.enrolled().before(record) else { return Ok(()) };
         let known = remembered.record.iter().chain(&remembered.asked);
         let is_ours =
             |known: &Record| before == known || before.renews(known) || before.leaves(known);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::OutputName;
-use super::ground::{Who, answer_name, content};
 use super::model::{Effect, Model};
+use super::observed::{Who, answer_name, content};
 use super::sessions::Outcome;
 use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};

@@ -4,11 +4,11 @@ use super::faults::{Fault, FaultKind};
 use super::marks::Mark;
 use super::net::{Trouble, WireId};
 use super::node::Arrival;
-use super::service::Mishap;
+use super::service::ServiceFault;
 use super::world::{Due, World};
 use crate::ids::{LinkId, ReplicaId};
 use crate::proto::Command;
-use crate::sim::judges::Seen;
+use crate::sim::checkers::Observation;
 use crate::store::memory::Operation;
 
 impl World {
@@ -16,14 +16,14 @@ impl World {
         let fault = self.options.faults[at];
         self.trace.step(self.at, 50, fault.kind as u64);
         self.trace.say(self.at, || format!("fault {} begins: {fault:?}", fault.kind));
-        if self.strike(at, fault) {
+        if self.inject(at, fault) {
             *self.faults.entry(fault.kind).or_default() += 1;
-            self.queue.put(fault.until, Due::Relieve(at));
+            self.queue.put(fault.until, Due::ClearFault(at));
         }
     }
 
     /// Tells whether there was anything to strike.
-    fn strike(&mut self, at: usize, fault: Fault) -> bool {
+    fn inject(&mut self, at: usize, fault: Fault) -> bool {
         let Fault { kind, place, degree, .. } = fault;
         match kind {
             FaultKind::Crash => return self.crash(fault),
@@ -125,7 +125,7 @@ impl World {
                 }
             }
             // It counts when it strikes: the mark says so.
-            FaultKind::JoinCrash => self.traps.set(fault.which),
+            FaultKind::JoinCrash => self.kill_points.set(fault.which),
             FaultKind::LostWrite | FaultKind::Misdirected => {
                 let nth = self.rng.spread(1, 30);
                 let shift = (kind == FaultKind::Misdirected).then_some(degree);
@@ -141,8 +141,8 @@ impl World {
                 return self.replace_witness(self.witnesses.nth(fault.which), true);
             }
             FaultKind::WitnessMute => self.mute_witness(at),
-            FaultKind::Flip => return self.spoil(place, &[place], Mishap::Flip),
-            FaultKind::PanicOne => return self.spoil(place, &[place], Mishap::Panic),
+            FaultKind::Flip => return self.spoil(place, &[place], ServiceFault::Flip),
+            FaultKind::PanicOne => return self.spoil(place, &[place], ServiceFault::Panic),
             FaultKind::PanicBoth => {
                 let client = fault.which % self.clients.len();
                 self.clients[client].poison = true;
@@ -193,9 +193,9 @@ impl World {
         true
     }
 
-    fn spoil(&mut self, place: ReplicaId, places: &[ReplicaId], mishap: Mishap) -> bool {
-        self.see(Seen::Spoiled { place });
-        places.iter().for_each(|place| self.servers[place.slot()].knob.set(mishap));
+    fn spoil(&mut self, place: ReplicaId, places: &[ReplicaId], mishap: ServiceFault) -> bool {
+        self.see(Observation::Spoiled { place });
+        places.iter().for_each(|place| self.servers[place.slot()].fault_switch.set(mishap));
         true
     }
 
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    pub(super) fn on_relieve(&mut self, at: usize) {
+    pub(super) fn on_clear_fault(&mut self, at: usize) {
         if self.healed.is_some() {
             return;
         }
@@ -299,7 +299,7 @@ impl World {
                 }
                 for wire in 0..self.wires.len() {
                     for end in [0, 1] {
-                        let waiting = self.wires[wire].lanes[end].relieve(at, self.at);
+                        let waiting = self.wires[wire].lanes[end].clear_fault(at, self.at);
                         self.carry_on(WireId(wire), end, waiting);
                     }
                 }
@@ -322,10 +322,10 @@ impl World {
             server.storage.disk.mend();
             server.storage.disk.retain_everything();
             server.paused_until = server.paused_until.min(self.at);
-            server.knob.clear();
+            server.fault_switch.clear();
         }
         ReplicaId::BOTH.into_iter().for_each(|place| self.wake_anew(place));
-        self.traps.clear();
+        self.kill_points.clear();
         self.options.retained_bytes = u64::MAX;
         self.mend_witnesses();
         ReplicaId::BOTH.into_iter().for_each(|place| self.start_server(place));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::enrolled::key;
-use super::{Bounds, Ground, Seen, Who};
+use super::{Bounds, Observation, ObservedState, Who};
 use crate::ids::{Epoch, ReplicaId};
 use crate::record::{Origin, Record};
 
@@ -19,21 +19,30 @@ impl Epochs {
         Self { released: Vec::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         let who = match *seen {
-            Seen::Released { who, .. } => who,
-            Seen::Answered { who, answer } if super::ground::answered(answer).is_some() => who,
+            Observation::Released { who, .. } => who,
+            Observation::Answered { who, answer }
+                if super::observed::answered(answer).is_some() =>
+            {
+                who
+            }
             _ => return Ok(()),
         };
-        let Some(record) = ground.view(who).and_then(|view| view.record) else { return Ok(()) };
+        let Some(record) = observed.view(who).and_then(|view| view.record) else { return Ok(()) };
         if self.released.contains(&(record, who)) {
             return Ok(());
         }
         let apart = |other: &Record| {
             let (early, late) =
                 if key(other) <= key(&record) { (other, &record) } else { (&record, other) };
-            !leads_to(ground, early, late)
+            !leads_to(observed, early, late)
         };
         if let Some((other, by)) = self.released.iter().find(|(other, _)| apart(other)) {
             let (epoch, earlier): (Epoch, Epoch) = (record.epoch, other.epoch);
@@ -49,13 +58,13 @@ impl Epochs {
 
 /// Whether recorded epochs lead from the one to the other, each with a member of the one before,
 /// or with the process that was started in such a one's place.
-fn leads_to(ground: &Ground, from: &Record, to: &Record) -> bool {
+fn leads_to(observed: &ObservedState, from: &Record, to: &Record) -> bool {
     if from == to {
         return true;
     }
     let mut reached = BTreeSet::from([from.digest()]);
     let mut level = vec![*from];
-    for record in ground.enrolled().between(from, to) {
+    for record in observed.enrolled().between(from, to) {
         if level.iter().any(|before| goes_on(before, record)) {
             reached.insert(record.digest());
             level.push(*record);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bounds, Ground, Seen, View, Who};
+use super::{Bounds, Observation, ObservedState, View, Who};
 use crate::digest::Digest;
 use crate::ids::Index;
 use crate::output::OutputKind;
-use crate::sim::judges::OutputName;
+use crate::sim::checkers::OutputName;
 use crate::sim::service::LEDGER;
 
 /// The notes that each replica's service left.
@@ -21,16 +21,21 @@ impl Once {
         Self { notes: BTreeMap::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
-        if let Seen::Restored { who, recovered } = *seen {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
+        if let Observation::Restored { who, recovered } = *seen {
             let (index, chain) = (recovered.history.index, recovered.history.chain);
-            self.restore(who, ground, index, chain);
+            self.restore(who, observed, index, chain);
         }
-        if let Seen::Truncated { who, after } = *seen {
+        if let Observation::Truncated { who, after } = *seen {
             self.notes.retain(|(owner, _), name| *owner != who || name.index <= after);
         }
-        let Seen::Executed { who, executed } = *seen else { return Ok(()) };
+        let Observation::Executed { who, executed } = *seen else { return Ok(()) };
         for output in &executed.outputs {
             let OutputKind::Device { device: LEDGER, bytes, .. } = &output.kind else { continue };
             let Some(id) = bytes.first_chunk().map(|id| u64::from_le_bytes(*id)) else { continue };
@@ -44,11 +49,11 @@ impl Once {
     }
 
     /// The effects up to an entry are part of the state that was restored.
-    fn restore(&mut self, who: Who, ground: &Ground, index: Index, chain: Digest) {
+    fn restore(&mut self, who: Who, observed: &ObservedState, index: Index, chain: Digest) {
         let same = |(_, view): &(Who, &View)| {
             view.chain(index) == Some(chain) && view.outputs_at(index).is_some()
         };
-        let sources = ground.views().filter(|(source, _)| *source != who);
+        let sources = observed.views().filter(|(source, _)| *source != who);
         let source = sources.into_iter().find(same).map_or(who, |(source, _)| source);
         let early: Vec<(u64, OutputName)> = self
             .notes

@@ -1,26 +1,26 @@
-//! Deliberately broken pairs: for each judge one that it has to catch.
+//! Deliberately broken pairs: for each checker one that it has to catch.
 //!
 //! What can be broken at the edge of the core is broken there, in the simulator's driver, and the
 //! rest in the simulated service, so that the core itself carries no switches.
 
 use core::fmt;
 
+use super::checkers::CheckerName;
 use super::faults::{Fault, FaultKind};
-use super::judges::JudgeName;
 use super::options::{Durability, Options};
 use super::rng::Rng;
 use super::shares::Rights;
 use crate::ids::ReplicaId;
 
-macro_rules! broken {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $judge:ident;)*) => {
+macro_rules! mutant {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $checker:ident;)*) => {
         /// A way to break the pair.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Broken {
+        pub enum Mutant {
             $($(#[doc = $doc])* $name,)*
         }
 
-        impl Broken {
+        impl Mutant {
             /// Every way.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
@@ -29,15 +29,15 @@ macro_rules! broken {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// The judge that has to catch it.
-            pub const fn judge(self) -> JudgeName {
-                match self { $(Self::$name => JudgeName::$judge,)* }
+            /// The checker that has to catch it.
+            pub const fn checker(self) -> CheckerName {
+                match self { $(Self::$name => CheckerName::$checker,)* }
             }
         }
     };
 }
 
-broken! {
+mutant! {
     /// B changes the bytes of an output between the agreement and the release.
     RewriteRelease = "rewrite-release", Outputs;
     /// Both carry out what one of them is to carry out.
@@ -94,10 +94,10 @@ broken! {
     OtherLimits = "other-limits", Agreement;
 }
 
-impl Broken {
+impl Mutant {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|broken| broken.name() == name)
+        Self::ALL.iter().copied().find(|mutant| mutant.name() == name)
     }
 
     /// Makes sure that a run comes to where the flaw shows.
@@ -192,7 +192,7 @@ impl Broken {
     }
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Mutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -204,8 +204,8 @@ mod tests {
 
     #[test]
     fn every_judge_has_something_to_catch() {
-        for judge in JudgeName::ALL {
-            assert!(Broken::ALL.iter().any(|broken| broken.judge() == *judge), "{judge}");
+        for checker in CheckerName::ALL {
+            assert!(Mutant::ALL.iter().any(|mutant| mutant.checker() == *checker), "{checker}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Nobody releases alone unless the witness's present record lets it.
 
-use super::ground::answered;
-use super::{Bounds, Ground, Seen};
+use super::observed::answered;
+use super::{Bounds, Observation, ObservedState};
 
 /// Looks at what is released by one alone.
 #[derive(Debug)]
@@ -13,16 +13,21 @@ impl Alone {
         Self
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         let who = match *seen {
-            Seen::Released { who, .. } => who,
-            Seen::Answered { who, answer } if answered(answer).is_some() => who,
+            Observation::Released { who, .. } => who,
+            Observation::Answered { who, answer } if answered(answer).is_some() => who,
             _ => return Ok(()),
         };
-        let own = ground.view(who).and_then(|view| view.record);
-        let (Some(own), Some(latest)) = (own, ground.latest()) else { return Ok(()) };
-        if !ground.is_alone(who) {
+        let own = observed.view(who).and_then(|view| view.record);
+        let (Some(own), Some(latest)) = (own, observed.latest()) else { return Ok(()) };
+        if !observed.is_alone(who) {
             return Ok(());
         }
         // What it has asked for since may be granted without its knowing.
@@ -35,7 +40,7 @@ impl Alone {
             ));
         }
         // Another that was told that it is a member has to be asked.
-        let other = ground.members().find(|(other, view)| *other != who && view.is_admitted);
+        let other = observed.members().find(|(other, view)| *other != who && view.is_admitted);
         match other {
             Some((other, _)) => Err(format!("{who} releases alone, but {other} is a member")),
             None => Ok(()),

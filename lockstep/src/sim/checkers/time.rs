@@ -1,6 +1,6 @@
 //! Log time neither goes back nor stands still, also when nothing happens.
 
-use super::{Bounds, Ground, Seen, View, Who, forsaken};
+use super::{Bounds, Observation, ObservedState, View, Who, forsaken};
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{Epoch, Index, LogTime};
 use crate::limits;
@@ -71,20 +71,27 @@ impl Time {
         Self { wake_late: bounds.wake_late, newest: None, behind: None }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, now: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        now: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Appended { who, entry } => {
-                is_later(who, entry, ground)?;
+            Observation::Appended { who, entry } => {
+                is_later(who, entry, observed)?;
                 if self.is_newest(entry) {
-                    is_behind_gap(who, entry, ground)?;
+                    is_behind_gap(who, entry, observed)?;
                 }
-                self.has_pace(now, who, entry, ground)
+                self.has_pace(now, who, entry, observed)
             }
-            Seen::Executed { who, executed } => is_not_early(who, executed, ground),
-            Seen::Passed => self.all_awake(now, self.wake_late, ground),
+            Observation::Executed { who, executed } => is_not_early(who, executed, observed),
+            Observation::Passed => self.all_awake(now, self.wake_late, observed),
             // Nothing but timers was left to do for a while, so these have to be on time.
-            Seen::Over { end } if end.waiting == 0 => self.all_awake(now, IDLE_LATE, ground),
+            Observation::Over { end } if end.waiting == 0 => {
+                self.all_awake(now, IDLE_LATE, observed)
+            }
             _ => Ok(()),
         }
     }
@@ -99,7 +106,7 @@ impl Time {
         now: u64,
         who: Who,
         entry: &Entry,
-        ground: &Ground,
+        observed: &ObservedState,
     ) -> Result<(), String> {
         if !self.is_newest(entry) {
             return Ok(());
@@ -126,7 +133,7 @@ impl Time {
             return Err(objection);
         }
         let Some(from) = from else {
-            let taken_over = (entry.kind == EntryKind::Tick).then(|| had_before(who, ground));
+            let taken_over = (entry.kind == EntryKind::Tick).then(|| had_before(who, observed));
             self.behind = taken_over.flatten().map(|from| (from, None));
             return Ok(());
         };
@@ -140,13 +147,13 @@ impl Time {
     }
 
     /// After the faults, everyone who serves has to keep its timers.
-    fn all_awake(&self, now: u64, late: u64, ground: &Ground) -> Result<(), String> {
-        let Some(healed) = ground.healed() else { return Ok(()) };
-        if forsaken(ground) {
+    fn all_awake(&self, now: u64, late: u64, observed: &ObservedState) -> Result<(), String> {
+        let Some(healed) = observed.healed() else { return Ok(()) };
+        if forsaken(observed) {
             // Whoever waits for an operator orders nothing any more once its window is full.
             return Ok(());
         }
-        ground
+        observed
             .members()
             .filter(|(_, view)| is_serving(view))
             .try_for_each(|(who, view)| is_awake(now, healed, late, who, view))
@@ -154,8 +161,8 @@ impl Time {
 }
 
 /// The entry before its last one, and when it had that: a new sequencer goes on from there.
-fn had_before(who: Who, ground: &Ground) -> Option<Stamp> {
-    let before = ground.view(who)?.log.iter().rev().nth(1)?;
+fn had_before(who: Who, observed: &ObservedState) -> Option<Stamp> {
+    let before = observed.view(who)?.log.iter().rev().nth(1)?;
     let (epoch, index, time) = (before.epoch, before.entry.index, before.time);
     let begins = before.entry.kind.begins().is_some();
     Some(Stamp { epoch, index, who, at: before.at, time, begins })
@@ -184,8 +191,8 @@ fn is_awake(now: u64, healed: u64, late: u64, who: Who, view: &View) -> Result<(
 
 /// A timer that its sequencer knew to be due for so long is not carried out by an entry that says
 /// nothing of the time between (rule O14).
-fn is_behind_gap(who: Who, entry: &Entry, ground: &Ground) -> Result<(), String> {
-    let Some(view) = ground.view(who) else { return Ok(()) };
+fn is_behind_gap(who: Who, entry: &Entry, observed: &ObservedState) -> Result<(), String> {
+    let Some(view) = observed.view(who) else { return Ok(()) };
     let Some(before) = view.log.iter().rev().nth(1) else { return Ok(()) };
     // Of an entry at which it panicked it has no results.
     let has_results = view.executed.len() + 1 == view.log.len() && view.panicked.is_none();
@@ -206,9 +213,9 @@ fn is_behind_gap(who: Who, entry: &Entry, ground: &Ground) -> Result<(), String>
 }
 
 /// No timer fires between the entry that takes a log up and the one that says that the devices stand.
-fn is_not_early(who: Who, executed: &Executed, ground: &Ground) -> Result<(), String> {
+fn is_not_early(who: Who, executed: &Executed, observed: &ObservedState) -> Result<(), String> {
     let fires = |output: &Output| matches!(output.kind, OutputKind::Device { device: TIMER, .. });
-    let held = ground.view(who).is_some_and(|view| view.holds_wakeups(executed.index));
+    let held = observed.view(who).is_some_and(|view| view.holds_wakeups(executed.index));
     if held && executed.outputs.iter().any(fires) {
         return Err(format!("{who} fires a timer at entry {}, within a gap", executed.index));
     }
@@ -219,8 +226,8 @@ fn is_serving(view: &View) -> bool {
     matches!(view.standing, Standing::Serving { .. }) && view.panicked.is_none() && !view.diverged
 }
 
-fn is_later(who: Who, entry: &Entry, ground: &Ground) -> Result<(), String> {
-    let before = ground.view(who).and_then(|view| view.log.iter().rev().nth(1));
+fn is_later(who: Who, entry: &Entry, observed: &ObservedState) -> Result<(), String> {
+    let before = observed.view(who).and_then(|view| view.log.iter().rev().nth(1));
     match before {
         Some(before) if before.time >= entry.time => Err(format!(
             "entry {} of {who} has time {}, the one before has {}",

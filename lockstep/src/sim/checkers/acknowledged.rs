@@ -1,6 +1,6 @@
 //! No acknowledged request is lost: whoever may go on has it in its log.
 
-use super::{Bounds, Ground, Seen};
+use super::{Bounds, Observation, ObservedState};
 
 /// The requests that clients have an answer to.
 #[derive(Debug)]
@@ -14,22 +14,27 @@ impl Acknowledged {
         Self { ids: Vec::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Completed { id, .. } => {
+            Observation::Completed { id, .. } => {
                 self.ids.push(id);
-                check(&[id], ground)
+                check(&[id], observed)
             }
             // Whoever is a member now is so with everything that was acknowledged before.
-            Seen::Recorded { .. } | Seen::Over { .. } => check(&self.ids, ground),
+            Observation::Recorded { .. } | Observation::Over { .. } => check(&self.ids, observed),
             _ => Ok(()),
         }
     }
 }
 
-fn check(ids: &[u64], ground: &Ground) -> Result<(), String> {
-    for (who, view) in ground.members() {
+fn check(ids: &[u64], observed: &ObservedState) -> Result<(), String> {
+    for (who, view) in observed.members() {
         if let Some(id) = ids.iter().find(|id| view.effect(**id).is_none()) {
             return Err(format!("request {id:#x} was acknowledged, but {who} does not hold it"));
         }

@@ -2,8 +2,8 @@
 
 use bytes::BytesMut;
 
-use super::broken::Broken;
-use super::judges::{OutputName, Seen, Who};
+use super::checkers::{Observation, OutputName, Who};
+use super::mutants::Mutant;
 use super::node::GRACE;
 use super::options::Durability;
 use super::storage::Job;
@@ -69,9 +69,9 @@ impl World {
                 self.cut_log(place);
                 self.store(place, Job::Recover { to });
             }
-            Output::Truncate { .. } if self.options.broken == Some(Broken::KeptTail) => {}
+            Output::Truncate { .. } if self.options.mutant == Some(Mutant::KeptTail) => {}
             Output::Truncate { after } => {
-                self.see(Seen::Truncated { who, after });
+                self.see(Observation::Truncated { who, after });
                 self.cut_log(place);
                 self.ask_store(place, Request::Truncate { after });
             }
@@ -99,7 +99,7 @@ impl World {
                 answers.push(Input::LinkDown { link });
             }
             Output::UseWitness { .. }
-                if self.options.broken == Some(Broken::OldWitness) && place == ReplicaId::B => {}
+                if self.options.mutant == Some(Mutant::OldWitness) && place == ReplicaId::B => {}
             Output::UseWitness { slot } => {
                 if let Some(process) = &mut self.server(place).process {
                     process.slot = slot;
@@ -109,7 +109,7 @@ impl World {
                 }
             }
             Output::Witness(WitnessCall::CompareAndSwap { request })
-                if self.options.broken == Some(Broken::SelfGranted)
+                if self.options.mutant == Some(Mutant::SelfGranted)
                     && request.next.origin == Origin::Alone =>
             {
                 let record = request.next;
@@ -136,7 +136,7 @@ impl World {
                 }
             }
             Output::Append(entry) => {
-                let early = self.options.broken == Some(Broken::EarlyPersisted);
+                let early = self.options.mutant == Some(Mutant::EarlyPersisted);
                 if self.options.durability == Durability::Memory || early {
                     answers.push(Input::Persisted(entry.index));
                 }
@@ -156,11 +156,11 @@ impl World {
                     process.standing = standing;
                 }
                 self.trace.say(self.at, || format!("{who} is {standing:?}"));
-                self.see(Seen::Standing { who, standing });
+                self.see(Observation::Standing { who, standing });
             }
             Output::Event(event) => {
                 self.trace.say(self.at, || format!("{who} event {event:?}"));
-                self.see(Seen::Event { who, event: &event });
+                self.see(Observation::Event { who, event: &event });
             }
             Output::Stop { cause } => self.stop(who, &cause),
         }
@@ -168,7 +168,7 @@ impl World {
 
     pub(super) fn stop(&mut self, who: Who, cause: &StopCause) {
         self.trace.say(self.at, || format!("{who} stops: {cause}"));
-        self.see(Seen::Stopped { who, cause });
+        self.see(Observation::Stopped { who, cause });
         let server = self.server(who.place);
         let life = server.life;
         if let Some(process) = &mut server.process
@@ -204,7 +204,7 @@ impl World {
 
     pub(super) fn answer(&mut self, who: Who, conn: ConnId, answer: &ClientAnswer) {
         self.trace.say(self.at, || format!("{who} -> client {conn}  {answer:?}"));
-        self.see(Seen::Answered { who, answer });
+        self.see(Observation::Answered { who, answer });
         let process = self.servers[who.place.slot()].process.as_ref();
         let Some(wire) = process.and_then(|process| process.conns.get(&conn)).copied() else {
             return;
@@ -225,7 +225,7 @@ impl World {
     }
 
     pub(super) fn appended(&mut self, who: Who, mut entry: Entry) {
-        if self.options.broken == Some(Broken::ClockBack)
+        if self.options.mutant == Some(Mutant::ClockBack)
             && who.place == ReplicaId::A
             && entry.index.0.is_multiple_of(10)
         {
@@ -241,7 +241,7 @@ impl World {
         }
         self.trace.step(self.at, 33, entry.index.0);
         self.trace.say(self.at, || format!("{who} appends {}", entry_in_brief(&entry)));
-        self.see(Seen::Appended { who, entry: &entry });
+        self.see(Observation::Appended { who, entry: &entry });
     }
 
     pub(super) fn release(
@@ -253,7 +253,7 @@ impl World {
     ) {
         let kind = match kind {
             OutputKind::Device { device, carrier, bytes }
-                if self.options.broken == Some(Broken::RewriteRelease)
+                if self.options.mutant == Some(Mutant::RewriteRelease)
                     && who.place == ReplicaId::B
                     && carrier == Carrier::Both =>
             {
@@ -265,7 +265,7 @@ impl World {
         };
         self.trace.step(self.at, 34, name.index.0);
         self.trace.say(self.at, || format!("{who} releases {name} in epoch {epoch}"));
-        self.see(Seen::Released { who, epoch, name, kind: &kind });
+        self.see(Observation::Released { who, epoch, name, kind: &kind });
     }
 }
 

@@ -1,6 +1,6 @@
 //! After the faults end, service resumes within a bounded time, by two members together.
 
-use super::{Bounds, End, Ground, Seen, View, Who};
+use super::{Bounds, End, Observation, ObservedState, View, Who};
 use crate::event::StopCause;
 use crate::ids::ReplicaId;
 use crate::record::{Origin, Record};
@@ -34,13 +34,18 @@ impl Liveness {
         Self
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
-        if let Seen::Stopped { who, cause } = *seen {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
+        if let Observation::Stopped { who, cause } = *seen {
             return has_reason(who, cause);
         }
-        let Seen::Over { end } = *seen else { return Ok(()) };
-        if impossible(ground).is_some() {
+        let Observation::Over { end } = *seen else { return Ok(()) };
+        if impossible(observed).is_some() {
             return Ok(());
         }
         let End { answered, waiting, devices_lost } = *end;
@@ -50,7 +55,7 @@ impl Liveness {
                  ended, {waiting} wait"
             ));
         }
-        if !ground.is_duplex() {
+        if !observed.is_duplex() {
             return Err("the pair is not duplex again".into());
         }
         if devices_lost != 0 {
@@ -71,28 +76,29 @@ fn has_reason(who: Who, cause: &StopCause) -> Result<(), String> {
 }
 
 /// Why nobody can go on, if so.
-pub fn impossible(ground: &Ground) -> Option<Impossible> {
-    let record = ground.latest()?;
+pub fn impossible(observed: &ObservedState) -> Option<Impossible> {
+    let record = observed.latest()?;
     if record.origin == Origin::Vacant {
         return None;
     }
-    if ground.views().any(|(_, view)| view.panicked.is_some() && is_agreed_panic(ground, view)) {
+    if observed.views().any(|(_, view)| view.panicked.is_some() && is_agreed_panic(observed, view))
+    {
         return Some(Impossible::Panicked);
     }
     // Of one that never began there is nothing to lose: it is enrolled again.
-    let lost = forsaken(ground)
-        && !is_unaware(ground)
-        && !ReplicaId::BOTH.iter().any(|place| ground.has_everything(*place));
+    let lost = forsaken(observed)
+        && !is_unaware(observed)
+        && !ReplicaId::BOTH.iter().any(|place| observed.has_everything(*place));
     lost.then_some(Impossible::StateLost)
 }
 
 /// Whether nobody can go on unless an operator begins a new lineage (rule J8).
-pub fn forsaken(ground: &Ground) -> bool {
-    let Some(record) = ground.latest() else { return false };
-    let mut members = ground.members();
-    let is_granted_nothing = !ground.is_enrolled();
+pub fn forsaken(observed: &ObservedState) -> bool {
+    let Some(record) = observed.latest() else { return false };
+    let mut members = observed.members();
+    let is_granted_nothing = !observed.is_enrolled();
     // A move that was under way leaves it open which witness counts (W2).
-    let is_open = ground.enrolled().ordered().any(|ordered| ordered.record.renews(record));
+    let is_open = observed.enrolled().ordered().any(|ordered| ordered.record.renews(record));
     match (members.next(), members.next()) {
         // A witness that has forgotten the pair grants it nothing until a healthy pair tells it
         // what it is: not one of two without the other, nor one that was never told.
@@ -102,14 +108,14 @@ pub fn forsaken(ground: &Ground) -> bool {
         }
         // Nor of two that differ, or that have not heard yet that they are a pair.
         (Some(_), Some(_)) => {
-            is_granted_nothing && (at_odds(ground).is_some() || is_unaware(ground))
+            is_granted_nothing && (at_odds(observed).is_some() || is_unaware(observed))
         }
         // A process that was started anew can take a place only by what its disk says.
         (None, _) => {
             let keeps = |place: &ReplicaId| {
                 record.members.at(*place).is_some()
-                    && ground.remembered(*place).record.is_some()
-                    && !is_in_doubt(ground, record, *place)
+                    && observed.remembered(*place).record.is_some()
+                    && !is_in_doubt(observed, record, *place)
             };
             is_granted_nothing || is_open || !ReplicaId::BOTH.iter().any(keeps)
         }
@@ -118,23 +124,24 @@ pub fn forsaken(ground: &Ground) -> bool {
 
 /// Whether the pair has moved, or was to, the disk at this place does not say what came of it, and the
 /// other's, which was to, is lost: its process asks neither witness (rule W2).
-fn is_in_doubt(ground: &Ground, record: &Record, place: ReplicaId) -> bool {
-    let Some(follows) = ground.remembered(place).record else { return false };
+fn is_in_doubt(observed: &ObservedState, record: &Record, place: ReplicaId) -> bool {
+    let Some(follows) = observed.remembered(place).record else { return false };
     let has_moved = record.members.is_duplex() && record.renews(&follows);
-    let was_to_move = || ground.enrolled().ordered().any(|ordered| ordered.record.renews(&follows));
-    (has_moved || was_to_move()) && ground.remembered(place.other()).record.is_none()
+    let was_to_move =
+        || observed.enrolled().ordered().any(|ordered| ordered.record.renews(&follows));
+    (has_moved || was_to_move()) && observed.remembered(place.other()).record.is_none()
 }
 
 /// Whether nobody knows by its own word of what the witness had recorded last.
-pub fn is_unaware(ground: &Ground) -> bool {
-    ground.views().all(|(_, view)| view.record.is_none())
+pub fn is_unaware(observed: &ObservedState) -> bool {
+    observed.views().all(|(_, view)| view.record.is_none())
 }
 
 /// Both panicked at this entry: nobody can get past it.
-fn is_agreed_panic(ground: &Ground, view: &View) -> bool {
+fn is_agreed_panic(observed: &ObservedState, view: &View) -> bool {
     let at = view.panicked_at();
     let both = |place: ReplicaId| {
-        ground.views().any(|(who, other)| who.place == place && other.panicked_at() == at)
+        observed.views().any(|(who, other)| who.place == place && other.panicked_at() == at)
     };
     ReplicaId::BOTH.into_iter().all(both)
 }
@@ -142,8 +149,8 @@ fn is_agreed_panic(ground: &Ground, view: &View) -> bool {
 /// The members that hold because they computed different things, if there are two of them, and
 /// whether each panicked: an operator has to stop one, where the policy leaves it to operators, or
 /// where both panicked, at different entries.
-pub fn at_odds(ground: &Ground) -> Option<[(Who, bool); 2]> {
-    let members: Vec<(Who, &View)> = ground.members().collect();
+pub fn at_odds(observed: &ObservedState) -> Option<[(Who, bool); 2]> {
+    let members: Vec<(Who, &View)> = observed.members().collect();
     let [(one, first), (two, second)] = members[..] else { return None };
     let panicked = [first, second].map(|view| view.panicked.is_some());
     // At one entry that is agreement, and nobody can get past it.
@@ -155,8 +162,8 @@ pub fn at_odds(ground: &Ground) -> Option<[(Who, bool); 2]> {
 
 /// A member that cannot go on, and is left alone with that: it panicked or diverged, and the
 /// other is gone. An operator has to stop it.
-pub fn stuck(ground: &Ground) -> Option<Who> {
-    let mut members = ground.members();
+pub fn stuck(observed: &ObservedState) -> Option<Who> {
+    let mut members = observed.members();
     let (who, view) = members.next()?;
     let is_hindered = view.panicked.is_some() || view.diverged;
     (members.next().is_none() && is_hindered).then_some(who)

@@ -1,7 +1,7 @@
 //! Nothing is released against the release rule.
 
-use super::ground::{answered, content};
-use super::{Bounds, Ground, Seen};
+use super::observed::{answered, content};
+use super::{Bounds, Observation, ObservedState};
 
 /// Applies the rule to everything that is released.
 #[derive(Debug)]
@@ -13,11 +13,16 @@ impl Release {
         Self
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Released { who, epoch, name, kind } => {
-                let view = ground.view(who).ok_or("a replica that never started releases")?;
+            Observation::Released { who, epoch, name, kind } => {
+                let view = observed.view(who).ok_or("a replica that never started releases")?;
                 let record = view.record.ok_or_else(|| format!("{who} releases in no epoch"))?;
                 if record.epoch != epoch {
                     return Err(format!("{who} releases in epoch {epoch} but is in another"));
@@ -25,18 +30,18 @@ impl Release {
                 if view.outputs.get(&name) != Some(&content(kind)) {
                     return Err(format!("{who} releases {name}, which it did not compute so"));
                 }
-                ground
+                observed
                     .may_release(who, &record, name.index)
                     .map_err(|why| format!("{who} releases {name} in epoch {epoch}, but {why}"))
             }
-            Seen::Answered { who, answer } => {
+            Observation::Answered { who, answer } => {
                 let Some((name, digest)) = answered(answer) else { return Ok(()) };
-                let view = ground.view(who).ok_or("a replica that never started answers")?;
+                let view = observed.view(who).ok_or("a replica that never started answers")?;
                 let record = view.record.ok_or_else(|| format!("{who} answers in no epoch"))?;
                 let mut why = "it never computed that".to_owned();
                 for (index, own) in view.answers.get(&name).into_iter().flatten() {
                     if *own == digest {
-                        match ground.may_release(who, &record, *index) {
+                        match observed.may_release(who, &record, *index) {
                             Ok(()) => return Ok(()),
                             Err(reason) => why = format!("{reason} ({index})"),
                         }

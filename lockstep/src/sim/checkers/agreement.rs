@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Bounds, Ground, Seen, Who};
+use super::{Bounds, Observation, ObservedState, Who};
 use crate::digest::Digest;
 use crate::ids::{Epoch, Index, Lineage, ReplicaId};
 
@@ -20,11 +20,16 @@ impl Agreement {
         Self { entries: BTreeMap::new(), executed: BTreeMap::new(), states: BTreeMap::new() }
     }
 
-    /// See [`Judges::see`](super::Judges::see).
-    pub(super) fn see(&mut self, _: u64, seen: &Seen<'_>, ground: &Ground) -> Result<(), String> {
+    /// See [`Checkers::see`](super::Checkers::see).
+    pub(super) fn see(
+        &mut self,
+        _: u64,
+        seen: &Observation<'_>,
+        observed: &ObservedState,
+    ) -> Result<(), String> {
         match *seen {
-            Seen::Appended { who, entry } => {
-                let Some(view) = ground.view(who) else { return Ok(()) };
+            Observation::Appended { who, entry } => {
+                let Some(view) = observed.view(who) else { return Ok(()) };
                 if view.held() != entry.index {
                     return Err(format!(
                         "{who} appends entry {} as its {}",
@@ -38,18 +43,18 @@ impl Agreement {
                     .map_err(|what| format!("{what}: {} of epoch {}", entry.index, entry.epoch))
             }
             // What a fault strikes inside a service is the replicas' own matter to notice.
-            _ if ReplicaId::BOTH.iter().any(|place| ground.is_spoiled(*place)) => Ok(()),
-            Seen::Executed { who, executed } => {
+            _ if ReplicaId::BOTH.iter().any(|place| observed.is_spoiled(*place)) => Ok(()),
+            Observation::Executed { who, executed } => {
                 let index = executed.index;
-                let Some(chain) = ground.view(who).and_then(|view| view.chain(index)) else {
+                let Some(chain) = observed.view(who).and_then(|view| view.chain(index)) else {
                     return Err(format!("{who} executes entry {index}, which it does not hold"));
                 };
                 let first = self.executed.entry((chain, index)).or_insert((who, executed.digest));
                 same("result", who, executed.digest, first)
                     .map_err(|what| format!("{what} of entry {index}"))
             }
-            Seen::State { who, index, digest } => {
-                let chain = ground.view(who).and_then(|view| view.chain(index));
+            Observation::State { who, index, digest } => {
+                let chain = observed.view(who).and_then(|view| view.chain(index));
                 let name = (chain.unwrap_or_default(), index);
                 same("state", who, digest, self.states.entry(name).or_insert((who, digest)))
                     .map_err(|what| format!("{what} after entry {index}"))

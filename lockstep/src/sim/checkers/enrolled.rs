@@ -1,4 +1,4 @@
-//! What each witness has of the pair, and which witness counts: the judges' own book of it.
+//! What each witness has of the pair, and which witness counts: the checkers' own book of it.
 //!
 //! The one that counts changes when every member has on disk the entry that moves the pair, and
 //! with it the record that the entry tells. What another witness records is nobody's right.

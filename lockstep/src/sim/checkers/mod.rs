@@ -1,7 +1,7 @@
-//! The judges: each watches the run from outside and knows one thing that must hold.
+//! The checkers: each watches the run from outside and knows one thing that must hold.
 //!
-//! They see what left the cores ([`Seen`]) and keep their own books of it
-//! ([`Ground`]); nothing of the protocol's code decides here. After every step
+//! They see what left the cores ([`Observation`]) and keep their own books of it
+//! ([`ObservedState`]); nothing of the protocol's code decides here. After every step
 //! each one may object, which ends the run.
 
 mod acknowledged;
@@ -11,10 +11,10 @@ mod bounds;
 mod claims;
 mod enrolled;
 mod epochs;
-mod ground;
 mod history;
 mod liveness;
 mod model;
+mod observed;
 mod once;
 mod outputs;
 mod release;
@@ -31,8 +31,8 @@ mod tests;
 
 use core::fmt;
 
-pub use ground::{Ground, Who};
 pub use liveness::{Impossible, at_odds, forsaken, impossible, is_unaware, stuck};
+pub use observed::{ObservedState, Who};
 pub use sessions::{Came, GaveWay, Outcome};
 pub use view::View;
 
@@ -49,16 +49,16 @@ use crate::record::Record;
 use crate::unit::UnitConfig;
 use crate::wire::frames::ClientAnswer;
 
-macro_rules! judges {
-    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $field:ident: $judge:ty;)*) => {
-        /// The judges, by name.
+macro_rules! checkers {
+    ($($(#[doc = $doc:literal])* $name:ident = $text:literal, $field:ident: $checker:ty;)*) => {
+        /// The checkers, by name.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum JudgeName {
+        pub enum CheckerName {
             $($(#[doc = $doc])* $name,)*
         }
 
-        impl JudgeName {
-            /// Every judge.
+        impl CheckerName {
+            /// Every checker.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Its name in reports.
@@ -67,35 +67,35 @@ macro_rules! judges {
             }
         }
 
-        /// All judges of one run.
+        /// All checkers of one run.
         #[derive(Debug)]
-        pub struct Judges {
-            ground: Ground,
-            only: Option<JudgeName>,
-            $($field: $judge,)*
+        pub struct Checkers {
+            observed: ObservedState,
+            only: Option<CheckerName>,
+            $($field: $checker,)*
         }
 
-        impl Judges {
-            /// The judges of a run; only one of them, if one is named.
-            pub fn new(options: &Options, only: Option<JudgeName>) -> Self {
+        impl Checkers {
+            /// The checkers of a run; only one of them, if one is named.
+            pub fn new(options: &Options, only: Option<CheckerName>) -> Self {
                 let bounds = Bounds::of(options);
                 Self {
-                    ground: Ground::new(options.divergence, options.durability, options.bounds()),
+                    observed: ObservedState::new(options.divergence, options.durability, options.bounds()),
                     only,
-                    $($field: <$judge>::new(&bounds),)*
+                    $($field: <$checker>::new(&bounds),)*
                 }
             }
 
             /// Something was seen.
             ///
             /// # Errors
-            /// The first judge's objection.
-            pub fn see(&mut self, at: u64, seen: &Seen<'_>) -> Result<(), Verdict> {
-                self.ground.see(at, seen);
+            /// The first checker's objection.
+            pub fn see(&mut self, at: u64, seen: &Observation<'_>) -> Result<(), Verdict> {
+                self.observed.see(at, seen);
                 $(
-                    if self.only.is_none_or(|only| only == JudgeName::$name) {
-                        self.$field.see(at, seen, &self.ground).map_err(|what| Verdict {
-                            judge: JudgeName::$name,
+                    if self.only.is_none_or(|only| only == CheckerName::$name) {
+                        self.$field.see(at, seen, &self.observed).map_err(|what| Verdict {
+                            checker: CheckerName::$name,
                             at,
                             what,
                         })?;
@@ -107,7 +107,7 @@ macro_rules! judges {
     };
 }
 
-judges! {
+checkers! {
     /// No output is released twice with different content.
     Outputs = "outputs", outputs: outputs::Outputs;
     /// Nothing is released against the release rule.
@@ -140,14 +140,14 @@ judges! {
     Shares = "shares", shares: shares::Shares;
 }
 
-impl Judges {
-    /// The judges' own books.
-    pub fn ground(&self) -> &Ground {
-        &self.ground
+impl Checkers {
+    /// The checkers' own books.
+    pub fn observed(&self) -> &ObservedState {
+        &self.observed
     }
 }
 
-/// What the judges measure by.
+/// What the checkers measure by.
 #[derive(Clone, Debug)]
 pub struct Bounds {
     /// Entries of the service that may be ordered and not released.
@@ -178,11 +178,11 @@ impl Bounds {
     }
 }
 
-/// What a judge objects to.
+/// What a checker objects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Who objects.
-    pub judge: JudgeName,
+    pub checker: CheckerName,
     /// When (ns of the world).
     pub at: u64,
     /// To what.
@@ -192,11 +192,11 @@ pub struct Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = self.at as f64 / 1e6;
-        write!(f, "judge {} at {at:.6} ms: {}", self.judge, self.what)
+        write!(f, "checker {} at {at:.6} ms: {}", self.checker, self.what)
     }
 }
 
-impl fmt::Display for JudgeName {
+impl fmt::Display for CheckerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -204,7 +204,7 @@ impl fmt::Display for JudgeName {
 
 /// Something that can be seen from outside the cores.
 #[derive(Clone, Copy, Debug)]
-pub enum Seen<'a> {
+pub enum Observation<'a> {
     /// A CoServer process started.
     Started {
         /// Which.
