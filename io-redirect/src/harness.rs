@@ -38,9 +38,9 @@
 //!     }
 //! }
 //!
-//! let mut story = Harness::new(Wrapper::with_tcp(Greeter, TcpLimits::default())?);
-//! let client = story.connect("door")?;
-//! assert_eq!(story.take(client), b"welcome\r\n");
+//! let mut scenario = Harness::new(Wrapper::with_tcp(Greeter, TcpLimits::default())?);
+//! let client = scenario.connect("door")?;
+//! assert_eq!(scenario.take(client), b"welcome\r\n");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -57,7 +57,7 @@ use lockstep::record;
 use lockstep::testing::{Input, Script, process};
 
 use crate::service::Service;
-use crate::tcp::{Client, ConnectFailure, Dial, Fate, NotListening, Simulated};
+use crate::tcp::{Client, ConnectFailure, ConnectionState, Dial, NotListening, Simulated};
 use crate::wrapper::Wrapper;
 
 mod records;
@@ -164,7 +164,7 @@ impl<S: Service> Harness<S> {
             self.wake(at);
             self.settle();
         }
-        restless();
+        livelock();
     }
 
     /// A client connects to a listener of CoServer A, from an address of its own.
@@ -220,8 +220,10 @@ impl<S: Service> Harness<S> {
     }
 
     /// How the connection stands, as its far end sees it.
-    pub fn fate(&self, client: Client) -> Fate {
-        self.nets[client.place.slot()].as_ref().map_or(Fate::Reset, |net| net.fate(client))
+    pub fn fate(&self, client: Client) -> ConnectionState {
+        self.nets[client.place.slot()]
+            .as_ref()
+            .map_or(ConnectionState::Reset, |net| net.fate(client))
     }
 
     /// A CoServer says that it has file descriptors for so many connections only, and for so many
@@ -333,8 +335,8 @@ impl<S: Service> Harness<S> {
 
     /// Outputs that reached another process of a CoServer than they were for, and were passed
     /// over there: those that were released again after a restart.
-    pub fn strays(&self) -> u64 {
-        self.nets.iter().flatten().map(Simulated::strays).sum()
+    pub fn misrouted(&self) -> u64 {
+        self.nets.iter().flatten().map(Simulated::misrouted).sum()
     }
 
     fn start(&mut self, place: ReplicaId) {
@@ -439,7 +441,7 @@ impl<S: Service> Harness<S> {
             self.told.push(Input::Device { device, place, bytes: bytes.clone() });
             self.ordered(Step::Device { device, place, bytes: &bytes });
         }
-        restless();
+        livelock();
     }
 
     fn entry(&mut self, step: Step<'_>) -> Bytes {
@@ -511,6 +513,6 @@ fn client_of(session: SessionId) -> u32 {
 }
 
 #[expect(clippy::panic, reason = "a story that never ends is a failed test")]
-fn restless() -> ! {
+fn livelock() -> ! {
     panic!("the service did not come to rest in {RESTLESS} steps")
 }

@@ -6,7 +6,7 @@ use lockstep::ids::{DeviceId, Index, LogTime, ReplicaId};
 use lockstep::output::Carrier;
 
 use crate::random::ServiceRng;
-use crate::tcp::words::{self, Handle, SEND_HEADER};
+use crate::tcp::messages::{self, Handle, SEND_HEADER};
 use crate::tcp::{Tcp, TcpTable};
 use crate::timers::{TimerTable, Timers};
 
@@ -129,7 +129,7 @@ impl Outbox {
         if self.gathering != target {
             self.seal();
             self.reserve(SEND_HEADER + bytes.len());
-            words::put_send_header(&mut self.buffer, handle);
+            messages::put_send_header(&mut self.buffer, handle);
             self.gathering = target;
         } else {
             self.reserve(bytes.len());

@@ -57,10 +57,10 @@
 //! }
 //!
 //! let service = Wrapper::with_tcp(SpeakingClock::default(), TcpLimits::default())?;
-//! let mut story = Harness::new(service);
-//! let client = story.connect("clock")?;
-//! story.advance(Duration::from_secs(2));
-//! assert_eq!(story.take(client), b"1700000001\r\n1700000002\r\n");
+//! let mut scenario = Harness::new(service);
+//! let client = scenario.connect("clock")?;
+//! scenario.advance(Duration::from_secs(2));
+//! assert_eq!(scenario.take(client), b"1700000001\r\n1700000002\r\n");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

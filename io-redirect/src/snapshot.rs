@@ -136,7 +136,7 @@ impl<F: Freeze> Freeze for FrozenWrapper<F> {
 }
 
 /// Replaces the inside halves by those that were frozen; the device table and the bounds stay.
-pub(crate) fn thaw(
+pub(crate) fn restore(
     inside: &mut Inside,
     records: &mut dyn RecordSource,
 ) -> Result<(), RestoreError> {
@@ -167,7 +167,7 @@ pub(crate) fn thaw(
     inside.rng = ServiceRng::from_state(rng);
     inside.timers = TimerTable::from_rows(timers_set, timers)
         .ok_or_else(|| invalid("timers", "they contradict each other"))?;
-    inside.tcp = TcpTable::thaw(inside.tcp.device, inside.tcp.limits, frozen)
+    inside.tcp = TcpTable::restore(inside.tcp.device, inside.tcp.limits, frozen)
         .ok_or_else(|| invalid("connections", "they contradict each other"))?;
     Ok(())
 }

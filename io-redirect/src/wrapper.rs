@@ -11,8 +11,8 @@ use crate::limits;
 use crate::random::ServiceRng;
 use crate::requests::Request;
 use crate::service::{DeviceEvent, Members, Service};
-use crate::snapshot::{FrozenWrapper, thaw};
-use crate::tcp::{TcpEvent, TcpLimits, TcpLimitsError, TcpTable, words};
+use crate::snapshot::{FrozenWrapper, restore};
+use crate::tcp::{TcpEvent, TcpLimits, TcpLimitsError, TcpTable, messages};
 use crate::timers::TimerTable;
 
 /// The name of the TCP device in the table.
@@ -188,7 +188,7 @@ impl<S: Service> Wrapper<S> {
         let timeout = u64::try_from(connect_timeout.as_nanos()).unwrap_or(u64::MAX);
         Hasher::after(service)
             .bytes(&self.inside.devices.digest().0)
-            .number(words::VERSION.into())
+            .number(messages::VERSION.into())
             .number(connections.into())
             .number(read_window.into())
             .number(send_window.into())
@@ -231,7 +231,7 @@ impl<S: Service> StateMachine for Wrapper<S> {
     }
 
     fn restore(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
-        thaw(&mut self.inside, records)?;
+        restore(&mut self.inside, records)?;
         self.service.restore(records)
     }
 }

@@ -16,6 +16,6 @@ pub mod emulator;
 pub mod mail;
 pub mod pair;
 pub mod process;
+pub mod rogue_peer;
 pub mod s3;
 pub mod said;
-pub mod stranger;

@@ -15,7 +15,7 @@ use lockstep::wire::header;
 use lockstep_tests::caller;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, links_up};
 use lockstep_tests::process::wait_for;
-use lockstep_tests::stranger::{Connection, Stranger};
+use lockstep_tests::rogue_peer::{Connection, Stranger};
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 

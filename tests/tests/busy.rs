@@ -6,7 +6,7 @@ use lockstep_tests::caller::settings;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, SILENCE};
 use lockstep_tests::process::wait_for;
 
-const WAYWARD: &str = env!("CARGO_BIN_EXE_wayward");
+const WAYWARD: &str = env!("CARGO_BIN_EXE_misbehaving");
 
 /// Quick steps, then steps of twenty milliseconds, so many that they take longer together than either CoServer may be
 /// silent, all of them handed to the service at once.

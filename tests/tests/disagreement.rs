@@ -9,7 +9,7 @@ use lockstep_tests::caller::{serves, settings};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS, other};
 use lockstep_tests::process::wait_for;
 
-const WAYWARD: &str = env!("CARGO_BIN_EXE_wayward");
+const WAYWARD: &str = env!("CARGO_BIN_EXE_misbehaving");
 
 /// A formed pair in which nobody comes back by itself, with this policy for divergence.
 fn formed(policy: &str) -> Pair {

@@ -5,7 +5,7 @@ use lockstep::runtime::exit::Exit;
 use lockstep_tests::disk::load::Load;
 use lockstep_tests::disk::matrix::{Matrix, Scene, Struck};
 use lockstep_tests::disk::outcome::Did;
-use lockstep_tests::disk::site::Site;
+use lockstep_tests::disk::site::TestSite;
 use lockstep_tests::disk::tracer::{Fault, Tracer, WRITE, missing, thread};
 use lockstep_tests::pair::{B, DEADLINE};
 use lockstep_tests::said::skipped;
@@ -59,7 +59,7 @@ fn a_coserver_that_has_no_descriptor_for_its_journal_ends_as_one_that_may_be_sta
     if let Some(why) = missing() {
         return skipped(&why);
     }
-    let mut site = Site::plain();
+    let mut site = TestSite::plain();
     site.pair.form();
     let pid = site.pair.process(B).pid();
     let journal = thread(pid, "lockstep-journal").expect("B writes a journal");

@@ -7,7 +7,7 @@ use std::io::Write;
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::disk::load::Load;
 use lockstep_tests::disk::medium;
-use lockstep_tests::disk::site::Site;
+use lockstep_tests::disk::site::TestSite;
 use lockstep_tests::pair::{A, B, DEADLINE, WITNESS};
 use lockstep_tests::said::skipped;
 
@@ -15,7 +15,7 @@ use lockstep_tests::said::skipped;
 const MIB: u64 = 64;
 
 /// Takes all the room that there is.
-fn fill(site: &mut Site) -> std::path::PathBuf {
+fn fill(site: &mut TestSite) -> std::path::PathBuf {
     let path = site.medium(B).path().join("filling");
     let mut file = File::create(&path).unwrap();
     let mut piece = vec![1; 1 << 20];
@@ -34,7 +34,7 @@ fn a_coserver_whose_disk_is_full_leaves_and_comes_back_when_there_is_room() {
         skipped(&why);
         return;
     }
-    let mut site = Site::on_media(&[B], MIB);
+    let mut site = TestSite::on_media(&[B], MIB);
     site.pair.form();
     let filling = fill(&mut site);
     // More than the spare segments hold, so that a new one is wanted.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use lockstep_tests::disk::load::Load;
-use lockstep_tests::disk::site::Site;
+use lockstep_tests::disk::site::TestSite;
 use lockstep_tests::disk::tracer::{self, Fault, Tracer};
 use lockstep_tests::pair::{A, B, DEADLINE, Part, other};
 use lockstep_tests::process::wait_for;
@@ -29,7 +29,7 @@ fn hang(victim: Part) {
         skipped(&why);
         return;
     }
-    let mut site = Site::plain();
+    let mut site = TestSite::plain();
     for part in [A, B] {
         site.pair.change(part, "[timing]\n", SLOW_LIMIT);
     }
@@ -40,7 +40,7 @@ fn hang(victim: Part) {
     let tracer = Tracer::attach(pid, Some(thread), HANG, &directory, &[]);
     let began = Instant::now();
     let mut clients = Vec::new();
-    let is_alone = |site: &Site| {
+    let is_alone = |site: &TestSite| {
         site.pair.status(other(victim)).is_ok_and(|status| status["mode"] == "simplex")
     };
     while !is_alone(&site) {

@@ -5,7 +5,7 @@ use lockstep_tests::caller::Caller;
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, other};
 use lockstep_tests::process::wait_for;
 
-const WAYWARD: &str = env!("CARGO_BIN_EXE_wayward");
+const WAYWARD: &str = env!("CARGO_BIN_EXE_misbehaving");
 
 fn hang(choose: impl Fn(&Pair) -> Part) {
     let mut pair = Pair::init(WAYWARD, SILENCE);

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use lockstep::runtime::exit::Exit;
 use lockstep_tests::disk::load::Load;
-use lockstep_tests::disk::site::Site;
+use lockstep_tests::disk::site::TestSite;
 use lockstep_tests::pair::{A, B, DEADLINE, Part, WITNESS};
 use lockstep_tests::process::wait_for;
 
@@ -36,22 +36,22 @@ fn names(directory: &Path) -> BTreeSet<OsString> {
 }
 
 /// A pair that serves.
-fn served() -> Site {
-    let mut site = Site::plain();
+fn served() -> TestSite {
+    let mut site = TestSite::plain();
     site.pair.form();
     site.serves(200, "before-");
     site
 }
 
 /// The part is refused with this exit code, and the last line says all this. Gives that line.
-fn refused(site: &mut Site, part: Part, exit: Exit, words: &[&str]) -> String {
+fn refused(site: &mut TestSite, part: Part, exit: Exit, words: &[&str]) -> String {
     refused_with(&[], site, part, exit, words)
 }
 
 /// The same where it is started with these arguments.
 fn refused_with(
     arguments: &[&str],
-    site: &mut Site,
+    site: &mut TestSite,
     part: Part,
     exit: Exit,
     words: &[&str],
@@ -73,7 +73,7 @@ fn command(message: &str) -> &str {
 }
 
 /// It is discarded by the command that the message names, and joins.
-fn discarded(site: &mut Site, part: Part, message: &str) {
+fn discarded(site: &mut TestSite, part: Part, message: &str) {
     let line = command(message);
     assert!(line.contains(" --discard --pair "), "{line}");
     site.pair.run_line(part, line);
@@ -84,7 +84,7 @@ fn discarded(site: &mut Site, part: Part, message: &str) {
 }
 
 /// B, which was lost, is refused, discarded as it says, and good for going on alone.
-fn replaced_by_an_empty_one(site: &mut Site, words: &[&str]) {
+fn replaced_by_an_empty_one(site: &mut TestSite, words: &[&str]) {
     let said = refused(site, B, Exit::Storage, words);
     discarded(site, B, &said);
     site.pair.kill(A);

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a skipped test says why")]
 
 use lockstep_tests::disk::cuts::{Cut, MIB, OPS, Order, Syncs, at_sync, round};
-use lockstep_tests::disk::site::Site;
+use lockstep_tests::disk::site::TestSite;
 use lockstep_tests::disk::{Draw, medium, seed, tracer};
 use lockstep_tests::pair::{A, B, WITNESS};
 use lockstep_tests::said::skipped;
@@ -24,7 +24,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let seed = seed();
     println!("seed {seed}");
     let mut draw = Draw::new(seed);
-    let mut site = Site::on_media(&[A, B, WITNESS], MIB);
+    let mut site = TestSite::on_media(&[A, B, WITNESS], MIB);
     site.pair.form();
     for (number, order) in [Order::ProcessesFirst, Order::DisksFirst].into_iter().enumerate() {
         let cut = Cut { order, lost: None, witness: number == 1, ..Cut::draw(&mut draw) };
@@ -39,7 +39,7 @@ fn after_a_power_cut_that_one_machine_does_not_survive_the_other_has_everything(
         return;
     }
     let mut draw = Draw::new(seed());
-    let mut site = Site::on_media(&[A, B], MIB);
+    let mut site = TestSite::on_media(&[A, B], MIB);
     site.pair.form();
     for (lost, order) in [(A, Order::ProcessesFirst), (B, Order::DisksFirst)] {
         let after = draw.below(OPS * 9 / 10);
@@ -54,7 +54,7 @@ fn the_power_may_go_at_a_sync() {
     if !possible(medium::missing().or_else(tracer::missing)) {
         return;
     }
-    let mut site = Site::on_media(&[A, B], MIB);
+    let mut site = TestSite::on_media(&[A, B], MIB);
     site.pair.form();
     for (syncs, when, victim, lost) in [
         (Syncs::Journal, 1, A, None),

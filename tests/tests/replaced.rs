@@ -8,7 +8,7 @@ use lockstep::runtime::tls::Purpose;
 use lockstep_tests::caller::{self, Caller};
 use lockstep_tests::pair::{A, B, DEADLINE, Pair, Part, SILENCE, WITNESS};
 use lockstep_tests::process::wait_for;
-use lockstep_tests::stranger::Stranger;
+use lockstep_tests::rogue_peer::Stranger;
 use register::ops::{Answer, Op};
 
 const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");

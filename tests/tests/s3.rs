@@ -15,13 +15,13 @@ const REGISTERS: &str = env!("CARGO_BIN_EXE_registers");
 const LOST: u64 = 4;
 
 /// A pair and the store that is its witness.
-struct Site {
+struct TestSite {
     // The processes end before the server does.
     pair: Pair,
     store: Store,
 }
 
-impl Site {
+impl TestSite {
     /// With the pair's configuration; `None` if there is no such server here.
     fn init() -> Option<Self> {
         let pair = Pair::init(REGISTERS, SILENCE);
@@ -89,7 +89,7 @@ fn the_server_creates_an_object_only_if_it_is_absent() {
 
 #[test]
 fn a_pair_lives_by_the_word_of_its_bucket() {
-    let Some(mut site) = Site::start() else { return };
+    let Some(mut site) = TestSite::start() else { return };
     assert_eq!(site.enrol(B), Some(78), "it is enrolled already");
     let caller = Caller::start(&site.pair, "n");
     for part in [A, B] {
@@ -107,7 +107,7 @@ fn a_pair_lives_by_the_word_of_its_bucket() {
 
 #[test]
 fn of_two_that_enrol_a_pair_at_once_one_does() {
-    let Some(site) = Site::init() else { return };
+    let Some(site) = TestSite::init() else { return };
     for round in 0..8 {
         for part in [A, B] {
             let text = std::fs::read_to_string(site.pair.config(part)).unwrap();
@@ -123,7 +123,7 @@ fn of_two_that_enrol_a_pair_at_once_one_does() {
 
 #[test]
 fn of_two_coservers_that_ask_at_once_one_goes_on() {
-    let Some(mut site) = Site::init() else { return };
+    let Some(mut site) = TestSite::init() else { return };
     let links = site.pair.emulate_links();
     site.form();
     let caller = Caller::start(&site.pair, "n");
@@ -149,7 +149,7 @@ fn of_two_coservers_that_ask_at_once_one_goes_on() {
 
 #[test]
 fn a_request_whose_answer_is_lost_is_settled_by_reading_back() {
-    let Some(mut site) = Site::start() else { return };
+    let Some(mut site) = TestSite::start() else { return };
     let caller = Caller::start(&site.pair, "n");
     let before = site.objects();
     site.store.set(Mode::LosesAnswers);
@@ -172,7 +172,7 @@ fn a_request_whose_answer_is_lost_is_settled_by_reading_back() {
 
 /// The server is away, in one way or another, when a CoServer is lost, and comes back.
 fn holds_without_the_server(away: impl Fn(&Store), back: impl Fn(&Store)) {
-    let Some(mut site) = Site::start() else { return };
+    let Some(mut site) = TestSite::start() else { return };
     let caller = Caller::start(&site.pair, "n");
     away(&site.store);
     for part in [A, B] {

@@ -30,8 +30,8 @@ mod shares;
 
 use shares::Guests;
 
+use crate::counting_service::CountingService;
 use crate::source::Source;
-use crate::tally::Tally;
 
 const PAIR: PairId = PairId([7; 16]);
 const PROTOCOL: Versions = Versions::SPOKEN;
@@ -56,7 +56,7 @@ pub fn run(data: &[u8]) {
 struct World {
     place: ReplicaId,
     replica: Replica,
-    unit: Unit<Tally>,
+    unit: Unit<CountingService>,
     guests: Guests,
     todo: Vec<Entry>,
     /// What it follows, as far as is known here.
@@ -104,8 +104,8 @@ fn config(place: ReplicaId) -> Config {
     }
 }
 
-fn unit() -> Unit<Tally> {
-    Unit::with_config(Tally::default(), shares::bounds())
+fn unit() -> Unit<CountingService> {
+    Unit::with_config(CountingService::default(), shares::bounds())
 }
 
 impl World {

@@ -7,13 +7,13 @@
 
 pub mod checkpoint;
 pub mod core;
+pub mod counting_service;
 pub mod frames;
 pub mod hostile;
 pub mod journal;
 pub mod sessions;
 pub mod smtp;
 pub mod source;
-pub mod tally;
 pub mod unit_restore;
 pub mod witness;
 

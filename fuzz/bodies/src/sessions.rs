@@ -17,8 +17,8 @@ use lockstep::output::{OutputKind, Refusal};
 use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
 
+use crate::counting_service::CountingService;
 use crate::source::Source;
-use crate::tally::Tally;
 
 const IDLE: u64 = 1_000;
 
@@ -37,12 +37,12 @@ fn config() -> UnitConfig {
 /// First bytes of inputs for the client.
 const CLIENTS: ::core::ops::Range<u8> = 0x50..0x70;
 
-fn unit() -> Unit<Tally> {
-    Unit::with_config(Tally::default(), config())
+fn unit() -> Unit<CountingService> {
+    Unit::with_config(CountingService::default(), config())
 }
 
 /// Executes an entry at this time. Its last output, if it has any.
-fn execute(unit: &mut Unit<Tally>, now: u64, kind: EntryKind) -> Option<OutputKind> {
+fn execute(unit: &mut Unit<CountingService>, now: u64, kind: EntryKind) -> Option<OutputKind> {
     let entry = Entry {
         index: unit.index().next(),
         epoch: Epoch(1),
@@ -90,7 +90,7 @@ struct Known {
 }
 
 struct World {
-    unit: Unit<Tally>,
+    unit: Unit<CountingService>,
     now: u64,
     /// By token.
     known: BTreeMap<u64, Known>,
@@ -193,7 +193,8 @@ impl World {
     fn freeze(&mut self) {
         let bytes = self.unit.freeze().to_bytes().expect("a small state");
         let mut reader = Reader::open(bytes).expect("what was just written");
-        self.unit = Unit::restore(Tally::default(), config(), &mut reader).expect("its own state");
+        self.unit = Unit::restore(CountingService::default(), config(), &mut reader)
+            .expect("its own state");
     }
 
     fn check(&self) {

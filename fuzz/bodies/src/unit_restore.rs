@@ -10,8 +10,8 @@ use lockstep::machine::{RecordSource, RestoreError};
 use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
 
+use crate::counting_service::CountingService;
 use crate::source::Source;
-use crate::tally::Tally;
 
 /// Nothing in the records is taken on trust; and what is restored can be frozen, restored to
 /// the same, and go on.
@@ -27,18 +27,19 @@ pub fn run(data: &[u8]) {
 }
 
 fn restore(source: &mut dyn RecordSource) {
-    let Ok(mut unit) = Unit::restore(Tally::default(), UnitConfig::default(), source) else {
+    let Ok(mut unit) = Unit::restore(CountingService::default(), UnitConfig::default(), source)
+    else {
         return;
     };
     let bytes = unit.freeze().to_bytes().expect("what was restored can be frozen");
     let mut reader = Reader::open(bytes.clone()).expect("what was just written can be read");
-    let again = Unit::restore(Tally::default(), UnitConfig::default(), &mut reader)
+    let again = Unit::restore(CountingService::default(), UnitConfig::default(), &mut reader)
         .expect("what was just frozen can be restored");
     assert_eq!(again.freeze().to_bytes().expect("as before"), bytes, "a unit changes");
     go_on(&mut unit);
 }
 
-fn go_on(unit: &mut Unit<Tally>) {
+fn go_on(unit: &mut Unit<CountingService>) {
     let entry = Entry {
         index: unit.index().next(),
         epoch: Epoch(1),

@@ -4,9 +4,9 @@
 use lockstep::ids::ReplicaId;
 
 use super::inside::TcpTable;
+use super::messages::{Command, Handle};
 use super::places::Places;
-use super::rows::{Conn, Origin, Phase};
-use super::words::{Handle, Order};
+use super::table::{Conn, Origin, Phase};
 use super::{ConnId, ResetCause, TcpEvent};
 use crate::io::Outbox;
 
@@ -28,7 +28,7 @@ impl TcpTable {
             Verdict::Free => None,
             Verdict::InPlaceOf(victim) => Some(victim),
             Verdict::TurnAway => {
-                self.order(Some(place), &Order::Refuse { handle }, outbox);
+                self.order(Some(place), &Command::Refuse { handle }, outbox);
                 return None;
             }
         };
@@ -74,7 +74,7 @@ impl TcpTable {
     fn displace(&mut self, conn: ConnId, outbox: &mut Outbox) -> Option<TcpEvent> {
         let row = self.conns.get(&conn)?;
         let (place, handle, phase) = (row.place, row.handle, row.phase);
-        self.order(place, &Order::Displace { handle }, outbox);
+        self.order(place, &Command::Displace { handle }, outbox);
         self.remove(conn);
         let cause = ResetCause::Displaced;
         (phase == Phase::Open).then_some(TcpEvent::Reset { conn, cause })

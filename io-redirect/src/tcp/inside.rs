@@ -8,9 +8,9 @@ use lockstep::ids::{DeviceId, Incarnation, Index, ReplicaId};
 use lockstep::output::Carrier;
 use lockstep::record::Members;
 
+use super::messages::{Command, Event, Handle, ListenOrder, Room};
 use super::places::Places;
-use super::rows::{Conn, Dialling, Head, Origin, Phase};
-use super::words::{Handle, ListenOrder, Order, Report, Room};
+use super::table::{Conn, Dialling, Head, Origin, Phase};
 use super::{
     ConnId, ConnectError, ConnectFailure, ListenError, ListenerId, Target, TcpEvent, TcpLimits,
 };
@@ -67,7 +67,7 @@ impl TcpTable {
         self.conns.get_mut(&conn).filter(|row| matches!(row.phase, Phase::Open | Phase::Connecting))
     }
 
-    pub(crate) fn order(&self, place: Option<ReplicaId>, order: &Order, outbox: &mut Outbox) {
+    pub(crate) fn order(&self, place: Option<ReplicaId>, order: &Command, outbox: &mut Outbox) {
         if let (Some(device), Some(place)) = (self.device, place) {
             outbox.push(device, Carrier::Replica(place), order.encode());
         }
@@ -98,7 +98,7 @@ impl TcpTable {
         self.head.last_listener = last;
         let listener = ListenerId(last);
         for (place, process) in self.processes() {
-            let order = Order::Listen { process, listener, options: options.clone() };
+            let order = Command::Listen { process, listener, options: options.clone() };
             self.order(Some(place), &order, outbox);
         }
         self.listeners.insert(listener, options);
@@ -108,7 +108,7 @@ impl TcpTable {
     pub(crate) fn unlisten(&mut self, listener: ListenerId, outbox: &mut Outbox) -> bool {
         let known = self.listeners.remove(&listener).is_some();
         for (place, process) in self.processes().filter(|_| known) {
-            self.order(Some(place), &Order::Unlisten { process, listener }, outbox);
+            self.order(Some(place), &Command::Unlisten { process, listener }, outbox);
         }
         known
     }
@@ -159,7 +159,7 @@ impl TcpTable {
         row.handle = Handle::made(process, conn);
         let Dialling { target, timeout_ms, .. } = dialling.clone();
         let windows = self.limits.windows();
-        let order = Order::Connect { handle: row.handle, target, timeout_ms, windows };
+        let order = Command::Connect { handle: row.handle, target, timeout_ms, windows };
         self.order(Some(place), &order, outbox);
     }
 
@@ -192,7 +192,7 @@ impl TcpTable {
             self.remove(conn);
             return None;
         };
-        row.phase = Phase::LetGo;
+        row.phase = Phase::Released;
         let handle = row.handle;
         self.dialling.remove(&conn);
         Some((place, handle))
@@ -212,7 +212,7 @@ impl TcpTable {
         let Some(row) = self.conns.get_mut(&conn) else { return };
         if let Some(bytes) = row.taken.take_if_due() {
             let (place, handle) = (row.place, row.handle);
-            self.order(place, &Order::Credit { handle, bytes }, outbox);
+            self.order(place, &Command::Credit { handle, bytes }, outbox);
         }
     }
 
@@ -225,7 +225,7 @@ impl TcpTable {
         bytes: &Bytes,
         outbox: &mut Outbox,
     ) -> Events {
-        match Report::decode(bytes) {
+        match Event::decode(bytes) {
             Ok(report) if self.head.members.has(place, report.handle().process) => {
                 self.on_sound_report(place, index, report, outbox)
             }
@@ -242,8 +242,8 @@ impl TcpTable {
 
     /// A member reports of a connection that is not in the table: it was lost with the place and
     /// the process is a member again. Nobody here will ever end it, so it is broken off.
-    fn disown(&mut self, place: ReplicaId, handle: Handle, outbox: &mut Outbox) -> Events {
-        self.order(Some(place), &Order::Reset { handle }, outbox);
+    fn reset_unknown(&mut self, place: ReplicaId, handle: Handle, outbox: &mut Outbox) -> Events {
+        self.order(Some(place), &Command::Reset { handle }, outbox);
         self.ignore()
     }
 
@@ -251,12 +251,12 @@ impl TcpTable {
         &mut self,
         place: ReplicaId,
         index: Index,
-        report: Report,
+        report: Event,
         outbox: &mut Outbox,
     ) -> Events {
         let window = self.limits.send_window;
         match report {
-            Report::Accepted { handle, listener, peer, local } => {
+            Event::Accepted { handle, listener, peer, local } => {
                 let origin = Origin { listener, peer: peer.ip(), heard: index, protected: false };
                 let Some((conn, displaced)) = self.on_accepted(place, handle, origin, outbox)
                 else {
@@ -264,39 +264,39 @@ impl TcpTable {
                 };
                 [displaced, Some(TcpEvent::Accepted { conn, listener, peer, local })]
             }
-            Report::Connected { handle, peer, local } => match self.find(place, handle) {
+            Event::Connected { handle, peer, local } => match self.find(place, handle) {
                 Some((conn, row)) if row.phase == Phase::Connecting => {
                     row.phase = Phase::Open;
                     self.dialling.remove(&conn);
                     [Some(TcpEvent::Connected { conn, peer, local }), None]
                 }
                 Some(_) => self.ignore(),
-                None => self.disown(place, handle, outbox),
+                None => self.reset_unknown(place, handle, outbox),
             },
-            Report::ConnectFailed { handle, why, text } => {
+            Event::ConnectFailed { handle, why, text } => {
                 let why = ConnectFailure::from_parts(why, &text);
                 self.on_end(place, handle, |conn| TcpEvent::ConnectFailed { conn, why })
             }
-            Report::Data { handle, written, bytes } => {
+            Event::Data { handle, written, bytes } => {
                 self.on_data(place, index, handle, written, bytes, outbox)
             }
-            Report::Written { handle, written } => match self.find(place, handle) {
+            Event::Written { handle, written } => match self.find(place, handle) {
                 Some((conn, row)) => [on_written(conn, row, written, window), None],
-                None => self.disown(place, handle, outbox),
+                None => self.reset_unknown(place, handle, outbox),
             },
-            Report::PeerClosed { handle } => match self.find(place, handle) {
+            Event::PeerClosed { handle } => match self.find(place, handle) {
                 Some((conn, row)) if row.phase == Phase::Open => {
                     [Some(TcpEvent::PeerClosed { conn }), None]
                 }
                 Some(_) => self.ignore(),
-                None => self.disown(place, handle, outbox),
+                None => self.reset_unknown(place, handle, outbox),
             },
-            Report::Room { room, .. } => {
+            Event::Room { room, .. } => {
                 self.head.rooms[place.slot()] = Some(room);
                 NOTHING
             }
-            Report::Ended { handle } => self.on_end(place, handle, |conn| TcpEvent::Ended { conn }),
-            Report::Reset { handle, cause } => {
+            Event::Ended { handle } => self.on_end(place, handle, |conn| TcpEvent::Ended { conn }),
+            Event::Reset { handle, cause } => {
                 self.on_end(place, handle, |conn| TcpEvent::Reset { conn, cause })
             }
         }
@@ -322,7 +322,7 @@ impl TcpTable {
     ) -> Events {
         let window = self.limits.send_window;
         let Some((conn, row)) = self.find(place, handle) else {
-            return self.disown(place, handle, outbox);
+            return self.reset_unknown(place, handle, outbox);
         };
         if let Some(origin) = &mut row.origin {
             origin.heard = index;

@@ -4,8 +4,8 @@ use lockstep::ids::{Incarnation, ReplicaId};
 use lockstep::record::Members;
 
 use super::inside::TcpTable;
-use super::rows::Phase;
-use super::words::{Handle, Order};
+use super::messages::{Command, Handle};
+use super::table::Phase;
 use super::{ConnId, ConnectFailure, ResetCause, TcpEvent};
 use crate::io::Outbox;
 
@@ -43,7 +43,7 @@ impl TcpTable {
     fn on_came(&self, place: ReplicaId, process: Incarnation, outbox: &mut Outbox) {
         for (listener, options) in &self.listeners {
             let (listener, options) = (*listener, options.clone());
-            self.order(Some(place), &Order::Listen { process, listener, options }, outbox);
+            self.order(Some(place), &Command::Listen { process, listener, options }, outbox);
         }
     }
 
@@ -67,7 +67,7 @@ impl TcpTable {
                         row.handle = Handle::made(Incarnation(0), *conn);
                     }
                 }
-                Phase::LetGo => over.push(*conn),
+                Phase::Released => over.push(*conn),
                 Phase::Lost { .. } => {}
             }
         }

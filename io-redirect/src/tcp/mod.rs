@@ -49,26 +49,26 @@ use crate::limits;
 
 mod accepted;
 mod error;
-mod face;
 mod flow;
+mod handle;
 mod inside;
 mod members;
+pub(crate) mod messages;
 mod options;
 #[cfg(feature = "runtime")]
 mod outside;
 mod places;
-mod rows;
 mod simulated;
-pub(crate) mod words;
+mod table;
 
 pub use error::{ConnectError, ListenError, SendError};
-pub use face::Tcp;
+pub use handle::Tcp;
 pub(crate) use inside::TcpTable;
 pub use options::{ListenOptions, TcpLimits, TcpLimitsError};
 #[cfg(feature = "runtime")]
 pub use outside::{BindError, TcpOptions, TcpOutside};
-pub(crate) use rows::{Frozen, before};
-pub use simulated::{Client, Dial, Fate, NotListening, Simulated};
+pub use simulated::{Client, ConnectionState, Dial, NotListening, Simulated};
+pub(crate) use table::{Frozen, before};
 
 /// A connection, as the service knows it: counts up from 1 in a lineage, never reused.
 #[derive(

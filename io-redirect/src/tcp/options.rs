@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::words::Windows;
+use super::messages::Windows;
 use crate::limits;
 
 /// How a listener is to behave.

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use lockstep::ids::{Incarnation, ReplicaId};
 
 use super::flow::Tally;
-use super::words::{Handle, ListenOrder, Order, Report, Room, Windows};
+use super::messages::{Command, Event, Handle, ListenOrder, Room, Windows};
 use super::{ConnectFailure, ListenerId, ResetCause, Target};
 use crate::limits;
 
@@ -33,7 +33,7 @@ pub struct Dial {
 
 /// How a connection stands, as its far end sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum ConnectionState {
     /// Both directions are open, as far as the far end can see.
     Open,
     /// The service sends nothing more.
@@ -55,7 +55,7 @@ pub struct Simulated {
     place: ReplicaId,
     process: Incarnation,
     accepted: u64,
-    strays: u64,
+    misrouted: u64,
     chunk: usize,
     listeners: BTreeMap<ListenerId, ListenOrder>,
     dials: BTreeMap<Handle, (Target, Windows)>,
@@ -81,7 +81,7 @@ struct End {
     let_go: bool,
     stalled: bool,
     received: Vec<u8>,
-    fate: Fate,
+    fate: ConnectionState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,12 +105,12 @@ impl End {
             let_go: false,
             stalled: false,
             received: Vec::new(),
-            fate: Fate::Open,
+            fate: ConnectionState::Open,
         }
     }
 
     fn is_over(&self) -> bool {
-        matches!(self.fate, Fate::Ended | Fate::Reset)
+        matches!(self.fate, ConnectionState::Ended | ConnectionState::Reset)
     }
 
     /// Moves what can move; reports go to `reports`.
@@ -122,8 +122,8 @@ impl End {
         self.read(handle, chunk, reports);
         let far_done = self.far_closed == Closing::Done || self.let_go;
         if self.own_closed == Closing::Done && far_done {
-            self.fate = Fate::Ended;
-            reports.push_back(Report::Ended { handle }.encode());
+            self.fate = ConnectionState::Ended;
+            reports.push_back(Event::Ended { handle }.encode());
         }
     }
 
@@ -133,11 +133,11 @@ impl End {
             self.received.extend_from_slice(&self.outgoing.split());
             if self.own_closed == Closing::Wanted {
                 self.own_closed = Closing::Done;
-                self.fate = Fate::ServiceClosed;
+                self.fate = ConnectionState::ServiceClosed;
             }
         }
         if let Some(written) = self.writes.take_if_due() {
-            reports.push_back(Report::Written { handle, written }.encode());
+            reports.push_back(Event::Written { handle, written }.encode());
         }
     }
 
@@ -151,11 +151,11 @@ impl End {
             self.credit -= u32::try_from(len).unwrap_or(self.credit);
             let bytes = self.incoming.split_to(len).freeze();
             let written = self.writes.take();
-            reports.push_back(Report::Data { handle, written, bytes }.encode());
+            reports.push_back(Event::Data { handle, written, bytes }.encode());
         }
         if self.incoming.is_empty() && self.far_closed == Closing::Wanted {
             self.far_closed = Closing::Done;
-            reports.push_back(Report::PeerClosed { handle }.encode());
+            reports.push_back(Event::PeerClosed { handle }.encode());
         }
     }
 }
@@ -167,7 +167,7 @@ impl Simulated {
             place,
             process,
             accepted: 0,
-            strays: 0,
+            misrouted: 0,
             chunk: limits::CHUNK_BYTES,
             listeners: BTreeMap::new(),
             dials: BTreeMap::new(),
@@ -185,7 +185,7 @@ impl Simulated {
     /// of those who connect.
     pub fn set_room(&mut self, total: u32, accepted: u32) {
         let (handle, room) = (Handle::of_process(self.process), Room { total, accepted });
-        self.reports.push_back(Report::Room { handle, room }.encode());
+        self.reports.push_back(Event::Room { handle, room }.encode());
     }
 
     /// Connects to a listener.
@@ -203,7 +203,7 @@ impl Simulated {
         let end = End { refusal: options.refusal.clone(), ..End::new(options.windows) };
         self.ends.insert(handle, end);
         let local = address(25);
-        let report = Report::Accepted { handle, listener: *listener, peer, local };
+        let report = Event::Accepted { handle, listener: *listener, peer, local };
         self.reports.push_back(report.encode());
         Ok(Client { place: self.place, handle })
     }
@@ -228,7 +228,7 @@ impl Simulated {
             Target::Name { port, .. } => address(port),
         };
         self.ends.insert(handle, End::new(windows));
-        let report = Report::Connected { handle, peer, local: address(40_000) };
+        let report = Event::Connected { handle, peer, local: address(40_000) };
         self.reports.push_back(report.encode());
         Some(Client { place: self.place, handle })
     }
@@ -238,7 +238,7 @@ impl Simulated {
         if self.dials.remove(&dial.handle).is_some() {
             let (why, text) = failure.parts();
             let text = Bytes::copy_from_slice(text.as_bytes());
-            let report = Report::ConnectFailed { handle: dial.handle, why, text };
+            let report = Event::ConnectFailed { handle: dial.handle, why, text };
             self.reports.push_back(report.encode());
         }
     }
@@ -261,8 +261,8 @@ impl Simulated {
     pub fn reset(&mut self, client: Client) {
         let handle = client.handle;
         let Some(end) = self.ends.get_mut(&handle).filter(|end| !end.is_over()) else { return };
-        end.fate = Fate::Reset;
-        self.reports.push_back(Report::Reset { handle, cause: ResetCause::Peer }.encode());
+        end.fate = ConnectionState::Reset;
+        self.reports.push_back(Event::Reset { handle, cause: ResetCause::Peer }.encode());
     }
 
     /// The far end stops reading, or goes on.
@@ -279,8 +279,8 @@ impl Simulated {
     }
 
     /// How the connection stands.
-    pub fn fate(&self, client: Client) -> Fate {
-        self.ends.get(&client.handle).map_or(Fate::Reset, |end| end.fate)
+    pub fn fate(&self, client: Client) -> ConnectionState {
+        self.ends.get(&client.handle).map_or(ConnectionState::Reset, |end| end.fate)
     }
 
     /// The names of the listeners that are open.
@@ -289,8 +289,8 @@ impl Simulated {
     }
 
     /// Outputs that were for another process of this CoServer, and were passed over.
-    pub fn strays(&self) -> u64 {
-        self.strays
+    pub fn misrouted(&self) -> u64 {
+        self.misrouted
     }
 
     /// What is to go into the log next.
@@ -304,35 +304,35 @@ impl Simulated {
     /// If the inside half oversteps a window, or makes no sense.
     #[expect(clippy::panic, reason = "a defect in this crate; a test must not go on")]
     pub fn release(&mut self, bytes: &Bytes) {
-        match Order::decode(bytes) {
+        match Command::decode(bytes) {
             Ok(order) if order.process() == self.process => self.on_order(order),
-            Ok(_) => self.strays += 1,
+            Ok(_) => self.misrouted += 1,
             Err(garbled) => panic!("the inside half said {garbled:?}: {bytes:?}"),
         }
     }
 
-    fn on_order(&mut self, order: Order) {
+    fn on_order(&mut self, order: Command) {
         match order {
-            Order::Listen { listener, options, .. } => {
+            Command::Listen { listener, options, .. } => {
                 self.listeners.insert(listener, options);
             }
-            Order::Unlisten { listener, .. } => {
+            Command::Unlisten { listener, .. } => {
                 self.listeners.remove(&listener);
             }
-            Order::Connect { handle, target, windows, .. } => {
+            Command::Connect { handle, target, windows, .. } => {
                 self.dials.insert(handle, (target, windows));
             }
-            Order::Send { handle, bytes } => self.on_send(handle, &bytes),
-            Order::Refuse { handle } | Order::Displace { handle } => self.on(handle, |end| {
+            Command::Send { handle, bytes } => self.on_send(handle, &bytes),
+            Command::Refuse { handle } | Command::Displace { handle } => self.on(handle, |end| {
                 let refusal = end.refusal.clone();
                 end.outgoing.extend_from_slice(&refusal);
                 end.let_go = true;
                 end.own_closed = Closing::Wanted;
             }),
             // Sockets are not scarce here.
-            Order::Protect { .. } => {}
-            Order::Shutdown { handle } => self.on(handle, |end| end.own_closed = Closing::Wanted),
-            Order::Close { handle } => {
+            Command::Protect { .. } => {}
+            Command::Shutdown { handle } => self.on(handle, |end| end.own_closed = Closing::Wanted),
+            Command::Close { handle } => {
                 self.give_up(handle);
                 self.on(handle, |end| {
                     end.let_go = true;
@@ -341,14 +341,14 @@ impl Simulated {
                     }
                 });
             }
-            Order::Reset { handle } => {
+            Command::Reset { handle } => {
                 self.give_up(handle);
                 if let Some(end) = self.ends.get_mut(&handle).filter(|end| !end.is_over()) {
-                    end.fate = Fate::Reset;
-                    self.reports.push_back(Report::Ended { handle }.encode());
+                    end.fate = ConnectionState::Reset;
+                    self.reports.push_back(Event::Ended { handle }.encode());
                 }
             }
-            Order::Credit { handle, bytes } => self.on(handle, |end| {
+            Command::Credit { handle, bytes } => self.on(handle, |end| {
                 end.credit += bytes;
                 assert!(end.credit <= end.windows.read, "more was granted than was taken");
             }),
@@ -366,7 +366,7 @@ impl Simulated {
     /// A connection is no longer wanted while it is being made.
     fn give_up(&mut self, handle: Handle) {
         if self.dials.remove(&handle).is_some() {
-            self.reports.push_back(Report::Ended { handle }.encode());
+            self.reports.push_back(Event::Ended { handle }.encode());
         }
     }
 

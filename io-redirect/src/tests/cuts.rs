@@ -67,10 +67,10 @@ proptest! {
 
 #[test]
 fn records_that_end_early_or_are_no_state_are_refused() {
-    let mut story = super::Story::new();
-    story.ask("timer 5 1");
-    story.pair.connect("echo").unwrap();
-    let records = story.pair.freeze().unwrap();
+    let mut scenario = super::Scenario::new();
+    scenario.ask("timer 5 1");
+    scenario.pair.connect("echo").unwrap();
+    let records = scenario.pair.freeze().unwrap();
     let count = records.len();
     assert!(count > 5);
     for kept in 0..count {

@@ -4,8 +4,8 @@ mod cuts;
 mod engine;
 mod formats;
 mod returns;
+mod scenarios;
 mod shares;
-mod stories;
 mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -255,12 +255,12 @@ impl Service for Probe {
 }
 
 /// A probe in a harness, and a session to ask it things.
-pub(crate) struct Story {
+pub(crate) struct Scenario {
     pub(crate) pair: Harness<Probe>,
     session: lockstep::ids::SessionId,
 }
 
-impl Story {
+impl Scenario {
     pub(crate) fn new() -> Self {
         Self::with_connections(6)
     }

@@ -12,9 +12,9 @@ use lockstep::unit::Unit;
 use proptest::prelude::*;
 
 use super::streams::{Act, Oracle, acts};
-use super::{Probe, Story};
-use crate::tcp::words::{Handle, Order, Report};
-use crate::tcp::{ConnId, Fate, ListenerId, ResetCause};
+use super::{Probe, Scenario};
+use crate::tcp::messages::{Command, Event, Handle};
+use crate::tcp::{ConnId, ConnectionState, ListenerId, ResetCause};
 use crate::{Harness, Wrapper, limits};
 
 /// A neighbour of the clients that the harness connects: it has no claim to their places.
@@ -22,7 +22,7 @@ fn peer() -> SocketAddr {
     SocketAddr::from(([192, 0, 0, 250], 9))
 }
 
-impl Story {
+impl Scenario {
     fn restart(&mut self, place: ReplicaId) {
         self.pair.restart(place, Probe::wrapped()).unwrap();
     }
@@ -33,29 +33,29 @@ impl Story {
         self.pair.send(client, b"anew");
         assert_eq!(self.pair.take(client), b"anew");
         self.pair.half_close(client);
-        assert_eq!(self.pair.fate(client), Fate::Ended);
+        assert_eq!(self.pair.fate(client), ConnectionState::Ended);
     }
 }
 
 #[test]
 fn both_down_the_first_one_back_goes_on_and_the_other_joins_it() {
-    let mut story = Story::new();
-    story.ask("timer 50 7");
-    let random = story.ask("random");
-    let at_a = story.pair.connect("echo").unwrap();
-    let at_b = story.pair.connect_from(ReplicaId::B, "echo", peer()).unwrap();
-    story.restart(ReplicaId::A);
-    assert_eq!(story.diary(), ["1 reset: CarrierLost", "2 reset: CarrierLost"]);
-    assert_eq!([story.pair.fate(at_a), story.pair.fate(at_b)], [Fate::Reset; 2]);
-    assert!(story.pair.strays() > 0, "what had been released is released again, in vain");
-    story.is_served_at(ReplicaId::A);
-    assert!(story.pair.connect_from(ReplicaId::B, "echo", peer()).is_err());
-    story.pair.join(ReplicaId::B);
-    story.is_served_at(ReplicaId::B);
-    story.pair.advance(Duration::from_secs(1));
-    assert_eq!(story.diary().last(), Some(&"timer 7 late by 0"), "timers go on");
-    assert_ne!(story.ask("random"), random, "and the random numbers where they were");
-    let members: Vec<&str> = story
+    let mut scenario = Scenario::new();
+    scenario.ask("timer 50 7");
+    let random = scenario.ask("random");
+    let at_a = scenario.pair.connect("echo").unwrap();
+    let at_b = scenario.pair.connect_from(ReplicaId::B, "echo", peer()).unwrap();
+    scenario.restart(ReplicaId::A);
+    assert_eq!(scenario.diary(), ["1 reset: CarrierLost", "2 reset: CarrierLost"]);
+    assert_eq!([scenario.pair.fate(at_a), scenario.pair.fate(at_b)], [ConnectionState::Reset; 2]);
+    assert!(scenario.pair.misrouted() > 0, "what had been released is released again, in vain");
+    scenario.is_served_at(ReplicaId::A);
+    assert!(scenario.pair.connect_from(ReplicaId::B, "echo", peer()).is_err());
+    scenario.pair.join(ReplicaId::B);
+    scenario.is_served_at(ReplicaId::B);
+    scenario.pair.advance(Duration::from_secs(1));
+    assert_eq!(scenario.diary().last(), Some(&"timer 7 late by 0"), "timers go on");
+    assert_ne!(scenario.ask("random"), random, "and the random numbers where they were");
+    let members: Vec<&str> = scenario
         .pair
         .service()
         .diary
@@ -67,155 +67,155 @@ fn both_down_the_first_one_back_goes_on_and_the_other_joins_it() {
 
 #[test]
 fn timers_of_a_time_in_which_nobody_ran_fire_late_once_and_after_what_was_lost() {
-    let mut story = Story::with_connections(200);
-    story.ask("timer 50 7");
-    story.ask("timer 90 8");
-    story.ask("timer 20000 9");
-    (0..100).for_each(|_| drop(story.ask("connect-from a mx.example 25")));
-    let dials = story.pair.dials();
+    let mut scenario = Scenario::with_connections(200);
+    scenario.ask("timer 50 7");
+    scenario.ask("timer 90 8");
+    scenario.ask("timer 20000 9");
+    (0..100).for_each(|_| drop(scenario.ask("connect-from a mx.example 25")));
+    let dials = scenario.pair.dials();
     for dial in &dials {
-        let _ = story.pair.answer(dial);
+        let _ = scenario.pair.answer(dial);
     }
     let fresh = Probe::wrapped_for(200);
-    story.pair.restart_after(ReplicaId::A, fresh, Duration::from_secs(10)).unwrap();
-    let diary = story.diary();
+    scenario.pair.restart_after(ReplicaId::A, fresh, Duration::from_secs(10)).unwrap();
+    let diary = scenario.diary();
     let (before, timers) = diary.split_at(diary.len() - 2);
     assert!(timers[0].starts_with("timer 7 late by 99"), "{timers:?}");
     assert!(timers[1].starts_with("timer 8 late by 99"), "{timers:?}");
     let lost = before.iter().filter(|line| line.ends_with("reset: CarrierLost")).count();
     assert_eq!((lost, before.contains(&"resumed after 10s")), (dials.len(), true));
-    story.pair.advance(Duration::from_secs(9));
-    assert!(story.diary().last().unwrap().starts_with("timer 8"));
-    story.pair.advance(Duration::from_secs(1));
-    assert_eq!(story.diary().last(), Some(&"timer 9 late by 0"));
+    scenario.pair.advance(Duration::from_secs(9));
+    assert!(scenario.diary().last().unwrap().starts_with("timer 8"));
+    scenario.pair.advance(Duration::from_secs(1));
+    assert_eq!(scenario.diary().last(), Some(&"timer 9 late by 0"));
 }
 
 #[test]
 fn processes_that_stood_still_keep_their_connections_and_fire_what_was_due_once() {
-    let mut story = Story::with_connections(200);
-    story.ask("timer 50 7");
-    story.ask("timer 20000 9");
-    story.ask("connect-from a mx.example 25");
-    let dial = story.pair.dials().pop().unwrap();
-    let hop = story.pair.answer(&dial).unwrap();
-    story.pair.advance(Duration::ZERO);
-    story.pair.stand_still(Duration::from_secs(10));
-    let diary = story.diary();
+    let mut scenario = Scenario::with_connections(200);
+    scenario.ask("timer 50 7");
+    scenario.ask("timer 20000 9");
+    scenario.ask("connect-from a mx.example 25");
+    let dial = scenario.pair.dials().pop().unwrap();
+    let hop = scenario.pair.answer(&dial).unwrap();
+    scenario.pair.advance(Duration::ZERO);
+    scenario.pair.stand_still(Duration::from_secs(10));
+    let diary = scenario.diary();
     assert_eq!(diary[..2], ["1 connected", "resumed after 10s"]);
     assert!(diary.len() == 3 && diary[2].starts_with("timer 7 late by 99"), "{diary:?}");
-    assert_eq!(story.pair.fate(hop), Fate::Open);
-    story.pair.advance(Duration::from_secs(10));
-    assert_eq!(story.diary().last(), Some(&"timer 9 late by 0"));
+    assert_eq!(scenario.pair.fate(hop), ConnectionState::Open);
+    scenario.pair.advance(Duration::from_secs(10));
+    assert_eq!(scenario.diary().last(), Some(&"timer 9 late by 0"));
 }
 
 #[test]
 fn connections_lost_beyond_those_of_one_step_are_told_after_a_restore_too() {
-    let mut story = Story::with_connections(200);
+    let mut scenario = Scenario::with_connections(200);
     let count = limits::LOST_PER_STEP + 36;
-    (0..count).for_each(|_| drop(story.ask("connect-from a mx.example 25")));
-    let dials = story.pair.dials();
+    (0..count).for_each(|_| drop(scenario.ask("connect-from a mx.example 25")));
+    let dials = scenario.pair.dials();
     for dial in &dials {
-        let _ = story.pair.answer(dial);
+        let _ = scenario.pair.answer(dial);
     }
-    story.pair.lose(ReplicaId::A);
-    let resets = |story: &Story| {
-        story.diary().iter().filter(|line| line.ends_with("reset: CarrierLost")).count()
+    scenario.pair.lose(ReplicaId::A);
+    let resets = |scenario: &Scenario| {
+        scenario.diary().iter().filter(|line| line.ends_with("reset: CarrierLost")).count()
     };
-    assert_eq!(resets(&story), limits::LOST_PER_STEP, "the others follow in steps of their own");
-    story.pair.replace(Probe::wrapped_for(200)).unwrap();
-    story.pair.advance(Duration::from_millis(1));
-    assert_eq!(resets(&story), count);
+    assert_eq!(resets(&scenario), limits::LOST_PER_STEP, "the others follow in steps of their own");
+    scenario.pair.replace(Probe::wrapped_for(200)).unwrap();
+    scenario.pair.advance(Duration::from_millis(1));
+    assert_eq!(resets(&scenario), count);
 }
 
 #[test]
 fn a_timer_s_id_never_comes_again_after_a_restore() {
-    let mut story = Story::new();
-    story.ask("timer 50 1");
-    assert_eq!(story.ask("cancel 0"), "true");
-    story.pair.replace(Probe::wrapped()).unwrap();
+    let mut scenario = Scenario::new();
+    scenario.ask("timer 50 1");
+    assert_eq!(scenario.ask("cancel 0"), "true");
+    scenario.pair.replace(Probe::wrapped()).unwrap();
     // At the same moment of log time as the first one: they differ in their number alone.
-    let first = story.pair.service().timers[0];
-    let span = first.deadline().since(story.pair.now()) - Duration::from_micros(1);
-    story.ask(&format!("timer-in {} 2", span.as_nanos()));
-    let second = story.pair.service().timers[1];
+    let first = scenario.pair.service().timers[0];
+    let span = first.deadline().since(scenario.pair.now()) - Duration::from_micros(1);
+    scenario.ask(&format!("timer-in {} 2", span.as_nanos()));
+    let second = scenario.pair.service().timers[1];
     assert_eq!(second.deadline(), first.deadline());
     assert_ne!(second, first);
-    assert_eq!(story.ask("cancel 0"), "false", "the id of one that is gone cancels nothing");
-    story.pair.advance(Duration::from_secs(1));
-    assert_eq!(story.diary(), ["timer 2 late by 0"]);
+    assert_eq!(scenario.ask("cancel 0"), "false", "the id of one that is gone cancels nothing");
+    scenario.pair.advance(Duration::from_secs(1));
+    assert_eq!(scenario.diary(), ["timer 2 late by 0"]);
 }
 
 #[test]
 fn a_sole_coserver_that_is_started_again_listens_and_connects_anew() {
-    let mut story = Story::new();
-    story.pair.lose(ReplicaId::B);
-    story.pair.connect("echo").unwrap();
-    story.ask("connect mx.example 25");
-    let before = story.pair.dials();
-    story.restart(ReplicaId::A);
-    assert_eq!(story.diary(), ["1 reset: CarrierLost"]);
-    let dials = story.pair.dials();
+    let mut scenario = Scenario::new();
+    scenario.pair.lose(ReplicaId::B);
+    scenario.pair.connect("echo").unwrap();
+    scenario.ask("connect mx.example 25");
+    let before = scenario.pair.dials();
+    scenario.restart(ReplicaId::A);
+    assert_eq!(scenario.diary(), ["1 reset: CarrierLost"]);
+    let dials = scenario.pair.dials();
     assert_eq!(dials.len(), 1, "asked for once, although the old order came again");
     assert_ne!(dials, before, "by another name");
-    let hop = story.pair.answer(&dials[0]).unwrap();
-    assert_eq!(story.pair.take(hop), b"hello\n");
-    story.is_served_at(ReplicaId::A);
-    assert_eq!(story.diary()[1], "2 connected");
+    let hop = scenario.pair.answer(&dials[0]).unwrap();
+    assert_eq!(scenario.pair.take(hop), b"hello\n");
+    scenario.is_served_at(ReplicaId::A);
+    assert_eq!(scenario.diary()[1], "2 connected");
 }
 
 #[test]
 fn what_was_being_made_is_made_by_the_survivor_unless_the_service_chose_the_place() {
-    let mut story = Story::new();
-    story.ask("connect mx.example 25");
-    story.ask("connect-from a mx.example 26");
-    story.ask("connect-from b mx.example 27");
-    story.pair.lose(ReplicaId::A);
-    assert_eq!(story.diary(), ["2 failed: the CoServer that was connecting left the pair"]);
-    let dials = story.pair.dials();
+    let mut scenario = Scenario::new();
+    scenario.ask("connect mx.example 25");
+    scenario.ask("connect-from a mx.example 26");
+    scenario.ask("connect-from b mx.example 27");
+    scenario.pair.lose(ReplicaId::A);
+    assert_eq!(scenario.diary(), ["2 failed: the CoServer that was connecting left the pair"]);
+    let dials = scenario.pair.dials();
     assert_eq!(dials.iter().map(|dial| dial.place).collect::<Vec<_>>(), [ReplicaId::B; 2]);
     // One that the service gives up while nobody could make it is just gone.
-    story.restart(ReplicaId::B);
-    assert_eq!(story.pair.dials().len(), 2, "of a chosen place, by its next process");
-    story.ask("close 1");
-    assert_eq!(story.pair.dials().len(), 1);
-    let hop = story.pair.dials();
-    story.pair.answer(&hop[0]).unwrap();
-    assert_eq!(story.diary().last(), Some(&"3 connected"));
+    scenario.restart(ReplicaId::B);
+    assert_eq!(scenario.pair.dials().len(), 2, "of a chosen place, by its next process");
+    scenario.ask("close 1");
+    assert_eq!(scenario.pair.dials().len(), 1);
+    let hop = scenario.pair.dials();
+    scenario.pair.answer(&hop[0]).unwrap();
+    assert_eq!(scenario.diary().last(), Some(&"3 connected"));
 }
 
 #[test]
 fn a_connection_that_was_let_go_is_forgotten_with_its_process() {
-    let mut story = Story::new();
-    let client = story.pair.connect("echo").unwrap();
-    story.pair.stall(client, true);
-    story.ask("send 1 30000");
-    story.ask("close 1");
-    story.restart(ReplicaId::A);
-    assert!(story.diary().is_empty(), "the service is done with it");
+    let mut scenario = Scenario::new();
+    let client = scenario.pair.connect("echo").unwrap();
+    scenario.pair.stall(client, true);
+    scenario.ask("send 1 30000");
+    scenario.ask("close 1");
+    scenario.restart(ReplicaId::A);
+    assert!(scenario.diary().is_empty(), "the service is done with it");
     for _ in 0..3 {
-        story.is_served_at(ReplicaId::A);
+        scenario.is_served_at(ReplicaId::A);
     }
 }
 
 #[test]
 fn a_script_tells_what_the_story_told() {
-    let mut story = Story::new();
-    story.pair.connect("echo").unwrap();
-    story.ask("connect mx.example 25");
-    story.pair.lose(ReplicaId::A);
-    let dial = story.pair.dials().remove(0);
-    story.pair.answer(&dial).unwrap();
-    story.pair.join(ReplicaId::A);
-    story.is_served_at(ReplicaId::A);
-    story.restart(ReplicaId::B);
-    story.is_served_at(ReplicaId::B);
-    let script = story.pair.script();
+    let mut scenario = Scenario::new();
+    scenario.pair.connect("echo").unwrap();
+    scenario.ask("connect mx.example 25");
+    scenario.pair.lose(ReplicaId::A);
+    let dial = scenario.pair.dials().remove(0);
+    scenario.pair.answer(&dial).unwrap();
+    scenario.pair.join(ReplicaId::A);
+    scenario.is_served_at(ReplicaId::A);
+    scenario.restart(ReplicaId::B);
+    scenario.is_served_at(ReplicaId::B);
+    let script = scenario.pair.script();
     let mut unit = Unit::new(Probe::wrapped());
     for entry in script.entries() {
         assert_eq!(unit.execute(entry).panic, None);
     }
-    assert_eq!(unit.service().service().diary, story.pair.service().diary);
-    assert_eq!(story.diary().len(), 5, "{:?}", story.diary());
+    assert_eq!(unit.service().service().diary, scenario.pair.service().diary);
+    assert_eq!(scenario.diary().len(), 5, "{:?}", scenario.diary());
     Check::new().batches(script.entries().len()).run(Probe::wrapped, &script).unwrap();
 }
 
@@ -233,25 +233,25 @@ impl Bare {
         bare
     }
 
-    fn run(&mut self, step: Step<'_>) -> Vec<Order> {
+    fn run(&mut self, step: Step<'_>) -> Vec<Command> {
         self.index = self.index.next();
         self.wrapper.run(self.index, LogTime(self.index.0), step);
         let orders = self.wrapper.outbox().drain();
-        orders.map(|output| Order::decode(&output.bytes).unwrap()).collect()
+        orders.map(|output| Command::decode(&output.bytes).unwrap()).collect()
     }
 
-    fn members(&mut self, members: Members) -> Vec<Order> {
+    fn members(&mut self, members: Members) -> Vec<Command> {
         self.run(Step::Members { members, sequencer: ReplicaId::A })
     }
 
-    fn report(&mut self, place: ReplicaId, report: &Report) -> Vec<Order> {
+    fn report(&mut self, place: ReplicaId, report: &Event) -> Vec<Command> {
         let bytes = report.encode();
         self.run(Step::Device { device: DeviceId(0), place, bytes: &bytes })
     }
 
     fn accepted(&mut self, handle: Handle) {
         let (peer, local) = (peer(), peer());
-        let report = Report::Accepted { handle, listener: ListenerId(1), peer, local };
+        let report = Event::Accepted { handle, listener: ListenerId(1), peer, local };
         self.report(ReplicaId::A, &report);
     }
 
@@ -270,7 +270,7 @@ fn another_process_in_the_place_of_a_member_is_told_everything_and_heard_alone()
     assert_eq!(bare.open(), [1, 2]);
     let orders = bare.members(Members::both(new, b));
     assert!(
-        matches!(&orders[..], [Order::Listen { process, .. }] if *process == new),
+        matches!(&orders[..], [Command::Listen { process, .. }] if *process == new),
         "B has not changed and is told nothing: {orders:?}"
     );
     assert!(bare.open().is_empty());
@@ -279,19 +279,19 @@ fn another_process_in_the_place_of_a_member_is_told_everything_and_heard_alone()
     assert_eq!(bare.open(), [3]);
     let handle = Handle::accepted(old, 1);
     for late in [
-        Report::Data { handle, written: 9, bytes: Bytes::from_static(b"late") },
-        Report::PeerClosed { handle },
-        Report::Reset { handle, cause: ResetCause::Peer },
-        Report::Ended { handle },
+        Event::Data { handle, written: 9, bytes: Bytes::from_static(b"late") },
+        Event::PeerClosed { handle },
+        Event::Reset { handle, cause: ResetCause::Peer },
+        Event::Ended { handle },
     ] {
         assert!(bare.report(ReplicaId::A, &late).is_empty());
     }
     bare.accepted(Handle::accepted(old, 3));
     assert_eq!(bare.open(), [3], "nothing of the old process reaches a connection of the new one");
     let handle = Handle::accepted(new, 1);
-    bare.report(ReplicaId::B, &Report::Ended { handle });
+    bare.report(ReplicaId::B, &Event::Ended { handle });
     assert_eq!(bare.open(), [3], "nor what comes from another place");
-    bare.report(ReplicaId::A, &Report::Ended { handle });
+    bare.report(ReplicaId::A, &Event::Ended { handle });
     assert!(bare.open().is_empty());
 }
 
@@ -307,11 +307,11 @@ fn a_made_connection_is_another_one_for_each_process_that_makes_it() {
     assert!(
         orders
             .iter()
-            .any(|order| matches!(order, Order::Connect { handle, .. } if *handle == made(new))),
+            .any(|order| matches!(order, Command::Connect { handle, .. } if *handle == made(new))),
         "{orders:?}"
     );
     let connected =
-        |process| Report::Connected { handle: made(process), peer: peer(), local: peer() };
+        |process| Event::Connected { handle: made(process), peer: peer(), local: peer() };
     bare.report(ReplicaId::A, &connected(old));
     let has = |bare: &Bare, line: &str| bare.wrapper.service().diary.iter().any(|it| it == line);
     assert!(!has(&bare, "1 connected"), "of the process before");
@@ -328,9 +328,9 @@ fn a_process_that_is_a_member_again_is_told_to_drop_what_was_lost_meanwhile() {
     bare.members(Members::alone(ReplicaId::B, b));
     bare.members(Members::both(a, b));
     let bytes = Bytes::from_static(b"still here");
-    let orders = bare.report(ReplicaId::A, &Report::Data { handle, written: 0, bytes });
-    assert_eq!(orders, [Order::Reset { handle }]);
-    assert!(bare.report(ReplicaId::A, &Report::Ended { handle }).is_empty(), "said once");
+    let orders = bare.report(ReplicaId::A, &Event::Data { handle, written: 0, bytes });
+    assert_eq!(orders, [Command::Reset { handle }]);
+    assert!(bare.report(ReplicaId::A, &Event::Ended { handle }).is_empty(), "said once");
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn a_frozen_connection_of_nobody_is_refused() {
     let again = |change: &dyn Fn(&mut crate::tcp::Frozen)| {
         let mut frozen = table.freeze();
         change(&mut frozen);
-        crate::tcp::TcpTable::thaw(table.device, table.limits, frozen).is_some()
+        crate::tcp::TcpTable::restore(table.device, table.limits, frozen).is_some()
     };
     assert!(again(&|_| {}));
     assert!(!again(&|frozen| frozen.conns[0].1.handle.process = Incarnation(3)));

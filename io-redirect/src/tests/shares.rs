@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use lockstep::ids::ReplicaId;
 use proptest::prelude::*;
 
-use super::{Probe, REFUSAL, Story};
+use super::{Probe, REFUSAL, Scenario};
 use crate::Harness;
-use crate::tcp::{Client, Fate};
+use crate::tcp::{Client, ConnectionState};
 
 const PLACES: u32 = 10;
 
@@ -16,117 +16,120 @@ fn of(block: u8, host: u8) -> SocketAddr {
     SocketAddr::from(([198, 51, block, host], 50_000))
 }
 
-fn connect(story: &mut Story, place: ReplicaId, peer: SocketAddr) -> Client {
-    story.pair.connect_from(place, "echo", peer).unwrap()
+fn connect(scenario: &mut Scenario, place: ReplicaId, peer: SocketAddr) -> Client {
+    scenario.pair.connect_from(place, "echo", peer).unwrap()
 }
 
 /// Takes every place for one address, on both CoServers.
-fn taken(story: &mut Story) -> Vec<Client> {
+fn taken(scenario: &mut Scenario) -> Vec<Client> {
     let places = (0..PLACES as usize).map(|nth| ReplicaId::BOTH[nth % 2]);
-    places.map(|place| connect(story, place, of(1, 1))).collect()
+    places.map(|place| connect(scenario, place, of(1, 1))).collect()
 }
 
-fn is_turned_away(story: &mut Story, client: Client) -> bool {
-    story.pair.take(client) == REFUSAL && story.pair.fate(client) == Fate::Ended
+fn is_turned_away(scenario: &mut Scenario, client: Client) -> bool {
+    scenario.pair.take(client) == REFUSAL && scenario.pair.fate(client) == ConnectionState::Ended
 }
 
 #[test]
 fn whoever_has_every_place_gives_way_to_others_until_they_have_as_many() {
-    let mut story = Story::with(100, PLACES);
-    let greedy = taken(&mut story);
-    let others: Vec<Client> = (0..6).map(|_| connect(&mut story, ReplicaId::B, of(2, 1))).collect();
+    let mut scenario = Scenario::with(100, PLACES);
+    let greedy = taken(&mut scenario);
+    let others: Vec<Client> =
+        (0..6).map(|_| connect(&mut scenario, ReplicaId::B, of(2, 1))).collect();
     let diary: Vec<String> = (1..=5).map(|conn| format!("{conn} reset: Displaced")).collect();
-    assert_eq!(story.diary(), diary);
+    assert_eq!(scenario.diary(), diary);
     for client in &greedy[..5] {
-        assert!(is_turned_away(&mut story, *client));
+        assert!(is_turned_away(&mut scenario, *client));
     }
     for client in greedy[5..].iter().chain(&others[..5]) {
-        story.pair.send(*client, b"here");
-        assert_eq!(story.pair.take(*client), b"here");
+        scenario.pair.send(*client, b"here");
+        assert_eq!(scenario.pair.take(*client), b"here");
     }
-    assert!(is_turned_away(&mut story, others[5]), "both have five");
-    let more = connect(&mut story, ReplicaId::A, of(1, 1));
-    assert!(is_turned_away(&mut story, more), "the newcomer of the largest is the one refused");
+    assert!(is_turned_away(&mut scenario, others[5]), "both have five");
+    let more = connect(&mut scenario, ReplicaId::A, of(1, 1));
+    assert!(is_turned_away(&mut scenario, more), "the newcomer of the largest is the one refused");
     // Once they are gone nothing of it is left.
-    greedy.into_iter().for_each(|client| story.pair.reset(client));
-    let again: Vec<Client> = (0..5).map(|_| connect(&mut story, ReplicaId::A, of(2, 1))).collect();
+    greedy.into_iter().for_each(|client| scenario.pair.reset(client));
+    let again: Vec<Client> =
+        (0..5).map(|_| connect(&mut scenario, ReplicaId::A, of(2, 1))).collect();
     for client in others[..5].iter().chain(&again) {
-        assert_eq!(story.pair.fate(*client), Fate::Open);
+        assert_eq!(scenario.pair.fate(*client), ConnectionState::Open);
     }
 }
 
 #[test]
 fn addresses_of_one_block_share_what_it_has() {
-    let mut story = Story::with(100, PLACES);
-    let greedy = taken(&mut story);
-    let neighbour = connect(&mut story, ReplicaId::A, of(1, 2));
-    assert_eq!(story.pair.fate(neighbour), Fate::Open);
-    assert!(is_turned_away(&mut story, greedy[0]));
+    let mut scenario = Scenario::with(100, PLACES);
+    let greedy = taken(&mut scenario);
+    let neighbour = connect(&mut scenario, ReplicaId::A, of(1, 2));
+    assert_eq!(scenario.pair.fate(neighbour), ConnectionState::Open);
+    assert!(is_turned_away(&mut scenario, greedy[0]));
 }
 
 #[test]
 fn the_one_that_was_silent_for_longest_gives_way_and_one_at_work_stays() {
-    let mut story = Story::with(100, PLACES);
-    let greedy = taken(&mut story);
+    let mut scenario = Scenario::with(100, PLACES);
+    let greedy = taken(&mut scenario);
     for client in [&greedy[..3], &greedy[4..]].concat() {
-        story.pair.send(client, b"still here");
+        scenario.pair.send(client, b"still here");
     }
-    connect(&mut story, ReplicaId::A, of(2, 1));
-    assert_eq!(story.diary(), ["4 reset: Displaced"]);
-    connect(&mut story, ReplicaId::A, of(3, 1));
-    assert_eq!(story.diary(), ["4 reset: Displaced", "1 reset: Displaced"]);
+    connect(&mut scenario, ReplicaId::A, of(2, 1));
+    assert_eq!(scenario.diary(), ["4 reset: Displaced"]);
+    connect(&mut scenario, ReplicaId::A, of(3, 1));
+    assert_eq!(scenario.diary(), ["4 reset: Displaced", "1 reset: Displaced"]);
 }
 
 #[test]
 fn one_that_the_service_is_done_with_gives_way_first_and_without_a_word() {
-    let mut story = Story::with(100, PLACES);
-    let greedy = taken(&mut story);
-    story.pair.stall(greedy[6], true);
-    story.ask("close 7");
-    let honest = connect(&mut story, ReplicaId::A, of(2, 1));
-    assert_eq!(story.pair.fate(honest), Fate::Open);
-    assert!(story.diary().is_empty(), "{:?}", story.diary());
+    let mut scenario = Scenario::with(100, PLACES);
+    let greedy = taken(&mut scenario);
+    scenario.pair.stall(greedy[6], true);
+    scenario.ask("close 7");
+    let honest = connect(&mut scenario, ReplicaId::A, of(2, 1));
+    assert_eq!(scenario.pair.fate(honest), ConnectionState::Open);
+    assert!(scenario.diary().is_empty(), "{:?}", scenario.diary());
 }
 
 #[test]
 fn a_protected_connection_gives_way_to_nobody_and_still_counts() {
-    let mut story = Story::with(100, PLACES);
-    let greedy = taken(&mut story);
+    let mut scenario = Scenario::with(100, PLACES);
+    let greedy = taken(&mut scenario);
     for conn in 1..=PLACES {
-        story.ask(&format!("protect {conn}"));
+        scenario.ask(&format!("protect {conn}"));
     }
-    let honest = connect(&mut story, ReplicaId::A, of(2, 1));
-    assert!(is_turned_away(&mut story, honest), "everything is protected");
-    story.pair.reset(greedy[0]);
-    let first = connect(&mut story, ReplicaId::A, of(2, 1));
-    let second = connect(&mut story, ReplicaId::A, of(2, 1));
-    assert_eq!(story.pair.fate(first), Fate::Open);
-    assert!(is_turned_away(&mut story, second));
+    let honest = connect(&mut scenario, ReplicaId::A, of(2, 1));
+    assert!(is_turned_away(&mut scenario, honest), "everything is protected");
+    scenario.pair.reset(greedy[0]);
+    let first = connect(&mut scenario, ReplicaId::A, of(2, 1));
+    let second = connect(&mut scenario, ReplicaId::A, of(2, 1));
+    assert_eq!(scenario.pair.fate(first), ConnectionState::Open);
+    assert!(is_turned_away(&mut scenario, second));
 }
 
 #[test]
 fn where_descriptors_are_few_the_places_of_the_pair_are_shared() {
-    let mut story = Story::with(100, PLACES);
-    story.pair.set_room(ReplicaId::B, 8, 4);
-    let greedy: Vec<Client> = (0..4).map(|_| connect(&mut story, ReplicaId::A, of(1, 1))).collect();
-    let more = connect(&mut story, ReplicaId::A, of(1, 1));
-    assert!(is_turned_away(&mut story, more));
-    let honest = connect(&mut story, ReplicaId::B, of(2, 1));
-    assert_eq!(story.pair.fate(honest), Fate::Open);
-    assert!(is_turned_away(&mut story, greedy[0]));
+    let mut scenario = Scenario::with(100, PLACES);
+    scenario.pair.set_room(ReplicaId::B, 8, 4);
+    let greedy: Vec<Client> =
+        (0..4).map(|_| connect(&mut scenario, ReplicaId::A, of(1, 1))).collect();
+    let more = connect(&mut scenario, ReplicaId::A, of(1, 1));
+    assert!(is_turned_away(&mut scenario, more));
+    let honest = connect(&mut scenario, ReplicaId::B, of(2, 1));
+    assert_eq!(scenario.pair.fate(honest), ConnectionState::Open);
+    assert!(is_turned_away(&mut scenario, greedy[0]));
 }
 
 #[test]
 fn a_state_that_was_frozen_knows_who_has_what() {
-    let mut story = Story::with(100, PLACES);
-    let greedy = taken(&mut story);
-    story.ask("protect 1");
-    story.pair.send(greedy[1], b"still here");
-    story.pair.replace(Probe::wrapped_with(100, PLACES)).unwrap();
-    connect(&mut story, ReplicaId::A, of(2, 1));
-    assert_eq!(story.diary(), ["3 reset: Displaced"], "1 is protected, 2 was heard");
-    let more = connect(&mut story, ReplicaId::A, of(1, 1));
-    assert!(is_turned_away(&mut story, more));
+    let mut scenario = Scenario::with(100, PLACES);
+    let greedy = taken(&mut scenario);
+    scenario.ask("protect 1");
+    scenario.pair.send(greedy[1], b"still here");
+    scenario.pair.replace(Probe::wrapped_with(100, PLACES)).unwrap();
+    connect(&mut scenario, ReplicaId::A, of(2, 1));
+    assert_eq!(scenario.diary(), ["3 reset: Displaced"], "1 is protected, 2 was heard");
+    let more = connect(&mut scenario, ReplicaId::A, of(1, 1));
+    assert!(is_turned_away(&mut scenario, more));
 }
 
 #[derive(Clone, Debug)]
@@ -188,7 +191,7 @@ proptest! {
         play(&mut cut, &acts, true);
         prop_assert_eq!(whole.digest(), cut.digest());
         prop_assert_eq!(whole.freeze().unwrap(), cut.freeze().unwrap());
-        let open = clients.iter().filter(|client| whole.fate(**client) == Fate::Open).count();
+        let open = clients.iter().filter(|client| whole.fate(**client) == ConnectionState::Open).count();
         prop_assert!(open <= PLACES as usize, "{open} are open");
         prop_assert_eq!(open, whole.service().echoes.len(), "the service was told of each end");
     }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::Harness;
-use crate::tcp::{Client, Fate};
+use crate::tcp::{Client, ConnectionState};
 
 use super::Probe;
 
@@ -49,7 +49,7 @@ impl Oracle {
         match *act {
             Act::Send(at, len) => {
                 let (client, sent, _, closed) = &mut self.clients[at];
-                if *closed || pair.fate(*client) == Fate::Reset {
+                if *closed || pair.fate(*client) == ConnectionState::Reset {
                     return;
                 }
                 let mut bytes = vec![0; len];
@@ -86,9 +86,9 @@ impl Oracle {
             self.act(pair, &Act::Stall(at, false));
         }
         for (client, sent, got, closed) in &self.clients {
-            if pair.fate(*client) != Fate::Reset {
+            if pair.fate(*client) != ConnectionState::Reset {
                 assert_eq!(sent.len(), got.len(), "bytes are missing");
-                let expected = if *closed { Fate::Ended } else { Fate::Open };
+                let expected = if *closed { ConnectionState::Ended } else { ConnectionState::Open };
                 assert_eq!(pair.fate(*client), expected);
             }
         }

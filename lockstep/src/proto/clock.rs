@@ -23,13 +23,13 @@ pub(super) struct LogClock {
     at: MonotonicTime,
     /// The last entry is from before a restart.
     resumes: bool,
-    strays: bool,
+    misrouted: bool,
 }
 
 impl LogClock {
     pub(super) fn new(slew: u32) -> Self {
         let (last, at) = (LogTime(0), MonotonicTime(0));
-        Self { slew: u64::from(slew).max(1), last, at, resumes: false, strays: false }
+        Self { slew: u64::from(slew).max(1), last, at, resumes: false, misrouted: false }
     }
 
     /// By how much the next entry would step forward, if that is more than one clock is believed
@@ -53,16 +53,16 @@ impl LogClock {
         self.at = now.mono;
         self.resumes = false;
         let distance = Duration::from_nanos(now.wall.0.abs_diff(log.0));
-        let strays = if self.strays { distance > STRAY / 2 } else { distance > STRAY };
-        let newly = strays && !self.strays;
-        self.strays = strays;
+        let misrouted = if self.misrouted { distance > STRAY / 2 } else { distance > STRAY };
+        let newly = misrouted && !self.misrouted;
+        self.misrouted = misrouted;
         newly
     }
 
     /// Nothing was said so far of how far this machine's clock has strayed: whoever was only being
     /// brought up to date had nothing to compare it with.
     pub(super) fn begin_reporting(&mut self) {
-        self.strays = false;
+        self.misrouted = false;
     }
 
     /// The log goes on after an entry of this time, made while nobody here ran: there is nothing

@@ -42,16 +42,16 @@
 //! #     }
 //! # }
 //! for seed in 0..4 {
-//!     let script = Script::random(seed, 100, |dice| dice.bytes(16));
+//!     let script = Script::random(seed, 100, |rng| rng.bytes(16));
 //!     check_determinism(|| Counter(0), &script)?;
 //! }
 //! # Ok::<(), lockstep::testing::Difference>(())
 //! ```
 
 mod check;
-mod dice;
 mod difference;
-mod scribe;
+mod recorder;
+mod rng;
 mod script;
 mod second;
 mod solo;
@@ -59,9 +59,9 @@ mod solo;
 mod tests;
 
 pub use check::{Check, check_determinism};
-pub use dice::Dice;
 pub use difference::{Difference, Mismatch, Run, Spot};
-pub use scribe::process;
+pub use recorder::process;
+pub use rng::Rng;
 pub use script::{Input, Script};
 pub use second::Condition;
 pub use solo::Solo;

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::dice::Dice;
-use super::scribe::{Scribe, UNANSWERED};
+use super::recorder::{Recorder, UNANSWERED};
+use super::rng::Rng;
 use crate::entry::Entry;
 use crate::ids::{DeviceId, ReplicaId};
 
@@ -92,7 +92,7 @@ impl Input {
 /// A sequence of inputs as a log would have them. It begins with the formation of a pair.
 #[derive(Clone, Debug)]
 pub struct Script {
-    scribe: Scribe,
+    recorder: Recorder,
     entries: Vec<Entry>,
 }
 
@@ -117,15 +117,15 @@ impl From<Vec<Input>> for Script {
 impl Script {
     /// Nothing but the formation of a pair.
     pub fn new() -> Self {
-        let mut scribe = Scribe::new();
-        let entries = scribe.begin();
-        Self { scribe, entries }
+        let mut recorder = Recorder::new();
+        let entries = recorder.begin();
+        Self { recorder, entries }
     }
 
     /// Then this happens.
     #[must_use]
     pub fn then(mut self, input: Input) -> Self {
-        self.entries.extend(self.scribe.write(input));
+        self.entries.extend(self.recorder.write(input));
         self
     }
 
@@ -202,11 +202,11 @@ impl Script {
     pub fn random<B: Into<Bytes>>(
         seed: u64,
         length: usize,
-        mut body: impl FnMut(&mut Dice) -> B,
+        mut body: impl FnMut(&mut Rng) -> B,
     ) -> Self {
-        Self::random_inputs(seed, length, |dice| {
-            let client = draw_client(dice);
-            Input::request(client, body(dice))
+        Self::random_inputs(seed, length, |rng| {
+            let client = draw_client(rng);
+            Input::request(client, body(rng))
         })
     }
 
@@ -215,10 +215,10 @@ impl Script {
     pub fn random_inputs(
         seed: u64,
         length: usize,
-        mut input: impl FnMut(&mut Dice) -> Input,
+        mut input: impl FnMut(&mut Rng) -> Input,
     ) -> Self {
-        let mut dice = Dice::new(seed);
-        let mut draw = || if dice.once_in(4) { ordinary(&mut dice) } else { input(&mut dice) };
+        let mut rng = Rng::new(seed);
+        let mut draw = || if rng.once_in(4) { ordinary(&mut rng) } else { input(&mut rng) };
         (0..length).map(|_| draw()).collect()
     }
 
@@ -228,31 +228,31 @@ impl Script {
     }
 }
 
-fn draw_client(dice: &mut Dice) -> u32 {
-    u32::try_from(dice.below(CLIENTS)).unwrap_or(0)
+fn draw_client(rng: &mut Rng) -> u32 {
+    u32::try_from(rng.below(CLIENTS)).unwrap_or(0)
 }
 
-fn ordinary(dice: &mut Dice) -> Input {
-    let client = draw_client(dice);
-    let place = *dice.pick(&ReplicaId::BOTH);
-    match dice.below(13) {
+fn ordinary(rng: &mut Rng) -> Input {
+    let client = draw_client(rng);
+    let place = *rng.pick(&ReplicaId::BOTH);
+    match rng.below(13) {
         0..=1 => Input::Open { client },
         2..=4 => {
-            let back = usize::try_from(dice.below(UNANSWERED as u64)).unwrap_or(0);
+            let back = usize::try_from(rng.below(UNANSWERED as u64)).unwrap_or(0);
             Input::Again { client, back }
         }
         5 => Input::Close { client },
         // Up to a minute, mostly much less.
         6..=8 => {
-            let most = *dice.pick(&[1_000_000, 1_000_000_000, 60_000_000_000]);
-            Input::Pass(Duration::from_nanos(dice.below(most)))
+            let most = *rng.pick(&[1_000_000, 1_000_000_000, 60_000_000_000]);
+            Input::Pass(Duration::from_nanos(rng.below(most)))
         }
         9 => Input::Alone(place),
         10 => Input::Duplex { sequencer: place },
-        11 if dice.once_in(2) => Input::Restarted(place),
+        11 if rng.once_in(2) => Input::Restarted(place),
         11 => {
-            let gap = Duration::from_nanos(dice.below(7_200_000_000_000));
-            if dice.once_in(2) { Input::Gap(gap) } else { Input::RestartedAfter { place, gap } }
+            let gap = Duration::from_nanos(rng.below(7_200_000_000_000));
+            if rng.once_in(2) { Input::Gap(gap) } else { Input::RestartedAfter { place, gap } }
         }
         _ => Input::HandOver(place),
     }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::scribe::Scribe;
+use super::recorder::Recorder;
 use super::script::Input;
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{DeviceId, LogTime, ReplicaId, SessionId};
@@ -24,7 +24,7 @@ const WAKES: usize = 1_000_000;
 #[derive(Debug)]
 pub struct Solo<S> {
     unit: Unit<S>,
-    scribe: Scribe,
+    recorder: Recorder,
     config: UnitConfig,
     wakeup: Option<LogTime>,
     started: Vec<Output>,
@@ -39,9 +39,9 @@ impl<S: StateMachine> Solo<S> {
     /// Starts the service in a unit with other bounds.
     pub fn with_config(service: S, config: UnitConfig) -> Self {
         let unit = Unit::with_config(service, config.clone());
-        let mut scribe = Scribe::new();
-        let entries = scribe.begin();
-        let mut solo = Self { unit, scribe, config, wakeup: None, started: Vec::new() };
+        let mut recorder = Recorder::new();
+        let entries = recorder.begin();
+        let mut solo = Self { unit, recorder, config, wakeup: None, started: Vec::new() };
         solo.started = solo.run(entries);
         solo
     }
@@ -59,7 +59,7 @@ impl<S: StateMachine> Solo<S> {
         if let Input::Pass(span) = input {
             return self.pass(span);
         }
-        let entries = self.scribe.write(input);
+        let entries = self.recorder.write(input);
         self.run(entries)
     }
 
@@ -97,7 +97,7 @@ impl<S: StateMachine> Solo<S> {
         let mut outputs = Vec::new();
         for _ in 0..WAKES {
             let due = self.wakeup.filter(|at| *at < end);
-            let tick = self.scribe.tick(due.unwrap_or(end));
+            let tick = self.recorder.tick(due.unwrap_or(end));
             outputs.extend(self.execute(&tick).outputs);
             if due.is_none() {
                 return outputs;
@@ -111,7 +111,7 @@ impl<S: StateMachine> Solo<S> {
     /// # Panics
     /// If the service does.
     pub fn entry(&mut self, place: ReplicaId, kind: EntryKind) -> Executed {
-        let entry = self.scribe.outside(place, kind);
+        let entry = self.recorder.outside(place, kind);
         self.execute(&entry)
     }
 
@@ -132,7 +132,7 @@ impl<S: StateMachine> Solo<S> {
 
     /// Log time at the last entry.
     pub fn now(&self) -> LogTime {
-        self.scribe.time()
+        self.recorder.time()
     }
 
     /// When the service wants to be woken, or a session will have been idle for too long.
@@ -142,7 +142,7 @@ impl<S: StateMachine> Solo<S> {
 
     /// A client's session, if it has one.
     pub fn session(&self, client: u32) -> Option<SessionId> {
-        self.scribe.session(client)
+        self.recorder.session(client)
     }
 
     /// The service, to look at.

@@ -242,7 +242,7 @@ fn a_record_too_long_is_told() {
 
 #[test]
 fn a_random_script_is_the_same_for_the_same_seed_and_reaches_everything() {
-    let script = |seed| Script::random(seed, 400, |dice| dice.bytes(8));
+    let script = |seed| Script::random(seed, 400, |rng| rng.bytes(8));
     assert_eq!(script(1).entries(), script(1).entries());
     assert_ne!(script(1).entries(), script(2).entries());
     let script = script(1);
@@ -250,7 +250,7 @@ fn a_random_script_is_the_same_for_the_same_seed_and_reaches_everything() {
         script.entries().iter().map(|entry| kind_name(&entry.kind)).collect();
     assert_eq!(kinds.len(), 10, "all but device events: {kinds:?}");
     check_determinism(Words::with(Flaw::None), &script).unwrap();
-    let devices = Script::random_inputs(3, 100, |dice| Input::device(2, dice.bytes(8)));
+    let devices = Script::random_inputs(3, 100, |rng| Input::device(2, rng.bytes(8)));
     check_determinism(Words::with(Flaw::None), &devices).unwrap();
 }
 

@@ -14,7 +14,7 @@ use quinn::{Connection, RecvStream, SendStream};
 
 use super::stage::RIVAL;
 use super::target::Target;
-use crate::stranger::Stranger;
+use crate::rogue_peer::Stranger;
 
 /// Longer than any answer to one who opens sessions.
 const ANSWER_MAX: usize = 16 << 10;

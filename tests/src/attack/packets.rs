@@ -9,7 +9,7 @@ use quinn_proto::{ClientConfig, Connection, ConnectionHandle, Endpoint, Endpoint
 
 use super::target::Target;
 use super::{Force, at_rate};
-use crate::stranger::Credulous;
+use crate::rogue_peer::Credulous;
 
 /// Packets a second, of the report: 5 to 20 k.
 const INITIALS: u32 = 20_000;

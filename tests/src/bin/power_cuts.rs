@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use lockstep_tests::disk::cuts::{Cut, MIB, Syncs, at_sync, round};
-use lockstep_tests::disk::site::Site;
+use lockstep_tests::disk::site::TestSite;
 use lockstep_tests::disk::{Draw, medium, seed, tracer};
 use lockstep_tests::pair::{A, B, Part, WITNESS};
 
@@ -43,7 +43,7 @@ fn random(rounds: u64, seed: u64) -> Result<String, String> {
         return Ok(format!("skipped: {why}"));
     }
     let mut draw = Draw::new(seed);
-    let mut site = Site::on_media(&[A, B, WITNESS], MIB);
+    let mut site = TestSite::on_media(&[A, B, WITNESS], MIB);
     site.pair.form();
     for number in 1..=rounds {
         let (cut, began) = (Cut::draw(&mut draw), Instant::now());
@@ -68,7 +68,7 @@ fn syncs(words: &[String], most: u32) -> Result<String, String> {
     if !known || !names.into_iter().any(|name| chosen(2, name)) {
         return Err(format!("nothing is called so; syncs: {:?}, victims: a, b, both", Syncs::ALL));
     }
-    let mut site = Site::on_media(&[A, B], MIB);
+    let mut site = TestSite::on_media(&[A, B], MIB);
     site.pair.form();
     let mut cuts = 0;
     for syncs in Syncs::ALL.into_iter().filter(|syncs| chosen(1, &format!("{syncs:?}"))) {
@@ -89,7 +89,7 @@ fn syncs(words: &[String], most: u32) -> Result<String, String> {
 
 /// At each sync, until there are no more of them; how many there were.
 fn each(
-    site: &mut Site,
+    site: &mut TestSite,
     syncs: Syncs,
     (name, victims): (&str, &[Part]),
     lost: Option<Part>,

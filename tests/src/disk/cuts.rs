@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::disk::Draw;
 use crate::disk::load::Load;
-use crate::disk::site::Site;
+use crate::disk::site::TestSite;
 use crate::disk::tracer::{Fault, Tracer, thread};
 use crate::pair::{A, B, DEADLINE, Part, WITNESS};
 use crate::process::wait_for;
@@ -63,7 +63,7 @@ impl Cut {
 ///
 /// # Panics
 /// If the pair does not come back.
-pub fn round(site: &mut Site, cut: Cut, prefix: &str) -> Result<(), String> {
+pub fn round(site: &mut TestSite, cut: Cut, prefix: &str) -> Result<(), String> {
     let load = Load::start(&site.pair, OPS, prefix);
     load.reach(cut.after, &site.pair);
     // The lost one first: nobody has what it alone went on to acknowledge after the other.
@@ -80,7 +80,7 @@ pub fn round(site: &mut Site, cut: Cut, prefix: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn go(site: &mut Site, order: Order, machines: &[Part]) {
+fn go(site: &mut TestSite, order: Order, machines: &[Part]) {
     if order == Order::DisksFirst {
         machines.iter().for_each(|part| site.medium(*part).cut());
     }
@@ -98,7 +98,7 @@ fn go(site: &mut Site, order: Order, machines: &[Part]) {
     }
 }
 
-fn back(site: &mut Site, cut: Cut, machines: &[Part]) {
+fn back(site: &mut TestSite, cut: Cut, machines: &[Part]) {
     for part in machines {
         if cut.lost != Some(*part) {
             site.medium(*part).start();
@@ -144,7 +144,7 @@ impl Syncs {
 /// # Panics
 /// If the pair does not come back.
 pub fn at_sync(
-    site: &mut Site,
+    site: &mut TestSite,
     syncs: Syncs,
     victims: &[Part],
     when: u32,
@@ -180,7 +180,7 @@ pub fn at_sync(
 
 /// The fault in a thread of each victim, and a load.
 fn on_threads(
-    site: &mut Site,
+    site: &mut TestSite,
     name: &str,
     victims: &[Part],
     fault: Fault,
@@ -197,7 +197,7 @@ fn on_threads(
 
 /// A load under which the victims are killed, and started again with the fault.
 fn from_start(
-    site: &mut Site,
+    site: &mut TestSite,
     victims: &[Part],
     fault: Fault,
     prefix: &str,
@@ -213,7 +213,7 @@ fn from_start(
 }
 
 /// Of a lost machine there is a new one.
-fn replace(site: &mut Site, lost: Option<Part>) {
+fn replace(site: &mut TestSite, lost: Option<Part>) {
     if let Some(lost) = lost {
         site.give_medium(lost, MIB);
         site.pair.run(lost);

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::disk::load::Load;
 use crate::disk::medium;
 use crate::disk::outcome::{Did, ended};
-use crate::disk::site::Site;
+use crate::disk::site::TestSite;
 use crate::disk::tracer::{Fault, Tracer, WRITE, injected, thread};
 use crate::pair::{A, B, DEADLINE, Part, WITNESS};
 use crate::process::wait_for;
@@ -67,7 +67,7 @@ pub struct Struck {
 #[derive(Debug)]
 pub struct Matrix {
     /// The pair.
-    pub site: Site,
+    pub site: TestSite,
     round: u64,
 }
 
@@ -79,7 +79,7 @@ impl Matrix {
     /// If it does not start.
     pub fn start() -> Self {
         let parts: &[Part] = if medium::missing().is_none() { &[B, WITNESS] } else { &[] };
-        let mut site = Site::on_media(parts, 128);
+        let mut site = TestSite::on_media(parts, 128);
         site.pair.form();
         Self { site, round: 0 }
     }
@@ -362,7 +362,7 @@ impl Matrix {
     }
 
     /// Waits for a change of epoch, unless the witness ends or refuses the pair for good.
-    fn changes(&mut self, holds: impl Fn(&Site) -> bool) -> bool {
+    fn changes(&mut self, holds: impl Fn(&TestSite) -> bool) -> bool {
         let mut changed = false;
         let _ = wait_for(DEADLINE, || {
             changed = holds(&self.site);
@@ -372,7 +372,7 @@ impl Matrix {
         changed
     }
 
-    fn comes(&self, within: Duration, holds: impl Fn(&Site) -> bool) -> bool {
+    fn comes(&self, within: Duration, holds: impl Fn(&TestSite) -> bool) -> bool {
         wait_for(within, || holds(&self.site).then_some(()).ok_or(())).is_ok()
     }
 
@@ -404,7 +404,7 @@ fn mentions(call: &str, directory: &Path) -> bool {
     call.match_indices(name).any(|(at, _)| ends(&call[at + name.len()..]))
 }
 
-fn is(site: &Site, part: Part, mode: &str) -> bool {
+fn is(site: &TestSite, part: Part, mode: &str) -> bool {
     matches!(site.pair.status(part), Ok(status) if status["mode"] == mode)
 }
 

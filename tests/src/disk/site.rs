@@ -24,14 +24,14 @@ pub const SILENCE: Duration = Duration::from_millis(2000);
 
 /// A pair and what its CoServers' directories are on.
 #[derive(Debug)]
-pub struct Site {
+pub struct TestSite {
     // The processes end before their disks are unmounted.
     /// The pair.
     pub pair: Pair,
     media: [Option<Medium>; 3],
 }
 
-impl Site {
+impl TestSite {
     /// On ordinary disks; nothing is started.
     ///
     /// # Panics

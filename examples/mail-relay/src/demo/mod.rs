@@ -5,10 +5,10 @@
 //! sockets, and the sender is an ordinary SMTP client that turns to the other CoServer when
 //! its connection is lost.
 
-mod book;
-mod crew;
-mod play;
+mod cluster;
+mod ledger;
 mod report;
+mod scenario;
 
 use std::cell::Cell;
 use std::io::Write;
@@ -25,11 +25,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use crate::load::{self, Event, Job, Plan};
 use crate::smtp::Domain;
-use book::Book;
-use crew::{Crew, Delivered, FORMATION};
-use play::Play;
+use cluster::{Cluster, Delivered, FORMATION};
+use ledger::Ledger;
+use scenario::Play;
 
-pub use crew::CrewError;
+pub use cluster::CrewError;
 
 /// What to show.
 #[derive(Debug, Clone, clap::Args)]
@@ -120,34 +120,34 @@ fn say(text: &str) {
 pub async fn run(options: DemoOptions) -> Result<Exit, CrewError> {
     say("mail-relay: one relay on two CoServers; a mail that was answered with 250 is on both.\n");
     let mut signals = lockstep::runtime::cli::Signals::hear().map_err(CrewError::System)?;
-    let mut crew = Crew::start(options.keep).await?;
-    crew.introduce();
+    let mut cluster = Cluster::start(options.keep).await?;
+    cluster.introduce();
     let result = tokio::select! {
-        book = perform(&options, &mut crew) => book,
+        ledger = perform(&options, &mut cluster) => ledger,
         () = signals.told() => {
-            crew.end().await;
+            cluster.end().await;
             return Err(CrewError::Interrupted);
         }
     };
-    crew.end().await;
-    let book = result?;
-    say(&report::summary(&book));
-    Ok(if book.is_kept() { Exit::Done } else { Exit::Software })
+    cluster.end().await;
+    let ledger = result?;
+    say(&report::summary(&ledger));
+    Ok(if ledger.is_kept() { Exit::Done } else { Exit::Software })
 }
 
 /// Sends, kills, starts again, kills the other, and waits for what is on its way.
-async fn perform(options: &DemoOptions, crew: &mut Crew) -> Result<Book, CrewError> {
-    let run = crew.run_name();
+async fn perform(options: &DemoOptions, cluster: &mut Cluster) -> Result<Ledger, CrewError> {
+    let run = cluster.run_name();
     let (jobs, queue) = mpsc::channel(options.connections * 4);
     let (events, mut happened) = mpsc::unbounded_channel();
-    let plan = plan(options, crew.listen())?;
+    let plan = plan(options, cluster.listen())?;
     let _senders = load::start(plan, queue, events);
     let begun = Instant::now();
-    let mut book = Book::new(begun);
+    let mut ledger = Ledger::new(begun);
     let enough = Cell::new(false);
     let mut sending = Some(Box::pin(feed(options, &run, jobs, &enough)));
     let mut play = Play::new(options, begun);
-    let watch = crew.watch();
+    let watch = cluster.watch();
     let mut duplex = pin!(None);
     let mut deadline = None;
     let mut seconds = interval(Duration::from_secs(1));
@@ -156,22 +156,22 @@ async fn perform(options: &DemoOptions, crew: &mut Crew) -> Result<Book, CrewErr
     say(&report::heading());
     loop {
         tokio::select! {
-            event = happened.recv() => if let Some(event) = event { take_event(&mut book, event) },
-            delivered = crew.next_mail() => match delivered? {
+            event = happened.recv() => if let Some(event) = event { take_event(&mut ledger, event) },
+            delivered = cluster.next_mail() => match delivered? {
                 Delivered { number: Some(number), run: of, sound } if of == run => {
-                    book.on_delivered(number, sound);
+                    ledger.on_delivered(number, sound);
                 }
-                _ => book.strangers += 1,
+                _ => ledger.strangers += 1,
             },
             sent = async { sending.as_mut().unwrap_or_else(|| unreachable!()).await },
                 if sending.is_some() =>
             {
                 sending = None;
-                book.sent = sent;
+                ledger.sent = sent;
                 deadline = Some(Instant::now() + LAST_MAILS);
             }
             () = sleep_until(play.due), if !play.is_returning() => {
-                play.act(crew, &mut book).await?;
+                play.act(cluster, &mut ledger).await?;
                 if play.is_returning() {
                     duplex.set(Some(timeout(FORMATION, watch.duplex())));
                 }
@@ -181,17 +181,18 @@ async fn perform(options: &DemoOptions, crew: &mut Crew) -> Result<Book, CrewErr
                 if duplex.is_some() =>
             {
                 duplex.set(None);
-                back.map_err(|_| crew.not_duplex())?;
-                play.on_duplex(crew, &mut book);
+                back.map_err(|_| cluster.not_duplex())?;
+                play.on_duplex(cluster, &mut ledger);
             }
             _ = seconds.tick() => {
-                say(&report::progress(&mut book));
-                crew.check()?;
+                say(&report::progress(&mut ledger));
+                cluster.check()?;
             }
         }
-        let over = deadline.is_some_and(|deadline| book.is_settled() || Instant::now() > deadline);
+        let over =
+            deadline.is_some_and(|deadline| ledger.is_settled() || Instant::now() > deadline);
         if over {
-            return Ok(book);
+            return Ok(ledger);
         }
     }
 }
@@ -231,13 +232,13 @@ async fn feed(
     u64::MAX
 }
 
-fn take_event(book: &mut Book, event: Event) {
+fn take_event(ledger: &mut Ledger, event: Event) {
     match event {
         Event::Accepted { number, at, latency, target, doubts } => {
-            book.on_accepted(number, at, latency, target, doubts);
+            ledger.on_accepted(number, at, latency, target, doubts);
         }
-        Event::Refused { for_good, .. } => book.on_refused(for_good),
-        Event::Trouble { .. } => book.troubles += 1,
-        Event::GivenUp { .. } => book.given_up += 1,
+        Event::Refused { for_good, .. } => ledger.on_refused(for_good),
+        Event::Trouble { .. } => ledger.troubles += 1,
+        Event::GivenUp { .. } => ledger.given_up += 1,
     }
 }

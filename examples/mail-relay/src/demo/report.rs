@@ -6,7 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use lockstep::ids::ReplicaId;
 
-use super::book::{Book, Return, Stage};
+use super::ledger::{Ledger, Return, Stage};
 
 /// Above the lines of progress.
 pub(super) fn heading() -> String {
@@ -15,26 +15,26 @@ pub(super) fn heading() -> String {
 }
 
 /// One line a second.
-pub(super) fn progress(book: &mut Book) -> String {
-    let second = book.begun.elapsed().as_secs_f64().round();
-    let latency = &book.second.latency;
+pub(super) fn progress(ledger: &mut Ledger) -> String {
+    let second = ledger.begun.elapsed().as_secs_f64().round();
+    let latency = &ledger.second.latency;
     let line = format!(
         "  {second:>6}   {:>8}   {:>9}   {:>10}   {:>19}   {:>6}   {:>14}",
-        book.accepted,
-        book.delivered,
-        book.accepted.saturating_sub(book.delivered),
+        ledger.accepted,
+        ledger.delivered,
+        ledger.accepted.saturating_sub(ledger.delivered),
         ms(latency.value_at_quantile(0.5)),
         ms(latency.max()),
-        gap(book.second.longest_gap),
+        gap(ledger.second.longest_gap),
     );
-    book.second.latency.reset();
-    book.second.longest_gap = Duration::ZERO;
+    ledger.second.latency.reset();
+    ledger.second.longest_gap = Duration::ZERO;
     line
 }
 
 /// The line at a kill.
-pub(super) fn killed(book: &Book) -> String {
-    let Some(kill) = book.kills.last() else { return String::new() };
+pub(super) fn killed(ledger: &Ledger) -> String {
+    let Some(kill) = ledger.kills.last() else { return String::new() };
     let role = if kill.was_sequencer { "sequencer" } else { "follower" };
     format!("  ------ SIGKILL to CoServer {}, the {role} ------", kill.place)
 }
@@ -45,8 +45,8 @@ pub(super) fn started(place: ReplicaId) -> String {
 }
 
 /// The line at the return to duplex.
-pub(super) fn duplex(book: &Book) -> String {
-    let Some(back) = book.back else { return String::new() };
+pub(super) fn duplex(ledger: &Ledger) -> String {
+    let Some(back) = ledger.back else { return String::new() };
     format!("  ------ duplex again: {} ------", returned(back))
 }
 
@@ -56,60 +56,60 @@ fn returned(Return { place, took, sent }: Return) -> String {
 }
 
 /// The end.
-pub(super) fn summary(book: &Book) -> String {
+pub(super) fn summary(ledger: &Ledger) -> String {
     let mut text = String::from("\nWhat became of the mails\n");
     let mut row = |name: &str, count: u64, note: &str| {
         let _ = writeln!(text, "  {name:<22}{count:>8}   {note}");
     };
-    let [by_a, by_b] = book.accepted_by;
-    row("accepted", book.accepted, &format!("answered with 250: {by_a} by a, {by_b} by b"));
+    let [by_a, by_b] = ledger.accepted_by;
+    row("accepted", ledger.accepted, &format!("answered with 250: {by_a} by a, {by_b} by b"));
     row(
         "delivered",
-        book.delivered,
+        ledger.delivered,
         "at the next hop, whole and unchanged where not said otherwise",
     );
-    row("lost", book.lost(), "accepted, and not at the next hop");
-    row("arrived more than once", book.copies, duplicate_note(book));
-    if book.copies > 0 {
-        let resent = book.resent_copies();
+    row("lost", ledger.lost(), "accepted, and not at the next hop");
+    row("arrived more than once", ledger.copies, duplicate_note(ledger));
+    if ledger.copies > 0 {
+        let resent = ledger.resent_copies();
         row("  of these", resent, "were sent twice: the connection died before the answer came");
-        let hop = book.copies.saturating_sub(resent);
+        let hop = ledger.copies.saturating_sub(resent);
         row("  of these", hop, "were under delivery: the next hop's answer died with the CoServer");
     }
     for (name, count) in [
-        ("damaged", book.damaged),
-        ("refused for good", book.refused),
-        ("given up by sender", book.given_up),
-        ("put off (4xx)", book.refused_for_now),
-        ("not of this run", book.strangers),
-        ("delivered, no answer", book.unanswered()),
+        ("damaged", ledger.damaged),
+        ("refused for good", ledger.refused),
+        ("given up by sender", ledger.given_up),
+        ("put off (4xx)", ledger.refused_for_now),
+        ("not of this run", ledger.strangers),
+        ("delivered, no answer", ledger.unanswered()),
     ] {
         if count > 0 {
             row(name, count, "");
         }
     }
-    text.push_str(&timing(book));
-    text.push_str(verdict(book));
+    text.push_str(&timing(ledger));
+    text.push_str(verdict(ledger));
     text
 }
 
-fn duplicate_note(book: &Book) -> &'static str {
-    if book.copies == 0 {
+fn duplicate_note(ledger: &Ledger) -> &'static str {
+    if ledger.copies == 0 {
         "allowed only where an answer was under way when the CoServer died"
     } else {
         "allowed: whoever misses an answer must send again (RFC 1047)"
     }
 }
 
-fn timing(book: &Book) -> String {
+fn timing(ledger: &Ledger) -> String {
     let mut text = String::from("\nHow long it took, in milliseconds\n");
     let _ = writeln!(
         text,
         "  {:<28}{:>8}{:>10}{:>10}{:>10}{:>24}",
         "end of the mail to its 250", "mails", "p50", "p99", "max", "longest gap in replies"
     );
-    for phase in &book.phases {
-        let name = match (phase.stage, book.kills.is_empty()) {
+    for phase in &ledger.phases {
+        let name = match (phase.stage, ledger.kills.is_empty()) {
             (_, true) => "all the time",
             (stage, _) => name(stage),
         };
@@ -124,10 +124,10 @@ fn timing(book: &Book) -> String {
     let _ = writeln!(
         text,
         "  (connections lost or refused by the sender's count: {}; each turned to the other CoServer)",
-        book.troubles
+        ledger.troubles
     );
-    if let Some(back) = book.back {
-        text.push_str(&comparison(book, back));
+    if let Some(back) = ledger.back {
+        text.push_str(&comparison(ledger, back));
     }
     text
 }
@@ -145,10 +145,10 @@ fn name(stage: Stage) -> &'static str {
 }
 
 /// What a return costs whoever is served meanwhile, beside what a kill does.
-fn comparison(book: &Book, back: Return) -> String {
-    let calm = book.longest_gap(|stage| matches!(stage, Stage::Calm | Stage::Duplex));
-    let kill = book.longest_gap(|stage| matches!(stage, Stage::Kill | Stage::SecondKill));
-    let around = book.longest_gap(|stage| stage == Stage::Return);
+fn comparison(ledger: &Ledger, back: Return) -> String {
+    let calm = ledger.longest_gap(|stage| matches!(stage, Stage::Calm | Stage::Duplex));
+    let kill = ledger.longest_gap(|stage| matches!(stage, Stage::Kill | Stage::SecondKill));
+    let around = ledger.longest_gap(|stage| stage == Stage::Return);
     format!(
         "\nThe return: {}.\n  The longest time without any reply: {} ms around the return, {} ms around the \
          kills,\n  {} ms while both CoServers were there and nothing happened. Each includes the time until \
@@ -160,8 +160,8 @@ fn comparison(book: &Book, back: Return) -> String {
     )
 }
 
-fn verdict(book: &Book) -> &'static str {
-    match (book.is_kept(), book.kills.is_empty()) {
+fn verdict(ledger: &Ledger) -> &'static str {
+    match (ledger.is_kept(), ledger.kills.is_empty()) {
         (true, false) => {
             "\nNothing was lost: every mail that was accepted arrived, whoever of the two was killed."
         }

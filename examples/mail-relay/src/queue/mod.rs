@@ -19,7 +19,7 @@ mod retry;
 mod trace;
 
 #[cfg(test)]
-mod stories;
+mod scenarios;
 
 pub use entry::{Failure, MailState, QueueId, QueuedMail, Recipient};
 pub use retry::HopState;

@@ -1,11 +1,11 @@
-//! Stories of a block of addresses that takes what it can, and of the others beside it.
+//! Scenarios of a block of addresses that takes what it can, and of the others beside it.
 
 use std::time::Duration;
 
-use io_redirect::tcp::{Client, Fate};
+use io_redirect::tcp::{Client, ConnectionState};
 use lockstep::ids::ReplicaId;
 
-use super::tests::{Story, settings};
+use super::tests::{Scenario, settings};
 use super::{LISTENER, RelaySettings};
 use crate::limits::{self, SECOND};
 
@@ -18,130 +18,130 @@ fn few_places() -> RelaySettings {
 }
 
 /// A client from this block of addresses, and what it is greeted with.
-fn come(story: &mut Story, block: u8) -> (Client, String) {
-    come_from(story, block, 1)
+fn come(scenario: &mut Scenario, block: u8) -> (Client, String) {
+    come_from(scenario, block, 1)
 }
 
 /// The same from this host of the block.
-fn come_from(story: &mut Story, block: u8, host: u8) -> (Client, String) {
+fn come_from(scenario: &mut Scenario, block: u8, host: u8) -> (Client, String) {
     let peer = ([198, 51, block, host], 50_000).into();
-    let client = story.pair.connect_from(ReplicaId::A, LISTENER, peer).unwrap();
-    let said = said(story, client);
+    let client = scenario.pair.connect_from(ReplicaId::A, LISTENER, peer).unwrap();
+    let said = said(scenario, client);
     (client, said)
 }
 
-fn greeted(story: &mut Story, block: u8) -> Client {
-    let (client, greeting) = come(story, block);
+fn greeted(scenario: &mut Scenario, block: u8) -> Client {
+    let (client, greeting) = come(scenario, block);
     assert!(greeting.starts_with("220 "), "{greeting}");
-    story.say(client, "EHLO c\r\n");
+    scenario.say(client, "EHLO c\r\n");
     client
 }
 
-fn said(story: &mut Story, client: Client) -> String {
-    String::from_utf8(story.pair.take(client)).unwrap()
+fn said(scenario: &mut Scenario, client: Client) -> String {
+    String::from_utf8(scenario.pair.take(client)).unwrap()
 }
 
 /// The answer to the last command of a mail.
-fn mail(story: &mut Story, client: Client) -> String {
-    story.say(client, MAIL).lines().last().unwrap_or_default().to_owned()
+fn mail(scenario: &mut Scenario, client: Client) -> String {
+    scenario.say(client, MAIL).lines().last().unwrap_or_default().to_owned()
 }
 
-fn pass(story: &mut Story, span: u64) {
-    story.pair.advance(Duration::from_nanos(span));
+fn pass(scenario: &mut Scenario, span: u64) {
+    scenario.pair.advance(Duration::from_nanos(span));
 }
 
 #[test]
 fn silent_clients_of_one_block_keep_nobody_else_out() {
-    let mut story = Story::new(few_places());
-    let silent: Vec<Client> = (0..8).map(|_| greeted(&mut story, 1)).collect();
-    assert!(come(&mut story, 1).1.starts_with("421 4.3.2 "), "its own block gets no more");
-    let honest = greeted(&mut story, 2);
-    assert!(said(&mut story, silent[0]).starts_with("421 4.3.2 "));
-    assert!(mail(&mut story, honest).starts_with("250 "));
-    let relay = story.pair.service();
+    let mut scenario = Scenario::new(few_places());
+    let silent: Vec<Client> = (0..8).map(|_| greeted(&mut scenario, 1)).collect();
+    assert!(come(&mut scenario, 1).1.starts_with("421 4.3.2 "), "its own block gets no more");
+    let honest = greeted(&mut scenario, 2);
+    assert!(said(&mut scenario, silent[0]).starts_with("421 4.3.2 "));
+    assert!(mail(&mut scenario, honest).starts_with("250 "));
+    let relay = scenario.pair.service();
     assert_eq!((relay.clients(), relay.share_counters().displaced), (8, 1));
-    story.freeze();
-    silent[1..].iter().for_each(|client| story.pair.reset(*client));
-    assert!(mail(&mut story, honest).starts_with("250 "));
-    let relay = story.pair.service();
+    scenario.freeze();
+    silent[1..].iter().for_each(|client| scenario.pair.reset(*client));
+    assert!(mail(&mut scenario, honest).starts_with("250 "));
+    let relay = scenario.pair.service();
     assert_eq!((relay.clients(), relay.held_bytes()), (1, limits::SESSION_OVERHEAD));
-    story.check();
+    scenario.check();
 }
 
 #[test]
 fn clients_of_trusted_networks_give_way_to_nobody() {
     let mut settings = few_places();
     settings.shares.trusted.push("198.51.1.0/24".parse().unwrap());
-    let mut story = Story::new(settings);
-    let own: Vec<Client> = (0..4).map(|_| greeted(&mut story, 1)).collect();
+    let mut scenario = Scenario::new(settings);
+    let own: Vec<Client> = (0..4).map(|_| greeted(&mut scenario, 1)).collect();
     for block in [2, 2, 2, 2, 3, 4, 5] {
-        greeted(&mut story, block);
+        greeted(&mut scenario, block);
     }
-    assert!(own.iter().all(|client| story.pair.fate(*client) == Fate::Open));
-    story.check();
+    assert!(own.iter().all(|client| scenario.pair.fate(*client) == ConnectionState::Open));
+    scenario.check();
 }
 
 #[test]
 fn while_connections_are_scarce_silence_is_short_and_before_it_is_not() {
-    let mut story = Story::new(few_places());
-    let first: Vec<Client> = (0..6).map(|block| greeted(&mut story, block)).collect();
-    pass(&mut story, 2 * limits::SCARCE_IDLE);
-    assert_eq!(story.pair.service().clients(), 6, "there is room");
-    let busy = greeted(&mut story, 6);
-    assert_eq!(story.pair.service().share_counters().scarce, 1);
-    story.freeze();
-    pass(&mut story, limits::SCARCE_IDLE - SECOND);
-    assert!(story.say(busy, "NOOP\r\n").starts_with("250"));
-    assert_eq!(story.pair.service().clients(), 7);
-    pass(&mut story, 2 * SECOND);
+    let mut scenario = Scenario::new(few_places());
+    let first: Vec<Client> = (0..6).map(|block| greeted(&mut scenario, block)).collect();
+    pass(&mut scenario, 2 * limits::SCARCE_IDLE);
+    assert_eq!(scenario.pair.service().clients(), 6, "there is room");
+    let busy = greeted(&mut scenario, 6);
+    assert_eq!(scenario.pair.service().share_counters().scarce, 1);
+    scenario.freeze();
+    pass(&mut scenario, limits::SCARCE_IDLE - SECOND);
+    assert!(scenario.say(busy, "NOOP\r\n").starts_with("250"));
+    assert_eq!(scenario.pair.service().clients(), 7);
+    pass(&mut scenario, 2 * SECOND);
     for client in first {
-        assert!(said(&mut story, client).starts_with("421 4.4.2 "));
+        assert!(said(&mut scenario, client).starts_with("421 4.4.2 "));
     }
-    assert_eq!(story.pair.service().clients(), 1, "whoever says something stays");
-    let late = greeted(&mut story, 7);
-    pass(&mut story, 2 * limits::SCARCE_IDLE);
-    assert_eq!(story.pair.fate(late), Fate::Open, "there is room again");
-    story.check();
+    assert_eq!(scenario.pair.service().clients(), 1, "whoever says something stays");
+    let late = greeted(&mut scenario, 7);
+    pass(&mut scenario, 2 * limits::SCARCE_IDLE);
+    assert_eq!(scenario.pair.fate(late), ConnectionState::Open, "there is room again");
+    scenario.check();
 }
 
 #[test]
 fn a_session_ends_after_its_time_between_two_mails() {
-    let mut story = Story::new(settings());
-    let client = greeted(&mut story, 1);
+    let mut scenario = Scenario::new(settings());
+    let client = greeted(&mut scenario, 1);
     let step = limits::SERVER_IDLE / 2;
     for _ in 0..limits::SERVER_SESSION / step - 1 {
-        pass(&mut story, step);
-        assert!(mail(&mut story, client).starts_with("250 "));
+        pass(&mut scenario, step);
+        assert!(mail(&mut scenario, client).starts_with("250 "));
     }
-    pass(&mut story, step);
-    assert!(said(&mut story, client).starts_with("421 4.4.2 the session"));
-    story.check();
+    pass(&mut scenario, step);
+    assert!(said(&mut scenario, client).starts_with("421 4.4.2 the session"));
+    scenario.check();
 }
 
 #[test]
 fn a_block_that_sends_too_many_mails_is_put_off_and_others_are_not() {
     let mut settings = settings();
     settings.shares.mails = 2;
-    let mut story = Story::new(settings);
-    let (greedy, honest) = (greeted(&mut story, 1), greeted(&mut story, 2));
-    (0..2).for_each(|_| assert!(mail(&mut story, greedy).starts_with("250 ")));
-    story.freeze();
-    let neighbour = greeted(&mut story, 1);
+    let mut scenario = Scenario::new(settings);
+    let (greedy, honest) = (greeted(&mut scenario, 1), greeted(&mut scenario, 2));
+    (0..2).for_each(|_| assert!(mail(&mut scenario, greedy).starts_with("250 ")));
+    scenario.freeze();
+    let neighbour = greeted(&mut scenario, 1);
     for client in [greedy, neighbour] {
-        assert!(story.say(client, "RSET\r\nMAIL FROM:<>\r\n").contains("\r\n450 4.7.0 "));
+        assert!(scenario.say(client, "RSET\r\nMAIL FROM:<>\r\n").contains("\r\n450 4.7.0 "));
     }
-    assert!(mail(&mut story, honest).starts_with("250 "));
-    assert_eq!(story.pair.service().share_counters().put_off, 1);
-    pass(&mut story, 31 * SECOND);
-    assert!(mail(&mut story, greedy).starts_with("250 "));
-    story.check();
+    assert!(mail(&mut scenario, honest).starts_with("250 "));
+    assert_eq!(scenario.pair.service().share_counters().put_off, 1);
+    pass(&mut scenario, 31 * SECOND);
+    assert!(mail(&mut scenario, greedy).starts_with("250 "));
+    scenario.check();
 }
 
 /// Two sessions of a host end for their errors, which is as many as shut it out here.
-fn make_errors(story: &mut Story, block: u8, host: u8) {
+fn make_errors(scenario: &mut Scenario, block: u8, host: u8) {
     for _ in 0..2 {
-        let (client, _) = come_from(story, block, host);
-        assert!(story.say(client, "GET / HTTP/1.1\r\n").starts_with("421 4.7.0 "));
+        let (client, _) = come_from(scenario, block, host);
+        assert!(scenario.say(client, "GET / HTTP/1.1\r\n").starts_with("421 4.7.0 "));
     }
 }
 
@@ -149,39 +149,39 @@ fn make_errors(story: &mut Story, block: u8, host: u8) {
 fn a_host_whose_sessions_end_for_errors_is_shut_out_for_a_time_and_its_neighbours_are_not() {
     let mut settings = settings();
     settings.shares.errors = 2;
-    let mut story = Story::new(settings);
-    make_errors(&mut story, 1, 1);
-    story.freeze();
-    let (client, greeting) = come(&mut story, 1);
+    let mut scenario = Scenario::new(settings);
+    make_errors(&mut scenario, 1, 1);
+    scenario.freeze();
+    let (client, greeting) = come(&mut scenario, 1);
     assert!(greeting.starts_with("421 4.7.0 "), "{greeting}");
-    assert_eq!(story.pair.fate(client), Fate::Ended);
-    let (neighbour, greeting) = come_from(&mut story, 1, 2);
+    assert_eq!(scenario.pair.fate(client), ConnectionState::Ended);
+    let (neighbour, greeting) = come_from(&mut scenario, 1, 2);
     assert!(greeting.starts_with("220 "), "{greeting}");
-    story.say(neighbour, "EHLO c\r\n");
-    assert!(mail(&mut story, neighbour).starts_with("250 "));
-    let relay = story.pair.service();
+    scenario.say(neighbour, "EHLO c\r\n");
+    assert!(mail(&mut scenario, neighbour).starts_with("250 "));
+    let relay = scenario.pair.service();
     assert_eq!((relay.clients(), relay.share_counters().shut_out), (1, 1));
-    pass(&mut story, limits::ADDRESS_SHUT);
-    greeted(&mut story, 1);
-    story.check();
+    pass(&mut scenario, limits::ADDRESS_SHUT);
+    greeted(&mut scenario, 1);
+    scenario.check();
 }
 
 #[test]
 fn a_block_of_which_several_hosts_are_shut_out_is_shut_out_and_others_are_not() {
     let mut settings = settings();
     settings.shares.errors = 2;
-    let mut story = Story::new(settings);
+    let mut scenario = Scenario::new(settings);
     for host in 1..=limits::BLOCK_SHUT_HOSTS as u8 {
-        assert!(come_from(&mut story, 1, 99).1.starts_with("220 "), "{host}");
-        make_errors(&mut story, 1, host);
+        assert!(come_from(&mut scenario, 1, 99).1.starts_with("220 "), "{host}");
+        make_errors(&mut scenario, 1, host);
     }
-    story.freeze();
-    assert!(come_from(&mut story, 1, 99).1.starts_with("421 4.7.0 "));
-    let honest = greeted(&mut story, 2);
-    assert!(mail(&mut story, honest).starts_with("250 "));
-    pass(&mut story, limits::ADDRESS_SHUT);
-    greeted(&mut story, 1);
-    story.check();
+    scenario.freeze();
+    assert!(come_from(&mut scenario, 1, 99).1.starts_with("421 4.7.0 "));
+    let honest = greeted(&mut scenario, 2);
+    assert!(mail(&mut scenario, honest).starts_with("250 "));
+    pass(&mut scenario, limits::ADDRESS_SHUT);
+    greeted(&mut scenario, 1);
+    scenario.check();
 }
 
 /// Little memory: a mail of the largest size fits four times.
@@ -198,48 +198,52 @@ fn half_mail(octets: usize) -> String {
 }
 
 /// Begins a mail and sends so much of its data; whether MAIL was taken.
-fn begin(story: &mut Story, client: Client, octets: usize) -> bool {
-    if !story.say(client, "MAIL FROM:<a@b.org>\r\n").starts_with("250 ") {
+fn begin(scenario: &mut Scenario, client: Client, octets: usize) -> bool {
+    if !scenario.say(client, "MAIL FROM:<a@b.org>\r\n").starts_with("250 ") {
         return false;
     }
-    assert!(story.say(client, "RCPT TO:<to@example.org>\r\nDATA\r\n").contains("\r\n354 "));
-    story.say(client, &half_mail(octets));
+    assert!(scenario.say(client, "RCPT TO:<to@example.org>\r\nDATA\r\n").contains("\r\n354 "));
+    scenario.say(client, &half_mail(octets));
     true
 }
 
 #[test]
 fn memory_that_one_block_holds_keeps_nobody_elses_mail_out() {
-    let mut story = Story::new(little_memory());
-    let greedy: Vec<Client> = (0..10).map(|_| greeted(&mut story, 1)).collect();
+    let mut scenario = Scenario::new(little_memory());
+    let greedy: Vec<Client> = (0..10).map(|_| greeted(&mut scenario, 1)).collect();
     // First a little in each, so that none is put off, then all that each may have.
-    greedy.iter().for_each(|client| assert!(begin(&mut story, *client, 4000)));
+    greedy.iter().for_each(|client| assert!(begin(&mut scenario, *client, 4000)));
     for client in &greedy {
-        story.say(*client, &half_mail(50_000));
+        scenario.say(*client, &half_mail(50_000));
     }
     let bound = little_memory().session_bytes;
-    assert!(story.pair.service().held_bytes() > bound - 64 * 1024, "it holds what it can");
-    story.freeze();
-    let honest: Vec<Client> = (2..6).map(|block| greeted(&mut story, block)).collect();
-    honest.iter().for_each(|client| assert!(begin(&mut story, *client, 30_000)));
-    assert!(story.pair.service().held_bytes() <= bound);
+    assert!(scenario.pair.service().held_bytes() > bound - 64 * 1024, "it holds what it can");
+    scenario.freeze();
+    let honest: Vec<Client> = (2..6).map(|block| greeted(&mut scenario, block)).collect();
+    honest.iter().for_each(|client| assert!(begin(&mut scenario, *client, 30_000)));
+    assert!(scenario.pair.service().held_bytes() <= bound);
     for client in honest {
-        assert!(story.say(client, ".\r\n").starts_with("250 "), "it is the holder that gives way");
+        assert!(
+            scenario.say(client, ".\r\n").starts_with("250 "),
+            "it is the holder that gives way"
+        );
     }
-    let told = greedy.iter().filter(|client| said(&mut story, **client).starts_with("421 4.3.1 "));
+    let told =
+        greedy.iter().filter(|client| said(&mut scenario, **client).starts_with("421 4.3.1 "));
     let told = told.count() as u64;
-    let ended = story.pair.service().counters().out_of_memory;
+    let ended = scenario.pair.service().counters().out_of_memory;
     assert!(told > 0 && told <= ended && ended < 10, "{told} of {ended}");
-    story.check();
+    scenario.check();
 }
 
 #[test]
 fn a_block_that_holds_a_quarter_of_the_memory_leaves_the_last_quarter_to_others() {
-    let mut story = Story::new(little_memory());
-    let greedy: Vec<Client> = (0..5).map(|_| greeted(&mut story, 1)).collect();
-    let taken = greedy.iter().filter(|client| begin(&mut story, **client, 60_000)).count();
+    let mut scenario = Scenario::new(little_memory());
+    let greedy: Vec<Client> = (0..5).map(|_| greeted(&mut scenario, 1)).collect();
+    let taken = greedy.iter().filter(|client| begin(&mut scenario, **client, 60_000)).count();
     assert_eq!(taken, 4, "the fourth begins while a quarter is free, the fifth does not");
-    assert_eq!(story.pair.service().counters().out_of_memory, 0);
-    let honest = greeted(&mut story, 2);
-    assert!(mail(&mut story, honest).starts_with("250 "));
-    story.check();
+    assert_eq!(scenario.pair.service().counters().out_of_memory, 0);
+    let honest = greeted(&mut scenario, 2);
+    assert!(mail(&mut scenario, honest).starts_with("250 "));
+    scenario.check();
 }

@@ -7,18 +7,18 @@ use io_redirect::harness::Records;
 use lockstep::machine::{Freeze as _, StateMachine};
 
 use super::Relay;
-use super::tests::{Story, settings};
+use super::tests::{Scenario, settings};
 
 /// Two mails, one of which is being delivered, and clients: one is silent, one is sending.
-fn story() -> Story {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    story.client();
-    story.mail(client, "a@b.org", "first");
-    story.hop_for(2, "");
-    story.mail(client, "a@b.org", "second");
-    story.say(client, "MAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf of the third");
-    story
+fn scenario() -> Scenario {
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    scenario.client();
+    scenario.mail(client, "a@b.org", "first");
+    scenario.hop_for(2, "");
+    scenario.mail(client, "a@b.org", "second");
+    scenario.say(client, "MAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf of the third");
+    scenario
 }
 
 /// The records of the relay itself, without those of its devices, which have a version of their
@@ -44,7 +44,7 @@ fn read(version: u32) -> Records {
 fn write_the_fixture() {
     let place = place(super::VERSION);
     std::fs::create_dir_all(place.parent().unwrap()).unwrap();
-    std::fs::write(place, story().pair.freeze().unwrap().to_bytes()).unwrap();
+    std::fs::write(place, scenario().pair.freeze().unwrap().to_bytes()).unwrap();
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_state_of_this_version_is_restored_as_it_was() {
     let mut relay = settings().wrapped().unwrap();
     relay.restore(&mut read(super::VERSION)).unwrap();
     let relay = relay.service();
-    assert_eq!(own(relay), own(story().pair.service()), "every field, clients included");
+    assert_eq!(own(relay), own(scenario().pair.service()), "every field, clients included");
     assert_eq!((relay.queue().len(), relay.clients(), relay.hops()), (2, 2, 2));
 }
 

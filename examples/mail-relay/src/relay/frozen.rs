@@ -15,14 +15,14 @@ use lockstep::shares::AddressBlock;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::Relay;
-use super::alarms::Alarms;
 use super::hop::HopAddresses;
 use super::inbound::Inbound;
 use super::memory::Memory;
 use super::outbound::Outbound;
-use super::post::{Counters, Post};
 use super::rates::{self, Block, Host, Rates};
 use super::scarce::Said;
+use super::shared::{Counters, Shared};
+use super::timeouts::Timeouts;
 use crate::queue::{Mails, Queue, QueueHead, QueueId, QueuedMail};
 
 /// A consistent view of a relay. Taking it copies a few numbers: mails and sessions are shared
@@ -79,7 +79,7 @@ impl Frozen {
                 queue: queue.head(),
                 counters: relay.post.counters,
                 hop: relay.post.hop.clone(),
-                timer: relay.alarms.armed(),
+                timer: relay.timeouts.armed(),
             }),
             mails: queue.mails(),
             inbound: relay.inbound.clone(),
@@ -206,10 +206,10 @@ impl Relay {
             memory.change(*conn, row.session.peer(), 0, row.counted);
         }
         let (counters, hop, said) = (head.counters, head.hop, Said::default());
-        self.post = Post { queue, memory, counters, hop, rates, said };
-        self.alarms = Alarms::restored(head.timer);
-        self.inbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));
-        self.outbound.iter().for_each(|(conn, row)| self.alarms.enter(*conn, row.alarm));
+        self.post = Shared { queue, memory, counters, hop, rates, said };
+        self.timeouts = Timeouts::restored(head.timer);
+        self.inbound.iter().for_each(|(conn, row)| self.timeouts.enter(*conn, row.alarm));
+        self.outbound.iter().for_each(|(conn, row)| self.timeouts.enter(*conn, row.alarm));
         Ok(())
     }
 }

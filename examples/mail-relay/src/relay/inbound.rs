@@ -9,8 +9,8 @@ use io_redirect::tcp::ConnId;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::backlog::Backlog;
-use super::post::Post;
 use super::settings::RelaySettings;
+use super::shared::Shared;
 use crate::limits;
 use crate::queue::QueueId;
 use crate::smtp::server::{Action, Input, ServerSession, Verdict};
@@ -30,7 +30,7 @@ pub(super) struct Inbound {
     /// The mail last taken over here, while nothing shows that the client knows: it shows by
     /// bringing the next one to its end.
     unconfirmed: Option<QueueId>,
-    /// What of this is in [`Post::memory`].
+    /// What of this is in [`Shared::memory`].
     pub(super) counted: u64,
     /// What is entered for it in the alarms.
     pub(super) alarm: Option<u64>,
@@ -53,7 +53,7 @@ impl Inbound {
     pub(super) fn open(
         io: &Io<'_>,
         settings: &RelaySettings,
-        post: &mut Post,
+        post: &mut Shared,
         peer: IpAddr,
     ) -> Inbound {
         let env = post.surroundings(settings, io.now().0, peer);
@@ -79,7 +79,7 @@ impl Inbound {
         io: &mut Io<'_>,
         conn: ConnId,
         settings: &RelaySettings,
-        post: &mut Post,
+        post: &mut Shared,
         event: Event,
     ) -> bool {
         match event {
@@ -105,7 +105,7 @@ impl Inbound {
         io: &mut Io<'_>,
         conn: ConnId,
         settings: &RelaySettings,
-        post: &mut Post,
+        post: &mut Shared,
     ) -> bool {
         if self.session.is_closed() {
             io.tcp().reset(conn);
@@ -121,7 +121,7 @@ impl Inbound {
 
     /// Counts what is held, and lets the connection go if the session is over and its last reply
     /// taken. True if so.
-    fn settle(&mut self, io: &mut Io<'_>, conn: ConnId, post: &mut Post) -> bool {
+    fn settle(&mut self, io: &mut Io<'_>, conn: ConnId, post: &mut Shared) -> bool {
         self.count(conn, post);
         let done = self.session.is_closed() || (self.peer_closed && self.input.is_empty());
         let over = done && self.backlog.is_empty();
@@ -147,7 +147,7 @@ impl Inbound {
 
     /// The connection broke off. If the client does not have the answer for its last mail, it
     /// sends it again (RFC 1047), and as another mail it will be delivered too.
-    pub(super) fn on_broken_off(&self, post: &mut Post) {
+    pub(super) fn on_broken_off(&self, post: &mut Shared) {
         if let Some(id) = self.unconfirmed {
             post.counters.answers_in_doubt += 1;
             tracing::info!(%id, "a client was lost before it is known to have its answer");
@@ -155,7 +155,13 @@ impl Inbound {
     }
 
     /// Looks at what has come, as long as the client takes its replies.
-    fn go_on(&mut self, io: &mut Io<'_>, conn: ConnId, settings: &RelaySettings, post: &mut Post) {
+    fn go_on(
+        &mut self,
+        io: &mut Io<'_>,
+        conn: ConnId,
+        settings: &RelaySettings,
+        post: &mut Shared,
+    ) {
         loop {
             self.backlog.flush(io, conn);
             if !self.backlog.is_empty() {
@@ -167,7 +173,7 @@ impl Inbound {
         }
     }
 
-    fn give(&mut self, io: &Io<'_>, settings: &RelaySettings, post: &mut Post, input: Input<'_>) {
+    fn give(&mut self, io: &Io<'_>, settings: &RelaySettings, post: &mut Shared, input: Input<'_>) {
         let env = post.surroundings(settings, io.now().0, self.session.peer());
         let actions = self.session.handle(env, input);
         self.carry_out(io, settings, post, actions);
@@ -177,7 +183,7 @@ impl Inbound {
         &mut self,
         io: &Io<'_>,
         settings: &RelaySettings,
-        post: &mut Post,
+        post: &mut Shared,
         actions: Vec<Action>,
     ) {
         let now = io.now().0;
@@ -209,7 +215,7 @@ impl Inbound {
     }
 
     /// Brings what is counted up to date.
-    fn count(&mut self, conn: ConnId, post: &mut Post) {
+    fn count(&mut self, conn: ConnId, post: &mut Shared) {
         let input: usize = self.input.iter().map(Bytes::len).sum();
         let held = self.session.held_bytes()
             + self.backlog.bytes()

@@ -26,18 +26,18 @@
 
 #![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
 
-mod alarms;
 mod backlog;
 mod frozen;
 mod hop;
 mod inbound;
 mod memory;
 mod outbound;
-mod post;
 mod rates;
 mod remembered;
 mod scarce;
 mod settings;
+mod shared;
+mod timeouts;
 
 #[cfg(test)]
 mod crowds;
@@ -64,16 +64,16 @@ use lockstep::machine::{Identity, RecordSource, RestoreError};
 
 use crate::limits;
 use crate::smtp::client::{self, CloseCause};
-use alarms::Alarms;
 use frozen::{Rows, change_each};
 use inbound::Inbound;
 use outbound::Outbound;
-use post::Post;
+use shared::Shared;
+use timeouts::Timeouts;
 
 pub use frozen::Frozen;
-pub use post::Counters;
 pub use rates::{ShareCounters, ShareSettings};
 pub use settings::{HopAddress, RelaySettings, SettingsError};
+pub use shared::Counters;
 
 /// The name of the listener that clients connect to.
 pub const LISTENER: &str = "smtp";
@@ -85,10 +85,10 @@ const VERSION: u32 = 4;
 #[derive(Debug)]
 pub struct Relay {
     settings: RelaySettings,
-    post: Post,
+    post: Shared,
     inbound: Rows<Inbound>,
     outbound: Rows<Outbound>,
-    alarms: Alarms,
+    timeouts: Timeouts,
 }
 
 impl Relay {
@@ -96,10 +96,10 @@ impl Relay {
     pub fn new(settings: RelaySettings) -> Relay {
         Relay {
             settings,
-            post: Post::default(),
+            post: Shared::default(),
             inbound: Rows::new(),
             outbound: Rows::new(),
-            alarms: Alarms::default(),
+            timeouts: Timeouts::default(),
         }
     }
 
@@ -146,7 +146,7 @@ impl Relay {
             self.drop_inbound(conn);
         } else {
             let deadline = row.deadline();
-            self.alarms.see(conn, &mut row.alarm, deadline);
+            self.timeouts.see(conn, &mut row.alarm, deadline);
         }
     }
 
@@ -165,7 +165,7 @@ impl Relay {
     fn drop_inbound(&mut self, conn: ConnId) {
         if let Some(row) = self.inbound.remove(&conn) {
             self.post.memory.change(conn, row.session.peer(), row.counted, 0);
-            self.alarms.forget(conn, row.alarm);
+            self.timeouts.forget(conn, row.alarm);
             self.see_clients(None);
         }
     }
@@ -180,7 +180,7 @@ impl Relay {
             let idle = self.post.rates.idle(&self.settings.shares, row.session.peer(), usual);
             row.session.hurry(now.saturating_add(idle));
             let deadline = row.deadline();
-            self.alarms.see(conn, &mut row.alarm, deadline);
+            self.timeouts.see(conn, &mut row.alarm, deadline);
         });
     }
 
@@ -193,11 +193,11 @@ impl Relay {
     fn after_outbound(&mut self, conn: ConnId, over: bool) {
         let Some(row) = self.outbound.get_mut(&conn).map(Arc::make_mut) else { return };
         if over {
-            self.alarms.forget(conn, row.alarm);
+            self.timeouts.forget(conn, row.alarm);
             self.outbound.remove(&conn);
         } else {
             let deadline = row.deadline();
-            self.alarms.see(conn, &mut row.alarm, deadline);
+            self.timeouts.see(conn, &mut row.alarm, deadline);
         }
     }
 
@@ -218,7 +218,7 @@ impl Relay {
             };
             self.on_outbound(io, conn, client::Input::Deliver(job.delivery));
         }
-        self.alarms.arm(io, self.post.queue.next_wakeup(&self.settings.queue));
+        self.timeouts.arm(io, self.post.queue.next_wakeup(&self.settings.queue));
         self.post.say_what_is_scarce(&self.settings);
     }
 
@@ -338,9 +338,9 @@ impl Service for Relay {
     }
 
     fn on_timer(&mut self, io: &mut Io<'_>, timer: TimerId, _: Token) {
-        self.alarms.on_timer(timer);
+        self.timeouts.on_timer(timer);
         for _ in 0..limits::ALARMS_PER_STEP {
-            let Some(conn) = self.alarms.take_due(io.now().0) else { break };
+            let Some(conn) = self.timeouts.take_due(io.now().0) else { break };
             if let Some(row) = self.inbound.get_mut(&conn).map(Arc::make_mut) {
                 row.alarm = None;
                 self.on_inbound(io, conn, inbound::Event::Deadline);

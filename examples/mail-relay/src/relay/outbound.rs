@@ -7,8 +7,8 @@ use io_redirect::tcp::{ConnId, ResetCause};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::backlog::Backlog;
-use super::post::Post;
 use super::settings::RelaySettings;
+use super::shared::Shared;
 use crate::limits;
 use crate::smtp::client::{Action, ClientSession, CloseCause, Input, Report, SessionFailure};
 
@@ -70,7 +70,7 @@ impl Outbound {
         io: &mut Io<'_>,
         conn: ConnId,
         settings: &RelaySettings,
-        post: &mut Post,
+        post: &mut Shared,
         input: Input<'_>,
     ) -> bool {
         if matches!(input, Input::Deliver(_) | Input::Quit) {
@@ -111,7 +111,7 @@ impl Outbound {
     }
 
     /// Remembers whether this address of the hop serves.
-    fn judge(&self, post: &mut Post, now: u64, report: &Report) {
+    fn judge(&self, post: &mut Shared, now: u64, report: &Report) {
         let Some(peer) = self.peer else { return };
         match &report.failure {
             Some(SessionFailure::Unreachable(_)) => post.hop.failed(peer, now),
@@ -121,7 +121,7 @@ impl Outbound {
     }
 
     /// The next mail on this connection, or none for a while.
-    fn next(&mut self, settings: &RelaySettings, post: &mut Post, now: u64) -> Vec<Action> {
+    fn next(&mut self, settings: &RelaySettings, post: &mut Shared, now: u64) -> Vec<Action> {
         match post.queue.next_job_for_used(&settings.queue, now) {
             Some(job) => self.session.handle(&settings.client, now, Input::Deliver(job.delivery)),
             None => {

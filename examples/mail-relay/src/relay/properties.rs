@@ -4,7 +4,7 @@
 use lockstep::ids::ReplicaId;
 use proptest::prelude::*;
 
-use super::tests::Story;
+use super::tests::Scenario;
 use crate::limits::HOUR;
 
 #[derive(Debug, Clone)]
@@ -62,25 +62,25 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..50)
 }
 
-fn perform(story: &mut Story, act: &Act) {
+fn perform(scenario: &mut Scenario, act: &Act) {
     match *act {
-        Act::Connect => story.join_client(),
-        Act::Say(client, text) => story.with_client(client, |pair, client| {
+        Act::Connect => scenario.join_client(),
+        Act::Say(client, text) => scenario.with_client(client, |pair, client| {
             pair.send(client, text.as_bytes());
         }),
-        Act::Reset(client) => story.with_client(client, |pair, client| pair.reset(client)),
+        Act::Reset(client) => scenario.with_client(client, |pair, client| pair.reset(client)),
         Act::HalfClose(client) => {
-            story.with_client(client, |pair, client| pair.half_close(client));
+            scenario.with_client(client, |pair, client| pair.half_close(client));
         }
-        Act::Hop(rounds, verdict) => story.hop_for(rounds, verdict),
-        Act::Away => story.hop_away(),
-        Act::Break => story.hop_breaks(),
-        Act::Lose => story.lose(),
-        Act::Join => story.join(),
-        Act::Restart(place) => story.restart(place),
-        Act::Freeze => story.freeze(),
-        Act::Advance(seconds) => story.advance(seconds),
-        Act::Chunk(bytes) => story.pair.set_chunk(bytes),
+        Act::Hop(rounds, verdict) => scenario.hop_for(rounds, verdict),
+        Act::Away => scenario.hop_away(),
+        Act::Break => scenario.hop_breaks(),
+        Act::Lose => scenario.lose(),
+        Act::Join => scenario.join(),
+        Act::Restart(place) => scenario.restart(place),
+        Act::Freeze => scenario.freeze(),
+        Act::Advance(seconds) => scenario.advance(seconds),
+        Act::Chunk(bytes) => scenario.pair.set_chunk(bytes),
     }
 }
 
@@ -89,24 +89,24 @@ proptest! {
 
     #[test]
     fn what_was_taken_over_comes_out_and_every_run_is_the_same(acts in acts()) {
-        let mut story = Story::relaxed();
+        let mut scenario = Scenario::relaxed();
         for act in &acts {
-            perform(&mut story, act);
+            perform(&mut scenario, act);
         }
         for _ in 0..6 {
-            story.hop();
-            story.advance(HOUR / crate::limits::SECOND);
+            scenario.hop();
+            scenario.advance(HOUR / crate::limits::SECOND);
         }
-        story.hop();
-        let counters = story.pair.service().counters();
-        prop_assert!(story.pair.service().queue().is_empty());
+        scenario.hop();
+        let counters = scenario.pair.service().counters();
+        prop_assert!(scenario.pair.service().queue().is_empty());
         prop_assert_eq!(counters.failed, 0);
         prop_assert_eq!(counters.delivered, counters.accepted);
-        prop_assert!(story.received.len() as u64 >= counters.accepted);
-        let copies = story.received.len() as u64 - counters.accepted;
+        prop_assert!(scenario.received.len() as u64 >= counters.accepted);
+        let copies = scenario.received.len() as u64 - counters.accepted;
         prop_assert!(copies <= counters.in_doubt, "{} copies", copies);
-        prop_assert_eq!(story.pair.service().clients(), 0);
-        prop_assert_eq!(story.pair.service().held_bytes(), 0);
-        story.check();
+        prop_assert_eq!(scenario.pair.service().clients(), 0);
+        prop_assert_eq!(scenario.pair.service().held_bytes(), 0);
+        scenario.check();
     }
 }

@@ -1,7 +1,7 @@
 //! Which pools are scarce, as the log says it.
 
-use super::post::Post;
 use super::settings::RelaySettings;
+use super::shared::Shared;
 use crate::queue::QueueConfig;
 
 /// Whether a pool is scarce with so much of it taken: with more than three quarters, until it is no
@@ -18,7 +18,7 @@ pub(super) struct Said {
     queue: bool,
 }
 
-impl Post {
+impl Shared {
     /// Says which pools have become scarce in this step, and which are so no longer.
     pub(super) fn say_what_is_scarce(&mut self, settings: &RelaySettings) {
         self.say_of_memory(settings.session_bytes);

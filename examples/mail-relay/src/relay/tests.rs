@@ -1,9 +1,9 @@
-//! Stories of a relay between two simulated networks, and the search for nondeterminism in each.
+//! Scenarios of a relay between two simulated networks, and the search for nondeterminism in each.
 
 use std::time::Duration;
 
 use io_redirect::Harness;
-use io_redirect::tcp::{Client, ConnectFailure, Dial, Fate};
+use io_redirect::tcp::{Client, ConnectFailure, ConnectionState, Dial};
 use lockstep::ids::ReplicaId;
 use lockstep::testing::check_determinism;
 
@@ -19,7 +19,7 @@ pub(super) fn settings() -> RelaySettings {
 }
 
 /// A relay, and a next hop that does what the story wants.
-pub(super) struct Story {
+pub(super) struct Scenario {
     pub(super) pair: Harness<Relay>,
     settings: RelaySettings,
     clients: Vec<Client>,
@@ -36,10 +36,10 @@ struct Hop {
     done: usize,
 }
 
-impl Story {
-    pub(super) fn new(settings: RelaySettings) -> Story {
+impl Scenario {
+    pub(super) fn new(settings: RelaySettings) -> Scenario {
         let pair = Harness::new(settings.clone().wrapped().unwrap());
-        Story {
+        Scenario {
             pair,
             settings,
             clients: Vec::new(),
@@ -50,11 +50,11 @@ impl Story {
     }
 
     /// A relay that never gives up within a story.
-    pub(super) fn relaxed() -> Story {
+    pub(super) fn relaxed() -> Scenario {
         let mut settings = settings();
         settings.queue.retry_first = crate::limits::SECOND;
         settings.queue.retry_most = crate::limits::MINUTE;
-        Story::new(settings)
+        Scenario::new(settings)
     }
 
     /// A client comes to whichever CoServer is there.
@@ -74,7 +74,7 @@ impl Story {
     ) {
         let last = self.clients.len().saturating_sub(1);
         let Some(client) = self.clients.get(last.saturating_sub(number)).copied() else { return };
-        if self.pair.fate(client) == Fate::Open {
+        if self.pair.fate(client) == ConnectionState::Open {
             act(&mut self.pair, client);
         }
     }
@@ -97,7 +97,7 @@ impl Story {
 
     pub(super) fn hop_breaks(&mut self) {
         for hop in std::mem::take(&mut self.hops) {
-            if self.pair.fate(hop.client) == Fate::Open {
+            if self.pair.fate(hop.client) == ConnectionState::Open {
                 self.pair.reset(hop.client);
             }
         }
@@ -185,7 +185,8 @@ impl Story {
         let mut moved = false;
         for hop in &mut self.hops {
             hop.heard.push_str(&String::from_utf8(self.pair.take(hop.client)).unwrap());
-            if matches!(self.pair.fate(hop.client), Fate::Ended | Fate::Reset) {
+            if matches!(self.pair.fate(hop.client), ConnectionState::Ended | ConnectionState::Reset)
+            {
                 continue;
             }
             let Some((reply, len)) = answer_to(&hop.heard[hop.done..], verdict) else { continue };
@@ -229,89 +230,90 @@ fn answer_to(heard: &str, verdict: &str) -> Option<(String, usize)> {
 
 #[test]
 fn a_mail_goes_in_and_comes_out() {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    assert!(story.mail(client, "a@b.org", "Subject: x\r\n\r\nhello").starts_with("250 2.0.0"));
-    story.hop();
-    let [mail] = &story.received[..] else { panic!("{:?}", story.received) };
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    assert!(scenario.mail(client, "a@b.org", "Subject: x\r\n\r\nhello").starts_with("250 2.0.0"));
+    scenario.hop();
+    let [mail] = &scenario.received[..] else { panic!("{:?}", scenario.received) };
     assert!(mail.starts_with("Received: from "), "{mail}");
     assert!(mail.ends_with("Subject: x\r\n\r\nhello\r\n.\r\n"), "{mail}");
-    assert!(story.pair.service().queue().is_empty());
-    assert!(story.say(client, "QUIT\r\n").starts_with("221"));
-    assert_eq!(story.pair.service().clients(), 0);
-    story.check();
+    assert!(scenario.pair.service().queue().is_empty());
+    assert!(scenario.say(client, "QUIT\r\n").starts_with("221"));
+    assert_eq!(scenario.pair.service().clients(), 0);
+    scenario.check();
 }
 
 #[test]
 fn a_connection_to_the_hop_serves_several_mails_and_is_given_up_when_idle() {
-    let mut story = Story::new(settings());
-    let client = story.client();
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
     for number in 0..5 {
-        story.mail(client, "a@b.org", &format!("mail {number}"));
-        story.hop();
-        story.advance(1);
+        scenario.mail(client, "a@b.org", &format!("mail {number}"));
+        scenario.hop();
+        scenario.advance(1);
     }
-    assert_eq!(story.received.len(), 5);
-    assert_eq!(story.hops.len(), 1);
-    story.advance(3);
-    story.hop();
-    assert_eq!(story.pair.service().hops(), 0);
-    assert!(story.hops[0].heard.ends_with("QUIT\r\n"));
-    story.check();
+    assert_eq!(scenario.received.len(), 5);
+    assert_eq!(scenario.hops.len(), 1);
+    scenario.advance(3);
+    scenario.hop();
+    assert_eq!(scenario.pair.service().hops(), 0);
+    assert!(scenario.hops[0].heard.ends_with("QUIT\r\n"));
+    scenario.check();
 }
 
 #[test]
 fn deliveries_are_several_and_bounded() {
-    let mut story = Story::new(settings());
-    let client = story.client();
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
     for number in 0..10 {
-        story.mail(client, "a@b.org", &format!("mail {number}"));
+        scenario.mail(client, "a@b.org", &format!("mail {number}"));
     }
-    assert_eq!(story.pair.dials().len(), 3);
-    story.hop();
-    assert_eq!(story.received.len(), 10);
-    assert_eq!(story.hops.len(), 3);
-    story.check();
+    assert_eq!(scenario.pair.dials().len(), 3);
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 10);
+    assert_eq!(scenario.hops.len(), 3);
+    scenario.check();
 }
 
 #[test]
 fn a_delivery_under_way_on_a_lost_coserver_is_made_again_from_the_other() {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    story.mail(client, "a@b.org", "one");
-    let dials = story.pair.dials();
-    story.answer(&dials[0]);
-    while story.hops[0].heard.is_empty() || !story.hops[0].heard.contains("one") {
-        assert!(story.hop_round(""), "the delivery comes to its data");
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    scenario.mail(client, "a@b.org", "one");
+    let dials = scenario.pair.dials();
+    scenario.answer(&dials[0]);
+    while scenario.hops[0].heard.is_empty() || !scenario.hops[0].heard.contains("one") {
+        assert!(scenario.hop_round(""), "the delivery comes to its data");
     }
-    story.pair.lose(ReplicaId::A);
-    assert_eq!(story.pair.service().counters().in_doubt, 1);
-    story.hops.clear();
-    story.advance(2);
-    story.hop();
-    assert_eq!(story.received.len(), 1);
-    assert_eq!(story.pair.service().clients(), 0);
-    let other = story.pair.connect_from(ReplicaId::B, LISTENER, "192.0.2.9:4000".parse().unwrap());
-    assert!(story.mail(other.unwrap(), "a@b.org", "two").starts_with("250"));
-    story.hop();
-    assert_eq!(story.received.len(), 2);
-    story.check();
+    scenario.pair.lose(ReplicaId::A);
+    assert_eq!(scenario.pair.service().counters().in_doubt, 1);
+    scenario.hops.clear();
+    scenario.advance(2);
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 1);
+    assert_eq!(scenario.pair.service().clients(), 0);
+    let other =
+        scenario.pair.connect_from(ReplicaId::B, LISTENER, "192.0.2.9:4000".parse().unwrap());
+    assert!(scenario.mail(other.unwrap(), "a@b.org", "two").starts_with("250"));
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 2);
+    scenario.check();
 }
 
 #[test]
 fn mails_survive_the_end_of_both_coservers_and_what_was_under_way_is_done_again() {
-    let mut story = Story::new(settings());
-    let client = story.client();
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
     for number in 0..5 {
-        story.mail(client, "a@b.org", &format!("mail {number}"));
+        scenario.mail(client, "a@b.org", &format!("mail {number}"));
     }
-    let dial = story.pair.dials().remove(0);
-    story.answer(&dial);
-    while !story.hops[0].heard.contains("mail 0") {
-        assert!(story.hop_round(""), "the delivery comes to its data");
+    let dial = scenario.pair.dials().remove(0);
+    scenario.answer(&dial);
+    while !scenario.hops[0].heard.contains("mail 0") {
+        assert!(scenario.hop_round(""), "the delivery comes to its data");
     }
-    story.restart(ReplicaId::B);
-    let relay = story.pair.service();
+    scenario.restart(ReplicaId::B);
+    let relay = scenario.pair.service();
     assert_eq!(
         (relay.queue().len(), relay.queue().running()),
         (5, 3),
@@ -319,177 +321,177 @@ fn mails_survive_the_end_of_both_coservers_and_what_was_under_way_is_done_again(
     );
     assert_eq!((relay.clients(), relay.counters().clients), (0, 1));
     assert_eq!((relay.counters().in_doubt, relay.counters().answers_in_doubt), (1, 1));
-    story.pair.join(ReplicaId::A);
-    story.lost = None;
-    story.hop();
-    story.advance(2);
-    story.hop();
-    assert_eq!(story.received.len(), 5);
-    let counters = story.pair.service().counters();
+    scenario.pair.join(ReplicaId::A);
+    scenario.lost = None;
+    scenario.hop();
+    scenario.advance(2);
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 5);
+    let counters = scenario.pair.service().counters();
     assert_eq!((counters.delivered, counters.deferred, counters.in_doubt), (5, 0, 1));
-    let again = story.client();
-    assert!(story.mail(again, "a@b.org", "after").starts_with("250"));
-    story.hop();
-    assert_eq!(story.received.len(), 6);
-    story.check();
+    let again = scenario.client();
+    assert!(scenario.mail(again, "a@b.org", "after").starts_with("250"));
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 6);
+    scenario.check();
 }
 
 #[test]
 fn a_restart_is_not_held_against_the_hop_nor_against_the_mail() {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    story.mail(client, "a@b.org", "one");
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    scenario.mail(client, "a@b.org", "one");
     for place in [ReplicaId::A, ReplicaId::A, ReplicaId::B, ReplicaId::A] {
-        story.restart(place);
-        assert_eq!(story.pair.dials().len(), 1, "connecting again at once");
+        scenario.restart(place);
+        assert_eq!(scenario.pair.dials().len(), 1, "connecting again at once");
     }
-    story.hop();
-    assert_eq!(story.received.len(), 1);
-    assert_eq!(story.pair.service().counters().deferred, 0);
-    story.check();
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 1);
+    assert_eq!(scenario.pair.service().counters().deferred, 0);
+    scenario.check();
 }
 
 #[test]
 fn a_client_that_may_send_its_mail_again_is_counted() {
-    let doubts = |story: &mut Story| {
-        story.restart(ReplicaId::A);
-        story.pair.service().counters().answers_in_doubt
+    let doubts = |scenario: &mut Scenario| {
+        scenario.restart(ReplicaId::A);
+        scenario.pair.service().counters().answers_in_doubt
     };
-    let mut story = Story::new(settings());
-    let silent = story.client();
-    story.say(silent, "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf");
-    assert_eq!(doubts(&mut story), 0, "no mail was taken over");
-    let (one, two) = (story.client(), story.client());
-    story.mail(one, "", "one");
-    story.mail(two, "", "two");
-    story.mail(two, "", "three");
-    assert!(story.say(one, "QUIT\r\n").starts_with("221"));
-    assert_eq!(doubts(&mut story), 1, "the last mail of one client");
-    let settled = story.client();
-    story.mail(settled, "", "four");
+    let mut scenario = Scenario::new(settings());
+    let silent = scenario.client();
+    scenario.say(silent, "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf");
+    assert_eq!(doubts(&mut scenario), 0, "no mail was taken over");
+    let (one, two) = (scenario.client(), scenario.client());
+    scenario.mail(one, "", "one");
+    scenario.mail(two, "", "two");
+    scenario.mail(two, "", "three");
+    assert!(scenario.say(one, "QUIT\r\n").starts_with("221"));
+    assert_eq!(doubts(&mut scenario), 1, "the last mail of one client");
+    let settled = scenario.client();
+    scenario.mail(settled, "", "four");
     let loops = "Received: by x\r\n".repeat(crate::limits::RECEIVED_FIELDS + 1);
-    assert!(story.mail(settled, "", &loops).starts_with("554"));
-    assert_eq!(doubts(&mut story), 1, "the answer to the refused one came after the other");
-    story.check();
+    assert!(scenario.mail(settled, "", &loops).starts_with("554"));
+    assert_eq!(doubts(&mut scenario), 1, "the answer to the refused one came after the other");
+    scenario.check();
 }
 
 #[test]
 fn a_hop_that_is_away_gets_everything_when_it_is_back() {
-    let mut story = Story::new(settings());
-    let client = story.client();
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
     for number in 0..4 {
-        story.mail(client, "a@b.org", &format!("mail {number}"));
+        scenario.mail(client, "a@b.org", &format!("mail {number}"));
     }
     for _ in 0..20 {
-        for dial in story.pair.dials() {
-            story.pair.fail(&dial, &ConnectFailure::Refused);
+        for dial in scenario.pair.dials() {
+            scenario.pair.fail(&dial, &ConnectFailure::Refused);
         }
-        story.advance(1);
+        scenario.advance(1);
     }
-    assert_eq!(story.pair.service().queue().len(), 4);
-    story.advance(60);
-    story.hop();
-    assert_eq!(story.received.len(), 4);
-    story.check();
+    assert_eq!(scenario.pair.service().queue().len(), 4);
+    scenario.advance(60);
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 4);
+    scenario.check();
 }
 
 #[test]
 fn a_mail_that_is_refused_comes_back_as_a_notice() {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    story.mail(client, "a@example.net", "Subject: never\r\n\r\nhello");
-    for dial in story.pair.dials() {
-        story.answer(&dial);
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    scenario.mail(client, "a@example.net", "Subject: never\r\n\r\nhello");
+    for dial in scenario.pair.dials() {
+        scenario.answer(&dial);
     }
-    while !story.hops[0].heard.contains("never") {
-        story.hop_round("550 5.7.1 no\r\n");
+    while !scenario.hops[0].heard.contains("never") {
+        scenario.hop_round("550 5.7.1 no\r\n");
     }
-    story.hop_round("550 5.7.1 no\r\n");
-    story.hop();
-    let [notice] = &story.received[..] else { panic!("{:?}", story.received) };
+    scenario.hop_round("550 5.7.1 no\r\n");
+    scenario.hop();
+    let [notice] = &scenario.received[..] else { panic!("{:?}", scenario.received) };
     assert!(notice.contains("To: <a@example.net>") && notice.contains("Status: 5.7.1"));
-    assert_eq!(story.pair.service().counters().bounced, 1);
-    assert!(story.pair.service().queue().is_empty());
-    story.check();
+    assert_eq!(scenario.pair.service().counters().bounced, 1);
+    assert!(scenario.pair.service().queue().is_empty());
+    scenario.check();
 }
 
 #[test]
 fn a_large_mail_passes_the_windows_in_both_directions() {
-    let mut story = Story::new(settings());
+    let mut scenario = Scenario::new(settings());
     let line = format!("{}\r\n", "x".repeat(900));
     let text = format!("Subject: big\r\n\r\n{}end", line.repeat(3000));
-    let client = story.client();
-    assert!(story.mail(client, "a@b.org", &text).starts_with("250"));
-    story.hop();
-    assert!(story.received[0].ends_with(&format!("{text}\r\n.\r\n")));
-    assert!(story.pair.service().held_bytes() < 10_000);
-    story.check();
+    let client = scenario.client();
+    assert!(scenario.mail(client, "a@b.org", &text).starts_with("250"));
+    scenario.hop();
+    assert!(scenario.received[0].ends_with(&format!("{text}\r\n.\r\n")));
+    assert!(scenario.pair.service().held_bytes() < 10_000);
+    scenario.check();
 }
 
 #[test]
 fn a_hop_that_stops_reading_holds_up_only_its_own_delivery() {
-    let mut story = Story::new(settings());
+    let mut scenario = Scenario::new(settings());
     let text = format!("{}\r\n", "x".repeat(900)).repeat(1000);
-    let client = story.client();
-    story.mail(client, "a@b.org", &text);
-    let dial = story.pair.dials().remove(0);
-    story.answer(&dial);
-    let stuck = story.hops[0].client;
-    story.hop_round("");
-    story.pair.stall(stuck, true);
+    let client = scenario.client();
+    scenario.mail(client, "a@b.org", &text);
+    let dial = scenario.pair.dials().remove(0);
+    scenario.answer(&dial);
+    let stuck = scenario.hops[0].client;
+    scenario.hop_round("");
+    scenario.pair.stall(stuck, true);
     for _ in 0..8 {
-        story.hop_round("");
+        scenario.hop_round("");
     }
-    story.mail(client, "a@b.org", "small");
-    story.hop();
-    assert_eq!(story.received.len(), 1);
-    story.pair.stall(stuck, false);
-    story.hop();
-    assert_eq!(story.received.len(), 2);
-    story.check();
+    scenario.mail(client, "a@b.org", "small");
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 1);
+    scenario.pair.stall(stuck, false);
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 2);
+    scenario.check();
 }
 
 #[test]
 fn a_client_that_takes_no_replies_is_not_read_from_and_is_let_go_in_time() {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    story.say(client, "EHLO c\r\n");
-    story.pair.stall(client, true);
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    scenario.say(client, "EHLO c\r\n");
+    scenario.pair.stall(client, true);
     let to: String = (0..900).map(|n| format!("RCPT TO:<{n}@example.org>\r\n")).collect();
     let mail = format!("MAIL FROM:<>\r\n{to}DATA\r\n.\r\n");
     for _ in 0..40 {
-        story.pair.send(client, mail.as_bytes());
+        scenario.pair.send(client, mail.as_bytes());
     }
-    assert!((5..20).contains(&story.pair.service().counters().accepted));
-    assert!(story.pair.service().held_bytes() < 1024 * 1024);
-    story.advance(6 * 60);
-    story.advance(60);
-    assert_eq!(story.pair.service().clients(), 0);
-    assert_ne!(story.pair.fate(client), Fate::Open);
-    story.check();
+    assert!((5..20).contains(&scenario.pair.service().counters().accepted));
+    assert!(scenario.pair.service().held_bytes() < 1024 * 1024);
+    scenario.advance(6 * 60);
+    scenario.advance(60);
+    assert_eq!(scenario.pair.service().clients(), 0);
+    assert_ne!(scenario.pair.fate(client), ConnectionState::Open);
+    scenario.check();
 }
 
 #[test]
 fn silent_clients_are_sent_away() {
-    let mut story = Story::new(settings());
-    let clients: Vec<Client> = (0..100).map(|_| story.client()).collect();
-    story.advance(4 * 60);
-    story.say(clients[7], "NOOP\r\n");
-    story.advance(2 * 60);
-    assert_eq!(story.pair.service().clients(), 1);
-    assert!(story.said(clients[3]).starts_with("421 4.4.2"));
-    story.check();
+    let mut scenario = Scenario::new(settings());
+    let clients: Vec<Client> = (0..100).map(|_| scenario.client()).collect();
+    scenario.advance(4 * 60);
+    scenario.say(clients[7], "NOOP\r\n");
+    scenario.advance(2 * 60);
+    assert_eq!(scenario.pair.service().clients(), 1);
+    assert!(scenario.said(clients[3]).starts_with("421 4.4.2"));
+    scenario.check();
 }
 
 #[test]
 fn a_client_that_half_closes_gets_its_replies() {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    story.pair.send(client, b"NOOP\r\n");
-    story.pair.half_close(client);
-    assert_eq!(story.said(client), "250 2.0.0 ok\r\n");
-    assert_eq!(story.pair.fate(client), Fate::Ended);
-    assert_eq!(story.pair.service().held_bytes(), 0);
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    scenario.pair.send(client, b"NOOP\r\n");
+    scenario.pair.half_close(client);
+    assert_eq!(scenario.said(client), "250 2.0.0 ok\r\n");
+    assert_eq!(scenario.pair.fate(client), ConnectionState::Ended);
+    assert_eq!(scenario.pair.service().held_bytes(), 0);
 }
 
 #[test]
@@ -498,43 +500,43 @@ fn sessions_share_a_bounded_memory() {
     settings.server.max_message = 64 * 1024;
     settings.session_bytes = 128 * 1024;
     settings.check().unwrap();
-    let mut story = Story::new(settings);
+    let mut scenario = Scenario::new(settings);
     let begin = "EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\n";
     let part = format!("{}\r\n", "x".repeat(900)).repeat(60);
-    let clients: Vec<Client> = (0..3).map(|_| story.client()).collect();
+    let clients: Vec<Client> = (0..3).map(|_| scenario.client()).collect();
     for client in &clients {
-        assert!(story.say(*client, begin).contains("\r\n354 "));
+        assert!(scenario.say(*client, begin).contains("\r\n354 "));
     }
     for client in &clients[..2] {
-        assert_eq!(story.say(*client, &part), "");
+        assert_eq!(scenario.say(*client, &part), "");
     }
     // The third is still small when there is no more room, so one of the others gives way.
-    assert_eq!(story.say(clients[2], &part), "");
+    assert_eq!(scenario.say(clients[2], &part), "");
     let (ended, left): (Vec<Client>, Vec<Client>) =
-        clients.into_iter().partition(|client| story.said(*client).starts_with("421 4.3.1"));
+        clients.into_iter().partition(|client| scenario.said(*client).starts_with("421 4.3.1"));
     assert_eq!(ended.len(), 1);
-    left.iter().for_each(|client| assert!(story.say(*client, ".\r\n").starts_with("250")));
-    let again = story.client();
-    assert!(story.mail(again, "", "small").starts_with("250"));
-    let late = story.client();
-    let reply = story.say(late, "EHLO c\r\nMAIL FROM:<> SIZE=65000\r\n");
+    left.iter().for_each(|client| assert!(scenario.say(*client, ".\r\n").starts_with("250")));
+    let again = scenario.client();
+    assert!(scenario.mail(again, "", "small").starts_with("250"));
+    let late = scenario.client();
+    let reply = scenario.say(late, "EHLO c\r\nMAIL FROM:<> SIZE=65000\r\n");
     assert!(reply.ends_with("sender ok\r\n"), "{reply}");
-    assert_eq!(story.pair.service().counters().out_of_memory, 1);
-    story.check();
+    assert_eq!(scenario.pair.service().counters().out_of_memory, 1);
+    scenario.check();
 }
 
 #[test]
 fn a_frozen_relay_goes_on_as_if_nothing_had_happened() {
-    let mut story = Story::new(settings());
-    let client = story.client();
-    story.mail(client, "a@b.org", "one");
-    story.say(client, "MAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf a ");
-    let fresh = story.settings.clone().wrapped().unwrap();
-    story.pair.replace(fresh).unwrap();
-    assert!(story.say(client, "mail\r\n.\r\n").starts_with("250"));
-    story.hop();
-    assert_eq!(story.received.len(), 2);
-    assert!(story.received[1].ends_with("half a mail\r\n.\r\n"));
+    let mut scenario = Scenario::new(settings());
+    let client = scenario.client();
+    scenario.mail(client, "a@b.org", "one");
+    scenario.say(client, "MAIL FROM:<>\r\nRCPT TO:<to@example.org>\r\nDATA\r\nhalf a ");
+    let fresh = scenario.settings.clone().wrapped().unwrap();
+    scenario.pair.replace(fresh).unwrap();
+    assert!(scenario.say(client, "mail\r\n.\r\n").starts_with("250"));
+    scenario.hop();
+    assert_eq!(scenario.received.len(), 2);
+    assert!(scenario.received[1].ends_with("half a mail\r\n.\r\n"));
 }
 
 #[test]

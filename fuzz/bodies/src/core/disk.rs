@@ -12,7 +12,7 @@ use lockstep::unit::records::Reader;
 use lockstep::unit::{Unit, UnitConfig};
 use lockstep::wire::frames::{CheckpointFile, LogPosition};
 
-use crate::tally::Tally;
+use crate::counting_service::CountingService;
 
 /// Bytes of a checkpoint that go in one piece: few, so that there are several.
 const PIECE: usize = 40;
@@ -45,10 +45,11 @@ impl State {
         CheckpointFile { index, len, hash: hash.finish() }
     }
 
-    fn restore(&self) -> Unit<Tally> {
-        let Some(bytes) = &self.unit else { return Unit::new(Tally::default()) };
+    fn restore(&self) -> Unit<CountingService> {
+        let Some(bytes) = &self.unit else { return Unit::new(CountingService::default()) };
         let mut reader = Reader::open(bytes.clone()).expect("as it was frozen");
-        Unit::restore(Tally::default(), UnitConfig::default(), &mut reader).expect("a sound unit")
+        Unit::restore(CountingService::default(), UnitConfig::default(), &mut reader)
+            .expect("a sound unit")
     }
 }
 
@@ -160,7 +161,7 @@ impl Disk {
     pub(super) fn recover(
         &mut self,
         to: Option<Index>,
-    ) -> Result<(Recovered, Unit<Tally>), String> {
+    ) -> Result<(Recovered, Unit<CountingService>), String> {
         if self.unreadable {
             return Err("unreadable".into());
         }
@@ -277,8 +278,8 @@ impl Disk {
 }
 
 /// The unit as it was before a step that panicked.
-fn thawed(frozen: &lockstep::unit::FrozenUnit<Tally>) -> Unit<Tally> {
+fn thawed(frozen: &lockstep::unit::FrozenUnit<CountingService>) -> Unit<CountingService> {
     let bytes = frozen.to_bytes().expect("a small state");
     let mut reader = Reader::open(bytes).expect("what was just written");
-    Unit::restore(Tally::default(), UnitConfig::default(), &mut reader).expect("its own")
+    Unit::restore(CountingService::default(), UnitConfig::default(), &mut reader).expect("its own")
 }

@@ -10,12 +10,12 @@ use lockstep::unit::Unit;
 
 use super::disk::Disk;
 use super::storage::Storage;
-use crate::tally::Tally;
+use crate::counting_service::CountingService;
 
 pub(super) struct Node {
     pub(super) replica: Replica,
     pub(super) incarnation: Incarnation,
-    pub(super) unit: Unit<Tally>,
+    pub(super) unit: Unit<CountingService>,
     /// Entries handed out and not executed yet.
     pub(super) todo: VecDeque<Entry>,
     /// The process runs; a dead one's place may be taken by another.
@@ -50,7 +50,7 @@ impl Node {
         Self {
             replica,
             incarnation,
-            unit: Unit::new(Tally::default()),
+            unit: Unit::new(CountingService::default()),
             todo: VecDeque::new(),
             alive: true,
             stopped: false,

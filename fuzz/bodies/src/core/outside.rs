@@ -9,8 +9,8 @@ use lockstep::wire::frames::ClientCall;
 
 use super::disk::Disk;
 use super::world::{PAIR, PROTOCOL, World, node, time};
+use crate::counting_service::CountingService;
 use crate::source::Source;
-use crate::tally::Tally;
 
 impl World {
     pub(super) fn device(&mut self, place: ReplicaId, command: u8) {
@@ -133,8 +133,8 @@ impl World {
         }
         let bytes = node.unit.freeze().to_bytes().expect("a small state");
         let mut reader = Reader::open(bytes).expect("what was just written");
-        node.unit =
-            Unit::restore(Tally::faulty(), UnitConfig::default(), &mut reader).expect("its own");
+        node.unit = Unit::restore(CountingService::faulty(), UnitConfig::default(), &mut reader)
+            .expect("its own");
         self.wrong = true;
     }
 

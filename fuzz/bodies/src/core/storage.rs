@@ -14,7 +14,7 @@ use lockstep::wire::frames::{CheckpointFile, LogPosition};
 use super::disk::State;
 use super::node::Node;
 use super::world::{World, time};
-use crate::tally::Tally;
+use crate::counting_service::CountingService;
 
 /// One thing to do for the disk's thread.
 pub(super) enum Job {
@@ -231,7 +231,7 @@ impl World {
             }
             Err(why) => {
                 node.disk.unreadable = true;
-                node.unit = Unit::new(Tally::default());
+                node.unit = Unit::new(CountingService::default());
                 self.reached.insert("refused recovery");
                 Err(why)
             }

@@ -16,8 +16,8 @@ use lockstep::proto::Output;
 use lockstep::unit::{Unit, UnitConfig};
 use lockstep::wire::frames::PeerFrame;
 
+use crate::counting_service::CountingService;
 use crate::source::Source;
-use crate::tally::Tally;
 
 /// Sessions that fit.
 const SESSIONS: usize = 3;
@@ -88,7 +88,12 @@ impl Guests {
     }
 
     /// What an entry did to the sessions.
-    pub(super) fn executed(&mut self, entry: &Entry, executed: &Executed, unit: &Unit<Tally>) {
+    pub(super) fn executed(
+        &mut self,
+        entry: &Entry,
+        executed: &Executed,
+        unit: &Unit<CountingService>,
+    ) {
         let ended = unit.service().ended.get(self.told..).unwrap_or_default();
         self.told += ended.len();
         if executed.panic.is_some() {

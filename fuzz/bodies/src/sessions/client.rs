@@ -10,7 +10,7 @@ use lockstep::ids::{Incarnation, OwnerId, PairId, ReplicaId, RequestNumber};
 use lockstep::output::OutputKind;
 use lockstep::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 
-use super::{Tally, Unit, execute, unit};
+use super::{CountingService, Unit, execute, unit};
 use crate::source::Source;
 
 pub(super) fn run(source: &mut Source<'_>) {
@@ -49,7 +49,7 @@ fn act(op: u8, source: &mut Source<'_>) -> Act {
 
 /// The session table, and the answers that it gave, by number.
 struct Sessions {
-    unit: Unit<Tally>,
+    unit: Unit<CountingService>,
     given: Vec<Bytes>,
 }
 

@@ -17,11 +17,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, Sleep};
 
 use super::door::Seat;
-use super::{Command, Shared};
+use super::{ConnectionCommand, Shared};
 use crate::limits::{CHUNK_BYTES, PARTIAL, PARTIAL_BYTES, THROWN_AWAY};
 use crate::tcp::ResetCause;
 use crate::tcp::flow::Tally;
-use crate::tcp::words::{DATA_HEADER, Handle, Report, Windows, put_data_header};
+use crate::tcp::messages::{DATA_HEADER, Event, Handle, Windows, put_data_header};
 
 /// Most pieces given to the kernel in one call.
 const SLICES: usize = 16;
@@ -48,7 +48,7 @@ pub(super) struct Conn {
     stream: TcpStream,
     /// Peers of one block of addresses share what each of them would get.
     inputs: Inputs,
-    commands: mpsc::UnboundedReceiver<Command>,
+    commands: mpsc::UnboundedReceiver<ConnectionCommand>,
     /// Bytes that may be read before the inside half grants more.
     credit: u32,
     writes: Tally,
@@ -88,7 +88,7 @@ enum Closing {
 enum Phase {
     Live,
     /// The service is done with it: what comes is thrown away, its end is reported.
-    LetGo,
+    Released,
     /// The CoServer is out: the same, and nothing is reported.
     Leaving,
     /// It is over; the last report waits to be taken.
@@ -101,8 +101,8 @@ impl Conn {
         handle: Handle,
         socket: Socket,
         windows: Windows,
-        commands: mpsc::UnboundedReceiver<Command>,
-        first: &Report,
+        commands: mpsc::UnboundedReceiver<ConnectionCommand>,
+        first: &Event,
     ) -> Self {
         let Socket { stream, flow, descriptor } = socket;
         Self {
@@ -142,42 +142,42 @@ impl Conn {
         }
     }
 
-    fn on_command(&mut self, command: Command) {
+    fn on_command(&mut self, command: ConnectionCommand) {
         match command {
-            Command::Send(bytes) if self.own == Closing::No && !bytes.is_empty() => {
+            ConnectionCommand::Send(bytes) if self.own == Closing::No && !bytes.is_empty() => {
                 self.partial = None;
                 self.out.push_back(bytes);
             }
-            Command::Send(_) => {}
-            Command::Shutdown => {
+            ConnectionCommand::Send(_) => {}
+            ConnectionCommand::Shutdown => {
                 self.partial = None;
                 self.close_own();
             }
-            Command::Credit(bytes) => self.credit = self.credit.saturating_add(bytes),
-            Command::Close => {
+            ConnectionCommand::Credit(bytes) => self.credit = self.credit.saturating_add(bytes),
+            ConnectionCommand::Close => {
                 self.close_own();
-                self.let_go(Phase::LetGo);
+                self.let_go(Phase::Released);
             }
             // The inside half has forgotten it, and disowns what came just before: that is no reason
             // to take its text away.
-            Command::Reset if self.turned_away => {}
-            Command::Reset => {
+            ConnectionCommand::Reset if self.turned_away => {}
+            ConnectionCommand::Reset => {
                 self.break_off();
-                self.end(Report::Ended { handle: self.handle });
+                self.end(Event::Ended { handle: self.handle });
             }
-            Command::TurnAway => {
+            ConnectionCommand::TurnAway => {
                 self.seat.iter_mut().for_each(|seat| seat.turned_away(Instant::now()));
                 self.turn_away();
             }
-            Command::Displace => {
+            ConnectionCommand::Displace => {
                 self.seat.iter().for_each(|seat| {
                     seat.gives_way(Instant::now());
                     self.shared.refusals.note_displaced(seat.peer);
                 });
                 self.turn_away();
             }
-            Command::Protect => self.seat.iter_mut().for_each(Seat::protect),
-            Command::Farewell => {
+            ConnectionCommand::Protect => self.seat.iter_mut().for_each(Seat::protect),
+            ConnectionCommand::Farewell => {
                 self.say_farewell();
                 self.report = None;
                 self.let_go(Phase::Leaving);
@@ -202,7 +202,7 @@ impl Conn {
         if self.waits.is_none() {
             self.deadline = Some(Box::pin(tokio::time::sleep(Duration::ZERO)));
         }
-        self.let_go(Phase::LetGo);
+        self.let_go(Phase::Released);
     }
 
     fn close_own(&mut self) {
@@ -225,14 +225,14 @@ impl Conn {
     }
 
     /// It is over; `last` is said after what still waits.
-    fn end(&mut self, last: Report) {
+    fn end(&mut self, last: Event) {
         match self.phase {
             Phase::Over => return,
             Phase::Leaving => {}
-            Phase::Live | Phase::LetGo if self.report.is_none() => {
+            Phase::Live | Phase::Released if self.report.is_none() => {
                 self.report = Some(last.encode());
             }
-            Phase::Live | Phase::LetGo => self.last = Some(last.encode()),
+            Phase::Live | Phase::Released => self.last = Some(last.encode()),
         }
         self.out.clear();
         self.phase = Phase::Over;
@@ -248,8 +248,8 @@ impl Conn {
             _ => ResetCause::Network,
         };
         self.end(match self.phase {
-            Phase::Live => Report::Reset { handle, cause },
-            _ => Report::Ended { handle },
+            Phase::Live => Event::Reset { handle, cause },
+            _ => Event::Ended { handle },
         });
     }
 
@@ -329,7 +329,7 @@ impl Conn {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> bool {
         let allowed = match self.phase {
             Phase::Live => (self.credit as usize).min(CHUNK_BYTES),
-            Phase::LetGo | Phase::Leaving => CHUNK_BYTES,
+            Phase::Released | Phase::Leaving => CHUNK_BYTES,
             Phase::Over => 0,
         };
         if allowed == 0 || self.far_closed || self.report.is_some() || self.waits_for_more(cx) {
@@ -383,14 +383,14 @@ impl Conn {
         self.thrown_away += len as u64;
         if self.thrown_away > THROWN_AWAY {
             self.break_off();
-            self.end(Report::Ended { handle: self.handle });
+            self.end(Event::Ended { handle: self.handle });
         }
     }
 
     fn on_far_closed(&mut self) {
         self.far_closed = true;
         if self.phase == Phase::Live {
-            self.report = Some(Report::PeerClosed { handle: self.handle }.encode());
+            self.report = Some(Event::PeerClosed { handle: self.handle }.encode());
         }
     }
 
@@ -400,14 +400,14 @@ impl Conn {
             return false;
         }
         if self.own == Closing::Done && self.far_closed {
-            self.end(Report::Ended { handle: self.handle });
+            self.end(Event::Ended { handle: self.handle });
             return true;
         }
         if self.phase != Phase::Live {
             return false;
         }
         let due = self.writes.take_if_due();
-        self.report = due.map(|written| Report::Written { handle: self.handle, written }.encode());
+        self.report = due.map(|written| Event::Written { handle: self.handle, written }.encode());
         self.report.is_some()
     }
 
@@ -422,7 +422,7 @@ impl Conn {
             if self.own != Closing::Done {
                 self.break_off();
             }
-            self.end(Report::Ended { handle: self.handle });
+            self.end(Event::Ended { handle: self.handle });
         }
         passed
     }

@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 
 use super::conn::{Conn, Socket};
-use super::{Command, Shared};
+use super::{ConnectionCommand, Shared};
 use crate::limits;
-use crate::tcp::words::{Handle, Report, Windows};
+use crate::tcp::messages::{Event, Handle, Windows};
 use crate::tcp::{ConnectFailure, Target};
 
 pub(super) async fn run(
@@ -25,7 +25,7 @@ pub(super) async fn run(
     target: Target,
     timeout: Duration,
     windows: Windows,
-    mut commands: mpsc::UnboundedReceiver<Command>,
+    mut commands: mpsc::UnboundedReceiver<ConnectionCommand>,
 ) {
     // Whatever the service says before the connection is made ends the attempt.
     let made = tokio::select! {
@@ -35,21 +35,21 @@ pub(super) async fn run(
     let report = match made {
         Some(Ok((descriptor, (stream, peer, local)))) => {
             let _ = stream.set_nodelay(true);
-            let first = Report::Connected { handle, peer, local };
+            let first = Event::Connected { handle, peer, local };
             let socket = Socket { stream, flow: Flow::of_called(peer.ip()), descriptor };
             return Conn::new(shared, handle, socket, windows, commands, &first).await;
         }
         Some(Err(failure)) => failed(handle, &failure),
-        None => Report::Ended { handle },
+        None => Event::Ended { handle },
     };
     shared.conns.remove(handle);
     let _ = shared.inputs.push(report.encode()).await;
 }
 
-fn failed(handle: Handle, failure: &ConnectFailure) -> Report {
+fn failed(handle: Handle, failure: &ConnectFailure) -> Event {
     let (why, text) = failure.parts();
     let text = &text.as_bytes()[..text.len().min(limits::REASON_BYTES)];
-    Report::ConnectFailed { handle, why, text: Bytes::copy_from_slice(text) }
+    Event::ConnectFailed { handle, why, text: Bytes::copy_from_slice(text) }
 }
 
 type Made = (TcpStream, SocketAddr, SocketAddr);
@@ -213,9 +213,9 @@ mod tests {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    fn run<T>(story: impl Future<Output = T>) -> T {
+    fn run<T>(scenario: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(story)
+        runtime.block_on(scenario)
     }
 
     /// A listener whose queue is full: the kernel drops the first packet of whoever comes next,

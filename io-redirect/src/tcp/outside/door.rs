@@ -18,8 +18,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::limits;
+use crate::tcp::messages::Handle;
 use crate::tcp::places::Places;
-use crate::tcp::words::Handle;
 
 /// Who has the places of a listener here.
 #[derive(Debug)]
@@ -293,9 +293,9 @@ mod tests {
         assert!(!greedy[0].is_crowded(now + limits::CROWDED));
     }
 
-    fn test(story: impl AsyncFnOnce()) {
+    fn test(scenario: impl AsyncFnOnce()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(story());
+        runtime.block_on(scenario());
     }
 
     /// How many of them are turned away before their block is shut out.

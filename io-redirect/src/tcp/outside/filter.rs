@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn the_kernel_keeps_a_block_out_until_it_is_let_in_again() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let story = async {
+        let scenario = async {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
             let address = listener.local_addr().unwrap();
             let mut filter = Filter::default();
@@ -234,7 +234,7 @@ mod tests {
             assert_eq!(peer.ip(), Ipv4Addr::new(127, 0, 1, 1));
             barred.await.unwrap().unwrap();
         };
-        runtime.block_on(async { tokio::time::timeout(PATIENCE, story).await.unwrap() });
+        runtime.block_on(async { tokio::time::timeout(PATIENCE, scenario).await.unwrap() });
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::filter::Filter;
 use super::{Mode, Opening, RefusedBy, Shared, socket};
 use crate::limits;
 use crate::tcp::ListenerId;
-use crate::tcp::words::{ListenOrder, Report};
+use crate::tcp::messages::{Event, ListenOrder};
 
 /// Between two tries after an error that repeats itself (no descriptors, no memory, the address
 /// taken by another): doubled each time.
@@ -132,7 +132,7 @@ impl Listener {
         let Ok(local) = stream.local_addr() else { return };
         let handle = seat.handle;
         let Some(commands) = self.shared.conns.add(handle) else { return };
-        let first = Report::Accepted { handle, listener: self.id, peer, local };
+        let first = Event::Accepted { handle, listener: self.id, peer, local };
         let shared = Arc::clone(&self.shared);
         let windows = self.options.windows;
         let socket = Socket { stream, flow: Flow::of_peer(peer.ip()), descriptor };

@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::ListenerId;
-use super::words::{Handle, ListenOrder, Order, Report, Room};
+use super::messages::{Command, Event, Handle, ListenOrder, Room};
 use crate::limits;
 use crate::wrapper::TCP;
 
@@ -287,7 +287,7 @@ impl Drop for Opening {
 
 /// What a connection's task is told.
 #[derive(Debug)]
-enum Command {
+enum ConnectionCommand {
     Send(Bytes),
     Shutdown,
     Close,
@@ -307,15 +307,15 @@ enum Command {
 /// bounds what it sends ahead.
 #[derive(Default)]
 #[expect(clippy::disallowed_types, reason = "shared between the tasks of an outside half")]
-struct Conns(Mutex<BTreeMap<Handle, mpsc::UnboundedSender<Command>>>);
+struct Conns(Mutex<BTreeMap<Handle, mpsc::UnboundedSender<ConnectionCommand>>>);
 
 impl Conns {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Handle, mpsc::UnboundedSender<Command>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Handle, mpsc::UnboundedSender<ConnectionCommand>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// None if there is one of that name: an order that came twice changes nothing.
-    fn add(&self, handle: Handle) -> Option<mpsc::UnboundedReceiver<Command>> {
+    fn add(&self, handle: Handle) -> Option<mpsc::UnboundedReceiver<ConnectionCommand>> {
         match self.lock().entry(handle) {
             Entry::Vacant(vacant) => {
                 let (sender, receiver) = mpsc::unbounded_channel();
@@ -331,7 +331,7 @@ impl Conns {
     }
 
     /// A connection that has just ended is not there; its end is on its way to the inside half.
-    fn tell(&self, handle: Handle, command: Command) {
+    fn tell(&self, handle: Handle, command: ConnectionCommand) {
         if let Some(task) = self.lock().get(&handle) {
             let _ = task.send(command);
         }
@@ -354,7 +354,7 @@ struct Running {
 
 impl Device for Running {
     fn release(&mut self, released: Released) {
-        match Order::decode(&released.bytes) {
+        match Command::decode(&released.bytes) {
             Ok(order) if order.process() == self.shared.process => self.on_order(order),
             // After a restart the engine may release again what the process before this one may
             // have released already. What that one carried is over, and the inside half knows it.
@@ -418,37 +418,39 @@ impl Running {
     /// says something to this one.
     fn tell_room(&mut self) {
         let Some(room) = self.room.take() else { return };
-        let report = Report::Room { handle: Handle::of_process(self.shared.process), room };
+        let report = Event::Room { handle: Handle::of_process(self.shared.process), room };
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move { shared.inputs.push(report.encode()).await });
     }
 
-    fn on_order(&mut self, order: Order) {
+    fn on_order(&mut self, order: Command) {
         self.tell_room();
         let conns = &self.shared.conns;
         match order {
-            Order::Listen { listener, options, .. } => self.on_listen(listener, options),
-            Order::Unlisten { listener, .. } => {
+            Command::Listen { listener, options, .. } => self.on_listen(listener, options),
+            Command::Unlisten { listener, .. } => {
                 let tasks = self.listeners.remove(&listener);
                 tasks.into_iter().flatten().for_each(|task| task.abort());
             }
-            Order::Connect { handle, target, timeout_ms, windows } => {
+            Command::Connect { handle, target, timeout_ms, windows } => {
                 let timeout = Duration::from_millis(timeout_ms.into());
                 let Some(commands) = conns.add(handle) else { return };
                 let shared = Arc::clone(&self.shared);
                 tokio::spawn(dial::run(shared, handle, target, timeout, windows, commands));
             }
-            Order::Send { handle, bytes } => conns.tell(handle, Command::Send(bytes)),
-            Order::Shutdown { handle } => conns.tell(handle, Command::Shutdown),
-            Order::Close { handle } => conns.tell(handle, Command::Close),
-            Order::Reset { handle } => conns.tell(handle, Command::Reset),
-            Order::Credit { handle, bytes } => conns.tell(handle, Command::Credit(bytes)),
-            Order::Refuse { handle } => {
-                self.shared.refusals.note(RefusedBy::Pair);
-                conns.tell(handle, Command::TurnAway);
+            Command::Send { handle, bytes } => conns.tell(handle, ConnectionCommand::Send(bytes)),
+            Command::Shutdown { handle } => conns.tell(handle, ConnectionCommand::Shutdown),
+            Command::Close { handle } => conns.tell(handle, ConnectionCommand::Close),
+            Command::Reset { handle } => conns.tell(handle, ConnectionCommand::Reset),
+            Command::Credit { handle, bytes } => {
+                conns.tell(handle, ConnectionCommand::Credit(bytes))
             }
-            Order::Displace { handle } => conns.tell(handle, Command::Displace),
-            Order::Protect { handle } => conns.tell(handle, Command::Protect),
+            Command::Refuse { handle } => {
+                self.shared.refusals.note(RefusedBy::Pair);
+                conns.tell(handle, ConnectionCommand::TurnAway);
+            }
+            Command::Displace { handle } => conns.tell(handle, ConnectionCommand::Displace),
+            Command::Protect { handle } => conns.tell(handle, ConnectionCommand::Protect),
         }
     }
 
@@ -495,7 +497,7 @@ impl Running {
         }
         self.set_mode(Mode::Refusing);
         for task in self.shared.conns.lock().values() {
-            let _ = task.send(Command::Farewell);
+            let _ = task.send(ConnectionCommand::Farewell);
         }
         let (mode, linger) = (self.mode.clone(), self.shared.linger);
         self.closing = Some(tokio::spawn(async move {

@@ -220,15 +220,15 @@ async fn read_all(mut stream: TcpStream) -> Vec<u8> {
     bytes
 }
 
-fn test(story: impl AsyncFnOnce(Pair)) {
-    test_with(start, story);
+fn test(scenario: impl AsyncFnOnce(Pair)) {
+    test_with(start, scenario);
 }
 
-fn test_with(start: impl FnOnce() -> Pair, story: impl AsyncFnOnce(Pair)) {
+fn test_with(start: impl FnOnce() -> Pair, scenario: impl AsyncFnOnce(Pair)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let pair = start();
-        tokio::time::timeout(PATIENCE, story(pair)).await.expect("the story got stuck");
+        tokio::time::timeout(PATIENCE, scenario(pair)).await.expect("the story got stuck");
     });
 }
 
@@ -450,9 +450,9 @@ fn the_device_stands_once_it_listens_where_the_service_wants_it_to() {
             name: "echo".into(),
             refusal: Bytes::new(),
             connections: 1,
-            windows: crate::tcp::words::Windows { read: 1, send: 1 },
+            windows: crate::tcp::messages::Windows { read: 1, send: 1 },
         };
-        let order = Order::Listen { process: PROCESS, listener: ListenerId(1), options };
+        let order = Command::Listen { process: PROCESS, listener: ListenerId(1), options };
         let (index, bytes) = (Index(1), order.encode());
         device.release(Released { epoch: Epoch(1), index, step: 0, ordinal: 0, bytes });
         assert!(!device.stands(), "nobody listens yet");
@@ -550,7 +550,7 @@ fn without_a_runtime_the_device_does_not_start() {
 fn garbled_outputs_and_unknown_connections_are_passed_over() {
     test(async |pair| {
         let handle = Handle::accepted(PROCESS, 9);
-        let send = Order::Send { handle, bytes: Bytes::from_static(b"x") };
+        let send = Command::Send { handle, bytes: Bytes::from_static(b"x") };
         let outside = bound(localhost(0)).unwrap();
         let mut device = Box::new(outside).start(setup(PROCESS, &pair.queue)).unwrap();
         for bytes in [Bytes::new(), Bytes::from_static(b"\xffnonsense"), send.encode()] {

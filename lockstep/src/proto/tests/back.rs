@@ -1,4 +1,4 @@
-//! Stories of coming back: restarting, claiming, joining, leaving (section J of
+//! Scenarios of coming back: restarting, claiming, joining, leaving (section J of
 //! `docs/protocol.md`).
 
 use core::time::Duration;
@@ -1038,8 +1038,8 @@ fn a_joiner_whose_clock_is_off_says_so_once_it_is_a_member() {
     pair.restart(B);
     pair.run_to_duplex();
     texts(&mut pair, A, 5, 5);
-    let strays = |event: &&Event| matches!(event, Event::ClockStrays { .. });
-    assert_eq!(pair.node(B).events.iter().filter(strays).count(), 1);
+    let misrouted = |event: &&Event| matches!(event, Event::ClockStrays { .. });
+    assert_eq!(pair.node(B).events.iter().filter(misrouted).count(), 1);
     assert!(!pair.node(A).saw(|event| matches!(event, Event::ClockStrays { .. })));
 }
 

@@ -1,4 +1,4 @@
-//! Stories of a joiner that has much to execute before it is level (rules J5, J6).
+//! Scenarios of a joiner that has much to execute before it is level (rules J5, J6).
 
 use core::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Stories of checkpoints that both take, and of states that differ (section K of
+//! Scenarios of checkpoints that both take, and of states that differ (section K of
 //! `docs/protocol.md`).
 
 use core::time::Duration;

@@ -93,7 +93,7 @@ fn a_panic_on_one_side_is_named() {
 
 #[test]
 fn the_verdict_needs_no_outline() {
-    let story = |lost: bool| {
+    let scenario = |lost: bool| {
         let mut pair = Pair::formed();
         pair.outlines_lost = lost;
         pair.node(B).wrong_from = Some(FIRST);
@@ -104,7 +104,7 @@ fn the_verdict_needs_no_outline() {
         let Pair { record, .. } = pair;
         (differences, (record.epoch, record.members, record.origin))
     };
-    let [(found, with), (missed, without)] = [story(false), story(true)];
+    let [(found, with), (missed, without)] = [scenario(false), scenario(true)];
     assert_eq!((found, missed), ([1, 1], [0, 0]));
     assert_eq!(with, without);
 }

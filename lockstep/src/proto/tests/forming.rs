@@ -1,4 +1,4 @@
-//! Stories of a pair's first moments.
+//! Scenarios of a pair's first moments.
 
 use super::pair::{MS, Pair, config};
 use crate::entry::EntryKind;

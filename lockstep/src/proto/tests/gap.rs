@@ -1,4 +1,4 @@
-//! Stories of a log that goes on after nobody ran (rules O11, O12), or could order (rule O14).
+//! Scenarios of a log that goes on after nobody ran (rules O11, O12), or could order (rule O14).
 
 use super::pair::{MS, Pair, config};
 use crate::entry::{Entry, EntryKind};

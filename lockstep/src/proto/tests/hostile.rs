@@ -1,4 +1,4 @@
-//! Stories of a peer that says what cannot be.
+//! Scenarios of a peer that says what cannot be.
 
 use super::pair::{MS, Pair, config};
 use crate::digest::Digest;

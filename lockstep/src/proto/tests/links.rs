@@ -1,4 +1,4 @@
-//! Stories of what goes over which link, and of clients' connections.
+//! Scenarios of what goes over which link, and of clients' connections.
 
 use super::pair::{MS, Pair, config};
 use crate::event::Event;

@@ -1,4 +1,4 @@
-//! Stories of a pair.
+//! Scenarios of a pair.
 
 mod absurd;
 mod back;

@@ -1,4 +1,4 @@
-//! Stories of the sequencer's role: handing it over, taking it over.
+//! Scenarios of the sequencer's role: handing it over, taking it over.
 
 use super::pair::{MS, Pair};
 use crate::event::Event;

@@ -1,4 +1,4 @@
-//! Stories of two processes that cannot run together: who of them ends (rule E2).
+//! Scenarios of two processes that cannot run together: who of them ends (rule E2).
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, StopCause};

@@ -1,4 +1,4 @@
-//! Stories of who is suspected, and who is not.
+//! Scenarios of who is suspected, and who is not.
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Suspicion};

@@ -1,4 +1,4 @@
-//! Stories of a process that can become nothing by itself, and what it says of that.
+//! Scenarios of a process that can become nothing by itself, and what it says of that.
 
 use core::time::Duration;
 

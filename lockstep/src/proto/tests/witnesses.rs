@@ -1,4 +1,4 @@
-//! Stories of two witnesses, and of one that has forgotten (section W of `docs/protocol.md`).
+//! Scenarios of two witnesses, and of one that has forgotten (section W of `docs/protocol.md`).
 
 use super::pair::{MS, Pair, config};
 use crate::entry::{Entry, EntryKind, Origin as Source};

@@ -24,21 +24,21 @@ const A: Who = Who { place: ReplicaId::A, incarnation: Incarnation(0xa) };
 const B: Who = Who { place: ReplicaId::B, incarnation: Incarnation(0xb) };
 
 /// Tells the checkers a story, step by step.
-struct Story {
+struct Scenario {
     checkers: Checkers,
     now: u64,
     digests: [Digest; 2],
 }
 
-impl Story {
+impl Scenario {
     /// Of these checkers one alone.
     fn new(only: CheckerName) -> Self {
         let options = Options::draw(crate::sim::options::Profile::Calm, None, &mut Rng::new(1));
         let checkers = Checkers::new(&options, Some(only));
-        let mut story = Self { checkers, now: 1_000_000, digests: [Digest::ZERO; 2] };
-        story.ok(Observation::Started { who: A });
-        story.ok(Observation::Started { who: B });
-        story
+        let mut scenario = Self { checkers, now: 1_000_000, digests: [Digest::ZERO; 2] };
+        scenario.ok(Observation::Started { who: A });
+        scenario.ok(Observation::Started { who: B });
+        scenario
     }
 
     fn see(&mut self, seen: Observation<'_>) -> Result<(), Verdict> {
@@ -163,36 +163,36 @@ fn opened() -> Entry {
 
 #[test]
 fn an_output_with_two_contents_is_objected_to() {
-    let mut story = Story::new(CheckerName::Outputs).duplex();
-    story.release(A, 1, &note(1)).expect("the first");
-    story.release(B, 1, &note(1)).expect("the same again");
-    assert!(story.release(B, 1, &note(2)).is_err());
+    let mut scenario = Scenario::new(CheckerName::Outputs).duplex();
+    scenario.release(A, 1, &note(1)).expect("the first");
+    scenario.release(B, 1, &note(1)).expect("the same again");
+    assert!(scenario.release(B, 1, &note(2)).is_err());
 }
 
 #[test]
 fn an_output_that_is_for_the_other_place_or_carried_out_by_both_is_objected_to() {
-    let mut story = Story::new(CheckerName::Outputs).duplex();
+    let mut scenario = Scenario::new(CheckerName::Outputs).duplex();
     let output = |carrier| OutputKind::Device { device: LEDGER, carrier, bytes: Bytes::new() };
-    assert!(story.release(B, 1, &output(Carrier::Replica(ReplicaId::A))).is_err());
-    story.release(A, 1, &output(Carrier::Sequencer)).expect("the sequencer");
-    assert!(story.release(B, 1, &output(Carrier::Sequencer)).is_err());
-    story.alone(B, 2);
-    story.release(B, 2, &output(Carrier::Sequencer)).expect("what its peer may not have done");
+    assert!(scenario.release(B, 1, &output(Carrier::Replica(ReplicaId::A))).is_err());
+    scenario.release(A, 1, &output(Carrier::Sequencer)).expect("the sequencer");
+    assert!(scenario.release(B, 1, &output(Carrier::Sequencer)).is_err());
+    scenario.alone(B, 2);
+    scenario.release(B, 2, &output(Carrier::Sequencer)).expect("what its peer may not have done");
 }
 
 /// A log that opens a session with this token in its first entry, and again in its third.
-fn opened_twice(between: EntryKind) -> Story {
-    let mut story = Story::new(CheckerName::Outputs).duplex();
+fn opened_twice(between: EntryKind) -> Scenario {
+    let mut scenario = Scenario::new(CheckerName::Outputs).duplex();
     let again = entry(3, 1, 30, opened().kind);
     for entry in [opened(), entry(2, 1, 20, between), again] {
-        story.append(A, &entry).expect("fine");
+        scenario.append(A, &entry).expect("fine");
     }
-    story
+    scenario
 }
 
-fn opens(story: &mut Story, session: u64) -> Result<(), Verdict> {
+fn opens(scenario: &mut Scenario, session: u64) -> Result<(), Verdict> {
     let answer = ClientAnswer::Opened { token: Nonce(7), result: Ok(SessionId(session)) };
-    story.see(Observation::Answered { who: A, answer: &answer })
+    scenario.see(Observation::Answered { who: A, answer: &answer })
 }
 
 #[test]
@@ -213,50 +213,50 @@ fn a_token_with_two_sessions_is_objected_to_unless_one_ended_before() {
 
 #[test]
 fn a_release_is_objected_to_until_both_hold_and_agree() {
-    let mut story = Story::new(CheckerName::Release).duplex();
-    story.append(A, &tick(1, 10)).expect("fine");
-    story.execute(A, 1, &[note(1)]).expect("fine");
-    let refused = |story: &mut Story| story.release(A, 1, &note(1)).unwrap_err().what;
-    assert!(refused(&mut story).contains("does not hold"));
-    story.append(B, &tick(1, 10)).expect("fine");
-    assert!(refused(&mut story).contains("has not executed"));
-    story.execute(B, 1, &[note(1)]).expect("fine");
-    story.release(A, 1, &note(1)).expect("now it may");
-    assert!(story.release(A, 1, &note(2)).is_err(), "not what it computed");
-    assert!(story.release(A, 2, &note(1)).is_err(), "not its epoch");
+    let mut scenario = Scenario::new(CheckerName::Release).duplex();
+    scenario.append(A, &tick(1, 10)).expect("fine");
+    scenario.execute(A, 1, &[note(1)]).expect("fine");
+    let refused = |scenario: &mut Scenario| scenario.release(A, 1, &note(1)).unwrap_err().what;
+    assert!(refused(&mut scenario).contains("does not hold"));
+    scenario.append(B, &tick(1, 10)).expect("fine");
+    assert!(refused(&mut scenario).contains("has not executed"));
+    scenario.execute(B, 1, &[note(1)]).expect("fine");
+    scenario.release(A, 1, &note(1)).expect("now it may");
+    assert!(scenario.release(A, 1, &note(2)).is_err(), "not what it computed");
+    assert!(scenario.release(A, 2, &note(1)).is_err(), "not its epoch");
 }
 
 #[test]
 fn a_release_is_objected_to_where_the_peer_computed_otherwise() {
-    let mut story = Story::new(CheckerName::Release).duplex();
+    let mut scenario = Scenario::new(CheckerName::Release).duplex();
     for who in [A, B] {
-        story.append(who, &tick(1, 10)).expect("fine");
+        scenario.append(who, &tick(1, 10)).expect("fine");
     }
-    story.execute(A, 1, &[note(1)]).expect("fine");
-    story.execute(B, 1, &[note(2)]).expect("fine");
-    assert!(story.release(A, 1, &note(1)).is_err());
-    story.alone(A, 2);
-    story.release(A, 2, &note(1)).expect("alone it may");
+    scenario.execute(A, 1, &[note(1)]).expect("fine");
+    scenario.execute(B, 1, &[note(2)]).expect("fine");
+    assert!(scenario.release(A, 1, &note(1)).is_err());
+    scenario.alone(A, 2);
+    scenario.release(A, 2, &note(1)).expect("alone it may");
 }
 
 #[test]
 fn a_release_in_an_epoch_that_the_witness_never_recorded_is_objected_to() {
-    let mut story = Story::new(CheckerName::Release).duplex();
-    story.append(A, &tick(1, 10)).expect("fine");
-    story.execute(A, 1, &[note(1)]).expect("fine");
-    story.enter(A, record(2, Members::alone(A.place, A.incarnation)));
-    assert!(story.release(A, 2, &note(1)).is_err());
+    let mut scenario = Scenario::new(CheckerName::Release).duplex();
+    scenario.append(A, &tick(1, 10)).expect("fine");
+    scenario.execute(A, 1, &[note(1)]).expect("fine");
+    scenario.enter(A, record(2, Members::alone(A.place, A.incarnation)));
+    assert!(scenario.release(A, 2, &note(1)).is_err());
 }
 
 #[test]
 fn releases_in_disjoint_epochs_are_objected_to() {
-    let mut story = Story::new(CheckerName::Epochs).duplex();
-    story.release(A, 1, &note(1)).expect("together");
-    story.alone(A, 2);
-    story.release(A, 2, &note(1)).expect("A alone");
-    story.release(B, 1, &note(1)).expect("B does not know yet; what both hold may go out");
-    story.alone(B, 3);
-    assert!(story.release(B, 3, &note(1)).is_err());
+    let mut scenario = Scenario::new(CheckerName::Epochs).duplex();
+    scenario.release(A, 1, &note(1)).expect("together");
+    scenario.alone(A, 2);
+    scenario.release(A, 2, &note(1)).expect("A alone");
+    scenario.release(B, 1, &note(1)).expect("B does not know yet; what both hold may go out");
+    scenario.alone(B, 3);
+    assert!(scenario.release(B, 3, &note(1)).is_err());
 }
 
 #[test]
@@ -266,17 +266,17 @@ fn a_witness_counts_until_both_have_on_disk_that_the_pair_leaves_it() {
     let leaves = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
     let alone = record(2, Members::alone(B.place, B.incarnation));
     for has_moved in [false, true] {
-        let mut story = Story::new(CheckerName::Release).duplex();
-        story.append(A, &leaves).expect("fine");
-        story.ok(Observation::Appended { who: B, entry: &leaves });
+        let mut scenario = Scenario::new(CheckerName::Release).duplex();
+        scenario.append(A, &leaves).expect("fine");
+        scenario.ok(Observation::Appended { who: B, entry: &leaves });
         if has_moved {
-            story.ok(Observation::Persisted { who: B, index: Index(1) });
+            scenario.ok(Observation::Persisted { who: B, index: Index(1) });
         }
-        story.execute(B, 1, &[note(1)]).expect("fine");
-        story.ok(Observation::Recorded { slot: 0, record: &alone });
-        story.enter(B, alone);
-        story.ok(Observation::Persisted { who: B, index: Index(1) });
-        assert_eq!(story.release(B, 2, &note(1)).is_err(), has_moved);
+        scenario.execute(B, 1, &[note(1)]).expect("fine");
+        scenario.ok(Observation::Recorded { slot: 0, record: &alone });
+        scenario.enter(B, alone);
+        scenario.ok(Observation::Persisted { who: B, index: Index(1) });
+        assert_eq!(scenario.release(B, 2, &note(1)).is_err(), has_moved);
     }
 }
 
@@ -286,20 +286,20 @@ fn a_move_counts_that_a_member_had_on_disk_when_it_died() {
     let moved = Record { epoch: Epoch(3), origin: How::Renewal(both.digest()), ..both };
     let leaves = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
     for had_it in [false, true] {
-        let mut story = Story::new(CheckerName::Release).duplex();
+        let mut scenario = Scenario::new(CheckerName::Release).duplex();
         for who in [A, B] {
-            story.ok(Observation::Appended { who, entry: &leaves });
-            story.execute(who, 1, &[note(1)]).expect("the same");
+            scenario.ok(Observation::Appended { who, entry: &leaves });
+            scenario.execute(who, 1, &[note(1)]).expect("the same");
         }
         if had_it {
-            story.ok(Observation::Persisted { who: A, index: Index(1) });
+            scenario.ok(Observation::Persisted { who: A, index: Index(1) });
         }
         // The next process there has an empty disk.
-        restarted(&mut story);
-        story.ok(Observation::Wiped { place: ReplicaId::A });
-        story.ok(Observation::Persisted { who: B, index: Index(1) });
-        story.enter(B, moved);
-        assert_eq!(story.release(B, 3, &note(1)).is_ok(), had_it);
+        restarted(&mut scenario);
+        scenario.ok(Observation::Wiped { place: ReplicaId::A });
+        scenario.ok(Observation::Persisted { who: B, index: Index(1) });
+        scenario.enter(B, moved);
+        assert_eq!(scenario.release(B, 3, &note(1)).is_ok(), had_it);
     }
 }
 
@@ -309,20 +309,20 @@ fn what_was_being_written_counts_if_the_next_process_finds_it() {
     let member = Membership { record: Some(both), asked: Vec::new(), witness: 0 };
     let joiner = Membership::default();
     for (found, counts) in [(&member, false), (&joiner, true)] {
-        let mut story = Story::new(CheckerName::Liveness).duplex();
-        story.remember(A, both);
-        story.ok(Observation::Unsure { place: ReplicaId::A, membership: &joiner });
-        restarted(&mut story);
-        story.ok(Observation::Ended { who: B });
-        assert_eq!(story.checkers.observed().remembered(ReplicaId::A), &member);
-        story.ok(Observation::Found { place: ReplicaId::A, membership: found });
-        assert_eq!(story.checkers.observed().remembered(ReplicaId::A), found);
-        assert_eq!(forsaken(story.checkers.observed()), counts);
+        let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
+        scenario.remember(A, both);
+        scenario.ok(Observation::Unsure { place: ReplicaId::A, membership: &joiner });
+        restarted(&mut scenario);
+        scenario.ok(Observation::Ended { who: B });
+        assert_eq!(scenario.checkers.observed().remembered(ReplicaId::A), &member);
+        scenario.ok(Observation::Found { place: ReplicaId::A, membership: found });
+        assert_eq!(scenario.checkers.observed().remembered(ReplicaId::A), found);
+        assert_eq!(forsaken(scenario.checkers.observed()), counts);
     }
     // Nobody wrote that.
-    let mut story = Story::new(CheckerName::Claims).duplex();
-    story.ok(Observation::Found { place: ReplicaId::A, membership: &member });
-    assert_eq!(story.checkers.observed().remembered(ReplicaId::A), &joiner);
+    let mut scenario = Scenario::new(CheckerName::Claims).duplex();
+    scenario.ok(Observation::Found { place: ReplicaId::A, membership: &member });
+    assert_eq!(scenario.checkers.observed().remembered(ReplicaId::A), &joiner);
 }
 
 #[test]
@@ -333,20 +333,20 @@ fn a_move_that_one_disk_does_not_tell_and_the_other_lost_is_for_an_operator() {
     for (told, lost, counts) in
         [(both, true, true), (both, false, false), (moved, true, false), (moved, false, false)]
     {
-        let mut story = Story::new(CheckerName::Liveness).duplex();
-        story.ok(Observation::Recorded { slot: 0, record: &both });
+        let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
+        scenario.ok(Observation::Recorded { slot: 0, record: &both });
         for who in [A, B] {
-            story.append(who, &leaves).expect("fine");
+            scenario.append(who, &leaves).expect("fine");
         }
-        story.ok(Observation::Recorded { slot: 1, record: &moved });
-        story.remember(A, told);
-        story.remember(B, moved);
-        story.ok(Observation::Ended { who: A });
-        story.ok(Observation::Ended { who: B });
+        scenario.ok(Observation::Recorded { slot: 1, record: &moved });
+        scenario.remember(A, told);
+        scenario.remember(B, moved);
+        scenario.ok(Observation::Ended { who: A });
+        scenario.ok(Observation::Ended { who: B });
         if lost {
-            story.ok(Observation::Wiped { place: ReplicaId::B });
+            scenario.ok(Observation::Wiped { place: ReplicaId::B });
         }
-        assert_eq!(forsaken(story.checkers.observed()), counts, "{told:?} {lost}");
+        assert_eq!(forsaken(scenario.checkers.observed()), counts, "{told:?} {lost}");
     }
 }
 
@@ -360,276 +360,280 @@ fn what_is_out_is_the_first_of_equal_answers() {
         number: RequestNumber(1),
         result: full.clone(),
     };
-    let mut story = Story::new(CheckerName::Liveness).duplex();
+    let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
     let asked = asked(5, 1, Op::Append { list: 1 });
     for entry in [opened(), request(2, asked.clone()), request(3, asked)] {
         for who in [A, B] {
-            story.append(who, &entry).expect("fine");
+            scenario.append(who, &entry).expect("fine");
         }
     }
     let opened = OutputKind::Opened { token, result: Ok(SessionId(1)) };
     for (index, kind) in [(1, &opened), (2, &refused), (3, &refused)] {
-        story.execute(A, index, core::slice::from_ref(kind)).expect("fine");
+        scenario.execute(A, index, core::slice::from_ref(kind)).expect("fine");
     }
     let answer =
         ClientAnswer::Reply { session: SessionId(1), number: RequestNumber(1), result: full };
-    story.ok(Observation::Answered { who: A, answer: &answer });
+    scenario.ok(Observation::Answered { who: A, answer: &answer });
     // B has two of the three entries, and with them all that is out.
-    story.ok(Observation::Truncated { who: B, after: Index(2) });
-    assert!(story.checkers.observed().has_everything(ReplicaId::B));
+    scenario.ok(Observation::Truncated { who: B, after: Index(2) });
+    assert!(scenario.checkers.observed().has_everything(ReplicaId::B));
 }
 
 #[test]
 fn an_acknowledged_request_that_a_member_lacks_is_objected_to() {
-    let mut story = Story::new(CheckerName::Acknowledged).duplex();
+    let mut scenario = Scenario::new(CheckerName::Acknowledged).duplex();
     let request = entry(2, 1, 20, asked(5, 1, Op::Append { list: 1 }));
     for entry in [&opened(), &request] {
-        story.append(A, entry).expect("fine");
+        scenario.append(A, entry).expect("fine");
     }
-    story.append(B, &opened()).expect("fine");
+    scenario.append(B, &opened()).expect("fine");
     let completed = Observation::Completed { client: 0, id: 5, answer: Answer::Length(1) };
-    assert!(story.see(completed).is_err());
-    let mut story = Story::new(CheckerName::Acknowledged).duplex();
-    story.append(A, &opened()).expect("fine");
-    story.append(A, &request).expect("fine");
-    story.alone(A, 2);
-    story.ok(completed);
-    story.checkers.observed.see(0, &Observation::Ended { who: A });
+    assert!(scenario.see(completed).is_err());
+    let mut scenario = Scenario::new(CheckerName::Acknowledged).duplex();
+    scenario.append(A, &opened()).expect("fine");
+    scenario.append(A, &request).expect("fine");
+    scenario.alone(A, 2);
+    scenario.ok(completed);
+    scenario.checkers.observed.see(0, &Observation::Ended { who: A });
     let record = record(3, Members::alone(B.place, B.incarnation));
-    assert!(story.see(Observation::Recorded { slot: 0, record: &record }).is_err());
+    assert!(scenario.see(Observation::Recorded { slot: 0, record: &record }).is_err());
 }
 
 #[test]
 fn a_second_effect_is_objected_to() {
-    let mut story = Story::new(CheckerName::Once).duplex();
-    story.execute(A, 1, &[note(5)]).expect("once");
-    story.execute(B, 1, &[note(5)]).expect("once on the other replica too");
-    assert!(story.execute(A, 2, &[note(5)]).is_err());
-    assert!(story.execute(B, 2, &[note(6), note(6)]).is_err());
+    let mut scenario = Scenario::new(CheckerName::Once).duplex();
+    scenario.execute(A, 1, &[note(5)]).expect("once");
+    scenario.execute(B, 1, &[note(5)]).expect("once on the other replica too");
+    assert!(scenario.execute(A, 2, &[note(5)]).is_err());
+    assert!(scenario.execute(B, 2, &[note(6), note(6)]).is_err());
 }
 
 #[test]
 fn an_answer_that_the_log_does_not_give_is_objected_to() {
-    let mut story = Story::new(CheckerName::History).duplex();
+    let mut scenario = Scenario::new(CheckerName::History).duplex();
     let op = Op::Append { list: 1 };
-    story.append(A, &opened()).expect("fine");
-    story.append(A, &entry(2, 1, 20, asked(5, 1, op))).expect("fine");
-    story.ok(Observation::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
+    scenario.append(A, &opened()).expect("fine");
+    scenario.append(A, &entry(2, 1, 20, asked(5, 1, op))).expect("fine");
+    scenario.ok(Observation::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
     assert!(
-        story.see(Observation::Completed { client: 0, id: 5, answer: Answer::Length(2) }).is_err()
+        scenario
+            .see(Observation::Completed { client: 0, id: 5, answer: Answer::Length(2) })
+            .is_err()
     );
 }
 
 #[test]
 fn an_effect_before_an_answer_that_was_out_is_objected_to() {
-    let mut story = Story::new(CheckerName::History).duplex();
+    let mut scenario = Scenario::new(CheckerName::History).duplex();
     let op = Op::Chance;
-    story.append(A, &opened()).expect("fine");
-    story.append(A, &entry(2, 1, 20, asked(6, 1, op))).expect("fine");
-    story.append(A, &entry(3, 1, 30, asked(5, 2, op))).expect("fine");
-    story.ok(Observation::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
-    story.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Noise(1) });
-    story.ok(Observation::Invoked { client: 1, request: Request { id: 6, op, padding: 0 } });
+    scenario.append(A, &opened()).expect("fine");
+    scenario.append(A, &entry(2, 1, 20, asked(6, 1, op))).expect("fine");
+    scenario.append(A, &entry(3, 1, 30, asked(5, 2, op))).expect("fine");
+    scenario.ok(Observation::Invoked { client: 0, request: Request { id: 5, op, padding: 0 } });
+    scenario.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Noise(1) });
+    scenario.ok(Observation::Invoked { client: 1, request: Request { id: 6, op, padding: 0 } });
     assert!(
-        story.see(Observation::Completed { client: 1, id: 6, answer: Answer::Noise(2) }).is_err()
+        scenario
+            .see(Observation::Completed { client: 1, id: 6, answer: Answer::Noise(2) })
+            .is_err()
     );
 }
 
 #[test]
 fn an_unlinearizable_history_is_found_at_the_end() {
-    let mut story = Story::new(CheckerName::History).duplex();
+    let mut scenario = Scenario::new(CheckerName::History).duplex();
     let calls = [
         (1, Op::Set { key: 1, value: 7 }, Answer::Value(None)),
         (2, Op::Get { key: 1 }, Answer::Value(None)),
     ];
     // Nobody's log has them, so that only the search can object.
     for (id, op, answer) in calls {
-        story.ok(Observation::Invoked {
+        scenario.ok(Observation::Invoked {
             client: id as usize,
             request: Request { id, op, padding: 0 },
         });
-        story.ok(Observation::Completed { client: id as usize, id, answer });
+        scenario.ok(Observation::Completed { client: id as usize, id, answer });
     }
-    assert!(story.see(Observation::Over { end: &End::default() }).is_err());
+    assert!(scenario.see(Observation::Over { end: &End::default() }).is_err());
 }
 
 #[test]
 fn time_that_goes_back_or_stands_still_is_objected_to() {
-    let mut story = Story::new(CheckerName::Time).duplex();
-    story.append(A, &tick(1, 1_000)).expect("fine");
-    assert!(story.append(A, &tick(2, 1_000)).is_err());
-    let mut story = Story::new(CheckerName::Time).duplex();
-    story.append(A, &tick(1, 1_000)).expect("fine");
-    story.now += 50_000_000;
-    story.append(A, &tick(2, 2_000)).expect("a gap may follow");
-    assert!(story.append(A, &tick(3, 3_000)).is_err(), "it stood still");
-    let mut story = Story::new(CheckerName::Time).duplex();
-    story.append(A, &tick(1, 1_000)).expect("fine");
-    story.now += 50_000_000;
-    story.append(A, &tick(2, 2_000)).expect("a gap may follow");
+    let mut scenario = Scenario::new(CheckerName::Time).duplex();
+    scenario.append(A, &tick(1, 1_000)).expect("fine");
+    assert!(scenario.append(A, &tick(2, 1_000)).is_err());
+    let mut scenario = Scenario::new(CheckerName::Time).duplex();
+    scenario.append(A, &tick(1, 1_000)).expect("fine");
+    scenario.now += 50_000_000;
+    scenario.append(A, &tick(2, 2_000)).expect("a gap may follow");
+    assert!(scenario.append(A, &tick(3, 3_000)).is_err(), "it stood still");
+    let mut scenario = Scenario::new(CheckerName::Time).duplex();
+    scenario.append(A, &tick(1, 1_000)).expect("fine");
+    scenario.now += 50_000_000;
+    scenario.append(A, &tick(2, 2_000)).expect("a gap may follow");
     let gap = |time| Entry { kind: EntryKind::Gap, ..tick(3, time) };
-    assert!(story.append(A, &gap(900_000_000)).is_err(), "that is no gap of 50 ms");
-    let mut story = Story::new(CheckerName::Time).duplex();
-    story.append(A, &tick(1, 1_000)).expect("fine");
-    story.now += 50_000_000;
-    story.append(A, &tick(2, 2_000)).expect("a gap may follow");
-    story.append(A, &gap(50_001_000)).expect("it does");
-    let mut story = Story::new(CheckerName::Time).duplex();
-    story.append(A, &tick(1, 1_000)).expect("fine");
-    story.now += 50_000_000;
-    assert!(story.append(A, &tick(2, 80_000_000)).is_err(), "it ran");
+    assert!(scenario.append(A, &gap(900_000_000)).is_err(), "that is no gap of 50 ms");
+    let mut scenario = Scenario::new(CheckerName::Time).duplex();
+    scenario.append(A, &tick(1, 1_000)).expect("fine");
+    scenario.now += 50_000_000;
+    scenario.append(A, &tick(2, 2_000)).expect("a gap may follow");
+    scenario.append(A, &gap(50_001_000)).expect("it does");
+    let mut scenario = Scenario::new(CheckerName::Time).duplex();
+    scenario.append(A, &tick(1, 1_000)).expect("fine");
+    scenario.now += 50_000_000;
+    assert!(scenario.append(A, &tick(2, 80_000_000)).is_err(), "it ran");
 }
 
 #[test]
 fn another_sequencer_may_say_until_when_it_ran_and_its_gap_is_measured_from_there() {
     for (gap, is_right) in [(50_001_000, true), (2_001, true), (900_000_000, false)] {
-        let mut story = Story::new(CheckerName::Time).duplex();
-        story.append(A, &tick(1, 1_000)).expect("fine");
-        story.append(B, &tick(1, 1_000)).expect("fine");
-        story.now += 50_000_000;
-        story.append(B, &tick(2, 2_000)).expect("a gap may follow");
+        let mut scenario = Scenario::new(CheckerName::Time).duplex();
+        scenario.append(A, &tick(1, 1_000)).expect("fine");
+        scenario.append(B, &tick(1, 1_000)).expect("fine");
+        scenario.now += 50_000_000;
+        scenario.append(B, &tick(2, 2_000)).expect("a gap may follow");
         let gap = Entry { kind: EntryKind::Gap, ..tick(3, gap) };
-        assert_eq!(story.append(B, &gap).is_ok(), is_right);
+        assert_eq!(scenario.append(B, &gap).is_ok(), is_right);
     }
 }
 
 /// A serves, and a timer is due at 5,000,000.
-fn timer_is_set() -> Story {
-    let mut story = Story::new(CheckerName::Time).duplex();
+fn timer_is_set() -> Scenario {
+    let mut scenario = Scenario::new(CheckerName::Time).duplex();
     let set = entry(2, 1, 1_000_000, asked(5, 1, Op::Later { after: 4_000_000 }));
     for entry in [&opened(), &set] {
-        story.now = entry.time.0;
-        story.append(A, entry).expect("fine");
-        story.execute(A, entry.index.0, &[]).expect("fine");
+        scenario.now = entry.time.0;
+        scenario.append(A, entry).expect("fine");
+        scenario.execute(A, entry.index.0, &[]).expect("fine");
     }
     let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A };
-    story.ok(Observation::Standing { who: A, standing });
-    story.ok(Observation::Healed);
-    story
+    scenario.ok(Observation::Standing { who: A, standing });
+    scenario.ok(Observation::Healed);
+    scenario
 }
 
 #[test]
 fn a_wake_up_that_does_not_come_is_objected_to() {
-    let mut story = timer_is_set();
-    story.now += 100_000_000;
-    story.ok(Observation::Passed);
-    story.now += 1_000_000_000;
-    assert!(story.see(Observation::Passed).is_err());
+    let mut scenario = timer_is_set();
+    scenario.now += 100_000_000;
+    scenario.ok(Observation::Passed);
+    scenario.now += 1_000_000_000;
+    assert!(scenario.see(Observation::Passed).is_err());
     let fired = Fired { id: 5, due: LogTime(5_000_000) };
     let (device, carrier, bytes) = (TIMER, Carrier::Both, fired.encode());
     let gap = Entry { kind: EntryKind::Gap, ..tick(3, 1_101_000_000) };
-    story.append(A, &gap).expect("at last");
-    story.execute(A, 3, &[OutputKind::Device { device, carrier, bytes }]).expect("it fires");
-    story.ok(Observation::Passed);
+    scenario.append(A, &gap).expect("at last");
+    scenario.execute(A, 3, &[OutputKind::Device { device, carrier, bytes }]).expect("it fires");
+    scenario.ok(Observation::Passed);
 }
 
 #[test]
 fn a_wake_up_may_take_as_long_as_what_is_executed_before_it() {
-    let mut story = timer_is_set();
+    let mut scenario = timer_is_set();
     let fires = [tick(3, 4_000_000), tick(4, 5_000_001)];
     for entry in &fires {
-        story.now = entry.time.0;
-        story.append(A, entry).expect("fine");
+        scenario.now = entry.time.0;
+        scenario.append(A, entry).expect("fine");
     }
-    story.now += 900_000_000;
-    story.execute(A, 3, &[]).expect("fine");
-    story.now += 100_000_000;
-    story.ok(Observation::Passed);
-    story.now += 2_000_000_000;
-    assert!(story.see(Observation::Passed).is_err(), "it executes nothing any more");
+    scenario.now += 900_000_000;
+    scenario.execute(A, 3, &[]).expect("fine");
+    scenario.now += 100_000_000;
+    scenario.ok(Observation::Passed);
+    scenario.now += 2_000_000_000;
+    assert!(scenario.see(Observation::Passed).is_err(), "it executes nothing any more");
 }
 
 #[test]
 fn an_entry_long_after_a_timer_was_due_has_to_be_a_gap() {
     for (late, is_late) in [(100_000_000, false), (200_000_000, true)] {
-        let mut story = timer_is_set();
-        story.now += late;
-        let tick = tick(3, story.now);
-        assert_eq!(story.append(A, &tick).is_err(), is_late);
+        let mut scenario = timer_is_set();
+        scenario.now += late;
+        let tick = tick(3, scenario.now);
+        assert_eq!(scenario.append(A, &tick).is_err(), is_late);
     }
 }
 
 #[test]
 fn an_entry_long_after_a_timer_was_due_is_none_of_a_service_that_panicked() {
-    let mut story = timer_is_set();
-    story.now += 1_000_000;
-    let next = tick(3, story.now);
-    story.append(A, &next).expect("fine");
-    story.panic(A, 3);
-    story.now += 200_000_000;
-    let late = tick(4, story.now);
-    story.append(A, &late).expect("nobody gets past the one before");
+    let mut scenario = timer_is_set();
+    scenario.now += 1_000_000;
+    let next = tick(3, scenario.now);
+    scenario.append(A, &next).expect("fine");
+    scenario.panic(A, 3);
+    scenario.now += 200_000_000;
+    let late = tick(4, scenario.now);
+    scenario.append(A, &late).expect("nobody gets past the one before");
 }
 
 #[test]
 fn a_service_that_does_not_resume_is_objected_to_where_it_could() {
-    let mut story = Story::new(CheckerName::Liveness).duplex();
+    let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
     let end = End { answered: 0, waiting: 3, devices_lost: 0 };
-    assert!(story.see(Observation::Over { end: &end }).is_err());
+    assert!(scenario.see(Observation::Over { end: &end }).is_err());
 }
 
 #[test]
 fn a_replica_that_stops_without_a_reason_is_objected_to() {
-    let mut story = Story::new(CheckerName::Liveness).duplex();
-    assert!(story.see(Observation::Stopped { who: A, cause: &StopCause::Corrupted }).is_err());
+    let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
+    assert!(scenario.see(Observation::Stopped { who: A, cause: &StopCause::Corrupted }).is_err());
     let cause = StopCause::NotAMember { record: record(1, Members::NONE) };
-    story.ok(Observation::Stopped { who: B, cause: &cause });
+    scenario.ok(Observation::Stopped { who: B, cause: &cause });
 }
 
 #[test]
 fn two_that_panicked_at_different_entries_need_an_operator_as_two_that_differ_do() {
     let both = Some([(A, true), (B, true)]);
     for (later, expected) in [(1, None), (2, both)] {
-        let mut story = Story::new(CheckerName::Liveness).duplex();
+        let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
         for who in [A, B] {
-            story.append(who, &tick(1, 10)).expect("fine");
-            story.append(who, &tick(2, 20)).expect("fine");
+            scenario.append(who, &tick(1, 10)).expect("fine");
+            scenario.append(who, &tick(2, 20)).expect("fine");
         }
-        story.panic(A, 1);
-        assert_eq!(at_odds(story.checkers.observed()), Some([(A, true), (B, false)]));
+        scenario.panic(A, 1);
+        assert_eq!(at_odds(scenario.checkers.observed()), Some([(A, true), (B, false)]));
         if later == 2 {
-            story.execute(B, 1, &[]).expect("fine");
+            scenario.execute(B, 1, &[]).expect("fine");
         }
-        story.panic(B, later);
-        assert_eq!(at_odds(story.checkers.observed()), expected);
+        scenario.panic(B, later);
+        assert_eq!(at_odds(scenario.checkers.observed()), expected);
     }
 }
 
 #[test]
 fn a_pair_that_could_come_back_and_does_not_is_objected_to() {
     let end = End { answered: 5, waiting: 0, devices_lost: 0 };
-    let mut story = Story::new(CheckerName::Liveness).duplex();
-    assert!(story.see(Observation::Over { end: &end }).is_err(), "nobody serves");
+    let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
+    assert!(scenario.see(Observation::Over { end: &end }).is_err(), "nobody serves");
     let both = record(1, Members::both(A.incarnation, B.incarnation));
-    story.remember(A, both);
+    scenario.remember(A, both);
     for who in [A, B] {
-        story.ok(Observation::Ended { who });
+        scenario.ok(Observation::Ended { who });
     }
-    assert!(story.see(Observation::Over { end: &end }).is_err(), "one has a disk");
-    story.ok(Observation::Wiped { place: ReplicaId::A });
-    assert_eq!(impossible(story.checkers.observed()), Some(Impossible::StateLost));
-    story.ok(Observation::Over { end: &end });
+    assert!(scenario.see(Observation::Over { end: &end }).is_err(), "one has a disk");
+    scenario.ok(Observation::Wiped { place: ReplicaId::A });
+    assert_eq!(impossible(scenario.checkers.observed()), Some(Impossible::StateLost));
+    scenario.ok(Observation::Over { end: &end });
 }
 
 #[test]
 fn a_release_of_what_is_not_persisted_is_objected_to() {
-    let mut story = Story::new(CheckerName::Release).duplex();
-    story.append(A, &tick(1, 10)).expect("fine");
-    story.ok(Observation::Appended { who: B, entry: &tick(1, 10) });
+    let mut scenario = Scenario::new(CheckerName::Release).duplex();
+    scenario.append(A, &tick(1, 10)).expect("fine");
+    scenario.ok(Observation::Appended { who: B, entry: &tick(1, 10) });
     for who in [A, B] {
-        story.execute(who, 1, &[note(1)]).expect("the same");
+        scenario.execute(who, 1, &[note(1)]).expect("the same");
     }
-    let refused = story.release(A, 1, &note(1)).unwrap_err().what;
+    let refused = scenario.release(A, 1, &note(1)).unwrap_err().what;
     assert!(refused.contains("persisted"), "{refused}");
-    story.ok(Observation::Persisted { who: B, index: Index(1) });
-    story.release(A, 1, &note(1)).expect("now it may");
+    scenario.ok(Observation::Persisted { who: B, index: Index(1) });
+    scenario.release(A, 1, &note(1)).expect("now it may");
 }
 
 /// A process that was started anew at A's place, with what the predecessor's disk had.
-fn restarted(story: &mut Story) -> (Who, Record) {
+fn restarted(scenario: &mut Scenario) -> (Who, Record) {
     let who = Who { place: ReplicaId::A, incarnation: Incarnation(0xaa) };
-    story.ok(Observation::Ended { who: A });
-    story.ok(Observation::Started { who });
+    scenario.ok(Observation::Ended { who: A });
+    scenario.ok(Observation::Started { who });
     let next =
         Record { origin: How::Restarted, ..record(2, Members::alone(who.place, who.incarnation)) };
     (who, next)
@@ -638,19 +642,22 @@ fn restarted(story: &mut Story) -> (Who, Record) {
 #[test]
 fn a_claim_that_the_disk_does_not_bear_out_is_objected_to() {
     let both = record(1, Members::both(A.incarnation, B.incarnation));
-    let mut story = Story::new(CheckerName::Claims).duplex();
-    let (_, next) = restarted(&mut story);
-    assert!(story.see(Observation::Recorded { slot: 0, record: &next }).is_err(), "an empty disk");
-    let mut story = Story::new(CheckerName::Claims).duplex();
-    story.remember(A, both);
-    let (_, next) = restarted(&mut story);
-    story.ok(Observation::Recorded { slot: 0, record: &next });
-    let mut story = Story::new(CheckerName::Claims).duplex();
-    story.remember(A, both);
-    story.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Done(true) });
-    let (_, next) = restarted(&mut story);
+    let mut scenario = Scenario::new(CheckerName::Claims).duplex();
+    let (_, next) = restarted(&mut scenario);
     assert!(
-        story.see(Observation::Recorded { slot: 0, record: &next }).is_err(),
+        scenario.see(Observation::Recorded { slot: 0, record: &next }).is_err(),
+        "an empty disk"
+    );
+    let mut scenario = Scenario::new(CheckerName::Claims).duplex();
+    scenario.remember(A, both);
+    let (_, next) = restarted(&mut scenario);
+    scenario.ok(Observation::Recorded { slot: 0, record: &next });
+    let mut scenario = Scenario::new(CheckerName::Claims).duplex();
+    scenario.remember(A, both);
+    scenario.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Done(true) });
+    let (_, next) = restarted(&mut scenario);
+    assert!(
+        scenario.see(Observation::Recorded { slot: 0, record: &next }).is_err(),
         "a request is missing"
     );
 }
@@ -664,54 +671,54 @@ fn one_that_was_not_told_of_its_pair_may_claim_it_after_the_other_left() {
         origin: How::Left(formed.digest()),
         ..record(2, Members::alone(A.place, A.incarnation))
     };
-    let story = |asked: Vec<Record>| {
-        let mut story = Story::new(CheckerName::Claims).duplex();
+    let scenario = |asked: Vec<Record>| {
+        let mut scenario = Scenario::new(CheckerName::Claims).duplex();
         for record in [&formed, &left] {
-            story.ok(Observation::Recorded { slot: 0, record });
+            scenario.ok(Observation::Recorded { slot: 0, record });
         }
         let membership = Membership { record: None, asked, witness: 0 };
-        story.ok(Observation::Remembered { who: A, membership: &membership });
-        let (_, next) = restarted(&mut story);
-        story.see(Observation::Recorded { slot: 0, record: &Record { epoch: Epoch(3), ..next } })
+        scenario.ok(Observation::Remembered { who: A, membership: &membership });
+        let (_, next) = restarted(&mut scenario);
+        scenario.see(Observation::Recorded { slot: 0, record: &Record { epoch: Epoch(3), ..next } })
     };
-    story(vec![formed]).expect("nothing went out without it");
-    assert!(story(Vec::new()).is_err(), "it asked for nothing");
+    scenario(vec![formed]).expect("nothing went out without it");
+    assert!(scenario(Vec::new()).is_err(), "it asked for nothing");
     let renewed = Record { origin: How::Alone, ..formed };
-    assert!(story(vec![renewed]).is_err(), "it asked for something else");
+    assert!(scenario(vec![renewed]).is_err(), "it asked for something else");
 }
 
 #[test]
 fn one_that_serves_without_an_acknowledged_request_is_objected_to() {
-    let mut story = Story::new(CheckerName::Serving).duplex();
+    let mut scenario = Scenario::new(CheckerName::Serving).duplex();
     let standing = Standing::Serving { epoch: Epoch(1), duplex: true, sequencer: ReplicaId::A };
-    story.ok(Observation::Standing { who: A, standing });
-    story.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Done(true) });
-    assert!(story.see(Observation::Standing { who: B, standing }).is_err());
+    scenario.ok(Observation::Standing { who: A, standing });
+    scenario.ok(Observation::Completed { client: 0, id: 5, answer: Answer::Done(true) });
+    assert!(scenario.see(Observation::Standing { who: B, standing }).is_err());
 }
 
 #[test]
 fn one_that_releases_alone_against_the_present_record_is_objected_to() {
-    let mut story = Story::new(CheckerName::Alone).duplex();
-    story.alone(A, 2);
-    story.release(A, 2, &note(1)).expect("it was granted");
+    let mut scenario = Scenario::new(CheckerName::Alone).duplex();
+    scenario.alone(A, 2);
+    scenario.release(A, 2, &note(1)).expect("it was granted");
     let other =
         Record { asker: ReplicaId::B, ..record(3, Members::alone(ReplicaId::B, B.incarnation)) };
-    story.ok(Observation::Recorded { slot: 0, record: &other });
-    assert!(story.release(A, 2, &note(1)).is_err());
+    scenario.ok(Observation::Recorded { slot: 0, record: &other });
+    assert!(scenario.release(A, 2, &note(1)).is_err());
 }
 
 #[test]
 fn a_state_that_nobody_had_is_objected_to() {
-    let mut story = Story::new(CheckerName::Restored).duplex();
-    story.append(A, &tick(1, 10)).expect("fine");
-    story.execute(A, 1, &[note(1)]).expect("fine");
-    let chain = story.checkers.observed().view(A).and_then(|view| view.chain(Index(1)));
+    let mut scenario = Scenario::new(CheckerName::Restored).duplex();
+    scenario.append(A, &tick(1, 10)).expect("fine");
+    scenario.execute(A, 1, &[note(1)]).expect("fine");
+    let chain = scenario.checkers.observed().view(A).and_then(|view| view.chain(Index(1)));
     let history = History {
         index: Index(1),
         chain: chain.expect("it holds the entry"),
         ..History::default()
     };
-    let outputs = story.digests[0];
+    let outputs = scenario.digests[0];
     let mut recovered = Recovered {
         history,
         outputs,
@@ -720,60 +727,60 @@ fn a_state_that_nobody_had_is_objected_to() {
         contradicts: None,
         tail: Vec::new(),
     };
-    story.ok(Observation::Restored { who: B, recovered: &recovered });
-    assert_eq!(story.checkers.observed().view(B).map(View::held), Some(Index(1)));
+    scenario.ok(Observation::Restored { who: B, recovered: &recovered });
+    assert_eq!(scenario.checkers.observed().view(B).map(View::held), Some(Index(1)));
     recovered.outputs = Digest([9; 16]);
-    assert!(story.see(Observation::Restored { who: B, recovered: &recovered }).is_err());
+    assert!(scenario.see(Observation::Restored { who: B, recovered: &recovered }).is_err());
 }
 
 #[test]
 fn a_lost_input_of_a_device_is_objected_to() {
-    let mut story = Story::new(CheckerName::Liveness).duplex();
+    let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
     let end = End { answered: 1, waiting: 0, devices_lost: 1 };
-    assert!(story.see(Observation::Over { end: &end }).is_err());
+    assert!(scenario.see(Observation::Over { end: &end }).is_err());
 }
 
 #[test]
 fn a_window_that_overflows_is_objected_to() {
-    let mut story = Story::new(CheckerName::Bounds).duplex();
+    let mut scenario = Scenario::new(CheckerName::Bounds).duplex();
     let bounds = Bounds { window: 2, link_bytes: 100, wake_late: 0, ..bounds(Vec::new()) };
-    story.checkers.bounds = bounds::BoundsJudge::new(&bounds);
+    scenario.checkers.bounds = bounds::BoundsJudge::new(&bounds);
     let mut status = crate::sim::testing::status(A);
     for index in 1..=100 {
-        story.append(A, &tick(index, index)).expect("fine");
+        scenario.append(A, &tick(index, index)).expect("fine");
     }
     status.held = Index(100);
     status.released = Index(35);
-    story.ok(Observation::Measured { who: A, status: &status });
+    scenario.ok(Observation::Measured { who: A, status: &status });
     status.released = Index(0);
-    assert!(story.see(Observation::Measured { who: A, status: &status }).is_err());
-    story.ok(Observation::Queued { from: ReplicaId::A, bytes: 100 });
-    assert!(story.see(Observation::Queued { from: ReplicaId::A, bytes: 101 }).is_err());
+    assert!(scenario.see(Observation::Measured { who: A, status: &status }).is_err());
+    scenario.ok(Observation::Queued { from: ReplicaId::A, bytes: 100 });
+    assert!(scenario.see(Observation::Queued { from: ReplicaId::A, bytes: 101 }).is_err());
 }
 
 #[test]
 fn entries_results_and_states_that_differ_are_objected_to() {
-    let mut story = Story::new(CheckerName::Agreement).duplex();
-    story.append(A, &tick(1, 10)).expect("fine");
-    assert!(story.append(B, &tick(1, 11)).is_err());
-    let mut story = Story::new(CheckerName::Agreement).duplex();
+    let mut scenario = Scenario::new(CheckerName::Agreement).duplex();
+    scenario.append(A, &tick(1, 10)).expect("fine");
+    assert!(scenario.append(B, &tick(1, 11)).is_err());
+    let mut scenario = Scenario::new(CheckerName::Agreement).duplex();
     for who in [A, B] {
-        story.append(who, &tick(1, 10)).expect("the same");
+        scenario.append(who, &tick(1, 10)).expect("the same");
     }
-    story.execute(A, 1, &[note(1)]).expect("the first");
-    assert!(story.execute(B, 1, &[note(2)]).is_err());
-    story.ok(Observation::State { who: A, index: Index(1), digest: Digest([1; 16]) });
+    scenario.execute(A, 1, &[note(1)]).expect("the first");
+    assert!(scenario.execute(B, 1, &[note(2)]).is_err());
+    scenario.ok(Observation::State { who: A, index: Index(1), digest: Digest([1; 16]) });
     assert!(
-        story.see(Observation::State { who: B, index: Index(1), digest: Digest::ZERO }).is_err()
+        scenario.see(Observation::State { who: B, index: Index(1), digest: Digest::ZERO }).is_err()
     );
-    assert!(story.append(A, &tick(3, 30)).is_err(), "a gap");
+    assert!(scenario.append(A, &tick(3, 30)).is_err(), "a gap");
 }
 
 #[test]
 fn the_books_know_what_is_held() {
-    let mut story = Story::new(CheckerName::Agreement).duplex();
-    story.append(A, &tick(1, 10)).expect("fine");
-    let view = story.checkers.observed().view(A).expect("it started");
+    let mut scenario = Scenario::new(CheckerName::Agreement).duplex();
+    scenario.append(A, &tick(1, 10)).expect("fine");
+    let view = scenario.checkers.observed().view(A).expect("it started");
     assert!(matches!(view.log[..], [Held { epoch: Epoch(1), time: LogTime(10), .. }]));
 }
 
@@ -856,17 +863,17 @@ fn bounds(rights: Vec<Rights>) -> Bounds {
 /// Owner 1 has two sessions by the books, the second of which is told to end for the third client.
 /// Whose they really are is for the story.
 fn gives_way(owners: [u64; 3], ended: Option<u64>) -> Result<(), Verdict> {
-    let mut story = Story::new(CheckerName::Shares);
+    let mut scenario = Scenario::new(CheckerName::Shares);
     let bounds = bounds(Vec::new());
-    story.checkers.observed =
+    scenario.checkers.observed =
         ObservedState::new(DivergencePolicy::Sequencer, Durability::Journal, bounds.unit.clone());
-    story.checkers.shares = shares::Shares::new(&bounds);
-    story.ok(Observation::Started { who: A });
+    scenario.checkers.shares = shares::Shares::new(&bounds);
+    scenario.ok(Observation::Started { who: A });
     for (at, (owner, recorded)) in (1..).zip(owners.into_iter().zip([1, 1, 2])) {
         let (token, recorded) = (Nonce(at), OwnerId(recorded));
-        story.ok(Observation::Came { client: 0, owner: OwnerId(owner), token });
+        scenario.ok(Observation::Came { client: 0, owner: OwnerId(owner), token });
         let kind = EntryKind::SessionOpenFor { owner: recorded, token };
-        story.append(A, &entry(at, 1, at, kind)).expect("fine");
+        scenario.append(A, &entry(at, 1, at, kind)).expect("fine");
         let result = Ok(SessionId(at));
         let ended = ended.filter(|_| at == 3).map(|session| OutputKind::Device {
             device: SESSIONS,
@@ -875,7 +882,7 @@ fn gives_way(owners: [u64; 3], ended: Option<u64>) -> Result<(), Verdict> {
         });
         let outputs: Vec<_> =
             ended.into_iter().chain([OutputKind::Opened { token, result }]).collect();
-        story.execute(A, at, &outputs)?;
+        scenario.execute(A, at, &outputs)?;
     }
     Ok(())
 }
@@ -892,32 +899,32 @@ fn a_session_that_should_not_end_is_objected_to() {
 
 #[test]
 fn what_may_not_be_asked_and_takes_effect_is_objected_to() {
-    let story = |rights| {
-        let mut story = Story::new(CheckerName::Shares).duplex();
-        story.checkers.shares = shares::Shares::new(&bounds(vec![rights]));
+    let scenario = |rights| {
+        let mut scenario = Scenario::new(CheckerName::Shares).duplex();
+        scenario.checkers.shares = shares::Shares::new(&bounds(vec![rights]));
         let request = Request { id: 5, op: Op::Append { list: 0 }, padding: 0 };
-        story.ok(Observation::Invoked { client: 0, request });
-        story
+        scenario.ok(Observation::Invoked { client: 0, request });
+        scenario
     };
-    let took = |story: &mut Story| {
-        story.append(A, &opened()).expect("fine");
-        story.append(A, &entry(2, 1, 20, asked(5, 1, Op::Append { list: 0 }))).expect("fine");
+    let took = |scenario: &mut Scenario| {
+        scenario.append(A, &opened()).expect("fine");
+        scenario.append(A, &entry(2, 1, 20, asked(5, 1, Op::Append { list: 0 }))).expect("fine");
         let answer = OutputKind::Reply {
             session: SessionId(1),
             token: Nonce(7),
             number: RequestNumber(1),
             result: Ok(Bytes::new()),
         };
-        story.execute(A, 2, &[note(5), answer])
+        scenario.execute(A, 2, &[note(5), answer])
     };
-    took(&mut story(Rights::All)).expect("it may");
-    assert!(took(&mut story(Rights::ReadOnly)).is_err());
-    assert!(story(Rights::All).see(Observation::Denied { id: 5 }).is_err(), "it may");
-    let mut differ = story(Rights::Differ);
+    took(&mut scenario(Rights::All)).expect("it may");
+    assert!(took(&mut scenario(Rights::ReadOnly)).is_err());
+    assert!(scenario(Rights::All).see(Observation::Denied { id: 5 }).is_err(), "it may");
+    let mut differ = scenario(Rights::Differ);
     took(&mut differ).expect("one of the two takes it");
     assert!(differ.see(Observation::Denied { id: 5 }).is_err(), "it took effect");
     let answer = Answer::Length(1);
     let completed = Observation::Completed { client: 0, id: 5, answer };
-    assert!(story(Rights::ReadOnly).see(completed).is_err());
-    story(Rights::ReadOnly).ok(Observation::Denied { id: 5 });
+    assert!(scenario(Rights::ReadOnly).see(completed).is_err());
+    scenario(Rights::ReadOnly).ok(Observation::Denied { id: 5 });
 }

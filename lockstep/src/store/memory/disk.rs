@@ -262,7 +262,7 @@ impl Disk {
             Err(_) if self.faults.count(None) == halted => &[],
             Err(_) => &bytes[..bytes.len() / 2],
         };
-        match passed.is_ok().then(|| self.faults.strays()).flatten() {
+        match passed.is_ok().then(|| self.faults.misrouted()).flatten() {
             Some(shift) => self.file(id).stray(written, offset, shift),
             None => self.file(id).write(written, offset),
         }

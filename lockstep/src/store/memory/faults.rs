@@ -92,7 +92,7 @@ impl Faults {
     }
 
     /// Where the write that was counted last goes, if it strays: nowhere, or so much further on.
-    pub(super) fn strays(&mut self) -> Option<Option<u64>> {
+    pub(super) fn misrouted(&mut self) -> Option<Option<u64>> {
         let now = self.count(Some(Operation::Write));
         self.stray.take_if(|(number, _)| *number <= now).map(|(_, shift)| shift)
     }

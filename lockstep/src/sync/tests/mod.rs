@@ -3,6 +3,6 @@ mod models;
 #[cfg(not(lockstep_loom))]
 mod oracle;
 #[cfg(not(lockstep_loom))]
-mod stories;
+mod scenarios;
 #[cfg(not(lockstep_loom))]
 mod stress;

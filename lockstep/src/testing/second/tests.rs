@@ -110,8 +110,7 @@ fn a_service_that_cannot_be_made_there_is_told_with_what_it_printed() {
 fn calls_are_told_apart_and_scripts_come_from_the_first_process() -> Result<(), Difference> {
     for number in 0..4 {
         // As a test does that draws its scripts: another one in each process.
-        let script =
-            Script::random(number + u64::from(std::process::id()), 20, |dice| dice.bytes(8));
+        let script = Script::random(number + u64::from(std::process::id()), 20, |rng| rng.bytes(8));
         let text: fn() -> String = if number % 2 == 0 { || "even".into() } else { || "odd".into() };
         // A call that only one of the two makes harms no other.
         if super::is_second() || number == 3 {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Probe, Rig, request, small};
+use super::{Fixture, Probe, request, small};
 use crate::entry::EntryKind;
 use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::machine::{RecordSource, RestoreError};
@@ -17,21 +17,21 @@ fn generous() -> UnitConfig {
 }
 
 /// A unit with everything in it: sessions with small, large and refused replies, a wake-up.
-fn full() -> Rig {
-    let mut rig = Rig::new(generous());
-    rig.run(EntryKind::Genesis { seed: [1; 32] });
+fn full() -> Fixture {
+    let mut fixture = Fixture::new(generous());
+    fixture.run(EntryKind::Genesis { seed: [1; 32] });
     for token in 0..5 {
-        let session = rig.open(token).unwrap();
+        let session = fixture.open(token).unwrap();
         for number in 1..=token {
-            rig.ask((session, token), number, 1, "small").unwrap();
+            fixture.ask((session, token), number, 1, "small").unwrap();
         }
     }
-    let large = rig.open(77).unwrap();
+    let large = fixture.open(77).unwrap();
     for (number, size) in [(1, 200 << 10), (2, 1 << 20), (3, (1 << 20) + 1), (4, 10)] {
-        let _ = rig.ask((large, 77), number, 1, &format!("large {size}"));
+        let _ = fixture.ask((large, 77), number, 1, &format!("large {size}"));
     }
-    rig.device("wake 1000000 3");
-    rig
+    fixture.device("wake 1000000 3");
+    fixture
 }
 
 fn restore(bytes: Bytes) -> Result<Unit<Probe>, RestoreError> {
@@ -40,38 +40,38 @@ fn restore(bytes: Bytes) -> Result<Unit<Probe>, RestoreError> {
 
 #[test]
 fn a_restored_unit_is_the_same_and_goes_on_the_same() {
-    let mut rig = full();
-    let view = rig.unit.freeze();
+    let mut fixture = full();
+    let view = fixture.unit.freeze();
     let bytes = view.to_bytes().unwrap();
     let mut restored = restore(bytes.clone()).unwrap();
     assert_eq!(restored.freeze().to_bytes().unwrap(), bytes);
     assert_eq!(restored.freeze().state_digest().unwrap(), view.state_digest().unwrap());
-    let large = SessionId(rig.unit.index().0 - 5);
+    let large = SessionId(fixture.unit.index().0 - 5);
     let entries = [
-        rig.entry(request(large, 77, 2, 1, "again")),
-        rig.entry(request(large, 77, 5, 4, "next")),
-        rig.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(3) }),
-        rig.entry(EntryKind::Tick),
+        fixture.entry(request(large, 77, 2, 1, "again")),
+        fixture.entry(request(large, 77, 5, 4, "next")),
+        fixture.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(3) }),
+        fixture.entry(EntryKind::Tick),
     ];
     for entry in &entries {
-        let expected = rig.unit.execute(entry);
+        let expected = fixture.unit.execute(entry);
         assert!(expected.outputs.len() <= 1);
         assert_eq!(restored.execute(entry), expected);
     }
     assert_eq!(
         restored.freeze().state_digest().unwrap(),
-        rig.unit.freeze().state_digest().unwrap()
+        fixture.unit.freeze().state_digest().unwrap()
     );
 }
 
 #[test]
 fn a_view_stays_as_it_was_while_the_unit_goes_on_and_may_be_written_elsewhere() {
-    let mut rig = full();
-    let view = rig.unit.freeze();
+    let mut fixture = full();
+    let view = fixture.unit.freeze();
     let before = view.to_bytes().unwrap();
-    let session = SessionId(rig.unit.index().0 - 5);
-    rig.ask((session, 77), 5, 5, "next").unwrap();
-    rig.run(EntryKind::SessionClose { session, token: Nonce(77) });
+    let session = SessionId(fixture.unit.index().0 - 5);
+    fixture.ask((session, 77), 5, 5, "next").unwrap();
+    fixture.run(EntryKind::SessionClose { session, token: Nonce(77) });
     let after =
         std::thread::scope(|scope| scope.spawn(move || view.to_bytes().unwrap()).join().unwrap());
     assert_eq!(before, after);
@@ -79,10 +79,10 @@ fn a_view_stays_as_it_was_while_the_unit_goes_on_and_may_be_written_elsewhere() 
 
 #[test]
 fn two_states_that_differ_have_digests_that_differ() {
-    let mut rig = full();
-    let before = rig.unit.freeze().state_digest().unwrap();
-    rig.run(EntryKind::Tick);
-    assert_ne!(rig.unit.freeze().state_digest().unwrap(), before);
+    let mut fixture = full();
+    let before = fixture.unit.freeze().state_digest().unwrap();
+    fixture.run(EntryKind::Tick);
+    assert_ne!(fixture.unit.freeze().state_digest().unwrap(), before);
 }
 
 #[test]
@@ -161,8 +161,8 @@ impl RecordSource for Given {
     }
 }
 
-fn given(rig: &Rig) -> Given {
-    let mut reader = Reader::open(rig.unit.freeze().to_bytes().unwrap()).unwrap();
+fn given(fixture: &Fixture) -> Given {
+    let mut reader = Reader::open(fixture.unit.freeze().to_bytes().unwrap()).unwrap();
     let mut records = VecDeque::new();
     while let Some(record) = reader.record().unwrap() {
         records.push_back(record);
@@ -170,15 +170,15 @@ fn given(rig: &Rig) -> Given {
     Given(records)
 }
 
-fn modest() -> Rig {
-    let mut rig = Rig::new(generous());
+fn modest() -> Fixture {
+    let mut fixture = Fixture::new(generous());
     for token in 0..4 {
-        let session = rig.open(token).unwrap();
+        let session = fixture.open(token).unwrap();
         for number in 1..=token {
-            rig.ask((session, token), number, 1, "reply").unwrap();
+            fixture.ask((session, token), number, 1, "reply").unwrap();
         }
     }
-    rig
+    fixture
 }
 
 proptest! {
@@ -193,8 +193,8 @@ proptest! {
         value in any::<u8>(),
         cut in any::<bool>(),
     ) {
-        let mut rig = modest();
-        let mut records = given(&rig);
+        let mut fixture = modest();
+        let mut records = given(&fixture);
         let mut bytes = records.0[record].to_vec();
         let at = at.index(bytes.len());
         if cut {
@@ -204,11 +204,11 @@ proptest! {
         }
         records.0[record] = bytes.into();
         if let Ok(mut unit) = Unit::restore(Probe::default(), generous(), &mut records) {
-            rig.unit.freeze().to_bytes().unwrap();
-            let mut entry = rig.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(9) });
+            fixture.unit.freeze().to_bytes().unwrap();
+            let mut entry = fixture.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(9) });
             entry.index = unit.index().next();
             unit.execute(&entry);
-            let mut entry = rig.entry(request(SessionId(1), 0, 1, 1, "x"));
+            let mut entry = fixture.entry(request(SessionId(1), 0, 1, 1, "x"));
             entry.index = unit.index().next();
             unit.execute(&entry);
             unit.freeze().to_bytes().unwrap();

@@ -127,14 +127,14 @@ impl StateMachine for Probe {
 }
 
 /// A unit with a probe, and the entry that comes next.
-pub(super) struct Rig {
+pub(super) struct Fixture {
     pub(super) unit: Unit<Probe>,
     index: u64,
     pub(super) time: u64,
     pub(super) epoch: u64,
 }
 
-impl Rig {
+impl Fixture {
     pub(super) fn new(config: UnitConfig) -> Self {
         let unit = Unit::with_config(Probe::default(), config);
         Self { unit, index: 0, time: 1000, epoch: 1 }

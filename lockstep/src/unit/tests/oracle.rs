@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Probe, Rig, answer, request, small};
+use super::{Fixture, Probe, answer, request, small};
 use crate::entry::EntryKind;
 use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
@@ -125,12 +125,18 @@ fn kind(op: &Op, sessions: &BTreeMap<u64, SessionId>) -> EntryKind {
     }
 }
 
-fn count(rig: &Rig, what: &str) -> usize {
-    rig.seen().iter().filter(|line| line.contains(what)).count()
+fn count(fixture: &Fixture, what: &str) -> usize {
+    fixture.seen().iter().filter(|line| line.contains(what)).count()
 }
 
-fn check(rig: &Rig, oracle: &mut Oracle, op: &Op, executed: &Executed, effects: &mut usize) {
-    let now = rig.time;
+fn check(
+    fixture: &Fixture,
+    oracle: &mut Oracle,
+    op: &Op,
+    executed: &Executed,
+    effects: &mut usize,
+) {
+    let now = fixture.time;
     oracle.expire(now);
     match op {
         Op::Open { token } => {
@@ -161,9 +167,9 @@ fn check(rig: &Rig, oracle: &mut Oracle, op: &Op, executed: &Executed, effects: 
         }
         Op::Close { .. } | Op::Pass { .. } | Op::Device { .. } => {}
     }
-    assert_eq!(rig.unit.sessions(), oracle.known.len());
-    assert_eq!(count(rig, "request"), *effects, "each takes effect exactly once");
-    assert_eq!(count(rig, "SessionEnded"), oracle.ended);
+    assert_eq!(fixture.unit.sessions(), oracle.known.len());
+    assert_eq!(count(fixture, "request"), *effects, "each takes effect exactly once");
+    assert_eq!(count(fixture, "SessionEnded"), oracle.ended);
 }
 
 proptest! {
@@ -171,17 +177,17 @@ proptest! {
 
     #[test]
     fn sessions_do_what_the_oracle_says(ops in prop::collection::vec(op(), 1..80)) {
-        let mut rig = Rig::new(small());
+        let mut fixture = Fixture::new(small());
         let mut oracle = Oracle::default();
         let mut effects = 0;
         for op in &ops {
             if let Op::Pass { span } = op {
-                rig.time += span;
+                fixture.time += span;
             }
             let sessions: BTreeMap<_, _> =
                 oracle.known.iter().map(|(token, known)| (*token, known.session)).collect();
-            let executed = rig.run(kind(op, &sessions));
-            check(&rig, &mut oracle, op, &executed, &mut effects);
+            let executed = fixture.run(kind(op, &sessions));
+            check(&fixture, &mut oracle, op, &executed, &mut effects);
         }
     }
 
@@ -191,15 +197,15 @@ proptest! {
         cuts in prop::collection::vec(any::<bool>(), 60),
     ) {
         let config = UnitConfig { session_replies: 5, ..small() };
-        let mut rig = Rig::new(config.clone());
+        let mut fixture = Fixture::new(config.clone());
         let mut other = Unit::with_config(Probe::default(), config.clone());
         let mut sessions = BTreeMap::new();
         for (op, cut) in ops.iter().zip(cuts) {
             if let Op::Pass { span } = op {
-                rig.time += span;
+                fixture.time += span;
             }
-            let entry = rig.entry(kind(op, &sessions));
-            let executed = rig.unit.execute(&entry);
+            let entry = fixture.entry(kind(op, &sessions));
+            let executed = fixture.unit.execute(&entry);
             if let (Op::Open { token }, Some(OutputKind::Opened { result: Ok(session), .. })) =
                 (op, executed.outputs.last().map(|output| &output.kind))
             {
@@ -208,7 +214,7 @@ proptest! {
             prop_assert_eq!(other.execute(&entry), executed);
             if cut {
                 let bytes = other.freeze().to_bytes().unwrap();
-                prop_assert_eq!(&bytes, &rig.unit.freeze().to_bytes().unwrap());
+                prop_assert_eq!(&bytes, &fixture.unit.freeze().to_bytes().unwrap());
                 let mut reader = Reader::open(bytes).unwrap();
                 other = Unit::restore(Probe::default(), config.clone(), &mut reader).unwrap();
             }

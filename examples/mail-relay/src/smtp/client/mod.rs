@@ -16,7 +16,7 @@ mod session;
 mod stuffing;
 
 #[cfg(test)]
-mod stories;
+mod scenarios;
 
 pub use session::ClientSession;
 

@@ -23,7 +23,7 @@ mod session;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
-mod stories;
+mod scenarios;
 
 pub use config::{RelayPolicy, ServerConfig};
 pub use fuzz::fuzz_one;

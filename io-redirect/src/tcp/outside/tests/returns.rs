@@ -1,7 +1,7 @@
 //! A process that comes late, or comes back: what is not for it is passed over.
 
 use super::*;
-use crate::tcp::words::Windows;
+use crate::tcp::messages::Windows;
 use crate::tcp::{ConnId, Target};
 
 /// The process that is started after [`PROCESS`] at the same place.
@@ -93,7 +93,7 @@ fn an_order_that_comes_twice_is_carried_out_once() {
         let target = Target::Address(hop.local_addr().unwrap());
         let handle = Handle::made(PROCESS, ConnId(77));
         let windows = Windows { read: 1, send: 1 };
-        let order = Order::Connect { handle, target, timeout_ms: 10_000, windows };
+        let order = Command::Connect { handle, target, timeout_ms: 10_000, windows };
         let device = Box::new(bound(localhost(0)).unwrap());
         let mut device = device.start(setup(PROCESS, &pair.queue)).unwrap();
         for ordinal in 0..3 {

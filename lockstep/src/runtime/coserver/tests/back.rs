@@ -1,4 +1,4 @@
-//! Stories of coming back, over real sockets and real files.
+//! Scenarios of coming back, over real sockets and real files.
 
 use std::path::Path;
 

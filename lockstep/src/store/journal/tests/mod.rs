@@ -4,7 +4,7 @@ mod crashes;
 mod damage;
 mod fixture;
 mod model;
-mod stories;
+mod scenarios;
 
 use bytes::Bytes;
 

@@ -1,14 +1,14 @@
 //! Chance for tests: everything from one seed.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::{Rng as _, SeedableRng};
 
 /// Draws from a seed: the same seed gives the same draws everywhere.
 #[derive(Debug)]
-pub struct Dice(ChaCha8Rng);
+pub struct Rng(ChaCha8Rng);
 
-impl Dice {
-    /// Dice with this seed.
+impl Rng {
+    /// Draws from this seed.
     pub fn new(seed: u64) -> Self {
         Self(ChaCha8Rng::seed_from_u64(seed))
     }

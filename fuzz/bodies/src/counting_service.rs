@@ -16,7 +16,7 @@ use lockstep::output::Carrier;
 /// Counts its steps, and answers each with the count and what it was. An input's first byte
 /// asks for more: a wake-up, outputs for each kind of carrier, a panic.
 #[derive(Clone, Debug, Default)]
-pub struct Tally {
+pub struct CountingService {
     /// How many requests took effect.
     pub requests: u64,
     /// The sessions that it was told are over, for whoever drives it: no part of its state.
@@ -25,7 +25,7 @@ pub struct Tally {
     faulty: bool,
 }
 
-impl Tally {
+impl CountingService {
     /// One that counts wrongly: stands for a faulty machine.
     pub fn faulty() -> Self {
         Self { faulty: true, ..Self::default() }
@@ -56,7 +56,7 @@ impl Tally {
     }
 }
 
-impl StateMachine for Tally {
+impl StateMachine for CountingService {
     type Frozen = Self;
 
     fn identity(&self) -> Identity {
@@ -105,7 +105,7 @@ fn wrong(why: &str) -> RestoreError {
     RestoreError::Invalid { record: "counts", why: why.into() }
 }
 
-impl Freeze for Tally {
+impl Freeze for CountingService {
     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
         let mut record = self.steps.to_le_bytes().to_vec();
         record.extend_from_slice(&self.requests.to_le_bytes());

@@ -5,8 +5,8 @@ use std::time::Duration;
 use lockstep::ids::ReplicaId;
 use tokio::time::Instant;
 
-use super::book::{Book, DURING};
-use super::crew::{Crew, CrewError};
+use super::cluster::{Cluster, CrewError};
+use super::ledger::{DURING, Ledger};
 use super::{DemoOptions, Victim, report, say};
 
 /// What comes next.
@@ -55,23 +55,27 @@ impl Play {
     }
 
     /// Does what is due.
-    pub(super) async fn act(&mut self, crew: &mut Crew, book: &mut Book) -> Result<(), CrewError> {
+    pub(super) async fn act(
+        &mut self,
+        cluster: &mut Cluster,
+        ledger: &mut Ledger,
+    ) -> Result<(), CrewError> {
         match self.next {
             Next::Kill => {
-                let sequencer = crew.sequencer()?;
+                let sequencer = cluster.sequencer()?;
                 let place = self.victim.place(sequencer).unwrap_or(sequencer);
-                kill(crew, book, place, place == sequencer)?;
+                kill(cluster, ledger, place, place == sequencer)?;
                 (self.next, self.due) = (Next::Start(place), self.due + self.pace);
             }
             Next::Start(place) => {
-                crew.start_again(place).await?;
-                book.on_start(place);
+                cluster.start_again(place).await?;
+                ledger.on_start(place);
                 say(&report::started(place));
                 (self.next, self.due) = (Next::Duplex(place), self.due + self.pace);
             }
             Next::SecondKill(place) => {
-                let sequencer = crew.sequencer()?;
-                kill(crew, book, place, place == sequencer)?;
+                let sequencer = cluster.sequencer()?;
+                kill(cluster, ledger, place, place == sequencer)?;
                 (self.next, self.due) = (Next::End, self.end.max(Instant::now() + self.pace));
             }
             Next::End => self.next = Next::Nothing,
@@ -82,19 +86,24 @@ impl Play {
     }
 
     /// The pair is redundant again.
-    pub(super) fn on_duplex(&mut self, crew: &Crew, book: &mut Book) {
+    pub(super) fn on_duplex(&mut self, cluster: &Cluster, ledger: &mut Ledger) {
         let Next::Duplex(back) = self.next else { return };
-        book.on_duplex(crew.sent_to_joiner(back.other()));
-        say(&report::duplex(book));
+        ledger.on_duplex(cluster.sent_to_joiner(back.other()));
+        say(&report::duplex(ledger));
         // The return has its time to show in the figures before something else happens.
         let calm = Instant::now() + 2 * DURING;
         (self.next, self.due) = (Next::SecondKill(back.other()), self.due.max(calm));
     }
 }
 
-fn kill(crew: &mut Crew, book: &mut Book, place: ReplicaId, first: bool) -> Result<(), CrewError> {
-    book.on_kill(place, first);
-    crew.kill(place)?;
-    say(&report::killed(book));
+fn kill(
+    cluster: &mut Cluster,
+    ledger: &mut Ledger,
+    place: ReplicaId,
+    first: bool,
+) -> Result<(), CrewError> {
+    ledger.on_kill(place, first);
+    cluster.kill(place)?;
+    say(&report::killed(ledger));
     Ok(())
 }

@@ -23,7 +23,7 @@ const FIRST: LogTime = LogTime(1_750_000_000_000_000_000);
 /// last ones, so that those can be asked for again.
 pub(super) const UNANSWERED: usize = 4;
 
-/// A client as the scribe knows it.
+/// A client as the recorder knows it.
 #[derive(Clone, Debug)]
 struct Client {
     session: SessionId,
@@ -34,7 +34,7 @@ struct Client {
 
 /// Turns inputs into entries, as a sequencer would.
 #[derive(Clone, Debug)]
-pub(super) struct Scribe {
+pub(super) struct Recorder {
     index: Index,
     time: LogTime,
     epoch: Epoch,
@@ -56,7 +56,7 @@ pub fn process(place: ReplicaId, starts: u64) -> Incarnation {
     Incarnation(starts << 8 | first)
 }
 
-impl Scribe {
+impl Recorder {
     pub(super) fn new() -> Self {
         Self {
             index: Index(0),

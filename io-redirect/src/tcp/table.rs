@@ -10,7 +10,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use super::flow::Tally;
 use super::inside::TcpTable;
-use super::words::{Handle, ListenOrder, Room, Windows};
+use super::messages::{Handle, ListenOrder, Room, Windows};
 use super::{ConnId, ListenerId, Target, TcpLimits};
 
 /// One connection.
@@ -51,7 +51,7 @@ pub(crate) enum Phase {
     Connecting,
     Open,
     /// The service is done with it; the outside half has not yet reported its end.
-    LetGo,
+    Released,
     /// Its carrier is gone; the service is about to be told.
     Lost {
         /// Whether it had been made before.
@@ -131,7 +131,7 @@ impl TcpTable {
     }
 
     /// The table of which this is the frozen view, if it can be one.
-    pub(crate) fn thaw(
+    pub(crate) fn restore(
         device: Option<DeviceId>,
         limits: TcpLimits,
         frozen: Frozen,
@@ -166,7 +166,7 @@ impl TcpTable {
             row.place.is_some_and(|place| self.head.members.has(place, row.handle.process));
         let dialling = self.dialling.contains_key(&conn);
         let sound = match row.phase {
-            Phase::Open | Phase::LetGo => carried && !dialling,
+            Phase::Open | Phase::Released => carried && !dialling,
             Phase::Connecting => dialling && (carried || row.place.is_none()),
             Phase::Lost { .. } => !dialling,
         };

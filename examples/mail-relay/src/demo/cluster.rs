@@ -83,7 +83,7 @@ struct Member {
 }
 
 /// The processes and their directory.
-pub(super) struct Crew {
+pub(super) struct Cluster {
     directory: Option<TempDir>,
     path: PathBuf,
     keep: bool,
@@ -123,8 +123,8 @@ fn status(path: &Path, place: ReplicaId) -> Result<serde_json::Value, AskError> 
 
 const NAMES: [&str; 4] = ["next-hop", "witness", "a", "b"];
 
-impl Crew {
-    pub(super) async fn start(keep: bool) -> Result<Crew, CrewError> {
+impl Cluster {
+    pub(super) async fn start(keep: bool) -> Result<Cluster, CrewError> {
         let directory = tempfile::Builder::new().prefix("mail-relay-demo-").tempdir()?;
         let path = directory.path().join("pair");
         let logs = directory.path().to_owned();
@@ -152,7 +152,7 @@ impl Crew {
             listen.push(listen_address(&file)?);
             keep_little(&file)?;
         }
-        let mut crew = Crew {
+        let mut cluster = Cluster {
             directory: Some(directory),
             path,
             keep,
@@ -161,11 +161,11 @@ impl Crew {
             members: vec![hop],
         };
         for name in &NAMES[1..] {
-            let member = crew.run(name)?;
-            crew.members.push(member);
+            let member = cluster.run(name)?;
+            cluster.members.push(member);
         }
-        crew.wait_for_duplex().await?;
-        Ok(crew)
+        cluster.wait_for_duplex().await?;
+        Ok(cluster)
     }
 
     fn run(&self, name: &'static str) -> Result<Member, CrewError> {

@@ -12,15 +12,15 @@ use lockstep::ids::LogTime;
 
 /// The deadlines of all connections, and the timer that stands for the least of them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Alarms {
+pub(super) struct Timeouts {
     /// Each row's `alarm`, by time.
     due: BTreeSet<(u64, ConnId)>,
     armed: Option<TimerId>,
 }
 
-impl Alarms {
-    pub(super) fn restored(armed: Option<TimerId>) -> Alarms {
-        Alarms { due: BTreeSet::new(), armed }
+impl Timeouts {
+    pub(super) fn restored(armed: Option<TimerId>) -> Timeouts {
+        Timeouts { due: BTreeSet::new(), armed }
     }
 
     pub(super) fn armed(&self) -> Option<TimerId> {

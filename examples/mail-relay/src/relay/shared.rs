@@ -17,7 +17,7 @@ use crate::smtp::server::{AcceptedMail, Refusal, Surroundings};
 
 /// The post office.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Post {
+pub(super) struct Shared {
     pub(super) queue: Queue,
     pub(super) memory: Memory,
     pub(super) counters: Counters,
@@ -55,7 +55,7 @@ pub struct Counters {
     pub out_of_memory: u64,
 }
 
-impl Post {
+impl Shared {
     /// What the session of a client at `peer` is told beside its input.
     pub(super) fn surroundings<'a>(
         &self,

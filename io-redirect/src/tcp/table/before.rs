@@ -6,7 +6,7 @@ use lockstep::record::Members;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::{Head, Phase, Tally};
-use crate::tcp::words::{Handle, ListenOrder};
+use crate::tcp::messages::{Handle, ListenOrder};
 use crate::tcp::{ConnId, ListenerId};
 
 /// Rows with their names.

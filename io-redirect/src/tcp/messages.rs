@@ -63,7 +63,7 @@ impl Handle {
 
 /// From the outside half: an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Report {
+pub(crate) enum Event {
     Accepted {
         handle: Handle,
         listener: ListenerId,
@@ -120,7 +120,7 @@ pub(crate) struct Room {
 
 /// To the outside half: an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum Command {
     Listen {
         process: Incarnation,
         listener: ListenerId,
@@ -211,18 +211,18 @@ const REFUSE: u8 = 9;
 const DISPLACE: u8 = 10;
 const PROTECT: u8 = 11;
 
-/// The head of [`Report::Data`]; the bytes follow.
+/// The head of [`Event::Data`]; the bytes follow.
 pub(crate) fn put_data_header(out: &mut BytesMut, handle: Handle, written: u32) {
     put_head(out, DATA, handle);
     out.put_u32_le(written);
 }
 
-/// The head of [`Order::Send`]; the bytes follow.
+/// The head of [`Command::Send`]; the bytes follow.
 pub(crate) fn put_send_header(out: &mut BytesMut, handle: Handle) {
     put_head(out, SEND, handle);
 }
 
-impl Report {
+impl Event {
     /// Which connection it is about, and so which process says it.
     pub(crate) fn handle(&self) -> Handle {
         match self {
@@ -324,7 +324,7 @@ impl Report {
     }
 }
 
-impl Order {
+impl Command {
     /// Which process it is for. Another one at the same place has nothing that it could mean.
     pub(crate) fn process(&self) -> Incarnation {
         match self {

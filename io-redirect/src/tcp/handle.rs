@@ -6,8 +6,8 @@ use bytes::{Buf, Bytes};
 use lockstep::ids::ReplicaId;
 
 use super::inside::TcpTable;
-use super::rows::{Conn, Phase};
-use super::words::{Handle, ListenOrder, Order};
+use super::messages::{Command, Handle, ListenOrder};
+use super::table::{Conn, Phase};
 use super::{ConnId, ConnectError, ListenError, ListenOptions, ListenerId, SendError, Target};
 use crate::io::Outbox;
 use crate::limits;
@@ -131,19 +131,19 @@ impl Tcp<'_> {
         let Ok(row) = self.sendable(conn) else { return };
         row.write_closed = true;
         let (place, handle) = (row.place, row.handle);
-        self.order(place, &Order::Shutdown { handle });
+        self.order(place, &Command::Shutdown { handle });
     }
 
     /// Is done with the connection: what was sent still goes out, what comes is thrown away.
     /// Nothing more is heard of it. A far end that does not take what was sent is waited for
     /// only as long as the CoServer's configuration says.
     pub fn close(&mut self, conn: ConnId) {
-        self.let_go(conn, |handle| Order::Close { handle });
+        self.let_go(conn, |handle| Command::Close { handle });
     }
 
     /// Breaks the connection off at once; the far end sees a reset. Nothing more is heard of it.
     pub fn reset(&mut self, conn: ConnId) {
-        self.let_go(conn, |handle| Order::Reset { handle });
+        self.let_go(conn, |handle| Command::Reset { handle });
     }
 
     /// From now on bytes of this connection count as taken only when
@@ -179,7 +179,7 @@ impl Tcp<'_> {
     /// that has shown who it is. Of a connection that the service made there is nothing to do.
     pub fn protect(&mut self, conn: ConnId) {
         if let Some((place, handle)) = self.table.protect(conn) {
-            self.order(Some(place), &Order::Protect { handle });
+            self.order(Some(place), &Command::Protect { handle });
         }
     }
 
@@ -205,7 +205,7 @@ impl Tcp<'_> {
             Phase::Connecting => Err(SendError::NotConnected),
             Phase::Open if row.write_closed => Err(SendError::Closed),
             Phase::Open => Ok(row),
-            Phase::LetGo | Phase::Lost { .. } => Err(SendError::Gone),
+            Phase::Released | Phase::Lost { .. } => Err(SendError::Gone),
         }
     }
 
@@ -220,13 +220,13 @@ impl Tcp<'_> {
         self.outbox.append(device, place, row.handle, bytes);
     }
 
-    fn let_go(&mut self, conn: ConnId, order: impl FnOnce(Handle) -> Order) {
+    fn let_go(&mut self, conn: ConnId, order: impl FnOnce(Handle) -> Command) {
         if let Some((place, handle)) = self.table.let_go(conn) {
             self.order(Some(place), &order(handle));
         }
     }
 
-    fn order(&mut self, place: Option<ReplicaId>, order: &Order) {
+    fn order(&mut self, place: Option<ReplicaId>, order: &Command) {
         self.table.order(place, order, self.outbox);
     }
 }

@@ -83,7 +83,7 @@ pub(super) struct Return {
 
 /// The book.
 #[derive(Debug)]
-pub(super) struct Book {
+pub(super) struct Ledger {
     pub(super) begun: Instant,
     mails: BTreeMap<u64, Mail>,
     /// One after the other; the last may lie ahead.
@@ -108,9 +108,9 @@ pub(super) struct Book {
     pub(super) second: Phase,
 }
 
-impl Book {
-    pub(super) fn new(begun: Instant) -> Book {
-        Book {
+impl Ledger {
+    pub(super) fn new(begun: Instant) -> Ledger {
+        Ledger {
             begun,
             mails: BTreeMap::new(),
             phases: vec![Phase::new(Stage::Calm, begun)],

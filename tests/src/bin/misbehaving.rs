@@ -34,7 +34,7 @@ impl StateMachine for Wayward {
 
     fn identity(&self) -> Identity {
         let configuration = Digest([self.configuration; 16]);
-        Identity { name: "wayward".into(), version: self.version, configuration }
+        Identity { name: "misbehaving".into(), version: self.version, configuration }
     }
 
     fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes {
@@ -84,7 +84,7 @@ impl Application for Part {
 
     fn program(&self) -> Program {
         let version = env!("CARGO_PKG_VERSION");
-        Program { name: "wayward", version, about: "A pair that parts ways, for tests." }
+        Program { name: "misbehaving", version, about: "A pair that parts ways, for tests." }
     }
 
     fn build(&self, place: ReplicaId, mut own: Section) -> Result<(Wayward, Devices), BuildError> {

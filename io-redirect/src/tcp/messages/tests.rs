@@ -5,25 +5,25 @@ use super::*;
 const PROCESS: Incarnation = Incarnation(7);
 const HANDLE: Handle = Handle { process: PROCESS, number: 1 << 40 };
 
-fn reports() -> Vec<Report> {
+fn reports() -> Vec<Event> {
     let handle = HANDLE;
     let peer = "192.0.2.1:25".parse().unwrap();
     let local = "[2001:db8::1]:2525".parse().unwrap();
     let bytes = Bytes::from_static(b"bytes");
     vec![
-        Report::Accepted { handle, listener: ListenerId(3), peer, local },
-        Report::Connected { handle, peer, local },
-        Report::ConnectFailed { handle, why: 4, text: bytes.clone() },
-        Report::Data { handle, written: 9, bytes },
-        Report::Written { handle, written: u32::MAX },
-        Report::PeerClosed { handle },
-        Report::Ended { handle },
-        Report::Reset { handle, cause: ResetCause::TimedOut },
-        Report::Room { handle, room: Room { total: 8, accepted: 3 } },
+        Event::Accepted { handle, listener: ListenerId(3), peer, local },
+        Event::Connected { handle, peer, local },
+        Event::ConnectFailed { handle, why: 4, text: bytes.clone() },
+        Event::Data { handle, written: 9, bytes },
+        Event::Written { handle, written: u32::MAX },
+        Event::PeerClosed { handle },
+        Event::Ended { handle },
+        Event::Reset { handle, cause: ResetCause::TimedOut },
+        Event::Room { handle, room: Room { total: 8, accepted: 3 } },
     ]
 }
 
-fn orders() -> Vec<Order> {
+fn orders() -> Vec<Command> {
     let handle = HANDLE;
     let windows = Windows { read: 1, send: 2 };
     let options = ListenOrder {
@@ -32,31 +32,31 @@ fn orders() -> Vec<Order> {
         connections: 5,
         windows,
     };
-    let connect = |target| Order::Connect { handle, target, timeout_ms: 6, windows };
+    let connect = |target| Command::Connect { handle, target, timeout_ms: 6, windows };
     vec![
-        Order::Listen { process: PROCESS, listener: ListenerId(1), options },
-        Order::Unlisten { process: PROCESS, listener: ListenerId(1) },
+        Command::Listen { process: PROCESS, listener: ListenerId(1), options },
+        Command::Unlisten { process: PROCESS, listener: ListenerId(1) },
         connect(Target::Address("[::1]:25".parse().unwrap())),
         connect(Target::host("mx.example", 25)),
         connect(Target::host("mx.example", 25).last(["192.0.2.1:25".parse().unwrap()])),
-        Order::Send { handle, bytes: Bytes::from_static(b"bytes") },
-        Order::Shutdown { handle },
-        Order::Close { handle },
-        Order::Reset { handle },
-        Order::Credit { handle, bytes: 7 },
-        Order::Refuse { handle },
-        Order::Displace { handle },
-        Order::Protect { handle },
+        Command::Send { handle, bytes: Bytes::from_static(b"bytes") },
+        Command::Shutdown { handle },
+        Command::Close { handle },
+        Command::Reset { handle },
+        Command::Credit { handle, bytes: 7 },
+        Command::Refuse { handle },
+        Command::Displace { handle },
+        Command::Protect { handle },
     ]
 }
 
 #[test]
 fn every_word_comes_back_as_it_was_said() {
     for report in reports() {
-        assert_eq!(Report::decode(&report.encode()), Ok(report));
+        assert_eq!(Event::decode(&report.encode()), Ok(report));
     }
     for order in orders() {
-        assert_eq!(Order::decode(&order.encode()), Ok(order));
+        assert_eq!(Command::decode(&order.encode()), Ok(order));
     }
 }
 
@@ -85,31 +85,31 @@ fn no_two_connections_have_one_name() {
 
 #[test]
 fn a_word_cut_short_or_too_long_is_garbled() {
-    for report in reports().into_iter().filter(|report| !matches!(report, Report::Data { .. })) {
+    for report in reports().into_iter().filter(|report| !matches!(report, Event::Data { .. })) {
         let bytes = report.encode();
         for end in 0..bytes.len() {
-            assert_eq!(Report::decode(&bytes.slice(..end)), Err(Garbled), "{report:?} at {end}");
+            assert_eq!(Event::decode(&bytes.slice(..end)), Err(Garbled), "{report:?} at {end}");
         }
         let longer = Bytes::from([&bytes[..], b"x"].concat());
-        assert_eq!(Report::decode(&longer), Err(Garbled));
+        assert_eq!(Event::decode(&longer), Err(Garbled));
     }
-    for order in orders().into_iter().filter(|order| !matches!(order, Order::Send { .. })) {
+    for order in orders().into_iter().filter(|order| !matches!(order, Command::Send { .. })) {
         let bytes = order.encode();
         for end in 0..bytes.len() {
-            assert_eq!(Order::decode(&bytes.slice(..end)), Err(Garbled), "{order:?} at {end}");
+            assert_eq!(Command::decode(&bytes.slice(..end)), Err(Garbled), "{order:?} at {end}");
         }
     }
 }
 
 #[test]
 fn the_layout_is_what_it_was() {
-    let data = Report::Data { handle: HANDLE, written: 1, bytes: Bytes::from_static(b"hi") };
+    let data = Event::Data { handle: HANDLE, written: 1, bytes: Bytes::from_static(b"hi") };
     assert_eq!(
         data.encode()[..],
         [4, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, b'h', b'i']
     );
     let peer = "192.0.2.1:25".parse().unwrap();
-    let connected = Report::Connected { handle: HANDLE, peer, local: peer }.encode();
+    let connected = Event::Connected { handle: HANDLE, peer, local: peer }.encode();
     assert_eq!(connected[17..35], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1, 25, 0]);
 }
 
@@ -117,9 +117,9 @@ proptest! {
     #[test]
     fn no_bytes_make_decoding_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
         let bytes = Bytes::from(bytes);
-        if let Ok(report) = Report::decode(&bytes) {
-            prop_assert_eq!(Report::decode(&report.encode()), Ok(report));
+        if let Ok(report) = Event::decode(&bytes) {
+            prop_assert_eq!(Event::decode(&report.encode()), Ok(report));
         }
-        let _ = Order::decode(&bytes);
+        let _ = Command::decode(&bytes);
     }
 }
