@@ -19,7 +19,7 @@ pub struct History {
     /// The last entry.
     pub index: Index,
     /// The running digest of the entries there.
-    pub chain: Digest,
+    pub log_digest: Digest,
     /// The last entry's time.
     pub time: LogTime,
     /// The epoch in which the last entry was ordered.
@@ -43,7 +43,7 @@ impl Default for History {
     fn default() -> Self {
         Self {
             index: Index(0),
-            chain: Digest::ZERO,
+            log_digest: Digest::ZERO,
             time: LogTime(0),
             epoch: Epoch(0),
             record: None,
@@ -126,7 +126,7 @@ impl History {
     /// Takes the next entry, which must fit ([`check`](Self::check)).
     pub fn append(&mut self, entry: &Entry) {
         self.index = entry.index;
-        self.chain = entry.chain(self.chain);
+        self.log_digest = entry.chain(self.log_digest);
         self.time = entry.time;
         self.epoch = entry.epoch;
         let Origin { place, number, .. } = entry.origin;

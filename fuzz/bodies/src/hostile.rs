@@ -214,7 +214,7 @@ impl World {
             self.record = record;
         }
         let window = 2 * (WINDOW + limits::WINDOW_RESERVE) as u64;
-        assert!(status.held.0 - status.released.0 <= window, "too much is held: {status:?}");
+        assert!(status.last_index.0 - status.released.0 <= window, "too much is held: {status:?}");
         assert!(self.todo.len() as u64 <= window);
         assert!(status.pending <= 2 * limits::KEPT_INPUTS);
         let starting = matches!(status.standing, Standing::Starting | Standing::Joining);

@@ -81,18 +81,19 @@ fn entries() -> Vec<Entry> {
 }
 
 fn peer() -> Vec<(&'static str, PeerFrame)> {
-    let (lineage, epoch, held) = (Lineage(1), Epoch(2), Index(10));
-    let chain = Digest([4; 16]);
-    let point = LogPosition { index: Index(3), chain };
-    let progress = Progress { held, entries: chain, persisted: Index(9), ..Progress::default() };
-    let claim = Claim { lineage, epoch, held };
+    let (lineage, epoch, last_index) = (Lineage(1), Epoch(2), Index(10));
+    let log_digest = Digest([4; 16]);
+    let point = LogPosition { index: Index(3), log_digest };
+    let progress =
+        Progress { last_index, entries: log_digest, persisted: Index(9), ..Progress::default() };
+    let claim = Claim { lineage, epoch, last_index };
     let forward =
         |(number, entry): (u64, Entry)| Forward { number: OriginNumber(number), kind: entry.kind };
     let forwards = (1..).zip(entries()).skip(4).take(4).map(forward).collect();
     let environment = Environment {
         service: "ledger".into(),
         service_version: 3,
-        configuration: chain,
+        configuration: log_digest,
         protocol: Versions::SPOKEN,
     };
     let hello = Hello {
@@ -103,22 +104,22 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
         record: Some(record()),
         heard: true,
         claim: Some(claim),
-        enrolled: Some(chain),
+        enrolled: Some(log_digest),
         wall: LogTime(9),
     };
-    let file = CheckpointFile { index: point.index, len: 4096, hash: chain };
-    let request = Request { present: chain, next: record() };
+    let file = CheckpointFile { index: point.index, len: 4096, hash: log_digest };
+    let request = Request { present: log_digest, next: record() };
     let reason = || "it has stopped".to_owned();
     let output = OutputOutline {
         target: Target::Device(DeviceId(1)),
-        digest: chain,
-        payload: chain,
+        digest: log_digest,
+        payload: log_digest,
         len: 12,
         head: Bytes::from_static(b"an output"),
     };
     let outline = Outline {
         index: Index(6),
-        before: chain,
+        before: log_digest,
         count: 2,
         outputs: vec![output],
         wakeup: Some(LogTime(7_000)),
@@ -132,14 +133,20 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
         ("batch", PeerFrame::Batch { lineage, epoch, progress, entries: entries(), forwards }),
         ("epoch", PeerFrame::Epoch { record: record() }),
         ("asked", PeerFrame::Asked { request }),
-        ("digests", PeerFrame::Digests { lineage, epoch, from: Index(1), outputs: vec![chain; 4] }),
+        (
+            "digests",
+            PeerFrame::Digests { lineage, epoch, from: Index(1), outputs: vec![log_digest; 4] },
+        ),
         ("farewell", PeerFrame::Leave { epoch, reason: reason() }),
         ("outline", PeerFrame::Outline(outline)),
         ("join", PeerFrame::Join { points: vec![point; 3], unusable_up_to: Some(Index(2)) }),
-        ("offer", PeerFrame::Offer { record: record(), from: point, checkpoint: Some(file), held }),
+        (
+            "offer",
+            PeerFrame::Offer { record: record(), from: point, checkpoint: Some(file), last_index },
+        ),
         ("fetch-entries", PeerFrame::Fetch(Fetch::Entries { from: Index(4) })),
         ("fetch-chunk", PeerFrame::Fetch(Fetch::Chunk { checkpoint: Index(6), offset: 512 })),
-        ("entries", PeerFrame::Entries { after: Index(0), entries: entries(), held }),
+        ("entries", PeerFrame::Entries { after: Index(0), entries: entries(), last_index }),
         (
             "chunk",
             PeerFrame::Chunk {
@@ -151,7 +158,7 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
         ("gone", PeerFrame::Unavailable),
         ("admit", PeerFrame::Admit { record: record(), from: Index(11) }),
         ("admitted", PeerFrame::Admitted { epoch }),
-        ("checkpoint", PeerFrame::Checkpoint { index: Index(6), hash: chain }),
+        ("checkpoint", PeerFrame::Checkpoint { index: Index(6), hash: log_digest }),
     ]
 }
 

@@ -46,7 +46,8 @@ impl Replica {
 
     /// As sequencer: orders one if enough has happened since the last.
     pub(super) fn on_checkpoint_due(&mut self) {
-        let since = self.log.weight_at(self.log.held()).saturating_sub(self.checkpoints.weight);
+        let since =
+            self.log.weight_at(self.log.last_index()).saturating_sub(self.checkpoints.weight);
         if since.saturating_add(self.checkpoints.carried) >= self.config.checkpoint_bytes.max(1) {
             self.order_checkpoint();
         }
@@ -102,7 +103,7 @@ impl Replica {
     pub(super) fn on_peers_checkpoint(&mut self, index: Index, hash: Digest) {
         // It comes on every link, and may be late on one.
         let new = self.checkpoints.peers.is_none_or(|(latest, _)| index >= latest);
-        if index > self.log.held() {
+        if index > self.log.last_index() {
             return self.ignore(Ignored::ProtocolViolation);
         }
         if self.is_duplex() && new {

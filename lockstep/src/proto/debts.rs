@@ -11,7 +11,7 @@ use crate::ids::{Index, MonotonicTime, OriginNumber};
 /// How far a member is with its entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
-    pub(super) held: Index,
+    pub(super) last_index: Index,
     pub(super) executed: Index,
     pub(super) persisted: Index,
 }
@@ -61,7 +61,7 @@ pub(super) struct Debts {
 impl Debts {
     /// The creditor is done with every entry up to `due`; the debtor is so far.
     pub(super) fn look(&mut self, due: Index, debtor: Work, now: MonotonicTime) {
-        self.hold.look(debtor.held < due, debtor.held.0, now);
+        self.hold.look(debtor.last_index < due, debtor.last_index.0, now);
         self.execute.look(debtor.executed < due, debtor.executed.0, now);
         self.persist.look(debtor.persisted < due, debtor.persisted.0, now);
     }
@@ -139,8 +139,12 @@ mod tests {
         MonotonicTime(seconds * 1_000_000_000)
     }
 
-    fn work(held: u64, executed: u64, persisted: u64) -> Work {
-        Work { held: Index(held), executed: Index(executed), persisted: Index(persisted) }
+    fn work(last_index: u64, executed: u64, persisted: u64) -> Work {
+        Work {
+            last_index: Index(last_index),
+            executed: Index(executed),
+            persisted: Index(persisted),
+        }
     }
 
     #[test]

@@ -148,7 +148,7 @@ impl Replica {
             self.event(Event::Hosting { joiner: from });
         }
         self.unusable_up_to =
-            self.unusable_up_to.max(unusable_up_to.filter(|index| *index <= self.log.held()));
+            self.unusable_up_to.max(unusable_up_to.filter(|index| *index <= self.log.last_index()));
         let new = self.joiner.as_ref().is_none_or(|joiner| joiner.incarnation != from);
         self.joiner = Some(Joiner::new(from, points, unusable_up_to, now));
         if new {
@@ -192,7 +192,9 @@ impl Replica {
         });
         let (from, checkpoint) = match (by_entries, checkpoint) {
             (Some(common), _) => (common, None),
-            (None, Some((file, chain))) => (LogPosition { index: file.index, chain }, Some(file)),
+            (None, Some((file, log_digest))) => {
+                (LogPosition { index: file.index, log_digest }, Some(file))
+            }
             (None, None) => {
                 joiner.waits_for_checkpoint = Some(self.now.mono.plus(ORDER_AGAIN));
                 return self.order_checkpoint();
@@ -209,8 +211,8 @@ impl Replica {
             return;
         };
         if let Some((from, checkpoint)) = joiner.offered {
-            let (to, held) = (joiner.incarnation, self.log.held());
-            self.send_to_joiner(to, PeerFrame::Offer { record, from, checkpoint, held });
+            let (to, last_index) = (joiner.incarnation, self.log.last_index());
+            self.send_to_joiner(to, PeerFrame::Offer { record, from, checkpoint, last_index });
         }
     }
 
@@ -266,7 +268,7 @@ impl Replica {
     /// Reads what the joiner asked for, as the rate permits.
     fn serve_joiner(&mut self) {
         let (now, rate) = (self.now.mono, self.config.join_rate.max(1));
-        let pin = self.log.held();
+        let pin = self.log.last_index();
         let Some(joiner) = &mut self.joiner else { return };
         let elapsed = now.since(joiner.refilled).as_nanos();
         let earned = u128::from(rate) * elapsed / NANOS;
@@ -293,7 +295,7 @@ impl Replica {
     }
 
     pub(super) fn on_entries_read(&mut self, after: Index, entries: Option<Vec<Entry>>) {
-        let held = self.log.held();
+        let last_index = self.log.last_index();
         let Some(joiner) = &mut self.joiner else { return };
         let (to, pin) = (joiner.incarnation, joiner.pin.take());
         let Some(mut entries) = entries else {
@@ -311,7 +313,7 @@ impl Replica {
             last >= *pin && after <= *pin && pin.0 - after.0 <= takes && !joiner.attached
         });
         joiner.attached |= attaches.is_some();
-        self.send_to_joiner(to, PeerFrame::Entries { after, entries, held });
+        self.send_to_joiner(to, PeerFrame::Entries { after, entries, last_index });
         match attaches {
             Some(pin) => self.attach(pin),
             None => self.release(),
@@ -335,7 +337,7 @@ impl Replica {
         let recorded = self.log.history().began.prev();
         let compared = if self.is_uncommitted { pin.min(recorded) } else { pin };
         self.agreement = Agreement::from(compared);
-        self.progress = Progress { held: pin, ..Progress::default() };
+        self.progress = Progress { last_index: pin, ..Progress::default() };
         self.peer_last_index = pin;
         self.resend = Resend::default();
         self.forget_debts();
@@ -411,7 +413,7 @@ impl Replica {
         self.event(Event::FellBack { joiner: joiner.incarnation, why });
         self.count_fall_back(why);
         if why == FallBack::Diverged {
-            self.diverged_up_to = Some(self.log.held());
+            self.diverged_up_to = Some(self.log.last_index());
         }
         self.outputs.push_back(Output::Retain { from: None });
         self.progress = Progress::default();
@@ -425,12 +427,12 @@ impl Replica {
     /// outputs wait for it. One that executes only as fast as the member does not get any closer.
     fn is_joiner_close(&mut self) -> bool {
         let (now, progress) = (self.now.mono, self.progress);
-        let (held, near) = (self.log.held(), (self.config.window_entries / 8) as u64);
-        let is_near = |index: Index| held.0.saturating_sub(index.0) <= near;
+        let (last_index, near) = (self.log.last_index(), (self.config.window_entries / 8) as u64);
+        let is_near = |index: Index| last_index.0.saturating_sub(index.0) <= near;
         let Some(joiner) = self.joiner.as_mut().filter(|joiner| joiner.attached) else {
             return false;
         };
-        if !is_near(progress.persisted) || progress.persisted < progress.held.prev() {
+        if !is_near(progress.persisted) || progress.persisted < progress.last_index.prev() {
             joiner.persisted_since = None;
             return false;
         }

@@ -281,5 +281,5 @@ fn lacks(hello: &Hello, moving: &Moving) -> bool {
         return false;
     }
     let same = claim.lineage == record.lineage && claim.epoch.next().next() >= record.epoch;
-    same && claim.epoch < record.epoch && claim.held < *index
+    same && claim.epoch < record.epoch && claim.last_index < *index
 }

@@ -184,7 +184,7 @@ impl Replica {
         }
         // Only now is it known who orders, which a standing says.
         self.end_suspicion();
-        let (sequencer, after) = (self.sequencer, self.log.held());
+        let (sequencer, after) = (self.sequencer, self.log.last_index());
         self.event(Event::Epoch { record, sequencer, after });
         self.announce_standing();
         self.send_everywhere(PeerFrame::Epoch { record });
@@ -255,7 +255,7 @@ impl Replica {
         }
         // Whoever orders first begins the log: the follower does if its sequencer died before
         // the first entry had come.
-        if self.log.held() == Index(0) {
+        if self.log.last_index() == Index(0) {
             self.order_own(EntryKind::Genesis { seed: self.seed });
         }
         self.begin_log(record);

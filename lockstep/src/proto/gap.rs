@@ -41,7 +41,7 @@ impl Replica {
         }
         let before = self.log.last_time();
         self.order_own(EntryKind::Resume { record });
-        let (index, gap) = (self.log.held(), self.log.last_time().since(before));
+        let (index, gap) = (self.log.last_index(), self.log.last_time().since(before));
         self.held_up = Some(Held { since: index, at: self.now.mono });
         self.event(Event::TakenUp { index, gap });
     }
@@ -77,7 +77,7 @@ impl Replica {
     /// wake-up should have come long ago, and no entry that may carry it out has been ordered since
     /// (rule O14).
     pub(super) fn is_after_gap(&self, time: LogTime) -> bool {
-        let begun = self.log.held() > Index(0) && !self.clock.is_behind();
+        let begun = self.log.last_index() > Index(0) && !self.clock.is_behind();
         begun && (self.is_overdue(time) || self.stood_still.is_some())
     }
 
@@ -98,7 +98,7 @@ impl Replica {
         let before = self.log.last_time();
         let time = time.max(before.plus(LEAST_STEP));
         self.order_at(time, EntryKind::Gap, self.own_origin());
-        self.event(Event::Gap { index: self.log.held(), gap: time.since(before) });
+        self.event(Event::Gap { index: self.log.last_index(), gap: time.since(before) });
     }
 
     fn end_gap(&mut self) {

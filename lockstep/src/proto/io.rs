@@ -350,7 +350,7 @@ pub enum Output {
         /// The file.
         file: CheckpointFile,
         /// The digest of the entries at it.
-        chain: Digest,
+        log_digest: Digest,
     },
     /// Keep the journal and the checkpoints from this entry on for a joiner, within the
     /// configured limit; `None`: no longer.
@@ -394,7 +394,7 @@ pub struct Disk {
     /// The last epoch in its log.
     pub lineage: Lineage,
     /// The last entry that it has.
-    pub held: Index,
+    pub last_index: Index,
     /// Entries of its log from which it can go on, the last first; at most
     /// [`limits::POINTS`](crate::limits::POINTS).
     pub points: Vec<LogPosition>,
@@ -548,7 +548,7 @@ pub struct Status {
     /// Whether it orders the inputs.
     pub is_sequencer: bool,
     /// The last entry that it holds.
-    pub held: Index,
+    pub last_index: Index,
     /// The last that it has executed.
     pub executed: Index,
     /// The last on which both agree, or that it may release alone.

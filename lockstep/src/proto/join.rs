@@ -53,7 +53,7 @@ enum Stage {
     /// Restores its own state up to the last entry that both have.
     Recovering,
     /// Gets a checkpoint: so much is on disk, so much has been asked for.
-    Chunks { file: CheckpointFile, chain: Digest, have: u64, written: u64, asked_to: u64 },
+    Chunks { file: CheckpointFile, log_digest: Digest, have: u64, written: u64, asked_to: u64 },
     /// Checks it and makes it its own.
     Installing { at: Index },
     /// Gets entries; those after this one are asked for and have not come. The last answer brought
@@ -137,7 +137,7 @@ impl Replica {
         record: Record,
         from: LogPosition,
         checkpoint: Option<CheckpointFile>,
-        held: Index,
+        last_index: Index,
     ) {
         let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
         if !matches!(join.stage, Stage::Asking) {
@@ -145,16 +145,16 @@ impl Replica {
         }
         join.record = record;
         join.came(self.now.mono);
-        self.event(Event::Offered { from: from.index, checkpoint, held });
+        self.event(Event::Offered { from: from.index, checkpoint, held: last_index });
         if self.would_lose_a_lineage(&record, from, checkpoint) {
-            let (lineage, held) = (self.log.history().lineage(), self.log.held());
-            return self.stop(StopCause::LineageOver { lineage, held });
+            let (lineage, last_index) = (self.log.history().lineage(), self.log.last_index());
+            return self.stop(StopCause::LineageOver { lineage, held: last_index });
         }
         match checkpoint {
             Some(file) => {
                 self.set_stage(Stage::Chunks {
                     file,
-                    chain: from.chain,
+                    log_digest: from.log_digest,
                     have: 0,
                     written: 0,
                     asked_to: 0,
@@ -175,7 +175,7 @@ impl Replica {
     ) -> bool {
         let own = self.log.history().record;
         let is_over = own.is_some_and(|own| own.lineage < record.lineage);
-        is_over && (checkpoint.is_some() || from.index < self.log.held())
+        is_over && (checkpoint.is_some() || from.index < self.log.last_index())
     }
 
     fn set_stage(&mut self, stage: Stage) {
@@ -192,8 +192,8 @@ impl Replica {
             return self.ignore(Ignored::ProtocolViolation);
         }
         let untouched = self.handed_out <= common.index;
-        if common.index >= self.log.base() && common.index <= self.log.held() && untouched {
-            if common.index < self.log.held() {
+        if common.index >= self.log.base() && common.index <= self.log.last_index() && untouched {
+            if common.index < self.log.last_index() {
                 self.log.truncate(common.index);
                 self.persisted = common.index;
                 self.outputs.push_back(Output::Truncate { after: common.index });
@@ -227,8 +227,8 @@ impl Replica {
     }
 
     fn begin_entries(&mut self) {
-        self.peer_last_index = self.log.held();
-        self.progress = Progress { held: self.log.held(), ..Progress::default() };
+        self.peer_last_index = self.log.last_index();
+        self.progress = Progress { last_index: self.log.last_index(), ..Progress::default() };
         self.clear_ahead();
         self.set_stage(Stage::Entries { fetching: None, more: Index(0) });
         self.fetch_entries();
@@ -237,10 +237,10 @@ impl Replica {
     fn fetch_entries(&mut self) {
         // Once it is recorded what it has stays in the window until it is admitted, and it is
         // admitted only once it has caught up: the member orders no more than a window beyond that.
-        let recorded = self.released_without_us() < self.log.held();
+        let recorded = self.released_without_us() < self.log.last_index();
         let room = self.log.len() < self.config.window_entries / 2
             && self.log.bytes() < self.config.window_bytes / 2;
-        let after = self.log.held();
+        let after = self.log.last_index();
         let Some(join) = &mut self.join else { return };
         if !room && !recorded {
             return;
@@ -250,7 +250,7 @@ impl Replica {
         self.send_to_host(PeerFrame::Fetch(Fetch::Entries { from: after.next() }));
     }
 
-    pub(super) fn on_fetched(&mut self, after: Index, entries: Vec<Entry>, held: Index) {
+    pub(super) fn on_fetched(&mut self, after: Index, entries: Vec<Entry>, last_index: Index) {
         let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
         let Stage::Entries { fetching, .. } = join.stage else { return };
         // A question that was asked twice is answered twice: only the first answer leads to
@@ -260,17 +260,17 @@ impl Replica {
             join.stage = Stage::Entries { fetching: None, more: Index(0) };
             join.came(self.now.mono);
         }
-        let before = self.log.held();
+        let before = self.log.last_index();
         if after <= before {
             self.on_entries(entries);
         }
         // An answer that brought nothing is asked for again when it is due, not at once.
-        let brought = before < self.log.held();
+        let brought = before < self.log.last_index();
         if let Some(Joining { stage: Stage::Entries { fetching: None, more }, .. }) = &mut self.join
             && answers
             && brought
         {
-            *more = held;
+            *more = last_index;
             self.fetch_more();
         }
     }
@@ -278,7 +278,7 @@ impl Replica {
     /// Goes on fetching as soon as there is room for what the member is known to have.
     fn fetch_more(&mut self) {
         if let Some(Joining { stage: Stage::Entries { fetching: None, more }, .. }) = self.join
-            && self.log.held() < more
+            && self.log.last_index() < more
         {
             self.fetch_entries();
         }
@@ -306,7 +306,7 @@ impl Replica {
 
     pub(super) fn on_chunks_written(&mut self, checkpoint: Index, durable: u64) {
         let Some(join) = &mut self.join else { return };
-        let Stage::Chunks { file, have, written, asked_to, chain } = &mut join.stage else {
+        let Stage::Chunks { file, have, written, asked_to, log_digest } = &mut join.stage else {
             return;
         };
         if checkpoint != file.index {
@@ -318,9 +318,9 @@ impl Replica {
             (*have, *asked_to) = (durable, durable);
         }
         if durable >= file.len {
-            let (file, chain) = (*file, *chain);
+            let (file, log_digest) = (*file, *log_digest);
             self.set_stage(Stage::Installing { at: file.index });
-            self.outputs.push_back(Output::Install { file, chain });
+            self.outputs.push_back(Output::Install { file, log_digest });
             return;
         }
         self.fetch_chunks();
@@ -401,13 +401,13 @@ impl Replica {
         self.sequencer = self.log.history().sequencer;
         self.membership_epoch = record.epoch;
         self.agreement = Agreement::from(self.released);
-        self.progress = Progress { held: self.log.held(), ..Progress::default() };
+        self.progress = Progress { last_index: self.log.last_index(), ..Progress::default() };
         self.resend = Resend::default();
         self.epoch_since = Some(self.now.mono);
         self.forget_debts();
         self.clock.begin_reporting();
         self.peer_declared_dead = self.peer_incarnation != self.membership.peer();
-        let from = self.log.held();
+        let from = self.log.last_index();
         self.event(Event::Admitted { record, from });
         self.announce_standing();
         self.rewind_links();
@@ -430,7 +430,7 @@ impl Replica {
             .filter(|record| record.origin == Origin::Joined);
         match own {
             Some(_) => self.log.history().began.prev(),
-            None => self.log.held(),
+            None => self.log.last_index(),
         }
     }
 

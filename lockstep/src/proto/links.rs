@@ -50,7 +50,7 @@ pub(super) struct Link {
 pub(super) struct Told {
     pub(super) executed: Index,
     pub(super) persisted: Index,
-    pub(super) held: Index,
+    pub(super) last_index: Index,
 }
 
 impl Link {

@@ -19,7 +19,7 @@ use crate::record::Record;
 struct Slot {
     entry: Entry,
     /// Running digest of the entries at this one.
-    chain: Digest,
+    log_digest: Digest,
     /// Weight of all entries from the start of the lineage up to this one.
     weight: u64,
     /// Who was the sequencer at this entry.
@@ -40,7 +40,7 @@ struct Done {
 /// The digests at one index.
 #[derive(Clone, Copy, Debug, Default)]
 struct Digests {
-    chain: Digest,
+    log_digest: Digest,
     outputs: Digest,
     weight: u64,
 }
@@ -66,7 +66,7 @@ pub(super) struct Log {
 
 impl Log {
     /// The last entry held; everything before it is held or was.
-    pub(super) fn held(&self) -> Index {
+    pub(super) fn last_index(&self) -> Index {
         Index(self.base.0 + self.slots.len() as u64)
     }
 
@@ -93,7 +93,7 @@ impl Log {
     pub(super) fn restored(history: History, outputs: Digest, wakeup: Option<LogTime>) -> Self {
         Self {
             base: history.index,
-            at_base: Digests { chain: history.chain, outputs, weight: 0 },
+            at_base: Digests { log_digest: history.log_digest, outputs, weight: 0 },
             slots: VecDeque::new(),
             executed: history.index,
             base_history: history.clone(),
@@ -133,7 +133,7 @@ impl Log {
 
     /// Bytes of entries and outputs in the window.
     pub(super) fn bytes(&self) -> usize {
-        let entries = self.weight_at(self.held()).saturating_sub(self.at_base.weight);
+        let entries = self.weight_at(self.last_index()).saturating_sub(self.at_base.weight);
         usize::try_from(entries).unwrap_or(usize::MAX).saturating_add(self.output_weight)
     }
 
@@ -161,11 +161,11 @@ impl Log {
     }
 
     /// The running digest of the entries at this index, if it is still known.
-    pub(super) fn chain_at(&self, index: Index) -> Option<Digest> {
+    pub(super) fn log_digest_at(&self, index: Index) -> Option<Digest> {
         if index == self.base {
-            return Some(self.at_base.chain);
+            return Some(self.at_base.log_digest);
         }
-        self.slot(index).map(|slot| slot.chain)
+        self.slot(index).map(|slot| slot.log_digest)
     }
 
     /// The running digest of the outputs at this index, if it is still known.
@@ -180,30 +180,30 @@ impl Log {
     /// with the entries' (rule R2), so that replicas which executed different entries to the
     /// same outputs are told apart too.
     pub(super) fn agreement_at(&self, index: Index) -> Option<Digest> {
-        let (chain, outputs) = (self.chain_at(index)?, self.outputs_at(index)?);
+        let (log_digest, outputs) = (self.log_digest_at(index)?, self.outputs_at(index)?);
         // In one piece, because every report and every comparison needs one: the outputs'
         // digest continued by the entries' as a byte string.
         let mut both = [0; 40];
         both[..16].copy_from_slice(&outputs.0);
         both[16..24].copy_from_slice(&16u64.to_le_bytes());
-        both[24..].copy_from_slice(&chain.0);
+        both[24..].copy_from_slice(&log_digest.0);
         Some(Digest::of(&both))
     }
 
     /// Appends the next entry, made while this place had the sequencer.
     pub(super) fn append(&mut self, entry: Entry, sequencer: ReplicaId) {
-        assert_eq!(entry.index, self.held().next(), "entries are appended in order");
+        assert_eq!(entry.index, self.last_index().next(), "entries are appended in order");
         assert!(entry.time > self.history.time, "log time goes forward");
-        let weight = self.weight_at(self.held()) + entry.weight() as u64;
+        let weight = self.weight_at(self.last_index()) + entry.weight() as u64;
         self.history.append(&entry);
-        let chain = self.history.chain;
+        let log_digest = self.history.log_digest;
         if entry.kind.payload_len() >= limits::BULK_BYTES {
             self.last_bulk = entry.index;
         }
         if matches!(entry.kind, EntryKind::Checkpoint) {
             self.last_checkpoint = entry.index;
         }
-        self.slots.push_back(Slot { entry, chain, weight, sequencer, done: None });
+        self.slots.push_back(Slot { entry, log_digest, weight, sequencer, done: None });
     }
 
     /// Drops what comes after this entry; nothing of it may have been executed.
@@ -268,7 +268,8 @@ impl Log {
             let done = slot.done.expect("only executed entries are dropped");
             assert_eq!(done.weight, 0, "only released entries are dropped");
             self.base = slot.entry.index;
-            self.at_base = Digests { chain: slot.chain, outputs: done.digest, weight: slot.weight };
+            self.at_base =
+                Digests { log_digest: slot.log_digest, outputs: done.digest, weight: slot.weight };
         }
     }
 }

@@ -80,7 +80,7 @@ impl Replica {
 
     /// Orders an entry of this time, which is later than the last one's.
     pub(super) fn order_at(&mut self, time: LogTime, kind: EntryKind, origin: Origin) {
-        let index = self.log.held().next();
+        let index = self.log.last_index().next();
         self.append(Entry { index, epoch: self.membership.epoch(), time, origin, kind });
     }
 
@@ -190,7 +190,7 @@ impl Replica {
     /// O2).
     pub(super) fn on_entries(&mut self, entries: Vec<Entry>) {
         for entry in entries {
-            if entry.index <= self.log.held() {
+            if entry.index <= self.log.last_index() {
                 self.peer_last_index = self.peer_last_index.max(entry.index);
                 continue;
             }
@@ -201,7 +201,7 @@ impl Replica {
             let limit = self.window_limit() - limits::WINDOW_RESERVE;
             let last = self.log.base().0 + limit as u64;
             let full = self.reorder_bytes + entry.weight() > self.config.window_bytes;
-            let next = entry.index == self.log.held().next();
+            let next = entry.index == self.log.last_index().next();
             if entry.index.0 > last || (full && !next) {
                 return self.ignore(Ignored::BeyondWindow { index: entry.index });
             }
@@ -220,14 +220,14 @@ impl Replica {
 
     fn append_ahead(&mut self) {
         while !self.is_sequencer()
-            && let Some(entry) = self.reorder_buffer.remove(&self.log.held().next())
+            && let Some(entry) = self.reorder_buffer.remove(&self.log.last_index().next())
         {
             self.reorder_bytes -= entry.weight();
             self.append_from_peer(entry);
         }
         // Copies of what meanwhile came by another link.
         while let Some(first) = self.reorder_buffer.first_entry()
-            && *first.key() <= self.log.held()
+            && *first.key() <= self.log.last_index()
         {
             self.reorder_bytes -= first.remove().weight();
         }
@@ -334,7 +334,7 @@ impl Replica {
     }
 
     pub(super) fn on_persisted(&mut self, index: Index) {
-        assert!(index <= self.log.held(), "only what was appended is persisted");
+        assert!(index <= self.log.last_index(), "only what was appended is persisted");
         self.persisted = self.persisted.max(index);
         self.release();
     }

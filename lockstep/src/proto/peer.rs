@@ -159,10 +159,12 @@ impl Replica {
     /// What only the member says that brings this one up to date.
     fn on_host(&mut self, frame: PeerFrame) {
         match frame {
-            PeerFrame::Offer { record, from, checkpoint, held } => {
-                self.on_offer(record, from, checkpoint, held);
+            PeerFrame::Offer { record, from, checkpoint, last_index } => {
+                self.on_offer(record, from, checkpoint, last_index);
             }
-            PeerFrame::Entries { after, entries, held } => self.on_fetched(after, entries, held),
+            PeerFrame::Entries { after, entries, last_index } => {
+                self.on_fetched(after, entries, last_index)
+            }
             PeerFrame::Chunk { checkpoint, offset, bytes } => {
                 self.on_chunk(checkpoint, offset, bytes);
             }
@@ -284,9 +286,9 @@ impl Replica {
             // It takes what the member sends, and compares nothing before it is one.
             return;
         }
-        let most = self.log.held().0.saturating_add(self.window_limit() as u64);
-        let contradicts = told.executed > told.held || told.persisted > told.held;
-        if contradicts || told.held.0 > most || told.ordered > self.pending.last() {
+        let most = self.log.last_index().0.saturating_add(self.window_limit() as u64);
+        let contradicts = told.executed > told.last_index || told.persisted > told.last_index;
+        if contradicts || told.last_index.0 > most || told.ordered > self.pending.last() {
             return self.ignore(Ignored::ProtocolViolation);
         }
         self.compare_entries(&told);
@@ -295,8 +297,8 @@ impl Replica {
         }
         let old = self.progress;
         self.agreement.report(told.executed, told.outputs);
-        if told.held > old.held {
-            self.progress.held = told.held;
+        if told.last_index > old.last_index {
+            self.progress.last_index = told.last_index;
             self.progress.entries = told.entries;
         }
         if told.executed > old.executed {
@@ -306,11 +308,11 @@ impl Replica {
         self.progress.persisted = old.persisted.max(told.persisted);
         self.progress.halted |= told.halted;
         // A report from before a hand-over counts inputs that only waited to be ordered.
-        if told.held >= self.last_transfer {
+        if told.last_index >= self.last_transfer {
             self.progress.ordered = old.ordered.max(told.ordered);
         }
         let orders = self.progress.ordered > old.ordered;
-        let gets_on = self.progress.held > old.held
+        let gets_on = self.progress.last_index > old.last_index
             || self.progress.executed > old.executed
             || self.progress.persisted > old.persisted;
         if gets_on {
@@ -328,11 +330,11 @@ impl Replica {
 
     /// Every entry comes from one sequencer: where they differ, one side is damaged (rule D4).
     fn compare_entries(&mut self, told: &Progress) {
-        let Some(ours) = self.log.chain_at(told.held) else { return };
+        let Some(ours) = self.log.log_digest_at(told.last_index) else { return };
         if ours == told.entries || self.divergence.is_some() {
             return;
         }
-        let (index, theirs) = (told.held, told.entries);
+        let (index, theirs) = (told.last_index, told.entries);
         self.event(Event::EntriesDiffer { index, ours, theirs });
         if !self.is_duplex() {
             return self.drop_joiner(FallBack::Diverged);

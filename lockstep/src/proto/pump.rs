@@ -26,7 +26,7 @@ impl Replica {
         if !self.is_following() {
             return;
         }
-        while self.handed_out < self.log.held() && !self.log.panicked() {
+        while self.handed_out < self.log.last_index() && !self.log.panicked() {
             let next = self.handed_out.next();
             let entry = self.log.entry(next).expect("what is not executed is kept").clone();
             if matches!(entry.kind, EntryKind::Checkpoint) && self.freezes_later(next) {
@@ -39,15 +39,15 @@ impl Replica {
 
     /// Whether the follower does not hold the entry yet at which both freeze (rule K1).
     fn freezes_later(&self, index: Index) -> bool {
-        self.is_sequencer() && self.is_duplex() && self.progress.held < index
+        self.is_sequencer() && self.is_duplex() && self.progress.last_index < index
     }
 
     /// How far this replica is, for the peer.
     pub(super) fn own_progress(&self) -> Progress {
-        let (held, executed) = (self.log.held(), self.log.executed());
+        let (last_index, executed) = (self.log.last_index(), self.log.executed());
         Progress {
-            held,
-            entries: self.log.chain_at(held).unwrap_or_default(),
+            last_index,
+            entries: self.log.log_digest_at(last_index).unwrap_or_default(),
             persisted: self.persisted,
             executed,
             outputs: self.log.agreement_at(executed).unwrap_or_default(),
@@ -114,7 +114,7 @@ impl Replica {
                 self.links[member].told = Told {
                     executed: progress.executed,
                     persisted: progress.persisted,
-                    held: progress.held,
+                    last_index: progress.last_index,
                 };
             }
         }
@@ -205,17 +205,17 @@ impl Replica {
     /// merely held only when much of it is unacknowledged, for the next heartbeat says it too; or
     /// when the sequencer waits for it to freeze its state.
     fn worth_telling(&self, told: &Told) -> bool {
-        let held = self.log.weight_at(self.log.held());
-        let unsaid = held.saturating_sub(self.log.weight_at(told.held));
+        let last_index = self.log.weight_at(self.log.last_index());
+        let unsaid = last_index.saturating_sub(self.log.weight_at(told.last_index));
         // What is executed and not persisted lets nobody release yet (rule R3).
         let whole = self.log.executed().min(self.persisted);
         // Nor does what a joiner makes up for, until it is level: every report costs the member a
         // frame (rule J5).
-        let level = whole >= self.log.held();
+        let level = whole >= self.log.last_index();
         let step =
             if self.is_joiner() && !level { (self.config.window_entries / 8) as u64 } else { 1 };
         whole.0 >= told.executed.min(told.persisted).0 + step.max(1)
-            || (unsaid > limits::BATCH_BYTES as u64 && self.peer_last_index > told.held)
+            || (unsaid > limits::BATCH_BYTES as u64 && self.peer_last_index > told.last_index)
             || (unsaid > 0 && !self.is_sequencer() && self.is_to_freeze())
     }
 

@@ -354,7 +354,7 @@ impl Replica {
     /// A checkpoint is nothing short: to freeze a state may mean to copy it. The sequencer waits
     /// until the follower says that it holds the entry (rule K1), and that has to be sent before.
     pub fn hand_out_first(&mut self, most: usize) {
-        let waiting = self.log.held().0.saturating_sub(self.handed_out.0);
+        let waiting = self.log.last_index().0.saturating_sub(self.handed_out.0);
         if !self.stopped && waiting <= most as u64 && !self.is_to_freeze() {
             self.hand_out();
         }
@@ -402,7 +402,8 @@ impl Replica {
     fn under_way(&self) -> usize {
         let own = self.log.executed();
         let done = if self.is_duplex() { own.min(self.progress.executed) } else { own };
-        let ahead = self.log.weight_at(self.log.held()).saturating_sub(self.log.weight_at(done));
+        let ahead =
+            self.log.weight_at(self.log.last_index()).saturating_sub(self.log.weight_at(done));
         let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
         ahead.saturating_add(self.pending.bytes() + self.gateway.copied())
     }
@@ -434,11 +435,11 @@ impl Replica {
             standing: self.standing,
             record: self.membership.record().copied(),
             is_sequencer: self.is_sequencer(),
-            held: self.log.held(),
+            last_index: self.log.last_index(),
             executed: self.log.executed(),
             agreed: self.agreed(),
             released: self.released,
-            peer_held: self.progress.held,
+            peer_held: self.progress.last_index,
             peer_executed: self.progress.executed,
             peer: self.peer_incarnation,
             links: self.links.iter().map(link_status).collect(),
@@ -485,9 +486,9 @@ impl Replica {
     /// nobody's (rule J3).
     pub(super) fn peer_lacks(&self) -> Index {
         if self.is_joiner() {
-            return self.log.held().next();
+            return self.log.last_index().next();
         }
-        self.progress.held.max(self.peer_last_index).max(self.log.base()).next()
+        self.progress.last_index.max(self.peer_last_index).max(self.log.base()).next()
     }
 
     /// The first input that the sequencer may lack.
@@ -498,12 +499,12 @@ impl Replica {
     /// Everything that must hold between two inputs, whatever the peer, the witness, the clients
     /// and the driver do.
     fn check_invariants(&self) {
-        let (held, executed) = (self.log.held(), self.log.executed());
+        let (last_index, executed) = (self.log.last_index(), self.log.executed());
         assert!(self.log.base() <= self.released, "only what was released is dropped");
         assert!(self.released <= executed, "only what was executed is released");
         assert!(executed <= self.handed_out, "only what was handed out is executed");
-        assert!(self.handed_out <= held, "only what is held is executed");
-        assert!(self.persisted <= held, "only what is held is persisted");
+        assert!(self.handed_out <= last_index, "only what is held is executed");
+        assert!(self.persisted <= last_index, "only what is held is persisted");
         assert!(self.log.len() <= self.window_limit(), "the window is bounded");
         assert!(
             self.forwarded_inputs.len() <= limits::KEPT_INPUTS

@@ -100,7 +100,7 @@ impl Start {
 fn never_began(disk: &Disk) -> bool {
     let Membership { record, asked, witness: _ } = &disk.membership;
     let formed = asked.iter().all(|asked| asked.origin == Origin::Formed);
-    disk.held == Index(0) && record.is_none() && formed && !asked.is_empty()
+    disk.last_index == Index(0) && record.is_none() && formed && !asked.is_empty()
 }
 
 impl Replica {
@@ -131,10 +131,10 @@ impl Replica {
             Err(why) => self.lose_disk(why),
         }
         self.start.recovering = false;
-        let said = self.start.disk.as_ref().map_or(Index(0), |disk| disk.held);
-        if self.log.held() < said && self.membership.last_known().is_some() {
+        let said = self.start.disk.as_ref().map_or(Index(0), |disk| disk.last_index);
+        if self.log.last_index() < said && self.membership.last_known().is_some() {
             // What is missing may have been released: this process can join, and claim nothing.
-            let why = format!("it gave entries up to {}, not {said}", self.log.held());
+            let why = format!("it gave entries up to {}, not {said}", self.log.last_index());
             self.disclaim(Event::Unrecovered { why });
         }
         self.find_move();
@@ -165,7 +165,7 @@ impl Replica {
         // Not fresh: what was lost here must not be taken for a new pair's empty state.
         if let Some(disk) = &mut self.start.disk {
             disk.points.clear();
-            disk.held = Index(0);
+            disk.last_index = Index(0);
         }
         self.log = Log::default();
         (self.persisted, self.handed_out, self.released) = (Index(0), Index(0), Index(0));
@@ -187,9 +187,9 @@ impl Replica {
             self.log.append(entry, self.sequencer);
             self.sequencer = self.log.history().sequencer;
         }
-        self.persisted = self.log.held();
-        let (released, held) = (base, self.log.held());
-        self.event(Event::Recovered { released, held });
+        self.persisted = self.log.last_index();
+        let (released, last_index) = (base, self.log.last_index());
+        self.event(Event::Recovered { released, held: last_index });
         Ok(())
     }
 
@@ -199,7 +199,7 @@ impl Replica {
         let disk = self.start.disk.as_ref()?;
         let known = self.membership.last_known().unwrap_or_default();
         let (lineage, epoch) = self.moving_to().map_or(known, |moving| moving.max(known));
-        Some(Claim { lineage, epoch, held: disk.held })
+        Some(Claim { lineage, epoch, last_index: disk.last_index })
     }
 
     /// The other process introduced itself.
@@ -287,13 +287,13 @@ impl Replica {
             }
             return self.form();
         };
-        let (lineage, held) = (disk.lineage, disk.held);
+        let (lineage, last_index) = (disk.lineage, disk.last_index);
         if self.start.adopt && self.start.recovering {
             return;
         }
-        if !self.start.adopt || self.log.held() == Index(0) {
+        if !self.start.adopt || self.log.last_index() == Index(0) {
             // Nothing is not what is to be adopted: to begin with nothing is another decision.
-            return self.stop(StopCause::LineageOver { lineage, held });
+            return self.stop(StopCause::LineageOver { lineage, held: last_index });
         }
         if self.membership.open().is_some() || !self.believes_clock() {
             return;
@@ -429,11 +429,12 @@ impl Replica {
 
     /// What this process can show a sole member of its log.
     pub(super) fn points(&self) -> Vec<LogPosition> {
-        let tail = LogPosition { index: self.log.held(), chain: self.log.history().chain };
+        let tail =
+            LogPosition { index: self.log.last_index(), log_digest: self.log.history().log_digest };
         let disk = self.start.disk.as_ref().map(|disk| disk.points.clone()).unwrap_or_default();
         let mut points = vec![tail];
         points.extend(disk.into_iter().filter(|point| point.index < tail.index));
-        points.push(LogPosition { index: Index(0), chain: crate::digest::Digest::ZERO });
+        points.push(LogPosition { index: Index(0), log_digest: crate::digest::Digest::ZERO });
         points.dedup();
         points.truncate(crate::limits::POINTS);
         points

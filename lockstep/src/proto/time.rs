@@ -204,7 +204,7 @@ impl Replica {
         match self.window_full_since {
             None if full => {
                 self.window_full_since = Some(now);
-                let (ordered, agreed) = (self.log.held(), self.agreed());
+                let (ordered, agreed) = (self.log.last_index(), self.agreed());
                 self.event(Event::WindowFull { ordered, agreed });
             }
             Some(_) if !full => {
@@ -223,18 +223,18 @@ impl Replica {
         }
         let now = self.now.mono;
         let ours = Work {
-            held: self.log.held(),
+            last_index: self.log.last_index(),
             executed: self.log.executed(),
             persisted: self.persisted,
         };
-        let Progress { held, executed, persisted, .. } = self.progress;
-        let theirs = Work { held, executed, persisted };
+        let Progress { last_index, executed, persisted, .. } = self.progress;
+        let theirs = Work { last_index, executed, persisted };
         self.peer_debts.look(ours.done(), theirs, now);
         let waiting = (self.pending.len() > 0).then(|| self.pending.first());
         let waiting = waiting.filter(|_| !self.is_sequencer());
-        self.peer_debts.look_at_order(waiting, ours.done() < ours.held, now);
+        self.peer_debts.look_at_order(waiting, ours.done() < ours.last_index, now);
         // It is the peer's duty to send what is not here.
-        self.own_debts.look(theirs.done().min(ours.held), ours, now);
+        self.own_debts.look(theirs.done().min(ours.last_index), ours, now);
     }
 
     /// What was owed until now is owed no more: the members are others, or have begun anew.
@@ -365,7 +365,7 @@ impl Replica {
     /// As sequencer: when the service's wake-up wants an entry of its own (rule O10).
     fn tick_due(&self) -> Option<MonotonicTime> {
         let due = self.log.wakeup()?;
-        let idle = self.log.executed() == self.log.held();
+        let idle = self.log.executed() == self.log.last_index();
         if !self.is_sequencer() || !self.has_room() || self.log.panicked() {
             return None;
         }

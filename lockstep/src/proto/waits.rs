@@ -30,12 +30,12 @@ impl Replica {
     /// Takes note of what it waits for, and says it when it is due.
     pub(super) fn on_wait_due(&mut self) {
         let now = self.now.mono;
-        let held = self.log.held();
+        let last_index = self.log.last_index();
         // What the service was not given yet is not its to do.
         let executed =
-            if self.log.executed() < self.handed_out { self.log.executed() } else { held };
-        let work = Work { held, executed, persisted: self.persisted };
-        self.own_work.look(held, work, now);
+            if self.log.executed() < self.handed_out { self.log.executed() } else { last_index };
+        let work = Work { last_index, executed, persisted: self.persisted };
+        self.own_work.look(last_index, work, now);
         let Some(wait) = self.find_wait() else {
             self.waiting = None;
             return;

@@ -86,8 +86,8 @@ impl World {
             Output::WriteChunk { checkpoint, offset, bytes } => {
                 self.ask_store(place, Request::WriteChunk { checkpoint, offset, bytes });
             }
-            Output::Install { file, chain } => {
-                self.ask_store(place, Request::Install { file, chain });
+            Output::Install { file, log_digest } => {
+                self.ask_store(place, Request::Install { file, log_digest });
             }
             Output::Retain { from } => self.ask_store(place, Request::Retain { from }),
             Output::WriteCheckpoint { history } => {
@@ -237,7 +237,7 @@ impl World {
             self.watch.orders_own(who, entry.origin.number);
         }
         if let Some(process) = &mut self.server(who.place).process {
-            process.held = entry.index;
+            process.last_index = entry.index;
         }
         self.trace.step(self.at, 33, entry.index.0);
         self.trace.say(self.at, || format!("{who} appends {}", entry_in_brief(&entry)));

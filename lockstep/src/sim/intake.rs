@@ -87,8 +87,8 @@ impl World {
         };
         self.trace.say(self.at, || format!("{place} <- link {link}  {}", brief(&frame)));
         if let PeerFrame::Batch { entries, .. } = &mut frame {
-            let held = self.held(place);
-            if entries.first().is_some_and(|entry| entry.index <= held) {
+            let last_index = self.last_index(place);
+            if entries.first().is_some_and(|entry| entry.index <= last_index) {
                 self.reach(Mark::LateDuplicate);
             }
             if self.options.mutant == Some(Mutant::OtherEntry) && place == ReplicaId::B {
@@ -100,8 +100,8 @@ impl World {
         self.tell(place, Input::Peer { link, frame });
     }
 
-    pub(super) fn held(&self, place: ReplicaId) -> Index {
-        self.servers[place.slot()].process.as_ref().map_or(Index(0), |process| process.held)
+    pub(super) fn last_index(&self, place: ReplicaId) -> Index {
+        self.servers[place.slot()].process.as_ref().map_or(Index(0), |process| process.last_index)
     }
 
     /// The replica is told which of its witnesses are there.
@@ -246,14 +246,14 @@ fn brief(frame: &PeerFrame) -> String {
     match frame {
         PeerFrame::Batch { epoch, progress, entries, forwards, .. } => format!(
             "batch epoch {epoch}, held {}, executed {}, entries {:?}, forwards {:?}",
-            progress.held,
+            progress.last_index,
             progress.executed,
             entries.iter().map(|entry| entry.index.0).collect::<Vec<_>>(),
             forwards.iter().map(|forward| forward.number.0).collect::<Vec<_>>(),
         ),
         PeerFrame::Ping { sequence, epoch, progress, .. } => format!(
             "ping {sequence}, epoch {epoch}, held {}, executed {}",
-            progress.held, progress.executed
+            progress.last_index, progress.executed
         ),
         PeerFrame::Epoch { record } => super::witness::short(record),
         PeerFrame::Asked { request } => {

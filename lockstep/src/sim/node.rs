@@ -113,7 +113,7 @@ pub(super) struct Process {
     /// Since when its devices know what to do after a log was taken up.
     pub(super) devices_told: Option<u64>,
     pub(super) taken: BTreeSet<u64>,
-    pub(super) held: Index,
+    pub(super) last_index: Index,
     pub(super) standing: Standing,
     pub(super) rounds: u64,
     pub(super) is_ending: bool,
@@ -236,7 +236,7 @@ impl World {
             device: VecDeque::new(),
             devices_told: None,
             taken: BTreeSet::new(),
-            held: Index(0),
+            last_index: Index(0),
             standing: Standing::Starting,
             rounds: 0,
             is_ending: false,
@@ -277,7 +277,7 @@ impl World {
     fn forged(&self, disk: Option<io::Disk>) -> Option<io::Disk> {
         if self.options.mutant == Some(Mutant::LostTail) {
             // The core notices a disk that has less than it said at first.
-            return disk.map(|disk| io::Disk { held: Index(0), ..disk });
+            return disk.map(|disk| io::Disk { last_index: Index(0), ..disk });
         }
         if self.options.mutant != Some(Mutant::BlindClaim) {
             return disk;

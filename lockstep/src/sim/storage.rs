@@ -233,7 +233,7 @@ impl World {
             process.unit = unit;
             if let Ok(recovered) = &restored {
                 let last = recovered.tail.last().map(|entry| entry.index);
-                process.held = last.unwrap_or(recovered.history.index);
+                process.last_index = last.unwrap_or(recovered.history.index);
             }
         }
         Ok(Input::Recovered(restored))

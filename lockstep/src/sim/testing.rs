@@ -15,7 +15,7 @@ pub(super) fn status(who: Who) -> Status {
         standing: Standing::Starting,
         record: None,
         is_sequencer: false,
-        held: Index(0),
+        last_index: Index(0),
         executed: Index(0),
         agreed: Index(0),
         released: Index(0),

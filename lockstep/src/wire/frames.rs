@@ -81,7 +81,7 @@ pub struct Claim {
     /// The last epoch that its disk knows of.
     pub epoch: Epoch,
     /// The last entry on its disk.
-    pub held: Index,
+    pub last_index: Index,
 }
 
 /// An entry, named by the running digest of the entries there.
@@ -90,7 +90,7 @@ pub struct LogPosition {
     /// The entry.
     pub index: Index,
     /// The digest.
-    pub chain: Digest,
+    pub log_digest: Digest,
 }
 
 /// A checkpoint's file, the same on every CoServer that took it.
@@ -125,10 +125,10 @@ pub enum Fetch {
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// It holds every entry up to here.
-    pub held: Index,
-    /// The running digest of the entries at `held`.
+    pub last_index: Index,
+    /// The running digest of the entries at `last_index`.
     pub entries: Digest,
-    /// It has persisted every entry up to here; under `memory` the same as `held`.
+    /// It has persisted every entry up to here; under `memory` the same as `last_index`.
     pub persisted: Index,
     /// It has executed every entry up to here.
     pub executed: Index,
@@ -234,7 +234,7 @@ pub enum PeerFrame {
         /// Set if the joiner is to begin with a checkpoint.
         checkpoint: Option<CheckpointFile>,
         /// The last entry that the sender holds.
-        held: Index,
+        last_index: Index,
     },
     /// A joiner asks for a piece of what it lacks.
     Fetch(Fetch),
@@ -245,7 +245,7 @@ pub enum PeerFrame {
         /// They follow one another; none if there is nothing more yet.
         entries: Vec<Entry>,
         /// The last entry that the sender holds.
-        held: Index,
+        last_index: Index,
     },
     /// A piece of a checkpoint that was asked for.
     Chunk {

@@ -51,7 +51,7 @@ fn alone() -> Record {
 
 fn progress() -> Progress {
     Progress {
-        held: Index(9),
+        last_index: Index(9),
         entries: Digest([7; 16]),
         persisted: Index(8),
         executed: Index(6),
@@ -121,7 +121,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
         },
         record: Some(renewed()),
         heard: true,
-        claim: Some(Claim { lineage: Lineage(3), epoch: Epoch(1), held: Index(77) }),
+        claim: Some(Claim { lineage: Lineage(3), epoch: Epoch(1), last_index: Index(77) }),
         enrolled: Some(Digest([6; 16])),
         wall: LogTime(9),
     };
@@ -182,9 +182,9 @@ pub(super) fn outline() -> Outline {
 
 /// What a sole member and its joiner say.
 pub(super) fn joining() -> Vec<(&'static str, PeerFrame)> {
-    let (index, chain, hash) = (Index(40), Digest([4; 16]), Digest([8; 16]));
-    let (checkpoint, held) = (index, Index(90));
-    let from = LogPosition { index, chain };
+    let (index, log_digest, hash) = (Index(40), Digest([4; 16]), Digest([8; 16]));
+    let (checkpoint, last_index) = (index, Index(90));
+    let from = LogPosition { index, log_digest };
     let file = CheckpointFile { index, len: 1 << 20, hash };
     let origin = Origin { place: ReplicaId::B, incarnation: B, number: OriginNumber(0) };
     let (epoch, time) = (Epoch(2), LogTime(7));
@@ -192,10 +192,13 @@ pub(super) fn joining() -> Vec<(&'static str, PeerFrame)> {
     let bytes = Bytes::from_static(b"a piece");
     vec![
         ("peer join", PeerFrame::Join { points: vec![from], unusable_up_to: Some(Index(4)) }),
-        ("peer offer", PeerFrame::Offer { record: alone(), from, checkpoint: Some(file), held }),
+        (
+            "peer offer",
+            PeerFrame::Offer { record: alone(), from, checkpoint: Some(file), last_index },
+        ),
         ("peer fetch entries", PeerFrame::Fetch(Fetch::Entries { from: Index(41) })),
         ("peer fetch chunk", PeerFrame::Fetch(Fetch::Chunk { checkpoint, offset: 512 })),
-        ("peer entries", PeerFrame::Entries { after: index, entries: vec![entry], held }),
+        ("peer entries", PeerFrame::Entries { after: index, entries: vec![entry], last_index }),
         ("peer chunk", PeerFrame::Chunk { checkpoint, offset: 512, bytes }),
         ("peer gone", PeerFrame::Unavailable),
         ("peer admit", PeerFrame::Admit { record: renewed(), from: Index(95) }),
@@ -319,8 +322,8 @@ fn any_record() -> impl Strategy<Value = Record> {
 
 fn any_progress() -> impl Strategy<Value = Progress> {
     (any::<[u64; 4]>(), any_digest(), any_digest(), any::<bool>()).prop_map(
-        |([held, persisted, executed, ordered], entries, outputs, halted)| Progress {
-            held: Index(held),
+        |([last_index, persisted, executed, ordered], entries, outputs, halted)| Progress {
+            last_index: Index(last_index),
             entries,
             persisted: Index(persisted),
             executed: Index(executed),
@@ -447,10 +450,10 @@ fn any_hello() -> impl Strategy<Value = PeerFrame> {
 }
 
 fn any_claim() -> impl Strategy<Value = Claim> {
-    (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(lineage, epoch, held)| Claim {
+    (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(lineage, epoch, last_index)| Claim {
         lineage: Lineage(lineage),
         epoch: Epoch(epoch),
-        held: Index(held),
+        last_index: Index(last_index),
     })
 }
 

@@ -81,7 +81,7 @@ impl World {
     fn check_right(&mut self, place: ReplicaId, index: Index) {
         let [node, other] = [place, place.other()].map(|at| &self.nodes[at.slot()]);
         assert!(self.members.contains(&node.incarnation), "released by one that is no member");
-        let Some(chain) = node.disk.chain_at(index) else {
+        let Some(log_digest) = node.disk.log_digest_at(index) else {
             panic!("{index} was released before it was on disk");
         };
         let record = node.replica.status().record.expect("only members release");
@@ -90,12 +90,15 @@ impl World {
             let replaced = record.members.is_duplex();
             assert!(replaced || self.is_recorded(place), "released alone without the grant");
         } else if is_admitted {
-            assert!(other.disk.has(index, chain), "{index} was released and is on one disk only");
+            assert!(
+                other.disk.has(index, log_digest),
+                "{index} was released and is on one disk only"
+            );
         } else {
             assert!(self.is_recorded(place), "released alone without the grant");
         }
-        let before = *self.acknowledged.entry(index).or_insert(chain);
-        assert!(self.doubtful || before == chain, "{index} is another entry now");
+        let before = *self.acknowledged.entry(index).or_insert(log_digest);
+        assert!(self.doubtful || before == log_digest, "{index} is another entry now");
     }
 
     /// By the witness's present record it is a member.
@@ -117,7 +120,7 @@ impl World {
         if self.members.insert(joiner) {
             let other = &self.nodes[from.other().slot()];
             let last = self.acknowledged.iter().next_back();
-            let has = last.is_none_or(|(index, chain)| other.disk.has(*index, *chain));
+            let has = last.is_none_or(|(index, log_digest)| other.disk.has(*index, *log_digest));
             assert!(self.doubtful || other.incarnation != joiner || has, "admitted too early");
         }
     }
@@ -146,8 +149,8 @@ impl World {
 
     /// Whoever serves has everything that was ever released.
     pub(super) fn check(&mut self, place: ReplicaId) {
-        let Some((index, chain)) = self.acknowledged.iter().next_back() else { return };
-        let has = self.nodes[place.slot()].disk.has(*index, *chain);
+        let Some((index, log_digest)) = self.acknowledged.iter().next_back() else { return };
+        let has = self.nodes[place.slot()].disk.has(*index, *log_digest);
         assert!(self.doubtful || has || !self.has_all(place), "it serves without {index}");
     }
 
@@ -181,9 +184,9 @@ impl World {
         }
         let record = self.witness.present(PAIR);
         let nodes = self.nodes.each_ref().map(|node| {
-            let Status { incarnation, standing, released, held, pending, .. } =
+            let Status { incarnation, standing, released, last_index, pending, .. } =
                 node.replica.status();
-            (incarnation, standing, released, held, pending, node.disk.found())
+            (incarnation, standing, released, last_index, pending, node.disk.found())
         });
         panic!("the pair does not become redundant: {record:#?}, {nodes:#?}");
     }
@@ -192,7 +195,7 @@ impl World {
     fn is_whole(&self) -> bool {
         let whole = |status: Status| {
             matches!(status.standing, Standing::Serving { duplex: true, .. })
-                && status.released == status.held
+                && status.released == status.last_index
                 && status.pending == 0
         };
         let has_all = ReplicaId::BOTH.into_iter().all(|place| self.has_all(place));

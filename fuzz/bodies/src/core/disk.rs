@@ -87,32 +87,32 @@ impl Disk {
         self.histories.last().unwrap_or(&self.base.history)
     }
 
-    pub(super) fn held(&self) -> Index {
+    pub(super) fn last_index(&self) -> Index {
         self.history().index
     }
 
     /// The log's digest at this entry, if it is still there.
-    pub(super) fn chain_at(&self, index: Index) -> Option<Digest> {
+    pub(super) fn log_digest_at(&self, index: Index) -> Option<Digest> {
         if index == self.base.history.index {
-            return Some(self.base.history.chain);
+            return Some(self.base.history.log_digest);
         }
         let at = index.0.checked_sub(self.base.history.index.0 + 1)?;
-        Some(self.histories.get(usize::try_from(at).ok()?)?.chain)
+        Some(self.histories.get(usize::try_from(at).ok()?)?.log_digest)
     }
 
     /// Whether everything up to this entry is there, as it has this digest.
-    pub(super) fn has(&self, index: Index, chain: Digest) -> bool {
+    pub(super) fn has(&self, index: Index, log_digest: Digest) -> bool {
         let is_older = index < self.base.history.index;
-        !self.unreadable && (is_older || self.chain_at(index) == Some(chain))
+        !self.unreadable && (is_older || self.log_digest_at(index) == Some(log_digest))
     }
 
     /// What a new process finds.
     pub(super) fn found(&self) -> Option<Found> {
-        let used = self.held() > Index(0) || self.membership != Membership::default();
+        let used = self.last_index() > Index(0) || self.membership != Membership::default();
         used.then(|| Found {
             membership: self.membership.clone(),
             lineage: self.record_lineage(),
-            held: self.held(),
+            last_index: self.last_index(),
             points: self.points(),
         })
     }
@@ -122,21 +122,21 @@ impl Disk {
     }
 
     fn points(&self) -> Vec<LogPosition> {
-        let (held, base) = (self.held().0, self.base.history.index.0);
+        let (last_index, base) = (self.last_index().0, self.base.history.index.0);
         let steps = ::core::iter::successors(Some(1u64), |step| Some(step * 2));
-        let back = steps.map_while(|step| held.checked_sub(step)).take_while(|at| *at > base);
-        let mut at: Vec<u64> = [held].into_iter().chain(back).chain([base]).collect();
+        let back = steps.map_while(|step| last_index.checked_sub(step)).take_while(|at| *at > base);
+        let mut at: Vec<u64> = [last_index].into_iter().chain(back).chain([base]).collect();
         at.dedup();
         at.into_iter()
             .filter_map(|at| {
-                Some(LogPosition { index: Index(at), chain: self.chain_at(Index(at))? })
+                Some(LogPosition { index: Index(at), log_digest: self.log_digest_at(Index(at))? })
             })
             .collect()
     }
 
     pub(super) fn append(&mut self, entry: Entry, mark: (Index, Digest)) {
         self.begin_anew();
-        assert_eq!(entry.index, self.held().next(), "the journal has no gaps");
+        assert_eq!(entry.index, self.last_index().next(), "the journal has no gaps");
         let mut history = self.history().clone();
         history.append(&entry);
         self.entries.push(entry);
@@ -165,7 +165,7 @@ impl Disk {
         if self.unreadable {
             return Err("unreadable".into());
         }
-        let target = to.unwrap_or(self.mark.0.min(self.held()));
+        let target = to.unwrap_or(self.mark.0.min(self.last_index()));
         let checkpoint = self.checkpoints.range(..=target).next_back().map(|(_, state)| state);
         let from = checkpoint.unwrap_or(&self.base);
         if target < from.history.index {
@@ -195,13 +195,13 @@ impl Disk {
     }
 
     pub(super) fn find_common_prefix(&self, points: &[LogPosition]) -> CommonPrefix {
-        let has = |point: &&LogPosition| self.chain_at(point.index) == Some(point.chain);
+        let has = |point: &&LogPosition| self.log_digest_at(point.index) == Some(point.log_digest);
         let common = points.iter().find(has).copied();
         let file = self.checkpoints.values().next_back();
         CommonPrefix {
             common,
-            bytes: common.map_or(0, |common| (self.held().0 - common.index.0) * 20),
-            checkpoint: file.map(|state| (state.file(), state.history.chain)),
+            bytes: common.map_or(0, |common| (self.last_index().0 - common.index.0) * 20),
+            checkpoint: file.map(|state| (state.file(), state.history.log_digest)),
         }
     }
 
@@ -237,14 +237,17 @@ impl Disk {
     pub(super) fn install(
         &mut self,
         file: CheckpointFile,
-        chain: Digest,
+        log_digest: Digest,
         taken: &[State],
     ) -> Result<(), String> {
         let (known, bytes) = self.incoming.take().ok_or("nothing was sent")?;
         assert_eq!(known, file, "what was begun is installed");
         let state = taken.iter().find(|state| state.file() == file && state.bytes() == bytes);
         let state = state.ok_or("it is not what was announced")?.clone();
-        assert_eq!(state.history.chain, chain, "the announced digest is the checkpoint's");
+        assert_eq!(
+            state.history.log_digest, log_digest,
+            "the announced digest is the checkpoint's"
+        );
         *self = Self {
             membership: ::core::mem::take(&mut self.membership),
             mark: (file.index, state.outputs),
@@ -258,7 +261,7 @@ impl Disk {
     /// A state as it was frozen; not one that the journal has not got to.
     pub(super) fn keep_checkpoint(&mut self, state: State) -> Result<CheckpointFile, String> {
         let file = state.file();
-        if self.unreadable || self.chain_at(file.index) != Some(state.history.chain) {
+        if self.unreadable || self.log_digest_at(file.index) != Some(state.history.log_digest) {
             return Err("the journal is another one now".into());
         }
         self.checkpoints.insert(file.index, state);

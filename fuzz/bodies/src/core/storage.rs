@@ -51,7 +51,7 @@ pub(super) enum Job {
     },
     Install {
         file: CheckpointFile,
-        chain: Digest,
+        log_digest: Digest,
     },
     Checkpoint {
         history: History,
@@ -113,7 +113,7 @@ impl World {
             Output::WriteChunk { checkpoint, offset, bytes } => {
                 Job::WriteChunk { checkpoint, offset, bytes }
             }
-            Output::Install { file, chain } => Job::Install { file, chain },
+            Output::Install { file, log_digest } => Job::Install { file, log_digest },
             Output::WriteCheckpoint { history } => Job::Checkpoint { history },
             _ => return,
         };
@@ -212,8 +212,8 @@ impl World {
                 let have = disk.write_chunk(offset, &bytes);
                 Input::ChunksWritten { checkpoint, have }
             }
-            Job::Install { file, chain } => {
-                let result = disk.install(file, chain, &self.taken);
+            Job::Install { file, log_digest } => {
+                let result = disk.install(file, log_digest, &self.taken);
                 self.reached.insert("installed checkpoint");
                 Input::Installed(result)
             }

@@ -59,20 +59,20 @@ pub(super) fn found(place: ReplicaId, disk: u8) -> (Option<Disk>, Option<Recover
     let own = super::US.0 - 1;
     let entries = log(place, own);
     let (mut history, mut unit) = (History::default(), super::unit());
-    let mut points = vec![LogPosition { index: Index(0), chain: Digest::ZERO }];
+    let mut points = vec![LogPosition { index: Index(0), log_digest: Digest::ZERO }];
     for entry in &entries[..4] {
         history.append(entry);
         unit.execute(entry);
-        points.insert(0, LogPosition { index: entry.index, chain: history.chain });
+        points.insert(0, LogPosition { index: entry.index, log_digest: history.log_digest });
     }
-    let held = Index(entries.len() as u64);
+    let last_index = Index(entries.len() as u64);
     let membership = match disk {
         1 => Membership { record: Some(record(place, own)), asked: Vec::new(), witness: 0 },
         _ => Membership::default(),
     };
     let (outputs, wakeup, tail) = (unit.digest(), unit.wakeup(), entries[4..].to_vec());
     let recovered = Recovered { history, outputs, wakeup, replayed: 0, contradicts: None, tail };
-    (Some(Disk { membership, lineage: Lineage(0), held, points }), Some(recovered))
+    (Some(Disk { membership, lineage: Lineage(0), last_index, points }), Some(recovered))
 }
 
 impl World {

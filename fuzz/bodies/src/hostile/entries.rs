@@ -21,7 +21,7 @@ impl World {
         let incarnation = source.pick(&[THEM, THEM, THEM, THEM, US, Incarnation(30)]);
         let place = if choice & 1 == 0 { self.place.other() } else { self.place };
         let number = if choice & 6 == 0 { source.number(1) } else { 0 };
-        let step = index.0.wrapping_sub(status.held.0).wrapping_mul(1_000);
+        let step = index.0.wrapping_sub(status.last_index.0).wrapping_mul(1_000);
         let mut time = status.time.0.wrapping_add(step);
         if choice > 240 {
             time = source.number(time);

@@ -69,9 +69,9 @@ impl World {
     fn any_progress(&self, source: &mut Source<'_>) -> Progress {
         let status = self.replica.status();
         let mut progress = Progress {
-            held: status.held,
+            last_index: status.last_index,
             entries: Digest::ZERO,
-            persisted: status.held,
+            persisted: status.last_index,
             executed: status.executed,
             outputs: Digest::ZERO,
             halted: false,
@@ -79,8 +79,8 @@ impl World {
         };
         let choice = source.byte();
         if choice & 1 == 1 {
-            progress.held = Index(source.number(status.held.0));
-            progress.persisted = progress.held;
+            progress.last_index = Index(source.number(status.last_index.0));
+            progress.persisted = progress.last_index;
         }
         if choice & 2 == 2 {
             progress.executed = Index(source.number(status.executed.0));
@@ -89,7 +89,7 @@ impl World {
             progress.ordered = OriginNumber(source.number(status.pending as u64));
         }
         if choice & 8 == 8 {
-            progress.persisted = Index(source.number(status.held.0));
+            progress.persisted = Index(source.number(status.last_index.0));
         }
         progress.halted = choice > 240;
         // A right digest: it has executed what we have to what we have.
@@ -109,7 +109,7 @@ impl World {
         let (lineage, epoch) = self.epoch(source);
         let progress = self.any_progress(source);
         let status = self.replica.status();
-        let mut index = source_near(source, status.held.next());
+        let mut index = source_near(source, status.last_index.next());
         let mut entries = Vec::new();
         for _ in 0..source.below(24) {
             entries.push(self.any_entry(index, &status, source));

@@ -55,8 +55,8 @@ fn a_report_of_more_than_there_is_changes_nothing() {
     let more = Index(LAST);
     let ordered = OriginNumber(LAST);
     for progress in [
-        Progress { held: more, ..Progress::default() },
-        Progress { held: more, persisted: more, executed: more, ..Progress::default() },
+        Progress { last_index: more, ..Progress::default() },
+        Progress { last_index: more, persisted: more, executed: more, ..Progress::default() },
         Progress { ordered, ..Progress::default() },
     ] {
         for place in ReplicaId::BOTH {

@@ -25,10 +25,10 @@ fn texts(pair: &mut Pair, place: ReplicaId, from: usize, count: usize) {
 fn check_level(pair: &mut Pair) {
     pair.run(MS * 50);
     let [a, b] = ReplicaId::BOTH.map(|place| pair.node(place).replica.status());
-    assert_eq!((a.held, a.executed, a.released), (b.held, b.executed, b.released));
+    assert_eq!((a.last_index, a.executed, a.released), (b.last_index, b.executed, b.released));
     let marks = ReplicaId::BOTH.map(|place| pair.node(place).replica.mark());
     assert_eq!(marks[0], marks[1]);
-    let disks = ReplicaId::BOTH.map(|place| pair.node(place).disk.held());
+    let disks = ReplicaId::BOTH.map(|place| pair.node(place).disk.last_index());
     assert_eq!(disks[0], disks[1]);
 }
 
@@ -285,9 +285,9 @@ fn with_one_that_lacks_entries(
 fn with_one_that_lacks_what_cannot_be_read() -> (Pair, Index) {
     let none = |place| crate::proto::Config { checkpoint_bytes: 1 << 30, ..config(place) };
     let mut pair = with_one_that_lacks_entries(none);
-    let held = pair.node(B).disk.held();
-    pair.node(A).disk.unreadable = Some(Index(held.0 + 5));
-    (pair, held)
+    let last_index = pair.node(B).disk.last_index();
+    pair.node(A).disk.unreadable = Some(Index(last_index.0 + 5));
+    (pair, last_index)
 }
 
 /// What B was told to begin with: entries alone, or a checkpoint of this entry.
@@ -306,7 +306,7 @@ fn a_checkpoint_from_before_what_both_have_is_not_sent() {
     // However much came after it.
     pair.node(A).disk.entry_bytes = 32 << 20;
     let newest = pair.node(A).disk.checkpoints.keys().next_back().copied();
-    assert!(newest.is_some_and(|index| index < pair.node(B).disk.held()), "{newest:?}");
+    assert!(newest.is_some_and(|index| index < pair.node(B).disk.last_index()), "{newest:?}");
     pair.restart(B);
     pair.run_to_duplex();
     assert_eq!(offers(&mut pair), [None]);
@@ -330,12 +330,12 @@ fn a_checkpoint_that_a_joiner_cannot_use_is_not_offered_again() {
 
 #[test]
 fn a_joiner_gets_a_checkpoint_where_the_entries_cannot_be_read() {
-    let (mut pair, held) = with_one_that_lacks_what_cannot_be_read();
+    let (mut pair, last_index) = with_one_that_lacks_what_cannot_be_read();
     pair.restart(B);
     pair.run_to_duplex();
     let offered = offers(&mut pair);
     assert_eq!(offered[0], None, "nobody knew");
-    assert!(offered.len() == 2 && offered[1] > Some(held), "{offered:?}");
+    assert!(offered.len() == 2 && offered[1] > Some(last_index), "{offered:?}");
     let fell = |event: &Event| matches!(event, Event::FellBack { why: FallBack::Unreadable, .. });
     assert!(pair.node(A).saw(fell));
     check_level(&mut pair);
@@ -590,7 +590,7 @@ fn a_member_that_dies_while_another_joins_comes_back_with_all_it_had() {
         }
         pair.run_to_duplex();
         check_level(&mut pair);
-        assert!(pair.node(A).disk.held() >= Index(25));
+        assert!(pair.node(A).disk.last_index() >= Index(25));
     }
 }
 
@@ -721,11 +721,11 @@ fn a_disk_that_has_more_than_a_new_lineage_began_with_does_not_join_it() {
         pair.restart_with(B, true);
         pair.run(MS * 100);
         assert_eq!(pair.record.origin, Origin::Adopted);
-        let held = pair.node(A).disk.held();
+        let last_index = pair.node(A).disk.last_index();
         pair.restart_with(A, adopt);
         pair.run(MS * 300);
         assert!(matches!(pair.node(A).stopped, Some(StopCause::LineageOver { .. })), "{adopt}");
-        assert_eq!(pair.node(A).disk.held(), held, "nothing was dropped");
+        assert_eq!(pair.node(A).disk.last_index(), last_index, "nothing was dropped");
         texts(&mut pair, B, 3, 3);
         pair.wipe(A);
         pair.restart(A);
@@ -972,7 +972,7 @@ fn a_joiner_that_is_handed_the_role_orders_only_once_its_disk_says_that_it_is_a_
     pair.device_input(A, "meanwhile");
     pair.run(MS * 5);
     let [a, b] = ReplicaId::BOTH.map(|place| pair.node(place).replica.status());
-    assert_eq!(b.held, a.held, "it ordered what nobody would ever be sent");
+    assert_eq!(b.last_index, a.last_index, "it ordered what nobody would ever be sent");
     assert!(a.record == b.record && !a.is_sequencer && !b.is_sequencer);
     pair.finish_membership(B);
     texts(&mut pair, B, 0, 2);

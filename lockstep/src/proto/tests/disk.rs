@@ -46,20 +46,20 @@ pub(super) struct Disk {
 const FILE: u64 = 5 * limits::CHUNK_BYTES as u64 / 2;
 
 impl Disk {
-    pub(super) fn held(&self) -> Index {
+    pub(super) fn last_index(&self) -> Index {
         Index(self.base.history.index.0 + self.entries.len() as u64)
     }
 
     /// What a process finds that starts with it.
     pub(super) fn found(&self) -> Option<Found> {
-        let used = self.held() > Index(0) || self.membership != Membership::default();
+        let used = self.last_index() > Index(0) || self.membership != Membership::default();
         used.then(|| Found {
             membership: self.membership.clone(),
             lineage: self
                 .entries
                 .last()
-                .map_or(Lineage(0), |_| self.history_at(self.held()).lineage()),
-            held: self.held(),
+                .map_or(Lineage(0), |_| self.history_at(self.last_index()).lineage()),
+            last_index: self.last_index(),
             points: self.points(),
         })
     }
@@ -73,16 +73,20 @@ impl Disk {
     }
 
     fn points(&self) -> Vec<LogPosition> {
-        let (held, base) = (self.held().0, self.base.history.index.0);
+        let (last_index, base) = (self.last_index().0, self.base.history.index.0);
         let steps = core::iter::successors(Some(1u64), |step| Some(step * 2));
-        let back = steps.map_while(|step| held.checked_sub(step)).take_while(|at| *at >= base);
-        let at = [held].into_iter().chain(back.take(40)).chain([base]);
-        let point = |at| LogPosition { index: Index(at), chain: self.history_at(Index(at)).chain };
+        let back =
+            steps.map_while(|step| last_index.checked_sub(step)).take_while(|at| *at >= base);
+        let at = [last_index].into_iter().chain(back.take(40)).chain([base]);
+        let point = |at| LogPosition {
+            index: Index(at),
+            log_digest: self.history_at(Index(at)).log_digest,
+        };
         at.map(point).collect()
     }
 
     pub(super) fn append(&mut self, entry: Entry) {
-        assert_eq!(entry.index, self.held().next(), "the journal has no gaps");
+        assert_eq!(entry.index, self.last_index().next(), "the journal has no gaps");
         self.entries.push(entry);
     }
 
@@ -97,7 +101,7 @@ impl Disk {
         to: Option<Index>,
         mut execute: impl FnMut(Digest, &Entry) -> Digest,
     ) -> (Digest, Input) {
-        let target = to.unwrap_or(self.mark.min(self.held()));
+        let target = to.unwrap_or(self.mark.min(self.last_index()));
         let mut state = self.base.clone();
         if target < state.history.index {
             return (Digest::ZERO, Input::Recovered(Err("not kept".into())));
@@ -121,16 +125,18 @@ impl Disk {
 
     pub(super) fn find_common_prefix(&self, points: &[LogPosition]) -> Input {
         let has = |point: &&LogPosition| {
-            (self.base.history.index..=self.held()).contains(&point.index)
-                && self.history_at(point.index).chain == point.chain
+            (self.base.history.index..=self.last_index()).contains(&point.index)
+                && self.history_at(point.index).log_digest == point.log_digest
         };
         let common = points.iter().find(has).copied();
         let file = self.checkpoints.iter().next_back();
         Input::CommonPrefix(CommonPrefix {
             common,
-            bytes: common
-                .map_or(0, |common| (self.held().0 - common.index.0) * self.entry_bytes.max(100)),
-            checkpoint: file.map(|(index, state)| (file_of(*index, state), state.history.chain)),
+            bytes: common.map_or(0, |common| {
+                (self.last_index().0 - common.index.0) * self.entry_bytes.max(100)
+            }),
+            checkpoint: file
+                .map(|(index, state)| (file_of(*index, state), state.history.log_digest)),
         })
     }
 

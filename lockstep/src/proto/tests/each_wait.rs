@@ -96,7 +96,7 @@ fn diverged() -> Pair {
     let hold = |place| Config { divergence: DivergencePolicy::Hold, ..config(place) };
     let mut pair = Pair::with(hold);
     pair.run_to_duplex();
-    pair.node(B).wrong_from = Some(pair.nodes[B.slot()].replica.status().held.next());
+    pair.node(B).wrong_from = Some(pair.nodes[B.slot()].replica.status().last_index.next());
     pair.device_input(A, "x");
     pair
 }

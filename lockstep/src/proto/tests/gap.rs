@@ -102,7 +102,7 @@ fn devices_are_waited_for_only_once_they_were_told_of_the_new_members() {
     pair.run(MS * 50);
     let status = pair.node(A).replica.status();
     assert!(status.released < index, "its disk is not that quick");
-    assert_eq!(status.held, index, "nothing says yet that they stand");
+    assert_eq!(status.last_index, index, "nothing says yet that they stand");
     pair.run(MS * 500);
     assert_eq!((count(&mut pair, A, takes_up), count(&mut pair, A, is_ready)), (1, 1));
 }

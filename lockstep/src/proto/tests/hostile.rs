@@ -14,7 +14,7 @@ fn next_entry(pair: &mut Pair, to: ReplicaId) -> Entry {
     let status = pair.node(to).replica.status();
     let record = status.record.unwrap();
     Entry {
-        index: status.held.next(),
+        index: status.last_index.next(),
         epoch: record.epoch,
         time: LogTime(status.time.0 + 1),
         origin: Origin {
@@ -40,9 +40,9 @@ fn forge_entry(pair: &mut Pair, to: ReplicaId, entry: Entry) {
 fn a_peer_that_claims_more_than_there_can_be_is_not_believed() {
     for to in ReplicaId::BOTH {
         let mut pair = Pair::formed();
-        let held = Progress { held: Index(u64::MAX), ..Progress::default() };
+        let last_index = Progress { last_index: Index(u64::MAX), ..Progress::default() };
         let ordered = Progress { ordered: OriginNumber(u64::MAX), ..Progress::default() };
-        for progress in [held, ordered] {
+        for progress in [last_index, ordered] {
             forge_batch(&mut pair, to, Vec::new(), progress);
         }
         pair.device_input(to, "one");

@@ -178,10 +178,10 @@ fn a_follower_takes_the_next_entry_however_much_came_ahead_of_it() {
     for _ in 0..3 {
         pair.device_input(A, &text);
     }
-    let all = pair.node(A).replica.status().held;
+    let all = pair.node(A).replica.status().last_index;
     pair.run(MS * 5);
-    assert!(pair.node(B).replica.status().held < all, "the first is still missing");
+    assert!(pair.node(B).replica.status().last_index < all, "the first is still missing");
     pair.run(MS * 200);
-    assert_eq!(pair.node(B).replica.status().held, all);
+    assert_eq!(pair.node(B).replica.status().last_index, all);
     assert_eq!(pair.node(A).texts().len(), 4);
 }

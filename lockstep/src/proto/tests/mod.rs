@@ -298,7 +298,7 @@ fn a_client_of_both_gets_one_entry_and_two_answers() {
         pair.request(place, 1, false);
     }
     pair.run(MS * 40);
-    assert_eq!(pair.node(A).replica.status().held, Index(4));
+    assert_eq!(pair.node(A).replica.status().last_index, Index(4));
     for place in ReplicaId::BOTH {
         let answers = &pair.node(place).answers;
         assert!(matches!(answers[1], ClientAnswer::Opened { .. }));
@@ -330,7 +330,7 @@ fn a_request_that_may_not_be_made_is_ordered_as_its_refusal_and_the_next_one_fol
     }
     pair.run(MS * 100);
     // Each is ordered once: neither the copy of the refusal is forwarded nor that of a request.
-    assert_eq!(pair.node(A).replica.status().held, Index(6));
+    assert_eq!(pair.node(A).replica.status().last_index, Index(6));
     let read_only = Some(Refusal::ReadOnly);
     for place in ReplicaId::BOTH {
         assert_eq!(replies(&mut pair, place), [(1, None), (2, read_only), (3, None)]);
@@ -365,7 +365,7 @@ fn what_only_one_of_the_two_permits_comes_to_one_thing_on_both() {
         pair.request_if(!at_sequencer, B, 1, false);
         pair.request_if(at_sequencer, A, 1, false);
         pair.run(MS * 100);
-        assert_eq!(pair.node(A).replica.status().held, Index(4));
+        assert_eq!(pair.node(A).replica.status().last_index, Index(4));
         let expected = [(1, (!at_sequencer).then_some(Refusal::ReadOnly))];
         for place in ReplicaId::BOTH {
             assert_eq!(replies(&mut pair, place), expected);

@@ -637,8 +637,8 @@ impl Pair {
 
     fn note_freeze(&mut self, place: ReplicaId, entry: &Entry) {
         if matches!(entry.kind, EntryKind::Checkpoint) {
-            let held = self.node(place.other()).replica.status().held >= entry.index;
-            self.node(place).held_before_frozen.push(held);
+            let last_index = self.node(place.other()).replica.status().last_index >= entry.index;
+            self.node(place).held_before_frozen.push(last_index);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::proto::io::{Command, Input, ReadmitRefused, Standing};
 use ReplicaId::{A, B};
 
 /// B, whose service computes something else, comes back until it is not taken in any more.
-fn held() -> Pair {
+fn last_index() -> Pair {
     let mut pair = Pair::formed();
     pair.node(B).wrong_from = Some(Index(4));
     for _ in 0..600 {
@@ -27,7 +27,7 @@ fn held() -> Pair {
 
 #[test]
 fn one_that_diverges_again_and_again_is_held_for_repair() {
-    let mut pair = held();
+    let mut pair = last_index();
     assert_eq!(pair.node(A).replica.removals().diverged, limits::DIVERGENCES as u64);
     assert!(pair.node(A).saw(|event| matches!(event, Event::Postponed { .. })), "it waits before");
     let is_said = |event: &&Event| matches!(event, Event::HeldForRepair { joiner: None, .. });
@@ -48,7 +48,7 @@ fn one_that_diverges_again_and_again_is_held_for_repair() {
 
 #[test]
 fn an_operator_has_one_taken_in_again_that_was_held_for_repair() {
-    let mut pair = held();
+    let mut pair = last_index();
     pair.node(B).wrong_from = None;
     pair.tell(A, Input::Command(Command::Readmit));
     assert!(pair.node(A).saw(|event| matches!(event, Event::Readmitted { .. })));
@@ -76,7 +76,7 @@ fn a_readmission_is_refused_where_there_is_nothing_to_forgive() {
     let refused = pair.node(B).replica.may_readmit();
     assert_eq!(refused, Err(ReadmitRefused::NoMember { other: A }));
 
-    let mut pair = held();
+    let mut pair = last_index();
     assert_eq!(pair.node(A).replica.may_readmit(), Ok(limits::DIVERGENCES));
     pair.tell(A, Input::Command(Command::Readmit));
     let refused = pair.node(A).replica.may_readmit();

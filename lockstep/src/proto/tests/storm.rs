@@ -152,11 +152,11 @@ impl Storm {
     fn judge(&mut self) {
         self.pair.run_to_duplex();
         self.collect();
-        let held: BTreeMap<_, _> =
+        let last_index: BTreeMap<_, _> =
             [A, B].into_iter().map(|place| (place, self.pair.node(place).replica.mark())).collect();
-        assert_eq!(held[&A], held[&B]);
+        assert_eq!(last_index[&A], last_index[&B]);
         let last = self.released.keys().next_back().copied().unwrap_or_default();
-        assert!(held[&A].0 >= last, "what was released is lost: {last}, {held:?}");
+        assert!(last_index[&A].0 >= last, "what was released is lost: {last}, {last_index:?}");
         for place in ReplicaId::BOTH {
             let disk = &self.pair.node(place).disk;
             for entry in &disk.entries {

@@ -128,8 +128,8 @@ fn the_first_that_left_names_the_one_that_left_last_and_joins_it() {
         assert!(wait.remedy().starts_with(&format!("start CoServer {last}.")));
         pair.restart(last);
         pair.run_to_duplex();
-        let held = ReplicaId::BOTH.map(|place| pair.node(place).replica.status().held);
-        assert_eq!(held[0], held[1], "{first}");
+        let last_index = ReplicaId::BOTH.map(|place| pair.node(place).replica.status().last_index);
+        assert_eq!(last_index[0], last_index[1], "{first}");
         assert_eq!(pair.node(first).replica.status().wait, None);
     }
 }

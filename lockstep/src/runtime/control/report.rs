@@ -394,7 +394,7 @@ impl CoServerReport {
             sequencer: sequencer.map(|place| place.to_string()),
             incarnation: status.incarnation.to_string(),
             waits_for: status.wait.map(|(wait, span)| WaitReport::new(wait, span)),
-            held: status.held.0,
+            held: status.last_index.0,
             executed: status.executed.0,
             agreed: status.agreed.0,
             released: status.released.0,

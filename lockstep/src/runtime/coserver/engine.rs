@@ -392,8 +392,8 @@ impl<S: StateMachine> Engine<S> {
             Output::WriteChunk { checkpoint, offset, bytes } => {
                 self.storage.write_chunk(checkpoint, offset, bytes);
             }
-            Output::Install { file, chain } => {
-                self.storage.install(file, chain, self.replica.mark());
+            Output::Install { file, log_digest } => {
+                self.storage.install(file, log_digest, self.replica.mark());
             }
             Output::Retain { from } => self.storage.retain(from),
             Output::WriteCheckpoint { history } => self.write_checkpoint(history),

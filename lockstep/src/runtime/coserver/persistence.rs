@@ -146,7 +146,7 @@ impl<S: StateMachine> Engine<S> {
             why = failure.why,
             "nobody can join this CoServer any more; the pair goes on"
         );
-        let held = self.replica.status().held;
+        let held = self.replica.status().last_index;
         self.handle(Input::Persisted(held));
     }
 

@@ -285,8 +285,13 @@ impl<S: StateMachine> Storage<S> {
         self.cut(mark, Command::Recover { to, tail });
     }
 
-    pub(crate) fn install(&mut self, file: CheckpointFile, chain: Digest, mark: (Index, Digest)) {
-        self.cut(mark, Command::Request(Request::Install { file, chain }));
+    pub(crate) fn install(
+        &mut self,
+        file: CheckpointFile,
+        log_digest: Digest,
+        mark: (Index, Digest),
+    ) {
+        self.cut(mark, Command::Request(Request::Install { file, log_digest }));
     }
 
     /// The log cannot be used; answered by [`Answer::SetAside`].

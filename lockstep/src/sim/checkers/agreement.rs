@@ -37,25 +37,31 @@ impl Agreement {
                         view.held()
                     ));
                 }
-                let chain = view.chain(entry.index).unwrap_or_default();
+                let log_digest = view.chain(entry.index).unwrap_or_default();
                 let name = (view.lineage, entry.epoch, entry.index);
-                same("entry", who, chain, self.entries.entry(name).or_insert((who, chain)))
-                    .map_err(|what| format!("{what}: {} of epoch {}", entry.index, entry.epoch))
+                same(
+                    "entry",
+                    who,
+                    log_digest,
+                    self.entries.entry(name).or_insert((who, log_digest)),
+                )
+                .map_err(|what| format!("{what}: {} of epoch {}", entry.index, entry.epoch))
             }
             // What a fault strikes inside a service is the replicas' own matter to notice.
             _ if ReplicaId::BOTH.iter().any(|place| observed.is_spoiled(*place)) => Ok(()),
             Observation::Executed { who, executed } => {
                 let index = executed.index;
-                let Some(chain) = observed.view(who).and_then(|view| view.chain(index)) else {
+                let Some(log_digest) = observed.view(who).and_then(|view| view.chain(index)) else {
                     return Err(format!("{who} executes entry {index}, which it does not hold"));
                 };
-                let first = self.executed.entry((chain, index)).or_insert((who, executed.digest));
+                let first =
+                    self.executed.entry((log_digest, index)).or_insert((who, executed.digest));
                 same("result", who, executed.digest, first)
                     .map_err(|what| format!("{what} of entry {index}"))
             }
             Observation::State { who, index, digest } => {
-                let chain = observed.view(who).and_then(|view| view.chain(index));
-                let name = (chain.unwrap_or_default(), index);
+                let log_digest = observed.view(who).and_then(|view| view.chain(index));
+                let name = (log_digest.unwrap_or_default(), index);
                 same("state", who, digest, self.states.entry(name).or_insert((who, digest)))
                     .map_err(|what| format!("{what} after entry {index}"))
             }

@@ -55,7 +55,7 @@ impl BoundsJudge {
         // what it is sent or finds.
         let window = 2 * self.window + OWN + limits::WINDOW_RESERVE as u64;
         let window = window.max(self.found.get(&who).copied().unwrap_or(0));
-        if status.held.0 - status.released.0 <= window {
+        if status.last_index.0 - status.released.0 <= window {
             return Ok(());
         }
         let log = observed.view(who).map_or(&[][..], |view| &view.log);

@@ -146,8 +146,10 @@ impl ObservedState {
             Observation::Recorded { slot, record } => self.enrolled.record(slot, *record),
             Observation::Forgotten { slot } => self.enrolled.forget(slot),
             Observation::Released { who, name, .. } if name.index > self.released.0 => {
-                let chain = self.views.get(&who).and_then(|view| view.chain(name.index));
-                chain.into_iter().for_each(|chain| self.released = (name.index, chain));
+                let log_digest = self.views.get(&who).and_then(|view| view.chain(name.index));
+                log_digest
+                    .into_iter()
+                    .for_each(|log_digest| self.released = (name.index, log_digest));
             }
             Observation::Answered { who, answer } => {
                 let at = answered(answer).and_then(|(name, digest)| {
@@ -193,8 +195,8 @@ impl ObservedState {
     }
 
     fn restore(&mut self, who: Who, recovered: &Recovered) {
-        let (index, chain) = (recovered.history.index, recovered.history.chain);
-        let source = self.views.values().find(|view| view.has_executed(index, chain));
+        let (index, log_digest) = (recovered.history.index, recovered.history.log_digest);
+        let source = self.views.values().find(|view| view.has_executed(index, log_digest));
         let Some(restored) = source.map(|view| view.prefix(index)) else { return };
         self.with(who, |view| {
             view.take_over(restored);
@@ -203,10 +205,10 @@ impl ObservedState {
     }
 
     /// Whether somebody had this log, and computed this from it.
-    pub fn is_known(&self, index: Index, chain: Digest, outputs: Digest) -> bool {
+    pub fn is_known(&self, index: Index, log_digest: Digest, outputs: Digest) -> bool {
         index == Index(0)
             || self.views.values().any(|view| {
-                view.chain(index) == Some(chain) && view.outputs_at(index) == Some(outputs)
+                view.chain(index) == Some(log_digest) && view.outputs_at(index) == Some(outputs)
             })
     }
 
@@ -236,8 +238,8 @@ impl ObservedState {
     /// released, on its disk. One without entries has nothing that could be adopted (rule J8).
     pub fn has_everything(&self, place: ReplicaId) -> bool {
         let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
-        let (index, chain) = self.released;
-        let has_released = |view: &View| index == Index(0) || view.chain(index) == Some(chain);
+        let (index, log_digest) = self.released;
+        let has_released = |view: &View| index == Index(0) || view.chain(index) == Some(log_digest);
         let has_all = |view: &View| {
             has_released(view) && self.completed.iter().all(|id| view.effect(*id).is_some())
         };
@@ -312,7 +314,7 @@ impl ObservedState {
             return Err(format!("{who} is no member of epoch {}", record.epoch));
         }
         let own = self.view(who).ok_or("it never started")?;
-        let chain = own.chain(index).ok_or("it does not hold the entry")?;
+        let log_digest = own.chain(index).ok_or("it does not hold the entry")?;
         let digest = own.outputs_at(index).ok_or("it has not executed the entry")?;
         if self.journals && own.persisted < index {
             return Err("it has not persisted the entry".into());
@@ -325,7 +327,7 @@ impl ObservedState {
         let peer = self.view(Who { place, incarnation }).ok_or("its peer never started")?;
         match (peer.chain(index), peer.outputs_at(index)) {
             (None, _) => Err("its peer does not hold the entry".into()),
-            (Some(theirs), _) if theirs != chain => Err("its peer holds other entries".into()),
+            (Some(theirs), _) if theirs != log_digest => Err("its peer holds other entries".into()),
             (_, None) => Err("its peer has not executed the entry".into()),
             (_, Some(theirs)) if theirs != digest => Err("its peer computed otherwise".into()),
             _ if self.journals && peer.persisted < index => {

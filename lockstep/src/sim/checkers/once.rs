@@ -29,8 +29,8 @@ impl Once {
         observed: &ObservedState,
     ) -> Result<(), String> {
         if let Observation::Restored { who, recovered } = *seen {
-            let (index, chain) = (recovered.history.index, recovered.history.chain);
-            self.restore(who, observed, index, chain);
+            let (index, log_digest) = (recovered.history.index, recovered.history.log_digest);
+            self.restore(who, observed, index, log_digest);
         }
         if let Observation::Truncated { who, after } = *seen {
             self.notes.retain(|(owner, _), name| *owner != who || name.index <= after);
@@ -49,9 +49,9 @@ impl Once {
     }
 
     /// The effects up to an entry are part of the state that was restored.
-    fn restore(&mut self, who: Who, observed: &ObservedState, index: Index, chain: Digest) {
+    fn restore(&mut self, who: Who, observed: &ObservedState, index: Index, log_digest: Digest) {
         let same = |(_, view): &(Who, &View)| {
-            view.chain(index) == Some(chain) && view.outputs_at(index).is_some()
+            view.chain(index) == Some(log_digest) && view.outputs_at(index).is_some()
         };
         let sources = observed.views().filter(|(source, _)| *source != who);
         let source = sources.into_iter().find(same).map_or(who, |(source, _)| source);

@@ -23,7 +23,7 @@ impl Restored {
         let index = recovered.history.index;
         // What a fault strikes inside a replay, the member that is joined notices.
         if !observed.is_spoiled(who.place)
-            && !observed.is_known(index, recovered.history.chain, recovered.outputs)
+            && !observed.is_known(index, recovered.history.log_digest, recovered.outputs)
         {
             return Err(format!("{who} restores a state at entry {index} that nobody ever had"));
         }

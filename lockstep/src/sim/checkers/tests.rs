@@ -712,10 +712,10 @@ fn a_state_that_nobody_had_is_objected_to() {
     let mut scenario = Scenario::new(CheckerName::Restored).duplex();
     scenario.append(A, &tick(1, 10)).expect("fine");
     scenario.execute(A, 1, &[note(1)]).expect("fine");
-    let chain = scenario.checkers.observed().view(A).and_then(|view| view.chain(Index(1)));
+    let log_digest = scenario.checkers.observed().view(A).and_then(|view| view.chain(Index(1)));
     let history = History {
         index: Index(1),
-        chain: chain.expect("it holds the entry"),
+        log_digest: log_digest.expect("it holds the entry"),
         ..History::default()
     };
     let outputs = scenario.digests[0];
@@ -749,7 +749,7 @@ fn a_window_that_overflows_is_objected_to() {
     for index in 1..=100 {
         scenario.append(A, &tick(index, index)).expect("fine");
     }
-    status.held = Index(100);
+    status.last_index = Index(100);
     status.released = Index(35);
     scenario.ok(Observation::Measured { who: A, status: &status });
     status.released = Index(0);

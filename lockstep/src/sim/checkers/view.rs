@@ -73,7 +73,7 @@ pub struct Held {
     /// When the replica appended it (ns of the world).
     pub at: u64,
     /// The running digest of the entries.
-    pub chain: Digest,
+    pub log_digest: Digest,
     /// Whether the protocol made it.
     pub is_protocol: bool,
     /// Since when wake-ups are held there (ns of the world), if they are (rule O11).
@@ -159,8 +159,9 @@ impl View {
     }
 
     /// Whether it has all of these entries, computed.
-    pub(super) fn has_executed(&self, index: Index, chain: Digest) -> bool {
-        index == Index(0) || (self.chain(index) == Some(chain) && self.outputs_at(index).is_some())
+    pub(super) fn has_executed(&self, index: Index, log_digest: Digest) -> bool {
+        index == Index(0)
+            || (self.chain(index) == Some(log_digest) && self.outputs_at(index).is_some())
     }
 
     /// The entry with which this record begins in its log.
@@ -206,7 +207,7 @@ impl View {
 
     /// The running digest of the entries at this one.
     pub fn chain(&self, index: Index) -> Option<Digest> {
-        at(index).and_then(|slot| self.log.get(slot)).map(|held| held.chain)
+        at(index).and_then(|slot| self.log.get(slot)).map(|held| held.log_digest)
     }
 
     /// At which entry it panicked, and with which log.
@@ -233,7 +234,7 @@ impl View {
         if let Some(record) = entry.kind.begins() {
             self.lineage = record.lineage;
         }
-        let previous = self.log.last().map_or(Digest::ZERO, |held| held.chain);
+        let previous = self.log.last().map_or(Digest::ZERO, |held| held.log_digest);
         let held_since = match &entry.kind {
             EntryKind::Resume { .. } => Some(now),
             EntryKind::Ready => None,
@@ -245,7 +246,7 @@ impl View {
             epoch: entry.epoch,
             time: entry.time,
             at: now,
-            chain: entry.chain(previous),
+            log_digest: entry.chain(previous),
             is_protocol: entry.kind.is_protocol(),
             held_since,
             timer,

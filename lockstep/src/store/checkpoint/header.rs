@@ -67,7 +67,7 @@ impl Header {
 
 fn put_history(out: &mut Vec<u8>, history: &History) {
     out.extend_from_slice(&history.index.0.to_le_bytes());
-    out.extend_from_slice(&history.chain.0);
+    out.extend_from_slice(&history.log_digest.0);
     out.extend_from_slice(&history.time.0.to_le_bytes());
     out.extend_from_slice(&history.epoch.0.to_le_bytes());
     out.extend_from_slice(&history.began.0.to_le_bytes());
@@ -98,7 +98,7 @@ fn take(mut fields: Fields<'_>) -> Option<Header> {
 fn take_history(fields: &mut Fields<'_>) -> Option<History> {
     Some(History {
         index: fields.index()?,
-        chain: fields.digest()?,
+        log_digest: fields.digest()?,
         time: fields.time()?,
         epoch: Epoch(fields.u64()?),
         began: fields.index()?,

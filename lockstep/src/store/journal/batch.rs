@@ -100,7 +100,7 @@ pub(super) struct BatchHeader {
     pub(super) first: Index,
     pub(super) mark: Mark,
     /// After the last entry.
-    pub(super) chain: Digest,
+    pub(super) log_digest: Digest,
 }
 
 impl BatchHeader {
@@ -114,7 +114,7 @@ impl BatchHeader {
         payload.extend_from_slice(&[0; 4]);
         payload.extend_from_slice(&self.mark.index.0.to_le_bytes());
         payload.extend_from_slice(&self.mark.outputs.0);
-        payload.extend_from_slice(&self.chain.0);
+        payload.extend_from_slice(&self.log_digest.0);
         let checksum = checksum(&payload, body, within.salt, at.offset);
         payload.extend_from_slice(&checksum);
         payload.extend_from_slice(body);
@@ -137,7 +137,7 @@ impl BatchHeader {
             count: u32::from_le_bytes(array(payload, 4)),
             first: Index(number(payload, 8)),
             mark: Mark { index: Index(number(payload, 24)), outputs: Digest(array(payload, 32)) },
-            chain: Digest(array(payload, 48)),
+            log_digest: Digest(array(payload, 48)),
         };
         let body = u32::from_le_bytes(array(payload, 16)) as usize;
         if body > BODY_BYTES || header.count == 0 || payload[20..24] != [0; 4] {
@@ -177,8 +177,8 @@ impl Batch {
         if entries.len() != self.header.count as usize {
             return Err("a batch has another number of entries than it says".into());
         }
-        if entries.last().is_none_or(|(_, chain)| *chain != self.header.chain) {
-            return Err("the chain digest of a batch is wrong".into());
+        if entries.last().is_none_or(|(_, log_digest)| *log_digest != self.header.log_digest) {
+            return Err("the log_digest digest of a batch is wrong".into());
         }
         Ok(entries)
     }
@@ -190,7 +190,7 @@ pub(super) fn decode_entries(
     next: Index,
     before: Digest,
 ) -> Result<Vec<Chained>, String> {
-    let (mut entries, mut next, mut chain) = (Vec::new(), next, before);
+    let (mut entries, mut next, mut log_digest) = (Vec::new(), next, before);
     while let Some((len, rest)) = body.split_first_chunk::<LENGTH_BYTES>() {
         let len = u32::from_le_bytes(*len) as usize;
         let archive = rest.get(..len).ok_or("an entry is longer than its batch")?;
@@ -200,9 +200,9 @@ pub(super) fn decode_entries(
         if entry.index != next {
             return Err(format!("entry {next} is missing, {} stands there", entry.index));
         }
-        chain = entry.chain(chain);
+        log_digest = entry.chain(log_digest);
         next = next.next();
-        entries.push((entry, chain));
+        entries.push((entry, log_digest));
     }
     if body.is_empty() { Ok(entries) } else { Err("a batch ends within an entry".into()) }
 }

@@ -80,8 +80,8 @@ impl Cursor {
         let Found::Batch(batch) = batch::read(file, &name, segment.within, &spot)? else {
             return Err(damaged("a batch is gone: lost, or released while it was read".into()));
         };
-        let mut entries = batch.entries(spot.next, spot.chain).map_err(damaged)?;
-        let after = spot.after(batch.room, batch.header.count, batch.header.chain);
+        let mut entries = batch.entries(spot.next, spot.log_digest).map_err(damaged)?;
+        let after = spot.after(batch.room, batch.header.count, batch.header.log_digest);
         self.at = Some((sequence, after));
         entries.retain(|(entry, _)| entry.index <= segment.last);
         // What was agreed about entries that do not count does not count either.
@@ -107,7 +107,7 @@ impl Cursor {
     }
 
     /// The running digest at an entry, which a segment has.
-    pub(super) fn chain_at(
+    pub(super) fn log_digest_at(
         &mut self,
         directory: &dyn Directory,
         segments: &[Segment],
@@ -119,10 +119,11 @@ impl Cursor {
         loop {
             let before = self.at;
             let Some(loaded) = self.next(directory, segments)? else { return Ok(None) };
-            if let Some((_, chain)) = loaded.entries.iter().find(|(entry, _)| entry.index == index)
+            if let Some((_, log_digest)) =
+                loaded.entries.iter().find(|(entry, _)| entry.index == index)
             {
                 self.at = before;
-                return Ok(Some(*chain));
+                return Ok(Some(*log_digest));
             }
         }
     }

@@ -88,7 +88,7 @@ pub(super) struct Header {
     pub(super) sequence: u64,
     pub(super) salt: u64,
     pub(super) first: Index,
-    pub(super) chain: Digest,
+    pub(super) log_digest: Digest,
     pub(super) mark: Mark,
 }
 
@@ -124,7 +124,7 @@ impl Header {
         bytes[32..40].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[40..48].copy_from_slice(&self.salt.to_le_bytes());
         bytes[48..56].copy_from_slice(&self.first.0.to_le_bytes());
-        bytes[56..72].copy_from_slice(&self.chain.0);
+        bytes[56..72].copy_from_slice(&self.log_digest.0);
         bytes[72..80].copy_from_slice(&self.mark.index.0.to_le_bytes());
         bytes[80..96].copy_from_slice(&self.mark.outputs.0);
         let checksum = Digest::of(&bytes[..96]);
@@ -162,7 +162,7 @@ impl Header {
             sequence: number(bytes, 32),
             salt: number(bytes, 40),
             first: Index(number(bytes, 48)),
-            chain: Digest(array(bytes, 56)),
+            log_digest: Digest(array(bytes, 56)),
             mark: Mark { index: Index(number(bytes, 72)), outputs: Digest(array(bytes, 80)) },
         };
         if !(1..=LAST_INDEX).contains(&header.first.0) {
@@ -183,7 +183,7 @@ pub(super) struct Seal {
     pub(super) end: u32,
     pub(super) batches: u32,
     pub(super) next: Index,
-    pub(super) chain: Digest,
+    pub(super) log_digest: Digest,
 }
 
 impl Seal {
@@ -195,7 +195,7 @@ impl Seal {
         bytes[24..28].copy_from_slice(&self.end.to_le_bytes());
         bytes[28..32].copy_from_slice(&self.batches.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.next.0.to_le_bytes());
-        bytes[40..56].copy_from_slice(&self.chain.0);
+        bytes[40..56].copy_from_slice(&self.log_digest.0);
         let checksum = Digest::of(&bytes[..56]);
         bytes[56..].copy_from_slice(&checksum.0);
         bytes
@@ -210,7 +210,7 @@ impl Seal {
             end: u32::from_le_bytes(array(bytes, 24)),
             batches: u32::from_le_bytes(array(bytes, 28)),
             next: Index(number(bytes, 32)),
-            chain: Digest(array(bytes, 40)),
+            log_digest: Digest(array(bytes, 40)),
         };
         (whole && seal.sequence == sequence && seal.salt == salt).then_some(seal)
     }

@@ -10,7 +10,7 @@
 //!
 //! - [`Journal::open`] says what is there, and whether it is whole.
 //! - [`append`](Journal::append) then [`commit`](Journal::commit) add entries.
-//! - [`read`](Journal::read), [`replay`](Journal::replay), [`chain_at`](Journal::chain_at) and
+//! - [`read`](Journal::read), [`replay`](Journal::replay), [`log_digest_at`](Journal::chain_at) and
 //!   [`points`](Journal::points) look things up.
 //! - [`truncate_after`](Journal::truncate_after), [`release_before`](Journal::release_before) and
 //!   [`restart_at`](Journal::restart_at) drop entries at the end, at the beginning, and all.
@@ -157,26 +157,26 @@ impl Journal {
             return Ok(self.committed());
         }
         let room = batch::room_for(self.pending.body().len());
-        let (held, chain) = self.end();
+        let (held, log_digest) = self.end();
         match self.segments.last() {
             Some(newest) if newest.has_room(room) => {}
-            Some(_) => self.begin(Beginning::Continues, held.next(), chain, mark)?,
-            None => self.begin(Beginning::Restarts, held.next(), chain, mark)?,
+            Some(_) => self.begin(Beginning::Continues, held.next(), log_digest, mark)?,
+            None => self.begin(Beginning::Restarts, held.next(), log_digest, mark)?,
         }
         let (Some(newest), Some(file)) = (self.segments.last_mut(), &self.active) else {
             unreachable!("a segment was there or was begun");
         };
-        let (last, chain) = self.pending.end();
+        let (last, log_digest) = self.pending.end();
         let (first, count) = (self.pending.first(), self.pending.count());
-        let header = BatchHeader { count, first, mark, chain };
+        let header = BatchHeader { count, first, mark, log_digest };
         header.encode(self.pending.body(), newest.within, &newest.end, &mut self.buffer);
         let (name, offset) = (newest.name(), newest.end.offset.into());
         attempt("write", &name, || file.write_all_at(&self.buffer, offset))?;
         if self.options.sync {
             attempt("sync", &name, || file.sync())?;
         }
-        newest.extend(newest.end.after(room as u32, count, chain));
-        self.pending.restart(last, chain);
+        newest.extend(newest.end.after(room as u32, count, log_digest));
+        self.pending.restart(last, log_digest);
         self.mark = mark;
         Ok(last)
     }
@@ -205,15 +205,15 @@ impl Journal {
 
     /// A new segment says where the log goes on: with its name the old end is gone, at once.
     fn cut(&mut self, index: Index) -> Result<(), JournalError> {
-        let Some(chain) = self.chain_at(index)? else {
+        let Some(log_digest) = self.log_digest_at(index)? else {
             unreachable!("an entry between base and end has a digest");
         };
         let mark = if self.mark.index > index { self.mark_up_to(index)? } else { self.mark };
-        self.begin(Beginning::Cuts, index.next(), chain, mark)?;
+        self.begin(Beginning::Cuts, index.next(), log_digest, mark)?;
         let newest = self.segments.len() - 1;
         self.segments[..newest].iter_mut().for_each(|segment| segment.cut(index));
         self.cursor.forget();
-        self.pending.restart(index, chain);
+        self.pending.restart(index, log_digest);
         Ok(())
     }
 
@@ -234,20 +234,20 @@ impl Journal {
     pub fn restart_at(
         &mut self,
         index: Index,
-        chain: Digest,
+        log_digest: Digest,
         mark: Mark,
     ) -> Result<(), JournalError> {
         let sound = matches!(self.health, Health::Sound);
         if let Health::Damaged(_) = self.health {
             self.health = Health::Sound;
         }
-        self.write(|journal| journal.restart(index, chain, mark, sound))
+        self.write(|journal| journal.restart(index, log_digest, mark, sound))
     }
 
     fn restart(
         &mut self,
         index: Index,
-        chain: Digest,
+        log_digest: Digest,
         mark: Mark,
         reusable: bool,
     ) -> Result<(), JournalError> {
@@ -257,8 +257,8 @@ impl Journal {
             let names = attempt("list", "the directory", || self.directory.list())?;
             self.collect_spares(&names)?;
         }
-        self.begin(Beginning::Restarts, index.next(), chain, mark)?;
-        self.pending.restart(index, chain);
+        self.begin(Beginning::Restarts, index.next(), log_digest, mark)?;
+        self.pending.restart(index, log_digest);
         let newest = self.segments.split_off(self.segments.len() - 1);
         let present = newest[0].sequence;
         self.segments = newest;

@@ -72,9 +72,9 @@ impl Journal {
                 self.recycle(sequence, false)?;
             }
         }
-        let (held, chain) = self.end();
-        self.pending = Pending::new(held, chain);
-        Ok(Recovery { state, base: self.base(), held, chain, mark, torn })
+        let (held, log_digest) = self.end();
+        self.pending = Pending::new(held, log_digest);
+        Ok(Recovery { state, base: self.base(), held, log_digest, mark, torn })
     }
 
     /// Spares of another length, and one that was not finished, are of no use.
@@ -147,7 +147,7 @@ fn last_batch(newest: &Segment, name: &str, file: &dyn File) -> Result<Option<Sp
         let Found::Batch(batch) = batch::read(file, name, newest.within, &spot)? else {
             return Ok(None);
         };
-        let after = spot.after(batch.room, batch.header.count, batch.header.chain);
+        let after = spot.after(batch.room, batch.header.count, batch.header.log_digest);
         if after.offset >= newest.end.offset {
             return Ok(Some(spot));
         }

@@ -95,7 +95,7 @@ pub struct Recovery {
     /// The last entry.
     pub held: Index,
     /// The running digest there.
-    pub chain: Digest,
+    pub log_digest: Digest,
     /// What was agreed when the last batch was written.
     pub mark: Mark,
     /// Bytes of the file over which a last batch was spread that a crash had torn, which was never

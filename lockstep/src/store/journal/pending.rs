@@ -22,13 +22,18 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    pub(super) fn new(index: Index, chain: Digest) -> Self {
-        Self { before: (index, chain), body: Vec::new(), ends: Vec::new(), arena: Arena::new() }
+    pub(super) fn new(index: Index, log_digest: Digest) -> Self {
+        Self {
+            before: (index, log_digest),
+            body: Vec::new(),
+            ends: Vec::new(),
+            arena: Arena::new(),
+        }
     }
 
     /// Begins after this entry, with nothing.
-    pub(super) fn restart(&mut self, index: Index, chain: Digest) {
-        self.before = (index, chain);
+    pub(super) fn restart(&mut self, index: Index, log_digest: Digest) {
+        self.before = (index, log_digest);
         self.body.clear();
         self.ends.clear();
     }
@@ -53,11 +58,11 @@ impl Pending {
     /// The last entry, and the running digest there.
     pub(super) fn end(&self) -> (Index, Digest) {
         let index = Index(self.before.0.0 + self.ends.len() as u64);
-        (index, self.ends.last().map_or(self.before.1, |(_, chain)| *chain))
+        (index, self.ends.last().map_or(self.before.1, |(_, log_digest)| *log_digest))
     }
 
     pub(super) fn append(&mut self, entry: &Entry, options: &Options) -> Result<(), JournalError> {
-        let (held, chain) = self.end();
+        let (held, log_digest) = self.end();
         if entry.index != held.next() {
             return Err(JournalError::OutOfOrder { expected: held.next(), found: entry.index });
         }
@@ -66,7 +71,7 @@ impl Pending {
         let encoded = encode_entry(entry, &mut self.arena, &mut self.body);
         let (len, fits) = (self.body.len(), options.fits(self.body.len()));
         if encoded.is_ok() && fits && len <= BODY_BYTES {
-            self.ends.push((len, entry.chain(chain)));
+            self.ends.push((len, entry.chain(log_digest)));
             return Ok(());
         }
         self.body.truncate(before);
@@ -83,11 +88,11 @@ impl Pending {
         self.body.truncate(self.ends.last().map_or(0, |(end, _)| *end));
     }
 
-    pub(super) fn chain_at(&self, index: Index) -> Option<Digest> {
+    pub(super) fn log_digest_at(&self, index: Index) -> Option<Digest> {
         let at = index.0.checked_sub(self.before.0.0)?;
         match at.checked_sub(1) {
             None => Some(self.before.1),
-            Some(at) => self.ends.get(usize::try_from(at).ok()?).map(|(_, chain)| *chain),
+            Some(at) => self.ends.get(usize::try_from(at).ok()?).map(|(_, log_digest)| *log_digest),
         }
     }
 

@@ -20,7 +20,7 @@ impl Journal {
     pub(super) fn end(&self) -> (Index, Digest) {
         let newest = self.segments.last();
         newest.map_or((Index(0), Digest::ZERO), |segment| {
-            (segment.end.next.prev(), segment.end.chain)
+            (segment.end.next.prev(), segment.end.log_digest)
         })
     }
 
@@ -61,23 +61,23 @@ impl Journal {
     ///
     /// # Errors
     /// If the entry cannot be read, or is not what was written.
-    pub fn chain_at(&mut self, index: Index) -> Result<Option<Digest>, JournalError> {
+    pub fn log_digest_at(&mut self, index: Index) -> Result<Option<Digest>, JournalError> {
         self.check()?;
-        let (base, chain) = self.base();
+        let (base, log_digest) = self.base();
         if index == base {
-            return Ok(Some(chain));
+            return Ok(Some(log_digest));
         }
         if index >= self.committed() {
-            return Ok(self.pending.chain_at(index));
+            return Ok(self.pending.log_digest_at(index));
         }
-        self.cursor.chain_at(&*self.directory, &self.segments, index)
+        self.cursor.log_digest_at(&*self.directory, &self.segments, index)
     }
 
     /// Entries with the running digest at each, by which another journal is compared with this
     /// one: the last one held first, then ever further back, down to the base. At most [`POINTS`].
     ///
     /// # Errors
-    /// As for [`chain_at`](Self::chain_at).
+    /// As for [`log_digest_at`](Self::chain_at).
     pub fn points(&mut self) -> Result<Vec<(Index, Digest)>, JournalError> {
         self.check()?;
         let (base, held) = (self.base().0, self.held().0);
@@ -92,7 +92,7 @@ impl Journal {
         }
         let mut points = Vec::with_capacity(indexes.len());
         for index in indexes {
-            points.extend(self.chain_at(index)?.map(|chain| (index, chain)));
+            points.extend(self.log_digest_at(index)?.map(|log_digest| (index, log_digest)));
         }
         points.reverse();
         Ok(points)

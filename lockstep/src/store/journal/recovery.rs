@@ -159,7 +159,7 @@ fn read_header(
 
 impl Survey {
     fn held(&self) -> Option<(Index, Digest)> {
-        self.segments.last().map(|segment| (segment.end.next.prev(), segment.end.chain))
+        self.segments.last().map(|segment| (segment.end.next.prev(), segment.end.log_digest))
     }
 
     fn take(
@@ -202,7 +202,7 @@ impl Survey {
 
     /// Whether the segment follows what was read before it.
     fn follow(&mut self, directory: &dyn Directory, header: &Header) -> Result<(), JournalError> {
-        let Some((held, chain)) = self.held() else { return Ok(()) };
+        let Some((held, log_digest)) = self.held() else { return Ok(()) };
         let before = header.first.prev();
         let damaged = |why: String| {
             let file = segment_name(header.sequence);
@@ -215,14 +215,14 @@ impl Survey {
             Beginning::Continues if before != held => {
                 return damaged(format!("it begins after entry {before}, others go to {held}"));
             }
-            _ if before == held => Some(chain),
+            _ if before == held => Some(log_digest),
             // `None` if it is before the oldest that is kept: nothing to compare it with.
             _ => match base_of(&self.segments) {
-                Some((base, chain)) if base == before => Some(chain),
-                _ => Cursor::default().chain_at(directory, &self.segments, before)?,
+                Some((base, log_digest)) if base == before => Some(log_digest),
+                _ => Cursor::default().log_digest_at(directory, &self.segments, before)?,
             },
         };
-        if expected.is_some_and(|expected| expected != header.chain) {
+        if expected.is_some_and(|expected| expected != header.log_digest) {
             return damaged(format!("its entries do not follow entry {before}"));
         }
         if header.beginning == Beginning::Cuts {
@@ -243,13 +243,13 @@ impl Survey {
                 Found::Batch(batch) => batch,
                 Found::Nothing => return Ok(()),
             };
-            batch.entries(spot.next, spot.chain).map_err(|why| JournalError::Damaged {
+            batch.entries(spot.next, spot.log_digest).map_err(|why| JournalError::Damaged {
                 file: name.to_owned(),
                 offset: spot.offset.into(),
                 why,
             })?;
             self.mark = batch.header.mark;
-            segment.extend(spot.after(batch.room, batch.header.count, batch.header.chain));
+            segment.extend(spot.after(batch.room, batch.header.count, batch.header.log_digest));
         }
     }
 }

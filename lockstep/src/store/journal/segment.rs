@@ -67,17 +67,17 @@ pub(super) struct Spot {
     /// The index of its first entry.
     pub(super) next: Index,
     /// The running digest before it.
-    pub(super) chain: Digest,
+    pub(super) log_digest: Digest,
 }
 
 impl Spot {
     /// The place after a batch.
-    pub(super) fn after(self, room: u32, count: u32, chain: Digest) -> Self {
+    pub(super) fn after(self, room: u32, count: u32, log_digest: Digest) -> Self {
         Self {
             offset: self.offset + room,
             number: self.number + 1,
             next: Index(self.next.0 + u64::from(count)),
-            chain,
+            log_digest,
         }
     }
 }
@@ -101,8 +101,12 @@ pub(super) struct Segment {
 
 impl Segment {
     pub(super) fn new(header: &Header) -> Self {
-        let first =
-            Spot { offset: BLOCK_BYTES, number: 1, next: header.first, chain: header.chain };
+        let first = Spot {
+            offset: BLOCK_BYTES,
+            number: 1,
+            next: header.first,
+            log_digest: header.log_digest,
+        };
         Self {
             sequence: header.sequence,
             within: Use { salt: header.salt, len: header.len },
@@ -120,7 +124,7 @@ impl Segment {
 
     /// The running digest before its first entry.
     pub(super) fn chain(&self) -> Digest {
-        self.spots[0].chain
+        self.spots[0].log_digest
     }
 
     /// Whether its entry with this index counts.
@@ -167,7 +171,7 @@ impl Segment {
             end: self.end.offset,
             batches: self.end.number - 1,
             next: self.end.next,
-            chain: self.end.chain,
+            log_digest: self.end.log_digest,
         }
     }
 }

@@ -90,7 +90,7 @@ impl Journal {
         &mut self,
         beginning: Beginning,
         first: Index,
-        chain: Digest,
+        log_digest: Digest,
         mark: Mark,
     ) -> Result<(), JournalError> {
         let spare = self.take_spare()?;
@@ -103,7 +103,7 @@ impl Journal {
             sequence,
             salt: salt(self.options.seed, sequence),
             first,
-            chain,
+            log_digest,
             mark,
         };
         let file = attempt("open", &spare, || self.directory.open(&spare))?;

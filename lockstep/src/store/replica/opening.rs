@@ -241,7 +241,7 @@ fn found(
     };
     // One whose membership was damaged has an empty one, and is not new either.
     let used = aside || held > Index(0) || known;
-    let disk = used.then_some(Disk { membership, lineage, held, points });
+    let disk = used.then_some(Disk { membership, lineage, last_index: held, points });
     Ok(Found { disk, damage })
 }
 
@@ -312,7 +312,7 @@ impl ReplicaStore {
             return Err(OpenError::OtherService { found: found.clone(), ours });
         }
         let history = &summary.header.history;
-        if self.journal.chain_at(history.index)? == Some(history.chain) {
+        if self.journal.log_digest_at(history.index)? == Some(history.log_digest) {
             self.checkpoints.push(summary);
             return Ok(());
         }
@@ -325,7 +325,7 @@ impl ReplicaStore {
     fn points(&mut self) -> Result<Vec<LogPosition>, OpenError> {
         let oldest = self.oldest_start().unwrap_or(Index(u64::MAX));
         let points = self.journal.points()?.into_iter().filter(|(index, _)| *index >= oldest);
-        let points = points.map(|(index, chain)| LogPosition { index, chain });
+        let points = points.map(|(index, log_digest)| LogPosition { index, log_digest });
         Ok(points.take(crate::limits::POINTS).collect())
     }
 

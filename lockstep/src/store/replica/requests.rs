@@ -30,7 +30,7 @@ pub(crate) enum Request {
     /// Write one.
     WriteChunk { checkpoint: Index, offset: u64, bytes: Bytes },
     /// Begin the log with the whole one.
-    Install { file: CheckpointFile, chain: Digest },
+    Install { file: CheckpointFile, log_digest: Digest },
     /// Keep what a joiner needs from here on.
     Retain { from: Option<Index> },
 }
@@ -76,7 +76,9 @@ impl ReplicaStore {
             Request::WriteChunk { checkpoint, offset, bytes } => {
                 self.write_chunk(checkpoint, offset, &bytes)?
             }
-            Request::Install { file, chain } => Some(Input::Installed(self.install(file, chain)?)),
+            Request::Install { file, log_digest } => {
+                Some(Input::Installed(self.install(file, log_digest)?))
+            }
             Request::Retain { from } => {
                 self.retain(from);
                 None

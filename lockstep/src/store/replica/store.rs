@@ -231,7 +231,7 @@ impl ReplicaStore {
     ) -> Result<CommonPrefix, Failure> {
         let mut common = None;
         for point in points {
-            if self.journal.chain_at(point.index)? == Some(point.chain) {
+            if self.journal.log_digest_at(point.index)? == Some(point.log_digest) {
                 common = Some(*point);
                 break;
             }
@@ -241,7 +241,8 @@ impl ReplicaStore {
         Ok(CommonPrefix {
             common,
             bytes: common.map_or(0, |point| self.journal.bytes_since(point.index)),
-            checkpoint: newest.map(|summary| (summary.stamp.into(), summary.header.history.chain)),
+            checkpoint: newest
+                .map(|summary| (summary.stamp.into(), summary.header.history.log_digest)),
         })
     }
 
@@ -327,7 +328,7 @@ impl ReplicaStore {
         };
         let header = &summary.header;
         let ours = header.pair == self.who.pair && header.service.name == self.who.service.name;
-        if !ours || header.history.chain != chained || summary.stamp != file.into() {
+        if !ours || header.history.log_digest != chained || summary.stamp != file.into() {
             return Ok(Err(format!("checkpoint {} is not the one that was offered", file.index)));
         }
         let mark = Mark { index: file.index, outputs: header.outputs };
@@ -344,9 +345,9 @@ impl ReplicaStore {
         let known = core::mem::take(&mut self.checkpoints);
         for summary in listing.whole {
             // The log may have been cut, or given up, since the view was frozen.
-            let History { index, chain, .. } = summary.header.history;
+            let History { index, log_digest, .. } = summary.header.history;
             let is_ours = known.iter().any(|known| known.stamp == summary.stamp)
-                || matches!(self.journal.chain_at(index), Ok(Some(ours)) if ours == chain);
+                || matches!(self.journal.log_digest_at(index), Ok(Some(ours)) if ours == log_digest);
             if is_ours {
                 self.checkpoints.push(summary);
             }

@@ -27,10 +27,10 @@ fn a_new_directory_is_told_from_one_that_was_used() {
     let log = entries(10, 20);
     with_log(&disk, &log);
     let found = opened(&disk).1.disk.unwrap();
-    assert_eq!((found.held, found.lineage), (Index(10), Lineage(3)));
+    assert_eq!((found.last_index, found.lineage), (Index(10), Lineage(3)));
     assert_eq!(found.membership, Membership::default());
-    let last = LogPosition { index: Index(10), chain: history(&log, 10).chain };
-    let first = LogPosition { index: Index(0), chain: Digest::ZERO };
+    let last = LogPosition { index: Index(10), log_digest: history(&log, 10).log_digest };
+    let first = LogPosition { index: Index(0), log_digest: Digest::ZERO };
     assert_eq!((found.points.first(), found.points.last()), (Some(&last), Some(&first)));
 }
 
@@ -52,7 +52,7 @@ fn the_state_is_restored_up_to_what_was_surely_released() {
     assert_eq!((plan.target, plan.starts.len()), (Index(3), 1));
     drop(store);
     let (store, found) = opened(&disk);
-    assert_eq!(found.disk.unwrap().held, Index(3));
+    assert_eq!(found.disk.unwrap().last_index, Index(3));
     assert!(store.checkpoints.is_empty());
 }
 
@@ -64,7 +64,7 @@ fn a_checkpoint_of_what_never_became_durable_is_dropped() {
     checkpoint(&disk, history(&log, 5));
     checkpoint(&disk, history(&log, 10));
     let mut other = history(&log, 7);
-    other.chain = Digest([9; 16]);
+    other.log_digest = Digest([9; 16]);
     checkpoint(&disk, other);
     let (store, _) = opened(&disk);
     let kept: Vec<_> = store.checkpoints.iter().map(|kept| kept.stamp.index).collect();
@@ -137,7 +137,7 @@ fn a_log_that_something_else_computed_is_refused_and_left_as_it_is() {
         assert!(error.to_string().contains("`--adopt`"), "{error}");
     }
     let (_, found) = opened(&disk);
-    assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(10)));
+    assert_eq!((found.damage, found.disk.unwrap().last_index), (None, Index(10)));
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_log_that_is_adopted_is_the_new_services_once_it_is_a_member_with_it() {
         drop(store);
         assert!(matches!(refused(&disk, self::who()), OpenError::OtherBehaviour { .. }));
         let (_, found) = open(Box::new(disk), who, &settings(), false, 1).unwrap();
-        assert_eq!(found.disk.unwrap().held, Index(10));
+        assert_eq!(found.disk.unwrap().last_index, Index(10));
     }
 }
 
@@ -218,7 +218,7 @@ fn a_log_that_was_kept_on_disk_is_not_thrown_away_because_the_settings_say_memor
         assert!(matches!(refused, OpenError::KeptLog), "{refused}");
     }
     let (_, found) = opened(&disk);
-    assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(10)));
+    assert_eq!((found.damage, found.disk.unwrap().last_index), (None, Index(10)));
     // Nor is what it was a member of.
     let disk = MemoryDirectory::new();
     let (mut store, _) = opened(&disk);
@@ -250,7 +250,7 @@ fn retention_keeps_what_a_checkpoint_and_a_joiner_need() {
     assert_eq!(store.oldest_start(), Some(Index(390)));
     assert_eq!(
         store
-            .find_common_prefix(&[LogPosition { index: Index(1), chain: Digest::ZERO }])
+            .find_common_prefix(&[LogPosition { index: Index(1), log_digest: Digest::ZERO }])
             .unwrap()
             .common,
         None
@@ -324,12 +324,12 @@ fn a_checkpoint_that_comes_takes_the_place_of_the_own_one_at_that_entry() {
     checkpoint(&theirs, history(&log, 10));
     let (mut store, _) = opened(&disk);
     let (mut sender, _) = opened(&theirs);
-    let (offered, chain) = sender.find_common_prefix(&[]).unwrap().checkpoint.unwrap();
+    let (offered, log_digest) = sender.find_common_prefix(&[]).unwrap().checkpoint.unwrap();
     store.begin_chunks(offered).unwrap();
     let bytes = sender.read_chunk(Index(10), 0).unwrap();
     assert_eq!(bytes.len() as u64, offered.len, "one piece");
     store.write_chunk(Index(10), 0, &bytes).unwrap();
-    assert_eq!(store.install(offered, chain).unwrap(), Ok(()));
+    assert_eq!(store.install(offered, log_digest).unwrap(), Ok(()));
     assert_eq!(store.oldest_start(), Some(Index(10)));
     let (store, _) = opened(&disk);
     let found: Vec<_> = store.checkpoints.iter().map(|summary| summary.stamp.index).collect();
@@ -364,7 +364,7 @@ fn what_a_joiner_needs_goes_when_it_is_more_than_the_limit() {
     store.checkpoint_written().unwrap();
     assert_eq!(store.read(Index(50)).unwrap(), None, "more than 20 MiB are not");
     // It is to begin with the checkpoint instead.
-    let points = [LogPosition { index: Index(50), chain: history(&log, 50).chain }];
+    let points = [LogPosition { index: Index(50), log_digest: history(&log, 50).log_digest }];
     let found = store.find_common_prefix(&points).unwrap();
     assert_eq!(found.common, None);
     assert_eq!(found.checkpoint.map(|(file, _)| file.index), Some(Index(390)));

@@ -42,7 +42,7 @@ fn a_membership_is_not_on_the_disk_before_the_entries_that_came_before_it() {
     assert!(thread.take(append).is_ok() && thread.take(persist).is_ok());
     // The power fails now: what was not synced is gone.
     let found = opened(&disk.crash(&mut |_| 0)).1.disk.unwrap();
-    assert_eq!((found.membership, found.held), (membership, Index(10)));
+    assert_eq!((found.membership, found.last_index), (membership, Index(10)));
 }
 
 #[tokio::test]

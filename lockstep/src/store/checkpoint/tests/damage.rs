@@ -78,7 +78,7 @@ fn a_block_of_another_checkpoint_or_in_another_place_is_noticed() {
     let (_, _, bytes, _) = small();
     let dir = Scratch::new();
     let mut other = header();
-    other.history.chain = Digest([8; 16]);
+    other.history.log_digest = Digest([8; 16]);
     take(&dir, &other, &three_blocks()).unwrap();
     let foreign = dir.bytes(&file_name(AT)).unwrap();
     assert_eq!(foreign.len(), bytes.len());

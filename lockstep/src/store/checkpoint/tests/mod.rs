@@ -31,7 +31,7 @@ fn header() -> Header {
     };
     let history = History {
         index: AT,
-        chain: Digest([1; 16]),
+        log_digest: Digest([1; 16]),
         time: LogTime(1_000),
         epoch: Epoch(5),
         record: Some(record),

@@ -83,7 +83,7 @@ fn files_of_version_1_are_opened() {
         Journal::open(directory.share(), IDENTITY, Options { seed: 99, ..OPTIONS }).unwrap();
     assert_eq!((&recovery.state, recovery.torn), (&State::Whole, 0));
     assert_eq!((recovery.held, recovery.mark), (Index(9), mark(6)));
-    assert_eq!(recovery.chain.to_string(), CHAIN);
+    assert_eq!(recovery.log_digest.to_string(), CHAIN);
     assert_eq!(all(&mut journal), entries());
     journal.append(&entry(10, 0, 10)).unwrap();
     assert_eq!(journal.commit(mark(9)).unwrap(), Index(10));

@@ -68,12 +68,15 @@ fn all(journal: &mut Journal) -> Vec<Entry> {
     let replayed: Vec<_> = journal.replay(from).unwrap().map(|item| item.unwrap().0).collect();
     let kept = read.iter().filter(|entry| entry.index <= committed);
     assert!(kept.eq(replayed.iter()), "reading and replaying differ");
-    let mut chain = journal.base().1;
+    let mut log_digest = journal.base().1;
     for entry in &read {
-        chain = entry.chain(chain);
-        assert_eq!(journal.chain_at(entry.index).unwrap(), Some(chain));
+        log_digest = entry.chain(log_digest);
+        assert_eq!(journal.log_digest_at(entry.index).unwrap(), Some(log_digest));
     }
-    assert_eq!(journal.held(), (read.last().map_or(journal.base().0, |last| last.index), chain));
+    assert_eq!(
+        journal.held(),
+        (read.last().map_or(journal.base().0, |last| last.index), log_digest)
+    );
     read
 }
 

@@ -27,11 +27,11 @@ fn what_was_committed_is_there_after_a_crash() {
     commit_each(&mut journal, 1..=8);
     journal.append(&entry(9, 0, 10)).unwrap();
     assert_eq!(indexes(&all(&mut journal)), Vec::from_iter(1..=9), "seen before it is committed");
-    let (held, chain) = (journal.committed(), journal.chain_at(Index(8)).unwrap());
+    let (held, log_digest) = (journal.committed(), journal.log_digest_at(Index(8)).unwrap());
 
     let (mut again, recovery) = open(&directory.crash(&mut nothing));
     assert_eq!(recovery.state, State::Whole);
-    assert_eq!((recovery.held, Some(recovery.chain)), (held, chain));
+    assert_eq!((recovery.held, Some(recovery.log_digest)), (held, log_digest));
     assert_eq!((recovery.mark, recovery.torn), (mark(7), 0));
     assert_eq!(indexes(&all(&mut again)), Vec::from_iter(1..=8));
     commit_each(&mut again, 9..=12);
@@ -222,12 +222,12 @@ fn a_journal_begins_anew_after_a_checkpoint() {
     let directory = MemoryDirectory::new();
     let (mut journal, _) = open(&directory);
     commit_each(&mut journal, 1..=8);
-    let chain = Digest([3; 16]);
-    journal.restart_at(Index(100), chain, mark(90)).unwrap();
-    assert_eq!(journal.held(), (Index(100), chain));
+    let log_digest = Digest([3; 16]);
+    journal.restart_at(Index(100), log_digest, mark(90)).unwrap();
+    assert_eq!(journal.held(), (Index(100), log_digest));
     assert_eq!(journal.read(Index(8), 1).unwrap(), None);
     let (mut again, recovery) = open(&directory.crash(&mut nothing));
-    assert_eq!(recovery.base, (Index(100), chain));
+    assert_eq!(recovery.base, (Index(100), log_digest));
     assert_eq!((recovery.held, recovery.mark), (Index(100), mark(90)));
     commit_each(&mut again, 101..=105);
     assert_eq!(indexes(&all(&mut again)), Vec::from_iter(101..=105));
@@ -241,10 +241,10 @@ fn points_go_back_ever_further() {
     let points = journal.points().unwrap();
     let at: Vec<u64> = points.iter().map(|(index, _)| index.0).collect();
     assert_eq!(at, [40, 39, 38, 36, 32, 24, 8, 0]);
-    for (index, chain) in points {
-        assert_eq!(journal.chain_at(index).unwrap(), Some(chain));
+    for (index, log_digest) in points {
+        assert_eq!(journal.log_digest_at(index).unwrap(), Some(log_digest));
     }
-    assert_eq!(journal.chain_at(Index(41)).unwrap(), None);
+    assert_eq!(journal.log_digest_at(Index(41)).unwrap(), None);
 }
 
 #[test]

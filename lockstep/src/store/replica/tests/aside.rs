@@ -48,7 +48,7 @@ fn a_member_whose_log_is_gone_has_lost_it() {
         let (_, found) = opened(&disk);
         assert!(found.damage.is_some(), "it would claim its predecessor's place with nothing");
         let found = found.disk.unwrap();
-        assert_eq!((found.membership, found.held), (member(), Index(0)));
+        assert_eq!((found.membership, found.last_index), (member(), Index(0)));
         let aside = disk.contents("journal-0000000001.damaged");
         assert!(aside.is_some(), "what was set aside is there for whoever wants to look at it");
     }
@@ -65,7 +65,7 @@ fn a_crash_while_a_log_is_set_aside_leaves_no_shorter_one() {
         let is_done = store.set_aside().is_ok();
         let left = disk.crash(&mut seeded(seed));
         let (_, found) = opened(&left);
-        let held = found.disk.unwrap().held;
+        let held = found.disk.unwrap().last_index;
         assert!(
             found.damage.is_some() || held == Index(20),
             "after {operations} operations, seed {seed}: a log that ends at {held}"
@@ -92,7 +92,7 @@ fn a_log_that_was_set_aside_does_not_come_back_into_another() {
         let copy = disk.crash(&mut |bound| bound - 1);
         assert!(!take_back(&copy).unwrap());
         let (_, found) = opened(&copy);
-        assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(at as u64)));
+        assert_eq!((found.damage, found.disk.unwrap().last_index), (None, Index(at as u64)));
     }
 }
 
@@ -107,10 +107,10 @@ fn a_log_that_was_set_aside_comes_back_whole_or_is_set_aside_again() {
         let left = disk.crash(&mut seeded(seed));
         // Whoever does not want it any more finds none.
         let (_, found) = opened(&left.crash(&mut |bound| bound - 1));
-        assert!(found.damage.is_some() || found.disk.unwrap().held == Index(20));
+        assert!(found.damage.is_some() || found.disk.unwrap().last_index == Index(20));
         let _ = take_back(&left).unwrap();
         let (_, found) = opened(&left);
-        assert_eq!((found.damage, found.disk.unwrap().held), (None, Index(20)));
+        assert_eq!((found.damage, found.disk.unwrap().last_index), (None, Index(20)));
         is_done
     });
 }
@@ -127,7 +127,7 @@ fn a_log_that_needs_its_checkpoint_comes_back_with_it_however_it_was_broken_off(
         let _ = take_back(&left).unwrap();
         let (_, found) = opened(&left);
         assert_eq!(
-            (found.damage, found.disk.unwrap().held),
+            (found.damage, found.disk.unwrap().last_index),
             (None, Index(20)),
             "after {operations} operations, seed {seed}"
         );
@@ -150,7 +150,7 @@ fn a_crash_while_a_log_takes_the_place_of_one_set_aside_before_mixes_none_of_the
         let left = disk.crash(&mut seeded(seed));
         let _ = take_back(&left).unwrap();
         let (_, found) = opened(&left);
-        let held = found.disk.map_or(Index(0), |disk| disk.held);
+        let held = found.disk.map_or(Index(0), |disk| disk.last_index);
         assert!(
             found.damage.is_some() || held == Index(3),
             "after {operations} operations, seed {seed}: a log that ends at {held}"

@@ -39,7 +39,7 @@ fn what_is_discarded_comes_back_until_this_one_is_a_member() {
     assert_eq!(opened(&disk).1.disk, None);
     assert!(put_back(&disk).unwrap());
     let found = opened(&disk).1.disk.unwrap();
-    assert_eq!((found.held, found.membership), (Index(10), member(record())));
+    assert_eq!((found.last_index, found.membership), (Index(10), member(record())));
     assert_eq!(names(&disk, "discard"), Vec::<String>::new());
     assert!(!put_back(&disk).unwrap());
 }
@@ -88,10 +88,10 @@ fn a_crash_while_files_are_set_aside_or_put_back_loses_none() {
             }
             let disk = disk.crash(&mut seeded(operations));
             // As it was, or as it was to be: which of the two, the next start knows.
-            let found = opened(&disk).1.disk.map(|disk| disk.held);
+            let found = opened(&disk).1.disk.map(|disk| disk.last_index);
             assert!(found.is_none() || found == Some(Index(10)), "{aside} {operations}: {found:?}");
             put_back(&disk).unwrap();
-            let found = opened(&disk).1.disk.map(|disk| disk.held);
+            let found = opened(&disk).1.disk.map(|disk| disk.last_index);
             assert_eq!(found, Some(Index(10)), "set aside {aside}, {operations} operations");
         }
     }
