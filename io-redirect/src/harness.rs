@@ -1,4 +1,4 @@
-//! Tells a service a story and looks at what it does: no sockets, no clock, no engine.
+//! Tells a service a scenario and looks at what it does: no sockets, no clock, no engine.
 //!
 //! A pair of CoServers is played by one instance of the service and two simulated networks.
 //! After each call everything that follows has happened, except what waits for time to pass
@@ -70,7 +70,7 @@ const RESTLESS: u32 = 1 << 20;
 /// Outputs of before a restart that a harness releases once more after it, as the engine may.
 const RELEASED_AGAIN: usize = 64;
 
-/// When the story begins: an arbitrary moment, in nanoseconds since 1970.
+/// When the scenario begins: an arbitrary moment, in nanoseconds since 1970.
 const BEGIN: LogTime = LogTime(1_700_000_000_000_000_000);
 
 /// A service between two simulated networks.
@@ -144,7 +144,7 @@ impl<S: Service> Harness<S> {
     }
 
     /// Everything that the service was told so far, for
-    /// [`check_determinism`](lockstep::testing::check_determinism): any story can be made to
+    /// [`check_determinism`](lockstep::testing::check_determinism): any scenario can be made to
     /// look for nondeterminism too.
     pub fn script(&self) -> Script {
         self.told.iter().cloned().collect()
@@ -512,7 +512,7 @@ fn client_of(session: SessionId) -> u32 {
     u32::try_from(session.0).unwrap_or(u32::MAX)
 }
 
-#[expect(clippy::panic, reason = "a story that never ends is a failed test")]
+#[expect(clippy::panic, reason = "a scenario that never ends is a failed test")]
 fn livelock() -> ! {
     panic!("the service did not come to rest in {RESTLESS} steps")
 }

@@ -28,7 +28,7 @@ mod outside;
 mod peer;
 mod shares;
 
-use shares::Guests;
+use shares::OpenSessions;
 
 use crate::counting_service::CountingService;
 use crate::source::Source;
@@ -57,7 +57,7 @@ struct World {
     place: ReplicaId,
     replica: Replica,
     unit: Unit<CountingService>,
-    guests: Guests,
+    open_sessions: OpenSessions,
     todo: Vec<Entry>,
     /// What it follows, as far as is known here.
     record: Record,
@@ -119,7 +119,7 @@ impl World {
             place,
             replica: Replica::new(config(place), boot, time(now)),
             unit: unit(),
-            guests: Guests::default(),
+            open_sessions: OpenSessions::default(),
             todo: Vec::new(),
             record: Record::vacant(PAIR, Lineage(0), Epoch(0)),
             now,
@@ -253,7 +253,7 @@ impl World {
             }
             let entry = self.todo.remove(0);
             let executed = self.unit.execute(&entry);
-            self.guests.executed(&entry, &executed, &self.unit);
+            self.open_sessions.executed(&entry, &executed, &self.unit);
             self.tell(Input::Executed(executed));
         }
     }

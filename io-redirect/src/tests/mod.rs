@@ -1,4 +1,4 @@
-//! Services that the tests tell stories to, and the stories of the inside halves.
+//! Services that the tests tell scenarios to, and the scenarios of the inside halves.
 
 mod cuts;
 mod engine;

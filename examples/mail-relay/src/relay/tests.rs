@@ -18,7 +18,7 @@ pub(super) fn settings() -> RelaySettings {
     settings
 }
 
-/// A relay, and a next hop that does what the story wants.
+/// A relay, and a next hop that does what the scenario wants.
 pub(super) struct Scenario {
     pub(super) pair: Harness<Relay>,
     settings: RelaySettings,
@@ -49,7 +49,7 @@ impl Scenario {
         }
     }
 
-    /// A relay that never gives up within a story.
+    /// A relay that never gives up within a scenario.
     pub(super) fn relaxed() -> Scenario {
         let mut settings = settings();
         settings.queue.retry_first = crate::limits::SECOND;

@@ -12,7 +12,7 @@ use lockstep::proto::{CommonPrefix, Disk, Input, Membership, Output, Recovered};
 use lockstep::record::{Members, Origin, Record};
 use lockstep::wire::frames::{CheckpointFile, LogPosition};
 
-use super::shares::Guests;
+use super::shares::OpenSessions;
 use super::{PAIR, US, World};
 
 /// The predecessor's epoch, with the peer's process as it still is.
@@ -79,7 +79,7 @@ impl World {
     pub(super) fn recover(&mut self, now: Timestamps) {
         let result = match self.recovered.take() {
             Some(recovered) => {
-                (self.unit, self.guests) = (super::unit(), Guests::default());
+                (self.unit, self.open_sessions) = (super::unit(), OpenSessions::default());
                 self.todo.clear();
                 for entry in log(self.place, US.0 - 1) {
                     if entry.index <= recovered.history.index {
@@ -89,7 +89,7 @@ impl World {
                 Ok(Box::new(recovered))
             }
             None => {
-                (self.unit, self.guests) = (super::unit(), Guests::default());
+                (self.unit, self.open_sessions) = (super::unit(), OpenSessions::default());
                 self.todo.clear();
                 Err("damaged".into())
             }

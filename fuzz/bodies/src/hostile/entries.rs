@@ -6,7 +6,7 @@ use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginN
 use lockstep::limits;
 use lockstep::proto::Status;
 
-use super::shares::{Guests, owner};
+use super::shares::{OpenSessions, owner};
 use super::{THEM, US, World};
 use crate::source::Source;
 
@@ -38,7 +38,7 @@ impl World {
 
     pub(super) fn any_kind(&self, source: &mut Source<'_>) -> EntryKind {
         let choice = source.byte();
-        let (session, token, next) = self.guests.any(choice);
+        let (session, token, next) = self.open_sessions.any(choice);
         match choice & 15 {
             0..4 => EntryKind::Tick,
             4 => EntryKind::Genesis { seed: [choice; 32] },
@@ -50,13 +50,13 @@ impl World {
                 EntryKind::SessionOpenFor { owner: owner(choice >> 4), token }
             }
             9 => {
-                let (number, lowest) = Guests::numbers(next, source);
+                let (number, lowest) = OpenSessions::numbers(next, source);
                 let body = Bytes::copy_from_slice(&[choice]);
                 EntryKind::SessionRequest { session, token, number, lowest, body }
             }
             10 => EntryKind::SessionClose { session, token },
             12 => {
-                let (number, lowest) = Guests::numbers(next, source);
+                let (number, lowest) = OpenSessions::numbers(next, source);
                 EntryKind::SessionRefused { session, token, number, lowest }
             }
             11 if choice > 240 => {

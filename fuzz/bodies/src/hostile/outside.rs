@@ -6,7 +6,7 @@ use lockstep::proto::Input;
 use lockstep::wire::codec;
 use lockstep::wire::frames::{ClientCall, WitnessAnswer, WitnessRefusal};
 
-use super::shares::{FORBIDDEN, Guests, owner};
+use super::shares::{FORBIDDEN, OpenSessions, owner};
 use super::{PAIR, PROTOCOL, World};
 use crate::source::Source;
 
@@ -32,7 +32,7 @@ impl World {
         let choice = source.byte();
         let (conn, alone) = (ConnId(u64::from(choice & 1)), choice & 2 == 2);
         let (session, token, next) = match source.byte() {
-            known @ 0..192 => self.guests.any(known),
+            known @ 0..192 => self.open_sessions.any(known),
             _ => (SessionId(source.number(1)), Nonce(source.number(1)), 1),
         };
         let permitted = choice < 192;
@@ -43,7 +43,7 @@ impl World {
             3 => return self.tell(Input::ClientGone { conn }),
             4 => ClientCall::Probe,
             _ => {
-                let (number, lowest) = Guests::numbers(next, source);
+                let (number, lowest) = OpenSessions::numbers(next, source);
                 let body: &[u8] = if permitted { &[choice] } else { &FORBIDDEN };
                 let body = Bytes::copy_from_slice(body);
                 ClientCall::Request { session, token, number, lowest, alone, body }

@@ -51,26 +51,26 @@ pub(super) fn owner(choice: u8) -> OwnerId {
 
 /// The open sessions, as the unit's outputs tell of them.
 #[derive(Debug, Default)]
-pub(super) struct Guests {
-    open: BTreeMap<SessionId, Guest>,
+pub(super) struct OpenSessions {
+    open: BTreeMap<SessionId, OpenSession>,
     /// How many ends the service had been told of.
     told: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Guest {
+struct OpenSession {
     owner: OwnerId,
     token: Nonce,
     /// The request that comes next.
     next: u64,
 }
 
-impl Guests {
+impl OpenSessions {
     /// An open session, its mark and the number that is next there, or one that there is not.
     pub(super) fn any(&self, choice: u8) -> (SessionId, Nonce, u64) {
         let at = usize::from(choice >> 4 & 3);
         match self.open.iter().nth(at) {
-            Some((session, guest)) => (*session, guest.token, guest.next),
+            Some((session, open_session)) => (*session, open_session.token, open_session.next),
             None => (SessionId(1 + at as u64), Nonce(1 + at as u64), 1),
         }
     }
@@ -84,7 +84,7 @@ impl Guests {
     }
 
     fn held(&self, owner: OwnerId) -> usize {
-        self.open.values().filter(|guest| guest.owner == owner).count()
+        self.open.values().filter(|open_session| open_session.owner == owner).count()
     }
 
     /// What an entry did to the sessions.
@@ -142,14 +142,15 @@ impl Guests {
     fn opened(&mut self, owner: OwnerId, token: Nonce, result: Result<SessionId, Refusal>) {
         match result {
             Ok(session) => {
-                let new = Guest { owner, token, next: 1 };
+                let new = OpenSession { owner, token, next: 1 };
                 let known = *self.open.entry(session).or_insert(new);
                 assert_eq!(known.token, token, "another's session");
             }
             Err(refusal) => {
                 assert_eq!(refusal, Refusal::TooManySessions);
                 assert_eq!(self.open.len(), SESSIONS, "refused although there is room");
-                let most = self.open.values().map(|guest| self.held(guest.owner)).max();
+                let most =
+                    self.open.values().map(|open_session| self.held(open_session.owner)).max();
                 let fair = self.held(owner) + 1;
                 assert!(most <= Some(fair), "{owner:?} is refused: {:?}", self.open);
             }
@@ -163,12 +164,12 @@ impl Guests {
         is_refused: bool,
         result: &Result<Bytes, Refusal>,
     ) {
-        let Some(guest) = self.open.get_mut(&session) else {
+        let Some(open_session) = self.open.get_mut(&session) else {
             return assert_eq!(*result, Err(Refusal::UnknownSession));
         };
         let is_kept = matches!(result, Ok(_) | Err(Refusal::ReadOnly));
-        if is_kept && number.0 == guest.next {
-            guest.next += 1;
+        if is_kept && number.0 == open_session.next {
+            open_session.next += 1;
             assert_eq!(result.is_err(), is_refused, "what may not be asked has no effect");
         }
     }

@@ -228,7 +228,7 @@ fn test_with(start: impl FnOnce() -> Pair, scenario: impl AsyncFnOnce(Pair)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let pair = start();
-        tokio::time::timeout(PATIENCE, scenario(pair)).await.expect("the story got stuck");
+        tokio::time::timeout(PATIENCE, scenario(pair)).await.expect("the scenario got stuck");
     });
 }
 

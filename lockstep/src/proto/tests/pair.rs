@@ -1,4 +1,4 @@
-//! Two replicas and a witness in virtual time, for tests that read as stories.
+//! Two replicas and a witness in virtual time, for tests that read as scenarios.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};

@@ -130,10 +130,10 @@ impl ObservedState {
                     view.record = Some(*record);
                     view.is_admitted = false;
                 }
-                Event::Hosting { joiner } => view.guest = Some(*joiner),
-                Event::FellBack { .. } => view.guest = None,
+                Event::Hosting { joiner } => view.joiner = Some(*joiner),
+                Event::FellBack { .. } => view.joiner = None,
                 Event::Admitting { .. } => {
-                    view.guest = None;
+                    view.joiner = None;
                     view.is_admitted = true;
                 }
                 Event::Admitted { record, .. } => {
@@ -344,7 +344,7 @@ impl ObservedState {
         record: &Record,
         index: Index,
     ) -> Result<(), String> {
-        let hosts = own.guest.is_some() && own.guest == record.members.at(who.place.other());
+        let hosts = own.joiner.is_some() && own.joiner == record.members.at(who.place.other());
         match own.began(record) {
             Some(began) if hosts && index >= began => {
                 Err(format!("from entry {began} on the joiner is to be a member"))

@@ -23,7 +23,7 @@ use crate::sim::shares::Rights;
 const A: Who = Who { place: ReplicaId::A, incarnation: Incarnation(0xa) };
 const B: Who = Who { place: ReplicaId::B, incarnation: Incarnation(0xb) };
 
-/// Tells the checkers a story, step by step.
+/// Tells the checkers a scenario, step by step.
 struct Scenario {
     checkers: Checkers,
     now: u64,
@@ -861,7 +861,7 @@ fn bounds(rights: Vec<Rights>) -> Bounds {
 }
 
 /// Owner 1 has two sessions by the books, the second of which is told to end for the third client.
-/// Whose they really are is for the story.
+/// Whose they really are is for the scenario.
 fn gives_way(owners: [u64; 3], ended: Option<u64>) -> Result<(), Verdict> {
     let mut scenario = Scenario::new(CheckerName::Shares);
     let bounds = bounds(Vec::new());

@@ -53,7 +53,7 @@ pub struct View {
     /// The timers that fired, and at which entries.
     fired: Vec<(Index, (LogTime, u64))>,
     /// The joiner that it brings up to date.
-    pub(super) guest: Option<Incarnation>,
+    pub(super) joiner: Option<Incarnation>,
     /// Whether its record began with a joiner, and that one was told that it is a member; for the
     /// joiner itself, whether it was told.
     pub is_admitted: bool,
@@ -112,7 +112,7 @@ impl View {
             gave_up: false,
             persisted: Index(0),
             fired: Vec::new(),
-            guest: None,
+            joiner: None,
             is_admitted: false,
             lineage: Lineage(0),
         }
@@ -152,7 +152,7 @@ impl View {
             is_out: self.is_out,
             gave_up: self.gave_up,
             persisted: self.persisted,
-            guest: self.guest,
+            joiner: self.joiner,
             is_admitted: self.is_admitted,
             ..other
         };

@@ -1,4 +1,4 @@
-//! Checkpoints as stories: written, damaged, interrupted, sent.
+//! Checkpoints as scenarios: written, damaged, interrupted, sent.
 
 mod crash;
 mod damage;
