@@ -20,8 +20,8 @@ use crate::trips::{Load, LoadError};
 /// The exit code for a wrong command line.
 pub const WRONG_USAGE: u8 = 2;
 
-/// The `main` of a program that measures a real pair. It plays a role of that if its first word says
-/// so; else it measures what its command line asks for. Prints what `measure` returns.
+/// The `main` of a program that measures a real pair. It plays a role of that if its first word
+/// says so; else it measures what its command line asks for. Prints what `measure` returns.
 pub fn main_of<O: Parser>(measure: impl FnOnce(&O) -> Result<String, AnyError>) -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == ROLE_WORD) {

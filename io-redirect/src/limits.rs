@@ -38,9 +38,9 @@ pub const WINDOW_MIN: u32 = 64 << 10;
 /// See [`WINDOW_MIN`].
 pub const WINDOW_MAX: u32 = 16 << 20;
 
-/// Default for the connections of a service, on both CoServers together, in both directions.
-/// At one more, a client takes another's place or is turned away, and `connect` is refused. With the default windows
-/// their bytes are bounded by 512 MiB on each side of the state machine.
+/// Default for the connections of a service, on both CoServers together, in both directions. At one
+/// more, a client takes another's place or is turned away, and `connect` is refused. With the
+/// default windows their bytes are bounded by 512 MiB on each side of the state machine.
 pub const CONNECTIONS: u32 = 2048;
 
 /// Default for the connections of one listener, on both CoServers together: what two serve must
@@ -75,16 +75,16 @@ pub const TURNED_AWAY: usize = 256;
 pub const NEWCOMERS: usize = 32;
 
 /// After the pair has turned somebody away, others from the same block of addresses are turned away
-/// without asking it for so long, or until a place at this CoServer comes free: one at the other may
-/// come free unnoticed.
+/// without asking it for so long, or until a place at this CoServer comes free: one at the other
+/// may come free unnoticed.
 pub const HOPELESS: Duration = Duration::from_secs(1);
 
 /// So many blocks are remembered for that; of more the one that was first is forgotten.
 pub const HOPELESS_BLOCKS: usize = 64;
 
 /// Where a listener turns away so many of one block of addresses within [`FLOOD`], the kernel drops
-/// what comes from there to begin a connection, for [`SHUT_OUT`]: to accept, tell and close one takes
-/// some 70 µs of the CoServer's loop, as long as a whole request.
+/// what comes from there to begin a connection, for [`SHUT_OUT`]: to accept, tell and close one
+/// takes some 70 µs of the CoServer's loop, as long as a whole request.
 pub const FLOOD_REFUSALS: u32 = 32;
 
 /// See [`FLOOD_REFUSALS`].

@@ -81,11 +81,11 @@ pub trait Service: Send + 'static {
     }
 
     /// Nobody ran for a while: every process had ended, and one was started again with everything
-    /// that it had on disk; or they stood still, or nobody could order for so long after a timer was
-    /// due, for more than [`GAP_LEAST`](lockstep::limits::GAP_LEAST). [`Io::now`] has gone on by
-    /// `gap`, which is at least as long as nobody ran; no timer has fired and nothing was said
-    /// meanwhile. Comes before whatever the gap made late,
-    /// and after processes had ended before the members do.
+    /// that it had on disk; or they stood still, or nobody could order for so long after a timer
+    /// was due, for more than [`GAP_LEAST`](lockstep::limits::GAP_LEAST). [`Io::now`] has gone on
+    /// by `gap`, which is at least as long as nobody ran; no timer has fired and nothing was said
+    /// meanwhile. Comes before whatever the gap made late, and after processes had ended before the
+    /// members do.
     ///
     /// Nothing outside could happen during the gap, so a service moves on by it what it grants to
     /// the outside: the age at which it gives something up, the time it waits for an answer. What
@@ -100,8 +100,8 @@ pub trait Service: Send + 'static {
 
     /// The most bytes that its settings let its state take, and a view keep of what it gives up
     /// meanwhile; 0 where it cannot say: see
-    /// [`StateMachine::memory_bound`](lockstep::machine::StateMachine::memory_bound). The wrapper adds
-    /// what the windows of TCP connections hold.
+    /// [`StateMachine::memory_bound`](lockstep::machine::StateMachine::memory_bound). The wrapper
+    /// adds what the windows of TCP connections hold.
     fn memory_bound(&self) -> u64 {
         0
     }

@@ -165,8 +165,8 @@ pub enum Event {
         /// How long nobody ran.
         gap: Duration,
     },
-    /// The log goes on after this process stood still for long, or after nobody could order for long
-    /// although a wake-up of the service was due.
+    /// The log goes on after this process stood still for long, or after nobody could order for
+    /// long although a wake-up of the service was due.
     Gap {
         /// The entry that says so.
         index: Index,
@@ -319,8 +319,8 @@ pub enum Event {
         /// How often one there had computed something else.
         divergences: usize,
     },
-    /// The joiner has what the pair has, and is being told that it is a member (rule J6): nothing is
-    /// released without it any more, and alone it could not go on yet.
+    /// The joiner has what the pair has, and is being told that it is a member (rule J6): nothing
+    /// is released without it any more, and alone it could not go on yet.
     Admitting {
         /// Its process.
         joiner: Incarnation,

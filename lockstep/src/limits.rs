@@ -74,12 +74,12 @@ pub const HANDSHAKES: usize = 64;
 /// addresses cannot take the rest.
 pub const HANDSHAKES_UNVALIDATED: usize = 16;
 
-/// Handshakes that begin in 100 ms, of senders who have shown their addresses, in shares: a bound for
-/// those that fail at once. Of those that do not, there are as many as have places.
+/// Handshakes that begin in 100 ms, of senders who have shown their addresses, in shares: a bound
+/// for those that fail at once. Of those that do not, there are as many as have places.
 pub const HANDSHAKES_PER_TURN: usize = 256;
 
-/// Those of senders who have not shown their addresses; more have to show them first. One that fails
-/// at once gives its place back at once, and yet has cost some 100 µs.
+/// Those of senders who have not shown their addresses; more have to show them first. One that
+/// fails at once gives its place back at once, and yet has cost some 100 µs.
 pub const UNVALIDATED_PER_TURN: usize = 16;
 
 /// Connections to a control socket at a time: some monitors and an operator. One more is told so
@@ -90,19 +90,19 @@ pub const CONTROL_CONNECTIONS: usize = 16;
 /// so this is also how many a pair serves.
 pub const CLIENT_CONNECTIONS: usize = 4096;
 
-/// From so many bytes on that one of the CoServers has yet to execute, and as many as 1 Gbit/s carries
-/// in a round trip between them, the keys of the clients are read in turn, each as much as the next, and
-/// the flows of devices in the same way: enough to keep links and processors busy, and so little that
-/// requests with steps of some microseconds wait for a millisecond or so behind it. While no other key
-/// asked for anything within a minute, and no device had an input, a client is not held back; nor a flow
-/// while no other had an input, and no client asked.
+/// From so many bytes on that one of the CoServers has yet to execute, and as many as 1 Gbit/s
+/// carries in a round trip between them, the keys of the clients are read in turn, each as much as
+/// the next, and the flows of devices in the same way: enough to keep links and processors busy,
+/// and so little that requests with steps of some microseconds wait for a millisecond or so behind
+/// it. While no other key asked for anything within a minute, and no device had an input, a client
+/// is not held back; nor a flow while no other had an input, and no client asked.
 pub const TURNS_BYTES: usize = 32 << 10;
-/// The same where entries go to disk: a CoServer is heard to have executed an entry when it also has it
-/// on disk, and a sync is to have something to write.
+/// The same where entries go to disk: a CoServer is heard to have executed an entry when it also
+/// has it on disk, and a sync is to have something to write.
 pub const TURNS_BYTES_JOURNAL: usize = 256 << 10;
 
-/// Bytes of answers that wait for the clients of one CoServer to take them, all together: as much as
-/// a window makes at once. At one more the key with most of them loses the connections for which
+/// Bytes of answers that wait for the clients of one CoServer to take them, all together: as much
+/// as a window makes at once. At one more the key with most of them loses the connections for which
 /// most waits, until a quarter is free again; their clients come again and ask for what they lack.
 pub const CLIENT_QUEUES_BYTES: usize = 64 << 20;
 
@@ -143,9 +143,9 @@ pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
 /// one: a client asks as soon as it has its session.
 pub const SESSION_UNUSED: Duration = Duration::from_secs(10);
 
-/// A session in which nothing was asked ends by itself after so long without an entry of its client, by
-/// log time: longer than an entry of a client that is there waits to be ordered, behind a pair that
-/// is slow or holds.
+/// A session in which nothing was asked ends by itself after so long without an entry of its
+/// client, by log time: longer than an entry of a client that is there waits to be ordered, behind
+/// a pair that is slow or holds.
 pub const SESSION_UNUSED_ENDS: Duration = Duration::from_secs(60);
 
 /// Where all sessions are taken, one that has been idle for so long gives way to a new one: the
@@ -219,13 +219,13 @@ pub const NAME_BYTES: usize = 256;
 /// usually makes is a handful; more than these are not compared, and their number is said.
 pub const OUTLINE_OUTPUTS: usize = 256;
 
-/// Bytes of those outputs in that frame, the same share for each: all of a usual mail. With the rest of
-/// the frame less than what counts as bulk, since it goes on every link. A byte
-/// further in is not named.
+/// Bytes of those outputs in that frame, the same share for each: all of a usual mail. With the
+/// rest of the frame less than what counts as bulk, since it goes on every link. A byte further in
+/// is not named.
 pub const OUTLINE_BYTES: usize = 24 << 10;
 
-/// What goes on that should not is said in the log for the first time after so long: what belongs to
-/// an ordinary start or change of members is over by then.
+/// What goes on that should not is said in the log for the first time after so long: what belongs
+/// to an ordinary start or change of members is over by then.
 pub const SAID_FIRST: Duration = Duration::from_secs(3);
 
 /// It is said again after twice as long each time, and at least this often.

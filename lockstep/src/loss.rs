@@ -88,8 +88,8 @@ impl SessionPool {
     }
 }
 
-/// What all sessions have after an entry, and what clients lost at it. No part of the digest: it only
-/// explains steps and outputs that the digest covers already.
+/// What all sessions have after an entry, and what clients lost at it. No part of the digest: it
+/// only explains steps and outputs that the digest covers already.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SessionUse {
     /// How many are open.

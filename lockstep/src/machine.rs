@@ -132,8 +132,9 @@
 //!
 //! # What a service must not do, and what it does instead
 //!
-//! [`crate::testing`] finds most violations by running a service several times, in two processes; the
-//! `clippy.toml` of this repository forbids the usual ways into them, and is there to be copied.
+//! [`crate::testing`] finds most violations by running a service several times, in two processes;
+//! the `clippy.toml` of this repository forbids the usual ways into them, and is there to be
+//! copied.
 //!
 //! **Read a clock.** [`Context::now`] is the time, the same on both CoServers. It stands still
 //! during a step, so it measures nothing. Instead of sleeping, set a wake-up:
@@ -159,11 +160,11 @@
 //! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
 //!
 //! Log time goes on while nobody runs, wake-ups do not come: [`Step::Resumed`] says for how long,
-//! before anything else. It comes where all processes had ended, where the sequencer stood still for
-//! more than [`GAP_LEAST`](crate::limits::GAP_LEAST), and where a wake-up could not come for so long
-//! because nobody might order, or there was no room. That wake-up comes after it, once. What is late
-//! by less is only late: it comes at its own time, and nothing is said. A CoServer that holds its
-//! outputs for want of peer and witness still makes steps; of that a service is not told.
+//! before anything else. It comes where all processes had ended, where the sequencer stood still
+//! for more than [`GAP_LEAST`](crate::limits::GAP_LEAST), and where a wake-up could not come for so
+//! long because nobody might order, or there was no room. That wake-up comes after it, once. What
+//! is late by less is only late: it comes at its own time, and nothing is said. A CoServer that
+//! holds its outputs for want of peer and witness still makes steps; of that a service is not told.
 //!
 //! **Start threads, or wait for something.** A step computes and returns. Work that takes long
 //! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device
@@ -264,9 +265,9 @@
 //! ```
 //!
 //! **Log everything twice.** A service may log with `tracing` whatever it likes: it is no output,
-//! and nobody compares it. But every entry is executed on both CoServers, and some again later. What
-//! is no news is therefore marked with the name of a span, which stands in front of the message
-//! (`follower: mail queued`):
+//! and nobody compares it. But every entry is executed on both CoServers, and some again later.
+//! What is no news is therefore marked with the name of a span, which stands in front of the
+//! message (`follower: mail queued`):
 //!
 //! | span | what it is |
 //! | --- | --- |
@@ -278,10 +279,10 @@
 //! Whoever reads the logs of both and leaves out what is marked has read everything once. When the
 //! sequencer dies, what it had not written any more is in the follower's log, and marked there.
 //!
-//! Where a line must go somewhere else, or must not go before the pair has agreed upon what it says,
-//! it is no log but an output: send it to a device ([`Context::send`]) by way of
-//! [`Carrier::Sequencer`]. It is carried out by one CoServer, neither in a replay nor while catching
-//! up, and what becomes of it when that one dies is what the device's
+//! Where a line must go somewhere else, or must not go before the pair has agreed upon what it
+//! says, it is no log but an output: send it to a device ([`Context::send`]) by way of
+//! [`Carrier::Sequencer`]. It is carried out by one CoServer, neither in a replay nor while
+//! catching up, and what becomes of it when that one dies is what the device's
 //! [class](crate::device::OutputClass) says.
 //!
 //! **Depend on the width of `usize` or on the byte order**, where the CoServers are not alike:
@@ -332,9 +333,9 @@ pub trait StateMachine: Send + 'static {
     /// make those requests and no others: what it asks beside them is refused, and no
     /// [`Step::Request`]. It opens and ends sessions like every client.
     ///
-    /// It is asked outside of the log, on the thread that serves the network, and of bytes that need
-    /// not be a request at all: be quick, and say `true` only of what is known to be harmless. By
-    /// default nothing is.
+    /// It is asked outside of the log, on the thread that serves the network, and of bytes that
+    /// need not be a request at all: be quick, and say `true` only of what is known to be harmless.
+    /// By default nothing is.
     ///
     /// ```
     /// # use lockstep::machine::*;
@@ -352,11 +353,11 @@ pub trait StateMachine: Send + 'static {
         false
     }
 
-    /// The most bytes that its settings let its state take, with what its devices hold for it; 0 where
-    /// it cannot say. A view that is being written keeps what the state gives up meanwhile: that
-    /// counts too. Asked once, when a CoServer starts, which compares the sum of everything that it may
-    /// hold with what the process may have, and warns of too little
-    /// (`memory_short`). Nothing is refused for it.
+    /// The most bytes that its settings let its state take, with what its devices hold for it; 0
+    /// where it cannot say. A view that is being written keeps what the state gives up meanwhile:
+    /// that counts too. Asked once, when a CoServer starts, which compares the sum of everything
+    /// that it may hold with what the process may have, and warns of too little (`memory_short`).
+    /// Nothing is refused for it.
     fn memory_bound(&self) -> u64 {
         0
     }
@@ -473,8 +474,8 @@ pub enum Step<'a> {
     /// in a gap, or soon after one ([`Resumed`](Self::Resumed)).
     Wake,
     /// For a while nothing was done: the step before, or the last entry, was `gap` earlier, and
-    /// nothing came in between, no wake-up and no input. So `gap` is at least as long as nobody ran.
-    /// There are two cases:
+    /// nothing came in between, no wake-up and no input. So `gap` is at least as long as nobody
+    /// ran. There are two cases:
     ///
     /// - Every process of the pair had ended, and one was started again with everything that it had
     ///   on disk (rule O11 in `docs/protocol.md`). The step for the new [`Members`](Self::Members)

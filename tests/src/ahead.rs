@@ -8,8 +8,9 @@ use std::time::Duration;
 /// Between a process and the kernel's clocks; see there.
 const SOURCE: &str = include_str!("../../lockstep/src/testing/second/clock.c");
 
-/// The words to put before a program's own, such as [`Pair::run_under`](crate::pair::Pair::run_under)
-/// takes them: its wall clock is ahead by so much. What is needed for it is compiled in `directory`.
+/// The words to put before a program's own, such as
+/// [`Pair::run_under`](crate::pair::Pair::run_under) takes them: its wall clock is ahead by so
+/// much. What is needed for it is compiled in `directory`.
 ///
 /// # Errors
 /// If there is no C compiler.

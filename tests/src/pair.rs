@@ -179,8 +179,8 @@ impl Pair {
         self.wrapper = ["/bin/sh", "-c", &script].map(String::from).to_vec();
     }
 
-    /// Has every process that is started from now on log what an operator's would: for what is to be
-    /// measured.
+    /// Has every process that is started from now on log what an operator's would: for what is to
+    /// be measured.
     pub fn log_as_shipped(&mut self) {
         self.log = "info";
     }

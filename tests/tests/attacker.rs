@@ -9,7 +9,8 @@ const ATTACKER: &str = env!("CARGO_BIN_EXE_attacker");
 
 #[test]
 fn no_attack_removes_a_coserver_keeps_anything_or_shuts_anybody_out() {
-    // Of each service one pair for all attacks on it: what one leaves behind would count for the next.
+    // Of each service one pair for all attacks on it: what one leaves behind would count for the
+    // next.
     for service in [Service::Echo, Service::Relay] {
         let modes = Mode::ALL.into_iter().filter(|mode| mode.service() == service);
         survives(service, &modes.collect::<Vec<_>>());

@@ -8,8 +8,8 @@ use lockstep_tests::process::wait_for;
 
 const WAYWARD: &str = env!("CARGO_BIN_EXE_misbehaving");
 
-/// Quick steps, then steps of twenty milliseconds, so many that they take longer together than either CoServer may be
-/// silent, all of them handed to the service at once.
+/// Quick steps, then steps of twenty milliseconds, so many that they take longer together than
+/// either CoServer may be silent, all of them handed to the service at once.
 #[test]
 fn a_queue_of_slow_steps_is_not_taken_for_silence() {
     let pair = Pair::start(WAYWARD, SILENCE);

@@ -7,8 +7,8 @@ const PART: &str = env!("CARGO_BIN_EXE_part");
 /// The warnings and errors that a process has logged.
 fn loud(pair: &mut Pair, part: Part) -> Vec<String> {
     let log = pair.process(part).log();
-    // A machine that lends a process no processor, or little memory, is not normal, and no test's to
-    // mend.
+    // A machine that lends a process no processor, or little memory, is not normal, and no test's
+    // to mend.
     let is_loud = |line: &&str| {
         (line.contains(" WARN ") || line.contains(" ERROR "))
             && !["stalled", "memory_short"].iter().any(|name| line.contains(&format!("\"{name}\"")))

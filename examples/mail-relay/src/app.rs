@@ -14,9 +14,9 @@
 //! `address_errors`, `address_shut`, `trusted_networks` (none), `session_bytes`, `max_queue_mails`,
 //! `max_queue_bytes`, `max_deliveries`, `retry_first`, `retry_most`, `give_up`. What is
 //! [custom](crate::smtp::ClientCustoms) against the letter of the standard is taken unless one of
-//! these is `false`: `accept_odd_names`, `accept_odd_dots`, `accept_odd_hello`, `accept_lf_replies`,
-//! `accept_mixed_replies`. Everything but `listen` must be the same on both CoServers; two that
-//! differ refuse each other.
+//! these is `false`: `accept_odd_names`, `accept_odd_dots`, `accept_odd_hello`,
+//! `accept_lf_replies`, `accept_mixed_replies`. Everything but `listen` must be the same on both
+//! CoServers; two that differ refuse each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;

@@ -109,8 +109,9 @@ pub const CLIENTS: u32 = 1000;
 /// input not yet looked at and replies not yet taken. Above it the session that holds most, of the
 /// block that holds most, gets 421 4.3.1.
 pub const SESSION_BYTES: u64 = 256 * 1024 * 1024;
-/// One part in so many of [`SESSION_BYTES`]. When less than that is free, a block that holds as much
-/// begins no further mail: MAIL gets 452 4.3.1. Other blocks begin theirs, and nobody has to end.
+/// One part in so many of [`SESSION_BYTES`]. When less than that is free, a block that holds as
+/// much begins no further mail: MAIL gets 452 4.3.1. Other blocks begin theirs, and nobody has to
+/// end.
 pub const SESSION_BYTES_RESERVE: u64 = 4;
 /// What a session costs by itself, so that silent ones are counted too.
 pub const SESSION_OVERHEAD: u64 = 1024;

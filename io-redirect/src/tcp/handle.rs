@@ -116,7 +116,8 @@ impl Tcp<'_> {
         Ok(fits)
     }
 
-    /// How many bytes [`send_prefix`](Self::send_prefix) would take now; 0 for a connection that is over.
+    /// How many bytes [`send_prefix`](Self::send_prefix) would take now; 0 for a connection that is
+    /// over.
     pub fn room(&self, conn: ConnId) -> usize {
         let window = self.table.limits.send_window;
         self.table

@@ -1,6 +1,6 @@
-//! A model of the pair as a client's session sees it, in virtual time: frames are lost and repeated,
-//! connections break, a CoServer dies and is back. The session's core is tried against it, by
-//! this crate's tests and by others'.
+//! A model of the pair as a client's session sees it, in virtual time: frames are lost and
+//! repeated, connections break, a CoServer dies and is back. The session's core is tried against
+//! it, by this crate's tests and by others'.
 //!
 //! Whoever does that says what the log makes of a call ([`Log`]); everything else is here.
 

@@ -1,8 +1,9 @@
 //! How much of a window the pair has room for: it keeps the replies from the lowest unanswered
 //! request on, and refuses what it could not keep the reply of (rule C2).
 //!
-//! As many as it kept when it refused one are under way from then on, and one more for each such round
-//! that is answered. Whatever lies beyond waits here: the pair would refuse it, and all after it.
+//! As many as it kept when it refused one are under way from then on, and one more for each such
+//! round that is answered. Whatever lies beyond waits here: the pair would refuse it, and all after
+//! it.
 
 use crate::ids::RequestNumber;
 
@@ -38,9 +39,9 @@ impl Room {
         self.waiting = self.waiting.max(self.end(lowest).min(next));
     }
 
-    /// There was no room for this one, last sent when `sent_with` was the lowest unanswered: so many
-    /// replies were kept before it. Another copy of one that waits already says nothing new, nor does
-    /// one of what was sent as the lowest since: there all others had been given up.
+    /// There was no room for this one, last sent when `sent_with` was the lowest unanswered: so
+    /// many replies were kept before it. Another copy of one that waits already says nothing new,
+    /// nor does one of what was sent as the lowest since: there all others had been given up.
     pub(super) fn refused(&mut self, number: RequestNumber, sent_with: RequestNumber) {
         let kept = number.0.saturating_sub(sent_with.0);
         if number < self.waiting && kept > 0 {

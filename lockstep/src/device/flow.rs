@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use crate::shares::AddressBlock;
 
-/// Whose an input of a device is: a block of addresses, a line, whoever may say more than the others
-/// of the same device. Flows have the way into the log in turn, each as many bytes as the next, so
-/// that whoever says a lot waits behind itself. Inputs of one flow keep their order; between flows
-/// there is none.
+/// Whose an input of a device is: a block of addresses, a line, whoever may say more than the
+/// others of the same device. Flows have the way into the log in turn, each as many bytes as the
+/// next, so that whoever says a lot waits behind itself. Inputs of one flow keep their order;
+/// between flows there is none.
 ///
 /// It says who waits on this CoServer and is no part of the input: the service does not see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -5,8 +5,8 @@ use core::time::Duration;
 
 use crate::limits::{SAID_FIRST, SAID_MOST};
 
-/// When it is said next, on a clock `T` (`MonotonicTime`, or `Instant` outside of the cores): 3, 9, 21 s after
-/// its beginning and so on, at least every [`SAID_MOST`].
+/// When it is said next, on a clock `T` (`MonotonicTime`, or `Instant` outside of the cores): 3, 9,
+/// 21 s after its beginning and so on, at least every [`SAID_MOST`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reminder<T> {
     due: T,

@@ -47,7 +47,8 @@ impl LogClock {
     /// An entry of this time was appended now. Tells when this machine's wall clock has newly
     /// strayed from the log's time.
     pub(super) fn anchor(&mut self, time: LogTime, now: Timestamps) -> bool {
-        // An epoch may begin before a gap, with an entry that is not as late as log time is (rule O14).
+        // An epoch may begin before a gap, with an entry that is not as late as log time is (rule
+        // O14).
         let log = if self.last == LogTime(0) { time } else { time.max(self.stamp(now)) };
         self.last = time;
         self.at = now.mono;

@@ -73,7 +73,8 @@ impl Replica {
         }
     }
 
-    /// Another process is at the peer's place: what the one before came to is not compared any more.
+    /// Another process is at the peer's place: what the one before came to is not compared any
+    /// more.
     pub(super) fn forget_search(&mut self) {
         self.search = Search::default();
     }

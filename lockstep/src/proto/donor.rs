@@ -423,8 +423,9 @@ impl Replica {
         self.release();
     }
 
-    /// Whether a joiner is close behind: in executing as well, since from the record on the member's
-    /// outputs wait for it. One that executes only as fast as the member does not get any closer.
+    /// Whether a joiner is close behind: in executing as well, since from the record on the
+    /// member's outputs wait for it. One that executes only as fast as the member does not get any
+    /// closer.
     fn is_joiner_close(&mut self) -> bool {
         let (now, progress) = (self.now.mono, self.progress);
         let (last_index, near) = (self.log.last_index(), (self.config.window_entries / 8) as u64);

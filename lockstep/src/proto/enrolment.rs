@@ -158,7 +158,8 @@ impl Replica {
             && self.suspicion.is_none()
             && self.divergence.is_none()
             && self.leaving.is_none()
-            // One that may not know yet that it is a member in this epoch could not follow the move.
+            // One that may not know yet that it is a member in this epoch could not follow the
+            // move.
             && self.confirming.is_none()
             && !self.log.panicked()
             && self.has_room();

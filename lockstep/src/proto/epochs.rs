@@ -169,7 +169,8 @@ impl Replica {
         self.on_moved(&record);
         self.persist_membership();
         self.epoch_since = Some(self.now.mono);
-        // The other follows a renewal as soon as it hears of it; what comes next of it counts only then.
+        // The other follows a renewal as soon as it hears of it; what comes next of it counts only
+        // then.
         let joined = self.confirming.and_then(|admitting| admitting.joined);
         let told = renewed && record.members.is_duplex();
         self.confirming = told.then_some(Confirming { record, joined });
@@ -231,8 +232,8 @@ impl Replica {
         }
     }
 
-    /// Whether the other knows that it is a member in this epoch: else its disk could not claim, and
-    /// it is not to be left alone.
+    /// Whether the other knows that it is a member in this epoch: else its disk could not claim,
+    /// and it is not to be left alone.
     pub(super) fn is_known(&self) -> bool {
         self.confirming.is_none() && self.progress.persisted >= self.log.history().began
     }

@@ -2,8 +2,8 @@
 //! O11, O12), or they stood still, or nobody could order (rule O14).
 //!
 //! Where a log is taken up again only the process that did so has anything to do about it. Nobody
-//! joins it before it has ordered the end of the gap, so no other can become the sequencer meanwhile;
-//! if it ends, its successor takes the log up itself, and waits for its own devices.
+//! joins it before it has ordered the end of the gap, so no other can become the sequencer
+//! meanwhile; if it ends, its successor takes the log up itself, and waits for its own devices.
 
 use super::ordering::LEAST_STEP;
 use super::replica::Replica;
@@ -81,8 +81,8 @@ impl Replica {
         begun && (self.is_overdue(time) || self.stood_still.is_some())
     }
 
-    /// Until when this process ran before it stood still. `None` if it did not, if the last entry is
-    /// later, or if a wake-up was overdue by then: the gap begins at the last entry.
+    /// Until when this process ran before it stood still. `None` if it did not, if the last entry
+    /// is later, or if a wake-up was overdue by then: the gap begins at the last entry.
     pub(super) fn ran_until(&self) -> Option<LogTime> {
         let from = self.stood_still?.from;
         (from > self.log.last_time() && !self.is_overdue(from)).then_some(from)

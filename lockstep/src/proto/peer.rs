@@ -37,8 +37,8 @@ impl Replica {
         }
     }
 
-    /// A link fails (rule F4), and what was under way on it may be lost. The others have sent the rest
-    /// themselves, but bulk that was its to bring they have to bring in its place.
+    /// A link fails (rule F4), and what was under way on it may be lost. The others have sent the
+    /// rest themselves, but bulk that was its to bring they have to bring in its place.
     pub(super) fn reassign_bulk(&mut self) {
         if self.log.last_bulk() >= self.peer_lacks() {
             self.rewind_links();

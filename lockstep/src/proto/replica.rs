@@ -3,8 +3,8 @@
 //! Its handlers are in the files beside it, by subject: [`ordering`](super::ordering) the log,
 //! [`peer`](super::peer) the links, [`epochs`](super::epochs) the witness and who is a member,
 //! [`clients`](super::clients) the gateway, [`start`](super::start), [`join`](super::join) and
-//! [`donor`](super::host) coming back, [`checkpoints`](super::checkpoints), [`pump`](super::pump) what is sent, executed and
-//! released, [`time`](super::time) what is due.
+//! [`donor`](super::host) coming back, [`checkpoints`](super::checkpoints), [`pump`](super::pump)
+//! what is sent, executed and released, [`time`](super::time) what is due.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -125,8 +125,8 @@ pub struct Replica {
     /// Whether the witness that is not in use is connected, if there is one.
     pub(super) spare_up: bool,
     pub(super) witness_asked: Option<MonotonicTime>,
-    /// The witness in use said last that it stores nothing: it is asked less often, and the log says
-    /// so when this reminds of it.
+    /// The witness in use said last that it stores nothing: it is asked less often, and the log
+    /// says so when this reminds of it.
     pub(super) no_room: Option<Reminder<MonotonicTime>>,
     pub(super) suspicion: Option<(Suspicion, MonotonicTime)>,
     pub(super) peer_declared_dead: bool,
@@ -169,8 +169,8 @@ pub(super) struct Resend {
 }
 
 impl Resend {
-    /// The peer got on with entries. Whether the first of them brought it so far, or a later one that
-    /// was sent again, is not known: too long a time does no harm.
+    /// The peer got on with entries. Whether the first of them brought it so far, or a later one
+    /// that was sent again, is not known: too long a time does no harm.
     pub(super) fn on_entries(&mut self, now: MonotonicTime) {
         if let Some(first) = self.entries.first {
             self.usual = now.since(first).max(self.usual - self.usual / 64);
@@ -397,8 +397,9 @@ impl Replica {
         line.saturating_sub(self.under_way())
     }
 
-    /// Bytes of the entries that one of the members has yet to execute, as far as this one knows, and
-    /// of the inputs that this one keeps for the sequencer: what it takes now is executed after them.
+    /// Bytes of the entries that one of the members has yet to execute, as far as this one knows,
+    /// and of the inputs that this one keeps for the sequencer: what it takes now is executed after
+    /// them.
     fn under_way(&self) -> usize {
         let own = self.log.executed();
         let done = if self.is_duplex() { own.min(self.progress.executed) } else { own };

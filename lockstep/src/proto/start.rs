@@ -23,8 +23,8 @@ const CLOCK_EVERY: Duration = Duration::from_millis(500);
 /// long before it calls for somebody: links take their time to come up.
 const PATIENT: u32 = 5;
 
-/// One that cannot run with this one has introduced itself again after so long, or is gone: dialling
-/// pauses for less, also where one of two links is lost.
+/// One that cannot run with this one has introduced itself again after so long, or is gone:
+/// dialling pauses for less, also where one of two links is lost.
 const COMES_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a process knows of itself and of the other before it is a member.
@@ -43,7 +43,8 @@ pub(super) struct Start {
     waits: WaitNotice,
     /// It has said that it does not believe the clock.
     disbelieves: bool,
-    /// It was the other's clock at some time: either of the two may have to hear that it is right now.
+    /// It was the other's clock at some time: either of the two may have to hear that it is right
+    /// now.
     tells_clock: bool,
     /// When the other was last told since it told its own again.
     answered_clock: Option<MonotonicTime>,

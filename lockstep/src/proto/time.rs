@@ -158,7 +158,8 @@ impl Replica {
         sent.waiting.map(|since| since.plus(after))
     }
 
-    /// Without any progress of the peer what it lacks is sent again, at growing intervals (rule F6).
+    /// Without any progress of the peer what it lacks is sent again, at growing intervals (rule
+    /// F6).
     fn on_resend_due(&mut self) {
         let Resend { mut entries, mut inputs, usual } = self.resend;
         let mut due = self.is_to_resend(&mut entries, self.awaits_entries());
@@ -306,8 +307,8 @@ impl Replica {
             || self.links.iter().all(|link| !link.connected)
     }
 
-    /// One whose service panicked cannot go on (rule D3), and where the policy is to hold, neither may
-    /// until the other has been stopped.
+    /// One whose service panicked cannot go on (rule D3), and where the policy is to hold, neither
+    /// may until the other has been stopped.
     pub(super) fn may_go_alone(&self) -> bool {
         let hold = self.config.divergence == DivergencePolicy::Hold && self.divergence.is_some();
         !self.log.panicked() && (!hold || self.peer_declared_dead)

@@ -26,15 +26,16 @@ const ALONE: Duration = Duration::from_secs(60);
 /// However long the line is, whoever is first is read after so long: others may keep it long.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Bytes that are read in all out of turn, while the line is long and it is nobody's turn: those who
-/// ask for little may be many.
+/// Bytes that are read in all out of turn, while the line is long and it is nobody's turn: those
+/// who ask for little may be many.
 const OUT_OF_TURN: u64 = 16 * AHEAD;
 
-/// So many owners are remembered. At one more the half of them that had least is forgotten: they begin
-/// where the others are.
+/// So many owners are remembered. At one more the half of them that had least is forgotten: they
+/// begin where the others are.
 const OWNERS: usize = 1024;
 
-/// Which of those that have something to say are read. `K` is an owner, `W` one of its ends that wait.
+/// Which of those that have something to say are read. `K` is an owner, `W` one of its ends that
+/// wait.
 #[derive(Debug)]
 pub(super) struct FairReading<K, W> {
     /// What owners that are connected have had read.

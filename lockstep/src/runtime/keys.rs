@@ -31,9 +31,9 @@ const SPKI_PREFIX: [u8; 12] =
 const TEXT_PREFIX: &str = "ed25519:";
 
 /// The points of small order, without the sign of x: anybody can sign for such a key. These are the
-/// seven that libsodium refuses (`ge25519_has_small_order`). Their y is 0, 1, the two values of order
-/// 8, and -1; the last two are 0 and 1 again, as p and p + 1, which RFC 8032 (section 5.1.3) does not
-/// decode, but not everybody keeps to that.
+/// seven that libsodium refuses (`ge25519_has_small_order`). Their y is 0, 1, the two values of
+/// order 8, and -1; the last two are 0 and 1 again, as p and p + 1, which RFC 8032 (section 5.1.3)
+/// does not decode, but not everybody keeps to that.
 const SMALL_ORDER: [[u8; 32]; 7] = [
     [0; 32],
     with_ends(0x01, 0x00, 0x00),

@@ -18,8 +18,8 @@
 //! take events, or that [pauses](Network::pause) a connection, lets QUIC's
 //! flow-control window fill, which stops the peer.
 //!
-//! **Turns.** Links and the witness are looked at before all clients. While much of what was
-//! read waits to be carried out ([`Network::set_room`]), the clients' keys are read in turn, each as
+//! **Turns.** Links and the witness are looked at before all clients. While much of what was read
+//! waits to be carried out ([`Network::set_room`]), the clients' keys are read in turn, each as
 //! many bytes as the next (`fair`).
 //!
 //! **Strangers.** A handshake is one of a few that a port has in flight, and a connection one of

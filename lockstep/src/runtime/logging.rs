@@ -1,8 +1,8 @@
 //! Events and messages on standard error.
 //!
 //! Every change of state is one event with a field `event`, its stable name, and a field of its own
-//! for everything else that belongs to it. What is shown is chosen by a filter as `tracing-subscriber` has it: `info`, or
-//! `warn,lockstep::runtime::link=debug`.
+//! for everything else that belongs to it. What is shown is chosen by a filter as
+//! `tracing-subscriber` has it: `info`, or `warn,lockstep::runtime::link=debug`.
 
 use std::io::{self, Write};
 

@@ -50,8 +50,9 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Sums up what these settings permit, and looks for what there is. `devices` is what their inputs
-    /// may take that wait for the loop, `service` what the service says of itself ([`StateMachine::memory_bound`](crate::machine::StateMachine::memory_bound)).
+    /// Sums up what these settings permit, and looks for what there is. `devices` is what their
+    /// inputs may take that wait for the loop, `service` what the service says of itself
+    /// ([`StateMachine::memory_bound`](crate::machine::StateMachine::memory_bound)).
     pub(crate) fn look(settings: &Settings, service: u64, devices: u64) -> Self {
         let sources =
             Sources { root: Path::new("/"), address_space: getrlimit(Resource::As).current };
@@ -94,9 +95,9 @@ impl Memory {
         self.terms.iter().take(SAID).map(words).collect::<Vec<_>>().join(", ")
     }
 
-    /// Says so if it is short. The process goes on: what is permitted need never be used. A limit that
-    /// somebody has set is a warning; that the machine has no more is not, since the usual settings
-    /// permit more than small machines have.
+    /// Says so if it is short. The process goes on: what is permitted need never be used. A limit
+    /// that somebody has set is a warning; that the machine has no more is not, since the usual
+    /// settings permit more than small machines have.
     pub(crate) fn say(&self) {
         let Some(Available { bytes: available, by }) = self.short_of() else { return };
         let (permitted, largest, bound_by) = (self.permitted(), self.largest(), by.as_str());

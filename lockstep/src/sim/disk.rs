@@ -36,7 +36,8 @@ pub(super) enum Found {
     Failed,
 }
 
-/// How much of everything is kept: as little as there may be, so that runs come to where it is gone.
+/// How much of everything is kept: as little as there may be, so that runs come to where it is
+/// gone.
 pub(super) fn settings(options: &Options) -> StorageSettings {
     StorageSettings {
         durability: match options.durability {

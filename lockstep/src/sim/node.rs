@@ -298,8 +298,8 @@ impl World {
                 let found = disk.as_ref().map(|disk| &disk.membership);
                 match found.filter(|found| **found != Membership::default()) {
                     Some(membership) => self.see(Observation::Found { place, membership }),
-                    // It may have been another's, or lost while it was; or one copy of what it was a
-                    // member of was being written, or could not be, and the other was damaged.
+                    // It may have been another's, or lost while it was; or one copy of what it was
+                    // a member of was being written, or could not be, and the other was damaged.
                     None => self.on_forgotten(place, disk.is_some()),
                 }
                 if damage.is_some() {
@@ -342,8 +342,8 @@ impl World {
         self.see(Observation::Wiped { place });
     }
 
-    /// A disk that has lied, or lost a write or put it elsewhere, shows it, if by then the other goes on alone:
-    /// with nobody else who has it, nothing could be promised.
+    /// A disk that has lied, or lost a write or put it elsewhere, shows it, if by then the other
+    /// goes on alone: with nobody else who has it, nothing could be promised.
     fn believe_disk(&mut self, place: ReplicaId) {
         let Some((stale, mark)) = self.server(place).stale.take() else { return };
         let alone = self.checkers.observed().latest().is_some_and(|record| {

@@ -16,9 +16,9 @@ pub(super) struct Operator {
 }
 
 impl World {
-    /// Where a divergence is left to operators, one stops the replica that panicked, or either. Where
-    /// both panicked, and not at the same entry, neither goes on by itself whatever the policy: one
-    /// is stopped, and then the other.
+    /// Where a divergence is left to operators, one stops the replica that panicked, or either.
+    /// Where both panicked, and not at the same entry, neither goes on by itself whatever the
+    /// policy: one is stopped, and then the other.
     pub(super) fn look_after(&mut self) {
         let Operator { has_stopped, stops_other, .. } = self.operator;
         if has_stopped && !stops_other {
@@ -68,8 +68,8 @@ impl World {
             }
             return;
         };
-        // The process names in its status the witness that it asks. Its log may have moved on from the
-        // one that its membership names.
+        // The process names in its status the witness that it asks. Its log may have moved on from
+        // the one that its membership names.
         let asked = self.servers[place.slot()].process.as_ref().map(|process| process.slot);
         let slot = asked.unwrap_or(observed.remembered(place).witness);
         self.operator.has_begun_anew = true;
@@ -82,9 +82,9 @@ impl World {
         self.restart_both(place);
     }
 
-    /// What the witness had of a pair was lost, or what it had granted, before a process heard of it:
-    /// there is nothing to give up, and nobody else who could tell it. What was asked for is on the
-    /// disks, so that both are discarded (rule J8).
+    /// What the witness had of a pair was lost, or what it had granted, before a process heard of
+    /// it: there is nothing to give up, and nobody else who could tell it. What was asked for is on
+    /// the disks, so that both are discarded (rule J8).
     fn enrol_again(&mut self) {
         self.operator.has_begun_anew = true;
         self.trace.say(self.at, || "the operator enrols the pair again".to_owned());

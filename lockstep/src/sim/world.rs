@@ -292,8 +292,8 @@ impl World {
             self.verdict = Some(verdict);
         }
         self.watch_shares(&seen);
-        // The devices of whoever takes a log up may never stand, and until then nobody joins it. One
-        // after the other may do so, if an operator sees to the first.
+        // The devices of whoever takes a log up may never stand, and until then nobody joins it.
+        // One after the other may do so, if an operator sees to the first.
         let takes_up = matches!(seen, Observation::Event { event: Event::TakenUp { .. }, .. });
         if self.healed.is_some() && self.taken_up < 2 && takes_up {
             self.taken_up += 1;

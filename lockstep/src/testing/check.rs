@@ -28,8 +28,8 @@ const BATCHES: usize = 64;
 /// ([`Input::Restarted`](super::Input::Restarted)), since that is what such a process does before
 /// it goes on. [`Check`] has more to set.
 ///
-/// The last run is in a second process of the same test, on Linux: with a wall clock that is 400 days
-/// ahead, another time zone, locale, environment and working directory, and hash seeds and
+/// The last run is in a second process of the same test, on Linux: with a wall clock that is 400
+/// days ahead, another time zone, locale, environment and working directory, and hash seeds and
 /// addresses of its own. It finds what is the same throughout a process, such as a clock that is
 /// read in whole seconds, and says which of these it depends on.
 ///

@@ -70,8 +70,8 @@ pub enum Input {
         /// How long nobody runs.
         gap: Duration,
     },
-    /// For so long all processes stand still, or nobody can order: log time goes on, and what was due
-    /// comes at its end.
+    /// For so long all processes stand still, or nobody can order: log time goes on, and what was
+    /// due comes at its end.
     Gap(Duration),
     /// The sequencer role goes to this place. Without effect if its CoServer is no member.
     HandOver(ReplicaId),

@@ -14,7 +14,8 @@ pub struct UnitConfig {
     /// Most open sessions; at one more one that is worth less ends (rule C9), or it is
     /// [`TooManySessions`](crate::output::Refusal::TooManySessions).
     pub sessions: usize,
-    /// Most replies kept for one session; at one more [`TooManyReplies`](crate::output::Refusal::TooManyReplies).
+    /// Most replies kept for one session; at one more
+    /// [`TooManyReplies`](crate::output::Refusal::TooManyReplies).
     pub session_replies: usize,
     /// Most bytes of the same, 64 more for each. A request is refused unless its session has
     /// room for the longest reply, so nothing takes effect with less than that and 64.
@@ -22,8 +23,8 @@ pub struct UnitConfig {
     /// Most bytes of replies kept for all sessions together; at one more a session ends whose
     /// client does not read (rule C9), or it is the same refusal.
     pub reply_bytes: usize,
-    /// Longest reply of the service, at most [`limits::REPLY_BYTES`]; for a longer one its client is told
-    /// [`ReplyTooLarge`](crate::output::Refusal::ReplyTooLarge).
+    /// Longest reply of the service, at most [`limits::REPLY_BYTES`]; for a longer one its client
+    /// is told [`ReplyTooLarge`](crate::output::Refusal::ReplyTooLarge).
     pub longest_reply: usize,
     /// Where all sessions are taken, one in which nothing was asked for so long gives way.
     pub session_unused: Duration,

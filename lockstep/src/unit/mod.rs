@@ -22,8 +22,8 @@
 //! An entry with which a log is taken up again ([`EntryKind::Resume`]) has neither of the first
 //! two: between it and the entry before nobody ran, and the service is told how long. Until
 //! [`EntryKind::Ready`] both are held, then they come as late as they are. The time of the gap
-//! counts for no session (rules O11, O12, C6). After an [`EntryKind::Gap`] they come at once, at the
-//! entry's own time (rule O14).
+//! counts for no session (rules O11, O12, C6). After an [`EntryKind::Gap`] they come at once, at
+//! the entry's own time (rule O14).
 //!
 //! What a bound leaves over comes before the next entry; [`Executed::wakeup`] then lies in the
 //! past, so that the sequencer adds one at once.

@@ -197,9 +197,9 @@ impl Sessions {
     }
 
     /// Removes the session that is worth least, so that this owner can have one (rule C9): the one
-    /// in which nothing was asked for longest, if for a while; else the last of the owner that has most,
-    /// if that has more than its share; else the one idle longest, if for long. Of others only
-    /// where they have more.
+    /// in which nothing was asked for longest, if for a while; else the last of the owner that has
+    /// most, if that has more than its share; else the one idle longest, if for long. Of others
+    /// only where they have more.
     pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<EndedSession> {
         let now = self.counted(now);
         let own = self.shares.held(owner);

@@ -39,7 +39,8 @@ pub enum Input {
         /// Which.
         conn: ConnId,
     },
-    /// The record of the last [`Output::Store`] or [`Output::Adopt`] for the pair is on disk, or writing it failed.
+    /// The record of the last [`Output::Store`] or [`Output::Adopt`] for the pair is on disk, or
+    /// writing it failed.
     Stored {
         /// The pair.
         pair: PairId,

@@ -9,8 +9,8 @@ use lockstep::client::session::Settings;
 use super::honest::{Counts, Honest, pause};
 use crate::pair::DEADLINE;
 
-/// Requests of the first client under way together, and the pause between two: what a pair does with
-/// ease beside what else is on its cores.
+/// Requests of the first client under way together, and the pause between two: what a pair does
+/// with ease beside what else is on its cores.
 const UNDER_WAY: usize = 16;
 const PAUSE: Duration = Duration::from_millis(1);
 

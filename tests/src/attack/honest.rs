@@ -66,7 +66,8 @@ impl Counts {
 struct Watched {
     began: Instant,
     times: AtomicU64,
-    /// When it last happened, and the longest time between two since the last look, in microseconds.
+    /// When it last happened, and the longest time between two since the last look, in
+    /// microseconds.
     last: AtomicU64,
     longest: AtomicU64,
 }

@@ -1,9 +1,9 @@
 //! An attacker beside honest clients, and what it costs them.
 //!
-//! Each [`Mode`] takes all that it can of one shared resource. A [`Stage`] has a pair of its own, and
-//! honest clients, and lets the attack loose on them, in a process of its own; then it burns as much
-//! processor time as that did with nothing to it, since both share two cores with the pair. What the
-//! attack costs beyond that is the pair's doing.
+//! Each [`Mode`] takes all that it can of one shared resource. A [`Stage`] has a pair of its own,
+//! and honest clients, and lets the attack loose on them, in a process of its own; then it burns as
+//! much processor time as that did with nothing to it, since both share two cores with the pair.
+//! What the attack costs beyond that is the pair's doing.
 
 mod begun;
 mod callers;
@@ -45,8 +45,8 @@ pub enum Mode {
     SlowReaders,
     /// With a client's key: as many connections as there are.
     OneKey,
-    /// From one block of addresses: connections to a mail relay that bring no mail. Some say nothing,
-    /// some end in the middle of a mail, some say a byte now and then.
+    /// From one block of addresses: connections to a mail relay that bring no mail. Some say
+    /// nothing, some end in the middle of a mail, some say a byte now and then.
     SilentSmtp,
 }
 

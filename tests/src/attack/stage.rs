@@ -22,12 +22,12 @@ use crate::process::{processor_time, wait_for};
 const GIVEN_BACK: Duration = Duration::from_secs(25);
 
 /// What a CoServer may have beyond what it had before, and beyond the replies that it keeps for a
-/// client that comes again (rules C2 and C9): its allocator keeps for next time what one full window
-/// took.
+/// client that comes again (rules C2 and C9): its allocator keeps for next time what one full
+/// window took.
 const KEPT: u64 = lockstep::limits::WINDOW_BYTES as u64 + (64 << 20);
 
-/// Connections that a relay's honest clients have at both CoServers together, and the relay with its
-/// next hop (`max_deliveries`), those included that are about to end.
+/// Connections that a relay's honest clients have at both CoServers together, and the relay with
+/// its next hop (`max_deliveries`), those included that are about to end.
 const HONEST_CONNECTIONS: u64 = 30;
 
 /// `max_clients` of a relay that is to be attacked a little.
@@ -46,8 +46,8 @@ pub struct Plan {
     pub force: Force,
     /// How long each span is: quiet, attack, control.
     pub each: Duration,
-    /// How many times over. None: only one attack, with nothing to compare it with, and what it took
-    /// is waited for by [`Stage::given_back`] alone.
+    /// How many times over. None: only one attack, with nothing to compare it with, and what it
+    /// took is waited for by [`Stage::given_back`] alone.
     pub rounds: u32,
 }
 

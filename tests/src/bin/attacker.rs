@@ -1,9 +1,9 @@
 //! An attacker on a pair of its own, and what honest clients notice of it.
 //!
 //! `attacker MODE... [--for SECONDS] [--rounds N]`: each span (quiet, attack, control) of so many
-//! seconds, so many times over, with timing as shipped; `all` is every mode. Prints a table, and ends
-//! with 1 if a promise was broken: a CoServer was removed, something was not given back, an honest
-//! client was not served. Everything is on loopback. See the table of SECURITY.md.
+//! seconds, so many times over, with timing as shipped; `all` is every mode. Prints a table, and
+//! ends with 1 if a promise was broken: a CoServer was removed, something was not given back, an
+//! honest client was not served. Everything is on loopback. See the table of SECURITY.md.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's output")]
 
 use std::io::{Read, Write};

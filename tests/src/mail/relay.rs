@@ -43,8 +43,8 @@ pub struct RelayPair {
 }
 
 impl RelayPair {
-    /// Starts it and waits until it is duplex and takes mail. `more` is added to the relay's section of both
-    /// configurations.
+    /// Starts it and waits until it is duplex and takes mail. `more` is added to the relay's
+    /// section of both configurations.
     ///
     /// # Panics
     /// If it does not come to that.

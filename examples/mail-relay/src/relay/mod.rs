@@ -21,8 +21,8 @@
 //!
 //! # Memory
 //! All that sessions hold is added up ([`RelaySettings::session_bytes`]), and who holds most gives
-//! way; the queue counts for itself. A client is read from only as far as it takes its replies, and what goes to the next
-//! hop waits as slices of the stored mail.
+//! way; the queue counts for itself. A client is read from only as far as it takes its replies, and
+//! what goes to the next hop waits as slices of the stored mail.
 
 #![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
 

@@ -158,8 +158,8 @@ impl Conn {
                 self.close_own();
                 self.let_go(Phase::Released);
             }
-            // The inside half has forgotten it, and disowns what came just before: that is no reason
-            // to take its text away.
+            // The inside half has forgotten it, and disowns what came just before: that is no
+            // reason to take its text away.
             ConnectionCommand::Reset if self.turned_away => {}
             ConnectionCommand::Reset => {
                 self.break_off();

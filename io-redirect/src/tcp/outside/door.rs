@@ -2,10 +2,10 @@
 //!
 //! Whom the pair takes in, and who gives way, the inside half decides: it knows what both CoServers
 //! have. What is decided here only keeps from it whom it would turn away anyway, so that a flood
-//! from one block of addresses fills neither the log nor the way of a newcomer from elsewhere. Where
-//! the other CoServer has a part of the places, that is learned from whom the inside half turns away:
-//! for a while nobody else of the same block is let in. A block that knocks all the same, as fast as it
-//! is answered, is shut out for a while ([`filter`](super::filter)).
+//! from one block of addresses fills neither the log nor the way of a newcomer from elsewhere.
+//! Where the other CoServer has a part of the places, that is learned from whom the inside half
+//! turns away: for a while nobody else of the same block is let in. A block that knocks all the
+//! same, as fast as it is answered, is shut out for a while ([`filter`](super::filter)).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -129,8 +129,8 @@ impl Door {
         Ok(Seat { door: Arc::clone(self), handle, peer, is_protected: false, is_hopeless: false })
     }
 
-    /// One more was turned away here whose block has its share. The block, if it is shut out from now
-    /// on.
+    /// One more was turned away here whose block has its share. The block, if it is shut out from
+    /// now on.
     pub(super) fn refused(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<AddressBlock> {
         let block = AddressBlock::of(peer);
         if !self.lock().floods(block, now) {
@@ -173,8 +173,8 @@ pub(super) struct Seat {
 }
 
 impl Seat {
-    /// The inside half turns it away. So it would others of its block, until a place comes free: here,
-    /// which is noticed, or at the other CoServer.
+    /// The inside half turns it away. So it would others of its block, until a place comes free:
+    /// here, which is noticed, or at the other CoServer.
     pub(super) fn turned_away(&mut self, now: Instant) {
         self.is_hopeless = true;
         let mut inner = self.door.lock();

@@ -1,5 +1,5 @@
-//! Keeps blocks of addresses from a listening socket: what comes from there to begin a connection is
-//! dropped by the kernel, before anybody is woken for it.
+//! Keeps blocks of addresses from a listening socket: what comes from there to begin a connection
+//! is dropped by the kernel, before anybody is woken for it.
 //!
 //! It is a program for the kernel's packet filter (classic BPF: McCanne and Jacobson, USENIX 1993;
 //! Linux: `Documentation/networking/filter.rst`), which needs no privilege.
@@ -14,7 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 /// Where the header of the network's layer begins, for instructions that load from a packet.
 const NETWORK: u32 = 0xfff0_0000;
 
-/// Offsets in that header: its version's octet, and the sender (RFC 791 section 3.1, RFC 8200 section 3).
+/// Offsets in that header: its version's octet, and the sender (RFC 791 section 3.1, RFC 8200
+/// section 3).
 const VERSION: u32 = NETWORK;
 const V4_SOURCE: u32 = NETWORK + 12;
 const V6_SOURCE: u32 = NETWORK + 8;
@@ -117,8 +118,8 @@ impl Filter {
         Ok(())
     }
 
-    /// An accepted connection has its listener's filter, which is not for it: it may be from a block
-    /// that was shut out while it knocked.
+    /// An accepted connection has its listener's filter, which is not for it: it may be from a
+    /// block that was shut out while it knocked.
     pub(super) fn let_in(&self, stream: &TcpStream) {
         if self.was_set {
             // Mostly there is none.

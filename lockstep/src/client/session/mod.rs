@@ -178,8 +178,8 @@ impl Session {
         taken?.await
     }
 
-    /// Hands in a request, waiting for room; its [`PendingReply`] is the reply to come. Dropping the
-    /// ticket does not take the request back.
+    /// Hands in a request, waiting for room; its [`PendingReply`] is the reply to come. Dropping
+    /// the ticket does not take the request back.
     ///
     /// # Errors
     /// [`SubmitError::TooLong`], or [`SubmitError::Over`].

@@ -23,8 +23,8 @@ fn serves_alone(pair: &mut Pair, place: ReplicaId) -> bool {
     matches!(standing, Standing::Serving { duplex: false, .. })
 }
 
-/// The pair turns to the alternate witness, and A dies before its disk says so otherwise than by the
-/// log.
+/// The pair turns to the alternate witness, and A dies before its disk says so otherwise than by
+/// the log.
 fn moves_and_dies(pair: &mut Pair, meanwhile: impl Fn(&mut Pair)) {
     pair.connect_witness(false);
     let before = pair.node(A).disk.membership.clone();

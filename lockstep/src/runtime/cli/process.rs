@@ -99,8 +99,8 @@ pub enum Heard {
 }
 
 impl Signals {
-    /// From now on such a signal does not end the process any more, and [`told`](Self::told) says so.
-    /// Best the first thing that a process does.
+    /// From now on such a signal does not end the process any more, and [`told`](Self::told) says
+    /// so. Best the first thing that a process does.
     ///
     /// # Errors
     /// If the operating system lets nobody wait for them.

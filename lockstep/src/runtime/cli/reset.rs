@@ -42,8 +42,8 @@ pub(super) fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), F
     Ok(())
 }
 
-/// This CoServer has ended, and no new process of it comes back: what it was to discard is put back,
-/// unless it has become a member. Whether there was any.
+/// This CoServer has ended, and no new process of it comes back: what it was to discard is put
+/// back, unless it has become a member. Whether there was any.
 pub(super) fn undo(directory: &Path, why: &str) -> Result<bool, Failure> {
     let put_back = storage::put_back(directory).map_err(|error| Failure {
         message: format!(

@@ -93,8 +93,8 @@ pub fn ask(
     }
 }
 
-/// Tells the process that runs in this directory to stop, and waits for its end, so that another one
-/// can be started there.
+/// Tells the process that runs in this directory to stop, and waits for its end, so that another
+/// one can be started there.
 ///
 /// # Errors
 /// As for [`ask()`]; and [`AskError::NotEnded`] if it takes longer than `patience`.

@@ -143,8 +143,8 @@ impl<S: StateMachine> Engine<S> {
         }
     }
 
-    /// Clients and devices are read in turn each while much of what they said waits to be carried out:
-    /// it waits in one line.
+    /// Clients and devices are read in turn each while much of what they said waits to be carried
+    /// out: it waits in one line.
     fn read_in_turn(&mut self) {
         let Self { replica, connections, inputs, .. } = self;
         let room = replica.room_for_inputs(match self.storage.durability() {

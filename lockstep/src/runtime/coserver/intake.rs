@@ -1,10 +1,10 @@
 //! Inputs of devices on their way into the loop.
 //!
-//! Each device has so much room, and a flow gets more of it only while it has no more than it leaves
-//! free: one alone half of it, the next half of what is left (dynamic thresholds: Choudhury and Hahne,
-//! IEEE/ACM Transactions on Networking 6(2), 1998). Where so many flows have some that one with nothing
-//! finds none, what comes free is kept for the one that waits longest. The loop takes them in turn
-//! ([`FairReading`]).
+//! Each device has so much room, and a flow gets more of it only while it has no more than it
+//! leaves free: one alone half of it, the next half of what is left (dynamic thresholds: Choudhury
+//! and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). Where so many flows have some that
+//! one with nothing finds none, what comes free is kept for the one that waits longest. The loop
+//! takes them in turn ([`FairReading`]).
 #![allow(clippy::disallowed_types, reason = "devices have threads of their own")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,22 +18,23 @@ use crate::ids::{DeviceId, MonotonicTime};
 use crate::limits;
 use crate::runtime::fair::FairReading;
 
-/// Bytes of inputs of all devices that wait for the loop, shared out evenly. More wait in the devices.
+/// Bytes of inputs of all devices that wait for the loop, shared out evenly. More wait in the
+/// devices.
 const BYTES: u64 = 16 << 20;
 
 /// What an input counts for besides its bytes, so that there are never more than some thousand.
 const INPUT: u64 = 4 << 10;
 
-/// What a device may have at least, however many there are: of one flow an input of the longest kind
-/// while another is on its way.
+/// What a device may have at least, however many there are: of one flow an input of the longest
+/// kind while another is on its way.
 const LEAST: u64 = 3 * (limits::INPUT_BYTES as u64 + INPUT);
 
 /// After one input was taken so many of those that wait for room in its flow try again: more than
 /// one, so that a flow gets what others do not use any more.
 const WOKEN: usize = 2;
 
-/// So many inputs are taken while there is room for the one that waits longest, and it does not come,
-/// before the next one has its chance: whoever waited may be gone.
+/// So many inputs are taken while there is room for the one that waits longest, and it does not
+/// come, before the next one has its chance: whoever waited may be gone.
 const CHANCES: u32 = 64;
 
 /// A flow of a device.
@@ -186,9 +187,9 @@ impl Line {
         }
     }
 
-    /// The oldest input of a flow, whether there is another, and who is to try again. While a flow has
-    /// something here, more of those who wait in it are woken when that is taken: all of them with
-    /// the last.
+    /// The oldest input of a flow, whether there is another, and who is to try again. While a flow
+    /// has something here, more of those who wait in it are woken when that is taken: all of them
+    /// with the last.
     fn take(&mut self, room: u64, flow: Flow) -> Option<(Bytes, bool, Vec<Waker>)> {
         let queue = self.flows.get_mut(&flow)?;
         let bytes = queue.inputs.pop_front()?;
@@ -209,8 +210,8 @@ impl Line {
         Some((bytes, more, woken))
     }
 
-    /// Those who wait in the flow that is starved longest, once there is room for it; and in one that
-    /// has had its chances, to be the last again.
+    /// Those who wait in the flow that is starved longest, once there is room for it; and in one
+    /// that has had its chances, to be the last again.
     fn take_eldest(&mut self, room: u64) -> Vec<Waker> {
         let mut woken = Vec::new();
         while let Some(mut eldest) = self.starved.first_entry() {
@@ -233,8 +234,9 @@ impl Line {
 }
 
 impl DeviceInputs {
-    /// How many bytes may be taken before too many wait to be carried out, and when inputs last came
-    /// another way that wait with these. From then on flows that had more than others are not taken.
+    /// How many bytes may be taken before too many wait to be carried out, and when inputs last
+    /// came another way that wait with these. From then on flows that had more than others are not
+    /// taken.
     pub(super) fn set_room(
         &mut self,
         room: usize,

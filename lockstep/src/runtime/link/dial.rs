@@ -136,8 +136,8 @@ impl Dialler {
             }
             Err(failure) => failure,
         };
-        // An address of an earlier answer may be nobody's any more: then the name is the trouble. One
-        // that answers is the peer's, whatever the resolver says.
+        // An address of an earlier answer may be nobody's any more: then the name is the trouble.
+        // One that answers is the peer's, whatever the resolver says.
         Err(match (failure, trouble) {
             (Some(error), None) => SetupError::Named { host: named, error: Box::new(error) },
             (Some(error), Some(_)) if !matches!(error, SetupError::Timeout { .. }) => {

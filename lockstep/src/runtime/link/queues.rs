@@ -25,8 +25,8 @@ impl<O: Ord + Copy, I: Ord + Copy> Queues<O, I> {
         self.sum
     }
 
-    /// Takes out connections until no more than `rest` is left: the one for which most waits, of the
-    /// owner that has most then.
+    /// Takes out connections until no more than `rest` is left: the one for which most waits, of
+    /// the owner that has most then.
     pub(super) fn cut(&mut self, rest: usize) -> Vec<I> {
         let mut chosen = Vec::new();
         while self.sum > rest

@@ -177,8 +177,8 @@ impl Settings {
             .max_concurrent_uni_streams(VarInt::from_u32(u32::from(self.urgent > 0)))
             .datagram_receive_buffer_size(None)
             .stream_receive_window(VarInt::from_u32(self.receive_window))
-            // What is urgent is not kept waiting by what is not read of the other stream. Credit is given
-            // anew by eighths.
+            // What is urgent is not kept waiting by what is not read of the other stream. Credit is
+            // given anew by eighths.
             .receive_window(VarInt::from_u32(self.receive_window + self.receive_window / 4))
             .send_window(u64::from(self.send_window))
             .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(idle))))

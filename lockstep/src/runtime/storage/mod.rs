@@ -98,8 +98,8 @@ pub(crate) fn take_back(directory: &dyn Directory, who: &Who) -> Result<(), Stor
     Ok(())
 }
 
-/// Sets aside what a CoServer has in this directory, so that it starts as a new one. It goes for good
-/// once the CoServer is a member again; until then [`put_back`] undoes it.
+/// Sets aside what a CoServer has in this directory, so that it starts as a new one. It goes for
+/// good once the CoServer is a member again; until then [`put_back`] undoes it.
 ///
 /// # Errors
 /// [`OpenError::Home`] if the directory is another CoServer's; others if it cannot be done.

@@ -122,8 +122,8 @@ pub fn forsaken(observed: &ObservedState) -> bool {
     }
 }
 
-/// Whether the pair has moved, or was to, the disk at this place does not say what came of it, and the
-/// other's, which was to, is lost: its process asks neither witness (rule W2).
+/// Whether the pair has moved, or was to, the disk at this place does not say what came of it, and
+/// the other's, which was to, is lost: its process asks neither witness (rule W2).
 fn is_in_doubt(observed: &ObservedState, record: &Record, place: ReplicaId) -> bool {
     let Some(follows) = observed.remembered(place).record else { return false };
     let has_moved = record.members.is_duplex() && record.renews(&follows);

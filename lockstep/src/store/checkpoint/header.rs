@@ -15,7 +15,8 @@ pub const VERSION: u16 = 1;
 /// Where the first block begins.
 pub(super) const HEADER_BYTES: usize = crate::store::fields::SEALED_BYTES;
 
-/// What a checkpoint is one of, without its place, so that both files are the same (rule K3): see `docs/checkpoint.md` for its layout.
+/// What a checkpoint is one of, without its place, so that both files are the same (rule K3): see
+/// `docs/checkpoint.md` for its layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Whose.

@@ -78,13 +78,14 @@ fn move_log(dir: &dyn Directory) -> io::Result<()> {
     end(dir)
 }
 
-/// Gives the log that was set aside its names back, if there has been no other since. After a
-/// crash in the middle of it, it is done by the next call, and by a start without one it is set aside.
+/// Gives the log that was set aside its names back, if there has been no other since. After a crash
+/// in the middle of it, it is done by the next call, and by a start without one it is set aside.
 pub(crate) fn take_back(dir: &dyn Directory) -> io::Result<bool> {
     let names = dir.list()?;
     let aside: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix(ENDING)).collect();
     let goes_on = is_under_way(&names);
-    // Where it was broken off, a checkpoint may be all that still has, or has already, the other name.
+    // Where it was broken off, a checkpoint may be all that still has, or has already, the other
+    // name.
     let is_wanted = if goes_on { is_log } else { is_segment };
     if !aside.iter().any(|name| is_wanted(name)) {
         if goes_on {

@@ -14,8 +14,8 @@ use crate::store::checkpoint::{self, Header, Stamp};
 use crate::unit::{FrozenUnit, Unit};
 
 impl ReplicaStore {
-    /// Restores a unit; `initial_snapshot` is the unit before the first entry. The inner error is for the core:
-    /// the log cannot be used, and is set aside.
+    /// Restores a unit; `initial_snapshot` is the unit before the first entry. The inner error is
+    /// for the core: the log cannot be used, and is set aside.
     ///
     /// # Errors
     /// The disk failed.
@@ -46,7 +46,8 @@ impl ReplicaStore {
     /// Writes a frozen view, and drops what is not needed any more.
     ///
     /// # Errors
-    /// Why there is no checkpoint. That nothing can be dropped is no reason: it is after the next one.
+    /// Why there is no checkpoint. That nothing can be dropped is no reason: it is after the next
+    /// one.
     pub(crate) fn write_checkpoint<F: Freeze>(
         &mut self,
         history: History,

@@ -46,8 +46,8 @@ impl Request {
 }
 
 impl ReplicaStore {
-    /// Does what is asked, after everything that was committed; what the core is to be told of it, if
-    /// anything.
+    /// Does what is asked, after everything that was committed; what the core is to be told of it,
+    /// if anything.
     ///
     /// # Errors
     /// The disk failed over something that changes it; it may be done in part.

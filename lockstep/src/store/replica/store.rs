@@ -372,8 +372,8 @@ impl ReplicaStore {
     }
 
     /// Drops old checkpoints and journal. Kept are as many of the newest as the settings say, the
-    /// newest at or before the last released entry (rule R5), and the one that a joiner is sent. While
-    /// none is at or before that entry the journal stays whole.
+    /// newest at or before the last released entry (rule R5), and the one that a joiner is sent.
+    /// While none is at or before that entry the journal stays whole.
     fn drop_old(&mut self) -> Result<(), Failure> {
         let mark = self.journal.mark().index;
         let indices = self.checkpoints.iter().map(|summary| summary.stamp.index);

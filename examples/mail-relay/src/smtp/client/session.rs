@@ -503,8 +503,8 @@ impl ClientSession {
         match failure {
             failure if sent => failure,
             _ if mail.reused => Worn(text),
-            // The hop said nothing about a mail yet, and would do this to any of them. One that only
-            // broke off may have had its reasons.
+            // The hop said nothing about a mail yet, and would do this to any of them. One that
+            // only broke off may have had its reasons.
             failure if mail.begun || matches!(failure, Lost(_)) => failure,
             _ => Unreachable(text),
         }
