@@ -25,70 +25,70 @@ pub use wait::Wait;
 pub enum Event {
     /// A link carries heartbeats both ways.
     LinkUp {
-        /// Which.
+        /// The link whose heartbeats now come back.
         link: LinkId,
     },
     /// A link's own heartbeats no longer come back, or its connection ended.
     LinkDown {
-        /// Which.
+        /// The link that went down.
         link: LinkId,
-        /// Whether the connection ended; otherwise it fell silent.
+        /// Whether the connection ended; otherwise the link fell silent.
         closed: bool,
-        /// Whether both are members, so that the pair misses it. One to a process that has left
-        /// in good order ends with that.
+        /// Whether both processes are members, so that the pair misses the link. A link to a
+        /// process that left in good order is not missed.
         missed: bool,
     },
     /// The other CoServer introduced itself.
     Met {
-        /// Its process.
+        /// The incarnation that the other CoServer named in its hello.
         incarnation: Incarnation,
     },
     /// The other CoServer cannot run with this one.
     Incompatible {
-        /// What it presented.
+        /// The hello of the other CoServer.
         theirs: Box<Hello>,
         /// What does not fit.
         why: String,
     },
-    /// The replica is in this epoch from now on.
+    /// The replica has entered a new epoch.
     Epoch {
-        /// Its record.
+        /// The witness's record of that epoch: lineage, number and members.
         record: Record,
-        /// The sequencer.
+        /// The member that orders the inputs in it.
         sequencer: ReplicaId,
-        /// The entry after which it begins here.
+        /// The last entry of this replica's log from before the epoch.
         after: Index,
     },
     /// The sequencer role went to the member at this place.
     HandedOver {
         /// The new sequencer.
         to: ReplicaId,
-        /// The entry that says so.
+        /// The entry that hands the role over; the new sequencer orders from the next one on.
         index: Index,
     },
-    /// The peer is to be removed: the witness will be asked.
+    /// This member means to go on without its peer, and will ask the witness for it.
     Suspected {
-        /// Why.
+        /// What the peer is suspected of.
         suspicion: Suspicion,
     },
-    /// What was suspected is no longer so.
+    /// A suspicion no longer holds.
     Cleared {
         /// What had been suspected.
         suspicion: Suspicion,
     },
     /// The witness was asked.
     Asked {
-        /// For which record.
+        /// The record that this replica asked the witness for.
         next: Record,
     },
     /// The peer asked the witness, and may have been granted it.
     PeerAsked {
-        /// For which record.
+        /// The record that the peer asked the witness for.
         next: Record,
     },
     /// The witness refused to answer with a record.
     WitnessRefused {
-        /// Why.
+        /// What the witness gave as its reason.
         reason: WitnessRefusal,
     },
     /// The connection to the witness came up or went down.
@@ -96,21 +96,22 @@ pub enum Event {
         /// Whether it is up.
         up: bool,
     },
-    /// The peer is gone and nobody lets this replica go on alone: outputs are held.
+    /// The peer is gone and the witness has not let this replica go on alone, so it holds its
+    /// outputs.
     Holding {
         /// The last entry whose outputs were released.
         released: Index,
     },
-    /// All sessions are taken, or the room for replies is, or half of it: somebody loses theirs, or
-    /// gets none (rule C9). Said at growing intervals while it goes on.
+    /// The sessions, or the room for replies, are all or half taken: an owner loses a session or is
+    /// refused one (rule C9). Said at growing intervals while it goes on.
     PoolFull {
-        /// Of what.
+        /// What there is too little of: sessions, or room for replies.
         pool: SessionPool,
-        /// Whose loss was the last.
+        /// The owner that lost a session, or was refused, last.
         owner: OwnerId,
-        /// How many sessions ended for it since the last of these events.
+        /// How many sessions ended since the last of these events.
         ended: u64,
-        /// How many sessions or requests were refused.
+        /// How many sessions or requests were refused since the last of these events.
         refused: u64,
     },
     /// Outputs flow again after [`Event::Holding`].
@@ -118,35 +119,36 @@ pub enum Event {
         /// For how long they were held.
         held: Duration,
     },
-    /// The replicas computed different outputs. Nothing from the entry on is released by both.
+    /// The replicas computed different outputs. Neither releases outputs of this entry or of later
+    /// ones as agreed.
     Diverged {
         /// The first entry that differs, as far as it is known.
         index: Index,
-        /// This replica's running digest there.
+        /// This replica's running digest of the outputs at that entry.
         ours: Digest,
-        /// The peer's.
+        /// The peer's running digest of the outputs at that entry.
         theirs: Digest,
     },
-    /// Which output of the first entry that differs does, and where. Nothing of what it says is of
-    /// an output's content.
+    /// Which output of the first entry that differs is not the same, and where in it. The event
+    /// carries nothing of an output's content.
     Difference {
-        /// The entry.
+        /// Index of the first entry that both sides computed differently.
         index: Index,
-        /// Where.
+        /// The output that differs, and the first difference in it.
         found: Box<Found>,
     },
     /// The replicas hold different entries at this index.
     EntriesDiffer {
-        /// Where.
+        /// The index at which their entries differ.
         index: Index,
-        /// This replica's running digest there.
+        /// This replica's running digest of the entries at that index.
         ours: Digest,
-        /// The peer's.
+        /// The peer's running digest of the entries at that index.
         theirs: Digest,
     },
     /// The service panicked; the replica executes no further than this entry.
     Panicked {
-        /// The entry.
+        /// The entry whose execution panicked.
         index: Index,
         /// The panic's message.
         message: String,
@@ -157,49 +159,49 @@ pub enum Event {
         /// The entry whose outputs changed while they were held.
         index: Index,
     },
-    /// The log is taken up again after a time in which nobody ran; wake-ups are held until the
-    /// devices stand.
+    /// The log is taken up again after a time in which no process ran. The service's wake-ups are
+    /// held until the devices stand.
     TakenUp {
-        /// The entry that says so.
+        /// The resume entry, which tells the service so (rule O11).
         index: Index,
-        /// How long nobody ran.
+        /// Log time in which no process ran.
         gap: Duration,
     },
-    /// The log goes on after this process stood still for long, or after nobody could order for
+    /// The log goes on after this process stood still for long, or after no process could order for
     /// long although a wake-up of the service was due.
     Gap {
-        /// The entry that says so.
+        /// The gap entry, which tells the service so (rule O14).
         index: Index,
-        /// The time between it and the entry before.
+        /// Log time between the gap entry and the entry before it.
         gap: Duration,
     },
     /// The log is not taken up: this machine's clock says that more time has passed than one clock
-    /// is believed alone.
+    /// alone is believed (rule O13).
     ClockLeaps {
         /// The wall clock here.
         wall: LogTime,
         /// The last entry's time.
         log: LogTime,
-        /// How far apart they are.
+        /// How far the clock is ahead of the last entry's time.
         step: Duration,
-        /// The most that is believed.
+        /// The largest difference that is believed without an operator (`clock_step`).
         most: Duration,
     },
-    /// No pair is formed: the two machines' clocks are too far apart, and nobody knows which of
-    /// them is right.
+    /// No pair is formed: the two machines' clocks are too far apart, and neither is known to be
+    /// right (rule O13).
     ClocksDiffer {
-        /// The wall clock here.
+        /// The wall clock of this machine.
         ours: LogTime,
-        /// The other's.
+        /// The wall clock of the other machine, from its hello.
         theirs: LogTime,
-        /// How far apart they are.
+        /// The difference between the two.
         apart: Duration,
-        /// The most that is believed.
+        /// The largest difference at which a pair is formed (`clock_step`).
         most: Duration,
     },
-    /// A device does not stand after so long: wake-ups go on without it.
+    /// A device is not ready after so long: wake-ups go on without it (rule O12).
     DevicesLate {
-        /// How long it was waited for.
+        /// How long the replica waited for its devices.
         waited: Duration,
     },
     /// This replica's clock and the log's time have strayed from each other.
@@ -209,9 +211,10 @@ pub enum Event {
         /// What log time says.
         log: LogTime,
     },
-    /// The process was not scheduled for this long; silence of others during it does not count.
+    /// The process was not scheduled for this long. Silence of the peer during that time does not
+    /// count.
     Stalled {
-        /// For how long.
+        /// How long the process stood still.
         span: Duration,
     },
     /// The window is full: no input is taken until the peer has caught up.
@@ -230,177 +233,180 @@ pub enum Event {
     },
     /// The state was restored from disk.
     Recovered {
-        /// The last entry of which it is sure that it was released.
+        /// The last entry that the journal notes as released.
         released: Index,
         /// The last entry on disk.
         held: Index,
     },
     /// What is on disk cannot be used: the replica has to be brought up to date by the other.
     Unrecovered {
-        /// What is wrong.
+        /// Why the disk cannot be used.
         why: String,
     },
-    /// What is on disk comes to something else than what was released, and is wanted all the same
-    /// (rule J8).
+    /// The state replayed from the disk contradicts what was released, and an operator adopts it
+    /// all the same (rule J8).
     Contradicts {
-        /// Where, and how.
+        /// The entry at which the replay differs, and how it does.
         why: String,
     },
-    /// It can neither go on by what is on its disk nor is there a member that it could join.
+    /// This process can neither go on with what its disk holds nor reach a member that it could
+    /// join.
     Waiting {
-        /// The record in force.
+        /// The witness's record in force.
         record: Record,
-        /// Nobody is there either who could take it in, and has not been for long.
+        /// Whether no process that could take this one in has been reachable for long.
         in_vain: bool,
-        /// What is missing.
+        /// What this process waits for.
         wait: Wait,
     },
     /// The replica has waited for this for a while, and still does. Said once, then at growing
     /// intervals for as long as it lasts.
     WaitsFor {
-        /// For what.
+        /// What the replica waits for.
         wait: Wait,
-        /// For how long.
+        /// How long the replica has waited so far.
         span: Duration,
     },
-    /// The other, a sole member, brings this replica up to date.
+    /// The other CoServer, a sole member, brings this replica up to date.
     Joining {
-        /// The member's process.
+        /// The incarnation of that member.
         host: Incarnation,
     },
-    /// The member has said with what this replica begins.
+    /// The sole member has said from where this replica is brought up to date.
     Offered {
-        /// The last entry that both have, or that of the checkpoint.
+        /// The last entry that both have, or the checkpoint's entry if one is sent.
         from: Index,
-        /// The checkpoint that will be sent.
+        /// The checkpoint that will be sent; `None` if the missing entries suffice.
         checkpoint: Option<CheckpointFile>,
         /// The last entry that the member holds.
         held: Index,
     },
     /// A joiner has come to this sole member.
     Hosting {
-        /// Its process.
+        /// The joiner's incarnation.
         joiner: Incarnation,
     },
-    /// A joiner gets entries as they are ordered, from this one on.
+    /// The joiner gets entries as they are ordered from now on.
     Attached {
-        /// Its process.
+        /// The joiner's incarnation.
         joiner: Incarnation,
-        /// The entry.
+        /// The last entry that this member held then.
         at: Index,
     },
     /// This sole member goes on without its joiner.
     FellBack {
-        /// Its process.
+        /// The joiner's incarnation.
         joiner: Incarnation,
-        /// Why.
+        /// Why the member gave the joiner up.
         why: FallBack,
     },
-    /// A joiner has to wait, since those before it computed something else.
+    /// A joiner has to wait, since processes at its place diverged of late (rule D5).
     Postponed {
-        /// Its process.
+        /// The joiner's incarnation.
         joiner: Incarnation,
-        /// How often one at its place did of late.
+        /// How many processes at its place have diverged within
+        /// [`limits::DIVERGENCE_WINDOW`](crate::limits::DIVERGENCE_WINDOW).
         divergences: usize,
-        /// For how long.
+        /// How long the joiner has to wait.
         wait: Duration,
     },
-    /// Those at the other place computed something else too often: none is taken in any more until
-    /// an operator says so.
+    /// Processes at the other place diverged too often: none is taken in any more until an operator
+    /// readmits them (rule D5).
     HeldForRepair {
-        /// How often of late.
+        /// How many of them have diverged within
+        /// [`limits::DIVERGENCE_WINDOW`](crate::limits::DIVERGENCE_WINDOW).
         divergences: usize,
         /// The process that wanted to join, if one did.
         joiner: Option<Incarnation>,
     },
-    /// An operator says that the other CoServer is in order again: what was counted against it is
-    /// forgotten.
+    /// An operator says that the other CoServer has been repaired: the divergences counted against
+    /// it are forgotten.
     Readmitted {
-        /// How often one there had computed something else.
+        /// How many divergences were forgotten.
         divergences: usize,
     },
-    /// The joiner has what the pair has, and is being told that it is a member (rule J6): nothing
-    /// is released without it any more, and alone it could not go on yet.
+    /// The joiner is up to date, and is being told that it is a member (rule J6). Nothing is
+    /// released without it any more, but it could not go on alone yet.
     Admitting {
-        /// Its process.
+        /// The joiner's incarnation.
         joiner: Incarnation,
-        /// The entry from which on both have to agree.
+        /// The first entry on which both have to agree before its outputs are released.
         from: Index,
     },
     /// The joiner is a member, and its disk says so: the pair is redundant again, and from now on
     /// either may be lost.
     Duplex {
-        /// Its process.
+        /// The incarnation of the joiner that became a member.
         joiner: Incarnation,
-        /// The entry from which on both have to agree.
+        /// The first entry on which both have to agree before its outputs are released.
         from: Index,
-        /// Bytes of entries and checkpoints that it was sent to catch up.
+        /// Bytes of entries and checkpoints that the joiner was sent to catch up.
         sent: u64,
-        /// How long it took from when it asked.
+        /// Time since the joiner asked to join.
         took: Duration,
     },
     /// This replica is a member, brought up to date.
     Admitted {
-        /// The record.
+        /// The record that names both members.
         record: Record,
-        /// The last entry that it holds.
+        /// The last entry that this replica held when it became a member.
         from: Index,
     },
-    /// The pair turns to the witness in this slot, and enrols itself there.
+    /// The pair turns to the witness in this slot, and enrols itself there (rule W3).
     Moving {
         /// 0 for the preferred one, 1 for the alternate.
         slot: u8,
-        /// The record with which it does.
+        /// The record with which the pair enrols.
         record: Record,
     },
     /// The witness in use knows the pair's record now.
     Enrolled {
-        /// Its slot.
+        /// The witness's slot: 0 for the preferred one, 1 for the alternate.
         slot: u8,
-        /// The record.
+        /// The record that the witness now has.
         record: Record,
     },
-    /// This member takes its leave in good order.
+    /// This member leaves the pair in good order.
     Leaving,
     /// The other member says that it stops for good.
     Farewell {
-        /// Why, in its words.
+        /// The reason that the other member gave.
         why: String,
     },
     /// A checkpoint is on disk.
     Checkpoint {
         /// The entry at which it was taken.
         index: Index,
-        /// Bytes of its file.
+        /// Length of the checkpoint's file in bytes.
         len: u64,
         /// The digest of the state.
         hash: Digest,
     },
-    /// A checkpoint could not be taken; the one before stays.
+    /// A checkpoint could not be taken; the previous one stays.
     NoCheckpoint {
         /// The entry at which it was to be taken.
         index: Index,
-        /// Why.
+        /// Why the checkpoint could not be taken.
         why: String,
     },
     /// The replicas' checkpoints at one entry are not equal.
     StatesDiffer {
-        /// The entry.
+        /// The entry at which both took a checkpoint.
         index: Index,
         /// The digest of the state here.
         ours: Digest,
-        /// The peer's.
+        /// The digest of the peer's state.
         theirs: Digest,
     },
-    /// The replica is out.
+    /// The replica is no member any more, and its process ends.
     Stopped {
-        /// Why.
+        /// Why the replica stopped.
         cause: StopCause,
     },
 }
 
-/// What is waited for is missing once it has not come for so long: processes that are started one
-/// after the other wait for each other for less.
+/// A wait that lasts this long becomes a warning. Processes that are started one after the other
+/// wait for each other for less.
 const ORDINARY: Duration = Duration::from_secs(8);
 
 /// How much an event matters to an operator.
@@ -477,7 +483,7 @@ impl Event {
         }
     }
 
-    /// How much it matters.
+    /// How much this event matters to an operator.
     pub fn severity(&self) -> Severity {
         match self {
             Self::WaitsFor { wait, span } => {

@@ -11,24 +11,24 @@ use crate::record::Record;
 pub enum Suspicion {
     /// No link is up.
     Silent,
-    /// It said that it leaves, or its place is filled by a new process.
+    /// The peer said that it leaves, or a new process has come at its place.
     Dead,
-    /// It does not keep up, or leaves forwarded inputs unordered.
+    /// The peer does not keep up, or leaves forwarded inputs unordered.
     Slow,
-    /// It computed something else, and the configured preference is for this side.
+    /// The peer computed something else, and the configured preference is for this side.
     Diverged,
 }
 
-/// What a member has to do for the other.
+/// What a member has to do with each entry or input for its peer's sake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Duty {
     /// Receive an entry.
     Hold,
-    /// Execute it.
+    /// Execute an entry.
     Execute,
-    /// Have it on disk.
+    /// Persist an entry.
     Persist,
-    /// As the sequencer: order the inputs that were forwarded to it.
+    /// Order the inputs that the peer forwarded; only of a sequencer.
     Order,
 }
 
@@ -47,78 +47,79 @@ impl Suspicion {
 /// Why a sole member goes on without its joiner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FallBack {
-    /// It is not heard any more.
+    /// No link to the joiner is up any more.
     Silent,
-    /// It does not keep up.
+    /// The joiner does not keep up.
     Slow,
-    /// It computed something else.
+    /// The joiner computed something else.
     Diverged,
-    /// Another process has come in its place.
+    /// Another process has come at the joiner's place.
     Replaced,
-    /// What it asked for is not kept any more, or cannot be read.
+    /// What the joiner asked for is not kept any more, or cannot be read.
     Unreadable,
-    /// The witness has to be told first who the member is, or another one turned to.
+    /// The witness has to be told first who the member is, or the pair turns to another witness.
     Witness,
 }
 
 /// Why a frame was ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ignored {
-    /// Of another epoch or lineage.
+    /// The frame is of another epoch or lineage.
     OtherEpoch {
-        /// The frame's.
+        /// The epoch that the frame names.
         epoch: Epoch,
     },
-    /// Before the hello on its link.
+    /// The frame came before the hello on its link.
     BeforeHello,
-    /// Of another pair, or from this replica's own place.
+    /// The frame is of another pair, or from this replica's own place.
     NotOurPeer,
-    /// Entries beyond what the window takes.
+    /// The frame has entries beyond what the window takes.
     BeyondWindow {
-        /// The first that does not fit.
+        /// The first entry that does not fit.
         index: Index,
     },
-    /// Entries or inputs that only a sequencer or only a follower takes.
+    /// The frame has entries or inputs that this replica takes only in another role.
     NotOurRole,
-    /// A report that contradicts itself: executed before held, beyond what exists.
+    /// The report contradicts itself, such as more executed than held, or more than exists.
     ProtocolViolation,
-    /// An answer of the witness about something else.
+    /// The witness's answer is about something else than the request that is open.
     StaleAnswer,
 }
 
 /// Why a replica stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StopCause {
-    /// The operator, or SIGTERM, told it to.
+    /// The operator, or SIGTERM, told the replica to stop.
     Asked,
     /// The other CoServer goes on alone.
     Removed {
-        /// The record that says so.
+        /// The record by which the other CoServer is the sole member.
         by: Record,
     },
-    /// It left in good order: the other goes on alone.
+    /// The replica left in good order: the other goes on alone.
     Left {
-        /// The record that says so.
+        /// The record by which the other CoServer is the sole member.
         to: Record,
     },
-    /// The member that brought it up to date is gone, or goes on without it: start it again.
+    /// The member that brought this replica up to date is gone, or goes on without it: the process
+    /// has to be started again.
     JoinEnded,
-    /// An operator has begun a new lineage, and what is on this disk is of an earlier one.
+    /// An operator has begun a new lineage, and this disk's log is of an earlier one.
     LineageOver {
-        /// The disk's.
+        /// The lineage of the log on the disk.
         lineage: Lineage,
-        /// The last entry on it.
+        /// The last entry on the disk.
         held: Index,
     },
     /// The disk failed.
     Storage {
-        /// What happened.
+        /// What the system reported, in words for the operator.
         why: String,
     },
-    /// The disk could not be used for want of a descriptor or of memory: nothing is wrong with
-    /// it, and a new process has them again.
+    /// The disk could not be used for want of a descriptor or of memory. Nothing is wrong with the
+    /// disk, and a new process can use it again.
     Exhausted {
-        /// What happened.
+        /// What the system reported, in words for the operator.
         why: String,
     },
     /// An operator has begun a new lineage: what this replica was a member of is over.
@@ -128,24 +129,23 @@ pub enum StopCause {
     },
     /// The other CoServer runs something else.
     Incompatible {
-        /// What does not fit.
+        /// What does not fit, in words for the operator.
         why: String,
     },
-    /// Memory here is not to be trusted.
+    /// Outputs changed in memory while they were held: this machine's memory is not to be trusted.
     Corrupted,
-    /// It hangs while the other does not: the other goes on alone.
+    /// This replica hangs while the other does not: the other goes on alone.
     Hanging {
-        /// What it did not get on with.
+        /// The duty that this replica did not get on with.
         duty: Duty,
-        /// For how long.
+        /// How long nothing was done.
         span: Duration,
     },
 }
 
 impl StopCause {
-    /// Whether a new process at this place comes back by itself: the other CoServer goes on, and
-    /// brings it up to date. Otherwise somebody has to decide or to mend something first, or
-    /// wanted it so.
+    /// Whether a new process at this place comes back by itself, brought up to date by the other
+    /// CoServer. Otherwise an operator wanted the stop, or has to decide or mend something first.
     pub fn comes_back(&self) -> bool {
         match self {
             Self::Removed { .. }

@@ -71,16 +71,16 @@ pub(super) struct Confirming {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Joined {
     joiner: Incarnation,
-    /// Bytes that it was sent.
+    /// Bytes of entries and checkpoints that the joiner was sent.
     sent: u64,
-    /// When it asked.
+    /// When the joiner asked to join.
     since: MonotonicTime,
 }
 
 /// The question to the disk how much of what a joiner has is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PrefixSearch {
-    /// Not asked.
+    /// No search is under way.
     Idle,
     /// The answer is to come.
     UnderWay,

@@ -27,78 +27,79 @@ pub enum Input {
     Timeout,
     /// A connection to the peer is up on this link, and authenticated as the peer's.
     LinkUp {
-        /// Which.
+        /// The link that has a connection now.
         link: LinkId,
     },
     /// The connection on this link ended.
     LinkDown {
-        /// Which.
+        /// The link that has lost its connection.
         link: LinkId,
     },
     /// A frame for this link was dropped because the link's queue is full; nothing more is sent
     /// there until [`Input::LinkWritable`].
     LinkBlocked {
-        /// Which.
+        /// The link whose queue is full.
         link: LinkId,
     },
     /// A blocked link takes frames again.
     LinkWritable {
-        /// Which.
+        /// The link that takes frames again.
         link: LinkId,
     },
-    /// The peer said something.
+    /// A frame came from the peer.
     Peer {
-        /// On which link.
+        /// The link on which the frame came.
         link: LinkId,
-        /// What.
+        /// The checked frame.
         frame: PeerFrame,
     },
     /// The connection to the witness came up.
     WitnessUp,
-    /// It ended.
+    /// The connection to the witness ended.
     WitnessDown,
-    /// The connection to the witness that is not in use came up or ended. Before the first of
-    /// these it is not there.
+    /// The connection to the witness that is not in use came up or ended. Before the first of these
+    /// inputs that witness counts as unreachable.
     SpareWitness {
-        /// Whether it is there.
+        /// Whether the connection is up.
         up: bool,
     },
-    /// The witness said something.
+    /// A frame came from the witness.
     Witness(WitnessAnswer),
-    /// A client said something.
+    /// A frame came from a client.
     Client {
-        /// On which connection. The first frame on it makes it known.
+        /// The connection on which the frame came. The first frame on a connection makes it known.
         conn: ConnId,
-        /// Whose connection it is, by its key.
+        /// The owner of the key that the connection authenticated with.
         owner: OwnerId,
-        /// Whether that key may ask this (rule C10). Only of a request is that asked.
+        /// Whether that key may ask this (rule C10); looked at only for requests.
         permitted: bool,
-        /// What.
+        /// The checked frame.
         call: ClientCall,
     },
     /// A client's connection ended.
     ClientGone {
-        /// Which.
+        /// The connection that ended.
         conn: ConnId,
     },
-    /// Something happened on a device of this CoServer. Only while
+    /// A device of this CoServer brings an input. Only while
     /// [`Replica::takes_input`](super::Replica::takes_input); otherwise the driver keeps it.
     Device {
-        /// Which.
+        /// The device that brings the input.
         device: DeviceId,
-        /// What, at most [`limits::INPUT_BYTES`](crate::limits::INPUT_BYTES).
+        /// The input, at most [`limits::INPUT_BYTES`](crate::limits::INPUT_BYTES).
         bytes: Bytes,
     },
     /// The service executed the next entry.
     Executed(Executed),
-    /// Every entry up to here is on disk. Under `memory` durability the driver says so at once.
+    /// Every entry up to this index is on disk. Under `memory` durability the driver says so at
+    /// once.
     Persisted(Index),
-    /// The membership written last with this number is on disk.
+    /// The membership with this number is on disk.
     MembershipPersisted(u64),
-    /// All devices of this CoServer stand: whoever listens does, and what is sent goes out. While
-    /// [`Replica::waits_for_devices`](super::Replica::waits_for_devices).
+    /// All devices of this CoServer are ready: their listeners listen and their outputs go out.
+    /// Given only while [`Replica::waits_for_devices`](super::Replica::waits_for_devices).
     DevicesStand,
-    /// The operator asks for something.
+    /// The operator gives a command.
     Command(Command),
     /// The answer to [`Output::Recover`].
     Recovered(Result<Box<Recovered>, String>),
@@ -108,33 +109,33 @@ pub enum Input {
     EntriesRead {
         /// The entry before the first.
         after: Index,
-        /// They follow one another; `None` if the journal does not have them any more.
+        /// Consecutive entries; `None` if the journal does not have them any more.
         entries: Option<Vec<Entry>>,
     },
     /// The answer to [`Output::ReadChunk`].
     ChunkRead {
-        /// Which checkpoint.
+        /// The entry of the checkpoint that was read.
         checkpoint: Index,
-        /// Where in its file.
+        /// Offset of the bytes in the checkpoint's file.
         offset: u64,
-        /// At least one byte, unless the file ends there; `None` if it is not there any more.
+        /// At least one byte, unless the file ends there; `None` if the checkpoint is gone.
         bytes: Option<Bytes>,
     },
     /// How much of the checkpoint is there, after [`Output::BeginChunks`] and each
     /// [`Output::WriteChunk`].
     ChunksWritten {
-        /// Which checkpoint.
+        /// The entry of the checkpoint that is being written.
         checkpoint: Index,
-        /// So many bytes from its start.
+        /// How many bytes from the file's start are on disk.
         have: u64,
     },
-    /// The answer to [`Output::Install`]: why it cannot be used, if it cannot.
+    /// The answer to [`Output::Install`]; an error says why the checkpoint cannot be used.
     Installed(Result<(), String>),
     /// The answer to [`Output::WriteCheckpoint`].
     CheckpointWritten {
-        /// The entry.
+        /// The entry of the checkpoint.
         index: Index,
-        /// The file; or why there is none.
+        /// The checkpoint's file, or why there is none.
         result: Result<CheckpointFile, String>,
     },
     /// The disk failed: what was to be written may not be there. Nothing more is persisted.
@@ -142,7 +143,8 @@ pub enum Input {
         /// What happened, in words for the operator.
         why: String,
     },
-    /// The same, and nothing is wrong with the disk: the process had no descriptor, or no memory.
+    /// The disk could not be used, although nothing is wrong with it: the process had no
+    /// descriptor, or no memory.
     StorageExhausted {
         /// What happened, in words for the operator.
         why: String,
@@ -152,83 +154,83 @@ pub enum Input {
 /// The state at one entry, restored from disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The log up to there.
+    /// The log up to that entry, as its running digest and what follows from it.
     pub history: History,
-    /// The running digest of the outputs.
+    /// The running digest of the outputs at that entry.
     pub outputs: Digest,
-    /// When the next entry is needed at the latest.
+    /// When the service wants to be woken next; `None` if it does not.
     pub wakeup: Option<LogTime>,
-    /// Weight of the entries that were executed again to get there from a checkpoint, or from the
-    /// first entry: what a checkpoint would save the next start.
+    /// Weight of the entries that were executed again, from a checkpoint or the first entry on:
+    /// what a new checkpoint would save the next start.
     pub replayed: u64,
-    /// The replay came to something else than what was released (rule R5), and an operator wants
-    /// the state all the same: how it differs. A driver that was not told to adopt gives none.
+    /// How the replay differs from what was released (rule R5), if an operator adopts the state all
+    /// the same. Always `None` from a driver that was not told to adopt.
     pub contradicts: Option<String>,
-    /// Entries after it on the disk, which are still to be executed; at most a window of them.
+    /// Entries on the disk after that one, still to be executed; at most a window of them.
     pub tail: Vec<Entry>,
 }
 
 /// What a journal has for a joiner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommonPrefix {
-    /// The first of the joiner's points that this journal has too, with every entry after it.
+    /// The first of the joiner's positions that this journal has too, with every entry after it.
     pub common: Option<LogPosition>,
-    /// Bytes of entries after it.
+    /// Bytes of the entries after `common`.
     pub bytes: u64,
-    /// The newest checkpoint, if the journal has every entry after it.
+    /// The newest checkpoint with the log's digest at it, if the journal has every entry after it.
     pub checkpoint: Option<(CheckpointFile, Digest)>,
 }
 
 /// What an operator may ask of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
-    /// Give the sequencer role to the other member. Ignored unless this one has it.
+    /// Give the sequencer role to the other member. Ignored unless this replica has it.
     HandOver,
     /// Leave the pair and stop.
     Stop,
-    /// Take processes at the other place in again that are held for repair. Ignored where nothing
-    /// is counted against them.
+    /// Take in again the processes at the other place that are held for repair. Ignored where
+    /// nothing is counted against them.
     Readmit,
 }
 
 /// Why the sequencer role is not given away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HandOverRefused {
-    /// This replica does not have it.
+    /// This replica does not have the role.
     #[error(
         "this CoServer does not order the inputs: ask the one at place {sequencer}, which does"
     )]
     Follower {
-        /// Who has it.
+        /// The member that has the role.
         sequencer: ReplicaId,
     },
-    /// There is nobody to give it to.
+    /// There is no other member to give the role to.
     #[error(
         "no two CoServers are members at present, so there is nobody to hand over to: see `mode` and `waits_for` in the status"
     )]
     Alone,
-    /// The other one may be gone, or computed something else.
+    /// The other member may be gone, or has computed something else.
     #[error(
         "this CoServer is about to go on without the other one, or holds its outputs: see the log"
     )]
     Suspects,
-    /// There is no room for the entry.
+    /// The window has no room for the entry that would hand the role over.
     #[error("the other CoServer is a whole window behind: ask again once it has caught up")]
     Full,
 }
 
-/// Why the other place is not taken in again: nothing keeps it out here.
+/// Why there is nothing to readmit: this replica keeps nobody out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadmitRefused {
-    /// This replica is no member, so it takes nobody in.
+    /// This replica is no member, so it takes no process in.
     #[error(
         "this CoServer is no member of the pair, so nothing is held here: ask the one at place {other}"
     )]
     NoMember {
-        /// Where the member is, if there is one.
+        /// The place where the member is, if there is one.
         other: ReplicaId,
     },
-    /// It did not go on without one that computed something else.
+    /// This replica has removed no process that computed something else.
     #[error(
         "nothing to readmit: in the last {} minutes this CoServer has not removed CoServer {other} because it computed something else. If CoServer {other} is the one that serves, ask that",
         crate::limits::DIVERGENCE_WINDOW.as_secs() / 60
@@ -242,21 +244,21 @@ pub enum ReadmitRefused {
 /// What a replica wants done. Drain all of them after every round of inputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send this on these links; where a link's queue is full, drop it there and say
+    /// Send this frame on these links. Where a link's queue is full, drop it there and say
     /// [`Input::LinkBlocked`].
     Peer {
-        /// On which.
+        /// The links to send on, each a copy.
         links: LinkSet,
-        /// What.
+        /// The frame to send.
         frame: PeerFrame,
     },
-    /// Close this link's connection: the peer on it is not to be talked to. The driver may dial
-    /// again after a while.
+    /// Close this link's connection, since the peer on it is not to be talked to. The driver may
+    /// dial again after a while.
     CloseLink {
-        /// Which.
+        /// The link to close.
         link: LinkId,
     },
-    /// Send this to the witness.
+    /// Send this frame to the witness.
     Witness(WitnessCall),
     /// Talk to the witness in this slot from now on, and to the other one no more. Until a
     /// connection to it is there the driver says nothing of any witness.
@@ -264,16 +266,16 @@ pub enum Output {
         /// 0 for the preferred one, 1 for the alternate.
         slot: u8,
     },
-    /// Send this to a client.
+    /// Send this frame to a client.
     Client {
-        /// On which connection.
+        /// The connection to send on.
         conn: ConnId,
-        /// What.
+        /// The frame to send.
         answer: ClientAnswer,
     },
-    /// End a client's connection, after what was sent on it.
+    /// End a client's connection, after what was sent on it before.
     CloseClient {
-        /// Which.
+        /// The connection to end.
         conn: ConnId,
     },
     /// Append this entry to the journal; answered by [`Input::Persisted`], in order. Under
@@ -283,12 +285,12 @@ pub enum Output {
     Execute(Entry),
     /// Write this membership to disk, then say [`Input::MembershipPersisted`] with its number.
     PersistMembership {
-        /// Its number.
+        /// The number that the answer repeats; each membership has a higher one.
         number: u64,
-        /// The membership.
+        /// The membership to write.
         membership: Membership,
     },
-    /// A device's output is released: carry it out.
+    /// Carry out a device's output, which is released.
     Release {
         /// The entry that caused it.
         index: Index,
@@ -298,25 +300,26 @@ pub enum Output {
         ordinal: u32,
         /// The epoch in which it is released.
         epoch: Epoch,
-        /// What. Only [`OutputKind::Device`]; answers to clients come as [`Output::Client`].
+        /// The output, always an [`OutputKind::Device`]; answers to clients come as
+        /// [`Output::Client`].
         kind: OutputKind,
     },
     /// The replica's standing in the pair changed; devices open and close by it.
     Standing(Standing),
     /// Restore the newest checkpoint and replay the journal; answered by [`Input::Recovered`].
     Recover {
-        /// To the last entry that was surely released, and hand over those after it.
-        /// `Some`: exactly to this entry, and drop from the journal what comes after it.
+        /// `Some`: restore exactly this entry, and drop from the journal what comes after it.
+        /// `None`: restore the last entry that was surely released, and hand over those after it.
         to: Option<Index>,
     },
-    /// Drop from the journal what comes after this entry; nothing of it was executed.
+    /// Drop from the journal all entries after this one; none of them was executed.
     Truncate {
         /// The last entry to keep.
         after: Index,
     },
-    /// Which of these entries does the journal have? Answered by [`Input::CommonPrefix`].
+    /// Find which of these entries the journal has. Answered by [`Input::CommonPrefix`].
     FindCommonPrefix {
-        /// The joiner's points, the last entry first.
+        /// The joiner's positions, the last entry first.
         points: Vec<LogPosition>,
     },
     /// Read entries from the journal; answered by [`Input::EntriesRead`].
@@ -327,35 +330,34 @@ pub enum Output {
     /// Read a piece of a checkpoint, at most [`limits::CHUNK_BYTES`](crate::limits::CHUNK_BYTES);
     /// answered by [`Input::ChunkRead`].
     ReadChunk {
-        /// Which.
+        /// The entry of the checkpoint to read.
         checkpoint: Index,
-        /// From where.
+        /// Offset in the checkpoint's file from which to read.
         offset: u64,
     },
-    /// A checkpoint will come in pieces; what is there of it already is gone on with. Answered by
-    /// [`Input::ChunksWritten`].
+    /// Prepare to write a checkpoint that comes in pieces, after those of it that are on disk
+    /// already. Answered by [`Input::ChunksWritten`].
     BeginChunks(CheckpointFile),
-    /// The next piece of it; answered by [`Input::ChunksWritten`].
+    /// Write the next piece of the checkpoint; answered by [`Input::ChunksWritten`].
     WriteChunk {
-        /// Which checkpoint.
+        /// The entry of the checkpoint.
         checkpoint: Index,
-        /// Where in its file.
+        /// Offset of the piece in the checkpoint's file.
         offset: u64,
-        /// The bytes.
+        /// The piece.
         bytes: Bytes,
     },
-    /// The checkpoint is whole: check it, and let it take the place of the journal, whose next
+    /// The checkpoint is whole: check it, and put it in the journal's place. The journal's next
     /// entry is the one after it. Answered by [`Input::Installed`].
     Install {
-        /// The file.
+        /// The checkpoint to install.
         file: CheckpointFile,
-        /// The digest of the entries at it.
+        /// The running digest of the entries at the checkpoint.
         log_digest: Digest,
     },
-    /// Keep the journal and the checkpoints from this entry on for a joiner, within the
-    /// configured limit; `None`: no longer.
+    /// Keep the journal and the checkpoints for a joiner, within the configured limit.
     Retain {
-        /// The entry.
+        /// The first entry to keep; `None` if nothing is to be kept for a joiner any more.
         from: Option<Index>,
     },
     /// Write the state as it was frozen when this entry was executed (rule K1); answered by
@@ -365,11 +367,11 @@ pub enum Output {
         /// The log up to the entry.
         history: History,
     },
-    /// Something worth recording happened.
+    /// Record this event.
     Event(Event),
     /// The replica is out: tell the clients, then end the process.
     Stop {
-        /// Why.
+        /// Why the replica stopped.
         cause: StopCause,
     },
 }
@@ -377,7 +379,8 @@ pub enum Output {
 /// What a replica must remember of its membership over a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
-    /// The epoch in which it was last a member, if its log is what a member's has to be.
+    /// The record of the epoch in which the process was last a member, if its log is what a
+    /// member's has to be.
     pub record: Option<Record>,
     /// Requests to the witness whose outcome is not known, the oldest first; at most
     /// [`limits::OPEN_REQUESTS`](crate::limits::OPEN_REQUESTS).
@@ -389,13 +392,13 @@ pub struct Membership {
 /// What a process finds on its disk when it starts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
-    /// Who its predecessor was.
+    /// The membership that the predecessor wrote last.
     pub membership: Membership,
-    /// The last epoch in its log.
+    /// The lineage of the last epoch in the log.
     pub lineage: Lineage,
-    /// The last entry that it has.
+    /// The last entry on the disk.
     pub last_index: Index,
-    /// Entries of its log from which it can go on, the last first; at most
+    /// Entries of the log from which the process can go on, the last first; at most
     /// [`limits::POINTS`](crate::limits::POINTS).
     pub points: Vec<LogPosition>,
 }
@@ -403,22 +406,23 @@ pub struct Disk {
 /// Whether a CoServer serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It has not met the other yet.
+    /// The replica has not met the other CoServer yet.
     Starting,
-    /// It is being brought up to date behind the other.
+    /// The replica is being brought up to date by the other CoServer.
     Joining,
-    /// It is a member: inputs are taken, outputs flow.
+    /// The replica is a member: it takes inputs and releases outputs.
     Serving {
-        /// Its epoch.
+        /// The number of the epoch that the replica is in.
         epoch: Epoch,
         /// Whether either may be lost: both are members, and the disks of both say so (rule J6).
         duplex: bool,
-        /// Who orders the inputs.
+        /// The member that orders the inputs.
         sequencer: ReplicaId,
     },
-    /// A member that has held its outputs for long: new clients should try the other.
+    /// The replica is a member that has held its outputs for long: new clients should try the other
+    /// CoServer.
     Holding,
-    /// No member any more.
+    /// The replica is no member any more, and its process ends.
     Out,
 }
 
@@ -427,40 +431,39 @@ pub enum Standing {
 pub struct LinkSet(u8);
 
 impl LinkSet {
-    /// None.
+    /// The set without any link.
     pub const NONE: Self = Self(0);
 
-    /// This one alone.
+    /// The set of this link alone.
     pub fn of(link: LinkId) -> Self {
         Self(1 << link.0)
     }
 
-    /// Adds one.
+    /// Adds a link to the set.
     pub fn insert(&mut self, link: LinkId) {
         self.0 |= 1 << link.0;
     }
 
-    /// Whether it is there.
+    /// Whether the link is in the set.
     pub fn contains(self, link: LinkId) -> bool {
         self.0 & (1 << link.0) != 0
     }
 
-    /// Whether none is.
+    /// Whether the set has no link.
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
-    /// Those that are there, in order.
+    /// The links of the set in ascending order.
     pub fn iter(self) -> impl Iterator<Item = LinkId> {
         (0..8).map(LinkId).filter(move |link| self.contains(*link))
     }
 }
 
-/// What a replica's core must know of its place in the world. Made by the driver from a checked
-/// configuration.
+/// What a replica's core has to know of its pair. Made by the driver from a checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The pair.
+    /// The pair that the replica belongs to.
     pub pair: PairId,
     /// This replica's place.
     pub place: ReplicaId,
@@ -468,12 +471,12 @@ pub struct Config {
     pub links: u8,
     /// What this replica runs.
     pub environment: Environment,
-    /// Silence of every link for this long is taken for the peer's death. An upper bound: the
-    /// timeout adapts below it to what is observed.
+    /// Silence of every link for this long is taken for the peer's death. This is an upper bound:
+    /// the timeout adapts below it to the observed round trips.
     pub silence: Duration,
     /// The lower bound of the adaptive silence timeout.
     pub silence_floor: Duration,
-    /// Between two heartbeats on a link.
+    /// Time between two heartbeats on a link.
     pub heartbeat: Duration,
     /// A peer that keeps the window full, or inputs unordered, for this long is too slow.
     pub slow_limit: Duration,
@@ -481,128 +484,129 @@ pub struct Config {
     pub forward_delay: Duration,
     /// A member that has held its outputs for this long turns clients away.
     pub hold_limit: Duration,
-    /// Bound on entries ordered and not yet agreed and released.
+    /// Most entries that are ordered and not yet agreed and released.
     pub window_entries: usize,
-    /// Bound on their bytes, outputs included.
+    /// Most bytes of those entries, their outputs included.
     pub window_bytes: usize,
-    /// Who goes on when the replicas computed different things.
+    /// Which replica goes on when the two computed different things.
     pub divergence: DivergencePolicy,
     /// A process that starts with a journal tries for this long to meet the other before it
     /// claims its predecessor's place (rule J2).
     pub meeting: Duration,
     /// A log is not taken up again if its time would step forward by more than this (rule O13).
     pub clock_step: Duration,
-    /// Not to have run for longer than this makes a gap, and so does a wake-up that is overdue by
-    /// more, with nothing ordered since (rule O14).
+    /// A process that has not run for longer than this has a gap in its log. So does a wake-up
+    /// overdue by more, with nothing ordered since (rule O14).
     pub gap_least: Duration,
-    /// Log time runs at most one part in so many faster or slower than real time (rule O4).
+    /// Log time runs faster or slower than real time by at most one part in this many (rule O4).
     pub clock_slew: u32,
     /// Bytes of entries after which a checkpoint is taken (rule K1).
     pub checkpoint_bytes: u64,
-    /// Most bytes a second that a joiner is sent of what it lacks.
+    /// Most bytes per second of missing entries and checkpoints that a joiner is sent.
     pub join_rate: u64,
-    /// How many witnesses there are: one, or two with an alternate.
+    /// How many witnesses there are: 1, or 2 with an alternate.
     pub witnesses: u8,
     /// The pair turns to the other witness once its sequencer has not reached the one in use for
-    /// this long; with every move in vain for twice as long as before.
+    /// this long. Every move in vain doubles the time.
     pub witness_patience: Duration,
 }
 
-/// Who goes on when the replicas computed different things. A replica whose service panicked
-/// where the other's did not never does.
+/// Which replica goes on when the two computed different things. A replica never goes on whose
+/// service panicked where the other's did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DivergencePolicy {
-    /// The sequencer.
+    /// The sequencer goes on.
     Sequencer,
-    /// The one at this place.
+    /// The replica at this place goes on.
     Prefer(ReplicaId),
-    /// Nobody: both hold until an operator stops one.
+    /// Neither goes on: both hold until an operator stops one.
     Hold,
 }
 
-/// What is new with every start of the process: from the entropy source.
+/// What is new at every start of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// This process.
+    /// The incarnation of this process, drawn at random.
     pub incarnation: Incarnation,
-    /// The seed of the service's randomness, should this replica begin a lineage, and of the
-    /// marks on its requests.
+    /// The seed of the service's randomness, should this replica begin a lineage, and of the nonces
+    /// of its requests. Drawn at random.
     pub seed: [u8; 32],
-    /// What its disk holds; `None` if there is nothing, or nothing that can be used.
+    /// What the disk holds; `None` if it holds nothing, or nothing usable.
     pub disk: Option<Disk>,
-    /// An operator wants it to begin a new lineage with that (rule J8).
+    /// Whether an operator wants this process to begin a new lineage with its disk's log (rule J8).
     pub adopt: bool,
 }
 
 /// A replica's state at a glance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Its place.
+    /// The replica's place.
     pub place: ReplicaId,
-    /// Its process.
+    /// The replica's incarnation.
     pub incarnation: Incarnation,
-    /// Its standing.
+    /// Whether the replica serves, and in which epoch.
     pub standing: Standing,
-    /// The epoch's record, if it is a member of one.
+    /// The epoch's record; `None` unless the replica is a member.
     pub record: Option<Record>,
-    /// Whether it orders the inputs.
+    /// Whether the replica orders the inputs.
     pub is_sequencer: bool,
-    /// The last entry that it holds.
+    /// The last entry that the replica holds.
     pub last_index: Index,
-    /// The last that it has executed.
+    /// The last entry that the replica has executed.
     pub executed: Index,
-    /// The last on which both agree, or that it may release alone.
+    /// The last entry on which both agree, or that the replica may release alone.
     pub agreed: Index,
-    /// The last whose outputs it has released.
+    /// The last entry whose outputs the replica has released.
     pub released: Index,
-    /// The last that the peer is known to hold.
+    /// The last entry that the peer is known to hold.
     pub peer_held: Index,
-    /// The last that the peer is known to have executed.
+    /// The last entry that the peer is known to have executed.
     pub peer_executed: Index,
-    /// The peer's process, once met.
+    /// The peer's incarnation; `None` until the two have met.
     pub peer: Option<Incarnation>,
-    /// Links with a connection, and those whose heartbeats come back.
+    /// Every link of the pair, with its connection and heartbeats.
     pub links: Vec<LinkStatus>,
     /// The silence timeout in force.
     pub silence: Duration,
     /// Whether the witness in use is connected.
     pub witness_up: bool,
-    /// Which it is: 0 for the preferred one, 1 for the alternate.
+    /// Slot of the witness in use: 0 for the preferred one, 1 for the alternate.
     pub witness_slot: u8,
     /// The log's time at the last entry.
     pub time: LogTime,
-    /// Inputs taken here and not yet seen ordered.
+    /// How many inputs were taken here and not yet seen ordered.
     pub pending: usize,
-    /// What it waits for, and for how long it has.
+    /// What the replica waits for, and for how long it has.
     pub wait: Option<(Wait, Duration)>,
-    /// What the clients' sessions have, and what was lost of them while it is a member.
+    /// How much the clients' sessions take, and what was lost of them while the replica was a
+    /// member.
     pub sessions: SessionCounts,
-    /// Processes at the other place are not taken in until an operator says so.
+    /// Whether processes at the other place are not taken in until an operator says so.
     pub held_for_repair: bool,
 }
 
 /// How often a process went on without one at the other place, member or joiner, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Removals {
-    /// No link to it was up.
+    /// Times that no link to the other was up.
     pub silent: u64,
-    /// It said that it leaves, or another process came in its place.
+    /// Times that the other left, or another process came in its place.
     pub dead: u64,
-    /// It did not keep up.
+    /// Times that the other did not keep up.
     pub slow: u64,
-    /// It computed something else.
+    /// Times that the other computed something else.
     pub diverged: u64,
 }
 
 /// One link at a glance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// Which.
+    /// The number of the link.
     pub link: LinkId,
     /// Whether there is a connection.
     pub connected: bool,
     /// Whether heartbeats come back.
     pub up: bool,
-    /// The smoothed round trip of heartbeats.
+    /// Smoothed round trip of heartbeats; `None` until one came back.
     pub round_trip: Option<Duration>,
 }

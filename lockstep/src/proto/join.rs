@@ -28,7 +28,7 @@ const ASK_AGAIN_MOST: Duration = Duration::from_secs(3);
 /// With nothing to fetch it asks this often, so that the member sees that it is there.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// One that joins.
+/// What a joiner knows of its own join.
 #[derive(Debug)]
 pub(super) struct Joining {
     /// The sole member, and its record when the join began.

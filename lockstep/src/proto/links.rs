@@ -11,28 +11,28 @@ const PINGS: usize = 64;
 /// Shortest wait before entries count as lost on a link and are sent again.
 const RESEND_MIN: Duration = Duration::from_millis(30);
 
-/// Longest.
+/// Longest wait before entries count as lost on a link and are sent again.
 const RESEND_MAX: Duration = Duration::from_secs(1);
 
-/// One link.
+/// What a replica knows of one link to its peer.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) connected: bool,
     /// The peer's process, from its hello on this connection.
     pub(super) handshaken_with: Option<Incarnation>,
-    /// The peer has had our hello on this connection.
+    /// Whether the peer has had our hello on this connection.
     pub(super) heard: bool,
-    /// Its queue is full.
+    /// Whether the link's queue is full, so that nothing is sent on it.
     pub(super) blocked: bool,
-    /// Heartbeats come back.
+    /// Whether heartbeats come back.
     pub(super) up: bool,
-    /// When the last of our own came back; discounted by our own stalls.
+    /// When the last of our own heartbeats came back, without the time of our own stalls.
     pub(super) echoed: MonotonicTime,
     pings: VecDeque<(u64, MonotonicTime)>,
     sequence: u64,
     round_trip: Option<Duration>,
-    /// The shortest of late.
+    /// The shortest round trip of late.
     least_trip: Option<Duration>,
     /// The next entry to send here.
     pub(super) cursor: Index,

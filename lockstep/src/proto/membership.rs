@@ -24,27 +24,27 @@ pub(super) struct Open {
 /// What a record means for this replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordVerdict {
-    /// Nothing new.
+    /// The record says nothing new.
     Same,
-    /// Nobody is a member, and the pair may be formed on it.
+    /// The record names no member, so that the pair may be formed on it.
     Vacant,
-    /// The pair is others, of which this process may be the successor of one.
+    /// The record names other processes; this one may be the successor of one of them.
     Others,
     /// This process is to be a member once the sole member says so (rule J6).
     Joined,
     /// What this replica asked for when it left is recorded (rule E11).
     Left,
-    /// This replica follows it from now on. Sequencer and log are kept if it renews the one
-    /// before.
+    /// This replica follows the record from now on. Sequencer and log stay if it renews the
+    /// previous record.
     Enter {
-        /// The record.
+        /// The record to follow.
         record: Record,
     },
     /// The peer goes on without this replica.
     Removed,
     /// What this replica was a member of is over.
     NotAMember,
-    /// Older than what this replica knows: not the present one.
+    /// The record is older than what this replica knows, so it is not the present one.
     Stale,
 }
 

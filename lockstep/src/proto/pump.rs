@@ -137,7 +137,7 @@ impl Replica {
         self.links.iter().any(|link| link.connected && link.cursor > lacking)
     }
 
-    /// Whether inputs were.
+    /// Whether inputs were forwarded to the peer that it has not acknowledged.
     pub(super) fn awaits_inputs(&self) -> bool {
         let lacking = self.progress.ordered.next().max(self.pending.first());
         self.links.iter().any(|link| link.connected && link.forward > lacking)

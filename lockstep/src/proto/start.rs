@@ -39,14 +39,14 @@ pub(super) struct Start {
     peer: Option<Presence>,
     /// The last process at the other place that cannot run with this one.
     stranger: Option<Presence>,
-    /// What it has said of its waiting.
+    /// What the operator has been told of this replica's waiting.
     waits: WaitNotice,
-    /// It has said that it does not believe the clock.
+    /// Whether the operator has been told that this replica does not believe a clock (rule O13).
     disbelieves: bool,
-    /// It was the other's clock at some time: either of the two may have to hear that it is right
-    /// now.
+    /// Whether the other's clock was not believed at some time. Either of the two may then have to
+    /// hear that the clocks agree now.
     tells_clock: bool,
-    /// When the other was last told since it told its own again.
+    /// When the other was last told this clock in answer to its own.
     answered_clock: Option<MonotonicTime>,
 }
 
@@ -55,9 +55,9 @@ pub(super) struct Start {
 enum WaitNotice {
     #[default]
     Unsaid,
-    /// That it waits.
+    /// The operator has been told that the replica waits.
     Said,
-    /// That it waits in vain.
+    /// The operator has been told that the replica waits in vain.
     Alarmed,
 }
 

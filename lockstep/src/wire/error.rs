@@ -8,15 +8,15 @@ pub enum FrameError {
     /// Fewer bytes than a header has.
     #[error("{len} bytes are too few for a frame: the connection was cut or does not carry frames")]
     TooShort {
-        /// How many.
+        /// How many bytes there were.
         len: usize,
     },
     /// More bytes than a frame may have.
     #[error("a frame of {len} bytes is over the limit of {limit}: send less in one frame")]
     TooLong {
-        /// How many, or how many there were when encoding was given up.
+        /// How many bytes there were, or had been written when encoding was given up.
         len: usize,
-        /// The limit.
+        /// Most bytes that a frame may have.
         limit: usize,
     },
     /// The bytes do not begin like a frame.
@@ -28,7 +28,7 @@ pub enum FrameError {
          same version on both ends"
     )]
     Version {
-        /// Its version.
+        /// The version in the frame's header.
         theirs: u16,
     },
     /// A frame that does not belong on this connection.
@@ -45,9 +45,9 @@ pub enum FrameError {
     /// The header says another length than the bytes have.
     #[error("the header speaks of a body of {header} bytes, there are {actual}")]
     Length {
-        /// From the header.
+        /// The length of the body by the header.
         header: usize,
-        /// Counted.
+        /// The length of the body by counting.
         actual: usize,
     },
     /// The bytes changed after the frame was made.
@@ -56,23 +56,23 @@ pub enum FrameError {
     /// The body is no valid archive.
     #[error("the frame's body is malformed: {why}")]
     Archive {
-        /// What rkyv says.
+        /// What the decoder says about the body.
         why: String,
     },
     /// Something in the frame is over its limit.
     #[error("{what} of {len} is over the limit of {limit}")]
     Limit {
-        /// What.
+        /// The part that there is too much of.
         what: &'static str,
-        /// How much there is.
+        /// How much of it there is.
         len: usize,
-        /// How much there may be.
+        /// How much of it there may be.
         limit: usize,
     },
     /// The frame contradicts itself.
     #[error("the frame contradicts itself: {what}")]
     Contradiction {
-        /// In what.
+        /// The parts that contradict each other.
         what: &'static str,
     },
 }

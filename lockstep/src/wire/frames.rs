@@ -1,4 +1,4 @@
-//! What is said on the connections: between the CoServers, with the witness, with clients.
+//! The frames on the connections: between the CoServers, with the witness, with clients.
 //!
 //! `docs/wire.md` describes the layout; [`super::codec`] turns frames into bytes and back.
 
@@ -21,14 +21,14 @@ use crate::wire::header;
 /// The versions of a protocol that a process can speak, inclusive.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Versions {
-    /// The oldest.
+    /// Oldest version that the process speaks.
     pub oldest: u16,
-    /// The newest.
+    /// Newest version that the process speaks.
     pub newest: u16,
 }
 
 impl Versions {
-    /// What this program speaks: of each protocol the one version that goes with its format.
+    /// The versions that this program speaks: of each protocol the one that goes with its format.
     pub const SPOKEN: Self = Self { oldest: header::VERSION, newest: header::VERSION };
 }
 
@@ -37,7 +37,7 @@ impl Versions {
 pub struct Environment {
     /// The service's name.
     pub service: String,
-    /// Its version.
+    /// The version that the service gives itself.
     pub service_version: u32,
     /// Digest of everything configured that both must agree on: the service's own
     /// configuration, the device table, the engine's shared limits.
@@ -49,7 +49,7 @@ pub struct Environment {
 /// The first frame on a link, in both directions.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The pair.
+    /// The pair that the sender belongs to.
     pub pair: PairId,
     /// The sender's place.
     pub place: ReplicaId,
@@ -57,7 +57,7 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// What the sender runs.
     pub environment: Environment,
-    /// The sender's epoch, if it is a member of one.
+    /// The record of the sender's epoch; `None` unless it is a member.
     pub record: Option<Record>,
     /// Whether the sender has had the receiver's hello on this link.
     pub heard: bool,
@@ -87,9 +87,8 @@ pub struct Claim {
 /// An entry, named by the running digest of the entries there.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPosition {
-    /// The entry.
     pub index: Index,
-    /// The digest.
+    /// The running digest of the entries at `index`.
     pub log_digest: Digest,
 }
 
@@ -107,16 +106,16 @@ pub struct CheckpointFile {
 /// What a joiner asks for next (rule J4).
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetch {
-    /// Entries from this one on.
+    /// Consecutive entries, as many as the sender chooses.
     Entries {
-        /// The first.
+        /// The first entry that is asked for.
         from: Index,
     },
     /// A piece of a checkpoint.
     Chunk {
-        /// Which checkpoint.
+        /// The entry of the checkpoint.
         checkpoint: Index,
-        /// Where in its file.
+        /// Offset of the piece in the checkpoint's file.
         offset: u64,
     },
 }
@@ -124,19 +123,20 @@ pub enum Fetch {
 /// How far a replica is, with both running digests (rule O3).
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// It holds every entry up to here.
+    /// The sender holds every entry up to this one.
     pub last_index: Index,
     /// The running digest of the entries at `last_index`.
     pub entries: Digest,
-    /// It has persisted every entry up to here; under `memory` the same as `last_index`.
+    /// The sender has persisted every entry up to this one; under `memory` the same as
+    /// `last_index`.
     pub persisted: Index,
-    /// It has executed every entry up to here.
+    /// The sender has executed every entry up to this one.
     pub executed: Index,
     /// The running digest of the outputs at `executed`.
     pub outputs: Digest,
-    /// Its service panicked at `executed`; it executes no further.
+    /// Whether the sender's service panicked at `executed`, so that it executes no further.
     pub halted: bool,
-    /// The highest number of the receiver's forwarded inputs that it has ordered or, as
+    /// The highest number of the receiver's forwarded inputs that the sender has ordered or, as
     /// follower, seen ordered.
     pub ordered: OriginNumber,
 }
@@ -163,7 +163,7 @@ pub enum PeerFrame {
     /// A heartbeat, on every link for itself; answered at once, on the same link. Repeats the
     /// sender's progress, so that a lost report is made good.
     Ping {
-        /// The sender's mark, returned by the answer.
+        /// The sender's number for this heartbeat, which the answer returns.
         sequence: u64,
         /// The sender's lineage.
         lineage: Lineage,
@@ -174,7 +174,7 @@ pub enum PeerFrame {
     },
     /// The answer to a heartbeat.
     Pong {
-        /// From the heartbeat.
+        /// The number in the heartbeat.
         sequence: u64,
     },
     /// Entries, inputs and progress of an epoch.
@@ -191,45 +191,38 @@ pub enum PeerFrame {
         forwards: Vec<Forward>,
     },
     /// The record that the sender follows, as the witness gave it.
-    Epoch {
-        /// The record.
-        record: Record,
-    },
+    Epoch { record: Record },
     /// The sender has asked the witness for this and has no answer yet.
-    Asked {
-        /// What it asked.
-        request: Request,
-    },
+    Asked { request: Request },
     /// Digests of the outputs at consecutive entries, to find the first that differs.
     Digests {
-        /// The epoch's lineage.
         lineage: Lineage,
-        /// The epoch.
+        /// The epoch in which the outputs were computed.
         epoch: Epoch,
         /// The entry of the first digest.
         from: Index,
-        /// The running digests.
+        /// The running digests of the outputs, one for each entry from `from` on.
         outputs: Vec<Digest>,
     },
     /// The sender stops being a member of its own accord: it releases nothing from here on.
     Leave {
-        /// Its epoch.
+        /// The epoch that the sender leaves.
         epoch: Epoch,
         /// Why, in words for the operator.
         reason: String,
     },
     /// The sender wants to be brought up to date by the receiver, a sole member (rule J3).
     Join {
-        /// What its disk has, the last entry first.
+        /// Entries that the joiner's disk has, the last one first.
         points: Vec<LogPosition>,
-        /// A checkpoint that it got whole and could not use.
+        /// A checkpoint that the joiner got whole and could not use.
         unusable_up_to: Option<Index>,
     },
     /// Where the receiver, a joiner, is to begin.
     Offer {
         /// The record that the sender follows.
         record: Record,
-        /// The last entry that both have, or that of the checkpoint.
+        /// The last entry that both have, or the checkpoint's entry.
         from: LogPosition,
         /// Set if the joiner is to begin with a checkpoint.
         checkpoint: Option<CheckpointFile>,
@@ -242,39 +235,38 @@ pub enum PeerFrame {
     Entries {
         /// The entry before the first.
         after: Index,
-        /// They follow one another; none if there is nothing more yet.
+        /// Consecutive entries; empty if there is nothing more yet.
         entries: Vec<Entry>,
         /// The last entry that the sender holds.
         last_index: Index,
     },
     /// A piece of a checkpoint that was asked for.
     Chunk {
-        /// Which checkpoint.
+        /// The entry of the checkpoint.
         checkpoint: Index,
-        /// Where in its file.
+        /// Offset of the piece in the checkpoint's file.
         offset: u64,
-        /// The bytes.
         bytes: Bytes,
     },
     /// What was asked for is not kept any more: join anew.
     Unavailable,
     /// The receiver is a member (rule J6).
     Admit {
-        /// The record with both.
+        /// The record that names both.
         record: Record,
-        /// From this entry on.
+        /// The first entry on which both have to agree before its outputs are released.
         from: Index,
     },
-    /// The sender knows on its disk that it is a member.
+    /// The sender has on its disk that it is a member.
     Admitted {
-        /// Of this epoch.
+        /// The epoch of the record that names both.
         epoch: Epoch,
     },
     /// The sender has taken a checkpoint (rule K2).
     Checkpoint {
-        /// The entry.
+        /// The entry at which it was taken.
         index: Index,
-        /// The digest of the state there.
+        /// The digest of the state at that entry.
         hash: Digest,
     },
     /// What the sender came to at an entry at which the two differ (rule D6).
@@ -293,7 +285,7 @@ impl PeerFrame {
 pub enum WitnessCall {
     /// First on every connection.
     Hello {
-        /// The pair.
+        /// The pair that the asker belongs to.
         pair: PairId,
         /// The asker's place, which its key must bear out.
         place: ReplicaId,
@@ -308,52 +300,41 @@ pub enum WitnessCall {
         known: Option<Record>,
     },
     /// Asks to replace a record.
-    CompareAndSwap {
-        /// The request.
-        request: Request,
-    },
+    CompareAndSwap { request: Request },
     /// Tells the present record to a witness that does not know it: one that has lost its own,
     /// or that the pair turns to (rule W3).
-    Enrol {
-        /// The record.
-        record: Record,
-    },
+    Enrol { record: Record },
 }
 
 /// Frames from the witness.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum WitnessAnswer {
     /// The present record. A request is granted if this is the record that it asked for.
-    Present {
-        /// The record.
-        record: Record,
-    },
+    Present { record: Record },
     /// The witness cannot serve this pair at present, or not this asker.
-    Refused {
-        /// Why.
-        reason: WitnessRefusal,
-    },
+    Refused { reason: WitnessRefusal },
 }
 
 /// Why the witness gives no record.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WitnessRefusal {
-    /// It has no record of the pair.
+    /// The witness has no record of the pair.
     #[error("the witness does not know this pair: enrol it there first")]
     UnknownPair,
-    /// It was told of a later epoch than its record's, so its record has been lost or replaced.
+    /// The witness was told of a later epoch than its record's, so its record has been lost or
+    /// replaced.
     #[error("the witness has an older record than the pair: its directory was restored or wiped")]
     Behind,
-    /// It has only just started, and grants nothing for a short while.
+    /// The witness has only just started, and grants nothing for a short while.
     #[error("the witness has just started and grants nothing yet")]
     Starting,
-    /// Its disk failed.
+    /// The witness's disk failed.
     #[error("the witness cannot write its record")]
     Storage,
     /// The frames came in the wrong order or for another place than the key's.
     #[error("the asker's hello does not match its key, or is missing")]
     NotYou,
-    /// No common version.
+    /// The asker and the witness have no version in common.
     #[error("the witness speaks another version of the protocol")]
     Version,
 }
@@ -370,35 +351,33 @@ pub enum ClientCall {
     },
     /// Asks for a session.
     Open {
-        /// The client's secret mark, drawn at random.
+        /// The client's secret nonce, drawn at random.
         token: Nonce,
         /// Whether the client could send this to one CoServer only.
         alone: bool,
     },
-    /// A request.
+    /// Asks the service, exactly once for each number of the session.
     Request {
-        /// The session.
         session: SessionId,
-        /// The mark with which it was opened.
+        /// The nonce with which the session was opened.
         token: Nonce,
-        /// The request's number.
+        /// The request's number in its session.
         number: RequestNumber,
-        /// The lowest number still unanswered.
+        /// The lowest number of the session that is still unanswered.
         lowest: RequestNumber,
         /// Whether the client could send this to one CoServer only, or sends it again.
         alone: bool,
-        /// What is asked.
+        /// The service's input, as the caller gave it.
         body: Bytes,
     },
     /// The session is not needed any more.
     Close {
-        /// The session.
         session: SessionId,
-        /// The mark with which it was opened.
+        /// The nonce with which the session was opened.
         token: Nonce,
     },
-    /// Says nothing. A process that is there acknowledges the packet, whatever its service does;
-    /// one that has replaced it at the same address resets the connection.
+    /// Says nothing. A process that is there acknowledges the packet, whatever its service does.
+    /// One that has replaced it at the same address resets the connection.
     Probe,
 }
 
@@ -407,19 +386,18 @@ pub enum ClientCall {
 pub enum ClientAnswer {
     /// The CoServer serves: it is a member.
     Welcome {
-        /// Its place.
+        /// The CoServer's place.
         place: ReplicaId,
-        /// Its incarnation.
+        /// The CoServer's incarnation.
         incarnation: Incarnation,
-        /// Its epoch.
+        /// The epoch in which the CoServer serves.
         epoch: Epoch,
     },
     /// The CoServer does not serve yet. It keeps the connection, and sends the welcome as soon as
     /// it serves.
     NotYet {
-        /// Its incarnation.
+        /// The CoServer's incarnation.
         incarnation: Incarnation,
-        /// Why.
         reason: ClientRefusal,
     },
     /// The other CoServer is back: it joins, or is a member. It can be dialled now.
@@ -431,14 +409,13 @@ pub enum ClientAnswer {
     },
     /// The answer to a request for a session.
     Opened {
-        /// The client's mark.
+        /// The client's nonce.
         token: Nonce,
-        /// The session, or why there is none.
+        /// The session's id, or why none was opened.
         result: Result<SessionId, Refusal>,
     },
     /// The answer to a request.
     Reply {
-        /// The session.
         session: SessionId,
         /// The request's number.
         number: RequestNumber,
@@ -446,35 +423,32 @@ pub enum ClientAnswer {
         result: Result<Bytes, Refusal>,
     },
     /// The CoServer does not serve this connection; it says so and closes.
-    Refused {
-        /// Why.
-        reason: ClientRefusal,
-    },
+    Refused { reason: ClientRefusal },
 }
 
-/// Why a CoServer does not serve a client's connection. Nothing that was asked on it and not
-/// answered is known to have taken effect or not; the other CoServer will say.
+/// Why a CoServer does not serve a client's connection. Whether an unanswered request on it took
+/// effect, the other CoServer will say.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientRefusal {
-    /// It has not met the other CoServer yet, or is being brought up to date by it.
+    /// The CoServer has not met the other one yet, or is being brought up to date by it.
     #[error("this CoServer is starting and no member of the pair yet: wait for it")]
     Starting,
-    /// It was removed from the pair, or leaves it.
+    /// The CoServer was removed from the pair, or leaves it.
     #[error("this CoServer is no member of the pair any more: use the other one")]
     Removed,
-    /// It can neither reach the other CoServer nor be told to go on alone.
+    /// The CoServer can neither reach the other one nor be told to go on alone.
     #[error("this CoServer holds: it reaches neither its peer nor the witness")]
     Holding,
-    /// Another pair.
+    /// The client asks for another pair.
     #[error("this CoServer belongs to another pair")]
     WrongPair,
-    /// No common version.
+    /// The client and the CoServer have no version in common.
     #[error("this CoServer speaks another version of the client protocol")]
     Version,
-    /// A frame that makes no sense here, or one over a limit.
+    /// The client sent a frame that makes no sense here, or one over a limit.
     #[error("the client sent a frame that is over a limit or out of order")]
     Protocol,
-    /// More connections, sessions or requests than the limits allow.
+    /// There are more connections, sessions or requests than the limits allow.
     #[error("this CoServer has more connections, sessions or requests than its limits allow")]
     Busy,
 }

@@ -78,9 +78,9 @@ pub(super) struct Node {
     /// How often it looked up what a joiner has.
     pub(super) prefix_searches: usize,
     waiting: VecDeque<Mail>,
-    /// Its devices do what they are told. Survives the process, as does the disk.
+    /// Whether the devices do what they are told. Survives the process, as does the disk.
     pub(super) devices_stand: bool,
-    /// Survives the process.
+    /// What the process finds when it is started again.
     pub(super) disk: Disk,
     /// Nothing is persisted any more.
     pub(super) disk_stuck: bool,
@@ -717,7 +717,7 @@ impl Pair {
     }
 }
 
-/// The disks.
+/// What the pair's disks answer.
 impl Pair {
     fn storage(&mut self, place: ReplicaId, output: Output) {
         let sender = self.node(place.other()).disk.clone();
