@@ -19,9 +19,9 @@ const MAGIC_BYTES: usize = 8;
 /// Why bytes are not what was sealed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Broken {
-    /// They are of another version.
+    /// The bytes are of another version of the format.
     Version(u16),
-    /// This is wrong.
+    /// The bytes break this rule of the format.
     Damaged(&'static str),
 }
 

@@ -79,26 +79,26 @@ const BY_HAND: &str = "`--discard` does not touch what is another CoServer's: if
 /// What the log in a directory is worth after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
-    /// It has everything that was released. So it is taken to be where a file of an older version
+    /// The log has everything that was released. This is assumed where a file of an older version
     /// does not say.
     OnDisk,
-    /// It may lack any part of that.
+    /// The log may lack any part of what was released.
     InMemory,
 }
 
 /// A directory that this CoServer may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Home {
-    /// The pair.
+    /// The pair that the directory belongs to.
     pub pair: PairId,
-    /// The place in it.
+    /// The CoServer's place in the pair.
     pub place: ReplicaId,
     /// What computed the log in it; `None` in a directory of version 1. Its name has at most
     /// [`NAME_BYTES`] bytes.
     pub service: Option<Identity>,
-    /// What the log is worth.
+    /// Whether the log survives a crash whole.
     pub kept: Kept,
-    /// The file's mark, where files have one.
+    /// The mark of the identity file itself; `None` where files have none.
     mark: Option<u64>,
 }
 
@@ -108,11 +108,11 @@ pub enum HomeError {
     /// The disk failed.
     #[error("failed to {action} `{name}`: {source}; {}", remedy_of_disk(source))]
     Io {
-        /// At what.
+        /// The operation that failed, as a verb: `read`, `sync`.
         action: &'static str,
-        /// On which file.
+        /// The file's name in the directory.
         name: &'static str,
-        /// How.
+        /// What the system reported.
         source: io::Error,
     },
     /// It belongs to another pair.
@@ -121,9 +121,9 @@ pub enum HomeError {
          configuration. {BY_HAND}", .ours
     )]
     OtherPair {
-        /// Whose it is.
+        /// The pair that the directory belongs to.
         found: PairId,
-        /// The configured one.
+        /// The configured pair.
         ours: PairId,
     },
     /// It belongs to the other place.
@@ -132,9 +132,9 @@ pub enum HomeError {
          the configuration; if the machines' disks were swapped, swap them back. {BY_HAND}"
     )]
     OtherPlace {
-        /// Whose it is.
+        /// The place that the directory belongs to.
         found: ReplicaId,
-        /// The configured one.
+        /// The configured place.
         ours: ReplicaId,
     },
     /// It was copied, or restored from a copy.
@@ -149,7 +149,7 @@ pub enum HomeError {
          version that wrote it. {ANEW}"
     )]
     Version {
-        /// Its version.
+        /// The version in the file.
         found: u16,
     },
     /// The file is damaged.

@@ -42,20 +42,20 @@ pub const VERSION: u16 = 1;
 /// Length of a copy: two sectors. One that a power cut tears is seen by its checksum.
 const COPY_BYTES: usize = 1024;
 
-/// The two copies.
+/// Names of the two copies, which are written in turn.
 pub const NAMES: [&str; 2] = ["membership.0", "membership.1"];
 
 /// The membership cannot be had, or not kept.
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
-    /// The disk failed. What it has is not known before the next start.
+    /// The disk failed. What is on it is not known before the next start.
     #[error("failed to {action} `{name}`")]
     Io {
-        /// At what.
+        /// The operation that failed, as a verb: `read`, `sync`.
         action: &'static str,
-        /// On which file.
+        /// The name of the copy.
         name: &'static str,
-        /// How.
+        /// What the system reported.
         source: io::Error,
     },
     /// An earlier save failed: what the disk has is not known before the next start.
@@ -68,9 +68,9 @@ pub enum MembershipError {
          other one"
     )]
     Version {
-        /// Which copy.
+        /// The name of the copy.
         name: &'static str,
-        /// Its version.
+        /// The version in the copy.
         found: u16,
     },
     /// Neither copy can be read: the replica cannot know what it was a member of.

@@ -45,7 +45,7 @@ pub fn seeded(seed: u64) -> impl FnMut(u64) -> u64 {
 pub struct MemoryDirectory(Arc<Mutex<Disk>>);
 
 impl MemoryDirectory {
-    /// An empty one.
+    /// A directory without files.
     pub fn new() -> Self {
         Self::default()
     }

@@ -76,7 +76,7 @@ impl OsDirectory {
         }
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub fn path(&self) -> &Path {
         &self.0.path
     }

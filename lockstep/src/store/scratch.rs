@@ -20,11 +20,11 @@ pub(super) enum Fault {
 /// What a crash leaves of what was not synced.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Loss {
-    /// All of it.
+    /// Everything survives.
     None,
-    /// Nothing.
+    /// Nothing survives.
     All,
-    /// Any part, as this number has it.
+    /// A part survives, chosen by this seed.
     Some(u64),
 }
 

@@ -168,7 +168,7 @@ impl<F: Freeze> FrozenUnit<F> {
     }
 }
 
-/// Counts records.
+/// Counts the records of a state without keeping them.
 struct Counter(usize);
 
 impl RecordSink for Counter {

@@ -189,7 +189,7 @@ impl<S: StateMachine> Unit<S> {
         self.panicked
     }
 
-    /// The service.
+    /// The service, in its state after the last executed entry.
     pub fn service(&self) -> &S {
         &self.service
     }

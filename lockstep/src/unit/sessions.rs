@@ -17,12 +17,12 @@ use crate::shares::Shares;
 /// What a request came to, as its client is told.
 pub(super) type Answer = Result<Bytes, Refusal>;
 
-/// One session.
+/// A client's session, with the replies that are kept for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Session {
-    /// Whose it is.
+    /// The owner of the key with which the session was opened.
     pub(super) owner: OwnerId,
-    /// The mark that proves that a request is its client's.
+    /// The nonce that proves that a request is from the session's client.
     pub(super) token: Nonce,
     /// The time of its client's last entry, less what was skipped until then.
     pub(super) last: LogTime,
@@ -119,7 +119,7 @@ pub(super) enum Admission {
 /// time while the view lives.
 pub(super) type Table = OrdMap<SessionId, Arc<Session>>;
 
-/// All open sessions.
+/// The open sessions of all clients.
 #[derive(Debug)]
 pub(super) struct Sessions {
     config: UnitConfig,
@@ -127,7 +127,7 @@ pub(super) struct Sessions {
     tokens: BTreeMap<Nonce, SessionId>,
     /// The sessions by their last entry: those to expire come first.
     idle: BTreeSet<(LogTime, SessionId)>,
-    /// Whose they are.
+    /// How many sessions each owner has.
     shares: Shares<OwnerId, (), SessionId>,
     /// Those in which nothing was asked yet, by their last entry; none of a log that knew no
     /// owners, where none ended for it.

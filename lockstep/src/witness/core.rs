@@ -17,10 +17,10 @@ use crate::witness::io::{Config, Event, Input, Output, PROTOCOL};
 use crate::witness::rules::{self, Asker};
 use crate::witness::store::{Held, Stored, Told};
 
-/// The witness.
+/// The witness's core: decides about every call, and does no I/O.
 #[derive(Debug)]
 pub struct Witness {
-    /// Nothing is granted before.
+    /// The witness grants nothing before this time.
     ready: MonotonicTime,
     pairs: BTreeMap<PairId, Pair>,
     conns: BTreeMap<ConnId, Asker>,

@@ -36,11 +36,11 @@ const MARK: &str = "mark";
 /// Where a record was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seat {
-    /// To the file that it is in.
+    /// The record belongs to the file that it is in.
     Here,
-    /// To another file.
+    /// The record belongs to another file.
     Elsewhere,
-    /// It does not say, and the directory takes such records still.
+    /// The record does not say, and the directory still takes such records.
     Unknown,
 }
 

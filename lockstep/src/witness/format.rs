@@ -51,18 +51,19 @@ const CHECKSUM: usize = 16;
 /// another disk is made at another time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileMark {
-    /// Its inode.
+    /// The file's inode number.
     pub inode: u64,
-    /// When it was made, in nanoseconds since the Unix epoch; 0 if the file system does not say.
+    /// When the file was made, in nanoseconds since the Unix epoch; 0 if the file system does not
+    /// say.
     pub born: u64,
 }
 
 /// What a file's bytes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kept {
-    /// The record.
+    /// The pair's record, and whether it is to be trusted.
     pub held: Held,
-    /// The file that it was written to; `None` from version 1, which does not say.
+    /// The file that the bytes were written to; `None` from version 1, which does not say.
     pub mark: Option<FileMark>,
 }
 
@@ -71,7 +72,7 @@ pub struct Kept {
 pub enum Unreadable {
     /// The format is of another version.
     Version(u16),
-    /// This is wrong.
+    /// The content breaks this rule of the format.
     Damaged(&'static str),
 }
 

@@ -15,36 +15,37 @@ pub const PROTOCOL: Versions = Versions::SPOKEN;
 /// How a witness behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// For this long after its start it grants nothing, so that members with a later epoch than
-    /// its own can tell it first. Some round trips and a reconnection's back-off; 2 s, say.
+    /// The witness grants nothing for this long after its start, so that members can first tell it
+    /// of an epoch later than its own. A few round trips and a reconnection's back-off suffice,
+    /// such as 2 s.
     pub grace: Duration,
 }
 
 /// What a witness is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A CoServer said something.
+    /// A frame came from a CoServer.
     Call {
-        /// On which connection. The first call makes it known.
+        /// The connection on which the frame came. The first call on a connection makes it known.
         conn: ConnId,
-        /// Whose it is, by its key.
+        /// The pair of the key that the connection authenticated with.
         pair: PairId,
-        /// Its place, by its key.
+        /// The place of that key.
         place: ReplicaId,
-        /// What.
+        /// The checked frame.
         call: WitnessCall,
     },
     /// A connection ended.
     Closed {
-        /// Which.
+        /// The connection that ended.
         conn: ConnId,
     },
     /// The record of the last [`Output::Store`] or [`Output::Adopt`] for the pair is on disk, or
     /// writing it failed.
     Stored {
-        /// The pair.
+        /// The pair whose record was to be written.
         pair: PairId,
-        /// Whether it is there.
+        /// Whether the record is on disk.
         stored: Stored,
     },
     /// An operator enrolled the pair or began a new lineage, and this is on disk.
@@ -54,39 +55,39 @@ pub enum Input {
 /// What a witness wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Send this.
+    /// Send this frame to a CoServer.
     Answer {
-        /// On which connection.
+        /// The connection to send on.
         conn: ConnId,
-        /// What.
+        /// The frame to send.
         answer: WitnessAnswer,
     },
     /// End this connection, after what was sent on it.
     Close {
-        /// Which.
+        /// The connection to end.
         conn: ConnId,
     },
     /// Replace the record; then say [`Input::Stored`].
     Store {
         /// Digest of the record that it replaces.
         present: Digest,
-        /// The record.
+        /// The record to write.
         record: Record,
     },
     /// Keep this record, whatever was kept for its pair; then say [`Input::Stored`].
     Adopt {
-        /// The record.
+        /// The record to keep.
         record: Record,
     },
     /// Note that the pair's record is not to be trusted. Nothing is to be said about the result:
     /// this process does not forget it.
     Distrust {
-        /// The pair.
+        /// The pair whose record is not to be trusted.
         pair: PairId,
-        /// The later epoch of which a member told.
+        /// The later epoch that a member named.
         told: Told,
     },
-    /// Something worth recording happened.
+    /// Record this event.
     Event(Event),
 }
 
@@ -94,52 +95,51 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// A record replaced the one before.
+    /// A record replaced the previous one.
     Granted {
-        /// The record.
+        /// The new record.
         record: Record,
     },
     /// A request was not granted.
     Denied {
-        /// Who asked.
+        /// The process that asked.
         asker: Asker,
-        /// Why not.
+        /// Why the witness did not grant the request.
         why: Denial,
     },
     /// A call was refused.
     Refused {
-        /// Whose call.
+        /// The pair of the caller's key.
         pair: PairId,
-        /// From which place.
+        /// The place of the caller's key.
         place: ReplicaId,
-        /// Why.
+        /// The reason that the caller was given.
         reason: WitnessRefusal,
     },
-    /// A member told of an epoch that the record here cannot explain: this directory was wiped,
-    /// or restored from a copy. The pair is refused until an operator acts.
+    /// A member named an epoch that the record here cannot explain: this directory was wiped, or
+    /// restored from a copy. The pair is refused until an operator acts.
     Behind {
-        /// The pair.
+        /// The pair that is refused.
         pair: PairId,
-        /// The record's epoch here.
+        /// The epoch of the record here.
         ours: Told,
-        /// The member's.
+        /// The epoch that the member named.
         told: Told,
     },
-    /// A record was certainly not written: the one before stands, and whoever asks again has the
-    /// next attempt made.
+    /// A record was certainly not written: the previous one stands, and the next request makes
+    /// another attempt.
     NotStored {
-        /// The pair.
+        /// The pair whose record was to be written.
         pair: PairId,
     },
-    /// Nobody knows whether a record was written. The pair is refused until the witness is
-    /// restarted.
+    /// Whether a record was written is unknown. The pair is refused until the witness is restarted.
     StorageFailed {
-        /// The pair.
+        /// The pair that is refused.
         pair: PairId,
     },
     /// A call was dropped because too many wait for a record to be written.
     Dropped {
-        /// The pair.
+        /// The pair of the call.
         pair: PairId,
     },
 }

@@ -10,9 +10,9 @@ use crate::record::Record;
 /// An epoch that a pair's member knows of: what a witness compares its own with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Told {
-    /// Its lineage.
+    /// The lineage of that epoch.
     pub lineage: Lineage,
-    /// Its number.
+    /// The epoch's number in its lineage.
     pub epoch: Epoch,
 }
 
@@ -27,8 +27,8 @@ impl From<&Record> for Told {
 pub struct Held {
     /// The present record.
     pub record: Record,
-    /// Set once a member told of an epoch that this record cannot explain: the record is not to
-    /// be trusted until an operator begins a new lineage.
+    /// The epoch that a member named and this record cannot explain. The record is then not trusted
+    /// until an operator begins a new lineage.
     pub behind: Option<Told>,
 }
 
@@ -133,11 +133,11 @@ pub enum StoreError {
     /// A file or directory could not be used.
     #[error("cannot {action} {}: {source}; {}", path.display(), remedy_of_disk(source))]
     Io {
-        /// What was tried.
+        /// The operation that failed, as a verb: `read`, `sync`.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// What the system reported.
         source: std::io::Error,
     },
     /// The same, before anything was changed: what was kept is kept.
@@ -147,11 +147,11 @@ pub enum StoreError {
         remedy_of_disk(source)
     )]
     Unchanged {
-        /// What was tried.
+        /// The operation that failed, as a verb: `read`, `sync`.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// What the system reported.
         source: std::io::Error,
     },
     /// Another process uses the directory.
@@ -167,7 +167,7 @@ pub enum StoreError {
         path.display()
     )]
     Damaged {
-        /// The file.
+        /// The record's file.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
@@ -179,9 +179,9 @@ pub enum StoreError {
         path.display()
     )]
     Version {
-        /// The file.
+        /// The record's file.
         path: PathBuf,
-        /// Its version.
+        /// The format version in the file.
         version: u16,
         /// The version that is read here.
         ours: u16,
@@ -192,13 +192,13 @@ pub enum StoreError {
          new lineage"
     )]
     Enrolled {
-        /// The pair.
+        /// The pair that has a record already.
         pair: PairId,
     },
     /// The pair has no record.
     #[error("pair {pair} is not known here: enrol it first")]
     Unknown {
-        /// The pair.
+        /// The pair without a record.
         pair: PairId,
     },
     /// The present record is another one.
@@ -212,13 +212,13 @@ pub enum StoreError {
         "an earlier write for pair {pair} failed: put the disk in order and restart the witness"
     )]
     Failed {
-        /// The pair.
+        /// The pair whose record may or may not have been written.
         pair: PairId,
     },
-    /// There is no higher number.
+    /// The pair's numbers are used up: no record could have a higher one.
     #[error("pair {pair} has used up its numbers: make a configuration with a new pair id")]
     UsedUp {
-        /// The pair.
+        /// The pair whose numbers are used up.
         pair: PairId,
     },
 }

@@ -12,11 +12,11 @@ pub enum CheckpointError {
     /// The disk failed.
     #[error("failed to {action} `{name}`")]
     Io {
-        /// At what.
+        /// The operation that failed, as a verb: `read`, `sync`.
         action: &'static str,
-        /// On which file.
+        /// The file's name in the store's directory.
         name: String,
-        /// How.
+        /// What the system reported.
         source: io::Error,
     },
     /// Whoever asked for the checkpoint asked to stop.
@@ -32,9 +32,9 @@ pub enum CheckpointError {
          the other one"
     )]
     Version {
-        /// Which file.
+        /// The file's name in the store's directory.
         name: String,
-        /// Its version.
+        /// The version in the file's header.
         found: u16,
     },
     /// The file is not what was written.
@@ -43,19 +43,19 @@ pub enum CheckpointError {
          CoServer's is used instead"
     )]
     Damaged {
-        /// Which file.
+        /// The file's name in the store's directory.
         name: String,
-        /// Where it was noticed: the start of the part that is wrong.
+        /// Offset in bytes of the part that is wrong.
         at: u64,
-        /// What is wrong.
+        /// The rule of the format that is broken.
         what: &'static str,
     },
-    /// The file is sound, and another checkpoint than its name or its sender says.
+    /// The file is sound, but it is another checkpoint than its name or its sender says.
     #[error("`{name}` holds another checkpoint: of entry {}, {} bytes, {}", .found.index, .found.len, .found.hash)]
     Other {
-        /// Which file.
+        /// The file's name in the store's directory.
         name: String,
-        /// What it is.
+        /// The checkpoint that the file holds.
         found: Stamp,
     },
 }
@@ -94,20 +94,20 @@ pub enum LoadError {
     /// The checkpoint cannot be read.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The checkpoint is sound, its state none that this program understands.
+    /// The checkpoint is sound, but its state is none that this program understands.
     #[error("checkpoint {index} is whole, but its state cannot be restored")]
     State {
-        /// Which.
+        /// The entry of the checkpoint.
         index: Index,
-        /// Why.
+        /// What the service, or the engine, cannot restore.
         source: RestoreError,
     },
-    /// The state is not the one that the header speaks of.
+    /// The state is not the one that the header names.
     #[error("the state in checkpoint {index} is not that of entry {index}: {what}")]
     Mismatch {
-        /// Which.
+        /// The entry of the checkpoint.
         index: Index,
-        /// What differs.
+        /// The part of the state that differs from the header.
         what: &'static str,
     },
 }
@@ -115,12 +115,12 @@ pub enum LoadError {
 /// Part of a checkpoint could not be taken in.
 #[derive(Debug, thiserror::Error)]
 pub enum IncomingError {
-    /// It belongs to another checkpoint than the one that is being received.
+    /// The chunk belongs to another checkpoint than the one that is being received.
     #[error("the chunk is of checkpoint {}, not of checkpoint {}", .found.index, .wanted.index)]
     Foreign {
-        /// The one that is being received.
+        /// The checkpoint that is being received.
         wanted: Stamp,
-        /// Its own.
+        /// The checkpoint that the chunk belongs to.
         found: Stamp,
     },
     /// It is not the next one: a repeated one, or one too early.
@@ -131,22 +131,22 @@ pub enum IncomingError {
         /// Where this one does.
         offset: u64,
     },
-    /// It is empty, longer than a chunk may be, or goes beyond the checkpoint's end.
+    /// The chunk is empty, longer than a chunk may be, or goes beyond the checkpoint's end.
     #[error("the chunk at byte {offset} is {len} bytes long, 1 to {most} were expected")]
     Length {
-        /// Where it begins.
+        /// Offset in the checkpoint's file at which the chunk begins.
         offset: u64,
-        /// Its length.
+        /// The chunk's length in bytes.
         len: usize,
-        /// The longest that would do.
+        /// Most bytes that a chunk may have at that offset.
         most: u64,
     },
-    /// There is more to come.
+    /// The checkpoint is not whole: more chunks have to come.
     #[error("{received} of {len} bytes have come")]
     Unfinished {
-        /// What has come.
+        /// Bytes that have come.
         received: u64,
-        /// Of how much.
+        /// Length of the checkpoint's file in bytes.
         len: u64,
     },
     /// The disk failed earlier: what it has of the checkpoint is not known.

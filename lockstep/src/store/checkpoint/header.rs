@@ -19,13 +19,13 @@ pub(super) const HEADER_BYTES: usize = crate::store::fields::SEALED_BYTES;
 /// `docs/checkpoint.md` for its layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Whose.
+    /// The pair whose state it is.
     pub pair: PairId,
-    /// What was running. Its name has at most [`NAME_BYTES`] bytes.
+    /// The service that was running. Its name has at most [`NAME_BYTES`] bytes.
     pub service: Identity,
     /// The log at the checkpoint.
     pub history: History,
-    /// The running digest of the outputs there.
+    /// The running digest of the outputs at the checkpoint.
     pub outputs: Digest,
 }
 

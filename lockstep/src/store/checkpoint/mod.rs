@@ -64,13 +64,13 @@ impl From<CheckpointFile> for Stamp {
 /// What a checkpoint's header and end mark say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// Its name.
+    /// The checkpoint's entry, length and digest.
     pub stamp: Stamp,
-    /// What it is a checkpoint of.
+    /// The checkpoint's header.
     pub header: Header,
-    /// How many records it has.
+    /// How many records the state has.
     pub records: u64,
-    /// Their bytes before compression.
+    /// Bytes of those records before compression.
     pub bytes: u64,
 }
 

@@ -29,7 +29,7 @@ impl Outgoing {
         Ok(Self { file, name, stamp })
     }
 
-    /// Which it is.
+    /// The checkpoint that the file holds.
     pub fn stamp(&self) -> Stamp {
         self.stamp
     }
@@ -89,7 +89,7 @@ impl Incoming {
         Ok(Self { dir, file, part, wanted, received: sound, unsynced: sound, failed: false })
     }
 
-    /// Which it is.
+    /// The checkpoint that is being received.
     pub fn wanted(&self) -> Stamp {
         self.wanted
     }

@@ -158,7 +158,7 @@ fn checksum(header: &[u8], body: &[u8], salt: u64, offset: u32) -> [u8; 16] {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) header: BatchHeader,
-    /// Header and body.
+    /// The batch's header and body in one piece.
     payload: Vec<u8>,
     /// Bytes that it takes in the file.
     pub(super) room: u32,

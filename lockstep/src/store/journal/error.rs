@@ -13,7 +13,7 @@ pub enum JournalError {
     /// The system refused an operation.
     #[error("cannot {action} {file}: {source}; {}", remedy_of_disk(source))]
     Io {
-        /// What was tried.
+        /// The operation that failed, as a verb: `read`, `sync`.
         action: &'static str,
         /// On which file of the data directory.
         file: String,
@@ -26,9 +26,9 @@ pub enum JournalError {
          other one as if it had no journal"
     )]
     Damaged {
-        /// The file.
+        /// The segment's name.
         file: String,
-        /// Where in it.
+        /// Offset in bytes of the part that is wrong.
         offset: u64,
         /// What is wrong there.
         why: String,
@@ -40,9 +40,9 @@ pub enum JournalError {
          the other one"
     )]
     Version {
-        /// The file.
+        /// The segment's name.
         file: String,
-        /// Its version.
+        /// The version in the segment's header.
         version: u16,
     },
     /// A segment of another pair, or of the other place.
@@ -51,25 +51,25 @@ pub enum JournalError {
          that of another CoServer"
     )]
     Stranger {
-        /// The file.
+        /// The segment's name.
         file: String,
         /// The pair that it belongs to.
         pair: PairId,
-        /// And the place.
+        /// The place that it belongs to.
         place: ReplicaId,
     },
-    /// The options cannot be followed.
+    /// No journal can have these options.
     #[error("a journal cannot have these options: {why}")]
     Options {
-        /// Why not.
+        /// The rule that the options break.
         why: &'static str,
     },
     /// An entry is not the next one.
     #[error("entry {found} was to be appended where {expected} comes next")]
     OutOfOrder {
-        /// The next one.
+        /// The entry that comes next.
         expected: Index,
-        /// The one that came.
+        /// The entry that came.
         found: Index,
     },
     /// An entry breaks a limit.
@@ -94,12 +94,12 @@ pub enum JournalError {
         /// Everything after this is kept.
         base: Index,
     },
-    /// An earlier operation failed, and nobody knows what it left on the disk.
+    /// An earlier operation failed, so what it left on the disk is unknown.
     #[error("the journal failed before ({why}): {}", after(source.as_ref()))]
     Failed {
-        /// How.
+        /// What that operation reported.
         why: String,
-        /// What the system said then, if it was the system.
+        /// What the system reported then; `None` if the failure was not the system's.
         source: Option<io::Error>,
     },
 }

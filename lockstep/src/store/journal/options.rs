@@ -7,12 +7,13 @@ use crate::store::journal::error::JournalError;
 use crate::store::journal::format::{BLOCK_BYTES, SEGMENT_BYTES_MAX, sound_length};
 use crate::store::journal::recovery::Damage;
 
-/// Whose journal it is: stamped into every segment, so that another one's is refused by name.
+/// Whose journal it is. Stamped into every segment, so that a segment of another journal is refused
+/// by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The pair.
+    /// The pair that the journal belongs to.
     pub pair: PairId,
-    /// The place within it.
+    /// The place within that pair.
     pub place: ReplicaId,
 }
 
@@ -75,30 +76,29 @@ impl Options {
 /// In what state a journal was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// There is none.
+    /// The directory has no journal.
     Empty,
-    /// All that was acknowledged is there.
+    /// Everything that was acknowledged is there.
     Whole,
-    /// It is not what was written. It can only be begun anew
-    /// ([`Journal::restart_at`](super::Journal::restart_at)); what the rest of
-    /// [`Recovery`] says is what could be read before the damage.
+    /// The journal is not what was written, and can only be begun anew
+    /// ([`Journal::restart_at`](super::Journal::restart_at)). The rest of [`Recovery`] says what
+    /// could be read before the damage.
     Damaged(Damage),
 }
 
 /// What a journal was found to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// Its state.
+    /// Whether the journal is whole, and what is wrong with it otherwise.
     pub state: State,
-    /// Everything after this entry is kept; with the running digest there.
+    /// The entry before the first one that is kept, with the log's running digest at it.
     pub base: (Index, Digest),
     /// The last entry.
     pub held: Index,
-    /// The running digest there.
+    /// The running digest of the entries at `held`.
     pub log_digest: Digest,
-    /// What was agreed when the last batch was written.
+    /// The release watermark when the last batch was written.
     pub mark: Mark,
-    /// Bytes of the file over which a last batch was spread that a crash had torn, which was never
-    /// acknowledged, and was dropped.
+    /// Bytes of the last batch, if a crash had torn it. It was never acknowledged, and is dropped.
     pub torn: u64,
 }

@@ -24,7 +24,7 @@ const PIECE_BYTES: u32 = 256 << 10;
 /// The system's number for an input or output error: EIO, the same on every Unix.
 const EIO: i32 = 5;
 
-/// What was found.
+/// What the segments of a journal were found to hold.
 pub(super) struct Survey {
     /// What is kept, oldest first; as far as it could be read, if there is damage.
     pub(super) segments: Vec<Segment>,
@@ -41,9 +41,9 @@ pub(super) struct Survey {
 /// What is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// The file.
+    /// The segment's name.
     pub file: String,
-    /// Where in it.
+    /// Offset in bytes of the part that is wrong.
     pub offset: u64,
     /// What is wrong there.
     pub why: String,

@@ -15,7 +15,7 @@ const STEP_BYTES: u32 = 1 << 20;
 /// A segment that is being zero-filled.
 pub(super) struct Making {
     file: Box<dyn File>,
-    /// So far.
+    /// Bytes that are zero-filled so far.
     filled: u32,
 }
 

@@ -50,7 +50,7 @@ struct Change {
 
 #[derive(Clone, Debug)]
 enum What {
-    /// Within one sector.
+    /// A write within one sector.
     Piece {
         offset: usize,
         bytes: Vec<u8>,

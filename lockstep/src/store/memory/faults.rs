@@ -5,7 +5,7 @@ use std::io;
 /// A kind of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
-    /// Listing names.
+    /// Listing the names in the directory.
     List,
     /// Opening a file.
     Open,
@@ -15,11 +15,11 @@ pub enum Operation {
     Rename,
     /// Removing a file.
     Remove,
-    /// Syncing names.
+    /// Syncing the names in the directory.
     SyncNames,
-    /// Reading.
+    /// Reading from a file.
     Read,
-    /// Writing.
+    /// Writing to a file.
     Write,
     /// Changing a file's length.
     SetLen,
@@ -28,7 +28,7 @@ pub enum Operation {
 }
 
 impl Operation {
-    /// Every kind.
+    /// Every kind of operation, in the order of declaration.
     pub const ALL: [Self; 10] = [
         Self::List,
         Self::Open,

@@ -19,7 +19,7 @@ use crate::wire::frames::LogPosition;
 /// The disk cannot be used. Its log is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// It is another one's, a copy, or of another version.
+    /// The directory is another CoServer's, a copy, or of another version.
     #[error(transparent)]
     Home(#[from] HomeError),
     /// The membership is of another version, or damaged.
@@ -31,7 +31,7 @@ pub enum OpenError {
     /// A checkpoint is of another version, or damaged.
     #[error(transparent)]
     Checkpoint(CheckpointError),
-    /// The system.
+    /// The system refused to read or write a file.
     #[error("{CHECK_DISK_HINT}")]
     Io(#[from] io::Error),
     /// The files are of another service.
@@ -40,9 +40,9 @@ pub enum OpenError {
          start the right program, or give this one a directory of its own"
     )]
     OtherService {
-        /// Whose state it is.
+        /// The name of the service whose state it is.
         found: String,
-        /// What this program runs.
+        /// The name of the service that this program runs.
         ours: String,
     },
     /// The log was computed by another version of the service, or with other settings.
@@ -56,7 +56,7 @@ pub enum OpenError {
         settings = if found == ours { " with other settings or devices, or another lockstep" } else { "" }
     )]
     OtherBehaviour {
-        /// The service.
+        /// The name of the service.
         name: String,
         /// The version that computed the log.
         found: u32,
@@ -105,7 +105,6 @@ impl From<MembershipError> for OpenError {
 }
 
 impl From<CheckpointError> for OpenError {
-    /// As above.
     fn from(error: CheckpointError) -> Self {
         match error {
             CheckpointError::Io { .. } => Self::Io(io::Error::other(error)),
@@ -114,7 +113,7 @@ impl From<CheckpointError> for OpenError {
     }
 }
 
-/// What was found.
+/// What a directory was found to hold.
 pub(crate) struct Found {
     /// For the core; `None` if the directory was new.
     pub(crate) disk: Option<Disk>,

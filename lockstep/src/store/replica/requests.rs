@@ -15,23 +15,23 @@ use crate::wire::frames::{CheckpointFile, LogPosition};
 /// not among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Write the membership down.
+    /// Write the membership to disk.
     Remember { number: u64, membership: Membership },
     /// Drop what comes after this entry.
     Truncate { after: Index },
     /// Compare with the log of a joiner.
     FindCommonPrefix { points: Vec<LogPosition> },
-    /// Read entries for it.
+    /// Read entries for a joiner.
     ReadEntries { after: Index },
-    /// Read a piece of a checkpoint for it.
+    /// Read a piece of a checkpoint for a joiner.
     ReadChunk { checkpoint: Index, offset: u64 },
     /// Make ready for the pieces of a checkpoint.
     BeginChunks(CheckpointFile),
-    /// Write one.
+    /// Write a piece of a checkpoint.
     WriteChunk { checkpoint: Index, offset: u64, bytes: Bytes },
-    /// Begin the log with the whole one.
+    /// Begin the log with the checkpoint, which is whole now.
     Install { file: CheckpointFile, log_digest: Digest },
-    /// Keep what a joiner needs from here on.
+    /// Keep what a joiner needs, from this entry on.
     Retain { from: Option<Index> },
 }
 

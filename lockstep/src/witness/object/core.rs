@@ -38,24 +38,25 @@ pub enum Action {
     List,
     /// Read an object whole.
     Read {
-        /// Its number.
+        /// The object's number.
         number: u64,
     },
     /// Create an object if it is absent, durably.
     Create {
-        /// Its number.
+        /// The object's number.
         number: u64,
-        /// Its bytes.
+        /// The object's content.
         bytes: Vec<u8>,
     },
-    /// Create the mark that some CoServer knows of a later epoch. That it is there is success.
+    /// Create the mark that some CoServer knows of a later epoch. A mark that is there already
+    /// counts as success.
     Mark {
-        /// The epoch.
+        /// The later epoch.
         told: Told,
     },
 }
 
-/// What is there.
+/// The objects of a pair that are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
     /// The numbers of the objects.
@@ -67,17 +68,17 @@ pub struct Listing {
 /// What became of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Of [`Action::List`].
+    /// The objects that [`Action::List`] found.
     Listed(Listing),
-    /// Of [`Action::Read`]; `None` if there is no such object.
+    /// The content of the object that [`Action::Read`] named; `None` if there is none.
     Read(Option<Vec<u8>>),
-    /// Of [`Action::Create`]: it was absent, and is there for good.
+    /// [`Action::Create`] found no object, and created one durably.
     Created,
-    /// Of [`Action::Create`]: one is there.
+    /// [`Action::Create`] found an object and left it as it was.
     Exists,
-    /// Of [`Action::Mark`].
+    /// The mark of [`Action::Mark`] is there.
     Marked,
-    /// Nobody knows: the store was not reached, took too long, or said something else.
+    /// The result is unknown: the store was not reached, took too long, or gave another answer.
     Failed,
 }
 

@@ -15,7 +15,7 @@ pub enum ObjectError {
          store was wiped: enrol it again while its CoServers run, then begin a new lineage"
     )]
     Unenrolled {
-        /// The pair.
+        /// The pair without a record.
         pair: PairId,
     },
     /// An object was there a moment ago.
@@ -24,7 +24,7 @@ pub enum ObjectError {
          deleted, replaced or set back; see who does that, and put it back"
     )]
     Vanished {
-        /// The pair.
+        /// The pair that the object belongs to.
         pair: PairId,
         /// The object's number.
         number: u64,
@@ -36,7 +36,7 @@ pub enum ObjectError {
          run, then begin a new lineage"
     )]
     Gap {
-        /// The pair.
+        /// The pair whose objects have a gap.
         pair: PairId,
         /// The lowest number that is missing.
         number: u64,
@@ -47,7 +47,7 @@ pub enum ObjectError {
          it again while its CoServers run, then begin a new lineage"
     )]
     Damaged {
-        /// The pair.
+        /// The pair that the object belongs to.
         pair: PairId,
         /// The object's number.
         number: u64,
@@ -60,11 +60,11 @@ pub enum ObjectError {
          move the pair's objects away and see where they belong"
     )]
     Foreign {
-        /// The pair.
+        /// The pair under whose name the object lies.
         pair: PairId,
         /// The object's number.
         number: u64,
-        /// Whose record it is.
+        /// The pair that the object's record names.
         found: PairId,
     },
     /// An object is of another version.
@@ -73,17 +73,17 @@ pub enum ObjectError {
          not know: run the version that wrote it, on both CoServers"
     )]
     Version {
-        /// The pair.
+        /// The pair that the object belongs to.
         pair: PairId,
         /// The object's number.
         number: u64,
-        /// Its version.
+        /// The format version that the object names.
         version: u16,
     },
     /// There are more objects than a pair makes in its life.
     #[error("pair {pair} has too many objects: make a configuration with a new pair id")]
     TooMany {
-        /// The pair.
+        /// The pair with too many objects.
         pair: PairId,
     },
     /// The pair has a record already.
@@ -92,13 +92,13 @@ pub enum ObjectError {
          new lineage"
     )]
     Enrolled {
-        /// The pair.
+        /// The pair that has a record already.
         pair: PairId,
     },
-    /// Somebody else wrote a record at the same time.
+    /// Another CoServer wrote a record at the same time.
     #[error("a CoServer of pair {pair} wrote a record meanwhile: stop both, then try again")]
     Raced {
-        /// The pair.
+        /// The pair whose record was written.
         pair: PairId,
     },
 }

@@ -32,12 +32,12 @@ const CHECKED: usize = 168;
 /// An object: a record and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its number: every object follows directly on the one before, also where the numbers of
-    /// epochs leave some out.
+    /// The object's number. Numbers follow each other without gaps, also where epochs leave some
+    /// out.
     pub number: u64,
-    /// Digest of the record before; [`Digest::ZERO`] in the first object.
+    /// Digest of the previous object's record; [`Digest::ZERO`] in the first object.
     pub before: Digest,
-    /// The record.
+    /// The record that the object holds.
     pub record: Record,
 }
 
