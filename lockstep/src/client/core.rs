@@ -45,7 +45,7 @@ use crate::limits;
 use crate::output::Refusal;
 use crate::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
 
-/// One session.
+/// A client's session: decides what to send to which CoServer, and does no I/O.
 #[derive(Debug)]
 pub struct Client {
     config: Config,

@@ -11,9 +11,9 @@ pub enum SubmitError {
     /// The body is too long for any entry.
     #[error("a request of {len} bytes is over the limit of {limit}: send it in parts")]
     TooLong {
-        /// Its length.
+        /// The body's length in bytes.
         len: usize,
-        /// The limit.
+        /// Most bytes that a body may have.
         limit: usize,
     },
     /// The session is being closed, or is over.

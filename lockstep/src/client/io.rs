@@ -19,24 +19,24 @@ pub struct Config {
     pub pair: PairId,
     /// Most requests under way, from 1 to [`limits::SESSION_REPLIES`].
     pub window: usize,
-    /// Most bytes of their bodies, at least [`limits::INPUT_BYTES`].
+    /// Most bytes of the bodies under way, at least [`limits::INPUT_BYTES`].
     pub window_bytes: usize,
     /// Without any reply for this long, everything unanswered is sent again. Doubles up to
     /// [`resend_longest`](Self::resend_longest) while none comes.
     pub resend: Duration,
-    /// See [`resend`](Self::resend).
+    /// The longest time to which [`resend`](Self::resend) doubles.
     pub resend_longest: Duration,
     /// A CoServer that was lost or refused is tried again after about this long. Doubles up to
     /// [`redial_longest`](Self::redial_longest) until it serves, or the other CoServer says that
     /// it is back.
     pub redial: Duration,
-    /// See [`redial`](Self::redial).
+    /// The longest time to which [`redial`](Self::redial) doubles.
     pub redial_longest: Duration,
     /// Something is unanswered and nothing has been answered for this long: connections are
     /// probed, and a CoServer without one is dialled. Repeated at growing intervals up to
     /// [`silence_longest`](Self::silence_longest) while it lasts. It ends no connection.
     pub silence: Duration,
-    /// See [`silence`](Self::silence).
+    /// The longest interval between probes; see [`silence`](Self::silence).
     pub silence_longest: Duration,
     /// A connection on which nothing has come for this long in spite of probes is taken for dead:
     /// another is made beside it, which takes its place once it is up.
@@ -52,7 +52,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// The default times and windows for a session with this pair.
     pub fn new(pair: PairId) -> Self {
         Self {
             pair,
@@ -87,24 +87,24 @@ pub enum Input {
     Timeout,
     /// The connection that was asked for is up, and authenticated as that CoServer's.
     Up {
-        /// Whose.
+        /// The place of that CoServer.
         place: ReplicaId,
     },
-    /// It ended, or could not be made.
+    /// The connection ended, or could not be made.
     Down {
-        /// Whose.
+        /// The place of the connection's CoServer.
         place: ReplicaId,
     },
     /// Packets came on a connection since [`Output::Probe`], or it is too early to tell.
     Heard {
-        /// Whose.
+        /// The place of the connection's CoServer.
         place: ReplicaId,
     },
-    /// A CoServer said something.
+    /// A frame came from a CoServer.
     Answer {
-        /// Which.
+        /// The place of that CoServer.
         place: ReplicaId,
-        /// What.
+        /// The checked frame.
         answer: ClientAnswer,
     },
 }
@@ -119,37 +119,37 @@ pub enum Output {
     /// place of any later one. It may also be asked for while there is a connection, which then
     /// stands until another is up, and whose owner is not told of attempts that fail.
     Connect {
-        /// To which CoServer.
+        /// The place of the CoServer to connect to.
         place: ReplicaId,
     },
     /// Send something that the process at the other end acknowledges, and say [`Input::Heard`]
     /// before the next [`Input::Timeout`] if anything has come by then.
     Probe {
-        /// On whose connection.
+        /// The place of the CoServer whose connection is probed.
         place: ReplicaId,
     },
     /// End the connection, after what was sent on it; then say [`Input::Down`].
     Disconnect {
-        /// To which CoServer.
+        /// The place of the CoServer to disconnect from.
         place: ReplicaId,
     },
-    /// Send this.
+    /// Send a frame to a CoServer.
     Send {
-        /// To which CoServer.
+        /// The place of the CoServer to send to.
         place: ReplicaId,
-        /// What.
+        /// The frame to send.
         call: ClientCall,
     },
     /// A request's outcome. Each number comes once, in no particular order.
     Reply {
-        /// The request.
+        /// The number of the request.
         number: RequestNumber,
         /// The service's answer, or why there is none.
         result: Result<Bytes, RequestError>,
     },
     /// The session is over; every request has had its outcome. `Ok` if it was closed.
     Over(Result<(), SessionError>),
-    /// Something worth recording happened.
+    /// Record this event.
     Event(Event),
 }
 
@@ -159,43 +159,43 @@ pub enum Output {
 pub enum Event {
     /// The session is open.
     Opened {
-        /// Its id.
+        /// The session's id.
         session: SessionId,
     },
     /// A CoServer serves.
     Welcomed {
-        /// Which.
+        /// The place of that CoServer.
         place: ReplicaId,
-        /// Its epoch.
+        /// The epoch in which that CoServer serves.
         epoch: Epoch,
     },
     /// A CoServer does not serve yet; it will say when it does.
     Deferred {
-        /// Which.
+        /// The place of that CoServer.
         place: ReplicaId,
-        /// Why.
+        /// Why the CoServer does not serve yet.
         reason: ClientRefusal,
     },
-    /// A CoServer is back, says the other one.
+    /// A CoServer is back, by what the other one says.
     Back {
-        /// Which.
+        /// The place of the CoServer that is back.
         place: ReplicaId,
     },
     /// A CoServer does not serve; it will be tried again.
     Refused {
-        /// Which.
+        /// The place of that CoServer.
         place: ReplicaId,
-        /// Why.
+        /// Why the CoServer does not serve.
         reason: ClientRefusal,
     },
     /// A CoServer did not say in time that it serves; it will be tried again.
     Unanswered {
-        /// Which.
+        /// The place of that CoServer.
         place: ReplicaId,
     },
     /// The connection to a CoServer that served ended.
     Lost {
-        /// Which.
+        /// The place of that CoServer.
         place: ReplicaId,
     },
     /// Everything unanswered was sent again, since no reply came.
@@ -208,7 +208,7 @@ pub enum Event {
 /// What a session has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Requests taken.
+    /// Requests that the session took.
     pub submitted: u64,
     /// Requests whose reply has come.
     pub answered: u64,

@@ -44,30 +44,30 @@ pub struct Line {
     sent: u64,
 }
 
-/// A client and the pair.
+/// A client with a model of the pair that it talks to.
 #[derive(Debug)]
 pub struct World<L> {
-    /// What time it is.
+    /// The present time.
     pub now: MonotonicTime,
-    /// The session.
+    /// The session under test.
     pub client: Client,
-    /// What the pair makes of it.
+    /// The pair's log, as the model keeps it.
     pub log: L,
-    /// Its connections.
+    /// The client's connection to each place.
     pub lines: [Line; 2],
     dialled: VecDeque<ReplicaId>,
-    /// Whether there is a process at each place,
+    /// Whether a process runs at each place.
     pub alive: [bool; 2],
-    /// which one,
+    /// Number of the process at each place; a new process gets a new one.
     process: [u64; 2],
-    /// and whether it serves yet.
+    /// Whether the process at each place serves yet.
     pub serves: [bool; 2],
     sequencer: ReplicaId,
     /// The requests that the client took, in order.
     pub submitted: Vec<Bytes>,
-    /// The answers that it gave, by number.
+    /// The answers that the client gave, by number.
     pub answered: BTreeMap<u64, Bytes>,
-    /// The session has ended.
+    /// Whether the session has ended.
     pub over: bool,
 }
 

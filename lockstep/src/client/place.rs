@@ -8,9 +8,9 @@ use crate::ids::{Incarnation, MonotonicTime, RequestNumber};
 /// Where a connection is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// There is none; one is asked for at this time.
+    /// There is no connection; one is asked for at this time.
     Waiting {
-        /// When.
+        /// When to ask for the next connection.
         until: MonotonicTime,
     },
     /// The driver was asked for one.

@@ -145,7 +145,7 @@ pub use processes::{PartError, run_coserver, run_witness};
 pub struct Program {
     /// Its name on the command line.
     pub name: &'static str,
-    /// Its version.
+    /// The program's version, as `--version` prints it.
     pub version: &'static str,
     /// What it does, in a sentence.
     pub about: &'static str,
@@ -153,10 +153,10 @@ pub struct Program {
 
 /// A program that runs a service in lockstep.
 pub trait Application {
-    /// The service.
+    /// The service that the program runs.
     type Service: StateMachine;
 
-    /// Name and version.
+    /// The program's name, version and purpose.
     fn program(&self) -> Program;
 
     /// Makes the service, and the outside halves of its devices, from the section `[service]` of
@@ -182,10 +182,10 @@ pub trait Application {
 /// A service cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Its configuration is wrong.
+    /// The service's own section of the file is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Something else.
+    /// The service cannot be made for another reason.
     #[error("the service cannot be made")]
     Other(#[source] Box<dyn Error + Send + Sync>),
 }

@@ -13,12 +13,12 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts counting.
+    /// Begins to count monotonic time at zero.
     pub fn start() -> Self {
         Self { start: Instant::now() }
     }
 
-    /// What time it is.
+    /// The monotonic time and the wall clock now.
     pub fn now(&self) -> Timestamps {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Timestamps { mono: self.mono(), wall: LogTime(nanos(wall)) }

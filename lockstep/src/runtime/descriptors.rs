@@ -48,9 +48,9 @@ fn open_now() -> u64 {
     open + u64::from(DESCRIPTORS_VITAL + DESCRIPTORS_LEAST)
 )]
 pub struct TooFew {
-    /// The limit.
+    /// Most descriptors that the process may have.
     pub limit: u64,
-    /// How many are open before any connection.
+    /// How many descriptors are open before any connection.
     pub open: u64,
 }
 

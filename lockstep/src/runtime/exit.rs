@@ -76,7 +76,7 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The number.
+    /// The exit code that the process ends with.
     pub const fn code(self) -> u8 {
         self as u8
     }

@@ -39,7 +39,7 @@ pub enum InitError {
         path.display()
     )]
     Exists {
-        /// What.
+        /// The file or directory that is there already.
         path: PathBuf,
     },
     /// A file or directory cannot be made.

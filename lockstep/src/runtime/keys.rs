@@ -157,9 +157,9 @@ pub enum ParseKeyError {
         "`{digit}` (digit {at} of the public key, from 0) is not hexadecimal; copy the key again"
     )]
     Digit {
-        /// The character.
+        /// The character that is no digit.
         digit: char,
-        /// Its position after the prefix.
+        /// Its position after the prefix, counted from 0.
         at: usize,
     },
     /// A point of small order, such as all zeros.

@@ -12,10 +12,10 @@ use tracing_subscriber::filter::ParseError;
 /// What is shown where nobody says what.
 pub const DEFAULT_FILTER: &str = "info";
 
-/// How a line looks.
+/// The form of a line in the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// One line of text, for people.
     #[default]
     Text,
     /// One JSON object for each line.
@@ -26,15 +26,15 @@ pub enum LogFormat {
 /// it.
 pub(crate) const ECHO_TARGET: &str = "lockstep::echo";
 
-/// The filter is none, or logging was begun before.
+/// Logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The filter.
+    /// The filter cannot be parsed.
     #[error(
         "{0}: a filter is a level (error, warn, info, debug, trace), or a list of `module=level`"
     )]
     Filter(#[from] ParseError),
-    /// A logger is there already.
+    /// Logging was set up before.
     #[error("logging was begun already; begin it once, at the start of `main`")]
     Begun,
 }

@@ -30,11 +30,11 @@ pub enum NotPrivate {
         path.display(), path.display()
     )]
     Owner {
-        /// The directory.
+        /// The directory with the wrong owner.
         path: PathBuf,
-        /// Whose it is.
+        /// The user id of the directory's owner.
         owner: u32,
-        /// Who runs this process.
+        /// The user id of this process.
         own: u32,
     },
     /// Others may write in it.
@@ -43,9 +43,9 @@ pub enum NotPrivate {
         path.display(), path.display()
     )]
     Shared {
-        /// The directory.
+        /// The directory that others can use.
         path: PathBuf,
-        /// Its permission bits.
+        /// The directory's permission bits.
         mode: u32,
     },
     /// Others may write in a directory above it, and so replace it.

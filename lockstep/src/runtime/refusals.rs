@@ -13,10 +13,10 @@ use crate::wire::error::FrameError;
 /// see who it is; whoever keeps connecting must not be able to fill a disk with the log.
 const LOGGED: u32 = 32;
 
-/// See [`LOGGED`].
+/// The span of time in which at most [`LOGGED`] lines are written.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Between two lines about one name that cannot be resolved.
+/// Time between two lines about one name that cannot be resolved.
 const UNRESOLVED_EVERY: Duration = Duration::from_secs(60);
 
 /// Logs refused connections, within bounds.

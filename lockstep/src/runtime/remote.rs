@@ -17,9 +17,9 @@ pub enum Remote {
     Address(SocketAddr),
     /// By its name, which may mean another address at the next connect.
     Name {
-        /// The name.
+        /// The host's name.
         host: String,
-        /// The port.
+        /// The UDP port.
         port: u16,
     },
 }
@@ -38,7 +38,7 @@ impl Remote {
         }
     }
 
-    /// The port.
+    /// The UDP port, which no lookup changes.
     pub fn port(&self) -> u16 {
         match self {
             Self::Address(address) => address.port(),

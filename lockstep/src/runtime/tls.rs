@@ -134,7 +134,7 @@ impl Credentials {
         &self.secret
     }
 
-    /// The roster.
+    /// The roster of keys in force.
     pub fn roster(&self) -> Arc<Roster> {
         Arc::clone(&self.roster.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -153,7 +153,7 @@ pub enum KeyRefusal {
         "the peer's key {key} is not one that the configuration here names; if its key was replaced, write the new one in place of the stale one, else check what runs there"
     )]
     Unknown {
-        /// The key.
+        /// The peer's key.
         key: PublicKey,
     },
     /// The key is known but stands for something else.
@@ -161,9 +161,9 @@ pub enum KeyRefusal {
         "the peer's key {key} is that of the {held}, which is not whom this connection is for; check the addresses"
     )]
     WrongRole {
-        /// The key.
+        /// The peer's key.
         key: PublicKey,
-        /// The role it holds.
+        /// The role that the key holds.
         held: Role,
     },
     /// Not an Ed25519 key.

@@ -54,13 +54,13 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// A witness cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum WitnessError {
-    /// Its store.
+    /// The store of records cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its directory.
+    /// The witness's directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// Its port.
+    /// The witness's port cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
     /// The store's thread.

@@ -59,7 +59,7 @@ impl Route {
     }
 }
 
-/// Both ways.
+/// The connections to both CoServers.
 pub(super) struct Connections {
     settings: Settings,
     network: Network,

@@ -38,10 +38,10 @@ pub enum OpenError {
     /// Both CoServers turned this client away for reasons that time will not cure.
     #[error("neither CoServer serves this client: {0}")]
     Refused(Troubles),
-    /// No session after the time set for it.
+    /// No session was opened within the time set for it.
     #[error("no session after {within:?}: {troubles}")]
     TimedOut {
-        /// The time.
+        /// The time that was set.
         within: Duration,
         /// What was last heard of the CoServers.
         troubles: Troubles,

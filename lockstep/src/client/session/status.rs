@@ -22,14 +22,14 @@ pub struct Status {
 /// A CoServer as a client sees it.
 #[derive(Clone, Debug)]
 pub enum PlaceStatus {
-    /// It serves.
+    /// The CoServer serves.
     Serving {
-        /// Its epoch when it said so.
+        /// The CoServer's epoch when it said so.
         epoch: Epoch,
     },
-    /// It does not; it is tried again and again.
+    /// The CoServer does not serve; it is tried again and again.
     Away {
-        /// Why, as far as it is known.
+        /// Why it does not serve; `None` while nothing is known.
         trouble: Option<Trouble>,
     },
 }

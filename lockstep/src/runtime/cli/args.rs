@@ -223,7 +223,7 @@ pub(super) struct AskArgs {
     json: bool,
 }
 
-/// Which process.
+/// The process that is asked, by its configuration or its directory.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Running {

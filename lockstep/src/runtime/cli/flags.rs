@@ -23,7 +23,7 @@ pub(super) enum UsageError {
     /// The command is for something else: what to do instead.
     #[error("{0}")]
     Instead(String),
-    /// Logging.
+    /// The log cannot be set up as the flags say.
     #[error(transparent)]
     Log(#[from] logging::LogError),
 }
@@ -38,7 +38,7 @@ impl From<&UsageError> for Exit {
 /// its guards.
 #[derive(Debug, Args)]
 pub(super) struct ProcessFlags {
-    /// The configuration
+    /// The configuration of the process
     #[arg(long, value_name = "FILE")]
     pub(super) config: PathBuf,
     #[command(flatten)]

@@ -29,22 +29,22 @@ const LOOKUPS_WITHIN: Duration = Duration::from_millis(100);
 /// A part could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
-    /// The service.
+    /// The service cannot be made.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The CoServer.
+    /// The CoServer cannot be started.
     #[error(transparent)]
     CoServer(#[from] StartupError),
-    /// The witness.
+    /// The witness cannot be started.
     #[error(transparent)]
     Witness(#[from] WitnessError),
-    /// The store that is the witness.
+    /// The object store that serves as the witness cannot be opened.
     #[error(transparent)]
     Store(#[from] ObjectStoreError),
-    /// The data directory.
+    /// The data directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// The operating system.
+    /// The operating system refuses what the process needs.
     #[error(
         "the operating system refuses what the process needs: {0}; see what this user's limits are"
     )]

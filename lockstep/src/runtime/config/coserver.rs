@@ -25,11 +25,11 @@ pub struct CoServerConfig {
     pub settings: Settings,
     /// This CoServer's key and those of everybody else.
     pub credentials: Credentials,
-    /// Where its lock and its control socket are.
+    /// The directory of the CoServer's lock and control socket.
     pub directory: PathBuf,
-    /// The file.
+    /// The configuration file.
     pub file: PathBuf,
-    /// What is logged, unless the command line says it.
+    /// The log filter, where the command line sets none.
     pub log: Option<String>,
     /// The section `[service]`, for the program that embeds the library.
     pub service: Section,
@@ -88,7 +88,7 @@ impl CoServerConfig {
         Ok(Self { settings, credentials, directory, file, log, service })
     }
 
-    /// The pair.
+    /// The pair that this CoServer belongs to.
     pub fn pair(&self) -> PairId {
         self.settings.pair
     }

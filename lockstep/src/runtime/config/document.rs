@@ -37,7 +37,7 @@ enum Step {
 }
 
 impl Overrides {
-    /// None.
+    /// No overrides: every field is as the file says.
     pub fn new() -> Self {
         Self::default()
     }

@@ -12,7 +12,7 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("{}: {source}; check the path, and that this user may read it", file.display())]
     Read {
-        /// The file.
+        /// The configuration file.
         file: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -20,15 +20,15 @@ pub enum ConfigError {
     /// The file is too large to be a configuration.
     #[error("{}: larger than {limit} bytes, which no configuration is; check the path", file.display())]
     TooLarge {
-        /// The file.
+        /// The configuration file.
         file: PathBuf,
-        /// The most that is read.
+        /// Most bytes that are read.
         limit: u64,
     },
     /// The file cannot be changed.
     #[error("{}: {source}; nothing is changed: {}", file.display(), remedy_of_disk(source))]
     Write {
-        /// The file.
+        /// The configuration file.
         file: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -43,9 +43,9 @@ pub enum ConfigError {
 pub enum Position {
     /// In the file.
     Line {
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
-        /// In characters, from 1.
+        /// The column in characters, counted from 1.
         column: usize,
     },
     /// On the command line.
@@ -55,9 +55,9 @@ pub enum Position {
 /// One thing that is wrong with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
-    /// The file.
+    /// The configuration file.
     pub file: PathBuf,
-    /// Where in it, or which flag took its place.
+    /// The position in the file, or the flag that took its place.
     pub position: Position,
     /// The field, as in `timing.silence`; empty if the fault is not in one.
     pub field: String,

@@ -22,7 +22,7 @@ const GRACE_MAX: Duration = Duration::from_secs(60);
 /// A pair that a witness serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolledPair {
-    /// Its id.
+    /// The pair's id.
     pub id: PairId,
     /// The keys of its CoServers, by place.
     pub keys: [Vec<PublicKey>; 2],
@@ -31,19 +31,19 @@ pub struct EnrolledPair {
 /// Everything that a witness's file says.
 #[derive(Debug)]
 pub struct WitnessConfig {
-    /// Where it listens.
+    /// The address on which the witness listens.
     pub listen: SocketAddr,
-    /// Where the records are, the lock, and the control socket.
+    /// The directory of the records, the lock and the control socket.
     pub directory: PathBuf,
-    /// Nothing is granted for this long after the start.
+    /// The witness grants nothing for this long after its start.
     pub grace: Duration,
-    /// Its key, and those of the CoServers of all pairs.
+    /// The witness's key, and those of the CoServers of all pairs.
     pub credentials: Credentials,
-    /// The file.
+    /// The configuration file.
     pub file: PathBuf,
-    /// What is logged, unless the command line says it.
+    /// The log filter, where the command line sets none.
     pub log: Option<String>,
-    /// The pairs.
+    /// The pairs that the witness serves.
     pub pairs: Vec<EnrolledPair>,
 }
 

@@ -17,7 +17,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A process was asked and there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
-    /// Nobody listens.
+    /// No process listens in the directory.
     #[error("no process answers in {}: start it, or check the directory", directory.display())]
     NotRunning {
         /// The process's directory.
@@ -25,7 +25,7 @@ pub enum AskError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// Somebody listens and does not answer.
+    /// A process listens and does not answer.
     #[error("the process in {} gives no answer: see whether it hangs or is ending", directory.display())]
     NoAnswer {
         /// The process's directory.
@@ -33,15 +33,15 @@ pub enum AskError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// It refused.
+    /// The process refused the command.
     #[error("{message}")]
     Refused {
-        /// Which kind of refusal it is, as [`Refusal`](super::Refusal) has it.
+        /// The kind of refusal, as [`Refusal`](super::Refusal) names it.
         code: String,
-        /// In its own words.
+        /// The process's own message.
         message: String,
     },
-    /// It was told to stop, and goes on.
+    /// The process was told to stop, and goes on.
     #[error(
         "the process in {} was told to stop and has not ended within {waited:?}: its log says what it waits for; `--wait` waits longer",
         directory.display()
@@ -49,10 +49,10 @@ pub enum AskError {
     NotEnded {
         /// The process's directory.
         directory: PathBuf,
-        /// For how long its end was waited for.
+        /// How long the end of the process was waited for.
         waited: Duration,
     },
-    /// Its directory cannot be used.
+    /// The process's directory cannot be used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
 }

@@ -33,9 +33,9 @@ pub enum DirectoryError {
         path.display(), holder(*pid)
     )]
     Locked {
-        /// The directory.
+        /// The directory that is locked.
         path: PathBuf,
-        /// The other's process id, if it left it.
+        /// The other process's id, if it left one.
         pid: Option<u32>,
     },
     /// The operating system said no.
@@ -49,10 +49,10 @@ pub enum DirectoryError {
     /// Others could put things into it, or it is another user's.
     #[error(transparent)]
     NotPrivate(NotPrivate),
-    /// A link stands where a file of one's own should be.
+    /// A link stands where one of the process's own files should be.
     #[error("{} is a link, and is not followed: remove it, and see who made it", path.display())]
     Link {
-        /// The link.
+        /// The path of the link.
         path: PathBuf,
     },
     /// The path of the control socket is longer than the system takes.

@@ -19,14 +19,14 @@ pub struct MemoryReport {
     pub terms: Vec<MemoryTermReport>,
 }
 
-/// What one pool may take.
+/// What one memory pool may take.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct MemoryTermReport {
-    /// The pool.
+    /// The pool's name.
     pub name: &'static str,
-    /// Bytes.
+    /// Most bytes that the pool may take.
     pub bytes: u64,
-    /// The setting that bounds it.
+    /// The setting that bounds the pool; `None` if its bound is fixed.
     pub setting: Option<&'static str>,
 }
 

@@ -133,11 +133,11 @@ fn json(report: &impl Serialize) -> serde_json::Value {
 /// A CoServer's state at a glance.
 #[derive(Debug, Clone, Serialize)]
 pub struct CoServerReport {
-    /// `coserver`.
+    /// Always `coserver`.
     pub kind: &'static str,
     /// The service's name.
     pub service: String,
-    /// The process.
+    /// The process id.
     pub pid: u32,
     /// `a` or `b`.
     pub place: String,
@@ -149,35 +149,35 @@ pub struct CoServerReport {
     pub epoch: u64,
     /// The lineage; 0 while it is no member.
     pub lineage: u32,
-    /// The place of the sequencer, as far as it is known.
+    /// The place of the sequencer; `null` while it is unknown.
     pub sequencer: Option<String>,
-    /// This process, in hexadecimal.
+    /// This process's incarnation, in hexadecimal.
     pub incarnation: String,
-    /// What it waits for, if it cannot go on, or not as it should.
+    /// What the CoServer waits for; `null` if it goes on as it should.
     pub waits_for: Option<WaitReport>,
-    /// The last entry that it holds.
+    /// The last entry that the CoServer holds.
     pub held: u64,
-    /// The last that it has executed.
+    /// The last entry that it has executed.
     pub executed: u64,
-    /// The last on which both agree, or that it may release alone.
+    /// The last entry on which both agree, or that the CoServer may release alone.
     pub agreed: u64,
-    /// The last whose outputs it has released.
+    /// The last entry whose outputs it has released.
     pub released: u64,
-    /// Inputs taken here and not yet seen ordered.
+    /// How many inputs were taken here and not yet seen ordered.
     pub kept: usize,
-    /// The other CoServer.
+    /// The other CoServer, as this one sees it.
     pub peer: PeerReport,
-    /// The links to it.
+    /// The links to the other CoServer.
     pub links: Vec<LinkReport>,
     /// Whether the witness in use is connected.
     pub witness: bool,
-    /// Which it is: 0 the preferred one, 1 the alternate.
+    /// Slot of the witness in use: 0 for the preferred one, 1 for the alternate.
     pub witness_slot: u8,
-    /// Clients connected here.
+    /// How many clients are connected here.
     pub clients: usize,
-    /// What the clients' keys have here: those that have most.
+    /// What the keys with most connections have here.
     pub client_keys: Vec<ClientReport>,
-    /// How many keys of clients there are beside these.
+    /// How many further keys have something here.
     pub client_keys_left_out: usize,
     /// The clients' sessions.
     pub sessions: SessionsReport,
@@ -191,32 +191,33 @@ pub struct CoServerReport {
     pub descriptors: DescriptorsReport,
     /// What the settings permit of memory, and what there was at the start.
     pub memory: MemoryReport,
-    /// The disk.
+    /// The disk, with its journal and its checkpoints.
     pub storage: StorageReport,
     /// Counters and latencies.
     pub metrics: MetricsReport,
 }
 
-/// What a client's key has here.
+/// What a client's key has of this CoServer.
 #[derive(Debug, Clone, Serialize)]
 pub struct ClientReport {
-    /// Its name; without one, the beginning of its key.
+    /// The key's name in the configuration; without one, the beginning of the key.
     pub client: String,
-    /// Its key.
+    /// The key in its text form.
     pub key: String,
-    /// Its connections here.
+    /// How many connections the key has here.
     pub connections: usize,
-    /// The most that it may have, if the configuration says so.
+    /// Most connections that the key may have; `null` if the configuration sets no limit.
     pub connections_most: Option<usize>,
     /// Connections turned away since the start.
     pub refused: u64,
-    /// Connections closed for others' sake since the start, or as the key may have fewer now.
+    /// Connections closed since the start to make room for others, or because the key may have
+    /// fewer now.
     pub displaced: u64,
-    /// Connections closed since the start, as too many answers waited for them.
+    /// Connections closed since the start because too many answers waited for the client.
     pub unread: u64,
     /// `all`, or `read`: only requests that change nothing.
     pub rights: &'static str,
-    /// Requests refused since the start, as the key may only read.
+    /// Requests refused since the start because the key may only read.
     pub requests_refused: u64,
 }
 
@@ -248,7 +249,7 @@ pub struct DescriptorsReport {
     pub exhausted: u64,
 }
 
-/// The disk.
+/// The state of a CoServer's disk.
 #[derive(Debug, Clone, Serialize)]
 pub struct StorageReport {
     /// `journal` or `memory`.
@@ -314,11 +315,11 @@ impl WaitReport {
 /// A checkpoint on its way here.
 #[derive(Debug, Clone, Serialize)]
 pub struct JoiningReport {
-    /// Its entry.
+    /// The entry of the checkpoint.
     pub checkpoint: u64,
-    /// Bytes that are on the disk.
+    /// Bytes of the checkpoint that are on disk.
     pub have: u64,
-    /// Of so many.
+    /// Length of the checkpoint in bytes.
     pub of: u64,
 }
 
@@ -359,7 +360,7 @@ pub struct PeerReport {
     pub held_for_repair: bool,
 }
 
-/// One link.
+/// The state of one link.
 #[derive(Debug, Clone, Serialize)]
 pub struct LinkReport {
     /// Its position in the configuration.
@@ -456,7 +457,7 @@ fn micros(span: Duration) -> u64 {
 /// Counters since the start, and latencies.
 #[derive(Debug, Clone, Serialize)]
 pub struct MetricsReport {
-    /// Entries appended.
+    /// Entries appended to the log.
     pub entries: u64,
     /// Outputs handed to devices.
     pub released: u64,
@@ -464,11 +465,11 @@ pub struct MetricsReport {
     pub answers: u64,
     /// Frames to the peer, counted once for each link.
     pub frames_sent: u64,
-    /// Their bytes.
+    /// Bytes of the frames sent to the peer.
     pub bytes_sent: u64,
     /// Frames from the peer.
     pub frames_received: u64,
-    /// Their bytes.
+    /// Bytes of the frames received from the peer.
     pub bytes_received: u64,
     /// Frames dropped because a link's queue was full; sent again later.
     pub frames_dropped: u64,
@@ -478,15 +479,15 @@ pub struct MetricsReport {
     pub clients_refused: u64,
     /// Attempts of clients to connect, up to their greeting.
     pub handshakes: HandshakesReport,
-    /// How often it went on without the other CoServer, by cause.
+    /// How often this CoServer went on without the other one, by cause.
     pub removals: RemovalsReport,
-    /// From an entry's being appended here to the release of its outputs here.
+    /// Time from an entry's being appended here to the release of its outputs here.
     pub commit: Percentiles,
-    /// A step of the service; empty where it has its own thread.
+    /// Time of a step of the service; empty where the service has its own thread.
     pub step: Percentiles,
-    /// Writing a batch of entries to the journal and syncing it.
+    /// Time to write a batch of entries to the journal and sync it.
     pub sync: Percentiles,
-    /// Freezing the state for a checkpoint; empty where the service has its own thread.
+    /// Time to freeze the state for a checkpoint; empty where the service has its own thread.
     pub freeze: Percentiles,
 }
 
@@ -529,17 +530,17 @@ impl MetricsReport {
 /// What became of attempts to connect to the clients' port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct HandshakesReport {
-    /// Handshakes begun.
+    /// Handshakes that were begun.
     pub begun: u64,
-    /// Of them, those that ended in a connection.
+    /// Handshakes that ended in a connection.
     pub completed: u64,
-    /// Attempts that had to show their address first.
+    /// Attempts that had to prove their address first.
     pub retried: u64,
-    /// Attempts that got no answer, since no place was to be had for them.
+    /// Attempts that got no answer, since all places were taken.
     pub ignored: u64,
-    /// Handshakes ended because their places were others' share.
+    /// Handshakes ended because their places were the share of others.
     pub displaced: u64,
-    /// Packets of strangers that were not looked at: their senders had had their share.
+    /// Packets of strangers that were dropped unread, since their senders had used up their share.
     pub dropped: u64,
 }
 
@@ -573,9 +574,9 @@ impl RemovalsReport {
 /// A latency, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Percentiles {
-    /// How many were measured.
+    /// How many values were measured.
     pub count: u64,
-    /// Half took no longer.
+    /// The median: half took no longer.
     pub p50_ns: u64,
     /// 90 of 100 took no longer.
     pub p90_ns: u64,
@@ -583,7 +584,7 @@ pub struct Percentiles {
     pub p99_ns: u64,
     /// 999 of 1000 took no longer.
     pub p999_ns: u64,
-    /// The longest.
+    /// The longest that was measured.
     pub max_ns: u64,
 }
 

@@ -11,27 +11,27 @@ use crate::runtime::keys::{ClientName, ClientTerms, PublicKey, Roster};
 /// A client's key and what it has of a CoServer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientMetrics {
-    /// The key.
+    /// The client's key.
     pub key: PublicKey,
-    /// What is said of it in the configuration; nothing if it is not named there any more.
+    /// What the configuration says of the key; the default if the key is not named there any more.
     pub terms: ClientTerms,
-    /// What it has, and what it was refused.
+    /// The key's connections, and what it was refused.
     pub counts: ClientCounts,
 }
 
-/// Connections of one key: at present, and since the start those that did not come about or had
+/// Connections of one key: those at present, and how many since the start did not come about or had
 /// to end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientCounts {
-    /// At present.
+    /// How many connections the key has at present.
     pub connections: usize,
-    /// Turned away: too many, or not served here.
+    /// Connections turned away: too many, or not served here.
     pub refused: u64,
-    /// Closed since others had no place, or the key may have fewer now.
+    /// Connections closed because others had no place, or because the key may have fewer now.
     pub displaced: u64,
-    /// Closed since too many answers waited for it.
+    /// Connections closed because too many answers waited for the client.
     pub unread: u64,
-    /// Requests refused since the key may only read.
+    /// Requests refused because the key may only read.
     pub requests_refused: u64,
 }
 

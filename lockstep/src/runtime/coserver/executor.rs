@@ -77,10 +77,10 @@ pub(super) enum Outgoing {
 /// The service's thread could not be started, or its queues would be too long.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
-    /// No thread.
+    /// The system gives no thread for the service.
     #[error("the service's thread cannot be started")]
     Thread(#[from] std::io::Error),
-    /// No queue.
+    /// The queue to the thread cannot be made.
     #[error("the window is too long for the queue of the service's thread")]
     Queue(#[from] crate::sync::CapacityError),
 }

@@ -23,7 +23,7 @@ const UNDER_WAY: usize = 64 << 10;
 /// Counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Entries appended.
+    /// Entries appended to the log.
     pub entries: u64,
     /// Outputs handed to devices.
     pub released: u64,
@@ -31,11 +31,11 @@ pub struct Counters {
     pub answers: u64,
     /// Frames to the peer, counted once for each link.
     pub frames_sent: u64,
-    /// Their bytes.
+    /// Bytes of the frames sent to the peer.
     pub bytes_sent: u64,
     /// Frames from the peer.
     pub frames_received: u64,
-    /// Their bytes.
+    /// Bytes of the frames received from the peer.
     pub bytes_received: u64,
     /// Frames for the peer dropped because a link's queue was full; sent again later.
     pub frames_dropped: u64,
@@ -50,22 +50,23 @@ pub struct Counters {
 pub struct MetricsSnapshot {
     /// Counters since the start.
     pub counters: Counters,
-    /// From an entry's being appended here to the release of its outputs here, in nanoseconds:
+    /// Time in nanoseconds from an entry's being appended here to the release of its outputs here:
     /// what the pair adds to the service's own time.
     pub commit: Histogram<u64>,
-    /// A step of the service inside the loop, in nanoseconds. Empty where it has its own thread.
+    /// Time in nanoseconds of a step of the service inside the loop. Empty where the service has
+    /// its own thread.
     pub step: Histogram<u64>,
-    /// Clients connected at present.
+    /// How many clients are connected at present.
     pub clients: usize,
-    /// What the key of each has.
+    /// What the key of each client has.
     pub clients_by_key: ClientsMetrics,
     /// Attempts to connect to the clients' port.
     pub handshakes: ListenStats,
-    /// How often it went on without the other, by cause.
+    /// How often this CoServer went on without the other, by cause.
     pub removals: Removals,
-    /// The disk.
+    /// What the disk has written and synced.
     pub storage: StorageMetrics,
-    /// What the devices count, by their names.
+    /// What each device counts, by the device's name.
     pub devices: Vec<(String, Vec<(&'static str, u64)>)>,
     /// What the devices have of file descriptors for their connections.
     pub descriptors: DescriptorMetrics,

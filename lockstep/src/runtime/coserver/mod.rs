@@ -84,42 +84,42 @@ const DISK_WITHIN: Duration = Duration::from_secs(5);
 /// Why a CoServer could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartupError {
-    /// The settings.
+    /// The settings are out of their bounds, or contradict each other.
     #[error("the settings cannot be used")]
     Settings(#[from] SettingsError),
-    /// A port.
+    /// A port cannot be opened.
     #[error("a port cannot be opened")]
     Bind(#[from] BindError),
-    /// The store that is its witness.
+    /// The object store that serves as the witness cannot be opened.
     #[error(transparent)]
     Store(#[from] ObjectStoreError),
-    /// A device.
+    /// A device cannot be started.
     #[error(transparent)]
     Device(#[from] StartError),
-    /// The service's thread.
+    /// The service's thread cannot be started.
     #[error(transparent)]
     Executor(#[from] ExecutorError),
-    /// The service's name.
+    /// The service's name is too short or too long.
     #[error("the service's name has {bytes} bytes: give it 1 to {NAME_BYTES}")]
     ServiceName {
-        /// Its length.
+        /// Length of the name in bytes.
         bytes: usize,
     },
-    /// The disk.
+    /// The data directory cannot be used.
     #[error("the data directory {} cannot be used", directory.display())]
     Storage {
-        /// Where it is.
+        /// The data directory.
         directory: PathBuf,
-        /// Why.
+        /// Why it cannot be used.
         source: StorageError,
     },
-    /// A queue.
+    /// A queue cannot be made.
     #[error("a queue cannot be made")]
     Queue(#[from] crate::sync::CapacityError),
-    /// Randomness.
+    /// The system gives no randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
-    /// The limit on file descriptors.
+    /// The limit on file descriptors is too low.
     #[error(transparent)]
     Descriptors(#[from] TooFew),
     /// The program was built so that a panic ends the process.
@@ -249,7 +249,7 @@ impl<S: StateMachine> CoServer<S> {
         self.handle.clone()
     }
 
-    /// This process.
+    /// The incarnation of this process.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
     }

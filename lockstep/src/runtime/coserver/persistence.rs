@@ -26,12 +26,12 @@ pub(super) enum Recovery {
     },
     /// The log could not be used; it is being set aside.
     SettingAside {
-        /// Why.
+        /// Why the log cannot be used.
         why: String,
     },
     /// What was found at the start could not be used, and is set aside already.
     Lost {
-        /// Why.
+        /// Why the log could not be used.
         why: String,
     },
 }

@@ -53,62 +53,62 @@ pub enum Execution {
     Thread,
 }
 
-/// A CoServer's settings. [`Settings::check`] is called by all who use them.
+/// A CoServer's settings. Every user of them calls [`Settings::check`] first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The pair.
+    /// The pair that the CoServer belongs to.
     pub pair: PairId,
     /// This CoServer's place.
     pub place: ReplicaId,
     /// The links, in the same order on both CoServers.
     pub links: Vec<LinkAddresses>,
-    /// The witness.
+    /// The witness that the pair prefers.
     pub witness: WitnessAddress,
     /// The alternate witness, a process, to which the pair turns when its sequencer has not
     /// reached the one in use for [`witness_patience`](Self::witness_patience).
     pub alternate: Option<Remote>,
-    /// See [`alternate`](Self::alternate). After a move that reached no witness it is twice as
-    /// long, and so on.
+    /// See [`alternate`](Self::alternate). Every move that reached no witness doubles the time
+    /// until the next one.
     pub witness_patience: Duration,
-    /// Where clients of the client library are served; `None` if there are none.
+    /// The port for clients of the client library; `None` if there are none.
     pub clients: Option<SocketAddr>,
-    /// Client connections; at one more the newest is refused. The same on both: clients connect
-    /// to both CoServers, so each has to take those of the whole pair.
+    /// Most client connections; the newest above that is refused. The same on both, since clients
+    /// connect to both CoServers.
     pub client_connections: usize,
     /// Upper bound of the adaptive silence timeout.
     pub silence: Duration,
     /// Lower bound of the adaptive silence timeout.
     pub silence_floor: Duration,
-    /// Between two heartbeats on a link.
+    /// Time between two heartbeats on a link.
     pub heartbeat: Duration,
     /// A peer that owes results, or leaves inputs unordered, for this long is removed.
     pub slow_limit: Duration,
-    /// A follower forwards what it has not seen ordered after this long.
+    /// A follower forwards a client's request that it has not seen ordered after this long.
     pub forward_delay: Duration,
-    /// Outputs held for this long: clients are turned away.
+    /// A member that has held its outputs for this long turns clients away.
     pub hold_limit: Duration,
     /// A CoServer that is out refuses its clients for this long before the process ends.
     pub linger: Duration,
-    /// Bound on entries ordered and not yet agreed and released.
+    /// Most entries that are ordered and not yet agreed and released.
     pub window_entries: usize,
-    /// Bound on their bytes.
+    /// Most bytes of those entries, their outputs included.
     pub window_bytes: usize,
-    /// Who goes on when the replicas computed different things.
+    /// Which replica goes on when the two computed different things.
     pub divergence: DivergencePolicy,
-    /// Where the service is executed.
+    /// The thread on which the service is executed.
     pub execution: Execution,
     /// A process that finds state on its disk tries for this long to meet the other CoServer
     /// before it claims its predecessor's place.
     pub meeting: Duration,
-    /// A log is not taken up again while this machine's clock is further than this ahead of it: log
-    /// time never goes back. An operator who knows better allows more.
+    /// A log is not taken up again while this machine's clock is further than this ahead of it,
+    /// since log time never goes back. An operator who knows better allows more (rule O13).
     pub clock_step: Duration,
-    /// Log time runs at most one part in so many faster or slower than real time, until it agrees
-    /// with the wall clock.
+    /// Log time runs at most one part in this many faster or slower than real time, until it agrees
+    /// with the wall clock (rule O4).
     pub clock_slew: u32,
-    /// The disk.
+    /// How the CoServer uses its disk.
     pub storage: StorageSettings,
-    /// An operator wants the state on the disk to begin the new lineage. For one start, after
+    /// An operator wants the state on the disk to begin the new lineage. Set for one start, after
     /// `new-lineage`; without a new lineage it has no effect.
     pub adopt: bool,
 }
@@ -131,9 +131,9 @@ pub enum SettingsError {
     /// A time is out of its bounds.
     #[error("{name} is {value:?}: choose between {least:?} and {most:?}")]
     Time {
-        /// Which.
+        /// The name of the setting.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: Duration,
         /// The least it may be.
         least: Duration,
@@ -146,9 +146,9 @@ pub enum SettingsError {
     /// The window, the number of clients, or the pace of log time is too small or too large.
     #[error("{name} is {value}: choose between {least} and {most}")]
     Window {
-        /// Which bound.
+        /// The name of the setting.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: usize,
         /// The least it may be.
         least: usize,
@@ -158,9 +158,9 @@ pub enum SettingsError {
     /// A number about the disk is out of its bounds.
     #[error("{name} is {value}: choose between {least} and {most}{}", whole(name))]
     Storage {
-        /// Which.
+        /// The name of the setting.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: u64,
         /// The least it may be.
         least: u64,

@@ -92,12 +92,12 @@ impl Plan {
     }
 }
 
-/// Where everybody of a pair listens.
+/// The addresses on which the processes of a pair listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
-    /// On each link, place `a` and place `b`.
+    /// The addresses of place `a` and place `b`, for each link.
     pub links: Vec<(SocketAddr, SocketAddr)>,
-    /// The witness.
+    /// The witness's address.
     pub witness: SocketAddr,
     /// The CoServers' ports for clients, by place.
     pub clients: [SocketAddr; 2],

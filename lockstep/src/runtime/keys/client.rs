@@ -11,7 +11,7 @@ use crate::limits::CLIENT_NAME_BYTES;
 pub struct ClientName(Arc<str>);
 
 impl ClientName {
-    /// The name.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -41,10 +41,10 @@ impl FromStr for ClientName {
 /// A text that is no name of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotAClientName {
-    /// It is empty, or too long.
+    /// The name is empty, or too long.
     #[error("a client's name has 1 to {CLIENT_NAME_BYTES} characters, this one has {bytes} bytes")]
     Length {
-        /// Its length.
+        /// The name's length in bytes.
         bytes: usize,
     },
     /// It has a character that a line of the log could not show as it is.
@@ -72,10 +72,10 @@ pub struct ClientTerms {
 /// What a client may ask.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Rights {
-    /// Everything.
+    /// The client may ask everything.
     #[default]
     All,
-    /// Requests of which the service says that they change nothing
+    /// The client may send only requests that the service declares to change nothing
     /// ([`is_read_only`](crate::machine::StateMachine::is_read_only)).
     Read,
 }

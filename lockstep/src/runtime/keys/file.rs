@@ -20,7 +20,7 @@ pub enum KeyFileError {
     /// The file exists already; a key is never overwritten.
     #[error("{} exists already and is not overwritten; use it, or move it away first", path.display())]
     Exists {
-        /// The file.
+        /// The file that exists.
         path: PathBuf,
     },
     /// Other users may read or write the file.
@@ -29,23 +29,23 @@ pub enum KeyFileError {
         path.display(), path.display()
     )]
     Exposed {
-        /// The file.
+        /// The key's file.
         path: PathBuf,
-        /// Its permission bits.
+        /// The file's permission bits.
         mode: u32,
     },
-    /// Not a regular file of a key's size.
+    /// The path is not a regular file of a key's size.
     #[error("{} is not a key file (a regular file of at most {FILE_MAX} bytes); check the path", path.display())]
     NotAKeyFile {
-        /// The file.
+        /// The path that was given.
         path: PathBuf,
     },
     /// The content is no private key.
     #[error("{}: {source}", path.display())]
     Malformed {
-        /// The file.
+        /// The key's file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         source: SecretKeyError,
     },
     /// The file system said no.

@@ -11,9 +11,9 @@ use crate::ids::ReplicaId;
 pub enum Role {
     /// The CoServer at a place.
     CoServer(ReplicaId),
-    /// The witness.
+    /// The pair's witness.
     Witness,
-    /// A client.
+    /// A client of the pair.
     Client,
 }
 
@@ -164,11 +164,11 @@ pub enum RosterError {
         "{key} is the key of the {held} and cannot also be that of the {wanted}; make a key of its own for each"
     )]
     TwoRoles {
-        /// The key.
+        /// The key that would have two roles.
         key: PublicKey,
-        /// The role it holds.
+        /// The role that the key holds.
         held: Role,
-        /// The role that it was to get.
+        /// The role that the key was to get.
         wanted: Role,
     },
     /// One's own key is not the one pinned for one's own role.
@@ -181,16 +181,16 @@ pub enum RosterError {
         /// The key from the key file.
         key: PublicKey,
     },
-    /// One's own key for somebody else.
+    /// The process's own key was named for another process.
     #[error("{key} is this process's own key; the other one has a key of its own")]
     Own {
-        /// The key.
+        /// The process's own key.
         key: PublicKey,
     },
-    /// One client's key in two entries.
+    /// One client's key is in two entries.
     #[error("{key} is named twice among the clients; keep one of the entries")]
     ClientTwice {
-        /// The key.
+        /// The key that is named twice.
         key: PublicKey,
     },
     /// One name for two clients.

@@ -15,37 +15,37 @@ pub struct ConnectionId(pub(super) u64);
 /// What happened on a network. Each `Up` is followed by exactly one `Down`.
 #[derive(Debug)]
 pub enum Event {
-    /// A peer is connected, its key and role proved.
+    /// A peer is connected and has proved its key and its role.
     Up {
-        /// On this port.
+        /// The port that the connection belongs to.
         port: PortId,
-        /// The connection.
+        /// The new connection.
         connection: ConnectionId,
-        /// Who it is.
+        /// The peer's key, role and address.
         peer: Peer,
     },
     /// A peer sent a frame.
     Frame {
-        /// On this port.
+        /// The port that the connection belongs to.
         port: PortId,
-        /// Over this connection.
+        /// The connection over which the frame came.
         connection: ConnectionId,
-        /// The frame.
+        /// The frame's bytes, not yet checked.
         frame: Bytes,
     },
     /// A connection that refused a frame can take it now, and at least half of
     /// its queue.
     Writable {
-        /// The connection.
+        /// The connection that takes frames again.
         connection: ConnectionId,
     },
     /// A connection is over; what was queued for it is gone.
     Down {
-        /// On this port.
+        /// The port that the connection belonged to.
         port: PortId,
-        /// The connection.
+        /// The connection that is over.
         connection: ConnectionId,
-        /// Who it was.
+        /// The peer's key, role and address.
         peer: Peer,
         /// How it ended.
         lost: Lost,
@@ -53,9 +53,9 @@ pub enum Event {
     /// An attempt to connect, of this side or a peer's, came to nothing. A port
     /// that dials tries again by itself. Under a flood not all are reported.
     Failed {
-        /// On this port.
+        /// The port at which the attempt was made.
         port: PortId,
-        /// Why.
+        /// Why the attempt failed.
         error: SetupError,
     },
 }

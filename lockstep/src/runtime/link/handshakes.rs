@@ -34,7 +34,7 @@ pub(super) enum Verdict {
     Ignore,
 }
 
-/// One handshake.
+/// A handshake that is under way.
 #[derive(Debug)]
 struct Handshake {
     /// The host's address; see [`host`].

@@ -67,19 +67,19 @@ fn accepting(purpose: Purpose, wanted: Vec<Role>, local: SocketAddr) -> Endpoint
 /// What became of the attempts to connect to a port.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ListenStats {
-    /// Handshakes begun.
+    /// Handshakes that were begun.
     pub begun: u64,
-    /// Of them, those that ended in a connection.
+    /// Handshakes that ended in a connection.
     pub completed: u64,
-    /// Attempts that had to show their address first.
+    /// Attempts that had to prove their address first.
     pub retried: u64,
-    /// Attempts ignored: from a wrong address, or with no place to be had.
+    /// Attempts that got no answer: from a wrong address, or while all places were taken.
     pub ignored: u64,
-    /// Handshakes ended because their places were others' share.
+    /// Handshakes ended because their places were the share of others.
     pub displaced: u64,
-    /// Packets of strangers that were not looked at: those before had had their senders' share.
+    /// Packets of strangers that were dropped unread, since their senders had used up their share.
     pub dropped: u64,
-    /// The most handshakes that were in flight together.
+    /// The most handshakes that were in flight at the same time.
     pub in_flight_max: u64,
 }
 

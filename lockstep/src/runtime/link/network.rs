@@ -49,9 +49,9 @@ pub struct Network {
     news_waker: Waker,
     ports: BTreeMap<PortId, Port>,
     slots: BTreeMap<ConnectionId, Slot>,
-    /// Of clients.
+    /// Whose turn it is to be read, among the clients' connections.
     fair: FairReading<PublicKey, ConnectionId>,
-    /// No more bytes than these wait for all of them together.
+    /// Most bytes that may wait for all connections together.
     queued_most: usize,
     unflushed: Vec<ConnectionId>,
     /// Events already decided; at most a few per connection that ends.

@@ -66,13 +66,13 @@ pub(super) struct Slot {
     pub(super) port: PortId,
     pub(super) waker: Waker,
     pub(super) reading: bool,
-    /// Its frames are those of a key among others, and are read when it is the key's turn.
+    /// Whether the connection is one of a key among others, and is read when it is that key's turn.
     pub(super) takes_turns: bool,
-    /// It waits for that.
+    /// Whether the connection waits for its turn.
     pub(super) aside: bool,
     /// Bytes of the largest frame refused since the last `Writable`.
     pub(super) starved: usize,
-    /// In `Network::unflushed`.
+    /// Whether the connection is in `Network::unflushed`.
     pub(super) unflushed: bool,
     pub(super) queue: usize,
 }

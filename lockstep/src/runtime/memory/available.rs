@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 /// How much memory the process may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Available {
-    /// So many bytes.
+    /// Most bytes that the process may have.
     pub bytes: u64,
-    /// By what.
+    /// What sets that bound.
     pub by: BoundBy,
 }
 
 /// What bounds the memory of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BoundBy {
-    /// Its control group or one above it: `memory.max`, in the first version
+    /// The control group of the process, or one above it: `memory.max`, in the first version
     /// `memory.limit_in_bytes`.
     ControlGroup,
-    /// `RLIMIT_AS`.
+    /// The resource limit `RLIMIT_AS`.
     AddressSpace,
-    /// The machine has no more.
+    /// The memory of the machine.
     Machine,
 }
 

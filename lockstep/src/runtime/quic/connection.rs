@@ -17,11 +17,11 @@ use crate::runtime::keys::{PublicKey, Role};
 /// Who is at the other end, as proved by the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// What its key entitles it to be.
+    /// The role that the peer's key entitles it to.
     pub role: Role,
-    /// Its key.
+    /// The peer's key.
     pub key: PublicKey,
-    /// Its address. Connections do not move, so it stays this.
+    /// The peer's address, which stays the same: connections do not migrate.
     pub remote: SocketAddr,
 }
 
@@ -30,7 +30,7 @@ pub struct Peer {
 pub struct Stats {
     /// Smoothed round trip.
     pub round_trip: Duration,
-    /// Packets sent.
+    /// UDP packets sent.
     pub packets_sent: u64,
     /// Packets declared lost.
     pub packets_lost: u64,
@@ -38,10 +38,9 @@ pub struct Stats {
     pub bytes_sent: u64,
     /// UDP payload bytes received.
     pub bytes_received: u64,
-    /// UDP payload per packet at present.
+    /// Largest UDP payload of a packet at present, in bytes.
     pub mtu: u16,
-    /// Bytes of frames that wait in this process because the stream takes no
-    /// more.
+    /// Bytes of frames that wait in this process until the stream takes more.
     pub queued: usize,
 }
 

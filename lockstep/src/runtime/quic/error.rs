@@ -107,7 +107,7 @@ pub enum SetupError {
     PeerKey {
         /// The peer's address.
         remote: SocketAddr,
-        /// Why.
+        /// Why the key was refused.
         refusal: KeyRefusal,
     },
     /// The peer refused this side's key.
@@ -155,7 +155,7 @@ pub enum SetupError {
     Full {
         /// The peer's address.
         remote: SocketAddr,
-        /// Its key.
+        /// The peer's key.
         key: PublicKey,
     },
     /// The peer's key has as many connections as the configuration here allows it.
@@ -166,9 +166,9 @@ pub enum SetupError {
     Bounded {
         /// The peer's address.
         remote: SocketAddr,
-        /// Its key.
+        /// The peer's key.
         key: PublicKey,
-        /// How many it may have.
+        /// Most connections that the key may have.
         most: usize,
     },
     /// The peer's process is there and takes no connection: no limit of its configuration is why.
@@ -205,17 +205,17 @@ pub enum SetupError {
     /// This endpoint cannot dial that address.
     #[error("cannot dial {remote}: {reason}; check the address")]
     Dial {
-        /// The address.
+        /// The address that was to be dialled.
         remote: SocketAddr,
-        /// What is wrong.
+        /// What is wrong with the address.
         reason: String,
     },
-    /// Lost before it was of use.
+    /// The connection was lost before it was of use.
     #[error("{remote}: {lost}")]
     Lost {
         /// The peer's address.
         remote: SocketAddr,
-        /// How.
+        /// How the connection was lost.
         lost: Lost,
     },
 }
@@ -241,12 +241,12 @@ impl SetupError {
 /// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
-    /// The peer closed it.
+    /// The peer closed the connection.
     #[error("closed by the peer: {code} {reason:?}")]
     ByPeer {
-        /// Its code.
+        /// The code with which the peer closed it.
         code: CloseCode,
-        /// Its words.
+        /// The peer's message.
         reason: String,
     },
     /// This side closed it.
@@ -266,9 +266,9 @@ pub enum Lost {
         "the peer announced a frame of {size} bytes, {max} are allowed; give both sides the same limit"
     )]
     FrameTooLarge {
-        /// Announced size.
+        /// The announced size in bytes.
         size: usize,
-        /// The limit.
+        /// Most bytes that a frame may have.
         max: usize,
     },
     /// QUIC or TLS failed.
@@ -287,12 +287,12 @@ pub enum SendError {
         /// Bytes that could be taken.
         budget: usize,
     },
-    /// It never fits: the peer takes no such frame.
+    /// The frame never fits: the peer takes no frame of that size.
     #[error("a frame of {size} bytes, the peer takes {max}; send less in one frame")]
     TooLarge {
-        /// Its size.
+        /// The frame's size in bytes.
         size: usize,
-        /// The peer's limit.
+        /// Most bytes that the peer takes in a frame.
         max: usize,
     },
     /// There is no such connection (any more).

@@ -198,42 +198,42 @@ impl Settings {
 /// Settings that contradict each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// See [`Settings::frame_max`].
+    /// [`Settings::frame_max`] is zero or over its limit.
     #[error("largest frame of {found} bytes: choose 1 to {FRAME_CEILING}")]
     FrameMax {
-        /// The value.
+        /// The value that was given, in bytes.
         found: usize,
     },
-    /// See [`Settings::queue`].
+    /// [`Settings::queue`] does not hold the largest frame.
     #[error("queue of {found} bytes: choose at least {least}, so that it holds the largest frame")]
     Queue {
-        /// The value.
+        /// The value that was given, in bytes.
         found: usize,
-        /// The least that will do.
+        /// The smallest value that will do.
         least: usize,
     },
-    /// See [`Settings::urgent`].
+    /// [`Settings::urgent`] is too small or too large.
     #[error("{found} bytes for urgent frames: choose none, or {URGENT_LEAST} to {URGENT_MOST}")]
     Urgent {
-        /// The value.
+        /// The value that was given, in bytes.
         found: usize,
     },
-    /// See [`Settings::send_window`] and [`Settings::receive_window`].
+    /// [`Settings::send_window`] or [`Settings::receive_window`] is too small.
     #[error("a window smaller than a packet: choose at least {MTU_FLOOR} bytes")]
     Window,
-    /// See [`Settings::keep_alive`].
+    /// [`Settings::keep_alive`] is zero, or not less than the idle time.
     #[error("the keep-alive interval must be more than zero and less than the idle time")]
     KeepAlive,
-    /// See [`Settings::idle`].
+    /// [`Settings::idle`] is too long.
     #[error("the idle time must be at most an hour")]
     Idle,
-    /// See [`Settings::setup_within`].
+    /// [`Settings::setup_within`] is zero.
     #[error("the time for setting up a connection must be more than zero")]
     SetupWithin,
-    /// See [`Settings::mtu`].
+    /// [`Settings::mtu`] is out of its bounds.
     #[error("UDP payload of {found} bytes: choose {MTU_FLOOR} to {MTU_CEILING}, or leave it out")]
     Mtu {
-        /// The value.
+        /// The value that was given, in bytes.
         found: u16,
     },
 }

@@ -67,7 +67,7 @@ impl UrgentLane {
         self.frame_max
     }
 
-    /// As [`Connection::send`](super::Connection::send).
+    /// Queues a frame, as [`Connection::send`](super::Connection::send) does.
     pub(super) fn send(&mut self, frame: Bytes) -> Result<(), SendError> {
         self.outgoing.send(frame, self.frame_max)
     }

@@ -77,7 +77,7 @@ pub(crate) enum Answer {
     Failed(Failure),
 }
 
-/// The disk.
+/// The loop's handle to the threads that use the disk.
 pub(crate) struct Storage<S: StateMachine> {
     who: Who,
     durability: Durability,
@@ -438,13 +438,13 @@ impl<S: StateMachine> Storage<S> {
 
 /// What an answer means for the loop.
 pub(crate) enum Noted {
-    /// Nothing.
+    /// The answer needs nothing.
     Nothing,
-    /// The core is to be told this.
+    /// The core has to be told this input.
     Tell(Input),
-    /// The state can be restored so.
+    /// The state can be restored by this plan.
     Plan(Plan),
-    /// The log is out of the way.
+    /// The log has been set aside.
     SetAside,
     /// The disk has failed.
     Failed(Failure),

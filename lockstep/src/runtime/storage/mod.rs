@@ -39,19 +39,19 @@ const LOCK_WITHIN: Duration = Duration::from_secs(2);
 /// The disk cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// The directory cannot be had.
+    /// The data directory cannot be locked or used.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
-    /// What is in it cannot be used; its log is as it was.
+    /// The content of the directory cannot be used; its log stays as it was.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The system.
+    /// The system refused an operation on the directory.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A thread.
+    /// The system gives no thread for the disk.
     #[error("a thread for the disk cannot be started")]
     Thread(#[source] std::io::Error),
-    /// A queue.
+    /// A queue for the disk cannot be made.
     #[error("a queue for the disk cannot be made")]
     Queue(#[from] crate::sync::CapacityError),
 }

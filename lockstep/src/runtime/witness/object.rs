@@ -37,7 +37,7 @@ pub enum ObjectStoreError {
     /// The URL is of no kind that is known.
     #[error("{url:?} is no store: write file:///PATH or s3://BUCKET/PREFIX")]
     Url {
-        /// The URL.
+        /// The URL that was given.
         url: String,
     },
     /// The program lacks what it needs for it.
@@ -45,9 +45,9 @@ pub enum ObjectStoreError {
         "this program was built without the feature `{feature}` of lockstep, which {url:?} needs"
     )]
     NotBuilt {
-        /// The URL.
+        /// The URL that was given.
         url: String,
-        /// What is missing.
+        /// The feature that the program was built without.
         feature: &'static str,
     },
     /// The folder is not there, or the store's own configuration is wrong.
@@ -55,9 +55,9 @@ pub enum ObjectStoreError {
         "the store {url:?} cannot be opened: {why}; make the folder, or see the credentials in the environment"
     )]
     Open {
-        /// The URL.
+        /// The URL that was given.
         url: String,
-        /// What it said.
+        /// What the store's library said.
         why: String,
     },
 }

@@ -127,45 +127,45 @@ pub(super) fn say_behind(pair: PairId, ours: Told, told: Told) {
 /// A witness's state at a glance.
 #[derive(Debug, Clone, Serialize)]
 pub struct WitnessReport {
-    /// `witness`.
+    /// Always `witness`.
     pub kind: &'static str,
-    /// The process.
+    /// The process id.
     pub pid: u32,
-    /// Connections of CoServers.
+    /// How many connections CoServers have here.
     pub connections: usize,
     /// The pairs that it serves, in the order of their ids.
     pub pairs: Vec<PairReport>,
 }
 
-/// One pair.
+/// What a witness knows of one pair.
 #[derive(Debug, Clone, Serialize)]
 pub struct PairReport {
-    /// Its id.
+    /// The pair's id.
     pub pair: String,
-    /// Connections of its place `a` and its place `b`.
+    /// How many connections the pair's place `a` and its place `b` have.
     pub connections: [usize; 2],
-    /// Its record; `null` if the pair is refused: its record cannot be read or written, or its
-    /// members know of a later one.
+    /// The pair's record. It is `null` if the pair is refused: its record cannot be read or
+    /// written, or its members know of a later one.
     pub record: Option<RecordReport>,
-    /// What it waits for to get one, or to get a new one.
+    /// What the witness waits for before it can give or write a record.
     pub waits_for: Option<TroubleReport>,
 }
 
-/// A record.
+/// A pair's record.
 #[derive(Debug, Clone, Serialize)]
 pub struct RecordReport {
-    /// Its lineage.
+    /// The record's lineage.
     pub lineage: u32,
-    /// Its number.
+    /// The number of the epoch.
     pub epoch: u64,
     /// How it came about: `vacant`, `formed`, `alone`, `restarted`, `joined`, `left`, `adopted` or
     /// `renewal`.
     pub origin: &'static str,
-    /// The member at place `a`, in hexadecimal, if there is one.
+    /// Incarnation of the member at place `a`, in hexadecimal; `null` if there is none.
     pub a: Option<String>,
-    /// The member at place `b`.
+    /// Incarnation of the member at place `b`, in hexadecimal; `null` if there is none.
     pub b: Option<String>,
-    /// The place that asked for it.
+    /// The place that asked for the record.
     pub asker: String,
 }
 
