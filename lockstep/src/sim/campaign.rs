@@ -41,35 +41,35 @@ pub struct Summary {
 /// A seed that failed.
 #[derive(Clone, Debug)]
 pub struct Failure {
-    /// The seed.
+    /// The seed of the run that failed.
     pub seed: u64,
-    /// The checker, or what else went wrong.
+    /// The checker that objects, or what else went wrong.
     pub checker: String,
-    /// To what it objects.
+    /// What the checker objects to.
     pub what: String,
-    /// The last lines of the trace.
+    /// The last lines of the run's trace.
     pub lines: Vec<String>,
 }
 
 /// What one seed came to.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// The seed.
+    /// The seed of the run.
     pub seed: u64,
-    /// What the run came to, or why there is nothing to tell.
+    /// What the run came to, or why it could not be run.
     pub result: Result<Outcome, String>,
 }
 
 /// How a campaign goes.
 #[derive(Clone, Debug)]
 pub struct Campaign {
-    /// The seeds.
+    /// The seeds to run, each once.
     pub seeds: Range<u64>,
-    /// What is run for each.
+    /// How a run is made of its seed.
     pub plan: Plan,
-    /// Whether each is run a second time, to be compared with the first.
+    /// Whether each seed is run a second time, to be compared with the first run.
     pub twice: bool,
-    /// How many threads.
+    /// How many threads run seeds at the same time.
     pub threads: usize,
 }
 

@@ -14,7 +14,7 @@ macro_rules! kinds {
         }
 
         impl FaultKind {
-            /// Every kind.
+            /// Every kind of fault, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Its name in reports.
@@ -22,7 +22,7 @@ macro_rules! kinds {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// In so many of a thousand seeds of the default profile it occurs at all.
+            /// In how many of a thousand seeds of the default profile the fault occurs at all.
             const fn enabled(self) -> u32 {
                 match self { $(Self::$name => $enabled,)* }
             }
@@ -115,20 +115,20 @@ kinds! {
     JoinCrash = "join-crash", 300;
     /// A write of a disk is lost, though it reports success.
     LostWrite = "lost-write", 60;
-    /// One comes to another place of its file.
+    /// A write of a disk comes to another place of its file.
     Misdirected = "misdirected-write", 60;
     /// A disk hangs: each operation takes longer than a member waits for the other.
     HungDisk = "hung-disk", 60;
 }
 
 impl FaultKind {
-    /// Those that are drawn first, those that are drawn after everything else, and after these the
-    /// last.
+    /// The kinds of fault that are drawn first. The order in which kinds are drawn stays as it is,
+    /// so that a seed stays the same run.
     pub(super) const EARLY: &[Self] = Self::ALL.split_at(Self::WitnessAway as usize).0;
-    /// See [`Self::EARLY`].
+    /// The kinds of fault that are drawn after everything else; see [`Self::EARLY`].
     pub(super) const LATE: &[Self] =
         Self::ALL.split_at(Self::HungDisk as usize).0.split_at(Self::WitnessAway as usize).1;
-    /// See [`Self::EARLY`].
+    /// The kinds of fault that are drawn last, after [`Self::LATE`].
     pub(super) const LAST: &[Self] = Self::ALL.split_at(Self::HungDisk as usize).1;
 }
 
@@ -141,15 +141,16 @@ impl fmt::Display for FaultKind {
 /// One fault: from when to when, and whom it strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// What.
+    /// The kind of fault.
     pub kind: FaultKind,
     /// When it begins (ns of the world).
     pub at: u64,
     /// When it ends, unless all faults end before.
     pub until: u64,
-    /// Which CoServer.
+    /// The CoServer that the fault strikes.
     pub place: ReplicaId,
-    /// Which link or client, modulo their number; which way, for a link, by [`Self::place`].
+    /// The link or client that the fault strikes, modulo their number. For a link, [`Self::place`]
+    /// says which way.
     pub which: usize,
     /// How bad it is, in the kind's own measure.
     pub degree: u64,

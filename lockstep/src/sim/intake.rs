@@ -15,7 +15,7 @@ use crate::proto::{Input, Standing};
 use crate::wire::codec;
 use crate::wire::frames::{ClientCall, PeerFrame};
 
-/// What arrives.
+/// What arrives at a CoServer's process.
 impl World {
     pub(super) fn on_arrival(&mut self, place: ReplicaId, arrival: Arrival) {
         match arrival {

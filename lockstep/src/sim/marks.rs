@@ -13,7 +13,7 @@ macro_rules! marks {
         }
 
         impl Mark {
-            /// Every mark.
+            /// Every mark, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Its name in reports.
@@ -170,13 +170,13 @@ marks! {
     EnrolledAnew = "enrolled-anew", true;
     /// The pair turned to the alternate witness.
     TurnedToAlternate = "turned-to-alternate", true;
-    /// It turned back to the preferred one.
+    /// The pair turned back to the preferred witness.
     TurnedBack = "turned-back", true;
     /// A member went on alone by the alternate's word.
     AloneByAlternate = "alone-by-alternate", true;
     /// A CoServer died while the pair turned to another witness.
     DiedInMove = "died-in-move", true;
-    /// Both did.
+    /// Both CoServers died while the pair turned to another witness.
     BothDiedInMove = "both-died-in-move", false;
     /// An operator began a new lineage with what a disk had.
     Adopted = "adopted", true;
@@ -265,7 +265,7 @@ impl fmt::Display for Mark {
 pub struct Marks(u128);
 
 impl Marks {
-    /// Reaches one.
+    /// Notes that the run has reached a mark.
     pub fn reach(&mut self, mark: Mark) {
         self.0 |= 1 << mark as u128;
     }
@@ -310,7 +310,7 @@ const REJOIN: &[Mark] = &[
     Mark::MemberDiedAtAdmitted,
 ];
 
-/// See [`REJOIN`].
+/// Marks about disks that fail; see [`REJOIN`].
 const STORAGE: &[Mark] = &[
     Mark::DamagedDisk,
     Mark::StorageFailed,
@@ -320,7 +320,7 @@ const STORAGE: &[Mark] = &[
     Mark::GaveWay,
 ];
 
-/// See [`REJOIN`].
+/// Marks about the witnesses; see [`REJOIN`].
 const WITNESSES: &[Mark] = &[
     Mark::WitnessUnknown,
     Mark::WitnessBehind,
@@ -336,7 +336,7 @@ const WITNESSES: &[Mark] = &[
     Mark::Adopted,
 ];
 
-/// See [`REJOIN`].
+/// Marks about shares of what is full; see [`REJOIN`].
 const SHARES: &[Mark] = &[
     Mark::UnusedGaveWay,
     Mark::UnusedEnded,

@@ -21,7 +21,7 @@ macro_rules! mutant {
         }
 
         impl Mutant {
-            /// Every way.
+            /// Every mutant, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Its name on the command line.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::rng::Rng;
 
-/// Which wire.
+/// The number of a wire in the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct WireId(pub usize);
 
@@ -90,18 +90,18 @@ pub(super) struct Lane {
 /// What became of a frame that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// It arrives at this time, and damaged if so; a second copy may arrive later.
+    /// The frame arrives, and a second copy of it may arrive later.
     Arrives {
-        /// When.
+        /// When the item arrives (ns of the world).
         at: u64,
-        /// When again.
+        /// When its second copy arrives (ns of the world), if there is one.
         again: Option<u64>,
         /// Whether it is damaged on its way.
         damaged: bool,
     },
-    /// It never arrives.
+    /// The frame never arrives.
     Lost,
-    /// The queue is full: it was not taken.
+    /// The queue is full: the frame was not taken.
     Full,
 }
 

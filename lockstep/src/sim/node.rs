@@ -72,19 +72,19 @@ pub(super) enum Arrival {
     LinkWritable(LinkId),
     /// The witness in this slot is connected.
     WitnessUp(u8),
-    /// It is not any more.
+    /// The witness in this slot is not connected any more.
     WitnessDown(u8),
     /// A client is connected.
     ClientUp(WireId),
-    /// It is not any more.
+    /// A client is not connected any more.
     ClientDown(WireId),
-    /// A frame.
+    /// A frame has come on a wire.
     Frame { wire: WireId, generation: u32, role: Role, bytes: Bytes },
-    /// A result of the service thread.
+    /// The service thread has executed an entry.
     Executed(Executed),
     /// The storage thread has an answer.
     Disk(Input),
-    /// The operator wants something.
+    /// The operator gives a command.
     Command(Command),
     /// A device has an input.
     Poke,

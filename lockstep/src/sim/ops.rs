@@ -7,11 +7,11 @@ use crate::ids::LogTime;
 /// A request: its id is unique in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its id.
+    /// The number of the request, unique in a run.
     pub id: u64,
     /// What is asked.
     pub op: Op,
-    /// So many zero bytes make it longer.
+    /// How many zero bytes make the request longer.
     pub padding: u32,
 }
 
@@ -20,40 +20,40 @@ pub struct Request {
 pub enum Op {
     /// Writes a register; answered with what was there.
     Set {
-        /// The register.
+        /// The register to write.
         key: u8,
         /// The new value.
         value: u64,
     },
     /// Reads a register.
     Get {
-        /// The register.
+        /// The register to read.
         key: u8,
     },
     /// Writes a register if it has a value.
     Swap {
-        /// The register.
+        /// The register to write.
         key: u8,
-        /// What it must have.
+        /// The value that it must have.
         from: u64,
-        /// What it then gets.
+        /// The value that it then gets.
         to: u64,
     },
     /// Puts a value into a queue; answered with the queue's length.
     Push {
-        /// The queue.
+        /// The queue to put into.
         queue: u8,
-        /// The value.
+        /// The value to put.
         value: u64,
     },
     /// Takes the oldest value out of a queue.
     Pop {
-        /// The queue.
+        /// The queue to take from.
         queue: u8,
     },
     /// Makes a list one longer; answered with its length.
     Append {
-        /// The list.
+        /// The list to make longer.
         list: u8,
     },
     /// Sets a timer.
@@ -72,9 +72,9 @@ pub enum Op {
 pub enum Answer {
     /// A value, or that there is none.
     Value(Option<u64>),
-    /// Whether it was done.
+    /// Whether the operation was done.
     Done(bool),
-    /// A length.
+    /// The length of the queue or the list.
     Length(u64),
     /// A random number.
     Noise(u64),

@@ -74,7 +74,7 @@ impl Profile {
         (Self::Shares, "shares"),
     ];
 
-    /// Its name.
+    /// The profile's name on the command line.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(profile, _)| *profile == self).map_or("", |(_, name)| name)
     }
@@ -175,13 +175,13 @@ impl Profile {
 /// The options of one run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many links join the CoServers.
+    /// The links between the CoServers.
     pub links: Vec<LinkOptions>,
-    /// Between two heartbeats.
+    /// Time between two heartbeats on a link.
     pub heartbeat: Duration,
     /// The upper bound of the silence timeout.
     pub silence: Duration,
-    /// The lower bound.
+    /// The lower bound of the silence timeout.
     pub silence_floor: Duration,
     /// How long a peer may be too slow.
     pub slow_limit: Duration,
@@ -193,47 +193,49 @@ pub struct Options {
     pub window_entries: usize,
     /// The window, in bytes.
     pub window_bytes: usize,
-    /// Who goes on after a divergence.
+    /// Which replica goes on after a divergence.
     pub divergence: DivergencePolicy,
     /// How many witnesses there are: 1, or 2 with an alternate.
     pub witnesses: u8,
     /// How long a healthy pair waits for its witness before it turns to the other one.
     pub witness_patience: Duration,
-    /// To and from the witness (ns).
+    /// One-way latency to and from the witness (ns).
     pub witness_latency: u64,
     /// How long the witness's disk takes (ns).
     pub witness_fsync: u64,
-    /// To and from the clients, for each place (ns).
+    /// One-way latency to and from the clients, for each place (ns).
     pub client_latency: [u64; 2],
-    /// How many clients.
+    /// How many clients there are.
     pub clients: usize,
     /// How many requests a client has under way at most.
     pub pipeline: usize,
     /// How long a client thinks between two requests at most (ns).
     pub think: u64,
-    /// Between two inputs of each CoServer's device at most (ns), if it has any.
+    /// Longest time between two inputs of each CoServer's device (ns); `None` for a CoServer
+    /// without one.
     pub device_pace: [Option<u64>; 2],
-    /// How long a step takes on a service thread (ns), where there is one.
+    /// How long a step takes on a service thread (ns); `None` where the service runs inline.
     pub service_time: [Option<u64>; 2],
-    /// So many entries are executed before anything of them is sent, where that is done inline.
+    /// How many entries are executed before anything of them is sent, where the service runs
+    /// inline.
     pub executes_first: [usize; 2],
-    /// Bytes of the service's state that nobody asks for.
+    /// Bytes of the service's state that no request touches.
     pub ballast: usize,
     /// How many arrivals a CoServer takes at once at most.
     pub batch: [usize; 2],
-    /// From an arrival to the process taking it at most (ns).
+    /// Longest time from an arrival to the process taking it (ns).
     pub turnaround: u64,
-    /// So many of a thousand requests are long.
+    /// How many of a thousand requests are long.
     pub long_permille: u32,
-    /// So many of a thousand are bulk.
+    /// How many of a thousand requests are bulk.
     pub bulk_permille: u32,
     /// When the faults end (ns).
     pub faults_end: u64,
-    /// The faults.
+    /// The faults of the run, by the time at which they begin.
     pub faults: Vec<Fault>,
     /// Differences of the monotonic clocks, in millionths.
     pub drift_ppm: [i64; 2],
-    /// Of the wall clocks.
+    /// Differences of the wall clocks, in millionths.
     pub wall_drift_ppm: [i64; 2],
     /// How far the wall clocks are off in the beginning (ns).
     pub wall_offset: [i64; 2],
@@ -253,16 +255,16 @@ pub struct Options {
     pub join_rate: u64,
     /// Small pools and several owners, if the pair has them.
     pub shares: Option<ShareOptions>,
-    /// What is broken on purpose.
+    /// What is broken on purpose; `None` for the protocol as it is.
     pub mutant: Option<Mutant>,
 }
 
-/// One link.
+/// How a link between the CoServers behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkOptions {
     /// Whether frames arrive in order and are never lost while it is up.
     pub reliable: bool,
-    /// Its latency (ns).
+    /// Its one-way latency (ns).
     pub latency: u64,
     /// How much more at most (ns).
     pub jitter: u64,

@@ -32,16 +32,16 @@ pub(super) const PORT: DeviceId = DeviceId(2);
 /// The sessions that end, if the service tells.
 pub(super) const SESSIONS: DeviceId = DeviceId(3);
 
-/// What a kept reply to a request costs, and a kept refusal.
+/// What a kept reply to a request costs, in bytes.
 pub(super) const REPLY_COST: usize = REFUSAL_COST + Answer::LEN;
-/// See [`REPLY_COST`].
+/// What a kept refusal of a request costs, in bytes.
 pub(super) const REFUSAL_COST: usize = 64;
 
 /// What goes wrong inside one replica's service, set from outside.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FaultSwitch(Arc<AtomicU8>);
 
-/// See [`FaultSwitch`].
+/// What can go wrong inside a replica's service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ServiceFault {
     /// The next note on the ledger has a bit flipped.
@@ -51,12 +51,12 @@ pub(super) enum ServiceFault {
 }
 
 impl FaultSwitch {
-    /// The next step of this replica meets with this.
+    /// Lets the next step of this replica fail so.
     pub(super) fn set(&self, fault: ServiceFault) {
         self.0.store(fault as u8, Ordering::Relaxed);
     }
 
-    /// Nothing more goes wrong.
+    /// Lets no more steps fail.
     pub(super) fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
     }
@@ -69,18 +69,18 @@ impl FaultSwitch {
 /// How the service is broken on purpose, to show that a checker notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// Not at all.
+    /// The service is as it should be.
     #[default]
     None,
     /// Now and then a request takes effect twice.
     Twice,
     /// Now and then a read is answered with an older value.
     StaleRead,
-    /// It never says when it wants to be woken.
+    /// The service never says when it wants to be woken.
     Sleepy,
 }
 
-/// The service.
+/// The service that the simulator runs on both replicas.
 #[derive(Clone, Debug)]
 pub(super) struct TestService {
     state: State,

@@ -35,7 +35,7 @@ pub struct ShareOptions {
 /// A client as the pair's configuration has it, and how it behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tenant {
-    /// Its key.
+    /// The client's key.
     pub owner: OwnerId,
     /// What the key may do.
     pub rights: Rights,
@@ -46,11 +46,11 @@ pub struct Tenant {
 /// What a key may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// Everything.
+    /// The key may ask everything.
     All,
-    /// Only what changes nothing.
+    /// The key may ask only what changes nothing.
     ReadOnly,
-    /// Everything by A's file, and by B's only what changes nothing.
+    /// The key may ask everything by A's file, and by B's only what changes nothing.
     Differ,
 }
 

@@ -22,9 +22,9 @@ pub enum Words {
     /// Nothing: a run that passes needs none, and a run that fails is repeated.
     #[default]
     None,
-    /// The last lines.
+    /// The last lines of the trace.
     Tail,
-    /// Every line.
+    /// Every line of the trace.
     All,
 }
 

@@ -25,9 +25,9 @@ pub(super) enum Party {
 pub(super) enum Role {
     /// A link to its peer.
     Link(LinkId),
-    /// To the witness in this slot.
+    /// A connection to the witness in this slot.
     Witness(u8),
-    /// A client's.
+    /// A connection of a client.
     Client,
 }
 

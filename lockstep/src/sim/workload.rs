@@ -22,7 +22,7 @@ const GOES_ON: u64 = 150_000_000;
 /// Requests that every client makes after the faults have ended, at least.
 const PROBES: u64 = 2;
 
-/// One client.
+/// A simulated client: a client core and what it has under way.
 pub(super) struct SimClient {
     id: usize,
     core: Option<Client>,
@@ -128,7 +128,7 @@ impl SimClient {
     }
 }
 
-/// Clients.
+/// What clients do in the world.
 impl World {
     pub(super) fn on_think(&mut self, client: usize) {
         self.forget(client);
@@ -326,7 +326,7 @@ fn config(options: &Options, rng: &mut Rng) -> Config {
     }
 }
 
-/// Devices.
+/// What devices do in the world.
 impl World {
     pub(super) fn on_device(&mut self, place: ReplicaId) {
         let over = self.healed.is_some_and(|healed| self.at - healed > GOES_ON);

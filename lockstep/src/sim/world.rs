@@ -54,25 +54,25 @@ const IDLE: u64 = 120_000_000;
 /// What happens next.
 #[derive(Debug)]
 pub(super) enum Due {
-    /// Something comes to the far end of a lane.
+    /// An item comes to the far end of a lane.
     Arrive { wire: WireId, to: usize, generation: u32, item: Item },
     /// A CoServer process looks at what has arrived.
     Run { place: ReplicaId, life: u32 },
-    /// Its core's timeout.
+    /// The timeout of a CoServer's core comes.
     Timer { place: ReplicaId, life: u32 },
-    /// Its service thread has executed an entry.
+    /// A CoServer's service thread has executed an entry.
     Executed { place: ReplicaId, life: u32, state: u32, executed: Box<Executed> },
-    /// Its storage thread has done something.
+    /// A CoServer's storage thread has finished an operation.
     Disk { place: ReplicaId, life: u32 },
-    /// It has written a checkpoint.
+    /// A CoServer has written a checkpoint.
     Checkpoint { place: ReplicaId, life: u32 },
-    /// It has told its clients that it is out, and ends.
+    /// A CoServer has told its clients that it is out, and ends.
     Exit { place: ReplicaId, life: u32 },
     /// A CoServer is killed, unless it was before.
     Kill { place: ReplicaId, life: u32 },
     /// A CoServer that was killed starts again.
     Restart { place: ReplicaId },
-    /// Somebody dials.
+    /// The connection of a wire is dialled.
     Dial { wire: WireId },
     /// A connection on which nothing gets through may have broken.
     Idle { wire: WireId, generation: u32 },
@@ -80,7 +80,7 @@ pub(super) enum Due {
     Device { place: ReplicaId },
     /// A client may ask for something.
     Think { client: usize },
-    /// A client core's timeout.
+    /// The timeout of a client's core comes.
     ClientTimer { client: usize },
     /// A witness's record is on its disk.
     Stored { machine: usize, life: u32 },

@@ -16,13 +16,13 @@ const SHOWN: usize = 24;
 /// would diverge. Or it panicked, or could not be restored.
 #[derive(Debug)]
 pub struct Difference {
-    /// In which run; compared with one that went straight through.
+    /// The run that differs from the one that went straight through.
     pub run: Run,
-    /// The entry after which the state was last restored before, in a run that does so.
+    /// The entry after which the state was last restored; `None` in a run without a restore.
     pub restored: Option<Index>,
-    /// The entry being executed, or executed last.
+    /// The entry that was being executed, or was executed last.
     pub input: Option<Box<Entry>>,
-    /// What differs.
+    /// The first thing that differs.
     pub what: Box<Mismatch>,
 }
 

@@ -17,35 +17,35 @@ const CLIENTS: u64 = 6;
 pub enum Input {
     /// A client opens a session; a client that has one asks for it again.
     Open {
-        /// Which client.
+        /// The client's number in the script.
         client: u32,
     },
     /// A client asks something, after opening a session if it has none.
     Request {
-        /// Which client.
+        /// The client's number in the script.
         client: u32,
         /// What it asks.
         body: Bytes,
     },
     /// A client asks again what it asked before; nothing if it cannot.
     Again {
-        /// Which client.
+        /// The client's number in the script.
         client: u32,
         /// How many requests ago: 0 for its last one, at most 3.
         back: usize,
     },
     /// A client closes its session, if it has one.
     Close {
-        /// Which client.
+        /// The client's number in the script.
         client: u32,
     },
     /// Something happens on a device.
     Device {
-        /// Which device.
+        /// The device that brings the input.
         device: DeviceId,
-        /// On which CoServer.
+        /// The CoServer on which the device is.
         place: ReplicaId,
-        /// What.
+        /// The device's input.
         bytes: Bytes,
     },
     /// This much time passes, and nothing else.
@@ -62,15 +62,15 @@ pub enum Input {
     /// what it had on disk. If it is no member it comes back first. It is started at once; see
     /// [`RestartedAfter`](Self::RestartedAfter).
     Restarted(ReplicaId),
-    /// The same, and nobody runs for a while: log time goes on by so much, no wake-up comes before
-    /// the devices stand again, which they do right after.
+    /// As [`Restarted`](Self::Restarted), after a while in which no process runs. Log time goes on
+    /// by that gap, and no wake-up comes before the devices stand again, which they do right after.
     RestartedAfter {
         /// The CoServer that is started again.
         place: ReplicaId,
-        /// How long nobody runs.
+        /// How long no process runs.
         gap: Duration,
     },
-    /// For so long all processes stand still, or nobody can order: log time goes on, and what was
+    /// All processes stand still, or none can order, for this long. Log time goes on, and what was
     /// due comes at its end.
     Gap(Duration),
     /// The sequencer role goes to this place. Without effect if its CoServer is no member.

@@ -14,7 +14,6 @@ impl Acknowledged {
         Self { ids: Vec::new() }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

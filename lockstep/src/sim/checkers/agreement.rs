@@ -20,7 +20,6 @@ impl Agreement {
         Self { entries: BTreeMap::new(), executed: BTreeMap::new(), states: BTreeMap::new() }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

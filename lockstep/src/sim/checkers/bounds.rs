@@ -25,7 +25,6 @@ impl BoundsJudge {
         Self { window: bounds.window, link_bytes: bounds.link_bytes, found: BTreeMap::new() }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

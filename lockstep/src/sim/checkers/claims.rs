@@ -15,7 +15,6 @@ impl Claims {
         Self { acknowledged: Vec::new() }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

@@ -19,14 +19,14 @@ pub(super) struct Ordered {
     pub(super) record: Record,
 }
 
-/// The book.
+/// What the witnesses have, and which records ever counted.
 #[derive(Debug, Default)]
 pub(super) struct Enrolled {
     slot: u8,
     latest: Option<Record>,
     /// Every record that ever counted.
     records: BTreeMap<(Lineage, Epoch), Vec<Record>>,
-    /// What the witness in each slot has.
+    /// The record that the witness in each slot has.
     present: [Option<Record>; 2],
     ordered: Vec<Ordered>,
 }

@@ -19,7 +19,6 @@ impl Epochs {
         Self { released: Vec::new() }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

@@ -54,7 +54,6 @@ impl History {
         }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

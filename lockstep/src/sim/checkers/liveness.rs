@@ -34,7 +34,6 @@ impl Liveness {
         Self
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

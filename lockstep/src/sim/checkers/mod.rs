@@ -58,7 +58,7 @@ macro_rules! checkers {
         }
 
         impl CheckerName {
-            /// Every checker.
+            /// Every checker, in the order of declaration.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// Its name in reports.
@@ -128,11 +128,11 @@ checkers! {
     Bounds = "bounds", bounds: bounds::BoundsJudge;
     /// Logs, outputs and states agree where both replicas have them.
     Agreement = "agreement", agreement: agreement::Agreement;
-    /// Whoever serves has everything that was ever acknowledged.
+    /// A replica that serves has everything that was ever acknowledged.
     Serving = "serving", serving: serving::Serving;
-    /// Nobody takes a predecessor's place without everything that it had.
+    /// No process takes its predecessor's place without everything that the predecessor had.
     Claims = "claims", claims: claims::Claims;
-    /// Nobody releases alone without the witness's grant.
+    /// No replica releases alone without the witness's grant.
     Alone = "alone", alone: alone::Alone;
     /// What is restored is what there was.
     Restored = "restored", restored: restored::Restored;
@@ -141,7 +141,7 @@ checkers! {
 }
 
 impl Checkers {
-    /// The checkers' own books.
+    /// What the checkers have observed so far.
     pub fn observed(&self) -> &ObservedState {
         &self.observed
     }
@@ -181,11 +181,11 @@ impl Bounds {
 /// What a checker objects to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Who objects.
+    /// The checker that objects.
     pub checker: CheckerName,
-    /// When (ns of the world).
+    /// When the checker objected (ns of the world).
     pub at: u64,
-    /// To what.
+    /// What the checker objects to.
     pub what: String,
 }
 
@@ -207,134 +207,134 @@ impl fmt::Display for CheckerName {
 pub enum Observation<'a> {
     /// A CoServer process started.
     Started {
-        /// Which.
+        /// The process that started.
         who: Who,
     },
     /// A CoServer process ended, killed or by itself.
     Ended {
-        /// Which.
+        /// The process that ended.
         who: Who,
     },
     /// A replica appended an entry: it holds it.
     Appended {
-        /// Which.
+        /// The replica that appended.
         who: Who,
-        /// The entry.
+        /// The entry that it holds now.
         entry: &'a Entry,
     },
     /// A replica has executed an entry.
     Executed {
-        /// Which.
+        /// The replica that executed.
         who: Who,
-        /// The outcome.
+        /// What the entry came to.
         executed: &'a Executed,
     },
     /// A replica's event.
     Event {
-        /// Which.
+        /// The replica that gave the event.
         who: Who,
-        /// The event.
+        /// What happened to that replica.
         event: &'a Event,
     },
     /// A replica's standing changed.
     Standing {
-        /// Which.
+        /// The replica whose standing changed.
         who: Who,
-        /// Its standing now.
+        /// The replica's standing now.
         standing: Standing,
     },
     /// A replica is out.
     Stopped {
-        /// Which.
+        /// The replica that is out.
         who: Who,
-        /// Why.
+        /// Why the replica stopped.
         cause: &'a StopCause,
     },
     /// A device's output was released.
     Released {
-        /// By which replica.
+        /// The replica that released the output.
         who: Who,
-        /// In which epoch.
+        /// The epoch in which the replica released it.
         epoch: Epoch,
         /// The output's name.
         name: OutputName,
-        /// The output.
+        /// The content of the output.
         kind: &'a OutputKind,
     },
     /// A replica answered a client.
     Answered {
-        /// Which.
+        /// The replica that answered.
         who: Who,
-        /// The answer.
+        /// The frame that it sent to the client.
         answer: &'a ClientAnswer,
     },
     /// Entries up to here are on a replica's disk for good.
     Persisted {
-        /// Whose.
+        /// The replica whose disk it is.
         who: Who,
-        /// The last.
+        /// The last entry on the disk.
         index: Index,
     },
     /// A membership is on a replica's disk for good.
     Remembered {
-        /// Whose.
+        /// The replica whose disk it is.
         who: Who,
-        /// The membership.
+        /// The membership on the disk.
         membership: &'a Membership,
     },
     /// A membership was being written when the disk failed or the process died: the disk has it, or
     /// what it had before.
     Unsure {
-        /// At which place.
+        /// The place of the disk.
         place: ReplicaId,
-        /// The membership.
+        /// The membership that was being written.
         membership: &'a Membership,
     },
     /// A process that starts finds this membership on its disk.
     Found {
-        /// At which place.
+        /// The place of the disk.
         place: ReplicaId,
-        /// The membership.
+        /// The membership on the disk.
         membership: &'a Membership,
     },
     /// The disk at this place was replaced by an empty one.
     Wiped {
-        /// Where.
+        /// The place of the disk.
         place: ReplicaId,
     },
     /// A replica restored a state from its disk.
     Restored {
-        /// Which.
+        /// The replica that restored.
         who: Who,
-        /// What.
+        /// The state that it restored.
         recovered: &'a Recovered,
     },
     /// A replica dropped the end of its log.
     Truncated {
-        /// Which.
+        /// The replica that dropped entries.
         who: Who,
-        /// The last entry that it keeps.
+        /// The last entry that the replica keeps.
         after: Index,
     },
     /// A witness has this record on its disk.
     Recorded {
-        /// Its slot.
+        /// The witness's slot: 0 for the preferred one, 1 for the alternate.
         slot: u8,
-        /// The record.
+        /// The record on the witness's disk.
         record: &'a Record,
     },
     /// A witness has lost its disk, or has an old copy of it.
     Forgotten {
-        /// Its slot.
+        /// The witness's slot: 0 for the preferred one, 1 for the alternate.
         slot: u8,
     },
     /// A client begins, with a session to come.
     Came {
-        /// Which.
+        /// The client's number.
         client: usize,
-        /// Whose it is.
+        /// The owner of the client's key.
         owner: OwnerId,
-        /// The session's mark.
+        /// The nonce with which the session will be opened.
         token: Nonce,
     },
     /// A client is told that it may not make a request.
@@ -344,41 +344,41 @@ pub enum Observation<'a> {
     },
     /// A client made a request.
     Invoked {
-        /// By which client.
+        /// The client's number.
         client: usize,
-        /// The request.
+        /// What the client asked.
         request: Request,
     },
     /// A client has its answer.
     Completed {
-        /// Which client.
+        /// The client's number.
         client: usize,
         /// The request's id.
         id: u64,
-        /// The answer.
+        /// What the service answered.
         answer: Answer,
     },
     /// A replica's state at a glance.
     Measured {
-        /// Which.
+        /// The replica that was looked at.
         who: Who,
-        /// Its state.
+        /// Its status.
         status: &'a Status,
     },
     /// How many bytes a link holds.
     Queued {
-        /// From which place.
+        /// The place that the link sends from.
         from: ReplicaId,
-        /// How many.
+        /// How many bytes wait on the link.
         bytes: usize,
     },
     /// The digest of a replica's whole state.
     State {
-        /// Which.
+        /// The replica whose state it is.
         who: Who,
-        /// After which entry.
+        /// The last entry that the state includes.
         index: Index,
-        /// The digest.
+        /// The digest of the state.
         digest: Digest,
     },
     /// A fault inside a replica's service was set off: from here on it may compute nonsense.
@@ -400,11 +400,11 @@ pub enum Observation<'a> {
 /// An output's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OutputName {
-    /// The entry.
+    /// The entry that caused the output.
     pub index: Index,
-    /// The step within it.
+    /// The step within the entry.
     pub step: u32,
-    /// Its ordinal there.
+    /// The output's ordinal within the step.
     pub ordinal: u32,
 }
 

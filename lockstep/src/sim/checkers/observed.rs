@@ -20,9 +20,9 @@ use crate::wire::frames::ClientAnswer;
 /// A replica: the process at a place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Who {
-    /// Where.
+    /// The place of the process.
     pub place: ReplicaId,
-    /// Which process.
+    /// The incarnation of the process.
     pub incarnation: Incarnation,
 }
 
@@ -32,7 +32,7 @@ impl core::fmt::Display for Who {
     }
 }
 
-/// The books.
+/// What has been observed of the whole run, for all checkers.
 #[derive(Debug, Default)]
 pub struct ObservedState {
     views: BTreeMap<Who, View>,

@@ -21,7 +21,6 @@ impl Once {
         Self { notes: BTreeMap::new() }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

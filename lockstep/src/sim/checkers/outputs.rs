@@ -34,7 +34,6 @@ impl Outputs {
         Self { released: BTreeMap::new(), replies: BTreeMap::new(), opened: BTreeMap::new() }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

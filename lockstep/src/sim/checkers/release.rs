@@ -13,7 +13,6 @@ impl Release {
         Self
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

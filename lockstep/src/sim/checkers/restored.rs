@@ -12,7 +12,6 @@ impl Restored {
         Self
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

@@ -70,13 +70,13 @@ pub struct Has {
     pub bytes: usize,
 }
 
-/// All sessions.
+/// The sessions of one log, as the rules have them.
 #[derive(Clone, Debug)]
 pub(super) struct Book {
     bounds: UnitConfig,
     open: BTreeMap<SessionId, Open>,
     now: LogTime,
-    /// Time in which nobody ran (ns).
+    /// Log time in which no process ran (ns).
     skipped: u64,
     held: bool,
 }

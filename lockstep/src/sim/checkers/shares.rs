@@ -44,7 +44,6 @@ impl Shares {
         }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         _: u64,

@@ -72,7 +72,6 @@ impl Time {
         Self { wake_late: bounds.wake_late, newest: None, behind: None }
     }
 
-    /// See [`Checkers::see`](super::Checkers::see).
     pub(super) fn see(
         &mut self,
         now: u64,

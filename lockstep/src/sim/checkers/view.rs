@@ -68,7 +68,7 @@ pub struct Held {
     pub entry: Entry,
     /// The epoch in which it was ordered.
     pub epoch: Epoch,
-    /// Its timestamp.
+    /// The entry's log time.
     pub time: LogTime,
     /// When the replica appended it (ns of the world).
     pub at: u64,
@@ -76,11 +76,12 @@ pub struct Held {
     pub log_digest: Digest,
     /// Whether the protocol made it.
     pub is_protocol: bool,
-    /// Since when wake-ups are held there (ns of the world), if they are (rule O11).
+    /// Since when wake-ups are held after this entry (ns of the world); `None` if they are not
+    /// (rule O11).
     pub held_since: Option<u64>,
-    /// The timer that it sets.
+    /// The timer that the entry sets: its time and its id.
     pub timer: Option<(LogTime, u64)>,
-    /// What it comes to for sessions.
+    /// What the entry comes to for sessions.
     pub outcome: Outcome,
 }
 

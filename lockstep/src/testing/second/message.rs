@@ -17,16 +17,16 @@ use crate::output::Executed;
 /// What the second process is to run.
 #[derive(Archive, Serialize, Deserialize)]
 pub(super) struct Order {
-    /// Which call of the check: where it stands in the test.
+    /// The call of the check that is meant, by its position in the test.
     pub(super) call: String,
-    /// How often the test came there before.
+    /// How many times the test came to that call before.
     pub(super) before: u64,
     /// Whether the service is to run in another working directory.
     pub(super) directory: bool,
     /// Whether calls on the way there are to check what they would in the first process: it did
     /// not ask for those that found something, and the test may want to see that.
     pub(super) check_others: bool,
-    /// Over what.
+    /// The entries to run over.
     pub(super) entries: Vec<Entry>,
 }
 

@@ -51,11 +51,11 @@ thread_local! {
 
 /// What came of a call in the second process.
 pub(super) enum Outcome {
-    /// It ran.
+    /// The call ran, with this result.
     Ran(Report),
-    /// There is none, and why.
+    /// There was no call, for this reason.
     Skipped(String),
-    /// It failed before it had run, and how.
+    /// The second process failed before the call had run, for this reason.
     Failed(String),
 }
 
@@ -104,13 +104,13 @@ impl Call {
     }
 }
 
-/// Of the second process of a test.
+/// The second process of a test.
 enum State {
     /// No call needed it yet.
     None,
-    /// It runs.
+    /// The process runs.
     Runs(Second),
-    /// There is none any more, or cannot be; why.
+    /// The process has ended, or there cannot be one, for this reason.
     Ended(String),
 }
 
