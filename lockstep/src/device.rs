@@ -115,7 +115,7 @@ pub struct Setup {
 #[derive(Debug, thiserror::Error)]
 #[error("the device `{device}` cannot start")]
 pub struct StartError {
-    /// Its name.
+    /// The device's name.
     pub device: String,
     /// What is wrong, and what to do about it.
     #[source]
@@ -191,7 +191,7 @@ pub enum Refused {
         limits::INPUT_BYTES
     )]
     TooLong {
-        /// Its length.
+        /// Length of the input in bytes.
         len: usize,
     },
     /// The CoServer is stopping, or has no such device.

@@ -48,19 +48,19 @@ impl Hasher {
         hasher
     }
 
-    /// One byte, for tags and small enums.
+    /// Adds one byte, for tags and small enums.
     pub fn byte(&mut self, value: u8) -> &mut Self {
         self.0.update(&[value]);
         self
     }
 
-    /// An integer.
+    /// Adds an integer, as eight bytes in little-endian order.
     pub fn number(&mut self, value: u64) -> &mut Self {
         self.0.update(&value.to_le_bytes());
         self
     }
 
-    /// A byte string, after its length.
+    /// Adds a byte string, after its length.
     pub fn bytes(&mut self, value: &[u8]) -> &mut Self {
         self.number(value.len() as u64);
         self.0.update(value);

@@ -26,15 +26,15 @@ pub struct Origin {
 /// An input in its place in the log.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its position.
+    /// The entry's position in the log.
     pub index: Index,
     /// The epoch in which it was ordered.
     pub epoch: Epoch,
-    /// When, by log time; later than every entry before.
+    /// Log time of the entry; later than that of every entry before.
     pub time: LogTime,
-    /// Where it came from.
+    /// The input's origin: the incarnation that took it, and its number there.
     pub origin: Origin,
-    /// What it is.
+    /// The content of the entry.
     pub kind: EntryKind,
 }
 
@@ -61,50 +61,50 @@ pub enum EntryKind {
     Tick,
     /// Something happened on a redirected device.
     Device {
-        /// Which.
+        /// The device that brought the input.
         device: DeviceId,
-        /// What, in the device's own words.
+        /// The input, in the device's own encoding.
         bytes: Bytes,
     },
-    /// A client asked for a session, in a log of a version that did not say whose it is.
+    /// A client asked for a session, in a log of a version that did not name the owner.
     SessionOpen {
-        /// The client's secret mark.
+        /// The client's secret nonce.
         token: Nonce,
     },
     /// A client's request.
     SessionRequest {
-        /// In which session.
+        /// The session in which the client asks.
         session: SessionId,
-        /// The mark with which the session was opened.
+        /// The nonce with which the session was opened.
         token: Nonce,
-        /// Its number there; it takes effect only as the next one.
+        /// The request's number in its session; it takes effect only as the next one.
         number: RequestNumber,
         /// The lowest number that the client still wants an answer to: stored replies below
         /// are dropped.
         lowest: RequestNumber,
-        /// What is asked, in the service's own words.
+        /// The request, in the service's own encoding.
         body: Bytes,
     },
     /// A client is done with its session.
     SessionClose {
-        /// Which.
+        /// The session that is closed.
         session: SessionId,
-        /// The mark with which the session was opened.
+        /// The nonce with which the session was opened.
         token: Nonce,
     },
     /// Both take a checkpoint of the state at this entry, so that the two can be compared.
     Checkpoint,
-    /// From when both have this entry on disk they follow this record, a renewal, and ask the
-    /// witness in this slot, where they enrol the pair with it (rule W2).
+    /// Moves the pair to the witness in this slot. Once both have this entry on disk they follow
+    /// this record, a renewal, and enrol the pair there with it (rule W2).
     Witness {
         /// 0 for the preferred one, 1 for the alternate.
         slot: u8,
-        /// The record.
+        /// The record that the pair enrols with.
         record: Record,
     },
     /// Like [`Membership`](Self::Membership), of a process that was started anew and takes its
-    /// predecessor's log up again: between the entry before and this one lies the gap, in which
-    /// nobody ran. From here on wake-ups are held (rule O11).
+    /// predecessor's log up again. Between this entry and the one before lies the gap, in which no
+    /// process ran. From here on wake-ups are held (rule O11).
     Resume {
         /// The epoch's record.
         record: Record,
@@ -122,9 +122,9 @@ pub enum EntryKind {
     /// A client asked what its key may not ask. It takes the request's place in the session, and
     /// its number: the answer is the refusal (rule C10).
     SessionRefused {
-        /// In which session.
+        /// The session in which the client asks.
         session: SessionId,
-        /// The mark with which the session was opened.
+        /// The nonce with which the session was opened.
         token: Nonce,
         /// The request's number there.
         number: RequestNumber,

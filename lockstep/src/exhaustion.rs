@@ -22,7 +22,7 @@ pub enum Exhaustion {
     ProcessFiles,
     /// `ENFILE`: the whole system has.
     SystemFiles,
-    /// `ENOMEM`.
+    /// `ENOMEM`: the system has no memory for this process.
     Memory,
     /// `ENOSPC`, `EDQUOT`: the file system or the quota is full.
     Space,

@@ -30,10 +30,9 @@ pub struct History {
     pub began: Index,
     /// Who orders after this entry, as far as the entries say.
     pub sequencer: ReplicaId,
-    /// The slot of the witness that the pair uses, and the record with which it was last enrolled
-    /// there.
+    /// The slot of the witness that the pair uses: 0 for the preferred one, 1 for the alternate.
     pub witness: u8,
-    /// See above.
+    /// The record with which the pair was last enrolled there.
     pub enrolled: Option<Record>,
     /// At each place the highest number ordered of the inputs of the member there.
     pub ordered: [OriginNumber; 2],

@@ -170,7 +170,7 @@ macro_rules! time {
         impl core::ops::Add<core::time::Duration> for $name {
             type Output = Self;
 
-            /// As [`plus`](Self::plus).
+            /// Adds a span of time, as [`plus`](Self::plus) does.
             fn add(self, span: core::time::Duration) -> Self {
                 self.plus(span)
             }

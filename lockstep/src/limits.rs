@@ -43,10 +43,10 @@ pub const BULK_BYTES: usize = 64 << 10;
 /// the log, of which there is one for all links. A link of 10 Gbit/s and 5 ms needs 6 MiB.
 pub const LINK_FLIGHT_BYTES: usize = 8 << 20;
 
-/// Default for the entries, and bytes of entries and outputs, that may be ordered and not yet
-/// agreed and released. At one more the sequencer takes no input until there is room.
+/// Entries that may be ordered and not yet agreed and released, by default. At one more the
+/// sequencer takes no input until there is room.
 pub const WINDOW_ENTRIES: usize = 64 << 10;
-/// See [`WINDOW_ENTRIES`].
+/// Bytes of those entries and of their outputs, by default; see [`WINDOW_ENTRIES`].
 pub const WINDOW_BYTES: usize = 64 << 20;
 
 /// Smallest window that a configuration may ask for: one largest input and its largest reply.
@@ -253,7 +253,7 @@ pub const OPEN_REQUESTS: usize = 8;
 /// takes none in any more until an operator says so: a memory that flips a bit does not do so that
 /// often, and each return costs the pair a pause and the copy of its state.
 pub const DIVERGENCES: usize = 4;
-/// See [`DIVERGENCES`].
+/// The span of time in which [`DIVERGENCES`] are counted.
 pub const DIVERGENCE_WINDOW: Duration = Duration::from_secs(3600);
 
 const _: () = {

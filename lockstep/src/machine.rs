@@ -429,9 +429,9 @@ pub enum SinkError {
         "a record of {len} bytes is over the limit of {limit}: write the state in smaller records"
     )]
     TooLong {
-        /// Its length.
+        /// The record's length in bytes.
         len: usize,
-        /// The limit.
+        /// Most bytes that a record may have.
         limit: usize,
     },
     /// Storing it failed.
@@ -451,7 +451,7 @@ pub enum RestoreError {
     /// A record is not what it should be.
     #[error("the state's {record} is not valid: {why}")]
     Invalid {
-        /// Which record.
+        /// The record's name.
         record: &'static str,
         /// What is wrong with it.
         why: String,
@@ -498,7 +498,7 @@ pub enum Step<'a> {
     },
     /// A session was opened; its requests follow.
     SessionOpened {
-        /// Its id.
+        /// The session's id.
         session: SessionId,
     },
     /// A session ended: its client closed it, or it was idle for too long.
@@ -508,20 +508,20 @@ pub enum Step<'a> {
     },
     /// A client's request. It comes here exactly once, in its session's order.
     Request {
-        /// The session.
+        /// The session in which the client asks.
         session: SessionId,
-        /// The request's number there, from 1 without gaps.
+        /// The request's number in its session, from 1 without gaps.
         number: RequestNumber,
         /// What is asked.
         body: &'a [u8],
     },
     /// Something happened on a device.
     Device {
-        /// Which.
+        /// The device that brought the input.
         device: DeviceId,
-        /// On which CoServer.
+        /// The CoServer on which the device is.
         place: ReplicaId,
-        /// What.
+        /// The input, in the device's own encoding.
         bytes: &'a Bytes,
     },
     /// The members or the sequencer changed: what only a process that left could carry out is

@@ -20,7 +20,7 @@ use crate::output::{Output, OutputKind};
 /// The outline of what executing one entry came to.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
-    /// The entry.
+    /// The entry that was executed.
     pub index: Index,
     /// The running digest of the outputs before it: where two have the same, it is the first
     /// entry at which they can differ.
@@ -29,9 +29,9 @@ pub struct Outline {
     pub count: u64,
     /// The first of them, at most [`limits::OUTLINE_OUTPUTS`].
     pub outputs: Vec<OutputOutline>,
-    /// When the next entry is needed at the latest.
+    /// When the next entry is needed at the latest; `None` if no time is set.
     pub wakeup: Option<LogTime>,
-    /// A step panicked.
+    /// Whether a step panicked.
     pub panicked: bool,
 }
 
@@ -59,7 +59,7 @@ pub enum Target {
     Reply,
     /// A client: why a request, or one for a session, did not take effect.
     Refusal,
-    /// A device.
+    /// The output is for a device.
     Device(DeviceId),
 }
 
@@ -123,9 +123,9 @@ impl Outline {
 /// Where two that executed an entry came to different things.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found {
-    /// What differs.
+    /// The part of the outcome that differs.
     pub what: Differs,
-    /// How many outputs there are here, and there.
+    /// How many outputs there are here, and at the peer.
     pub counts: [u64; 2],
     /// The output that differs, if one does.
     pub output: Option<FoundOutput>,
@@ -134,27 +134,27 @@ pub struct Found {
 /// The first output that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundOutput {
-    /// Its number among the entry's outputs, from 0.
+    /// The output's number among the entry's outputs, from 0.
     pub number: u64,
-    /// For whom it is: here, or there if there is none here.
+    /// The output's target here, or at the peer if this side has no such output.
     pub target: Target,
     /// The first byte that differs, if that is known.
     pub byte: Option<u64>,
-    /// Its length and digest here, if there is one.
+    /// Length in bytes and digest of the output here, if this side has one.
     pub ours: Option<(u64, Digest)>,
-    /// The same of the peer.
+    /// Length in bytes and digest of the output at the peer, if the peer has one.
     pub theirs: Option<(u64, Digest)>,
 }
 
-/// What differs of what two came to.
+/// The part of an entry's outcome that differs between the replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Differs {
     /// The service panicked on one side.
     Panic {
-        /// On this one.
+        /// Whether the service panicked on this side.
         here: bool,
     },
-    /// An output is for somebody else.
+    /// An output has another target.
     Target,
     /// An output has other bytes.
     Bytes,
@@ -169,7 +169,7 @@ pub enum Differs {
     Fields,
     /// One side has more outputs.
     More {
-        /// This one.
+        /// Whether this side has more.
         here: bool,
     },
     /// An output after those that could be compared.

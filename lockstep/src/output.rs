@@ -36,16 +36,17 @@ pub struct Output {
 pub enum OutputKind {
     /// To a client: the answer to its request for a session.
     Opened {
-        /// The mark in its request.
+        /// The nonce in the client's request.
         token: Nonce,
-        /// The session, or why there is none.
+        /// The session's id, or why none was opened.
         result: Result<SessionId, Refusal>,
     },
     /// To a client: the answer to a request.
     Reply {
-        /// Its session.
+        /// The session of the request.
         session: SessionId,
-        /// The mark with which it was opened (of the request, where the session is unknown).
+        /// The nonce with which the session was opened, or that of the request where the session is
+        /// unknown.
         token: Nonce,
         /// The request's number.
         number: RequestNumber,
@@ -54,11 +55,11 @@ pub enum OutputKind {
     },
     /// To a redirected device.
     Device {
-        /// Which.
+        /// The device that the output is for.
         device: DeviceId,
-        /// Where it is carried out.
+        /// The place at which the output is carried out.
         carrier: Carrier,
-        /// What, in the device's own words.
+        /// The output, in the device's own encoding.
         bytes: Bytes,
     },
 }
@@ -167,7 +168,7 @@ fn hash_refusal(refusal: Refusal, hasher: &mut Hasher) -> &mut Hasher {
 /// What executing one entry came to.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
-    /// The entry.
+    /// The entry that was executed.
     pub index: Index,
     /// The running digest of the outputs at this entry ([`chain`]).
     pub digest: Digest,

@@ -34,7 +34,7 @@ impl Members {
         }
     }
 
-    /// Both replicas.
+    /// Both replicas are members.
     pub fn both(a: Incarnation, b: Incarnation) -> Self {
         Self { a: Some(a), b: Some(b) }
     }
@@ -108,19 +108,19 @@ impl Origin {
 /// One configuration of the pair, as the witness holds it.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Whose record it is.
+    /// The pair that the record is of.
     pub pair: PairId,
-    /// The lineage it belongs to.
+    /// The lineage that the record belongs to.
     pub lineage: Lineage,
-    /// Its number; a later record has a higher one.
+    /// The record's number; a later record has a higher one.
     pub epoch: Epoch,
-    /// The members.
+    /// The members in this epoch.
     pub members: Members,
-    /// The place that asked for it.
+    /// The place that asked for the record.
     pub asker: ReplicaId,
-    /// The asker's own mark on its request.
+    /// The nonce that the asker gave its request.
     pub nonce: Nonce,
-    /// How it came about.
+    /// Why the record was made.
     pub origin: Origin,
 }
 

@@ -67,7 +67,7 @@ impl Capacity {
 pub struct Depth {
     /// Items in the mailbox.
     pub items: usize,
-    /// Their weight.
+    /// Weight of those items in bytes.
     pub bytes: u64,
 }
 
