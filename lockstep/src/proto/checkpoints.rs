@@ -1,5 +1,8 @@
-//! When checkpoints are taken and written, and whether the two are equal (section K of
-//! `docs/protocol.md`).
+//! Checkpoints (section K of `docs/protocol.md`).
+//!
+//! - K1: both take one at the same entry, which the sequencer orders.
+//! - K2: the follower writes its own first and says its digest; then the sequencer writes.
+//! - K3: it holds everything that is replicated (the unit and the log see to that).
 
 use core::time::Duration;
 

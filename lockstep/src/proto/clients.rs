@@ -172,4 +172,18 @@ impl Replica {
             self.answer(conn, answer);
         }
     }
+
+    /// A follower that can forward what the sequencer did not order.
+    pub(super) fn may_forward(&self) -> bool {
+        self.membership.record().is_some() && self.pending.has_room()
+    }
+
+    pub(super) fn on_forward_due(&mut self) {
+        let (now, delay) = (self.now.mono, self.config.forward_delay);
+        while self.may_forward()
+            && let Some(kind) = self.gateway.overdue(delay, now)
+        {
+            self.take(kind);
+        }
+    }
 }

@@ -1,21 +1,22 @@
 //! The sole member's side of a join (rules J3 to J7): what the joiner asks for is read from the
 //! journal and sent within a rate; once it is close behind it is recorded, and then admitted.
 
+use core::time::Duration;
 use std::collections::VecDeque;
 
+use bytes::Bytes;
+
+use super::flow::Resend;
 use super::io::{CommonPrefix, Output};
 use super::membership::Membership;
 use super::release::Agreement;
-use super::replica::{Replica, Resend};
+use super::replica::Replica;
 use crate::entry::Entry;
 use crate::event::{Event, FallBack};
 use crate::ids::{Epoch, Incarnation, Index, MonotonicTime};
 use crate::limits;
 use crate::record::Record;
 use crate::wire::frames::{CheckpointFile, Fetch, LogPosition, PeerFrame, Progress};
-
-use bytes::Bytes;
-use core::time::Duration;
 
 /// A joiner that asks for nothing for this long is forgotten; should it come back it asks anew.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -349,20 +350,6 @@ impl Replica {
         }
         let joiner = self.joiner.as_ref().map_or(Incarnation(0), |joiner| joiner.incarnation);
         self.event(Event::Attached { joiner, at: pin });
-    }
-
-    /// The process that gets entries as they are ordered: the other member, or a joiner, or for
-    /// a joiner the member.
-    pub(super) fn stream_peer(&self) -> Option<Incarnation> {
-        if let Some(join) = &self.join {
-            return Some(join.donor);
-        }
-        let joiner = self.joiner.as_ref().filter(|joiner| joiner.attached);
-        match joiner {
-            Some(joiner) => Some(joiner.incarnation),
-            None if self.is_duplex() => self.membership.peer(),
-            None => None,
-        }
     }
 
     /// What is due for a join, on the member's side.

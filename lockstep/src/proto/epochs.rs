@@ -1,17 +1,30 @@
-//! Handlers of the witness, and of who is a member.
+//! Epochs and the witness (section E of `docs/protocol.md`).
+//!
+//! - E1: only the witness lets anyone go on alone.
+//! - E2: two run together only if they run the same ([`peer`](super::peer) compares).
+//! - E3: a pair forms when the record is vacant and two fresh replicas have met.
+//! - E4: a request is on disk before it is sent.
+//! - E5, E6: a member that suspects its peer asks to go on alone, and settles that if the suspicion
+//!   passes.
+//! - E7: a member moves by itself only to a renewal of the record that it follows.
+//! - E8: a frame counts only in its own epoch ([`peer`](super::peer) checks).
+//! - E9: one that is told of a record without it releases nothing from then on.
+//! - E10: one that has held outputs for long turns its clients away.
+//! - E11: one that is told to stop leaves in good order.
+//!
+//! What a record means, and what may be asked, is decided by [`membership`](super::membership).
 
 use core::time::Duration;
 
 use super::donor::Confirming;
+use super::flow::Resend;
 use super::io::{Output, Standing};
-use super::links::Link;
 use super::membership::{Membership, RecordVerdict};
 use super::release::Agreement;
-use super::replica::{Replica, Resend};
-use super::time::ASK_AGAIN;
+use super::replica::Replica;
 use crate::entry::EntryKind;
 use crate::event::{Event, FallBack, Ignored, Reminder, StopCause, Suspicion};
-use crate::ids::{Incarnation, Index, Nonce};
+use crate::ids::{Incarnation, Index, MonotonicTime, Nonce};
 use crate::limits;
 use crate::record::{Origin, Record};
 use crate::wire::frames::{
@@ -20,6 +33,13 @@ use crate::wire::frames::{
 
 /// One that leaves waits for the witness no longer than this.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// An unanswered request to the witness is sent again after this long: several round trips of a
+/// distant witness, a fraction of what a client notices.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// A member tells the witness its epoch, and hears the present one, this often.
+const QUERY_EVERY: Duration = Duration::from_secs(1);
 
 impl Replica {
     pub(super) fn on_witness_up(&mut self) {
@@ -132,14 +152,6 @@ impl Replica {
 
     pub(super) fn is_linked_to(&self, peer: Incarnation) -> bool {
         self.links.iter().any(|link| link.handshaken_with == Some(peer))
-    }
-
-    /// Whether that process is not silent, on a link on which it introduced itself: its connection
-    /// outlives it by the idle time of the transport, which is far longer.
-    pub(super) fn hears(&self, peer: Incarnation) -> bool {
-        let (now, patience) = (self.now.mono, self.config.silence);
-        let recent = |link: &Link| link.up || now.since(link.echoed) < patience;
-        self.links.iter().any(|link| link.handshaken_with == Some(peer) && recent(link))
     }
 
     /// Asks the witness for what this makes of the membership and a new mark, if anything.
@@ -347,5 +359,42 @@ impl Replica {
         self.turn_clients_away(ClientRefusal::Removed);
         self.event(Event::Stopped { cause: cause.clone() });
         self.outputs.push_back(Output::Stop { cause });
+    }
+
+    /// Outputs have been held for long: clients had better try the other CoServer (rule E10).
+    pub(super) fn on_hold_due(&mut self) {
+        let stuck = self.suspicion.is_some() || self.divergence.is_some() || self.log.panicked();
+        if !stuck {
+            self.stuck_since = None;
+            return;
+        }
+        let since = *self.stuck_since.get_or_insert(self.now.mono);
+        let long = self.now.mono.since(since) >= self.config.hold_limit;
+        if long && self.holding.is_none() {
+            self.holding = Some(since);
+            self.event(Event::Holding { released: self.released });
+            self.announce_standing();
+            self.turn_clients_away(ClientRefusal::Holding);
+        }
+    }
+
+    pub(super) fn next_asking(&self) -> Option<MonotonicTime> {
+        if !self.witness_up || self.enrolment.asks_nobody() || self.membership.waits_for_disk() {
+            return None;
+        }
+        Some(self.witness_asked.map_or(self.now.mono, |at| at.plus(self.asking_interval())))
+    }
+
+    fn asking_interval(&self) -> Duration {
+        let open = self.membership.open().is_some();
+        let soon = open || self.enrolment.is_enrolling() || self.membership.record().is_none();
+        if soon && self.no_room.is_none() { ASK_AGAIN } else { QUERY_EVERY }
+    }
+
+    pub(super) fn on_asking_due(&mut self) {
+        self.pursue_suspicion();
+        if self.next_asking().is_some_and(|due| due <= self.now.mono) {
+            self.ask_witness();
+        }
     }
 }

@@ -4,9 +4,8 @@
 //! All of it is local to the process. What makes a request take effect exactly
 //! once is the session table in the replicated unit.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::entry::{Entry, EntryKind};
 use crate::ids::{ConnId, MonotonicTime, Nonce, RequestNumber, SessionId};

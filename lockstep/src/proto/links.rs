@@ -148,50 +148,9 @@ impl Link {
     }
 }
 
-/// The silence timeout, adapted to how regularly heartbeats come back (rule S2).
-#[derive(Debug)]
-pub(super) struct Silence {
-    floor: Duration,
-    ceiling: Duration,
-    heartbeat: Duration,
-    /// The longest gap between two returns of late; forgotten by halves.
-    peak: Duration,
-}
-
-impl Silence {
-    pub(super) fn new(floor: Duration, ceiling: Duration, heartbeat: Duration) -> Self {
-        // Nothing is known yet, so the full patience.
-        Self { floor, ceiling, heartbeat, peak: ceiling }
-    }
-
-    pub(super) fn timeout(&self) -> Duration {
-        (self.heartbeat + self.peak * 3).clamp(self.floor.min(self.ceiling), self.ceiling)
-    }
-
-    /// Two heartbeats came back this far apart.
-    pub(super) fn observe(&mut self, gap: Duration) {
-        // A weight of 1/512 forgets half of a peak within a few seconds of heartbeats.
-        self.peak = gap.max(self.peak - self.peak / 512);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn patience_shrinks_with_regular_heartbeats_and_returns_with_a_late_one() {
-        let mut silence = Silence::new(MS * 40, MS * 100, MS * 10);
-        assert_eq!(silence.timeout(), MS * 100);
-        for _ in 0..3000 {
-            silence.observe(MS * 10);
-        }
-        assert_eq!(silence.timeout(), MS * 40);
-        silence.observe(MS * 25);
-        assert_eq!(silence.timeout(), MS * 85);
-    }
 
     #[test]
     fn an_answer_to_a_forgotten_or_repeated_heartbeat_tells_nothing() {

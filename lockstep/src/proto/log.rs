@@ -9,10 +9,10 @@ use crate::digest::Digest;
 use crate::entry::{Entry, EntryKind};
 use crate::history::History;
 use crate::ids::{Index, LogTime, ReplicaId};
-use crate::limits;
 use crate::outline::Outline;
-use crate::output::{self, Executed, Output};
+use crate::output::{Executed, Output};
 use crate::record::Record;
+use crate::{limits, output};
 
 /// One entry and what became of it.
 #[derive(Debug)]

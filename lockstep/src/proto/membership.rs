@@ -1,7 +1,8 @@
-//! Epochs: which record this replica follows, and what it has asked of the witness.
+//! Which record this replica follows, and what it has asked of the witness: the bookkeeping of
+//! section E of `docs/protocol.md`.
 //!
-//! Pure bookkeeping of section E of `docs/protocol.md`. It decides what a record
-//! means for this replica and what may be asked next; when to ask is the hub's.
+//! It decides what a record means for this replica and what may be asked next; when to ask is
+//! decided by the hub and by [`epochs`](super::epochs).
 
 use crate::ids::{Epoch, Incarnation, Lineage, MonotonicTime, Nonce, PairId, ReplicaId};
 use crate::limits;

@@ -1,4 +1,14 @@
-//! Handlers of the log: taking inputs, ordering them, appending entries, taking results.
+//! Identity and order (section O of `docs/protocol.md`).
+//!
+//! - O1, O8, O9: who orders: one per epoch, the asker of a record, or whom the role is handed to.
+//! - O2: entries are appended in index order; of several copies the first counts.
+//! - O3: each tells the other how far it is ([`flow`](super::flow) sends it, [`peer`](super::peer)
+//!   reads it).
+//! - O4, O13: log time ([`clock`](super::clock)).
+//! - O5 to O7: inputs have origins and numbers, and are kept until the log has them
+//!   ([`pending`](super::pending)).
+//! - O10: ticks for wake-ups.
+//! - O11, O12, O14: entries that tell of a gap ([`gap`](super::gap)).
 
 use core::time::Duration;
 
@@ -6,10 +16,9 @@ use super::clock;
 use super::io::{HandOverRefused, Output};
 use super::replica::Replica;
 use crate::entry::{Entry, EntryKind, Origin};
-use crate::event::{Event, Ignored, StopCause};
-use crate::ids::{Incarnation, Index, LogTime, OriginNumber, ReplicaId};
+use crate::event::{Event, Ignored};
+use crate::ids::{Incarnation, Index, LogTime, MonotonicTime, OriginNumber, ReplicaId};
 use crate::limits;
-use crate::output::Executed;
 use crate::wire::frames::Forward;
 
 /// The least time between two entries.
@@ -297,49 +306,35 @@ impl Replica {
         peer.unwrap_or_default().max(waiting.unwrap_or_default())
     }
 
-    /// Whether the window takes another input (rule F1). Entries of the protocol itself always
-    /// fit (rule F2).
-    pub(super) fn has_room(&self) -> bool {
-        self.log.len() < self.config.window_entries && self.log.bytes() < self.config.window_bytes
-    }
-
-    /// The most entries that a follower's window holds: its sequencer keeps its own window
-    /// within the bound, and may have dropped up to one window that the follower, with its
-    /// fewer reports, has not yet released.
-    pub(super) fn window_limit(&self) -> usize {
-        2 * (self.config.window_entries + limits::WINDOW_RESERVE)
-    }
-
     /// The highest number ordered of this process's inputs.
     pub(super) fn ordered_of(&self, place: ReplicaId, incarnation: Incarnation) -> OriginNumber {
         self.log.history().ordered_of(place, incarnation)
     }
 
-    pub(super) fn on_executed(&mut self, executed: Executed) {
-        if let Some(message) = &executed.panic {
-            let (index, message) = (executed.index, message.clone());
-            self.event(Event::Panicked { index, message });
-        }
-        // A joiner executes what members have counted already.
-        let is_member = self.membership.record().is_some() && !self.is_joiner();
-        self.shortages.note(&executed.sessions, is_member);
-        self.say_shortages();
-        self.log.executed_next(executed);
-        if self.is_joiner() && self.log.panicked() {
-            // The member did not panic there: another process may not either.
-            return self.stop(StopCause::JoinEnded);
-        }
-        self.compare();
-        self.release();
-    }
-
-    pub(super) fn on_persisted(&mut self, index: Index) {
-        assert!(index <= self.log.last_index(), "only what was appended is persisted");
-        self.persisted = self.persisted.max(index);
-        self.release();
-    }
-
     pub(super) fn ignore(&mut self, why: Ignored) {
         self.event(Event::Ignored { why });
+    }
+
+    /// As sequencer: when the service's wake-up wants an entry of its own (rule O10).
+    pub(super) fn tick_due(&self) -> Option<MonotonicTime> {
+        let due = self.log.wakeup()?;
+        let idle = self.log.executed() == self.log.last_index();
+        if !self.is_sequencer() || !self.has_room() || self.log.panicked() {
+            return None;
+        }
+        if due <= self.log.last_time() {
+            // More wake-ups than one entry carries out were due.
+            return idle.then_some(self.now.mono);
+        }
+        if self.clock.stamp(self.now) >= due {
+            return Some(self.now.mono);
+        }
+        Some(self.clock.look_again(due, self.now))
+    }
+
+    pub(super) fn on_tick_due(&mut self) {
+        if self.tick_due().is_some_and(|due| due <= self.now.mono) {
+            self.order_own(EntryKind::Tick);
+        }
     }
 }

@@ -1,16 +1,15 @@
 //! Handlers of the links and of what the peer says on them.
 
+use super::flow::Unacknowledged;
 use super::io::{LinkSet, Output};
 use super::links::Link;
-use super::release::Difference;
-use super::replica::{Divergence, Replica, Resend, Unacknowledged};
-use crate::digest::Digest;
-use crate::event::{Event, FallBack, Ignored, StopCause};
-use crate::ids::{Epoch, Index, Lineage, LinkId};
+use super::replica::Replica;
+use crate::event::{Event, Ignored, StopCause};
+use crate::ids::{Epoch, Lineage, LinkId};
 use crate::wire::frames::{Environment, Hello, PeerFrame, Progress};
 
 impl Replica {
-    fn link(&mut self, link: LinkId) -> &mut Link {
+    pub(super) fn link(&mut self, link: LinkId) -> &mut Link {
         &mut self.links[usize::from(link.0)]
     }
 
@@ -28,35 +27,6 @@ impl Replica {
             self.event(Event::LinkDown { link, closed: true, missed: self.is_duplex() });
         }
         self.reassign_bulk();
-    }
-
-    /// What is unacknowledged there is all that it may be: the rest stays in the log (rule F5).
-    pub(super) fn on_link_blocked(&mut self, link: LinkId) {
-        if !core::mem::replace(&mut self.link(link).blocked, true) {
-            self.reassign_bulk();
-        }
-    }
-
-    /// A link fails (rule F4), and what was under way on it may be lost. The others have sent the
-    /// rest themselves, but bulk that was its to bring they have to bring in its place.
-    pub(super) fn reassign_bulk(&mut self) {
-        if self.log.last_bulk() >= self.peer_lacks() {
-            self.rewind_links();
-        }
-    }
-
-    pub(super) fn on_link_writable(&mut self, link: LinkId) {
-        let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
-        let link = self.link(link);
-        link.blocked = false;
-        link.rewind(first, forward);
-    }
-
-    pub(super) fn rewind_links(&mut self) {
-        let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
-        for link in &mut self.links {
-            link.rewind(first, forward);
-        }
     }
 
     pub(super) fn send_hello(&mut self, link: LinkId) {
@@ -260,26 +230,6 @@ impl Replica {
         false
     }
 
-    fn on_pong(&mut self, link: LinkId, sequence: u64) {
-        let now = self.now.mono;
-        let ours = self.link(link);
-        let Some((gap, sent)) = ours.pong(sequence, now) else { return };
-        if ours.up {
-            self.silence.observe(gap);
-        } else {
-            ours.up = true;
-            self.event(Event::LinkUp { link });
-            // What was sent while it carried nothing is lost.
-            self.resend = Resend::default();
-            let (first, forward) = (self.peer_lacks(), self.forwards_lacking());
-            self.link(link).rewind(first, forward);
-        }
-        if !self.is_sequencer() {
-            // The sequencer runs, and knows itself whether it stood still as well.
-            self.stood_still = self.stood_still.filter(|stop| sent < stop.to);
-        }
-    }
-
     /// The peer says how far it is (rule O3).
     fn on_progress(&mut self, told: Progress) {
         if self.is_joiner() {
@@ -326,78 +276,6 @@ impl Replica {
         }
         self.compare();
         self.release();
-    }
-
-    /// Every entry comes from one sequencer: where they differ, one side is damaged (rule D4).
-    fn compare_entries(&mut self, told: &Progress) {
-        let Some(ours) = self.log.log_digest_at(told.last_index) else { return };
-        if ours == told.entries || self.divergence.is_some() {
-            return;
-        }
-        let (index, theirs) = (told.last_index, told.entries);
-        self.event(Event::EntriesDiffer { index, ours, theirs });
-        if !self.is_duplex() {
-            return self.drop_joiner(FallBack::Diverged);
-        }
-        let at = Difference { index, ours, theirs };
-        self.divergence = Some(Divergence { at, reported: index, entries: true });
-    }
-
-    /// Compares the peer's results with our own as far as both are known (rule R2).
-    pub(super) fn compare(&mut self) {
-        if self.divergence.is_some() || self.is_joiner() || self.stream_peer().is_none() {
-            return;
-        }
-        let Err(at) = self.agreement.compare(&self.log) else { return };
-        if self.is_duplex() {
-            return self.on_divergence(at);
-        }
-        let Difference { index, ours, theirs } = at;
-        self.event(Event::Diverged { index, ours, theirs });
-        self.drop_joiner(FallBack::Diverged);
-    }
-
-    /// The replicas differ (rule D1): nothing from there on is released by both.
-    fn on_divergence(&mut self, at: Difference) {
-        let Difference { index, ours, theirs } = at;
-        self.divergence = Some(Divergence { at, reported: index, entries: false });
-        self.event(Event::Diverged { index, ours, theirs });
-        self.send_digests();
-        self.search_difference(index);
-    }
-
-    /// Tells the peer our digests from the last entry agreed upon, so that it finds the first
-    /// difference.
-    pub(super) fn send_digests(&mut self) {
-        let Some(divergence) = self.divergence.filter(|divergence| !divergence.entries) else {
-            return;
-        };
-        let from = self.agreement.compared().next();
-        let outputs = (from.0..=divergence.at.index.0)
-            .take(crate::limits::BATCH_ENTRIES)
-            .map_while(|index| self.log.agreement_at(Index(index)))
-            .collect();
-        let (lineage, epoch) = (self.membership.lineage(), self.membership.epoch());
-        self.send_everywhere(PeerFrame::Digests { lineage, epoch, from, outputs });
-    }
-
-    fn on_digests(&mut self, from: Index, theirs: &[Digest]) {
-        let indices = (from.0..=self.log.executed().0).map(Index);
-        let differing = indices.zip(theirs).find_map(|(index, theirs)| {
-            let ours = self.log.agreement_at(index)?;
-            (ours != *theirs).then_some(Difference { index, ours, theirs: *theirs })
-        });
-        let Some(at) = differing else { return };
-        match &mut self.divergence {
-            None => self.on_divergence(at),
-            Some(divergence) if at.index < divergence.reported && !divergence.entries => {
-                divergence.reported = at.index;
-                let Difference { index, ours, theirs } = at;
-                self.event(Event::Diverged { index, ours, theirs });
-                self.search_difference(index);
-            }
-            Some(_) => {}
-        }
     }
 }
 

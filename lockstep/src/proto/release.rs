@@ -1,10 +1,21 @@
-//! The release rule's arithmetic: how far both replicas are known to agree.
+//! Release: which outputs may leave, and when (section R of `docs/protocol.md`).
+//!
+//! - R1: one alone releases what it holds and has executed.
+//! - R2: of two, each releases what both hold and computed equally.
+//! - R3: and what both have persisted.
+//! - R4: outputs are checked against their digest once more as they leave.
+//! - R5: how far was released is noted on disk, with the digest there.
 
 use std::collections::VecDeque;
 
+use super::io::Output;
 use super::log::Log;
+use super::replica::Replica;
 use crate::digest::Digest;
-use crate::ids::Index;
+use crate::entry::EntryKind;
+use crate::event::{Event, StopCause};
+use crate::ids::{Index, ReplicaId};
+use crate::output::{Carrier, Output as ServiceOutput, OutputKind};
 
 /// Reports of the peer that wait for this replica to get as far. At one more the second is
 /// dropped: a later one says as much, and the first is always reached.
@@ -65,5 +76,95 @@ impl Agreement {
             self.reports.pop_front();
         }
         Ok(())
+    }
+}
+
+impl Replica {
+    /// How far this replica has released, with the running digest of the outputs there: what a
+    /// journal notes, so that a replay that comes to something else is noticed (rule R5).
+    pub fn mark(&self) -> (Index, Digest) {
+        let outputs = self.log.outputs_at(self.released);
+        (self.released, outputs.expect("what was released last is not dropped before"))
+    }
+
+    /// The last entry whose outputs were released here.
+    pub fn released(&self) -> Index {
+        self.released
+    }
+
+    /// The last entry whose outputs may be released by the release rule (rules R1 to R3).
+    pub(super) fn agreed(&self) -> Index {
+        let own = self.log.executed().min(self.persisted);
+        if self.is_joiner() {
+            return own.min(self.released_without_us()).max(self.released);
+        }
+        if self.membership.record().is_none() {
+            return self.released;
+        }
+        if self.is_uncommitted && self.joiner.is_some() {
+            // From where the joiner is to be a member nothing leaves without it (rule J6).
+            return own.min(self.log.history().began.prev()).max(self.released);
+        }
+        if self.is_duplex() {
+            let both = self.agreement.compared().min(self.progress.persisted);
+            own.min(both).max(self.released)
+        } else {
+            own
+        }
+    }
+
+    /// Lets out what may go (section R), and drops what nobody needs any more.
+    pub(super) fn release(&mut self) {
+        if self.stopped {
+            return;
+        }
+        let agreed = self.agreed();
+        while self.released < agreed {
+            let index = self.released.next();
+            let Some((outputs, sequencer)) = self.log.release(index) else {
+                self.event(Event::Corrupted { index });
+                return self.stop(StopCause::Corrupted);
+            };
+            self.released = index;
+            if self.is_joiner() {
+                continue;
+            }
+            for output in outputs {
+                self.release_one(index, sequencer, output);
+            }
+            if let Some(EntryKind::SessionClose { session, token }) =
+                self.log.entry(index).map(|entry| &entry.kind)
+            {
+                let (session, token) = (*session, *token);
+                self.gateway.forget(session, token);
+            }
+        }
+        let agreed = self.agreement.compared();
+        let joiner = self.joiner.as_ref().and_then(|joiner| joiner.needs_after(agreed));
+        let needed = if self.is_duplex() { agreed } else { joiner.unwrap_or(self.released) };
+        self.log.drop_to(self.released.min(needed));
+        self.order_waiting();
+    }
+
+    fn release_one(&mut self, index: Index, sequencer: ReplicaId, output: ServiceOutput) {
+        let ServiceOutput { step, ordinal, kind } = output;
+        let OutputKind::Device { carrier, .. } = &kind else { return self.answer_client(kind) };
+        if self.carries(*carrier, sequencer) {
+            let epoch = self.membership.epoch();
+            self.outputs.push_back(Output::Release { index, step, ordinal, epoch, kind });
+        }
+    }
+
+    /// Whether an output is carried out here. What the sequencer at its entry was to carry, and
+    /// is no member any more, falls to the present one.
+    fn carries(&self, carrier: Carrier, sequencer: ReplicaId) -> bool {
+        match carrier {
+            Carrier::Replica(place) => place == self.config.place,
+            Carrier::Sequencer => {
+                let there = self.is_duplex() || sequencer == self.config.place;
+                (if there { sequencer } else { self.sequencer }) == self.config.place
+            }
+            Carrier::Both => true,
+        }
     }
 }

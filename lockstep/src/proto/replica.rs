@@ -1,10 +1,13 @@
 //! The hub: one replica's state, and who decides what.
 //!
-//! Its handlers are in the files beside it, by subject: [`ordering`](super::ordering) the log,
-//! [`peer`](super::peer) the links, [`epochs`](super::epochs) the witness and who is a member,
-//! [`clients`](super::clients) the gateway, [`start`](super::start), [`join`](super::join) and
-//! [`donor`](super::host) coming back, [`checkpoints`](super::checkpoints), [`pump`](super::pump)
-//! what is sent, executed and released, [`time`](super::time) what is due.
+//! What the sections of `docs/protocol.md` say stands in the file of that name, which begins with
+//! the section's rules: [`ordering`](super::ordering) (O), [`release`](super::release) (R),
+//! [`epochs`](super::epochs) (E), [`joining`](super::joining) (J), [`witnesses`](super::witnesses)
+//! (W), [`checkpoints`](super::checkpoints) (K), [`silence`](super::silence) (S),
+//! [`divergence`](super::divergence) (D), [`clients`](super::clients) (C) and
+//! [`flow`](super::flow) (F). [`peer`](super::peer) takes the peer's frames apart,
+//! [`execution`](super::execution) hands entries to the service, and
+//! [`timers`](super::timers) knows what is due.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,28 +18,27 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::checkpoints::Checkpoints;
 use super::clock::LogClock;
 use super::debts::Debts;
-use super::difference::Search;
+use super::divergence::{Divergence, Search};
 use super::donor::{Confirming, Joiner, PrefixSearch};
-use super::enrolment::Enrolment;
+use super::flow::Resend;
 use super::gap::{Held, Stop};
 use super::gateway::Gateway;
 use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
-use super::join::Joining;
-use super::links::{Link, Silence};
+use super::joining::Joining;
+use super::links::Link;
 use super::log::Log;
 use super::membership::Membership;
 use super::pending::PendingInputs;
-use super::release::{Agreement, Difference};
+use super::release::Agreement;
 use super::repair::Repair;
 use super::shortage::Shortages;
+use super::silence::Silence;
 use super::start::Start;
 use super::waits::Waiting;
-use crate::digest::Digest;
+use super::witnesses::Enrolment;
 use crate::entry::{Entry, EntryKind};
 use crate::event::{Event, Reminder, StopCause, Suspicion};
-use crate::ids::{
-    Epoch, Incarnation, Index, LinkId, MonotonicTime, Nonce, OriginNumber, ReplicaId, Timestamps,
-};
+use crate::ids::{Epoch, Incarnation, Index, LinkId, MonotonicTime, Nonce, ReplicaId, Timestamps};
 use crate::limits;
 use crate::wire::frames::{Forward, Progress};
 
@@ -145,65 +147,6 @@ pub struct Replica {
     pub(super) last_handled: MonotonicTime,
     /// It stood still for long, and it is not known that anything went on meanwhile (rule O14).
     pub(super) stood_still: Option<Stop>,
-}
-
-/// The replicas computed different things.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Divergence {
-    pub(super) at: Difference,
-    /// What was last reported about it, so that a closer look is reported once.
-    pub(super) reported: Index,
-    /// The entries themselves differ.
-    pub(super) entries: bool,
-}
-
-/// When what the peer lacks is sent again.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Resend {
-    pub(super) entries: Unacknowledged,
-    /// Forwarded inputs: a peer that gets on with entries may lack them all the same.
-    pub(super) inputs: Unacknowledged,
-    /// The longest that an acknowledgement took of late; forgotten by parts. Bulk takes longer than
-    /// heartbeats, which go before it.
-    pub(super) usual: Duration,
-}
-
-impl Resend {
-    /// The peer got on with entries. Whether the first of them brought it so far, or a later one
-    /// that was sent again, is not known: too long a time does no harm.
-    pub(super) fn on_entries(&mut self, now: MonotonicTime) {
-        if let Some(first) = self.entries.first {
-            self.usual = now.since(first).max(self.usual - self.usual / 64);
-        }
-        self.entries = Unacknowledged::default();
-    }
-
-    /// This process did not run for so long.
-    pub(super) fn discount(&mut self, late: Duration) {
-        for sent in [&mut self.entries, &mut self.inputs] {
-            sent.waiting = sent.waiting.map(|since| since.plus(late));
-            sent.first = sent.first.map(|since| since.plus(late));
-        }
-    }
-}
-
-/// What was sent and is not acknowledged.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Unacknowledged {
-    /// Since when it has owed an acknowledgement without any progress.
-    pub(super) waiting: Option<MonotonicTime>,
-    /// The same since it was sent first.
-    pub(super) first: Option<MonotonicTime>,
-    /// How often in a row it was sent again.
-    pub(super) tries: u32,
-}
-
-impl Unacknowledged {
-    /// It is under way, from now on if it was not before.
-    pub(super) fn sent(&mut self, now: MonotonicTime) {
-        self.waiting.get_or_insert(now);
-        self.first.get_or_insert(now);
-    }
 }
 
 impl Replica {
@@ -341,28 +284,9 @@ impl Replica {
     /// The next thing to be done; `None` when there is nothing more.
     pub fn poll(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
-            self.pump();
+            self.fill_outputs();
         }
         self.outputs.pop_front()
-    }
-
-    /// Hands out what is to be executed before anything is sent of it, if it is no more than so
-    /// many entries. For steps that take less time than a frame: entry and result then leave in
-    /// one. The caller goes on with [`poll_decided`](Self::poll_decided), executes, and only then
-    /// [`poll`](Self::poll)s.
-    ///
-    /// A checkpoint is nothing short: to freeze a state may mean to copy it. The sequencer waits
-    /// until the follower says that it holds the entry (rule K1), and that has to be sent before.
-    pub fn hand_out_first(&mut self, most: usize) {
-        let waiting = self.log.last_index().0.saturating_sub(self.handed_out.0);
-        if !self.stopped && waiting <= most as u64 && !self.is_to_freeze() {
-            self.hand_out();
-        }
-    }
-
-    /// Whether a checkpoint is among what is to be handed out.
-    pub(super) fn is_to_freeze(&self) -> bool {
-        self.log.last_checkpoint() > self.handed_out
     }
 
     /// The next thing to be done of what is decided already; nothing is sent, and nothing handed
@@ -385,47 +309,11 @@ impl Replica {
         room && self.pending.has_room()
     }
 
-    /// How many bytes of inputs may be taken before one that is taken then waits behind more than
-    /// `line`, and what a fast link carries in a round trip. No bound while this replica does
-    /// not serve: it takes none then, and whoever comes is told.
-    pub fn room_for_inputs(&self, line: usize) -> usize {
-        let Standing::Serving { .. } = self.standing else { return usize::MAX };
-        let trips = self.links.iter().filter(|link| link.up).filter_map(|link| link.least_trip());
-        let trip = trips.min().filter(|_| self.is_duplex()).unwrap_or_default();
-        let carried = usize::try_from(trip.as_micros()).unwrap_or(usize::MAX);
-        let line = line.saturating_add(carried.saturating_mul(LINK_RATE));
-        line.saturating_sub(self.under_way())
-    }
-
-    /// Bytes of the entries that one of the members has yet to execute, as far as this one knows,
-    /// and of the inputs that this one keeps for the sequencer: what it takes now is executed after
-    /// them.
-    fn under_way(&self) -> usize {
-        let own = self.log.executed();
-        let done = if self.is_duplex() { own.min(self.progress.executed) } else { own };
-        let ahead =
-            self.log.weight_at(self.log.last_index()).saturating_sub(self.log.weight_at(done));
-        let ahead = usize::try_from(ahead).unwrap_or(usize::MAX);
-        ahead.saturating_add(self.pending.bytes() + self.gateway.copied())
-    }
-
     /// Whether what clients say is to be read now: while input is taken, and while this replica
     /// does not serve, since then whoever comes gets a refusal instead of waiting for nothing
     /// (rule C5).
     pub fn reads_clients(&self) -> bool {
         !matches!(self.standing, Standing::Serving { .. }) || self.takes_input()
-    }
-
-    /// How far this replica has released, with the running digest of the outputs there: what a
-    /// journal notes, so that a replay that comes to something else is noticed (rule R5).
-    pub fn mark(&self) -> (Index, Digest) {
-        let outputs = self.log.outputs_at(self.released);
-        (self.released, outputs.expect("what was released last is not dropped before"))
-    }
-
-    /// The last entry whose outputs were released here.
-    pub fn released(&self) -> Index {
-        self.released
     }
 
     /// The state at a glance.
@@ -483,20 +371,6 @@ impl Replica {
         Nonce(self.random.next_u64().max(1))
     }
 
-    /// The first entry that the peer may lack. What a joiner has is the member's already, or
-    /// nobody's (rule J3).
-    pub(super) fn peer_lacks(&self) -> Index {
-        if self.is_joiner() {
-            return self.log.last_index().next();
-        }
-        self.progress.last_index.max(self.peer_last_index).max(self.log.base()).next()
-    }
-
-    /// The first input that the sequencer may lack.
-    pub(super) fn forwards_lacking(&self) -> OriginNumber {
-        self.pending.first()
-    }
-
     /// Everything that must hold between two inputs, whatever the peer, the witness, the clients
     /// and the driver do.
     fn check_invariants(&self) {
@@ -523,9 +397,6 @@ fn link_status(link: &Link) -> LinkStatus {
         round_trip: link.round_trip(),
     }
 }
-
-/// Bytes that a link carries in a microsecond, as assumed for how much may be under way: 1 Gbit/s.
-const LINK_RATE: usize = 128;
 
 /// At least this long, so that a configured zero does not make a busy loop.
 pub(super) const TICK_MIN: Duration = Duration::from_millis(1);

@@ -4,8 +4,8 @@ use super::pair::{MS, Pair, config};
 use crate::event::Event;
 use crate::ids::{Epoch, Index, LinkId, MonotonicTime, Nonce, ReplicaId, RequestNumber, SessionId};
 use crate::limits;
+use crate::proto::flow::{Resend, Unacknowledged};
 use crate::proto::io::Input;
-use crate::proto::replica::{Resend, Unacknowledged};
 use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, Progress};
 use bytes::Bytes;
 

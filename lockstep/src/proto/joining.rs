@@ -1,12 +1,22 @@
-//! A joiner: a process that a sole member brings up to date (rules J3 to J6).
+//! Coming back: the joiner's side (section J of `docs/protocol.md`).
 //!
-//! It pulls what it lacks, so the member keeps nothing for it but what is under way, and a
-//! transfer that breaks off goes on where it was.
+//! - J1, J2: who may claim its predecessor's place, and for how long it tries to meet the other first
+//!   ([`start`](super::start)).
+//! - J3, J4: a sole member brings a joiner up to date and sends only what is missing; the joiner pulls
+//!   ([`donor`](super::donor) is the member's side).
+//! - J5: it is recorded when it is close behind.
+//! - J6: it is a member once that is recorded, both have the epoch's beginning, and its own disk says
+//!   so.
+//! - J7: until then the member may fall back.
+//! - J8: where nobody may go on, an operator decides.
 
+use core::time::Duration;
+
+use super::flow::Resend;
 use super::io::{Output, Recovered};
 use super::links::Link;
 use super::release::Agreement;
-use super::replica::{Replica, Resend};
+use super::replica::Replica;
 use crate::digest::Digest;
 use crate::entry::Entry;
 use crate::event::{Event, Ignored, StopCause};
@@ -14,8 +24,6 @@ use crate::ids::{Incarnation, Index, MonotonicTime};
 use crate::limits;
 use crate::record::{Origin, Record};
 use crate::wire::frames::{CheckpointFile, Fetch, LogPosition, PeerFrame, Progress};
-
-use core::time::Duration;
 
 /// What was asked for and has not come is asked for again after this long: a few round trips of
 /// a distant site and a disk's delay.

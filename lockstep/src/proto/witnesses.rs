@@ -1,5 +1,9 @@
-//! Which witness the pair uses, and enrolling the pair there again (rules W1 to W3 of
-//! `docs/protocol.md`).
+//! Which witness the pair uses (section W of `docs/protocol.md`).
+//!
+//! - W1: a healthy pair turns to its alternate witness, or enrols itself anew with one that has
+//!   forgotten it.
+//! - W2: the move is an entry with the record that comes next.
+//! - W3: a witness takes the record that a member of it tells (the witness's own core checks).
 
 use super::io::Output;
 use super::membership::Open;
