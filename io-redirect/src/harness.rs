@@ -133,7 +133,7 @@ impl<S: Service> Harness<S> {
         self.wrapper.service()
     }
 
-    /// Log time.
+    /// Log time at the last entry.
     pub fn now(&self) -> LogTime {
         self.now
     }
@@ -249,7 +249,7 @@ impl<S: Service> Harness<S> {
         client
     }
 
-    /// Fails one.
+    /// Lets an attempt to connect fail.
     pub fn fail(&mut self, dial: &Dial, failure: &ConnectFailure) {
         self.at(dial.place, |net| net.fail(dial, failure));
     }

@@ -48,12 +48,12 @@ impl Io<'_> {
         Timers { table: &mut self.inside.timers, now: self.now }
     }
 
-    /// Random numbers.
+    /// The service's random numbers, the same on both CoServers.
     pub fn rng(&mut self) -> &mut ServiceRng {
         &mut self.inside.rng
     }
 
-    /// Listeners and connections.
+    /// The service's listeners and connections.
     pub fn tcp(&mut self) -> Tcp<'_> {
         Tcp { table: &mut self.inside.tcp, outbox: &mut self.inside.outbox }
     }
@@ -99,7 +99,7 @@ pub(crate) struct Outbox {
     buffer: BytesMut,
 }
 
-/// One output.
+/// An output of the current step, not yet handed to the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Staged {
     pub(crate) device: DeviceId,

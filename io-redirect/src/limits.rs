@@ -32,10 +32,11 @@ pub const READ_WINDOW: u32 = 256 << 10;
 /// Default for the bytes of one connection that were sent and not yet reported as written.
 pub const SEND_WINDOW: u32 = 256 << 10;
 
-/// Windows that a configuration may ask for: at least two chunks, so that reading and granting
-/// overlap; at most what keeps one connection from filling the engine's window alone.
+/// Smallest window of a connection that a configuration may ask for: two chunks, so that reading
+/// and granting overlap.
 pub const WINDOW_MIN: u32 = 64 << 10;
-/// See [`WINDOW_MIN`].
+/// Largest window of a connection that a configuration may ask for, so that one connection cannot
+/// fill the engine's window alone.
 pub const WINDOW_MAX: u32 = 16 << 20;
 
 /// Default for the connections of a service, on both CoServers together, in both directions. At one
@@ -65,53 +66,58 @@ pub const HEAD_START: Duration = Duration::from_secs(1);
 /// a connection to one of them.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Clients that are being turned away at a time, or give way: each has its text sent and its
-/// farewell awaited. At one more, the connection is just closed.
+/// Clients that are being turned away, or give way, at the same time. Each is sent its text, and
+/// its end is awaited. At one more, the connection is just closed.
 pub const TURNED_AWAY: usize = 256;
 
-/// Newcomers at a time that are let in although every place is taken, to be given that of another
-/// or turned away: as many as come within a round through the log, in a flood from many addresses.
-/// At one more, the connection is turned away at once.
+/// Newcomers that are let in at the same time although every place is taken, to be given that of
+/// another or turned away. In a flood from many addresses, this many come within a round through
+/// the log. At one more, the connection is turned away at once.
 pub const NEWCOMERS: usize = 32;
 
-/// After the pair has turned somebody away, others from the same block of addresses are turned away
-/// without asking it for so long, or until a place at this CoServer comes free: one at the other
-/// may come free unnoticed.
+/// Once the pair has turned a client away, this CoServer turns away others of the same block of
+/// addresses by itself. It does so for this long, or until one of its own places comes free: one at
+/// the other CoServer may come free unnoticed.
 pub const HOPELESS: Duration = Duration::from_secs(1);
 
-/// So many blocks are remembered for that; of more the one that was first is forgotten.
+/// Most blocks whose clients are turned away so; of more, the oldest is forgotten.
 pub const HOPELESS_BLOCKS: usize = 64;
 
-/// Where a listener turns away so many of one block of addresses within [`FLOOD`], the kernel drops
-/// what comes from there to begin a connection, for [`SHUT_OUT`]: to accept, tell and close one
-/// takes some 70 µs of the CoServer's loop, as long as a whole request.
+/// Once a listener turns away this many clients of one block of addresses within [`FLOOD`], the
+/// kernel drops what that block sends to begin a connection, for [`SHUT_OUT`]. To accept a
+/// connection, tell its client and close it takes some 70 µs of the CoServer's loop, as long as a
+/// whole request.
 pub const FLOOD_REFUSALS: u32 = 32;
 
-/// See [`FLOOD_REFUSALS`].
+/// The span of time in which [`FLOOD_REFUSALS`] are counted.
 pub const FLOOD: Duration = Duration::from_millis(100);
 
-/// See [`FLOOD_REFUSALS`]. A client tries again after a second by itself (RFC 6298 section 2).
+/// How long a block of addresses is shut out; see [`FLOOD_REFUSALS`]. A client tries again after a
+/// second by itself (RFC 6298 section 2).
 pub const SHUT_OUT: Duration = Duration::from_secs(1);
 
-/// So many blocks are shut out at a time; those of others are turned away one by one.
+/// Most blocks that are shut out at the same time; clients of further blocks are turned away one by
+/// one.
 pub const SHUT_OUT_BLOCKS: usize = 16;
 
-/// Blocks of which it is counted how many are turned away within a [`FLOOD`].
+/// Most blocks whose refusals within a [`FLOOD`] are counted.
 pub const FLOOD_BLOCKS: usize = 1024;
 
-/// While a block of addresses is crowded, which it is for [`CROWDED`] after one of its clients was
-/// turned away or gave way, the next input of a connection waits for [`PARTIAL`] after one of fewer
-/// than so many bytes that the service has not said anything to yet: each input is an entry of the
-/// log, and a few hundred connections that send a byte now and then are thousands of them.
+/// An input of fewer bytes than this that the service has not yet answered is partial. While a
+/// block of addresses is crowded, the next input of its connections waits for [`PARTIAL`] after a
+/// partial one. Each input is an entry of the log, and a few hundred connections that send a byte
+/// now and then make thousands of entries.
 pub const PARTIAL_BYTES: usize = 512;
 
-/// See [`PARTIAL_BYTES`].
+/// How long the next input of a connection in a crowded block waits after a partial one; see
+/// [`PARTIAL_BYTES`].
 pub const PARTIAL: Duration = Duration::from_secs(1);
 
-/// See [`PARTIAL_BYTES`].
+/// How long a block of addresses is crowded after one of its clients was turned away or gave way;
+/// see [`PARTIAL_BYTES`].
 pub const CROWDED: Duration = Duration::from_secs(5);
 
-/// So many blocks are remembered for that; of more the one that was first is forgotten.
+/// Most blocks that are remembered as crowded; of more, the oldest is forgotten.
 pub const CROWDED_BLOCKS: usize = 64;
 
 /// Clients that are turned away although no file descriptor is left for connections: one at a

@@ -120,11 +120,11 @@ pub trait Service: Send + 'static {
 /// Something happened on a device of the user's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceEvent<'a> {
-    /// Which.
+    /// The device that brought the input.
     pub device: DeviceId,
-    /// On which CoServer.
+    /// The CoServer on which the device is.
     pub place: ReplicaId,
-    /// What, in the device's own words.
+    /// The input, in the device's own encoding.
     pub bytes: &'a Bytes,
 }
 

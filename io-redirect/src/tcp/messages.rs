@@ -112,9 +112,9 @@ pub(crate) enum Event {
 /// For how many connections a process has file descriptors.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// In all.
+    /// How many connections there may be in all.
     pub(crate) total: u32,
-    /// How many of them those who connect may take.
+    /// How many of them those that connect from outside may take.
     pub(crate) accepted: u32,
 }
 

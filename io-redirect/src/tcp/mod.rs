@@ -104,18 +104,18 @@ pub enum TcpEvent {
     },
     /// A connection that the service asked for is made.
     Connected {
-        /// Which.
+        /// The connection that is made.
         conn: ConnId,
         /// The address that answered.
         peer: SocketAddr,
-        /// The own address.
+        /// The address of the CoServer's end.
         local: SocketAddr,
     },
     /// A connection that the service asked for could not be made.
     ConnectFailed {
-        /// Which; it is over.
+        /// The connection that was to be made; it is over.
         conn: ConnId,
-        /// Why.
+        /// Why the connection could not be made.
         why: ConnectFailure,
     },
     /// Bytes came, in order; how they are cut into events means nothing.
@@ -128,12 +128,12 @@ pub enum TcpEvent {
     /// After [`SendError::Full`] or a short [`Tcp::send_prefix`]: at least half of the window
     /// is free.
     Writable {
-        /// Which.
+        /// The connection that takes bytes again.
         conn: ConnId,
     },
     /// The far end will send nothing more. It may still read.
     PeerClosed {
-        /// Which.
+        /// The connection whose far end is done.
         conn: ConnId,
     },
     /// Both ends have closed, and everything sent was written.
@@ -143,9 +143,9 @@ pub enum TcpEvent {
     },
     /// The connection broke off. What of the bytes under way arrived is not known.
     Reset {
-        /// Which; it is over.
+        /// The connection that broke off; it is over.
         conn: ConnId,
-        /// Why.
+        /// Why the connection broke off.
         cause: ResetCause,
     },
 }
@@ -239,7 +239,7 @@ impl ConnectFailure {
 /// Where to connect to.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// An address.
+    /// An address, without a look-up.
     Address(SocketAddr),
     /// A name, looked up anew for each connection by the CoServer that connects. Its addresses
     /// are tried in the resolver's order, IPv6 and IPv4 in turns, at most
@@ -250,9 +250,9 @@ pub enum Target {
     Name {
         /// The host, at most [`HOST_BYTES`](crate::limits::HOST_BYTES).
         host: String,
-        /// The port.
+        /// The TCP port, the same for all addresses of the name.
         port: u16,
-        /// Those of its addresses that are tried after the others, see [`Target::last`].
+        /// The addresses of the name that are tried after the others, see [`Target::last`].
         last: Vec<SocketAddr>,
     },
 }

@@ -21,12 +21,12 @@ pub struct Client {
     handle: Handle,
 }
 
-/// A connection that the service asked for and nobody has answered yet.
+/// A connection that the service asked for and no peer has answered yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dial {
     /// The CoServer that is connecting.
     pub place: ReplicaId,
-    /// Where to.
+    /// Where the service wants to connect to.
     pub target: Target,
     handle: Handle,
 }
@@ -233,7 +233,7 @@ impl Simulated {
         Some(Client { place: self.place, handle })
     }
 
-    /// Fails one.
+    /// Lets an attempt to connect fail.
     pub fn fail(&mut self, dial: &Dial, failure: &ConnectFailure) {
         if self.dials.remove(&dial.handle).is_some() {
             let (why, text) = failure.parts();

@@ -13,36 +13,37 @@ use super::inside::TcpTable;
 use super::messages::{Handle, ListenOrder, Room, Windows};
 use super::{ConnId, ListenerId, Target, TcpLimits};
 
-/// One connection.
+/// What is replicated of a connection.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Conn {
-    /// Who carries it; `None` while it waits for somebody who can make it.
+    /// The CoServer that carries the connection; `None` until one can make it.
     pub(crate) place: Option<ReplicaId>,
     pub(crate) handle: Handle,
-    /// `None` for one that the service makes.
+    /// Where the connection came from; `None` if the service makes it.
     pub(crate) origin: Option<Origin>,
     pub(crate) phase: Phase,
-    /// The service closed its direction.
+    /// Whether the service closed its direction.
     pub(crate) write_closed: bool,
-    /// Sent and not yet reported as written; at most the send window.
+    /// Bytes that were sent and not yet reported as written; at most the send window.
     pub(crate) unwritten: u32,
-    /// The service was told "full" and is owed a `Writable`.
+    /// Whether the service was told "full" and is owed a `Writable`.
     pub(crate) wants_room: bool,
-    /// Delivered and not yet taken, where the service takes explicitly.
+    /// Bytes that were delivered and not yet taken; `None` where the service does not take
+    /// explicitly.
     pub(crate) held: Option<u32>,
-    /// Taken and not yet granted anew.
+    /// Bytes that were taken and not yet granted anew.
     pub(super) taken: Tally,
 }
 
-/// Whence an accepted connection came, and what its place is worth.
+/// The origin of an accepted connection, and what its place is worth.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
-    /// Which listener accepted it.
+    /// The listener that accepted the connection.
     pub(crate) listener: ListenerId,
     pub(crate) peer: IpAddr,
-    /// The entry that brought its last bytes, or itself.
+    /// The entry that brought the connection's last bytes, or the connection itself.
     pub(crate) heard: Index,
-    /// It gives way to nobody.
+    /// Whether the connection gives way to no other.
     pub(crate) protected: bool,
 }
 

@@ -64,50 +64,50 @@ impl Default for TcpOptions {
     }
 }
 
-/// A listen address cannot be had.
+/// A listener cannot be bound to its address.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process has it.
+    /// Another process has the address.
     #[error(
         "{address} (listener `{listener}`) is in use: stop what listens there, or configure \
          another address"
     )]
     InUse {
-        /// The listener.
+        /// The listener's name.
         listener: String,
-        /// The address.
+        /// The address that is in use.
         address: SocketAddr,
     },
-    /// This machine does not have it.
+    /// This machine does not have the address.
     #[error(
         "{address} (listener `{listener}`) is not an address of this machine: configure one \
          that is, or 0.0.0.0"
     )]
     NotOurs {
-        /// The listener.
+        /// The listener's name.
         listener: String,
-        /// The address.
+        /// The address that this machine does not have.
         address: SocketAddr,
     },
-    /// The process may not have it.
+    /// The process may not listen on the address.
     #[error(
         "{address} (listener `{listener}`) is not permitted: use a port from 1024 on, or give \
          the process CAP_NET_BIND_SERVICE"
     )]
     NotPermitted {
-        /// The listener.
+        /// The listener's name.
         listener: String,
-        /// The address.
+        /// The address that is not permitted.
         address: SocketAddr,
     },
-    /// Something else.
+    /// The system refuses the address for another reason.
     #[error("{address} (listener `{listener}`) cannot be bound")]
     Other {
-        /// The listener.
+        /// The listener's name.
         listener: String,
-        /// The address.
+        /// The address that cannot be bound.
         address: SocketAddr,
-        /// What the system says.
+        /// What the system reported.
         #[source]
         source: io::Error,
     },

@@ -49,7 +49,7 @@ impl RefusedBy {
     }
 }
 
-/// Counts them.
+/// Counts the connections that were refused, by reason.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     turned_away: Count,
