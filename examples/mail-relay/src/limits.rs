@@ -4,9 +4,9 @@
 
 /// One second, in the unit of every deadline of this crate.
 pub const SECOND: u64 = 1_000_000_000;
-/// One minute.
+/// One minute, in nanoseconds.
 pub const MINUTE: u64 = 60 * SECOND;
-/// One hour.
+/// One hour, in nanoseconds.
 pub const HOUR: u64 = 60 * MINUTE;
 
 // ---- what a client may say -------------------------------------------------

@@ -30,7 +30,7 @@ pub enum NetworkError {
     /// Address bits are set behind the prefix, which hides a typing error.
     #[error("{network} has bits set behind its prefix: write {meant}")]
     HostBits {
-        /// As written.
+        /// The network as it was written.
         network: Network,
         /// The network that contains it.
         meant: Network,

@@ -42,32 +42,32 @@ pub struct SinkOptions {
 /// A mail that came.
 #[derive(Debug, Clone)]
 pub struct Got {
-    /// What it says of itself.
+    /// What the mail says of itself.
     pub arrival: Arrival,
-    /// Its text.
+    /// The mail as it came.
     pub message: Message,
 }
 
 /// Why a sink cannot work.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    /// The address.
+    /// The sink cannot listen on its address.
     #[error("cannot listen on {address}: {source}; choose another address")]
     Listen {
-        /// Which.
+        /// The address that was given.
         address: SocketAddr,
-        /// What the system says.
+        /// What the system reported.
         source: io::Error,
     },
-    /// The directory.
+    /// The sink cannot write to its directory.
     #[error("cannot write to {}: {source}; make the directory, or name another one", directory.display())]
     Write {
-        /// Which.
+        /// The directory that was given.
         directory: PathBuf,
-        /// What the system says.
+        /// What the system reported.
         source: io::Error,
     },
-    /// Standard output.
+    /// Standard output cannot be written to.
     #[error("nobody reads what the sink says: {0}")]
     Output(io::Error),
 }

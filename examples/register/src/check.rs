@@ -43,11 +43,11 @@ pub struct Report {
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Violation {
-    /// Where: `register r0`, `queue q1`, `log time`.
+    /// The object that is wrong: `register r0`, `queue q1`, `log time`.
     pub object: String,
-    /// What.
+    /// What is wrong with the object.
     pub what: String,
-    /// The calls that show it, as far as it can be said.
+    /// The calls that show it, as far as they can be named.
     pub calls: Vec<Call>,
 }
 

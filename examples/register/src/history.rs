@@ -25,9 +25,9 @@ const CALLS: usize = 10_000_000;
 /// One request as its client saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
-    /// The session; its requests take effect in the order of their numbers.
+    /// The call's session; its requests take effect in the order of their numbers.
     pub session: u64,
-    /// The request's number there.
+    /// The request's number in its session.
     pub number: u64,
     /// When it was handed in, in nanoseconds of one monotonic clock for the whole history.
     pub from: u64,
@@ -36,7 +36,7 @@ pub struct Call {
     pub to: Option<u64>,
     /// What was asked.
     pub op: Op,
-    /// The answer.
+    /// The answer; `None` if none came.
     pub answer: Option<Answer>,
     /// Why there is no answer, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,18 +46,18 @@ pub struct Call {
 /// A history cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The file.
+    /// The history's file cannot be read.
     #[error("the history cannot be read")]
     Io(#[from] std::io::Error),
-    /// A line.
+    /// A line is not a call.
     #[error("line {line} is no call: {why}; a history has one JSON object in each line")]
     Line {
-        /// Its number, from 1.
+        /// The line's number, counted from 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong with the line.
         why: String,
     },
-    /// Too many lines.
+    /// The history has too many lines.
     #[error("more than {CALLS} calls: record less at a time")]
     TooMany,
 }

@@ -19,29 +19,29 @@ pub enum Malformed {
     Tag(u8),
 }
 
-/// Lays out.
+/// Lays values out as bytes, one after the other.
 #[derive(Default)]
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    /// Nothing yet.
+    /// A writer without any bytes yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A byte.
+    /// Adds a byte.
     pub fn u8(&mut self, value: u8) -> &mut Self {
         self.0.push(value);
         self
     }
 
-    /// A number.
+    /// Adds a number, as eight bytes in little-endian order.
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.0.extend(value.to_le_bytes());
         self
     }
 
-    /// A number with a sign.
+    /// Adds a number with a sign, as eight bytes in little-endian order.
     pub fn i64(&mut self, value: i64) -> &mut Self {
         self.0.extend(value.to_le_bytes());
         self
@@ -84,12 +84,12 @@ impl Writer {
     }
 }
 
-/// Reads back.
+/// Reads back what a [`Writer`] laid out.
 #[derive(Clone, Copy)]
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// From the first byte.
+    /// A reader that begins at the first byte.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }

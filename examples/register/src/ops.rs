@@ -11,21 +11,21 @@ use crate::layout::{Malformed, Reader, Writer};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Op {
-    /// A register's value.
+    /// Asks for a register's value.
     Get {
-        /// The register.
+        /// The name of the register.
         name: String,
     },
     /// Gives a register a value.
     Set {
-        /// The register.
+        /// The name of the register.
         name: String,
-        /// The value.
+        /// The new value.
         value: i64,
     },
     /// Gives a register a value if it has the expected one.
     Cas {
-        /// The register.
+        /// The name of the register.
         name: String,
         /// The value that it must have; `None` if it must have none.
         expected: Option<i64>,
@@ -34,50 +34,50 @@ pub enum Op {
     },
     /// Adds to a register; one without a value counts as zero.
     Add {
-        /// The register.
+        /// The name of the register.
         name: String,
         /// What to add.
         delta: i64,
     },
     /// Puts a text at the end of a queue.
     Push {
-        /// The queue.
+        /// The name of the queue.
         queue: String,
-        /// The text.
+        /// The text to put there.
         item: String,
     },
     /// Takes the first text out of a queue.
     Pop {
-        /// The queue.
+        /// The name of the queue.
         queue: String,
     },
-    /// The first text of a queue, which stays there.
+    /// Asks for the first text of a queue, which stays there.
     Peek {
-        /// The queue.
+        /// The name of the queue.
         queue: String,
     },
-    /// How many texts a queue has.
+    /// Asks how many texts a queue has.
     Len {
-        /// The queue.
+        /// The name of the queue.
         queue: String,
     },
     /// Puts a text at the end of a queue later.
     Remind {
-        /// The queue.
+        /// The name of the queue.
         queue: String,
-        /// The text.
+        /// The text to put there.
         item: String,
         /// How much later by log time, in nanoseconds.
         after: u64,
     },
-    /// A random number.
+    /// Asks for a random number.
     Random {
-        /// It is smaller than this.
+        /// The number is smaller than this.
         below: u64,
     },
-    /// Log time.
+    /// Asks for log time.
     Now,
-    /// How much there is of everything.
+    /// Asks how much there is of everything.
     Info,
 }
 
@@ -101,9 +101,9 @@ pub enum Answer {
     Number(u64),
     /// To [`Op::Now`]: log time, in nanoseconds since the Unix epoch.
     Time(u64),
-    /// To [`Op::Info`].
+    /// To [`Op::Info`]: how much there is of everything.
     Info(Info),
-    /// Nothing was done.
+    /// The service did nothing, for this reason.
     Refused(Refusal),
 }
 
@@ -180,7 +180,7 @@ impl Op {
         }
     }
 
-    /// In bytes.
+    /// The request as the bytes that go to the pair.
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::new();
         match self {
@@ -247,7 +247,7 @@ impl Op {
 }
 
 impl Answer {
-    /// In bytes.
+    /// The answer as the bytes that come from the pair.
     pub fn encode(&self) -> Bytes {
         let mut out = Writer::new();
         match self {

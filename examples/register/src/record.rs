@@ -60,9 +60,9 @@ impl Default for Plan {
 /// What a run came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Summary {
-    /// Requests.
+    /// How many requests the clients made.
     pub calls: u64,
-    /// Of these, without an answer: their outcome is unknown.
+    /// Requests without an answer, whose outcome is unknown.
     pub unanswered: u64,
     /// Answers that refuse for a limit.
     pub refused: u64,
@@ -70,20 +70,20 @@ pub struct Summary {
     pub sessions_lost: u64,
     /// How long the run took, in microseconds.
     pub took_us: u64,
-    /// The longest time between two answers, to whomever, in microseconds.
+    /// The longest time between two answers, to any client, in microseconds.
     pub longest_gap_us: u64,
-    /// Time from request to answer: median, in microseconds.
+    /// Time from request to answer in microseconds: the median.
     pub p50_us: u64,
-    /// The same: 99 of 100 are faster.
+    /// Time from request to answer in microseconds: 99 of 100 are faster.
     pub p99_us: u64,
-    /// The slowest.
+    /// Time from request to answer in microseconds: the slowest.
     pub max_us: u64,
 }
 
 /// A run could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// No session.
+    /// No session could be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The history cannot be written.

@@ -44,7 +44,7 @@ enum Command {
     Ask {
         /// The client's configuration: the client.toml that `init` has made
         config: PathBuf,
-        /// The request
+        /// The text of the request
         text: String,
     },
 }

@@ -29,18 +29,18 @@ const ENDING: Duration = Duration::from_secs(3);
 /// The demonstration cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum CrewError {
-    /// The operating system.
+    /// The operating system refuses what the demonstration needs.
     #[error("the operating system refuses what the demonstration needs: {0}")]
     System(#[from] io::Error),
-    /// The configuration.
+    /// The pair's configuration cannot be written.
     #[error("the pair's configuration cannot be written")]
     Init(#[from] InitError),
     /// A process does not say what it should.
     #[error("{name} did not start; it said:\n{log}")]
     NotStarted {
-        /// Which.
+        /// The name of the process.
         name: &'static str,
-        /// The end of its log.
+        /// The end of the process's log.
         log: String,
     },
     /// The pair does not become redundant.
@@ -52,18 +52,18 @@ pub enum CrewError {
     /// A process ended that was not to.
     #[error("{name} ended by itself; it said:\n{log}")]
     Ended {
-        /// Which.
+        /// The name of the process.
         name: &'static str,
-        /// The end of its log.
+        /// The end of the process's log.
         log: String,
     },
-    /// No answer.
+    /// A process gives no answer about its state.
     #[error(transparent)]
     Ask(#[from] AskError),
-    /// Nobody orders the inputs.
+    /// No CoServer is the sequencer.
     #[error("no CoServer says that it is the sequencer: {0}")]
     NoSequencer(String),
-    /// By a signal.
+    /// A signal ended the demonstration.
     #[error("interrupted")]
     Interrupted,
 }

@@ -23,19 +23,19 @@ struct Mail {
 /// What the pair goes through, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Duplex, and nothing happens.
+    /// The pair is duplex, and nothing happens.
     Calm,
-    /// One is killed.
+    /// One CoServer is killed.
     Kill,
-    /// The other is alone.
+    /// The other CoServer is alone.
     Alone,
-    /// The killed one is started, and brought up to date.
+    /// The killed CoServer is started, and brought up to date.
     Return,
-    /// Duplex again.
+    /// The pair is duplex again.
     Duplex,
-    /// The other one is killed.
+    /// The other CoServer is killed.
     SecondKill,
-    /// The one that was back is alone.
+    /// The CoServer that was back is alone.
     After,
 }
 
@@ -64,7 +64,7 @@ impl Phase {
     }
 }
 
-/// A kill.
+/// The killing of a CoServer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kill {
     pub(super) place: ReplicaId,
@@ -77,16 +77,16 @@ pub(super) struct Return {
     pub(super) place: ReplicaId,
     /// Since its process was started.
     pub(super) took: Duration,
-    /// Bytes of entries and checkpoints that it was sent.
+    /// Bytes of entries and checkpoints that the returning CoServer was sent.
     pub(super) sent: u64,
 }
 
-/// The book.
+/// What became of every mail, and when the pair went through what.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) begun: Instant,
     mails: BTreeMap<u64, Mail>,
-    /// One after the other; the last may lie ahead.
+    /// The stages one after the other; the last may lie ahead.
     pub(super) phases: Vec<Phase>,
     pub(super) kills: Vec<Kill>,
     started: Option<(ReplicaId, Instant)>,

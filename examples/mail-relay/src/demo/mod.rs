@@ -59,16 +59,16 @@ pub struct DemoOptions {
     pub keep: bool,
 }
 
-/// Who is killed.
+/// The CoServer that is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
-    /// Whoever orders the inputs at that moment.
+    /// The CoServer that orders the inputs at that moment.
     Sequencer,
-    /// The other one.
+    /// The CoServer that does not order the inputs at that moment.
     Follower,
-    /// The one at this place.
+    /// The CoServer at this place.
     At(ReplicaId),
-    /// Nobody.
+    /// No CoServer is killed.
     None,
 }
 

@@ -55,7 +55,7 @@ fn returned(Return { place, took, sent }: Return) -> String {
     format!("{place} was brought up to date with {sent} KiB, {took} ms after its start")
 }
 
-/// The end.
+/// The tables at the end of the demonstration, as text.
 pub(super) fn summary(ledger: &Ledger) -> String {
     let mut text = String::from("\nWhat became of the mails\n");
     let mut row = |name: &str, count: u64, note: &str| {

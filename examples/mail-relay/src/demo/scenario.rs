@@ -26,9 +26,9 @@ enum Next {
 pub(super) struct Play {
     victim: Victim,
     next: Next,
-    /// When.
+    /// When the next act begins.
     pub(super) due: Instant,
-    /// Between two acts.
+    /// Time between two acts.
     pace: Duration,
     end: Instant,
 }

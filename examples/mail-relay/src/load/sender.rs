@@ -47,40 +47,40 @@ pub struct Job {
 pub enum Event {
     /// A mail was answered with 250.
     Accepted {
-        /// Which.
+        /// The number of the mail.
         number: u64,
-        /// When.
+        /// When the answer came.
         at: Instant,
         /// From the end of its data to the answer; if that was sent more than once, from the
         /// first time.
         latency: Duration,
-        /// Who answered: a position in [`Plan::targets`].
+        /// The server that answered: a position in [`Plan::targets`].
         target: usize,
-        /// How often its data had been sent whole before without an answer: each time the
+        /// How often the mail's data had been sent whole before without an answer: each time the
         /// server may have taken it.
         doubts: u32,
     },
     /// A mail was answered with 4xx (it is sent again) or 5xx (it is not).
     Refused {
-        /// Which.
+        /// The number of the mail.
         number: u64,
-        /// What was said.
+        /// What the server answered.
         reply: String,
-        /// Whether that is the last word.
+        /// Whether the mail is not sent again.
         for_good: bool,
     },
     /// A connection was lost or refused; if there was a mail on it, it is sent again.
     Trouble {
-        /// Whose.
+        /// The server of the connection: a position in [`Plan::targets`].
         target: usize,
-        /// When.
+        /// When the connection was lost or refused.
         at: Instant,
-        /// Why.
+        /// What happened to the connection.
         why: Trouble,
     },
     /// A mail was given up without an answer.
     GivenUp {
-        /// Which.
+        /// The number of the mail.
         number: u64,
     },
 }
@@ -132,14 +132,14 @@ struct Worker {
     line: Option<Line>,
 }
 
-/// One connection.
+/// A connection to a server, with its session.
 struct Line {
     stream: TcpStream,
     session: ClientSession,
     config: ClientConfig,
     /// When the last octet was handed to the kernel.
     sent: Instant,
-    /// The session ended under a mail that had been sent whole.
+    /// Whether the session ended under a mail that had been sent whole.
     ended_in_doubt: bool,
 }
 

@@ -51,9 +51,9 @@ fn body(number: u64, size: usize) -> String {
 pub struct Arrival {
     /// The number given to [`mail`], if it is one of those.
     pub number: Option<u64>,
-    /// The run.
+    /// The name of the run that made the mail.
     pub run: String,
-    /// Whether it is what was sent.
+    /// Whether the mail is what was sent.
     pub condition: Condition,
 }
 

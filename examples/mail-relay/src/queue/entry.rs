@@ -56,18 +56,18 @@ pub struct QueuedMail {
 /// Where a mail stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum MailState {
-    /// For its next attempt, at this log time.
+    /// The mail waits for its next attempt, at this log time.
     Waiting(u64),
-    /// Under delivery.
+    /// The mail is being delivered.
     Running,
 }
 
-/// One recipient and its fate.
+/// A recipient of a mail, and its fate.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Recipient {
-    /// The address.
+    /// The recipient's address.
     pub mailbox: Mailbox,
-    /// Its fate so far.
+    /// The recipient's fate so far.
     pub state: RecipientState,
 }
 

@@ -284,7 +284,7 @@ impl Queue {
         self.running.len()
     }
 
-    /// One mail.
+    /// The mail with this id, while the queue has it.
     pub fn get(&self, id: QueueId) -> Option<&QueuedMail> {
         self.mails.get(&id).map(Arc::as_ref)
     }

@@ -38,11 +38,11 @@ pub(super) struct Inbound {
 
 /// What happens to a client's connection.
 pub(super) enum Event {
-    /// Bytes came.
+    /// Bytes came from the client.
     Received(Bytes),
     /// The client sends nothing more.
     PeerClosed,
-    /// Its time may have come.
+    /// The connection's deadline may have come.
     Deadline,
     /// There may be room for replies.
     GoOn,

@@ -81,7 +81,7 @@ pub const LISTENER: &str = "smtp";
 /// The behaviour's version; part of what the CoServers compare.
 const VERSION: u32 = 4;
 
-/// The relay.
+/// The relay: a deterministic service that takes mails and hands them on.
 #[derive(Debug)]
 pub struct Relay {
     settings: RelaySettings,

@@ -16,12 +16,12 @@ use crate::smtp::client::{Action, ClientSession, CloseCause, Input, Report, Sess
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub(super) struct Outbound {
     session: ClientSession,
-    /// Who answered.
+    /// The address that answered; `None` until one has.
     peer: Option<SocketAddr>,
     pub(super) backlog: Backlog,
-    /// Its last mail is done, and until then it waits for another.
+    /// When a session without a mail ends; `None` while it has one.
     idle_until: Option<u64>,
-    /// What is entered for it in the alarms.
+    /// The time that is entered for this session in the timeouts.
     pub(super) alarm: Option<u64>,
 }
 
@@ -37,7 +37,7 @@ impl Outbound {
         }
     }
 
-    /// Whether it waits for a mail.
+    /// Whether the session waits for a mail.
     pub(super) fn is_idle(&self) -> bool {
         self.idle_until.is_some() && self.session.is_free()
     }
@@ -47,7 +47,7 @@ impl Outbound {
         self.peer = Some(peer);
     }
 
-    /// Its deadlines are so much later: nobody ran for so long.
+    /// Moves the deadlines by a gap in which no process ran (ns).
     pub(super) fn skip(&mut self, gap: u64) {
         self.idle_until = self.idle_until.map(|until| until.saturating_add(gap));
         self.session.skip(gap);

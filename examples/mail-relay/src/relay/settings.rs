@@ -55,9 +55,9 @@ pub enum SettingsError {
     /// A number is out of its range.
     #[error("{name} is {value}: choose between {least} and {most}")]
     Range {
-        /// Which.
+        /// The name of the setting.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: u64,
         /// The least it may be.
         least: u64,
@@ -67,9 +67,9 @@ pub enum SettingsError {
     /// A time is out of its range.
     #[error("{name} is {value:?}: choose between {least:?} and {most:?}")]
     Time {
-        /// Which.
+        /// The name of the setting.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: Duration,
         /// The least it may be.
         least: Duration,

@@ -41,7 +41,7 @@ impl Domain {
         check_domain(text, customs).map(|()| Domain(text.to_owned()))
     }
 
-    /// The name.
+    /// The domain as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,7 +58,7 @@ impl fmt::Display for Domain {
 pub enum ReversePath {
     /// `<>`: the mail is itself a notice, and its failure is never reported.
     Null,
-    /// The sender.
+    /// The sender, who is told of a failure.
     Mailbox(Mailbox),
 }
 
@@ -68,7 +68,7 @@ pub enum ForwardPath {
     /// `<Postmaster>` without a domain, which every server accepts (RFC 5321
     /// section 4.5.1).
     Postmaster,
-    /// Anybody else.
+    /// Any other recipient.
     Mailbox(Mailbox),
 }
 

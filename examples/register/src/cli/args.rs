@@ -38,21 +38,21 @@ pub(super) struct Client {
     pub(super) json: bool,
 }
 
-/// One request.
+/// Ask the pair one thing.
 #[derive(Debug, Subcommand)]
 pub(super) enum Ask {
     /// Print a register's value
     Get {
         #[command(flatten)]
         client: Client,
-        /// The register
+        /// The name of the register
         name: String,
     },
     /// Give a register a value; prints the one before
     Set {
         #[command(flatten)]
         client: Client,
-        /// The register
+        /// The name of the register
         name: String,
         /// Its new value
         #[arg(allow_negative_numbers = true, value_parser = number)]
@@ -62,7 +62,7 @@ pub(super) enum Ask {
     Cas {
         #[command(flatten)]
         client: Client,
-        /// The register
+        /// The name of the register
         name: String,
         /// The value that it is to have; `-` for none
         #[arg(allow_negative_numbers = true, value_parser = expected)]
@@ -75,7 +75,7 @@ pub(super) enum Ask {
     Add {
         #[command(flatten)]
         client: Client,
-        /// The register
+        /// The name of the register
         name: String,
         /// What is added to its value
         #[arg(allow_negative_numbers = true, value_parser = number)]
@@ -85,7 +85,7 @@ pub(super) enum Ask {
     Push {
         #[command(flatten)]
         client: Client,
-        /// The queue
+        /// The name of the queue
         queue: String,
         /// What is put there
         text: String,
@@ -94,28 +94,28 @@ pub(super) enum Ask {
     Pop {
         #[command(flatten)]
         client: Client,
-        /// The queue
+        /// The name of the queue
         queue: String,
     },
     /// Print the first text of a queue, which stays
     Peek {
         #[command(flatten)]
         client: Client,
-        /// The queue
+        /// The name of the queue
         queue: String,
     },
     /// Print how many texts are in a queue
     Len {
         #[command(flatten)]
         client: Client,
-        /// The queue
+        /// The name of the queue
         queue: String,
     },
     /// Put a text into a queue after a time
     Remind {
         #[command(flatten)]
         client: Client,
-        /// The queue
+        /// The name of the queue
         queue: String,
         /// After how long, as in 1500ms or 2s
         #[arg(value_name = "TIME", value_parser = nanoseconds)]
@@ -227,7 +227,7 @@ impl Record {
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The history
+    /// The file with the history to check
     pub(super) file: PathBuf,
     /// How long to search, in states for each name
     #[arg(long, value_name = "N", default_value_t = STATES)]

@@ -81,7 +81,7 @@ pub enum Action {
 /// What became of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// [`Delivery::token`].
+    /// The [`Delivery::token`] of the mail.
     pub token: u64,
     /// One per recipient, in the order given. `None`: the session ended before
     /// the hop had said anything about that recipient; see `failure`.
@@ -96,11 +96,11 @@ pub struct Report {
 /// What the next hop said of one recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Taken over.
+    /// The next hop has taken the mail over for this recipient.
     Delivered,
-    /// Not now (4xx): try again later.
+    /// The next hop refused for now (4xx): try again later.
     Transient(HopReply),
-    /// Never (5xx).
+    /// The next hop refused for good (5xx).
     Permanent(HopReply),
 }
 

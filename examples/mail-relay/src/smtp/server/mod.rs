@@ -82,7 +82,7 @@ pub enum Input<'a> {
 pub enum Verdict<'a> {
     /// Taken over under this name, which must be printable ASCII: 250.
     Queued(&'a str),
-    /// Not taken.
+    /// The server has not taken the mail over.
     Refused(Refusal),
 }
 
