@@ -68,9 +68,9 @@ pub struct PartSpec {
 /// The processes of a row, in the order in which they are started. The first
 /// to say that it measured ends the round.
 pub struct Cast {
-    /// The processes.
+    /// What each process is, in the order in which they are started.
     pub parts: Vec<PartSpec>,
-    /// Dropped when all of them are gone: a directory with keys, say.
+    /// Dropped when all processes are gone: a directory with keys, for example.
     pub keep: Option<Box<dyn Any>>,
 }
 
@@ -91,55 +91,55 @@ pub enum RunError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// A part gave up.
+    /// A process gave up.
     #[error("{kind}: {reason}")]
     Failed {
-        /// The part.
+        /// The kind of the process.
         kind: &'static str,
-        /// Its reason.
+        /// The reason that the process gave.
         reason: String,
     },
-    /// A part ended without a word.
+    /// A process ended without a word.
     #[error("{kind} ended ({status}) before the trips were done")]
     Ended {
-        /// The part.
+        /// The kind of the process.
         kind: &'static str,
-        /// How.
+        /// How the process ended.
         status: ExitStatus,
     },
     /// All parts ended and none had measured.
     #[error("all parts ended and none had measured")]
     NothingMeasured,
-    /// A part wrote something that is not ours.
+    /// A process wrote something that is not ours.
     #[error("{kind} wrote something that is not a line of the harness: {what}")]
     Garbled {
-        /// The part.
+        /// The kind of the process.
         kind: &'static str,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         what: String,
     },
-    /// The program of a part is of another build.
+    /// The program of a process is of another build.
     #[error("{kind} speaks version {got} of the harness, not {PROTOCOL}; build it again")]
     OtherVersion {
-        /// The part.
+        /// The kind of the process.
         kind: &'static str,
-        /// Its version.
+        /// The version of the harness that the process speaks.
         got: u32,
     },
     /// Nothing was heard in time.
     #[error("nothing heard from {kinds:?} within {within:?}")]
     Silent {
-        /// The parts waited for.
+        /// The kinds of the processes that were waited for.
         kinds: Vec<&'static str>,
-        /// How long.
+        /// How long they were waited for.
         within: Duration,
     },
-    /// Talking to a part failed.
+    /// Talking to a process failed.
     #[error("cannot talk to {kind}: {source}")]
     Talk {
-        /// The part.
+        /// The kind of the process.
         kind: &'static str,
-        /// What the system said.
+        /// What the system reported.
         source: std::io::Error,
     },
 }

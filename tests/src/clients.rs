@@ -51,12 +51,12 @@ impl Client {
         format!("    {{ key = \"{}\", {fields} }},\n", self.key)
     }
 
-    /// Its file.
+    /// The client's configuration file.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// Its key, as the CoServers' files have it.
+    /// The client's key, as the CoServers' files name it.
     pub fn key(&self) -> &str {
         &self.key
     }

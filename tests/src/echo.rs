@@ -11,7 +11,7 @@ use lockstep::runtime::cli::{Application, BuildError, Program};
 use lockstep::runtime::config::Section;
 use lockstep::runtime::coserver::Devices;
 
-/// The service.
+/// A service that answers with what it was asked.
 #[derive(Debug)]
 pub struct Echo;
 

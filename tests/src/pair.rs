@@ -40,9 +40,9 @@ pub enum Part {
 pub const A: Part = Part::CoServer(ReplicaId::A);
 /// The CoServer at place `b`.
 pub const B: Part = Part::CoServer(ReplicaId::B);
-/// The witness.
+/// The process of the preferred witness.
 pub const WITNESS: Part = Part::Witness;
-/// The alternate witness.
+/// The process of the alternate witness.
 pub const ALTERNATE: Part = Part::Alternate;
 
 impl Part {

@@ -17,12 +17,12 @@ pub mod source;
 pub mod unit_restore;
 pub mod witness;
 
-/// A target.
+/// A fuzz target, which also runs as an ordinary test.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name: that of its corpus and of its binary.
+    /// The target's name: that of its corpus and of its binary.
     pub name: &'static str,
-    /// What it does.
+    /// Runs the target over one input.
     pub body: fn(&[u8]),
     /// Drawn inputs in an ordinary test: two or three seconds without optimisation.
     pub draws: u32,
@@ -30,7 +30,7 @@ pub struct Target {
     pub longest: usize,
 }
 
-/// Every target.
+/// The targets that are fuzzed and tested.
 pub const TARGETS: [Target; 10] = [
     Target { name: "frames", body: frames::run, draws: 20_000, longest: 400 },
     Target { name: "core", body: core::run, draws: 300, longest: 600 },

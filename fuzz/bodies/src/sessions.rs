@@ -92,7 +92,7 @@ struct Known {
 struct World {
     unit: Unit<CountingService>,
     now: u64,
-    /// By token.
+    /// What the sessions are known to have, by their tokens.
     known: BTreeMap<u64, Known>,
     effects: u64,
 }

@@ -123,12 +123,12 @@ impl fmt::Display for Mode {
     }
 }
 
-/// How hard.
+/// How hard an attack is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
-    /// A little of it: whether the promises hold at all.
+    /// A little force: enough to see whether the promises hold at all.
     Little,
-    /// As in the report of what did not hold.
+    /// The force at which the promises once did not hold.
     Full,
 }
 

@@ -99,7 +99,7 @@ impl Stage {
         stage
     }
 
-    /// Attacks.
+    /// Attacks the pair as planned, and measures what became of it.
     pub fn attack(&mut self, mode: Mode, plan: &Plan) -> Report {
         let mut report = Report {
             mode,

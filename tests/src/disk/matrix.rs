@@ -66,7 +66,7 @@ pub struct Struck {
 /// A pair to which it is done again and again.
 #[derive(Debug)]
 pub struct Matrix {
-    /// The pair.
+    /// The pair, and what its disks are on.
     pub site: TestSite,
     round: u64,
 }

@@ -26,7 +26,7 @@ pub const SILENCE: Duration = Duration::from_millis(2000);
 #[derive(Debug)]
 pub struct TestSite {
     // The processes end before their disks are unmounted.
-    /// The pair.
+    /// The processes of the pair.
     pub pair: Pair,
     media: [Option<Medium>; 3],
 }

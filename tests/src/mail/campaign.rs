@@ -18,17 +18,17 @@ use crate::said::note;
 /// What to send, and whom to kill.
 #[derive(Debug, Clone)]
 pub struct Campaign {
-    /// Mails.
+    /// How many mails to send.
     pub mails: u64,
-    /// The smallest, in octets.
+    /// The size of the smallest mail, in octets.
     pub least: usize,
-    /// The largest.
+    /// The size of the largest mail, in octets.
     pub most: usize,
-    /// Connections that send.
+    /// How many connections send.
     pub connections: usize,
-    /// Who is killed when half of the mails are accepted.
+    /// The process that is killed when half of the mails are accepted; `None` for none.
     pub kill: Option<Part>,
-    /// How long it may take altogether.
+    /// How long the campaign may take altogether.
     pub within: Duration,
 }
 
@@ -47,9 +47,9 @@ pub struct Outcome {
     pub refused: Vec<String>,
     /// Mails that the sender gave up.
     pub given_up: Vec<u64>,
-    /// Octets accepted.
+    /// Octets of the accepted mails.
     pub octets: u64,
-    /// From the first mail to the last answer.
+    /// Time from the first mail to the last answer.
     pub took: Duration,
 }
 

@@ -40,7 +40,7 @@ impl Client {
         Self::connect_from(Ipv4Addr::LOCALHOST, to)
     }
 
-    /// To whom.
+    /// The server's address; `None` once the connection is gone.
     pub fn remote(&self) -> Option<SocketAddr> {
         self.stream.peer_addr().ok()
     }

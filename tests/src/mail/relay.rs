@@ -37,7 +37,7 @@ pub(crate) fn listens_at(text: &str) -> Option<SocketAddr> {
 /// A pair of CoServers that run the relay.
 #[derive(Debug)]
 pub struct RelayPair {
-    /// Its processes.
+    /// The processes of the pair.
     pub pair: Pair,
     listen: [SocketAddr; 2],
 }

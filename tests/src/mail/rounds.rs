@@ -21,24 +21,25 @@ const SOME: u64 = 20;
 /// What happens to a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Blow {
-    /// SIGKILL.
+    /// SIGKILL to the CoServer at this place.
     Kill(ReplicaId),
-    /// SIGKILL to one, after a while to the other; they are started again in the same order.
+    /// SIGKILL to one CoServer, after a while to the other; they are started again in the same
+    /// order.
     KillBoth {
-        /// The first.
+        /// The CoServer that is killed first.
         first: ReplicaId,
-        /// The while.
+        /// Time between the two kills.
         apart: Duration,
     },
     /// SIGKILL to the witness and to one CoServer.
     KillWithWitness(ReplicaId),
     /// SIGKILL to everything.
     KillAll,
-    /// SIGSTOP until it is removed, then SIGCONT: it comes back by itself.
+    /// SIGSTOP until the CoServer is removed, then SIGCONT: it comes back by itself.
     Pause(ReplicaId),
-    /// SIGTERM: it leaves in good order.
+    /// SIGTERM: the CoServer leaves in good order.
     Leave(ReplicaId),
-    /// SIGKILL, and its disk is empty when it is started again.
+    /// SIGKILL, and the CoServer's disk is empty when it is started again.
     Wipe(ReplicaId),
 }
 
@@ -90,9 +91,9 @@ impl Draw {
 /// How a round went.
 #[derive(Debug, Clone, Copy)]
 pub struct Round {
-    /// What happened.
+    /// What happened to the pair.
     pub blow: Blow,
-    /// From the moment when everything ran again until the pair was duplex.
+    /// Time from the moment when everything ran again until the pair was duplex.
     pub back: Duration,
     /// Bytes of entries and checkpoints that the joiner was sent.
     pub sent: u64,

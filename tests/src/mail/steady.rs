@@ -50,13 +50,13 @@ pub struct Ledger {
 /// Answers within a span of time.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
-    /// How many.
+    /// How many replies came.
     pub replies: usize,
-    /// Half of them took no longer.
+    /// Half of the answers took no longer.
     pub p50: Duration,
-    /// 99 of 100 took no longer.
+    /// 99 of 100 answers took no longer.
     pub p99: Duration,
-    /// The longest time between two of them; also from the last before the span to its first.
+    /// The longest time between two answers; also from the last before the span to its first.
     pub longest_gap: Duration,
 }
 
