@@ -60,7 +60,7 @@ pub(super) struct Arguments {
     /// Run ranges drawn at random, over the profiles that CI runs or the one named, until SIGINT or
     /// SIGTERM; ends with rows for docs/campaigns.md
     #[arg(long, conflicts_with_all = [
-        "seed", "seeds", "broken", "checker", "twice", "trace", "each", "marks", "no_marks", "json",
+        "seed", "seeds", "mutant", "checker", "twice", "trace", "each", "marks", "no_marks", "json",
     ])]
     fresh: bool,
     /// Run at most so long, whole minutes or not (with --fresh)
