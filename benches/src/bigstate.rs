@@ -1,4 +1,4 @@
-//! A service with a large state, kept in one of two ways: for what a checkpoint or a rejoin of
+//! A service with a large state, kept in one of two ways. It shows what a checkpoint or a rejoin of
 //! so much costs, and what the way of keeping it has to do with that.
 //!
 //! Both ways do and write exactly the same, so a state that one wrote the other can restore. They

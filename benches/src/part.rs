@@ -1,8 +1,8 @@
 //! A part's side of the conversation with the parent.
 //!
-//! The command line of a part is `part KIND --core N --trips N --depth N
-//! --size N [WORD...]`; `--core` is absent where the scheduler may choose, and
-//! the words at the end are for the kind. A part dies with its parent.
+//! The command line of a process is `part KIND --core N --trips N --depth N --size N [WORD...]`.
+//! `--core` is absent where the scheduler may choose, and the words at the end are for the kind. A
+//! part dies with its parent.
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -1,8 +1,8 @@
 //! Medians over the rounds, as text and as JSON.
 //!
-//! The ratio compares medians of one round with each other (this row's and the
-//! reference row's, taken within seconds), and is the median of those: on a
-//! machine whose speed wanders, that says more than two figures far apart.
+//! The ratio compares medians of one round with each other: this row's and the reference row's,
+//! taken within seconds. It is the median of those, which says more on a machine whose speed
+//! wanders than two figures far apart.
 
 use std::fmt;
 

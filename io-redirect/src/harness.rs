@@ -275,8 +275,8 @@ impl<S: Service> Harness<S> {
         self.members();
     }
 
-    /// Every process ends, and the CoServer at this place is started again: a fresh instance of
-    /// the service takes over the state of before, through its records, and goes on alone. If the
+    /// Every process ends, and the CoServer at this place is started again. A fresh instance of the
+    /// service takes over the previous state, through its records, and goes on alone. If the
     /// CoServer is not there it comes back before.
     ///
     /// The engine may not know what the old process has released and release the last outputs

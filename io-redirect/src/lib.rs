@@ -1,11 +1,11 @@
 //! Redirected devices for lockstep services: clock, timers, random numbers, requests and TCP.
 //!
-//! A service that runs in lockstep on two CoServers must compute the same on both, so it may
-//! touch nothing that differs between them. Here is what it uses instead. Each device has two
-//! halves: the *inside* half is deterministic, part of the replicated state, and what the
-//! service calls through [`Io`]; the *outside* half does the real thing on a CoServer, turns
-//! what happens into inputs, which are ordered and shipped to both, and carries out outputs once
-//! both CoServers have computed them.
+//! A service that runs in lockstep on two CoServers must compute the same on both, so it may touch
+//! nothing that differs between them. Here is what it uses instead. Each device has two halves. The
+//! *inside* half is deterministic, part of the replicated state, and what the service calls through
+//! [`Io`]. The *outside* half does the real thing on a CoServer. It turns what happens into inputs,
+//! which are ordered and shipped to both, and carries out outputs once both CoServers have computed
+//! them.
 //!
 //! ```
 //! use core::time::Duration;
@@ -66,10 +66,10 @@
 //!
 //! # From a service to a program
 //!
-//! A wrapped service is a [`StateMachine`](lockstep::machine::StateMachine) with devices. A
-//! program makes both: the service from what must be the same on both CoServers, the outside
-//! halves of its devices from what is each CoServer's own, such as the addresses on which it
-//! listens.
+//! A wrapped service is a [`StateMachine`](lockstep::machine::StateMachine) with devices. A program
+//! makes both. It makes the service from what must be the same on both CoServers, and the outside
+//! halves of its devices from what is each CoServer's own. That is, for example, the addresses on
+//! which it listens.
 //!
 #![cfg_attr(feature = "runtime", doc = "```")]
 #![cfg_attr(not(feature = "runtime"), doc = "```ignore")]

@@ -143,7 +143,7 @@ pub const BACKLOG: u32 = 1024;
 
 /// Bytes that a far end may still send after the service is done with a connection, or the CoServer
 /// has left the pair. They are thrown away, so that the far end gets to read what was still said to
-/// it: a connection that is closed over unread bytes is reset, and takes that along. Beyond this,
+/// it. A connection that is closed over unread bytes is reset, and takes that along. Beyond this,
 /// which is more than a mail or a request that was under way, the connection is broken off.
 pub const THROWN_AWAY: u64 = 16 << 20;
 

@@ -80,20 +80,20 @@ pub trait Service: Send + 'static {
         let _ = (io, members);
     }
 
-    /// Nobody ran for a while: every process had ended, and one was started again with everything
-    /// that it had on disk; or they stood still, or nobody could order for so long after a timer
-    /// was due, for more than [`GAP_LEAST`](lockstep::limits::GAP_LEAST). [`Io::now`] has gone on
-    /// by `gap`, which is at least as long as nobody ran; no timer has fired and nothing was said
+    /// No process ran for a while: every process had ended, and one was started again with
+    /// everything that it had on disk. Or they stood still, or none could order after a timer was
+    /// due, for more than [`GAP_LEAST`](lockstep::limits::GAP_LEAST). [`Io::now`] has gone on by
+    /// `gap`, which is at least as long as nobody ran; no timer has fired and nothing was said
     /// meanwhile. Comes before whatever the gap made late, and after processes had ended before the
     /// members do.
     ///
     /// Nothing outside could happen during the gap, so a service moves on by it what it grants to
-    /// the outside: the age at which it gives something up, the time it waits for an answer. What
-    /// is due by the calendar stays. Timers of the gap fire once each, late: after processes had
-    /// ended when the devices stand again, and at the latest
+    /// the outside. That is the age at which it gives something up, or the time it waits for an
+    /// answer. What is due by the calendar stays. Timers of the gap fire once each, late. After
+    /// processes had ended they fire when the devices stand again, and at the latest
     /// [`DEVICES_WAIT`](lockstep::limits::DEVICES_WAIT) after this, so that requests and events of
-    /// devices may come in between; otherwise right after this. Connections that were there before
-    /// are lost with the processes, and stay where those only stood still.
+    /// devices may come in between. Otherwise they fire right after this. Connections that were
+    /// there before are lost with the processes, and stay where those only stood still.
     fn on_resumed(&mut self, io: &mut Io<'_>, gap: Duration) {
         let _ = (io, gap);
     }
@@ -131,10 +131,10 @@ pub struct DeviceEvent<'a> {
 /// Which processes run the service, before and after a change of members or sequencer.
 ///
 /// The service itself goes on through every such change with its whole state. What does not is
-/// whatever was tied to a process: its sockets, its files, what was said to a device there. And a
-/// place may have a member before and after, yet another process: a CoServer that was removed and
-/// is back, or one that was started again with its disk after both had ended. So a service asks
-/// which *processes* came and left, not which places are taken:
+/// whatever was tied to a process: its sockets, its files, what was said to a device there. A place
+/// may also have a member before and after, yet another process. A CoServer may have been removed
+/// and be back, or been started again with its disk after both had ended. So a service asks which
+/// *processes* came and left, not which places are taken:
 ///
 /// ```
 /// use io_redirect::{Io, Members};

@@ -1,8 +1,8 @@
 //! Frozen states as records.
 //!
-//! [`Snapshot`] serves a service whose state is one value that rkyv can archive. The wrapper
-//! writes its own part in front of the service's: a hand-laid header with a version and the
-//! number of rows of each table, then the tables, a bounded number of rows to a record.
+//! [`Snapshot`] serves a service whose state is one value that rkyv can archive. The wrapper writes
+//! its own part in front of the service's. It begins with a hand-laid header with a version and the
+//! number of rows of each table. The tables follow, a bounded number of rows to a record.
 
 use bytes::{Buf, Bytes};
 use lockstep::limits::RECORD_BYTES;

@@ -90,8 +90,8 @@ impl TimerTable {
 
 /// Sets and cancels timers; from [`Io::timers`](crate::Io::timers).
 ///
-/// Timers fire in the order of their deadlines, those of one deadline in the order in which
-/// they were set, each in a step of its own, and before any input of a later time. A deadline
+/// Timers fire in the order of their deadlines, and those of one deadline in the order in which
+/// they were set. Each fires in a step of its own, before any input of a later time. A deadline
 /// that is not after [`Io::now`](crate::Io::now) fires right after the present step. Of several
 /// with one deadline, and of those that were overtaken, [`Io::now`](crate::Io::now) says a few
 /// nanoseconds later than the deadline.

@@ -13,7 +13,7 @@
 //! All of [`Device`] runs on the thread that runs links and protocol. A method that blocks holds
 //! up heartbeats, so a device that must wait does it on a task or a thread of its own.
 //!
-//! Every input is a log entry, shipped to the other CoServer and executed twice: a device sends
+//! Every input is a log entry, shipped to the other CoServer and executed twice. So a device sends
 //! what the service needs, in as few inputs as it can, and bounds what it has under way.
 
 use core::fmt;
@@ -65,8 +65,8 @@ pub trait Device: Send {
     }
 
     /// Whether it stands: it does what it was told so far, and what it is told next goes out. Asked
-    /// again and again after a start that takes up a log nobody ran with for a while: the service's
-    /// timers wait until every device stands, and for at most [`limits::DEVICES_WAIT`].
+    /// again and again after a start that takes up a log after a time in which no process ran. The
+    /// service's timers wait until every device stands, and for at most [`limits::DEVICES_WAIT`].
     fn stands(&self) -> bool {
         true
     }
@@ -86,8 +86,8 @@ pub trait Outside: Send {
     fn start(self: Box<Self>, setup: Setup) -> Result<Box<dyn Device>, StartError>;
 
     /// The most connections that its settings allow at a time, each of which takes a file
-    /// descriptor: compared, before it starts, with what this process may have. 0 for a device
-    /// without any.
+    /// descriptor. Before the device starts, this is compared with what this process may have. 0
+    /// for a device without any.
     fn connections(&self) -> u32 {
         0
     }
@@ -151,10 +151,9 @@ pub enum OutputClass {
     /// Kept in the replicated state until an input says that it has been carried out. The
     /// survivor gets those in doubt, to repeat or to settle. A write to a disk; a valve.
     ///
-    /// In this version the engine does not repeat them by itself: the inside half keeps the
-    /// order, sends it again when [`Step::Members`](crate::machine::Step::Members) shows that
-    /// its carrier is gone, and the outside half drops repeats by a number that the inside half
-    /// gives.
+    /// In this version the engine does not repeat them by itself. The inside half keeps the order,
+    /// and sends it again when [`Step::Members`](crate::machine::Step::Members) shows that its
+    /// carrier is gone. The outside half drops repeats by a number that the inside half gives.
     Completed,
     /// Ends with its carrier: what was under way there is lost as a whole, visibly to the far
     /// end, and the inside half learns of it from

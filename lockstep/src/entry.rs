@@ -131,8 +131,8 @@ pub enum EntryKind {
         /// As of [`SessionRequest`](Self::SessionRequest).
         lowest: RequestNumber,
     },
-    /// The sequencer stood still for a while, or nobody could order although a wake-up was due:
-    /// between the entry before and this one lies a gap, of which the service is told (rule O14).
+    /// The sequencer stood still for a while, or no process could order although a wake-up was due.
+    /// Between the entry before and this one lies a gap, of which the service is told (rule O14).
     Gap,
 }
 

@@ -2,12 +2,12 @@
 //!
 //! Both servers (*CoServers*) execute the same inputs in the same order. Everything from outside
 //! (requests, bytes on connections, time, timers, randomness) is captured once, ordered, and
-//! shipped to both over redundant QUIC links. Nothing leaves the pair before both hold what
-//! caused it and both computed the same thing. A CoServer that dies, hangs, loses its links or
-//! computes something else is removed, and the other goes on after the silence timeout and one
-//! question to the witness: it already has the state and the pending output. When it is back, it is
-//! brought up to date behind the other, which serves on. A *witness* on a third machine sees to it
-//! that at most one side ever goes on alone.
+//! shipped to both over redundant QUIC links. Nothing leaves the pair before both hold what caused
+//! it and both computed the same thing. A CoServer that dies, hangs, loses its links or computes
+//! something else is removed. The other goes on after the silence timeout and one question to the
+//! witness: it already has the state and the pending output. When it is back, it is brought up to
+//! date behind the other, which serves on. A *witness* on a third machine sees to it that at most
+//! one side ever goes on alone.
 //!
 //! With durability `journal`, the default, an output leaves only when both have what caused it on
 //! disk: a loss of both servers' power loses nothing that was acknowledged.
@@ -57,7 +57,7 @@
 //! A service that talks to the world through TCP connections, timers and random numbers is more
 //! comfortably written against the `io-redirect` crate, which is built on this one.
 //!
-//! A service needs no other crate than this one: [`bytes`], [`rand_chacha`] (random numbers from
+//! A service needs no other crate than this one. [`bytes`], [`rand_chacha`] (random numbers from
 //! the seed that the log brings), [`tracing`] (what the process logs) and `clap` (commands of a
 //! program's own) are re-exported.
 //!

@@ -20,8 +20,8 @@ pub const REPLY_BYTES: usize = 1 << 20;
 pub const RECORD_BYTES: usize = 1 << 20;
 
 /// Records of a checkpoint are gathered into blocks of about this many bytes, compressed and
-/// checked one by one: large enough to compress well, small enough that a copy of one costs
-/// nothing. A longer record is a block of its own.
+/// checked one by one. That is large enough to compress well, and small enough that a copy of one
+/// costs nothing. A longer record is a block of its own.
 pub const CHECKPOINT_BLOCK_BYTES: usize = 256 << 10;
 
 /// Bytes of a checkpoint that are written before they are synced. The system would gather far
@@ -90,20 +90,20 @@ pub const CONTROL_CONNECTIONS: usize = 16;
 /// so this is also how many a pair serves.
 pub const CLIENT_CONNECTIONS: usize = 4096;
 
-/// From so many bytes on that one of the CoServers has yet to execute, and as many as 1 Gbit/s
-/// carries in a round trip between them, the keys of the clients are read in turn, each as much as
-/// the next, and the flows of devices in the same way: enough to keep links and processors busy,
-/// and so little that requests with steps of some microseconds wait for a millisecond or so behind
-/// it. While no other key asked for anything within a minute, and no device had an input, a client
-/// is not held back; nor a flow while no other had an input, and no client asked.
+/// Bytes that one of the CoServers has yet to execute, beyond what 1 Gbit/s carries in a round trip
+/// between them. Above that the keys of the clients are read in turn, each as much as the next, and
+/// the flows of devices in the same way. It is enough to keep links and processors busy, and so
+/// little that requests with steps of some microseconds wait for a millisecond or so behind it. A
+/// client is not held back while no other key asked for anything within a minute, and no device had
+/// an input. Nor is a flow held back while no other had an input, and no client asked.
 pub const TURNS_BYTES: usize = 32 << 10;
-/// The same where entries go to disk: a CoServer is heard to have executed an entry when it also
+/// The same where entries go to disk. A CoServer is heard to have executed an entry when it also
 /// has it on disk, and a sync is to have something to write.
 pub const TURNS_BYTES_JOURNAL: usize = 256 << 10;
 
 /// Bytes of answers that wait for the clients of one CoServer to take them, all together: as much
 /// as a window makes at once. At one more the key with most of them loses the connections for which
-/// most waits, until a quarter is free again; their clients come again and ask for what they lack.
+/// most waits, until a quarter is free again. Their clients come again and ask for what they lack.
 pub const CLIENT_QUEUES_BYTES: usize = 64 << 20;
 
 /// Bytes of a client's name: what fits a line of the log and of the status beside the rest.
@@ -143,18 +143,18 @@ pub const SESSION_IDLE: Duration = Duration::from_secs(24 * 3600);
 /// one: a client asks as soon as it has its session.
 pub const SESSION_UNUSED: Duration = Duration::from_secs(10);
 
-/// A session in which nothing was asked ends by itself after so long without an entry of its
-/// client, by log time: longer than an entry of a client that is there waits to be ordered, behind
-/// a pair that is slow or holds.
+/// A session in which nothing was asked ends by itself after this long without an entry of its
+/// client, by log time. That is longer than an entry of a client that is there waits to be ordered,
+/// behind a pair that is slow or holds.
 pub const SESSION_UNUSED_ENDS: Duration = Duration::from_secs(60);
 
 /// Where all sessions are taken, one that has been idle for so long gives way to a new one: the
 /// clients of most such sessions are gone.
 pub const SESSION_ABANDONED: Duration = Duration::from_secs(600);
 
-/// While more than half of [`REPLIES_BYTES`] is kept, a session that keeps at least
-/// [`SESSION_UNREAD_BYTES`] of it, and whose client has for so long not said that it needs any of
-/// that no more, ends: what it costs comes back.
+/// A session may end while more than half of [`REPLIES_BYTES`] is kept, so that what it costs comes
+/// back. It ends if it keeps at least [`SESSION_UNREAD_BYTES`] of that, and its client has for this
+/// long not said that it needs any of it no more.
 pub const SESSION_UNREAD: Duration = Duration::from_secs(600);
 
 /// See [`SESSION_UNREAD`]. All sessions with less than this are far from [`REPLIES_BYTES`].
@@ -168,26 +168,27 @@ pub const WAKES_PER_ENTRY: u32 = 1024;
 pub const LINKS: usize = 8;
 
 /// Default for the most that log time steps forward where a log is taken up again, on the word of
-/// one clock: longer than a pair is off by accident, and less than makes mail or sessions old.
+/// one clock. That is longer than a pair is off by accident, and less than makes mail or sessions
+/// old.
 pub const CLOCK_STEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Default for how much faster or slower than real time log time runs at most, as a divisor: 1/16
-/// makes up a second in sixteen, and is harmless to any timer.
+/// Default for how much faster or slower than real time log time runs at most, as a divisor. The
+/// default of 1/16 makes up a second in sixteen, and is harmless to any timer.
 pub const CLOCK_SLEW: u32 = 16;
 
-/// After a log is taken up again its wake-ups wait no longer than this for the devices: they are up
-/// in milliseconds, unless a port is another's, which may stay so.
+/// After a log is taken up again its wake-ups wait no longer than this for the devices. Devices are
+/// up in milliseconds, unless a port is another's, which may stay so.
 pub const DEVICES_WAIT: Duration = Duration::from_secs(5);
 
-/// A sequencer that did not run for longer than this, or a wake-up that nobody could order for so
-/// long, makes a gap (rule O14): longer than any removal at usual settings, and short beside what
-/// services wait for.
+/// A sequencer that did not run for longer than this, or a wake-up that no process could order for
+/// so long, makes a gap (rule O14). That is longer than any removal at usual settings, and short
+/// beside what services wait for.
 pub const GAP_LEAST: Duration = Duration::from_secs(5);
 
-/// File descriptors that a CoServer keeps for itself beside those that are open when it starts: up
-/// to 17 for its control socket, 16 for journal, checkpoints, membership and what a joiner reads,
-/// 16 for an object store, the rest for names being resolved and a moment's need of listeners. No
-/// connection of a stranger gets one of them.
+/// File descriptors that a CoServer keeps for itself beside those that are open when it starts. Up
+/// to 17 are for its control socket, 16 for journal, checkpoints, membership and what a joiner
+/// reads, and 16 for an object store. The rest are for names being resolved and a moment's need of
+/// listeners. No connection of a stranger gets one of them.
 pub const DESCRIPTORS_VITAL: u32 = 64;
 
 /// A CoServer with devices that has fewer than this left for connections does not start.
@@ -224,7 +225,7 @@ pub const OUTLINE_OUTPUTS: usize = 256;
 /// is not named.
 pub const OUTLINE_BYTES: usize = 24 << 10;
 
-/// What goes on that should not is said in the log for the first time after so long: what belongs
+/// What goes on that should not is said in the log for the first time after this long. What belongs
 /// to an ordinary start or change of members is over by then.
 pub const SAID_FIRST: Duration = Duration::from_secs(3);
 
@@ -250,7 +251,7 @@ pub const CHUNKS_AHEAD: usize = 4;
 pub const OPEN_REQUESTS: usize = 8;
 
 /// Divergences of processes at one place within [`DIVERGENCE_WINDOW`]. At this many the survivor
-/// takes none in any more until an operator says so: a memory that flips a bit does not do so that
+/// takes none in any more until an operator says so. A memory that flips a bit does not do so that
 /// often, and each return costs the pair a pause and the copy of its state.
 pub const DIVERGENCES: usize = 4;
 /// The span of time in which [`DIVERGENCES`] are counted.

@@ -58,9 +58,9 @@
 //! - **A few megabytes** may be copied: a [`Bytes`] that says everything, as above, or a clone of
 //!   the state with a [`Freeze`] of its own. A copy takes some milliseconds for ten megabytes; it
 //!   is the `freeze` in the metrics, and every request waits for it.
-//! - **More** is kept in persistent maps, such as those of the `imbl` crate: a clone shares
-//!   everything with the original, takes no time however large the map is, and costs a copy only
-//!   of the nodes that change afterwards. Values that are large themselves are [`Bytes`] or in an
+//! - **More** is kept in persistent maps, such as those of the `imbl` crate. A clone shares
+//!   everything with the original, takes no time however large the map is, and costs a copy only of
+//!   the nodes that change afterwards. Values that are large themselves are [`Bytes`] or in an
 //!   `Arc`. Then the view is a clone of the whole state, and is written in records of some
 //!   kilobytes, each at most [`RECORD_BYTES`] long:
 //!
@@ -160,11 +160,12 @@
 //! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
 //!
 //! Log time goes on while nobody runs, wake-ups do not come: [`Step::Resumed`] says for how long,
-//! before anything else. It comes where all processes had ended, where the sequencer stood still
-//! for more than [`GAP_LEAST`](crate::limits::GAP_LEAST), and where a wake-up could not come for so
-//! long because nobody might order, or there was no room. That wake-up comes after it, once. What
-//! is late by less is only late: it comes at its own time, and nothing is said. A CoServer that
-//! holds its outputs for want of peer and witness still makes steps; of that a service is not told.
+//! before anything else. It comes where all processes had ended, and where the sequencer stood
+//! still for more than [`GAP_LEAST`](crate::limits::GAP_LEAST). It also comes where a wake-up could
+//! not come for so long because no process might order, or there was no room. That wake-up comes
+//! after it, once. What is late by less is only late: it comes at its own time, and nothing is
+//! said. A CoServer that holds its outputs for want of peer and witness still makes steps; of that
+//! a service is not told.
 //!
 //! **Start threads, or wait for something.** A step computes and returns. Work that takes long
 //! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device
@@ -280,19 +281,19 @@
 //! sequencer dies, what it had not written any more is in the follower's log, and marked there.
 //!
 //! Where a line must go somewhere else, or must not go before the pair has agreed upon what it
-//! says, it is no log but an output: send it to a device ([`Context::send`]) by way of
+//! says, it is no log but an output. Send it to a device ([`Context::send`]) by way of
 //! [`Carrier::Sequencer`]. It is carried out by one CoServer, neither in a replay nor while
 //! catching up, and what becomes of it when that one dies is what the device's
 //! [class](crate::device::OutputClass) says.
 //!
-//! **Depend on the width of `usize` or on the byte order**, where the CoServers are not alike:
-//! write numbers with `to_le_bytes`, and hash with a function that is the same everywhere, not
-//! with `std`'s `DefaultHasher`.
+//! **Depend on the width of `usize` or on the byte order**, where the CoServers are not alike.
+//! Write numbers with `to_le_bytes`, and hash with a function that is the same everywhere, not with
+//! `std`'s `DefaultHasher`.
 //!
-//! **Trust floating point further than it goes.** `+`, `-`, `*`, `/` and `sqrt` are exact to
-//! the bit on every target that Rust has IEEE 754 for. `sin`, `exp`, `powf` and the like come
-//! from the platform's library and may differ between its versions; the sign and payload of a
-//! NaN may differ too, so it must not reach an output. Money and counts are integers:
+//! **Trust floating point further than it goes.** `+`, `-`, `*`, `/` and `sqrt` are exact to the
+//! bit on every target that Rust has IEEE 754 for. `sin`, `exp`, `powf` and the like come from the
+//! platform's library and may differ between its versions. The sign and payload of a NaN may differ
+//! too, so it must not reach an output. Money and counts are integers:
 //!
 //! ```
 //! /// Interest in cents, rounded down. Not: `balance as f64 * 1.05_f64.powf(years)`.
@@ -334,7 +335,7 @@ pub trait StateMachine: Send + 'static {
     /// [`Step::Request`]. It opens and ends sessions like every client.
     ///
     /// It is asked outside of the log, on the thread that serves the network, and of bytes that
-    /// need not be a request at all: be quick, and say `true` only of what is known to be harmless.
+    /// need not be a request at all. Be quick, and say `true` only of what is known to be harmless.
     /// By default nothing is.
     ///
     /// ```
@@ -527,11 +528,11 @@ pub enum Step<'a> {
     /// The members or the sequencer changed: what only a process that left could carry out is
     /// lost, and what the sequencer carries is now elsewhere.
     ///
-    /// A place may have a member before and after and yet another process: one that was removed
-    /// and is back, or was started again with everything that it had on disk. What was tied to
-    /// the process before (its sockets, its handles, what it had been told) is gone all the
-    /// same, so a service that ties anything to a CoServer compares incarnations, not places.
-    /// The service itself goes on with its whole state, however many processes ended.
+    /// A place may have a member before and after, and yet another process. A CoServer may have
+    /// been removed and be back, or have been started again with everything that it had on disk.
+    /// What was tied to the process before (its sockets, its handles, what it had been told) is
+    /// gone all the same. So a service that ties anything to a CoServer compares incarnations, not
+    /// places. The service itself goes on with its whole state, however many processes ended.
     Members {
         /// The process that is a member at each place, if any is.
         members: Members,

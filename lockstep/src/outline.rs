@@ -234,8 +234,8 @@ impl fmt::Display for Differs {
     }
 }
 
-/// Where two differ that came to different things at an entry; `None` if they have not executed
-/// the same up to it, so that this is not the first such entry.
+/// The first difference between two that came to different things at an entry. `None` if they have
+/// not executed the same up to it, so that this is not the first such entry.
 pub fn compare(ours: &Outline, theirs: &Outline) -> Option<Found> {
     if (ours.index, ours.before) != (theirs.index, theirs.before) {
         return None;

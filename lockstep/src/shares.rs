@@ -1,10 +1,10 @@
 //! Shares of a bounded pool: whose place a newcomer gets when none is left (rule F8).
 //!
 //! Without shares the bound itself is a weapon: whoever takes every place shuts out all others.
-//! Here nobody is sent away while there is room, and once there is none, everybody can have as
-//! many places as the next one (max-min fairness): a newcomer takes a place of whoever holds most,
-//! if that is at least two more than the newcomer's own. An owner that holds most itself gives
-//! one up among its own parts, by the same rule.
+//! Here no newcomer is sent away while there is room, and once there is none, every owner can have
+//! as many places as the next one (max-min fairness). A newcomer takes a place of the owner that
+//! holds most, if that is at least two more than the newcomer's own. An owner that holds most
+//! itself gives one up among its own parts, by the same rule.
 //!
 //! The same calls give the same answers, so shares may be part of a replicated state. Which of the
 //! places that a newcomer may claim it gets is for whoever keeps the pool to say:
@@ -33,8 +33,8 @@ mod block;
 
 pub use block::{AddressBlock, host};
 
-/// Who holds the places of a pool. `O` is an owner, such as a key or a block of addresses; `P` a
-/// part of one, such as an address in it; `I` names a place, in the order in which they were taken.
+/// Who holds the places of a pool. `O` is an owner, such as a key or a block of addresses. `P` is a
+/// part of one, such as an address in it. `I` names a place, in the order in which they were taken.
 #[derive(Debug, Clone)]
 pub struct Shares<O, P, I> {
     owners: BTreeMap<O, Owner<P, I>>,
@@ -108,7 +108,7 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
     }
 
     /// The same of all parts that have as many as the largest, of all owners that have as many as
-    /// the one with most; in no order, and empty if the newcomer has no claim.
+    /// the one with most. They come in no order, and there are none if the newcomer has no claim.
     pub fn claims(&self, owner: O, part: P) -> impl Iterator<Item = I> {
         let first = self.gives_way(owner, part);
         let is_own = first.is_some_and(|first| first.held == self.held(owner));

@@ -260,8 +260,8 @@ fn a_flood_of_connections_leaves_the_service_and_its_memory_as_they_were() {
     goes_on(&mut pair);
 }
 
-/// More than may be there, by a configured bound: the newest are refused, by name and in the log,
-/// whoever is served goes on, and there is room again when some have gone.
+/// More clients come than a configured bound allows. The newest are refused, by name and in the
+/// log, the others are served on, and there is room again when some have gone.
 #[test]
 fn more_clients_than_may_be_are_refused_and_those_that_are_there_go_on() {
     const MOST: usize = 6;

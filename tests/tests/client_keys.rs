@@ -1,5 +1,5 @@
-//! Several clients, each with a key and a name of its own: what each may have and ask, and how one
-//! of them is shut out while the others go on.
+//! Several clients, each with a key and a name of its own. The tests say what each may have and
+//! ask, and how one of them is shut out while the others go on.
 #![allow(clippy::disallowed_methods, reason = "tests use files")]
 
 use std::time::Duration;

@@ -92,7 +92,7 @@ const IDLE: usize = 6;
 /// more than a busy machine takes for a handshake.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Duplex means that clients are redundant too: each has a connection to the one that is back, so
+/// Duplex means that clients are redundant too. Each has a connection to the one that is back, so
 /// that the loss of the other one is to them what it is to the pair.
 #[test]
 fn every_client_is_with_the_one_that_is_back_before_it_is_needed() {

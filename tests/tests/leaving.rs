@@ -29,8 +29,8 @@ fn line_of(pair: &mut Pair, part: Part, event: &str, having: &[&str]) -> String 
     wait_for(DEADLINE, look).unwrap_or_else(|log| panic!("no {event} with {having:?}: {log}"))
 }
 
-/// It names the one that left last, and what to do, in its status and twice in its log: when it has
-/// met nobody, and as a warning some ten seconds after its start.
+/// It names the one that left last, and what to do, in its status and twice in its log. It does so
+/// when it has met no other process, and as a warning some ten seconds after its start.
 fn waits_for_the_last(pair: &mut Pair, first: Part) {
     let last = other(first).name();
     let status = pair.wait_until(first, "waiting for the one that left last", |status| {

@@ -20,7 +20,7 @@ const RELAY: &str = env!("CARGO_BIN_EXE_relay");
 /// More than `give_up` by default, and less than `clock_step`.
 const GAP: Duration = Duration::from_secs(6 * 86_400);
 
-/// The hop is down and so many mails are queued; everything ends, and the hop is there when the
+/// The hop is down and so many mails are queued. Everything ends, and the hop is there when the
 /// pair is started again, later than the relay would keep the mails if it ran.
 fn all_are_tried(mails: u64, within: Duration) {
     let hour = Duration::from_secs(3600);

@@ -17,8 +17,8 @@ fn copy(from: &Path, to: &Path) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// Copies the directory of a process that runs: files come and go, so that `cp` misses some, and
-/// is tried again until it has those that were there before and after.
+/// Copies the directory of a process that runs. Files come and go, so that `cp` misses some, and is
+/// tried again until it has those that were there before and after.
 fn copy_live(from: &Path, to: &Path) {
     let attempt = || {
         let _ = std::fs::remove_dir_all(to);

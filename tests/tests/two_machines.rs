@@ -1,6 +1,6 @@
-//! A site with two machines, of `docs/operations.md`, row by row: the witness runs beside the
-//! CoServer `a`, as a process of its own, and what is lost is a process, a machine with all that
-//! runs on it, or everything between the machines.
+//! A site with two machines, of `docs/operations.md`, row by row. The witness runs beside the
+//! CoServer `a`, as a process of its own. What is lost is a process, a machine with all that runs
+//! on it, or everything between the machines.
 
 use lockstep::client::session::{PlaceStatus, Trouble};
 use lockstep::ids::ReplicaId;

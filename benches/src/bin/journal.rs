@@ -4,11 +4,11 @@
 //! cargo run --release -p lockstep-benches --bin journal -- DIRECTORY [COMMITS]
 //! ```
 //!
-//! Four ways take turns, commit by commit, so that whatever else the disk does befalls all:
-//! `journal` (zero-filled segments, turned over so that most are used for the second time or more),
-//! `overwrite` (one block of a zero-filled file, then `fdatasync`: what the disk costs) and
-//! `append` (the same block at the end of a growing file, then `fdatasync`) and `append-small` (the
-//! same with no more bytes than the entry has, so that a block is filled by many commits).
+//! Four ways take turns, commit by commit, so that whatever else the disk does befalls all.
+//! `journal` uses zero-filled segments, turned over so that most are used for the second time or
+//! more. `overwrite` writes one block of a zero-filled file, then `fdatasync`: what the disk costs.
+//! `append` writes the same block at the end of a growing file, then `fdatasync`. `append-small`
+//! does the same with no more bytes than the entry has, so that a block is filled by many commits.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};

@@ -1,11 +1,10 @@
 //! A pair of CoServers: what the whole protocol costs.
 //!
-//! Once with each durability: `memory`, as with the peers, and `journal`, where both CoServers
-//! have synced the entry before anything is released. A commit begins when an input is
-//! pushed on the sequencer and ends when the output that it causes is released
-//! there: both CoServers hold the input and computed the same. A request begins
-//! and ends at a client of the client library, which asks both CoServers and
-//! takes the first reply.
+//! Once with each durability: `memory`, as with the peers, and `journal`, where both CoServers have
+//! synced the entry before anything is released. A commit begins when an input is pushed on the
+//! sequencer, and ends when the output that it causes is released there. Then both CoServers hold
+//! the input and computed the same. A request begins and ends at a client of the client library,
+//! which asks both CoServers and takes the first reply.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};

@@ -1,9 +1,9 @@
-//! Two processes that sync the same disk at once: what a disk and a socket cost before any
-//! protocol of ours, beside which the rows with durability `journal` are to be seen.
+//! Two processes that sync the same disk at once. They show what a disk and a socket cost before
+//! any protocol of ours, for comparison with the rows with durability `journal`.
 //!
-//! The driver sends what may go, writes it into zero-filled blocks of its own file and syncs
-//! them; the far side writes and syncs the same into its file, and then sends it back. A trip is
-//! over when both have synced. What was sent together is synced together.
+//! The driver sends what may go, writes it into zero-filled blocks of its own file and syncs them.
+//! The far side writes and syncs the same into its file, and then sends it back. A trip is over
+//! when both have synced. What was sent together is synced together.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -45,8 +45,8 @@ pub const SESSION_ERRORS: u32 = 20;
 /// The same before the first EHLO or HELO, whoever speaks SMTP having nothing else to begin with.
 pub const UNGREETED_ERRORS: u32 = 4;
 /// Recipients refused since the last mail was taken, by policy or for their syntax, before a
-/// session is ended with 421; apart from [`SESSION_ERRORS`], because a list with dead entries is
-/// not a fault, and ending the session would lose its good recipients at every new attempt.
+/// session is ended with 421. They count apart from [`SESSION_ERRORS`], because a list with dead
+/// entries is not a fault. Ending the session would lose its good recipients at every new attempt.
 /// Twenty times the default of [`RECIPIENTS`]: nobody's list.
 pub const SESSION_REFUSALS: u32 = 20_000;
 /// Recipients that a mail has already, or that are more than it may have, before a session is
@@ -151,11 +151,11 @@ pub const CLIENT_FINAL_DOT: u64 = 10 * MINUTE;
 pub const CLIENT_DATA_MOST: u64 = HOUR;
 /// The answer to QUIT: the mail is done, so nobody waits long for politeness.
 pub const CLIENT_QUIT: u64 = 10 * SECOND;
-/// A connection to the next hop is kept this long after its last mail, for the next one: at
-/// a steady rate connections are made once, and an idle relay holds none.
+/// A connection to the next hop is kept this long after its last mail, for the next one. At a
+/// steady rate connections are made once, and an idle relay holds none.
 pub const HOP_IDLE: u64 = 2 * SECOND;
-/// How long an address of the next hop at which no session came about is tried after the others
-/// of its name: less often than every connection, and soon enough for one that is back.
+/// How long an address of the next hop at which no session came about is tried after the others of
+/// its name. That is less often than every connection, and soon enough for one that is back.
 pub const HOP_ADDRESS_LAST: u64 = 10 * MINUTE;
 /// Lines that begin with a dot up to which the data is sent as slices of the
 /// stored mail; above, one copy is cheaper than many small slices.

@@ -1,10 +1,10 @@
 //! Whether a history is one that a single, never failing register service could have given.
 //!
-//! Every register and every queue is checked for itself: a history is linearizable if and only
-//! if each of its objects' histories is (Herlihy and Wing, 1990). `search` looks for an order
-//! of the calls that explains all answers. `once` asks less, but of histories of any size and
-//! with a clearer complaint: nothing taken out twice, nothing taken out that was not put in,
-//! no more added than was asked for.
+//! Every register and every queue is checked for itself: a history is linearizable if and only if
+//! each of its objects' histories is (Herlihy and Wing, 1990). `search` looks for an order of the
+//! calls that explains all answers. `once` asks less, but of histories of any size and with a
+//! clearer complaint. Nothing may be taken out twice or without having been put in, and no more may
+//! be added than was asked for.
 
 mod model;
 mod once;

@@ -1,7 +1,7 @@
 //! The journal: any bytes laid over its files, and any operations with crashes and faults.
 //!
-//! The first byte says which: 0 modulo 3 lays bytes over a journal, 1 makes the checksums right
-//! again afterwards, so that what lies behind them is reached too, 2 operates.
+//! The first byte chooses, modulo 3. 0 lays bytes over a journal, and 2 operates. 1 lays bytes and
+//! makes the checksums right again, so that what lies behind them is reached too.
 
 use bytes::Bytes;
 use lockstep::digest::Digest;

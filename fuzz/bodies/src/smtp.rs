@@ -16,10 +16,10 @@ struct Transcript {
     closed: bool,
 }
 
-/// A session with a next hop that says anything. The first four bytes say how the rest is cut
-/// into pieces and what is delivered. Every mail gets one report with one outcome for each
-/// recipient, nothing comes after the end, only whole lines are sent, and it is all the same
-/// however the bytes are cut.
+/// A session with a next hop that says anything. The first four bytes say how the rest is cut into
+/// pieces and what is delivered. Every mail gets one report with one outcome for each recipient,
+/// nothing comes after the end, and only whole lines are sent. It is all the same however the bytes
+/// are cut.
 pub fn client(case: &[u8]) {
     let (how, input) = case.split_at(case.len().min(4));
     let cut = converse(input, how);

@@ -1,7 +1,7 @@
 //! Any bytes as a frozen unit.
 //!
-//! The first byte says whether the rest is the byte string of a frozen state (even), or its
-//! records, each after its length in two bytes; those need no right checksums.
+//! The first byte says what the rest is: the byte string of a frozen state (even), or its records,
+//! each after its length in two bytes. Those need no right checksums.
 
 use bytes::Bytes;
 use lockstep::entry::{Entry, EntryKind, Origin};

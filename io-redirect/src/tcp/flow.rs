@@ -3,8 +3,8 @@
 
 use rkyv::{Archive, Deserialize, Serialize};
 
-/// Counts what has been done and says when it is worth an input or an output of its own:
-/// reporting every write, or granting every byte, would double the entries of the log.
+/// Counts what has been done and says when it is worth an input or an output of its own. To report
+/// every write, or grant every byte, would double the entries of the log.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tally {
     due: u32,

@@ -53,10 +53,9 @@ impl Tcp<'_> {
         self.table.unlisten(listener, self.outbox)
     }
 
-    /// Makes a connection from whichever CoServer is the sequencer now, or, should that go before
-    /// it is made, from whichever is then;
-    /// [`TcpEvent::Connected`](super::TcpEvent::Connected) or
-    /// [`TcpEvent::ConnectFailed`](super::TcpEvent::ConnectFailed) follows, within
+    /// Makes a connection from the CoServer that is the sequencer now, or, should that go before it
+    /// is made, from the one that is then. [`TcpEvent::Connected`](super::TcpEvent::Connected) or
+    /// [`TcpEvent::ConnectFailed`](super::TcpEvent::ConnectFailed) follows. It comes within
     /// [`TcpLimits::connect_timeout`](super::TcpLimits::connect_timeout) for the name, if it is
     /// one, and the same for the connection.
     ///

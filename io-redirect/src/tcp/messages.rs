@@ -24,8 +24,8 @@ use fields::{
 pub(crate) const VERSION: u32 = 6;
 
 /// A connection by the name that both halves know. It begins with the process that carries the
-/// connection: so a name from before a restart is never taken for one from after it, whichever
-/// half says it, and however late.
+/// connection. So a name from before a restart is never taken for one from after it, whichever half
+/// says it, and however late.
 #[derive(
     Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]

@@ -2,33 +2,32 @@
 //!
 //! Each CoServer accepts on listen addresses of its own, and makes connections from its own
 //! addresses. The service knows listeners by name and connections by [`ConnId`], and does not
-//! notice on which CoServer one is, except when that CoServer goes: its connections end with
-//! it, and the service hears [`TcpEvent::Reset`] with [`ResetCause::CarrierLost`] for each.
-//! Clients connect again, to the other CoServer. A connection that the service asked for and that
-//! is not made yet has carried nothing: the other CoServer makes it, with its whole time limit
-//! again. A CoServer that is back, or started again, is told of the listeners anew.
+//! notice on which CoServer one is, except when that CoServer goes. Its connections end with it,
+//! and the service hears [`TcpEvent::Reset`] with [`ResetCause::CarrierLost`] for each. Clients
+//! connect again, to the other CoServer. A connection that the service asked for and that is not
+//! made yet has carried nothing: the other CoServer makes it, with its whole time limit again. A
+//! CoServer that is back, or started again, is told of the listeners anew.
 //!
 //! What counts is the process, not the place: one that took another's place at once loses its
 //! predecessor's connections all the same. Every name that the two halves have for a connection
-//! begins with its process, so neither takes what is said of one for another, however late and
-//! however often it comes; the outside half passes over what is for another process, the inside
+//! begins with its process. So neither takes what is said of one for another, however late and
+//! however often it comes. The outside half passes over what is for another process, the inside
 //! half what comes from one.
 //!
 //! Nothing that the service sends leaves before both CoServers computed it. Which of the bytes
-//! under way reached the far end when a CoServer dies nobody can know; so the device's outputs
-//! are [`CarrierBound`](lockstep::device::OutputClass::CarrierBound), neither repeated nor
-//! completed, and a protocol above that needs an answer waits for it (RFC 1047 is about just
-//! that, for mail).
+//! under way reached the far end when a CoServer dies cannot be known. So the device's outputs are
+//! [`CarrierBound`](lockstep::device::OutputClass::CarrierBound), neither repeated nor completed. A
+//! protocol above that needs an answer waits for it (RFC 1047 is about just that, for mail).
 //!
 //! # When there are too many
 //!
-//! Connections are bounded, and the bound is shared out by blocks of addresses (/24, for IPv6 /48):
-//! nobody is turned away while there is room, and once there is none, a newcomer takes the place
+//! Connections are bounded, and the bound is shared out by blocks of addresses (/24, for IPv6 /48).
+//! No newcomer is turned away while there is room. Once there is none, a newcomer takes the place
 //! of a connection of the block that has most, if that has at least two more than the newcomer's.
 //! So nobody can shut out the others by taking every place. The connection that gives way is the
 //! one that has said nothing for longest, and the service hears [`TcpEvent::Reset`] with
-//! [`ResetCause::Displaced`]. Both who gives way and who is turned away get the listener's text.
-//! A service that knows a client better than by its address keeps it with [`Tcp::protect`].
+//! [`ResetCause::Displaced`]. Both who gives way and who is turned away get the listener's text. A
+//! service that knows a client better than by its address keeps it with [`Tcp::protect`].
 //!
 //! # Back-pressure
 //!
@@ -162,10 +161,10 @@ pub enum ResetCause {
     /// The CoServer's process that carried it is no longer a member of the pair; the CoServer may
     /// be, with another one.
     CarrierLost,
-    /// No more connections may be there, and it gave way to one from elsewhere: of those who
-    /// connected, its block of addresses had most, and of these it had said nothing for longest.
-    /// The far end gets the listener's [`refusal`](ListenOptions::refusal). One that is
-    /// [protected](Tcp::protect) never gives way.
+    /// No more connections may be there, and it gave way to one from elsewhere. Of the blocks of
+    /// addresses that connected, its block had most, and of the connections of that block it had
+    /// said nothing for longest. The far end gets the listener's
+    /// [`refusal`](ListenOptions::refusal). One that is [protected](Tcp::protect) never gives way.
     Displaced,
 }
 
@@ -241,12 +240,12 @@ impl ConnectFailure {
 pub enum Target {
     /// An address, without a look-up.
     Address(SocketAddr),
-    /// A name, looked up anew for each connection by the CoServer that connects. Its addresses
-    /// are tried in the resolver's order, IPv6 and IPv4 in turns, at most
+    /// A name, looked up anew for each connection by the CoServer that connects. Its addresses are
+    /// tried in the resolver's order, IPv6 and IPv4 in turns, at most
     /// [`ADDRESSES_TRIED`](crate::limits::ADDRESSES_TRIED). Each is begun when the one before has
-    /// failed or has had its [`HEAD_START`](crate::limits::HEAD_START), and the first that
-    /// answers is taken: one that does not takes nothing from the others' time (RFC 5321,
-    /// section 5.1; RFC 8305, section 5).
+    /// failed or has had its [`HEAD_START`](crate::limits::HEAD_START), and the first that answers
+    /// is taken. One that does not answer takes nothing from the others' time (RFC 5321, section
+    /// 5.1; RFC 8305, section 5).
     Name {
         /// The host, at most [`HOST_BYTES`](crate::limits::HOST_BYTES).
         host: String,

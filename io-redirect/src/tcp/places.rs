@@ -1,6 +1,7 @@
-//! The places that accepted connections take, and who gives one up when none is left: whoever has
-//! most of them, by blocks of addresses and the addresses in them (rule F8 of `docs/protocol.md`).
-//! The inside half keeps them for the pair, the outside half for what it carries itself.
+//! The places that accepted connections take, and which connection gives one up when none is left.
+//! It is one of the block that has most, and in it of the address that has most (rule F8 of
+//! `docs/protocol.md`). The inside half keeps them for the pair, the outside half for what it
+//! carries itself.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

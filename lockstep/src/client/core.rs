@@ -1,10 +1,10 @@
 //! A session with the pair, without I/O.
 //!
 //! # Driving it
-//! Call [`Client::handle`], [`Client::submit`] and [`Client::close`] in any order; after each,
-//! take [`Client::poll`]'s outputs until there are none, and come back with [`Input::Timeout`] at
+//! Call [`Client::handle`], [`Client::submit`] and [`Client::close`] in any order; after each, take
+//! [`Client::poll`]'s outputs until there are none, and come back with [`Input::Timeout`] at
 //! [`Client::next_timeout`]. Frames must be sent in the order in which they are given, on the
-//! connection that is up at that time; a driver whose queue for a connection is full ends the
+//! connection that is up at that time. A driver whose queue for a connection is full ends the
 //! connection and says [`Input::Down`] rather than leave frames out.
 //!
 //! # How a request takes effect exactly once
@@ -20,12 +20,12 @@
 //! there, so nothing can be asked twice.
 //!
 //! # How it finds a CoServer that serves
-//! A CoServer that it is connected to says when the other one is back, and one that starts keeps
-//! its connection until it serves; so the session usually has both before it needs them. Where
-//! that failed there is the silence (rule C8): while something is unanswered it dials whoever it
-//! has no connection to, and probes whoever it has one to. One that reacts to no probe is dialled
-//! beside the connection, which stands until another is up: a service that takes long looks just
-//! like one that is dead, except to a probe.
+//! A connected CoServer says when the other one is back, and one that starts keeps its connection
+//! until it serves. So the session usually has both before it needs them. Where that failed there
+//! is the silence (rule C8): while something is unanswered it dials whoever it has no connection
+//! to, and probes whoever it has one to. A CoServer that reacts to no probe is dialled beside the
+//! connection, which stands until another is up. Only a probe tells a service that takes long from
+//! one that is dead.
 
 mod waiting;
 

@@ -38,14 +38,14 @@ pub struct Config {
     pub silence: Duration,
     /// The longest interval between probes; see [`silence`](Self::silence).
     pub silence_longest: Duration,
-    /// A connection on which nothing has come for this long in spite of probes is taken for dead:
-    /// another is made beside it, which takes its place once it is up.
+    /// A connection on which nothing has come for this long in spite of probes is taken for dead.
+    /// Another is made beside it, and takes its place once it is up.
     pub deaf: Duration,
     /// A CoServer that has not said within this long that it serves is given up for now.
     pub greeting: Duration,
     /// A session that was asked for at least this long ago, and in which nothing was asked since,
-    /// may be over at the pair (rules C6, C9): it is asked for again before the first request is
-    /// sent. At most half of the pair's
+    /// may be over at the pair (rules C6, C9). It is then asked for again before the first request
+    /// is sent. At most half of the pair's
     /// [`session_unused`](crate::unit::UnitConfig::session_unused); with more, the first request
     /// may end in [`SessionError::Expired`].
     pub reopen_unused_after: Duration,
@@ -114,10 +114,10 @@ pub enum Input {
 pub enum Output {
     /// Make a connection; then say [`Input::Up`], or [`Input::Down`] if it cannot be made.
     ///
-    /// It may be asked for again before that is known, since a packet that nobody took is
-    /// repeated ever more rarely: the driver then makes one more attempt beside the first, in
-    /// place of any later one. It may also be asked for while there is a connection, which then
-    /// stands until another is up, and whose owner is not told of attempts that fail.
+    /// It may be asked for again before that is known, since a packet that nobody took is repeated
+    /// ever more rarely. The driver then makes one more attempt beside the first, in place of any
+    /// later one. It may also be asked for while there is a connection, which then stands until
+    /// another is up, and whose owner is not told of attempts that fail.
     Connect {
         /// The place of the CoServer to connect to.
         place: ReplicaId,

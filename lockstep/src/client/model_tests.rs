@@ -172,9 +172,9 @@ fn served_by_both(seed: u64) -> World<Requests> {
     world
 }
 
-/// The loss of a CoServer, its return and the loss of the other: the client needs two silences at
-/// most to be with the one that is back, whatever it was told, and whether or not it knows that
-/// its connection to the one before is dead.
+/// One CoServer is lost and comes back, then the other is lost. The client needs two silences at
+/// most to be with the one that is back. This holds whatever the client was told, and whether or
+/// not it knows that its old connection is dead.
 #[test]
 fn the_pause_is_bounded_by_silence_however_long_one_was_dead() {
     for seed in 0..200 {

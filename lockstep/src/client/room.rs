@@ -1,5 +1,5 @@
-//! How much of a window the pair has room for: it keeps the replies from the lowest unanswered
-//! request on, and refuses what it could not keep the reply of (rule C2).
+//! How much of a window the pair has room for. The pair keeps the replies from the lowest
+//! unanswered request on, and refuses a request whose reply it could not keep (rule C2).
 //!
 //! As many as it kept when it refused one are under way from then on, and one more for each such
 //! round that is answered. Whatever lies beyond waits here: the pair would refuse it, and all after

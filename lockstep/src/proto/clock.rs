@@ -1,8 +1,8 @@
 //! Log time: what the sequencer stamps on entries.
 //!
-//! The time of the last entry plus the monotonic time since, slewed towards the
-//! wall clock (rule O4): it neither goes back nor stands still when the wall
-//! clock jumps or another replica with another clock becomes the sequencer.
+//! The time of the last entry plus the monotonic time since, slewed towards the wall clock (rule
+//! O4). It neither goes back nor stands still when the wall clock jumps, or when a replica with
+//! another clock becomes the sequencer.
 
 use core::time::Duration;
 

@@ -1,5 +1,6 @@
-//! The sole member's side of a join (rules J3 to J7): what the joiner asks for is read from the
-//! journal and sent within a rate; once it is close behind it is recorded, and then admitted.
+//! The sole member's side of a join (rules J3 to J7). What the joiner asks for is read from the
+//! journal and sent within a rate. Once the joiner is close behind it is recorded, and then
+//! admitted.
 
 use core::time::Duration;
 use std::collections::VecDeque;

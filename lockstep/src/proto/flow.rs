@@ -88,8 +88,8 @@ impl Replica {
     }
 
     /// Bytes of the entries that one of the members has yet to execute, as far as this one knows,
-    /// and of the inputs that this one keeps for the sequencer: what it takes now is executed after
-    /// them.
+    /// and of the inputs that this one keeps for the sequencer. An input that is taken now is
+    /// executed after them.
     fn under_way(&self) -> usize {
         let own = self.log.executed();
         let done = if self.is_duplex() { own.min(self.progress.executed) } else { own };
@@ -119,9 +119,9 @@ impl Replica {
         self.log.len() < self.config.window_entries && self.log.bytes() < self.config.window_bytes
     }
 
-    /// The most entries that a follower's window holds: its sequencer keeps its own window
-    /// within the bound, and may have dropped up to one window that the follower, with its
-    /// fewer reports, has not yet released.
+    /// The most entries that a follower's window holds. Its sequencer keeps its own window within
+    /// the bound, and may have dropped up to one window that the follower, with its fewer reports,
+    /// has not yet released.
     pub(super) fn window_limit(&self) -> usize {
         2 * (self.config.window_entries + limits::WINDOW_RESERVE)
     }
@@ -244,8 +244,8 @@ impl Replica {
     /// What a link is to send next, and by which rule for bulk.
     fn position(&self, at: usize) -> Position {
         let link = &self.links[at];
-        // A silent link gets what is small, so that it is level when it comes back, but no bulk
-        // that would then have to be sent again; unless no link is up.
+        // A silent link gets what is small, so that it is level when it comes back. It gets no
+        // bulk, which would then have to be sent again, unless no link is up.
         let up = self.links.iter().any(|link| link.up && link.carries());
         let takes_turn = |link: &Link| link.carries() && (link.up || !up);
         let before = self.links[..at].iter().filter(|other| takes_turn(other)).count();
@@ -299,9 +299,9 @@ impl Replica {
         (forwards, next)
     }
 
-    /// Whether progress alone is worth a frame: results are, as soon as they are persisted; what is
-    /// merely held only when much of it is unacknowledged, for the next heartbeat says it too; or
-    /// when the sequencer waits for it to freeze its state.
+    /// Whether progress alone is worth a frame. Results are, as soon as they are persisted. What is
+    /// merely held is worth one when much of it is unacknowledged, or when the sequencer waits for
+    /// it to freeze its state; otherwise the next heartbeat says it.
     fn worth_telling(&self, told: &Told) -> bool {
         let last_index = self.log.weight_at(self.log.last_index());
         let unsaid = last_index.saturating_sub(self.log.weight_at(told.last_index));

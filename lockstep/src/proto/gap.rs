@@ -1,9 +1,9 @@
 //! Time that a service is told of because nothing was made of it: all processes had ended (rules
 //! O11, O12), or they stood still, or nobody could order (rule O14).
 //!
-//! Where a log is taken up again only the process that did so has anything to do about it. Nobody
-//! joins it before it has ordered the end of the gap, so no other can become the sequencer
-//! meanwhile; if it ends, its successor takes the log up itself, and waits for its own devices.
+//! Where a log is taken up again only the process that did so has anything to do about it. No
+//! process joins it before it has ordered the end of the gap, so no other can become the sequencer
+//! meanwhile. If it ends, its successor takes the log up itself, and waits for its own devices.
 
 use super::ordering::LEAST_STEP;
 use super::replica::Replica;
@@ -73,9 +73,9 @@ impl Replica {
         }
     }
 
-    /// Whether an entry of this time comes after a gap: this process did not run for long, or a
-    /// wake-up should have come long ago, and no entry that may carry it out has been ordered since
-    /// (rule O14).
+    /// Whether an entry of this time comes after a gap (rule O14). Either this process did not run
+    /// for long, or a wake-up should have come long ago and no entry that may carry it out has been
+    /// ordered since.
     pub(super) fn is_after_gap(&self, time: LogTime) -> bool {
         let begun = self.log.last_index() > Index(0) && !self.clock.is_behind();
         begun && (self.is_overdue(time) || self.stood_still.is_some())

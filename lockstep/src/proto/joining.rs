@@ -29,7 +29,7 @@ use crate::wire::frames::{CheckpointFile, Fetch, LogPosition, PeerFrame, Progres
 /// a distant site and a disk's delay.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// At most so long, where answers keep coming late: what is asked for twice comes twice, and a
+/// The longest wait, where answers keep coming late. What is asked for twice comes twice, and a
 /// machine or a link that is late already has that to carry as well.
 const ASK_AGAIN_MOST: Duration = Duration::from_secs(3);
 
@@ -243,8 +243,9 @@ impl Replica {
     }
 
     fn fetch_entries(&mut self) {
-        // Once it is recorded what it has stays in the window until it is admitted, and it is
-        // admitted only once it has caught up: the member orders no more than a window beyond that.
+        // Once the joiner is recorded, what it has stays in the window until it is admitted, and it
+        // is admitted only once it has caught up. The member orders no more than a window beyond
+        // that.
         let recorded = self.released_without_us() < self.log.last_index();
         let room = self.log.len() < self.config.window_entries / 2
             && self.log.bytes() < self.config.window_bytes / 2;

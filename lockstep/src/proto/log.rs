@@ -176,9 +176,9 @@ impl Log {
         self.slot(index)?.done.as_ref().map(|done| done.digest)
     }
 
-    /// What two replicas compare at an executed entry: its outputs' running digest together
-    /// with the entries' (rule R2), so that replicas which executed different entries to the
-    /// same outputs are told apart too.
+    /// What two replicas compare at an executed entry: its outputs' running digest together with
+    /// the entries' (rule R2). So replicas that executed different entries to the same outputs are
+    /// told apart too.
     pub(super) fn agreement_at(&self, index: Index) -> Option<Digest> {
         let (log_digest, outputs) = (self.log_digest_at(index)?, self.outputs_at(index)?);
         // In one piece, because every report and every comparison needs one: the outputs'

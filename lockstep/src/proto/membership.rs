@@ -151,8 +151,8 @@ impl Membership {
     }
 
     /// Whether the predecessor had gone on to another record than this one, with which the pair was
-    /// to be enrolled anew: the number between is that of a renewal by the witness before (rule
-    /// W2).
+    /// to be enrolled anew. The number between the two is that of a renewal by the previous witness
+    /// (rule W2).
     pub(super) fn passed_over(&self, record: &Record) -> bool {
         self.predecessor
             .is_some_and(|own| own.lineage == record.lineage && own.epoch.next() == record.epoch)

@@ -80,8 +80,8 @@ impl Agreement {
 }
 
 impl Replica {
-    /// How far this replica has released, with the running digest of the outputs there: what a
-    /// journal notes, so that a replay that comes to something else is noticed (rule R5).
+    /// How far this replica has released, with the running digest of the outputs there. A journal
+    /// notes it, so that a replay that comes to something else is noticed (rule R5).
     pub fn mark(&self) -> (Index, Digest) {
         let outputs = self.log.outputs_at(self.released);
         (self.released, outputs.expect("what was released last is not dropped before"))

@@ -309,8 +309,8 @@ impl Replica {
         room && self.pending.has_room()
     }
 
-    /// Whether what clients say is to be read now: while input is taken, and while this replica
-    /// does not serve, since then whoever comes gets a refusal instead of waiting for nothing
+    /// Whether what clients say is to be read now. It is while input is taken, and while this
+    /// replica does not serve, since a client then gets a refusal instead of waiting for nothing
     /// (rule C5).
     pub fn reads_clients(&self) -> bool {
         !matches!(self.standing, Standing::Serving { .. }) || self.takes_input()

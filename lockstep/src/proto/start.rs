@@ -19,8 +19,8 @@ const YIELD: u32 = 5;
 /// The other is told what this machine's clock says no more often than this.
 const CLOCK_EVERY: Duration = Duration::from_millis(500);
 
-/// One that can become nothing and hears of nobody who could take it in has waited so many times as
-/// long before it calls for somebody: links take their time to come up.
+/// A process that can become nothing, and hears of none that could take it in, waits this many
+/// times as long before it calls for an operator. Links take their time to come up.
 const PATIENT: u32 = 5;
 
 /// One that cannot run with this one has introduced itself again after so long, or is gone:
@@ -223,8 +223,9 @@ impl Replica {
         before.is_none_or(|before| before.incarnation != incarnation)
     }
 
-    /// Whether this process ends because the other cannot run with it (rule E2): it is no member,
-    /// and either the other is one, or this one has nothing with which it might go on by itself.
+    /// Whether this process ends because the other cannot run with it (rule E2). It does so if it
+    /// is no member, and either the other is one or this one has nothing with which it could go on
+    /// by itself.
     pub(super) fn yields(&self) -> bool {
         if self.membership.record().is_some() {
             return false;

@@ -184,8 +184,8 @@ impl Replica {
         Some(1 - slot)
     }
 
-    /// A record is entered: if it is the one with which the pair moves, from here on the next
-    /// witness is the one to ask, and never again the one before.
+    /// A record is entered. If it is the one with which the pair moves, from here on the next
+    /// witness is the one to ask, and never again the previous one.
     pub(super) fn on_moved(&mut self, record: &Record) {
         let Some(moving) = self.enrolment.moving.take() else { return };
         if moving.record != *record {
@@ -277,7 +277,7 @@ impl Replica {
 }
 
 /// Whether it is a new process whose disk is whole, was a member's up to the epoch that the move
-/// renews, and ends before the move: then its predecessor never had it, and nobody will.
+/// renews, and ends before the move. Then its predecessor never had the move, and no process will.
 fn lacks(hello: &Hello, moving: &Moving) -> bool {
     let Some(claim) = hello.claim.filter(|_| hello.record.is_none()) else { return false };
     let Moving { index, record, .. } = moving;

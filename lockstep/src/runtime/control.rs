@@ -2,7 +2,7 @@
 //!
 //! [`DataDirectory`] makes sure that one process at a time uses a directory. In it the process
 //! listens on `control.sock`, a Unix socket that only its own user may use (mode 0600, in a
-//! directory of mode 0700); [`serve`] answers there, and [`ask`] asks. The protocol is lines: a
+//! directory of mode 0700). [`serve`] answers there, and [`ask`] asks. The protocol is lines: a
 //! command, and for every command one line of JSON. An error is
 //! `{"error":{"code":"...","message":"..."}}`.
 

@@ -3,10 +3,10 @@
 //!
 //! What is read waits in one line until both CoServers have carried it out, so one owner that says
 //! more than that would have all others wait behind it. Each frame is tagged with what its owner
-//! had had read before it, in bytes. While the line is long, or somebody waits, whoever waits with
-//! the least tag goes on first, and the others are put aside (start-time fair queueing: Goyal, Vin
-//! and Cheng, SIGCOMM 1996). One that has been away begins where the others are: what it did not
-//! use is lost, and what one used while nobody else wanted it is not held against it.
+//! had had read before it, in bytes. While the line is long, or a reader waits, the waiting one
+//! with the least tag goes on first, and the others are put aside. This is start-time fair queueing
+//! (Goyal, Vin and Cheng, SIGCOMM 1996). One that has been away begins where the others are. What
+//! it did not use is lost, and what one used while no other wanted it is not held against it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! Identities: Ed25519 keys, the roles they stand for, and the roster that pins
 //! both.
 //!
-//! A party is known by its raw public key (RFC 7250); there is no certificate
-//! and so no date on which a running pair would lose its identity. What a key
-//! may do follows from the [`Roster`]: one key has exactly one [`Role`], so the
-//! key of a client or of the witness is never taken for that of a CoServer.
+//! A party is known by its raw public key (RFC 7250); there is no certificate and so no date on
+//! which a running pair would lose its identity. What a key may do follows from the [`Roster`]. One
+//! key has exactly one [`Role`], so the key of a client or of the witness is never taken for that
+//! of a CoServer.
 
 mod client;
 mod file;
@@ -32,8 +32,8 @@ const TEXT_PREFIX: &str = "ed25519:";
 
 /// The points of small order, without the sign of x: anybody can sign for such a key. These are the
 /// seven that libsodium refuses (`ge25519_has_small_order`). Their y is 0, 1, the two values of
-/// order 8, and -1; the last two are 0 and 1 again, as p and p + 1, which RFC 8032 (section 5.1.3)
-/// does not decode, but not everybody keeps to that.
+/// order 8, and -1. The last two are 0 and 1 again, as p and p + 1, which RFC 8032 (section 5.1.3)
+/// does not decode, but not every implementation keeps to that.
 const SMALL_ORDER: [[u8; 32]; 7] = [
     [0; 32],
     with_ends(0x01, 0x00, 0x00),

@@ -1,10 +1,9 @@
 //! All connections of a process, owned and polled by one task.
 //!
-//! A [`Network`] has ports. A port that dials keeps one connection up, coming
-//! back after a pause that doubles from failure to failure; a port that listens
-//! accepts one peer, or many. What happens on any of them comes out of
-//! [`Network::next`] as an [`Event`], in the consumer's own task: between quinn
-//! and the consumer there is no other task and no channel for frames.
+//! A [`Network`] has ports. A port that dials keeps one connection up, coming back after a pause
+//! that doubles from failure to failure; a port that listens accepts one peer, or many. What
+//! happens on any of them comes out of [`Network::next`] as an [`Event`], in the consumer's own
+//! task. Between quinn and the consumer there is no other task and no channel for frames.
 //!
 //! **Sending.** [`Network::send`] queues a frame. What was queued is written,
 //! one write per connection, when the consumer calls [`Network::flush`] or
@@ -26,12 +25,11 @@
 //! those that it admits. Nobody can take all of either: when there is no more room, a newcomer
 //! takes a place of whoever holds most (`shares`).
 //!
-//! **CoServer links.** Place A listens and place B dials, one port per link.
-//! One side alone dials, so there is never a pair of crossing connections to
-//! choose from, and the listener, which knows the other's address, ignores
-//! packets from anywhere else before it spends anything on them. If a peer
-//! connects again while its old connection still seems up, it was restarted or
-//! knows better: the newest wins.
+//! **CoServer links.** Place A listens and place B dials, one port per link. One side alone dials,
+//! so there is never a pair of crossing connections to choose from. The listener, which knows the
+//! other's address, ignores packets from anywhere else before it spends anything on them. If a peer
+//! connects again while its old connection still seems up, it was restarted or knows better: the
+//! newest wins.
 
 mod crowd;
 mod dial;

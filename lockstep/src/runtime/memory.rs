@@ -2,7 +2,7 @@
 //! have.
 //!
 //! Every pool has a bound of its own ([`limits`]). Together they may be more than a machine or a
-//! control group gives: then the system ends the process just when all of it is used, which is for
+//! control group gives. Then the system ends the process just when all of it is used, which is for
 //! strangers to decide. So the sum is said beforehand.
 
 use std::path::Path;
@@ -19,9 +19,9 @@ use available::{Present, Sources};
 
 mod available;
 
-/// What journal, checkpoints and what a joiner reads or writes have in hand: a batch as it is
-/// gathered, laid out and written, and one that is read; a record, a block and its compressed form;
-/// and pieces that were asked for on either side.
+/// What journal, checkpoints and what a joiner reads or writes have in hand. The journal has a
+/// batch as it is gathered, laid out and written, and one that is read. A checkpoint has a record,
+/// a block and its compressed form. The rest are pieces that were asked for on either side.
 const DISK_BYTES: usize = 4 * limits::FRAME_BYTES
     + 3 * limits::RECORD_BYTES
     + 8 * limits::CHUNKS_AHEAD * limits::CHUNK_BYTES;

@@ -1,10 +1,9 @@
 //! What stands between the protocol cores and the world: keys, TLS, QUIC
 //! connections and the network that one task owns and polls.
 //!
-//! From the inside out: [`keys`] says who somebody is, [`tls`] makes a handshake
-//! of it, [`quic`] carries frames over one authenticated connection, and
-//! [`link`] keeps many of them up and hands their frames to one consumer.
-//! None of them looks into a frame.
+//! From the inside out: [`keys`] says who a peer is, and [`tls`] makes a handshake of it. [`quic`]
+//! carries frames over one authenticated connection. [`link`] keeps many of them up and hands their
+//! frames to one consumer. None of them looks into a frame.
 
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -1,7 +1,7 @@
 //! Files and directories that are nobody else's to change.
 //!
 //! A process that trusts a directory in which others may write can be led anywhere by a link that
-//! they put there: to truncate a file of its user, or to take their record for its own. So a
+//! they put there. It could truncate a file of its user, or take their record for its own. So a
 //! process's own directory is checked before anything in it is used, and what is in it is never
 //! reached through a link.
 

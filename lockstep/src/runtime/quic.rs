@@ -12,11 +12,10 @@
 //! then is either side up, for in TLS 1.3 a client is done before the server
 //! has seen its key.
 //!
-//! Nothing here is a task of its own on the way of a frame: the owner writes
-//! into quinn's stream and reads from it by polling, and quinn's own driver does
-//! the rest. Nothing grows without bound: a frame that does not fit is given
-//! back by [`Connection::send`], and a reader that does not read closes QUIC's
-//! flow-control window.
+//! Nothing here is a task of its own on the way of a frame. The owner writes into quinn's stream
+//! and reads from it by polling, and quinn's own driver does the rest. Nothing grows without bound:
+//! a frame that does not fit is given back by [`Connection::send`], and a reader that does not read
+//! closes QUIC's flow-control window.
 
 mod connection;
 mod endpoint;

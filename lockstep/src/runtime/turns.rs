@@ -36,9 +36,9 @@ impl Turn {
 /// Who had how much of one turn.
 ///
 /// A block of addresses may have a part of what there is, and a host a part of what its block may
-/// have: as if each of those who had some, and one more, took the same. Whoever comes late in a
-/// turn may find less than that. The last fourth of either is for those who had nothing in this
-/// turn, one each: it takes as many of them to leave nothing for the next.
+/// have. The parts are as if each of those who had some, and one more, took the same. Whoever comes
+/// late in a turn may find less than that. The last fourth of either is for those who had nothing
+/// in this turn, one each: it takes as many of them to leave nothing for the next.
 #[derive(Debug)]
 pub(super) struct Turns {
     most: usize,
@@ -115,8 +115,8 @@ impl Pool {
     }
 }
 
-/// A few of those that are beyond their share, whoever they are said to be from: somebody who uses
-/// up another's share by forging its address does not shut it out wholly.
+/// A few of those that are beyond their share, from whatever address they seem to come. So a sender
+/// that uses up another's share by forging its address does not shut it out wholly.
 #[derive(Debug)]
 pub(super) struct Chances {
     most: usize,

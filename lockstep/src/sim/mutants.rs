@@ -1,7 +1,7 @@
 //! Deliberately broken pairs: for each checker one that it has to catch.
 //!
-//! What can be broken at the edge of the core is broken there, in the simulator's driver, and the
-//! rest in the simulated service, so that the core itself carries no switches.
+//! What can be broken at the edge of the core is broken there, in the simulator's driver. The rest
+//! is broken in the simulated service, so that the core itself carries no switches.
 
 use core::fmt;
 

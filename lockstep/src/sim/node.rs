@@ -298,7 +298,7 @@ impl World {
                 let found = disk.as_ref().map(|disk| &disk.membership);
                 match found.filter(|found| **found != Membership::default()) {
                     Some(membership) => self.see(Observation::Found { place, membership }),
-                    // It may have been another's, or lost while it was; or one copy of what it was
+                    // It may have been another's, or lost while it was. Or one copy of what it was
                     // a member of was being written, or could not be, and the other was damaged.
                     None => self.on_forgotten(place, disk.is_some()),
                 }
@@ -343,7 +343,7 @@ impl World {
     }
 
     /// A disk that has lied, or lost a write or put it elsewhere, shows it, if by then the other
-    /// goes on alone: with nobody else who has it, nothing could be promised.
+    /// goes on alone. Where no other has the log, nothing could be promised.
     fn believe_disk(&mut self, place: ReplicaId) {
         let Some((stale, mark)) = self.server(place).stale.take() else { return };
         let alone = self.checkers.observed().latest().is_some_and(|record| {

@@ -48,9 +48,9 @@ impl World {
         self.command(stopped.place, Command::Stop);
     }
 
-    /// Where nobody can go on, and a disk has everything, the operator stops both, begins a new
-    /// lineage at the witness that this disk names, and has its process adopt it. The other
-    /// begins with an empty disk (rule J8).
+    /// Where no process can go on, and a disk has everything, the operator stops both and begins a
+    /// new lineage at the witness that this disk names. Then the operator has that disk's process
+    /// adopt it. The other begins with an empty disk (rule J8).
     pub(super) fn begin_anew(&mut self) {
         let observed = self.checkers.observed();
         if self.operator.has_begun_anew || !forsaken(observed) {
@@ -82,9 +82,9 @@ impl World {
         self.restart_both(place);
     }
 
-    /// What the witness had of a pair was lost, or what it had granted, before a process heard of
-    /// it: there is nothing to give up, and nobody else who could tell it. What was asked for is on
-    /// the disks, so that both are discarded (rule J8).
+    /// What the witness had of a pair, or what it had granted, was lost before a process heard of
+    /// it. There is nothing to give up, and no other process that could tell it. What was asked for
+    /// is on the disks, so that both are discarded (rule J8).
     fn enrol_again(&mut self) {
         self.operator.has_begun_anew = true;
         self.trace.say(self.at, || "the operator enrols the pair again".to_owned());

@@ -373,8 +373,8 @@ impl Options {
         self.checkpoints_kept = rng.pick(&[1, 2, 3]);
     }
 
-    /// A checkpoint has several pieces, and a joiner soon needs one; in the profile that is about
-    /// joining there is one that does, and dies when it has the first piece; and then another dies.
+    /// A checkpoint has several pieces, and a joiner soon needs one. In the profile about joining
+    /// there is a joiner that does, and dies when it has the first piece; then another dies.
     fn lengthen_transfers(&mut self, profile: Profile, weather: Weather, rng: &mut Rng) {
         self.ballast = rng.spread(300 << 10, 900 << 10) as usize;
         self.join_rate = rng.spread(2 << 20, 32 << 20);

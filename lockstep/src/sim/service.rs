@@ -1,8 +1,7 @@
 //! The service that the simulated pair runs: registers, queues, lists, timers, chance, echoes.
 //!
-//! Every request carries an id of its own, and every effect leaves a note on the
-//! [`LEDGER`] device, so that the checkers see from outside what took effect, where
-//! and how often.
+//! Every request carries an id of its own, and every effect leaves a note on the [`LEDGER`] device.
+//! So the checkers see from outside what took effect, where and how often.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -347,8 +347,8 @@ impl World {
         self.is_quiet()
     }
 
-    /// How long a joiner may take for the log as it is now (ns): it asks for one window of entries
-    /// after the other, and for each one waits for a trip over what may be the slowest link.
+    /// How long a joiner may take for the log as it is now (ns). It asks for one window of entries
+    /// after the other, and for each waits for a trip over what may be the slowest link.
     fn time_for_the_log(&self) -> u64 {
         let log =
             ReplicaId::BOTH.map(|place| self.checkers.observed().held(place).0).into_iter().max();

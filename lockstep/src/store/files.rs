@@ -1,7 +1,7 @@
 //! The operations on files that the storage needs, and no more.
 //!
-//! What survives a crash is what these promise, not what happens to be there: the contents of a
-//! file up to its last successful [`File::sync`], and names as of the last successful
+//! What survives a crash is what these promise, not what happens to be there. These are the
+//! contents of a file up to its last successful [`File::sync`], and names as of the last successful
 //! [`Directory::sync`]. Anything written later may be there whole, in part, or not at all.
 
 use std::io;
@@ -44,9 +44,9 @@ pub trait Directory: Send + 'static {
     /// Those of the system. Then nothing is known about any of them.
     fn sync(&self) -> io::Result<()>;
 
-    /// A number that stays with this file for as long as it exists, also when it is renamed,
-    /// written to or the machine restarted, and that a copy of it does not have. `None` where
-    /// there is no such number.
+    /// A number that stays with this file for as long as it exists, also when it is renamed or
+    /// written to, or the machine restarts. A copy of the file does not have it. `None` where there
+    /// is no such number.
     ///
     /// # Errors
     /// [`io::ErrorKind::NotFound`], or others of the system.

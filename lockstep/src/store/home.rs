@@ -1,12 +1,12 @@
 //! Whose a data directory is, and what computed the log in it: the file `home`.
 //!
-//! A directory belongs to one place of one pair, and to the files that were made in it: one that
+//! A directory belongs to one place of one pair, and to the files that were made in it. One that
 //! was copied, or restored from a copy, holds an old state as if it were the present one, and would
 //! take part with it. Such a copy is told by the file's [mark](Directory::mark), which it lacks.
-//! Files that are copied over those that are there keep the marks of the latter; so `home` is
+//! Files that are copied over those that are there keep the marks of the latter. So `home` is
 //! replaced at every start and after every checkpoint, and what an older copy holds does not fit
 //! the file that it lies in. A whole file system that is put back, or a virtual machine's disk,
-//! keeps its marks; that is for the witness to see, whose record is then later than the one on
+//! keeps its marks. That is for the witness to see, whose record is then later than the one on
 //! disk.
 //!
 //! The file is 512 bytes, integers little-endian:
@@ -234,9 +234,9 @@ impl Home {
         Self::write(dir, pair, place, service, kept)
     }
 
-    /// Has the file replaced by a new one with a mark of its own, so that copies of the directory
-    /// as it is until now are told also when they are copied *over* it, which leaves every file its
-    /// mark. The more often, the fewer copies are not told.
+    /// Has the file replaced by a new one with a mark of its own. So copies of the directory as it
+    /// is until now are told also when they are copied *over* it, which leaves every file its mark.
+    /// The more often, the fewer copies are not told.
     ///
     /// # Errors
     /// [`HomeError::Io`]. The directory remains this one's, by the old file or the new one.

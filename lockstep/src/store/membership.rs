@@ -2,11 +2,11 @@
 //!
 //! A save writes the first copy and syncs it, then the second, and is done only then. So what was
 //! said to be persisted is in both copies, and a save that a crash cut short has torn at most one
-//! of them; the other has either the same or what was there before, and nobody was told of the
+//! of them. The other has either the same or what was there before, and no process was told of the
 //! difference. The copy with the higher number counts.
 //!
-//! Loading writes both anew: what counts from here on must not be lost with one of them later,
-//! nor with a power cut before the system has written what a killed process had given it.
+//! Loading writes both anew. What counts from here on must not be lost with one of them later. Nor
+//! must a power cut lose it before the system has written what a killed process had given it.
 //!
 //! Each copy is 1024 bytes, integers little-endian:
 //!

@@ -3,10 +3,10 @@
 //! Reads see every write at once, as they do through a page cache. What a crash leaves is what
 //! [`files`](super::files) promises: everything synced, and of the rest any subset, writes by
 //! sectors of [`SECTOR`] bytes, names one by one and in no order. A failed sync leaves what it
-//! covered in doubt for good: a later one that succeeds does not cover it, as Linux has it, until
-//! the same sector is written again.
+//! covered in doubt for good. A later sync that succeeds does not cover it, as on Linux, until the
+//! same sector is written again.
 //!
-//! Nothing here is left to chance: faults are named by their number, and what a crash leaves is
+//! Nothing here is left to chance. Faults are named by their number, and what a crash leaves is
 //! chosen by the caller, from a seed ([`seeded`]) or from a fuzzer's bytes.
 
 mod disk;
@@ -54,10 +54,10 @@ impl MemoryDirectory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a crash leaves of it now; this one stays as it is, for a process that is dead. For
-    /// each write and each name that was not synced the chooser says what becomes of it: its
-    /// 0 is always "lost", so a chooser that always says 0 loses whatever may be lost, one that
-    /// always says the highest number loses nothing.
+    /// What a crash leaves of it now; this one stays as it is, for a process that is dead. For each
+    /// write and each name that was not synced the chooser says what becomes of it. Its 0 is always
+    /// "lost", so a chooser that always says 0 loses whatever may be lost. One that always says the
+    /// highest number loses nothing.
     #[must_use]
     #[expect(clippy::disallowed_types, reason = "a directory is shared between threads")]
     pub fn crash(&self, choose: &mut Chooser<'_>) -> Self {
@@ -77,8 +77,8 @@ impl MemoryDirectory {
         self.disk().faults.inject(fault);
     }
 
-    /// Has a write to come report success and not be done; or, with a shift, be done so many
-    /// sectors further on in its file, or further back where the file ends before.
+    /// Has a write to come report success and not be done. With a shift, the write is done that
+    /// many sectors further on in its file, or further back where the file ends before.
     pub fn stray(&self, nth: u64, shift: Option<u64>) {
         self.disk().faults.stray(nth, shift);
     }

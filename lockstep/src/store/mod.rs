@@ -1,8 +1,8 @@
 //! What a CoServer keeps on disk: its journal, its checkpoints, its membership.
 //!
-//! All of it is written against [`files`], a handful of operations on one directory, so that the
-//! same code runs over the operating system's files, over the simulator's faulty disk and over
-//! bytes drawn by a fuzzer.
+//! All of it is written against [`files`], a handful of operations on one directory. So the same
+//! code runs over the operating system's files, over the simulator's faulty disk and over bytes
+//! drawn by a fuzzer.
 
 pub mod checkpoint;
 mod fields;

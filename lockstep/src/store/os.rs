@@ -20,13 +20,13 @@ use crate::store::files::{Directory, File};
 /// Only its owner may read what a service was told.
 const MODE: u32 = 0o600;
 
-/// The blocks of a file of this length take a file system long to free, several hundred
-/// milliseconds for one of 1 GiB: not while others wait for the thread that removes it.
+/// The blocks of a file of this length take a file system long to free: several hundred
+/// milliseconds for 1 GiB. That must not happen while others wait for the thread that removes it.
 const LARGE: u64 = 16 << 20;
 
 /// A directory of the file system. It keeps the directory open, so that its names can be synced
-/// when no descriptor is to be had any more, and some descriptors more, so that a file can be
-/// opened even then.
+/// when no descriptor is to be had any more. It also keeps some spare descriptors, so that a file
+/// can be opened even then.
 #[derive(Clone, Debug)]
 pub struct OsDirectory(Arc<Opened>);
 

@@ -1,6 +1,5 @@
-//! How much of a mailbox is taken: items, bytes and the closed mark in one
-//! word, so that a producer is admitted, refused or told of the end by one
-//! atomic operation (R6 to R8).
+//! How much of a mailbox is taken: items, bytes and the closed mark in one word. So a producer is
+//! admitted, refused or told of the end by one atomic operation (R6 to R8).
 
 use super::orderings::Site;
 use super::shim::{AtomicU64, Ordering};

@@ -1,16 +1,15 @@
-//! The few concurrent primitives of our own: what connects the CoServer's one
-//! thread with the threads around it (users' threads, devices, blocking
-//! helpers, the service where it runs on a thread of its own).
+//! The few concurrent primitives of our own. They connect the CoServer's one thread with the
+//! threads around it: users' threads, devices, blocking helpers, and the service where it runs on a
+//! thread of its own.
 //!
 //! - [`mailbox`]: a bounded queue, many producers, one consumer.
 //! - [`watermark`]: a number that grows, one writer, many readers: how far outputs were released,
 //!   as any thread of the process sees it.
 //!
-//! Both stand on one wake-up protocol, the wait list. There is no `unsafe`
-//! here, and no other place in this crate chooses a memory ordering to build
-//! a protocol on. Ready-made wakers (`atomic-waker`, the one in
-//! `futures-core`) hold one waiter, and cannot be modelled under a cfg of our
-//! own; what must be checked is how a waker plays together with the queue.
+//! Both stand on one wake-up protocol, the wait list. There is no `unsafe` here, and no other place
+//! in this crate chooses a memory ordering to build a protocol on. Ready-made wakers
+//! (`atomic-waker`, the one in `futures-core`) hold one waiter, and cannot be modelled under a cfg
+//! of our own. What must be checked is how a waker plays together with the queue.
 //!
 //! # Rules
 //!
@@ -56,11 +55,10 @@
 //!
 //! # Checking
 //!
-//! `RUSTFLAGS="--cfg lockstep_loom" CARGO_TARGET_DIR=target/loom cargo test
-//! -p lockstep --no-default-features --release --lib sync::` explores the
-//! interleavings and the stale reads that the memory model allows, then does
-//! so again with each ordering of the `orderings` table weakened to relaxed,
-//! and demands that every one of those runs fails.
+//! `RUSTFLAGS="--cfg lockstep_loom" CARGO_TARGET_DIR=target/loom cargo test -p lockstep
+//! --no-default-features --release --lib sync::` explores the interleavings and the stale reads
+//! that the memory model allows. It then does so again with each ordering of the `orderings` table
+//! weakened to relaxed, and demands that every one of those runs fails.
 
 mod error;
 mod ledger;

@@ -1,6 +1,5 @@
-//! Every memory ordering that the protocols of this module rely on, in one
-//! table, so that the model checker can take each of them away in turn and
-//! show that it was needed.
+//! Every memory ordering that the protocols of this module rely on, in one table. The model checker
+//! takes each of them away in turn, to show that it was needed.
 //!
 //! Operations that are not named here are `Relaxed`, and say why beside them.
 

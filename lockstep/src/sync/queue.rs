@@ -1,8 +1,7 @@
-//! The slots of a mailbox. What the mailbox relies on is little: an item is
-//! seen by a `pop` that its `push` happened before, and a slot is free for a
-//! `push` that its last `pop` happened before. The queue for the model checker
-//! promises exactly that and no more, so that a mailbox which holds there does
-//! not lean on anything that the real queue happens to do besides.
+//! The slots of a mailbox. What the mailbox relies on is little. An item is seen by a `pop` that
+//! its `push` happened before, and a slot is free for a `push` that its last `pop` happened before.
+//! The queue for the model checker promises exactly that and no more. So a mailbox which holds
+//! there does not lean on anything that the real queue happens to do besides.
 
 #[cfg(lockstep_loom)]
 pub(super) use self::modelled::Queue;

@@ -21,14 +21,14 @@ const BATCHES: usize = 64;
 
 /// Runs a service several times over a script and compares. `make` gives a fresh instance.
 ///
-/// The first run goes straight through. The others are cut into batches, each on a thread of
-/// its own, so that stacks, heap addresses and hash seeds differ; some take views on the way,
-/// some are frozen and restored into fresh instances: between batches, and whenever the script
+/// The first run goes straight through. The others are cut into batches, each on a thread of its
+/// own, so that stacks, heap addresses and hash seeds differ. Some take views on the way, some are
+/// frozen and restored into fresh instances. That happens between batches, and whenever the script
 /// has a process come back ([`Input::Duplex`](super::Input::Duplex)) or start again
-/// ([`Input::Restarted`](super::Input::Restarted)), since that is what such a process does before
-/// it goes on. [`Check`] has more to set.
+/// ([`Input::Restarted`](super::Input::Restarted)), as such a process does before it goes on.
+/// [`Check`] has more to set.
 ///
-/// The last run is in a second process of the same test, on Linux: with a wall clock that is 400
+/// The last run is in a second process of the same test, on Linux. It has a wall clock that is 400
 /// days ahead, another time zone, locale, environment and working directory, and hash seeds and
 /// addresses of its own. It finds what is the same throughout a process, such as a clock that is
 /// read in whole seconds, and says which of these it depends on.
@@ -89,8 +89,8 @@ impl Check {
         self
     }
 
-    /// Leaves out the run in a second process: for a test that cannot run twice at a time (it
-    /// binds a fixed port, say), or whose service is made from what only this process has.
+    /// Leaves out the run in a second process. This is for a test that cannot run twice at a time
+    /// (one that binds a fixed port), or whose service is made from what only this process has.
     #[must_use]
     pub fn in_one_process(mut self) -> Self {
         self.second_process = false;

@@ -3,9 +3,9 @@
 //! - [`Solo`] runs a service without any pair: one input in, its outputs out.
 //! - [`Script`] is a sequence of inputs: written down, made from [`Input`]s that a property test
 //!   generates, or drawn from a seed.
-//! - [`check_determinism`] runs a service over a script several times, straight and with its
-//!   state frozen and restored in between, wherever the script has a process start again and
-//!   elsewhere; and in a second process with another clock, environment and working directory. It
+//! - [`check_determinism`] runs a service over a script several times: straight, and with its state
+//!   frozen and restored in between, wherever the script has a process start again and elsewhere.
+//!   It also runs it in a second process with another clock, environment and working directory. It
 //!   names the first thing that differs, and on what that depends.
 //!
 //! ```

@@ -46,8 +46,8 @@ pub(super) struct Recorder {
     starts: [u64; 2],
 }
 
-/// Which process a script has at this place after so many starts, the first one not counted:
-/// for whoever makes inputs that name their process, as the devices of a CoServer do.
+/// The process that a script has at this place after this many starts, the first one not counted.
+/// Inputs that name their process, as a CoServer's devices make them, need it.
 pub fn process(place: ReplicaId, starts: u64) -> Incarnation {
     let first = match place {
         ReplicaId::A => 0xA,

@@ -108,8 +108,8 @@ fn nanos(span: Duration) -> u64 {
 )]
 pub struct AbortRefused;
 
-/// To be called before a pair is started: a panic in a step must be caught, so that both
-/// CoServers can agree on it and hold, instead of dying one after the other.
+/// To be called before a pair is started. A panic in a step must be caught, so that both CoServers
+/// can agree on it and hold, instead of dying one after the other.
 ///
 /// # Errors
 /// If panics abort the process in this build.

@@ -1,8 +1,8 @@
 //! Freezing a unit, and restoring it.
 //!
-//! A frozen unit is a sequence of records: the header, which is laid out by hand and versioned;
-//! one record per session, in the order of ids, each followed by those of its replies that are
-//! too large to stand in it; then the service's own records, up to the end.
+//! A frozen unit is a sequence of records. First comes the header, which is laid out by hand and
+//! versioned. Then comes one record per session, in the order of ids, each followed by those of its
+//! replies that are too large to stand in it. The service's own records follow, up to the end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

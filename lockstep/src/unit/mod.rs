@@ -1,13 +1,13 @@
 //! The replicated unit: the service with everything that has to be the same on both CoServers.
 //!
-//! A [`Unit`] takes the log's entries one by one and says what each came to. It owns the
-//! service, the client sessions, the next wake-up, the members as far as the service is told of
-//! them, the last time and the running digest of the outputs; all of it is frozen, compared and
+//! A [`Unit`] takes the log's entries one by one and says what each came to. It owns the service,
+//! the client sessions and the next wake-up. It also owns the members as far as the service is told
+//! of them, the last time and the running digest of the outputs. All of it is frozen, compared and
 //! restored together ([`FrozenUnit`]).
 //!
-//! Not here: threads, sockets, files, clocks, entropy. A unit calls nothing but its service, so
-//! the same entries give the same results wherever it runs: inline in the CoServer, on a thread
-//! of its own, or somewhere else for a replay.
+//! Not here: threads, sockets, files, clocks, entropy. A unit calls nothing but its service. So the
+//! same entries give the same results wherever it runs: inline in the CoServer, on a thread of its
+//! own, or somewhere else for a replay.
 //!
 //! # Steps of an entry
 //!
@@ -20,7 +20,7 @@
 //!    that are worth less, each a step (rule C9).
 //!
 //! An entry with which a log is taken up again ([`EntryKind::Resume`]) has neither of the first
-//! two: between it and the entry before nobody ran, and the service is told how long. Until
+//! two. Between it and the entry before no process ran, and the service is told how long. Until
 //! [`EntryKind::Ready`] both are held, then they come as late as they are. The time of the gap
 //! counts for no session (rules O11, O12, C6). After an [`EntryKind::Gap`] they come at once, at
 //! the entry's own time (rule O14).
@@ -373,7 +373,7 @@ impl<S: StateMachine> Unit<S> {
         Ok(())
     }
 
-    /// A request, or one whose body is left out since its client may not ask it: its number is
+    /// A request, or one whose body is left out since its client may not ask it. Its number is
     /// taken as if it took effect, so that those after it can (rule C10).
     fn on_request(
         &mut self,

@@ -196,10 +196,10 @@ impl Sessions {
         self.open.len() >= self.config.sessions && !self.has_token(token)
     }
 
-    /// Removes the session that is worth least, so that this owner can have one (rule C9): the one
-    /// in which nothing was asked for longest, if for a while; else the last of the owner that has
-    /// most, if that has more than its share; else the one idle longest, if for long. Of others
-    /// only where they have more.
+    /// Removes the session that is worth least, so that this owner can have one (rule C9). First
+    /// comes the session in which nothing was asked for longest, if for a while. Next comes the
+    /// last session of the owner that has most, if that has more than its share. The session idle
+    /// longest comes last, if it has been for long. Of others only where they have more.
     pub(super) fn give_way(&mut self, owner: OwnerId, now: LogTime) -> Option<EndedSession> {
         let now = self.counted(now);
         let own = self.shares.held(owner);
@@ -268,9 +268,10 @@ impl Sessions {
         self.tokens.contains_key(&token)
     }
 
-    /// Decides what a request comes to: nothing in a session that is not open or another's (rule
-    /// C1), else an effect if it is the next one, and the reply that is kept if it was (rule C2).
-    /// Whatever it comes to, its client shows that it is alive and which replies it has.
+    /// Decides what a request comes to. In a session that is not open or another's it comes to
+    /// nothing (rule C1). Otherwise it is an effect if it is the next one, and the kept reply if it
+    /// was before (rule C2). Whatever it comes to, its client shows that it is alive and which
+    /// replies it has.
     pub(super) fn admit(
         &mut self,
         id: SessionId,
@@ -305,9 +306,10 @@ impl Sessions {
         self.unread.bytes() + self.config.largest() <= self.config.reply_bytes
     }
 
-    /// Removes a session whose kept replies are in the way of this one's next (rule C9): of the
-    /// owner that keeps most, if that is more than its share, or else of the same owner, the one
-    /// whose client has said for longest nothing of what it has. `None` if there is none.
+    /// Removes a session whose kept replies are in the way of this one's next (rule C9). It is one
+    /// of the owner that keeps most, if that is more than its share, or else of the same owner. Of
+    /// these, it is the one whose client has said for longest nothing of what it has. `None` if
+    /// there is none.
     pub(super) fn make_room(&mut self, id: SessionId) -> Option<EndedSession> {
         let session = self.open.get(&id)?;
         let victim = self.unread.claim(id, session, self.config.largest())?;
@@ -337,7 +339,7 @@ impl Sessions {
     }
 
     /// Removes the session that has been idle longest, or unused, or has kept much unread for
-    /// longest, if that is too long by `now`, which is log time (rules C6, C9).
+    /// longest, if that is too long by `now`. `now` is log time (rules C6, C9).
     pub(super) fn expire(&mut self, now: LogTime) -> Option<(EndedSession, Loss)> {
         let now = self.counted(now);
         let due = |&(since, _): &(LogTime, SessionId), span| since.plus(span) <= now;

@@ -81,9 +81,9 @@ impl Unread {
         }
     }
 
-    /// The session that has to go so that this one can keep `needed` more: the oldest of the
-    /// owner that keeps most, if that keeps so much more than this one's owner; else the oldest
-    /// of the same owner, if it is older than this one.
+    /// The session that has to go so that this one can keep `needed` more. It is the oldest of the
+    /// owner that keeps most, if that keeps so much more than this one's owner. Otherwise it is the
+    /// oldest of the same owner, if it is older than this one.
     pub(super) fn claim(
         &self,
         id: SessionId,

@@ -22,7 +22,7 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// Makes bytes of frames. Holds the memory that encoding needs, so one encoder should serve all
 /// frames of a thread. Payloads are copied once: from where they lie into the frame.
 ///
-/// What is encoded has passed the same checks that its reader makes; a frame that is refused here
+/// What is encoded has passed the same checks that its reader makes. A frame that is refused here
 /// is a mistake of the caller, who must not send it in pieces or try again.
 #[derive(Default)]
 pub struct Encoder {

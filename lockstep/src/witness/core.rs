@@ -395,8 +395,8 @@ pub(super) fn foreign(pair: PairId, call: &WitnessCall) -> bool {
     }
 }
 
-/// The epoch of which this call tells, if the present record cannot explain it: a later one, or
-/// another record of the same number, both of which only this witness could have granted.
+/// The epoch that this call names, if the present record cannot explain it: a later one, or another
+/// record of the same number. Only this witness could have granted either.
 pub(super) fn unexplained(present: &Record, call: &WitnessCall) -> Option<Told> {
     let ours = Told::from(present);
     let (told, contradicts) = match call {

@@ -1,11 +1,11 @@
 //! Records in a directory: one file for each pair, replaced whole.
 //!
 //! A record is written to a file of its own beside the old one, synced, renamed over it, and the
-//! directory synced. So at every moment there is either the old record or the new one, whole; a
+//! directory synced. So at every moment there is either the old record or the new one, whole. A
 //! file that is neither was damaged by something else, and is refused rather than passed over.
 //!
 //! A record's file says which file it is ([`FileMark`]). What was copied here, or copied back over
-//! a later record, says something else, and counts as not to be trusted: the pair is refused until
+//! a later record, says something else, and counts as not to be trusted. The pair is refused until
 //! its operator begins a new lineage, as if the directory had been wiped. Records of version 1 do
 //! not say it. They are taken once, while the directory has no file `MARK` yet.
 //!

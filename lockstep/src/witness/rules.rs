@@ -11,9 +11,9 @@
 //! {A}          {A,B} joined          A
 //! ```
 //!
-//! The last two with the places exchanged as well. That a new process has what its predecessor
-//! had, and that one that joins is brought up to date, is theirs to see to (rules J1 and J6): here
-//! only the key says that it is of the same place.
+//! The last two with the places exchanged as well. That a new process has what its predecessor had,
+//! and that a joiner is brought up to date, is theirs to see to (rules J1 and J6). Here the key
+//! only says that the process is of the same place.
 //!
 //! Always the next number, in the same lineage, and only from the record that is present.
 

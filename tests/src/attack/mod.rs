@@ -1,7 +1,7 @@
 //! An attacker beside honest clients, and what it costs them.
 //!
 //! Each [`Mode`] takes all that it can of one shared resource. A [`Stage`] has a pair of its own,
-//! and honest clients, and lets the attack loose on them, in a process of its own; then it burns as
+//! and honest clients, and lets the attack loose on them, in a process of its own. Then it burns as
 //! much processor time as that did with nothing to it, since both share two cores with the pair.
 //! What the attack costs beyond that is the pair's doing.
 

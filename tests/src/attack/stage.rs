@@ -22,7 +22,7 @@ use crate::process::{processor_time, wait_for};
 const GIVEN_BACK: Duration = Duration::from_secs(25);
 
 /// What a CoServer may have beyond what it had before, and beyond the replies that it keeps for a
-/// client that comes again (rules C2 and C9): its allocator keeps for next time what one full
+/// client that comes again (rules C2 and C9). Its allocator keeps for next time what one full
 /// window took.
 const KEPT: u64 = lockstep::limits::WINDOW_BYTES as u64 + (64 << 20);
 

@@ -3,8 +3,9 @@
 //! the how manieth call it goes up to.
 //!
 //! `--from N` begins at the N-th call. `--results FILE` keeps what came of each fault in a file,
-//! and does not repeat what is there already: a campaign that was broken off goes on, and several
-//! may share the work by scenes. At the end a table is printed; with `--json` one line of JSON.
+//! and does not repeat what is there already. So a campaign that was broken off goes on, and
+//! several may share the work by scenes. At the end a table is printed; with `--json` one line of
+//! JSON.
 //!
 //! Needs root and strace, and ext4 on a loop device for the power cuts; says so where they are
 //! missing.

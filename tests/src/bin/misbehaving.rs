@@ -1,4 +1,4 @@
-//! The parts of a pair as processes, for the tests: the register service, with another version or
+//! The processes of a pair, for the tests. They run the register service, with another version or
 //! configuration if its section says so, and with requests at which the CoServers part ways.
 //!
 //! `differ` is answered by the place that executes it; `panic` panics on both, `panic a` and

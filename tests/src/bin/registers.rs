@@ -1,5 +1,5 @@
-//! The parts of a pair as processes, for the tests: CoServers that run the register service, so
-//! that a client can tell whether a request was lost or took effect twice.
+//! The processes of a pair, for the tests. The CoServers run the register service, so that a client
+//! can tell whether a request was lost or took effect twice.
 
 use lockstep::ids::ReplicaId;
 use lockstep::runtime::cli::{self, Application, BuildError, Program};

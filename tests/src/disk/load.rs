@@ -114,8 +114,8 @@ impl Load {
     }
 
     /// Waits until every request is answered and the end state was read back, and checks the
-    /// history: nothing that was acknowledged is lost, nothing took effect twice, and the answers
-    /// are those of a single register service.
+    /// history. Nothing that was acknowledged may be lost, nothing may take effect twice, and the
+    /// answers are those of a single register service.
     ///
     /// # Errors
     /// What is wrong with it.

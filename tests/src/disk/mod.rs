@@ -1,9 +1,9 @@
 //! Faults of the storage under real processes, and a load whose history tells what was lost.
 //!
-//! [`medium`] is a file system on a loop device that can lose its power, [`load`] the recording
-//! client, [`site`] a pair with small files on such disks or on ordinary ones, [`cuts`] rounds of
-//! power cuts, [`tracer`] system calls that fail by `strace`, [`matrix`] each of them at each of
-//! its calls, [`results`] what came of it.
+//! [`medium`] is a file system on a loop device that can lose its power, and [`load`] the recording
+//! client. [`site`] is a pair with small files on such disks or on ordinary ones. [`cuts`] are
+//! rounds of power cuts. [`tracer`] makes system calls fail by `strace`, [`matrix`] each of them at
+//! each of its calls, and [`results`] has what came of it.
 
 pub mod cuts;
 pub mod load;

@@ -1,5 +1,5 @@
-//! What came of a campaign of failing system calls: a file that grows with every fault, so that a
-//! campaign that was broken off goes on where it was, and a table of it.
+//! What came of a campaign of failing system calls. It is a file that grows with every fault, so
+//! that a campaign that was broken off goes on where it was, and a table of it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,9 +1,9 @@
-//! The demonstration: a pair, its witness and a next hop as processes on this host, mail at
-//! a steady rate, a SIGKILL, a return, and a SIGKILL to the other one.
+//! The demonstration: a pair, its witness and a next hop run as processes on this host, with mail
+//! at a steady rate. One CoServer is killed with SIGKILL and returns, then the other is killed.
 //!
-//! Everything is what it would be in earnest: the processes know each other only over their
-//! sockets, and the sender is an ordinary SMTP client that turns to the other CoServer when
-//! its connection is lost.
+//! Everything is what it would be in earnest. The processes know each other only over their
+//! sockets, and the sender is an ordinary SMTP client that turns to the other CoServer when its
+//! connection is lost.
 
 mod cluster;
 mod ledger;

@@ -340,11 +340,10 @@ impl Queue {
 
     /// Reports failures of a mail and removes it once nobody is left.
     ///
-    /// A bounce needs room. A mail that leaves makes it; one that stays keeps
-    /// its unreported failures until there is room or it leaves: so bounces
-    /// never take more mails than the bound, and hardly more octets, since
-    /// a bounce is made of the header of the mail whose place it takes and of
-    /// failures that were paid for with its recipients.
+    /// A bounce needs room. A mail that leaves makes it, and a mail that stays keeps its unreported
+    /// failures until there is room or it leaves. So bounces never take more mails than the bound.
+    /// They take hardly more octets, since a bounce is made of the header of the mail whose place
+    /// it takes, and of failures that were paid for with its recipients.
     fn settle(
         &mut self,
         config: &QueueConfig,

@@ -5,9 +5,9 @@ use rkyv::{Archive, Deserialize, Serialize};
 use super::QueueConfig;
 use crate::limits;
 
-/// What is known of the next hop. While it cannot be reached, one mail at a
-/// time probes it, and no other mail is charged for that (RFC 5321 section
-/// 4.5.4.1: a host that is down is remembered rather than tried per mail).
+/// What is known of the next hop. While it cannot be reached, one mail at a time probes it, and no
+/// other mail is charged for that. RFC 5321 section 4.5.4.1 has a host that is down remembered
+/// rather than tried per mail.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 pub struct HopState {
     failures: u32,
@@ -44,9 +44,9 @@ impl HopState {
     }
 }
 
-/// The pause after failure number `failures` (from 0): `first`, doubled each
-/// time up to `most`, then a quarter of it at most taken off, so that what
-/// failed together does not come back together.
+/// The pause after failure number `failures` (from 0). It is `first`, doubled each time up to
+/// `most`, then a quarter of it at most taken off, so that what failed together does not come back
+/// together.
 pub(super) fn backoff(first: u64, most: u64, failures: u32, random: u64) -> u64 {
     let factor = 1u64.checked_shl(failures).unwrap_or(u64::MAX);
     let pause = first.saturating_mul(factor).min(most);

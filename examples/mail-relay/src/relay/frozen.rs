@@ -1,6 +1,6 @@
-//! The relay's whole state as records: one that says of which version they are, one for its
-//! numbers, then a few for each mail and each connection, and one for some blocks of addresses
-//! or some addresses each, so that none grows with the queue.
+//! The relay's whole state as records. One says of which version they are, one has its numbers, and
+//! a few follow for each mail and each connection. Of blocks of addresses and of addresses each
+//! record has some, so that none grows with the queue.
 
 use std::net::IpAddr;
 use std::sync::Arc;

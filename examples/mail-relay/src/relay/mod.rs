@@ -3,12 +3,12 @@
 //! Every byte of a client comes in as an input of the TCP device, and every reply leaves as an
 //! output of it. The `250` for a mail is an output of the step that put it in the queue, so it is
 //! released only when both CoServers hold the mail. A connection ends with the CoServer that
-//! carries it: a client of a dead CoServer connects to the other one and sends again what was
-//! not acknowledged, and a delivery that was under way there is made again from the other one,
-//! where the next hop may get that mail twice (RFC 1047). The same holds for a CoServer that was
-//! started again, also where both had ended: queue, back-off and counters are as they were, all
-//! sessions and deliveries begin anew. Both kinds of possible copies are counted
-//! ([`Counters::in_doubt`], [`Counters::answers_in_doubt`]).
+//! carries it. A client of a dead CoServer connects to the other one and sends again what was not
+//! acknowledged. A delivery that was under way there is made again from the other one, where the
+//! next hop may get that mail twice (RFC 1047). The same holds for a CoServer that was started
+//! again, also where both had ended: queue, back-off and counters are as they were, all sessions
+//! and deliveries begin anew. Both kinds of possible copies are counted ([`Counters::in_doubt`],
+//! [`Counters::answers_in_doubt`]).
 //!
 //! # What it logs
 //! Each CoServer logs what it executes; the runtime marks what is no news, on the follower, while

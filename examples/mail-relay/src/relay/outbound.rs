@@ -83,9 +83,9 @@ impl Outbound {
             match action {
                 Action::Send(bytes) => self.backlog.push(bytes),
                 Action::Done(mut report) => {
-                    // What has not left cannot have been taken. Nor does it leave later, and so
-                    // that is exact also where the CoServer died that carried the connection: what
-                    // was released there both had computed, so whoever is left knows of it.
+                    // What has not left cannot have been taken. Nor does it leave later, so that is
+                    // exact also where the CoServer died that carried the connection. What was
+                    // released there both had computed, so the survivor knows of it.
                     report.in_doubt &= self.backlog.is_empty();
                     self.judge(post, now, &report);
                     post.finish(io, settings, report);

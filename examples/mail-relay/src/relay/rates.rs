@@ -2,7 +2,7 @@
 //!
 //! Mails are counted by blocks of addresses (/24, for IPv6 /48). Errors are counted by addresses
 //! (for IPv6 by /64, which is one host's), so that a host that does not speak SMTP shuts out itself
-//! and no neighbour; only where several hosts of a block are shut out, the whole block is. While
+//! and no neighbour. Only where several hosts of a block are shut out, the whole block is. While
 //! connections are scarce, a silent client is waited for less. Clients of trusted networks are
 //! exempt from all of it.
 //!
@@ -66,7 +66,7 @@ pub struct ShareCounters {
     pub scarce: u64,
 }
 
-/// How much of a rate was used, as the time at which all of it will have been given back: each use
+/// How much of a rate was used, as the time at which all of it will have been given back. Each use
 /// of so many in a minute takes that part of a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Archive, Serialize, Deserialize)]
 struct Used(u64);
@@ -78,7 +78,7 @@ impl Used {
     }
 
     /// One more. Mails that were begun before the rate was used up are taken when they end, so
-    /// there may be more than so many; they use up the rate for two minutes at most.
+    /// there may be more than so many. They use up the rate for two minutes at most.
     fn add(&mut self, now: u64, per_minute: u32) {
         let next = self.0.max(now) + MINUTE / u64::from(per_minute.max(1));
         self.0 = next.min(now + 2 * MINUTE);

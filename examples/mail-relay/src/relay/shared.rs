@@ -44,12 +44,12 @@ pub struct Counters {
     /// Notices of failure put in the queue.
     pub bounced: u64,
     /// Deliveries of which all data had been sent and no answer came, also because the CoServer
-    /// died that carried them: the next hop may have taken the mail, and gets it again. No mail
+    /// died that carried them. The next hop may have taken the mail, and gets it again. No mail
     /// reaches it more often than once and once for each of these.
     pub in_doubt: u64,
     /// Clients whose connection broke off after a mail of theirs was taken over and before they
-    /// brought another: they may not have the answer, and send that mail again as a new one.
-    /// A client that the relay had let go already, after its QUIT, is not among them.
+    /// brought another. They may not have the answer, and send that mail again as a new one. A
+    /// client that the relay had let go already, after its QUIT, is not among them.
     pub answers_in_doubt: u64,
     /// Sessions ended because the memory was full and they held most of it.
     pub out_of_memory: u64,

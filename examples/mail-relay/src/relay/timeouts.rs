@@ -1,8 +1,7 @@
 //! Many deadlines on one timer.
 //!
-//! A session's deadline moves away with every byte, so it is not entered anew each time: what is
-//! entered is the earliest moment at which it could have come, and when that has come the
-//! session is asked again.
+//! A session's deadline moves away with every byte, so it is not entered anew each time. What is
+//! entered is the earliest moment at which it could have come, and then the session is asked again.
 
 use std::collections::BTreeSet;
 
@@ -64,8 +63,8 @@ impl Timeouts {
         self.armed = self.armed.filter(|armed| *armed != timer);
     }
 
-    /// Sets the timer to the least of all deadlines and `other`, unless it fires sooner anyway:
-    /// then it is set again at that time, which costs less than moving it all the time.
+    /// Sets the timer to the least of all deadlines and `other`, unless it fires sooner anyway. In
+    /// that case it is set again when it fires, which costs less than moving it all the time.
     pub(super) fn arm(&mut self, io: &mut Io<'_>, other: Option<u64>) {
         let least = self.due.first().map(|(at, _)| *at).into_iter().chain(other).min();
         let Some(least) = least.map(LogTime) else { return };

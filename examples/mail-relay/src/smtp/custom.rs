@@ -1,9 +1,9 @@
 //! What is against the letter of the standard, is said by many, and means only one thing.
 //!
-//! Each of these is taken unless it is switched off. Strict without exception stays what protects:
-//! a line of a client ends with CRLF and nothing else, in commands and in data, since two servers
-//! that cut lines differently are what mails are smuggled through; and reply lines of different
-//! classes are no reply, since a refusal must never pass for an acceptance.
+//! Each of these is taken unless it is switched off. What protects stays strict without exception.
+//! A line of a client ends with CRLF and nothing else, in commands and in data, since two servers
+//! that cut lines differently are what mails are smuggled through. Reply lines of different classes
+//! are no reply, since a refusal must never pass for an acceptance.
 
 /// Customs of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

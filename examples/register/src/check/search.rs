@@ -1,12 +1,12 @@
 //! The search for an order that explains all answers.
 //!
 //! The algorithm of Wing and Gong (1993) with the memory of Lowe (2017): take any call that no
-//! other call has to precede, apply it, go on; remember the sets of calls taken, with the state
-//! they led to, that led nowhere. Calls of one session take effect in the order of their
-//! numbers, which makes a set of calls a position in each session.
+//! other call has to precede, apply it, go on. The sets of calls taken that led nowhere are
+//! remembered, with the state that they led to. Calls of one session take effect in the order of
+//! their numbers, which makes a set of calls a position in each session.
 //!
 //! A call that may be next, whose answer fits, and that changes nothing is taken at once, and no
-//! other order is tried: wherever an order that explains all has it, it can be moved to here.
+//! other order is tried. Wherever an order that explains all has it, it can be moved to here.
 
 use std::collections::BTreeSet;
 

@@ -1,9 +1,10 @@
-//! Two replicas, their disks and their witness by operations: what arrives, in which order, what
-//! is lost, what takes how long, who dies, what its disk has then, who comes back.
+//! Two replicas, their disks and their witness by operations. These say what arrives and in which
+//! order, what is lost, what takes how long, which process dies, what its disk has then, and which
+//! comes back.
 //!
-//! Whatever happens, no output is released differently, by anybody who may not, or before it is
-//! on the disks that have to have it; whoever serves has everything that was ever released; a
-//! request is answered in one way only. When it ends and nothing is broken any more, the pair is
+//! Whatever happens, no output is released differently, by a replica that may not, or before it is
+//! on the disks that have to have it. A replica that serves has everything that was ever released.
+//! A request is answered in one way only. When it ends and nothing is broken any more, the pair is
 //! redundant again.
 
 mod checker;

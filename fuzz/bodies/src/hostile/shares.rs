@@ -1,9 +1,9 @@
 //! Small pools of sessions and replies, which clients of several owners want (rules C9, C10).
 //!
-//! Whatever entries the peer sends: no pool is over its bound, nobody has to give way to one who
-//! has as much or more, and nobody is refused while another has more than a fair share. What a
-//! client of this replica may not ask is in no entry that this replica makes, and in nothing that
-//! it passes on.
+//! Whatever entries the peer sends, no pool is over its bound. No owner has to give way to one that
+//! has as much or more, and none is refused while another has more than a fair share. What a client
+//! of this replica may not ask is in no entry that this replica makes, and in nothing that it
+//! passes on.
 
 use ::core::time::Duration;
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
-//! A client's session against the session table of the pair, over connections that lose, repeat
-//! and break, to CoServers that die, come back and say so: each request takes effect once, in
-//! order, and is answered with what it came to.
+//! A client's session against the session table of the pair. Its connections lose, repeat and
+//! break, and the CoServers die, come back and say so. Each request takes effect once, in order,
+//! and is answered with what it came to.
 
 use bytes::Bytes;
 use lockstep::client::Config;

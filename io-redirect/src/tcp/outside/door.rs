@@ -1,11 +1,12 @@
 //! The places that a listener has at this CoServer.
 //!
 //! Whom the pair takes in, and who gives way, the inside half decides: it knows what both CoServers
-//! have. What is decided here only keeps from it whom it would turn away anyway, so that a flood
-//! from one block of addresses fills neither the log nor the way of a newcomer from elsewhere.
-//! Where the other CoServer has a part of the places, that is learned from whom the inside half
-//! turns away: for a while nobody else of the same block is let in. A block that knocks all the
-//! same, as fast as it is answered, is shut out for a while ([`filter`](super::filter)).
+//! have. What is decided here only keeps from the pair the clients that it would turn away anyway.
+//! So a flood from one block of addresses fills neither the log nor the way of a newcomer from
+//! elsewhere. Where the other CoServer has a part of the places, that is learned from the clients
+//! that the inside half turns away. For a while no other client of the same block is let in. A
+//! block that knocks all the same, as fast as it is answered, is shut out for a while
+//! ([`filter`](super::filter)).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;

@@ -1,9 +1,9 @@
 //! The outside half: the kernel's sockets, on tokio.
 //!
-//! One task for each listen address, one for each connection. A task says and hears things in
-//! the order in which they happened on its connection; between connections there is no order.
-//! Memory is bounded by the windows that the inside half keeps: a task holds at most one chunk
-//! that the engine has not taken, and what the inside half has sent and not seen written.
+//! One task for each listen address, one for each connection. A task says and hears things in the
+//! order in which they happened on its connection; between connections there is no order. Memory is
+//! bounded by the windows that the inside half keeps. A task holds at most one chunk that the
+//! engine has not taken, and what the inside half has sent and not seen written.
 
 use core::time::Duration;
 use std::collections::BTreeMap;

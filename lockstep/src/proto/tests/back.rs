@@ -185,7 +185,7 @@ fn processes_that_restart_again_and_again_take_checkpoints() {
     assert!(replay < 2 * enough, "{replay} bytes to replay");
 }
 
-/// Whether the pieces that were sent keep to the rate, over every span from one to another: what
+/// Whether the pieces that were sent keep to the rate, over every span from one to another. What
 /// may go at once after a pause, and the piece with which it is used up, come on top.
 fn check_rate(pieces: &[(Duration, u64)], rate: u64) {
     let burst = 2 * limits::CHUNK_BYTES as u64;
@@ -492,8 +492,8 @@ fn an_unagreed_tail_gives_way_to_what_the_other_went_on_with() {
     assert!(!pair.node(A).texts().contains(&"nobody saw this"));
 }
 
-/// What a joiner's disk ends with is the member's already, or nobody's: sent, it would be answered
-/// by nothing, and so be sent again for ever, in the way of what the joiner lacks.
+/// What a joiner's disk ends with is the member's already, or no member's. If the joiner sent it,
+/// nothing would answer, so it would be sent again for ever, in the way of what the joiner lacks.
 #[test]
 fn a_joiner_sends_nothing_of_its_log() {
     let mut pair = Pair::formed();

@@ -1,5 +1,5 @@
-//! Each thing that a replica can wait for is come to, said after some seconds, and in the status: a
-//! [`Wait`] that no state comes to would be a promise that nobody keeps.
+//! Each thing that a replica can wait for is reached, said after some seconds, and in the status. A
+//! [`Wait`] that no state reaches would be a promise that is never kept.
 
 use core::time::Duration;
 

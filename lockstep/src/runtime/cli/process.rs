@@ -76,9 +76,9 @@ impl Guards {
     }
 }
 
-/// Ears for SIGTERM and SIGINT, which end a process, and SIGHUP, which never does: a terminal that
-/// goes, or a rotation of logs, is no reason to take a server out of a pair. A signal that comes
-/// before anybody waits for it is not lost.
+/// Listens for SIGTERM and SIGINT, which end a process, and SIGHUP, which never does. A terminal
+/// that goes, or a rotation of logs, is no reason to take a server out of a pair. A signal that
+/// comes before anybody waits for it is not lost.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,

@@ -170,8 +170,8 @@ impl Section {
         items.into_iter().enumerate().map(section).collect()
     }
 
-    /// Takes an array of tables, where a value that is no table stands for a table with that one
-    /// field, and anything else for an array of one; one that is not there is empty.
+    /// Takes an array of tables. A value in it that is no table stands for a table with that one
+    /// field, and anything else stands for an array of one. An array that is not there is empty.
     pub(super) fn sections_or_values(&mut self, name: &'static str, field: &str) -> Vec<Section> {
         let items = self.items(name).unwrap_or_else(|value| vec![value]);
         let section = |(at, Value { node, span }): (usize, Value)| {

@@ -471,9 +471,9 @@ impl Connections {
         }
     }
 
-    /// The roster has changed: closes connections with whoever's key is not pinned any more, and
-    /// those of a client that are more than its key may have now, the newest first. Those that
-    /// stay have the rights that their keys have now.
+    /// The roster has changed. Closes connections whose key is not pinned any more, and those of a
+    /// client that are more than its key may have now, the newest first. Those that stay have the
+    /// rights that their keys have now.
     pub(super) fn repinned(&mut self) {
         let roster = self.credentials.roster();
         let mut peers = Vec::new();

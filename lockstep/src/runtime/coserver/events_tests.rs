@@ -254,7 +254,7 @@ fn the_tables_have_every_event_that_there_is_and_no_other() {
     assert_eq!(known, documented);
 }
 
-/// The lines that are no core's, by the source's own text: each says which event it is, and has no
+/// The lines that are no core's, by the source's own text. Each says which event it is, and has no
 /// field that its row in the tables has not, nor a type's debug text.
 #[test]
 fn what_is_worth_a_warning_is_an_event_with_the_fields_of_its_row() {

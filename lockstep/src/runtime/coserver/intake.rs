@@ -1,10 +1,10 @@
 //! Inputs of devices on their way into the loop.
 //!
 //! Each device has so much room, and a flow gets more of it only while it has no more than it
-//! leaves free: one alone half of it, the next half of what is left (dynamic thresholds: Choudhury
-//! and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). Where so many flows have some that
-//! one with nothing finds none, what comes free is kept for the one that waits longest. The loop
-//! takes them in turn ([`FairReading`]).
+//! leaves free. So one flow alone has half of it, and the next half of what is left (dynamic
+//! thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998). Where so many
+//! flows have some that one with nothing finds none, what comes free is kept for the one that waits
+//! longest. The loop takes them in turn ([`FairReading`]).
 #![allow(clippy::disallowed_types, reason = "devices have threads of their own")]
 
 use std::collections::{BTreeMap, VecDeque};
@@ -29,12 +29,12 @@ const INPUT: u64 = 4 << 10;
 /// kind while another is on its way.
 const LEAST: u64 = 3 * (limits::INPUT_BYTES as u64 + INPUT);
 
-/// After one input was taken so many of those that wait for room in its flow try again: more than
-/// one, so that a flow gets what others do not use any more.
+/// After one input was taken, this many of those that wait for room in its flow try again. They are
+/// more than one, so that a flow gets what others do not use any more.
 const WOKEN: usize = 2;
 
-/// So many inputs are taken while there is room for the one that waits longest, and it does not
-/// come, before the next one has its chance: whoever waited may be gone.
+/// How many inputs are taken, while there is room for the one that waits longest and it does not
+/// come, before the next one has its chance. The one that waited may be gone.
 const CHANCES: u32 = 64;
 
 /// A flow of a device.

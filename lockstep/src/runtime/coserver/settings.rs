@@ -15,7 +15,7 @@ use crate::store::replica::StorageSettings;
 pub struct LinkAddresses {
     /// This CoServer's own address; give every link a network of its own.
     pub local: SocketAddr,
-    /// The other CoServer's. Place B, which dials, looks a name up at each attempt; place A takes
+    /// The other CoServer's. Place B, which dials, looks a name up at each attempt. Place A takes
     /// packets from anywhere where it has a name, and from nowhere else where it has an address.
     pub remote: Remote,
 }

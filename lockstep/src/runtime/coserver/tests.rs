@@ -333,8 +333,8 @@ async fn the_sequencer_role_is_handed_over_on_command() {
     b.echo("from b").await;
 }
 
-/// The old machine's process is shut out at once, and the survivor goes on: the witness was told
-/// first, so that the old one, which still runs, is not the one that goes on alone.
+/// The old machine's process is shut out at once, and the survivor goes on. The witness was told
+/// first, so that the old process, which still runs, is not the one that goes on alone.
 #[tokio::test]
 async fn a_peer_whose_key_is_replaced_is_shut_out_at_once() {
     use crate::runtime::control::{Answer, CoServerControl, PeerKeys};

@@ -20,9 +20,10 @@ use crate::runtime::tls::Purpose;
 pub enum Admit {
     /// One peer at a time; a new connection takes the place of the old one.
     Newest,
-    /// As many connections as this. One more takes the place of one of the key, and in it of the
-    /// block of addresses, that has most, if that has at least two more; else it is closed, in
-    /// both cases with [`CloseCode::TOO_MANY`](crate::runtime::quic::CloseCode::TOO_MANY).
+    /// As many connections as this. One more takes the place of a connection of the key that has
+    /// most, if that has at least two more, and of that key's block of addresses that has most.
+    /// Otherwise the new one is closed. In both cases the close has
+    /// [`CloseCode::TOO_MANY`](crate::runtime::quic::CloseCode::TOO_MANY).
     UpTo(usize),
 }
 

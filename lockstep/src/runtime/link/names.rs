@@ -1,8 +1,8 @@
 //! What hosts' names mean, for all ports of a process.
 //!
 //! The system's resolver is asked at each attempt to connect, on a thread of its own. It may take
-//! long and cannot be interrupted: so each name is asked about once at a time, nobody waits for it
-//! without bound, and what it said last stands until it says something else.
+//! long and cannot be interrupted. So each name is asked about once at a time, no caller waits for
+//! it without bound, and what it said last stands until it says something else.
 #![allow(clippy::disallowed_types, reason = "the tasks of the ports run on any thread")]
 
 use std::collections::BTreeMap;

@@ -208,8 +208,8 @@ impl Network {
         taken
     }
 
-    /// If more than `most` bytes wait for clients, the connections that are to be closed so that
-    /// three quarters of that are left: of the key with most, the one with most, and so on.
+    /// The connections that are to be closed if more than `most` bytes wait for clients, so that
+    /// three quarters of that are left. Of the key with most they are the one with most, and so on.
     pub fn overfull(&mut self, most: usize) -> Vec<ConnectionId> {
         if self.queued_most <= most {
             return Vec::new();

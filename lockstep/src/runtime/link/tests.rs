@@ -535,8 +535,8 @@ async fn a_shutdown_tells_everybody() {
     assert_eq!(lost, Lost::ByPeer { code: CloseCode::SHUTDOWN, reason: "SIGTERM".into() });
 }
 
-/// Runs place A of a link on a thread and runtime of its own, so that it can be
-/// ended as abruptly as a process: without a word to its peer.
+/// Runs place A of a link on a thread and runtime of its own. So it can be ended as abruptly as a
+/// process, without a word to its peer.
 struct Killable {
     kill: tokio::sync::oneshot::Sender<()>,
     thread: std::thread::JoinHandle<()>,

@@ -306,12 +306,10 @@ fn ids_key(shared: &Shared, local: SocketAddr) -> u64 {
     ids.as_ref()[..8].iter().fold(0, |ids, byte| ids << 8 | u64::from(*byte))
 }
 
-/// The endpoint's part that must be the same after a restart: with it a new
-/// process at the same address answers packets for its predecessor by a
-/// stateless reset (RFC 9000, section 10.3), so that the peer notices a restart
-/// after one round trip instead of the idle time. The address is part of the
-/// key, so that no endpoint can be used to reset the connections of another
-/// (section 21.11).
+/// The endpoint's part that must be the same after a restart. With it a new process at the same
+/// address answers packets for its predecessor by a stateless reset (RFC 9000, section 10.3). So
+/// the peer notices a restart after one round trip instead of the idle time. The address is part of
+/// the key, so that no endpoint can be used to reset the connections of another (section 21.11).
 fn endpoint_config(shared: &Shared, local: SocketAddr, ids: u64) -> quinn::EndpointConfig {
     let reset = derived(shared, "stateless reset", local);
     let mut config = quinn::EndpointConfig::new(Arc::new(reset));

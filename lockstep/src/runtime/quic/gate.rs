@@ -1,10 +1,10 @@
 //! What a port that accepts looks at of what strangers send.
 //!
 //! A packet that belongs to no connection costs quinn far more than the kernel needed to deliver
-//! it: keys are derived, a token is checked or made, an answer is sent. All of that is done by the
+//! it. Keys are derived, a token is checked or made, an answer is sent. All of that is done by the
 //! thread that serves the links as well. So whatever does not claim to be of a connection is looked
-//! at here first, for the price of a few comparisons, and what is beyond a sender's [share](Turns)
-//! of the port's turn goes no further. An honest peer repeats its first packet.
+//! at here first, for the price of a few comparisons. What is beyond a sender's [share](Turns) of
+//! the port's turn goes no further. An honest peer repeats its first packet.
 //!
 //! What a packet claims is not verified here, and neither is the address that it comes from. Every
 //! answer of this port has an id that was given out here. Whoever has got one can send packets that

@@ -208,8 +208,8 @@ impl<S: StateMachine> Storage<S> {
         self.awaited
     }
 
-    /// Has what was appended sent with the next round's end, however little it is: so that the
-    /// disk is not further behind than the time between two calls, and that it fails is noticed.
+    /// Has what was appended sent with the next round's end, however little it is. So the disk is
+    /// not further behind than the time between two calls, and its failure is noticed.
     pub(crate) fn hurry(&mut self) {
         self.awaited |= !self.gathered.is_empty();
     }
@@ -450,8 +450,8 @@ pub(crate) enum Noted {
     Failed(Failure),
 }
 
-/// A queue of so many. Not a channel of crossbeam's: a thread that waits for one yields for a
-/// while before it sleeps, and on a busy core one that has just yielded is the last to run.
+/// A queue of so many. Not a channel of crossbeam's. A thread that waits for one yields for a while
+/// before it sleeps, and on a busy core one that has just yielded is the last to run.
 fn items<T>(slots: usize) -> Result<(Sender<T>, Receiver<T>), CapacityError> {
     Ok(mailbox(Capacity::new(slots, slots as u64)?, |_: &T| 1))
 }

@@ -5,11 +5,11 @@
 //! | `lockstep-journal` | everything on journal and membership, in the order in which it was asked for; what a joiner reads and writes |
 //! | `lockstep-checkpoint` | writes frozen views, one at a time, at a low priority |
 //!
-//! The loop asks through one bounded queue for each, and hears from both through one mailbox,
-//! which wakes it. What the queue to the journal has no room for stays with the loop; how much
-//! that can be is bounded by the core: entries by its window, memberships by its requests to the
-//! witness, pieces for and of a joiner by what it has under way. The mailbox holds one answer for
-//! each of these.
+//! The loop asks through one bounded queue for each, and hears from both through one mailbox, which
+//! wakes it. What the queue to the journal has no room for stays with the loop, and the core bounds
+//! how much that can be. It bounds entries by its window, memberships by its requests to the
+//! witness, and pieces for and of a joiner by what it has under way. The mailbox holds one answer
+//! for each of these.
 //!
 //! After the disk has failed nothing more is done on it: `Answer::Failed` is the last answer of
 //! the journal's thread.
@@ -89,8 +89,8 @@ impl Locked {
     }
 }
 
-/// Has a log that was set aside looked at once more, which an operator wants to begin a new
-/// lineage with: what was wrong with it may be what is given up.
+/// Has a log that was set aside looked at once more, if an operator wants to begin a new lineage
+/// with it. What was wrong with it may be what is given up.
 pub(crate) fn take_back(directory: &dyn Directory, who: &Who) -> Result<(), StorageError> {
     if Home::open(directory, who.pair, who.place)?.is_some() && replica::take_back(directory)? {
         tracing::warn!(event = "log_taken_back");

@@ -24,9 +24,9 @@ enum Job {
     Distrust { pair: PairId, told: Told },
 }
 
-/// The store behind a bounded queue each way. The core has one record under way for each pair,
-/// so that one place in the queue for each pair is enough; as many again are for notes of
-/// distrust, and one too many of those is dropped, since the core remembers it.
+/// The store behind a bounded queue each way. The core has one record under way for each pair, so
+/// that one place in the queue for each pair is enough. As many again are for notes of distrust.
+/// One too many of those is dropped, since the core remembers it.
 pub(super) struct StoreThread {
     jobs: Sender<Job>,
     done: mpsc::Receiver<(PairId, Written)>,

@@ -100,7 +100,8 @@ pub fn forsaken(observed: &ObservedState) -> bool {
     let is_open = observed.enrolled().ordered().any(|ordered| ordered.record.renews(record));
     match (members.next(), members.next()) {
         // A witness that has forgotten the pair grants it nothing until a healthy pair tells it
-        // what it is: not one of two without the other, nor one that was never told.
+        // what it is. One of two members without the other does not count, nor does a process that
+        // was never told.
         (Some((_, view)), None) => {
             let can_tell = !record.members.is_duplex() && view.record == Some(*record);
             (is_granted_nothing && !can_tell) || (is_open && record.members.is_duplex())
@@ -121,8 +122,9 @@ pub fn forsaken(observed: &ObservedState) -> bool {
     }
 }
 
-/// Whether the pair has moved, or was to, the disk at this place does not say what came of it, and
-/// the other's, which was to, is lost: its process asks neither witness (rule W2).
+/// Whether the process at this place asks neither witness (rule W2). That is so if the pair has
+/// moved, or was to move, this disk does not say what came of it, and the other disk, which would,
+/// is lost.
 fn is_in_doubt(observed: &ObservedState, record: &Record, place: ReplicaId) -> bool {
     let Some(follows) = observed.remembered(place).record else { return false };
     let has_moved = record.members.is_duplex() && record.renews(&follows);
@@ -146,8 +148,8 @@ fn is_agreed_panic(observed: &ObservedState, view: &View) -> bool {
 }
 
 /// The members that hold because they computed different things, if there are two of them, and
-/// whether each panicked: an operator has to stop one, where the policy leaves it to operators, or
-/// where both panicked, at different entries.
+/// whether each panicked. An operator has to stop one where the policy leaves it to operators, or
+/// where both panicked at different entries.
 pub fn at_odds(observed: &ObservedState) -> Option<[(Who, bool); 2]> {
     let members: Vec<(Who, &View)> = observed.members().collect();
     let [(one, first), (two, second)] = members[..] else { return None };

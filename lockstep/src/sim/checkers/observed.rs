@@ -173,8 +173,9 @@ impl ObservedState {
         followed.into_iter().for_each(|moved| self.enrolled.follow(moved));
     }
 
-    /// Whether a move counts: every member that it names has had it on disk (rule W2), be it that
-    /// process, whatever became of it since, or the one that took its place.
+    /// Whether a move counts: every member that it names has had it on disk (rule W2). Either the
+    /// named process had it, whatever became of that process since, or the one that took its place
+    /// had.
     fn is_followed(&self, ordered: &Ordered) -> bool {
         ReplicaId::BOTH.into_iter().all(|place| {
             let Some(incarnation) = ordered.record.members.at(place) else { return true };

@@ -1,9 +1,9 @@
 //! A linearizability checker that knows nothing of the log: searches for an order.
 //!
-//! The algorithm of Wing and Gong (1993) with the memory of Lowe (2017): take
-//! any call that no other call has to precede, apply it, go on; remember the
-//! sets of calls and states that led nowhere. Calls of one session take effect
-//! in the order in which they were made, which keeps the search small.
+//! The algorithm of Wing and Gong (1993) with the memory of Lowe (2017): take any call that no
+//! other call has to precede, apply it, go on. The sets of calls and states that led nowhere are
+//! remembered. Calls of one session take effect in the order in which they were made, which keeps
+//! the search small.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! The parts after the header: blocks of records, then the end mark.
 //!
-//! A part's checksum covers what it belongs to and where it stands, so that a part of another
+//! A part's checksum covers what it belongs to and where it stands. So a part of another
 //! checkpoint, or one that the disk put elsewhere, is as wrong as a damaged one.
 
 use xxhash_rust::xxh3::Xxh3;

@@ -65,8 +65,8 @@ pub fn keep(dir: &dyn Directory, count: usize, pinned: &[Index]) -> Result<Kept,
     Ok(kept)
 }
 
-/// To be done at a start: removes what a crash left of unfinished checkpoints, but for the one
-/// that is still wanted, and makes sure that those that are there stay there.
+/// To be done at a start. Removes what a crash left of unfinished checkpoints, but for the one that
+/// is still wanted, and makes sure that those that are there stay there.
 ///
 /// # Errors
 /// [`CheckpointError::Io`].

@@ -1,8 +1,8 @@
 //! The journal: every entry that this replica holds, in order, on disk.
 //!
-//! A journal is a row of segments: files of one size, zero-filled before they are used and used
-//! again when what they hold is no longer needed, so that a commit overwrites blocks that exist
-//! and costs one write and one sync of data. Entries are gathered into a batch without I/O and
+//! A journal is a row of segments: files of one size, zero-filled before they are used, and used
+//! again when what they hold is no longer needed. So a commit overwrites blocks that exist and
+//! costs one write and one sync of data. Entries are gathered into a batch without I/O and
 //! committed together. `docs/journal.md` describes the format and what may be relied on.
 //!
 //! There are no threads here and there is no clock: who calls decides where the waiting is done.
@@ -65,8 +65,8 @@ enum Health {
 
 /// The journal of one replica.
 ///
-/// After an error of any method that writes the journal is failed: every later call says so, and
-/// what the failed one would have made durable is not to be believed. Opening it anew tells what
+/// After an error of any method that writes, the journal is failed. Every later call says so, and
+/// what the failed call would have made durable is not to be believed. Opening it anew tells what
 /// is there.
 pub struct Journal {
     directory: Box<dyn Directory>,

@@ -30,8 +30,8 @@ impl Journal {
     }
 
     /// The last that was agreed about nothing after this entry, as the segments and batches up to
-    /// it have it. None of them says more than a window less than what there was when it was
-    /// written, so what a start has to execute after a cut is not more than otherwise.
+    /// it have it. Each says at most a window less than what there was when it was written. So what
+    /// a start has to execute after a cut is not more than otherwise.
     pub(super) fn mark_up_to(&self, index: Index) -> Result<Mark, JournalError> {
         let begin = self.base().0.next();
         let says = |segment: &&Segment| {

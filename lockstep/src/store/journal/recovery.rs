@@ -1,9 +1,9 @@
 //! What a journal is found to hold when it is opened.
 //!
-//! Segments are read in the order of their sequence numbers, every sector, batch and entry of
-//! them. What may be missing without being damage is the end of the newest segment, and that
-//! only if its sectors look as if they had never been written; everything else that is not as it
-//! was written is damage, and says where.
+//! Segments are read in the order of their sequence numbers, every sector, batch and entry of them.
+//! What may be missing without being damage is the end of the newest segment, and that only if its
+//! sectors look as if they had never been written. Everything else that is not as it was written is
+//! damage, and says where.
 
 use crate::digest::Digest;
 use crate::ids::Index;
@@ -261,9 +261,9 @@ fn read_seal(file: &dyn File, name: &str, segment: &Segment) -> Result<Option<Se
     Ok(Seal::decode(&bytes, segment.sequence, segment.within.salt))
 }
 
-/// Looks through what is free in the newest segment. Sectors of the batch that would come next
-/// are what a crash left of it, up to the offset that is returned; sectors of a later one show
-/// that it was there once.
+/// Looks through what is free in the newest segment. Sectors of the batch that would come next are
+/// what a crash left of it, up to the offset that is returned. Sectors of a later batch show that
+/// it was there once.
 fn torn_end(file: &dyn File, name: &str, segment: &Segment) -> Result<Option<u32>, JournalError> {
     let (mut torn, mut piece) = (None, Vec::new());
     let end = segment.within.area_end();

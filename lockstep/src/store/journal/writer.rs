@@ -85,7 +85,7 @@ impl Journal {
     }
 
     /// Begins a segment. Its header is on the disk before it has a segment's name, and its name
-    /// before anything else is written: so a segment without a header is damage, not a crash.
+    /// before anything else is written. So a segment without a header is damage, not a crash.
     pub(super) fn begin(
         &mut self,
         beginning: Beginning,

@@ -7,7 +7,7 @@
 //! | `discarding-*` | to be discarded: removed once the other CoServer has brought this one up to date, put back if that fails |
 //! | `discarded-*` | discarded by a pair that then began with nothing: nobody has that state, so it is left for an operator to remove |
 //!
-//! While files are set aside or put back, `home` is called `discard-home`: as long as there is such
+//! While files are set aside or put back, `home` is called `discard-home`. As long as there is such
 //! a file, one of the two was broken off, and the next start puts everything back.
 
 use std::io;

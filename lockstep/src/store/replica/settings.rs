@@ -13,7 +13,7 @@ pub enum Durability {
     #[default]
     Journal,
     /// Once it is in memory: two copies in two machines. A loss of both is a loss. The same files
-    /// are written, to bring a joiner up to date, but nothing is waited for; what is found of them
+    /// are written, to bring a joiner up to date, but nothing is waited for. What is found of them
     /// at a start is thrown away, also under `Journal`.
     Memory,
 }
@@ -68,8 +68,8 @@ impl StorageSettings {
         }
     }
 
-    /// The first number that is out of its bounds, or no multiple of what it has to be one of:
-    /// its name, its value, the least and the most that it may be.
+    /// The first number that is out of its bounds, or no multiple of what it has to be one of. It
+    /// comes as its name, its value, and the least and the most that it may be.
     pub(crate) fn misfit(&self) -> Option<(&'static str, u64, u64, u64)> {
         let values = [
             self.segment_bytes,

@@ -23,8 +23,8 @@ pub(super) struct Order {
     pub(super) before: u64,
     /// Whether the service is to run in another working directory.
     pub(super) directory: bool,
-    /// Whether calls on the way there are to check what they would in the first process: it did
-    /// not ask for those that found something, and the test may want to see that.
+    /// Whether calls on the way there are to check what they would in the first process. That
+    /// process did not ask for those that found something, and the test may want to see them.
     pub(super) check_others: bool,
     /// The entries to run over.
     pub(super) entries: Vec<Entry>,

@@ -133,8 +133,8 @@ pub enum SessionFailure {
     /// no mail whatever. Says nothing about the mail.
     #[error("the next hop is not reachable: {0}")]
     Unreachable(String),
-    /// A connection that had served before refused the mail or ended, and none of the mail's
-    /// data had been sent: it is the connection's fault, until a new one says the same.
+    /// A connection that had served before refused the mail or ended, and none of the mail's data
+    /// had been sent. That is the connection's fault, until a new one says the same.
     #[error("the connection to the next hop had served its time: {0}")]
     Worn(String),
     /// The connection ended under the mail.

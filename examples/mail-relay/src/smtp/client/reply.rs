@@ -104,12 +104,12 @@ impl Reply {
         self.code / 100 == 2
     }
 
-    /// Whether a refusal of MAIL, RCPT or DATA is not about the mail: the hop wants another kind
-    /// of session (authentication, RFC 4954 section 6; TLS, RFC 3207 section 4), takes no mail
-    /// at present (X.3.2, RFC 3463 section 3.4), or does not know where the session stands
-    /// (502, 503; RFC 5321 section 4.2.2). Held against the mail, one wrong setting would
-    /// bounce all mail there is. Codes that some servers also give to single addresses, such as
-    /// 454 and 554, are not among them.
+    /// Whether a refusal of MAIL, RCPT or DATA is not about the mail. The hop may want another kind
+    /// of session (authentication, RFC 4954 section 6; TLS, RFC 3207 section 4). It may take no
+    /// mail at present (X.3.2, RFC 3463 section 3.4), or not know where the session stands (502,
+    /// 503; RFC 5321 section 4.2.2). Held against the mail, one wrong setting would bounce all mail
+    /// there is. Codes that some servers also give to single addresses, such as 454 and 554, are
+    /// not among them.
     pub(super) fn is_about_the_session(&self) -> bool {
         const CODES: [u16; 6] = [502, 503, 530, 534, 535, 538];
         let (status, _) = self.split_status();

@@ -141,8 +141,8 @@ impl ClientSession {
         self.hop.ready
     }
 
-    /// Whether all of the mail has been given to the caller, and the hop's verdict is awaited:
-    /// from then on nobody but the hop knows whether it has the mail (RFC 1047).
+    /// Whether all of the mail has been given to the caller, and the hop's verdict is awaited. From
+    /// then on only the hop knows whether it has the mail (RFC 1047).
     pub fn is_data_sent(&self) -> bool {
         self.awaited.contains(&Awaited::FinalDot) && self.is_any_taken()
     }
@@ -258,7 +258,7 @@ impl ClientSession {
             return Ok(());
         }
         // A server may end a session when it likes (RFC 5321 section 3.8), and some say it with
-        // other codes than 421: what a used connection says of a sender is asked of a new one.
+        // other codes than 421. What a used connection says of a sender is asked of a new one.
         let about_session = reply.is_about_the_session() || reply.code == 521;
         let again = mail.reused || about_session;
         self.quitting = again || reply.code / 100 == 4;

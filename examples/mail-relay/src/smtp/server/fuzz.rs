@@ -100,9 +100,8 @@ fn check_session(config: &ServerConfig, session: &ServerSession, transcript: &Tr
     assert!(session.held_bytes() <= config.max_message + limits::HELD_INPUT as u64);
 }
 
-/// Replies are lines of printable ASCII that begin with a code, and no line of
-/// input (two octets at least, with the one before it) buys more than the
-/// largest reply.
+/// Replies are lines of printable ASCII that begin with a code. No line of input (two octets at
+/// least, with the one before it) buys more than the largest reply.
 fn check_replies(replies: &[u8], input: usize) {
     const LARGEST_REPLY: usize = 256;
     assert!(replies.len() <= (input + 4) * LARGEST_REPLY);
@@ -138,8 +137,8 @@ fn check_mail(config: &ServerConfig, mail: &super::AcceptedMail) {
     assert_eq!(mail.message.eight_bit, !content.is_ascii());
 }
 
-/// However lenient the session is: what goes on to the next hop, between angle brackets on a line
-/// of a command, ends neither bracket nor line, and is no second address.
+/// This holds however lenient the session is. What goes on to the next hop, between angle brackets
+/// on a line of a command, ends neither bracket nor line, and is no second address.
 fn check_mailbox(mailbox: &Mailbox) {
     let (local, domain) = (mailbox.local(), mailbox.domain());
     let printable = |text: &str| text.bytes().all(|byte| (b' '..=b'~').contains(&byte));

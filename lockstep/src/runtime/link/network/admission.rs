@@ -19,9 +19,9 @@ impl Network {
         self.make_room(port, peer).then_some(()).ok_or(SetupError::Full { remote, key })
     }
 
-    /// Sees to it that a port has room for this peer, or says that it has none: on a port for one
-    /// the newest wins, on one for many whoever has most gives way (rule F8), and of that the
-    /// connection that was made last.
+    /// Sees to it that a port has room for this peer, or says that it has none. On a port for one
+    /// peer the newest wins. On a port for many the peer that has most gives way (rule F8), with
+    /// the connection that was made last.
     fn make_room(&mut self, port: PortId, peer: &Peer) -> bool {
         let Some(opened) = self.ports.get(&port) else { return false };
         let most = match opened.admit {

@@ -27,8 +27,9 @@ fn in_segments_of(settings: StorageSettings) -> (MemoryDirectory, ReplicaStore) 
     (disk, store)
 }
 
-/// What becomes of it if the disk does no more than so many operations, with several seeds for what
-/// a crash leaves: one more each time, until the scenario says that it was all.
+/// What becomes of the scenario if the disk does no more than so many operations, with several
+/// seeds for what a crash leaves. It is tried with one operation more each time, until the scenario
+/// says that it was all.
 fn however_far_it_came(seeds: u64, scenario: impl Fn(u64, u64) -> bool) {
     for operations in 0.. {
         let is_done = (0..seeds).map(|seed| scenario(operations, seed)).last();
