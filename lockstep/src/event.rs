@@ -228,7 +228,7 @@ pub enum Event {
     WindowOpen,
     /// A frame was ignored.
     Ignored {
-        /// What was wrong with it.
+        /// What was wrong with the frame.
         why: Ignored,
     },
     /// The state was restored from disk.
@@ -412,7 +412,7 @@ const ORDINARY: Duration = Duration::from_secs(8);
 /// How much an event matters to an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Of use when looking for something.
+    /// Useful when looking for something.
     Detail,
     /// A change that belongs to a healthy pair's life.
     Notice,

@@ -53,7 +53,7 @@ impl Session {
     /// Opens a session and starts its thread.
     ///
     /// # Errors
-    /// As [`session::Session::open`]; or if there is no thread to be had.
+    /// As [`session::Session::open`]; also fails if no thread can be had.
     pub fn open(settings: Settings) -> Result<Self, OpenError> {
         let (session, thread) = Thread::start(settings)?;
         let thread = Arc::new(thread);
@@ -68,7 +68,7 @@ impl Session {
         self.thread.wait(self.session.request(body))
     }
 
-    /// As [`request`](Self::request), waiting at most for so long.
+    /// As [`request`](Self::request), waiting no longer than this.
     ///
     /// # Errors
     /// Why there is no reply.

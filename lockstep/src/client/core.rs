@@ -22,10 +22,10 @@
 //! # How it finds a CoServer that serves
 //! A connected CoServer says when the other one is back, and one that starts keeps its connection
 //! until it serves. So the session usually has both before it needs them. Where that failed there
-//! is the silence (rule C8): while something is unanswered it dials whoever it has no connection
-//! to, and probes whoever it has one to. A CoServer that reacts to no probe is dialled beside the
-//! connection, which stands until another is up. Only a probe tells a service that takes long from
-//! one that is dead.
+//! is the silence (rule C8). While something is unanswered the session dials a CoServer that it has
+//! no connection to, and probes one that it has a connection to. A CoServer that reacts to no probe
+//! is dialled beside the connection, which stands until another is up. Only a probe tells a service
+//! that takes long from one that is dead.
 
 mod waiting;
 
@@ -62,7 +62,7 @@ pub struct Client {
     silent_at: Option<MonotonicTime>,
     silent_after: Duration,
     jitter: Jitter,
-    /// No request is given up before.
+    /// Until then no request is given up.
     deadline: Option<MonotonicTime>,
     /// How much of the window the pair has room for.
     room: Room,
@@ -135,9 +135,8 @@ impl Client {
         self.check_invariants();
     }
 
-    /// Takes a request and sends it to every CoServer that serves. Its outcome comes as
-    /// [`Output::Reply`] with this number; if it has not within `patience`, as
-    /// [`RequestError::TimedOut`].
+    /// Takes a request and sends it to every CoServer that serves. The outcome comes as
+    /// [`Output::Reply`] with this number; after `patience` it is [`RequestError::TimedOut`].
     ///
     /// # Errors
     /// [`SubmitError`]; then the request was not taken, and will not take effect.
@@ -295,7 +294,7 @@ impl Client {
             {
                 self.on_reply(now, place, number, result);
             }
-            // Late, repeated, or somebody else's.
+            // The frame is late, repeated, or of another session.
             _ => {}
         }
     }

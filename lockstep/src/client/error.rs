@@ -5,7 +5,7 @@ use crate::output::Refusal;
 /// A request was not taken; it has not been and will not be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// As many requests, or bytes of them, are under way as may be.
+    /// The window is full: no more requests, or bytes of them, may be under way.
     #[error("the session's window is full: wait for a reply, then submit again")]
     WindowFull,
     /// The body is too long for any entry.
@@ -24,11 +24,11 @@ pub enum SubmitError {
 /// A request has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
-    /// It took effect, but what the service answered is too long to be sent.
+    /// The request took effect, but what the service answered is too long to be sent.
     #[error("the request took effect, but its reply is too long for a frame")]
     ReplyTooLong,
-    /// It has not taken effect and will not: this client's key may only read, and the service does
-    /// not say of this request that it changes nothing. The session goes on.
+    /// The request has not taken effect and will not. The client's key may only read, and the
+    /// service does not say of this request that it changes nothing. The session goes on.
     #[error(
         "this client's key may only read, and the request may change something, so it did not \
          take effect: ask with another key, or have the operator write `rights = \"all\"` into this \

@@ -32,9 +32,9 @@ pub struct Config {
     pub redial: Duration,
     /// The longest time to which [`redial`](Self::redial) doubles.
     pub redial_longest: Duration,
-    /// Something is unanswered and nothing has been answered for this long: connections are
-    /// probed, and a CoServer without one is dialled. Repeated at growing intervals up to
-    /// [`silence_longest`](Self::silence_longest) while it lasts. It ends no connection.
+    /// Something is unanswered and nothing has been answered for this long: connections are probed,
+    /// and a CoServer without one is dialled. Repeated at growing intervals up to
+    /// [`silence_longest`](Self::silence_longest) while it lasts. A silence ends no connection.
     pub silence: Duration,
     /// The longest interval between probes; see [`silence`](Self::silence).
     pub silence_longest: Duration,
@@ -64,8 +64,8 @@ impl Config {
             resend_longest: Duration::from_secs(8),
             redial: Duration::from_millis(20),
             redial_longest: Duration::from_secs(2),
-            // As long as a pair takes at least to find one of its own dead, so that both are
-            // done at about the same time.
+            // This is as long as a pair takes at least to find one of its own dead, so that both
+            // are done at about the same time.
             silence: Duration::from_millis(50),
             // What a client adds to an outage at most. A thousand clients that wait for one
             // CoServer send it some five thousand first packets a second at that.
@@ -114,10 +114,10 @@ pub enum Input {
 pub enum Output {
     /// Make a connection; then say [`Input::Up`], or [`Input::Down`] if it cannot be made.
     ///
-    /// It may be asked for again before that is known, since a packet that nobody took is repeated
-    /// ever more rarely. The driver then makes one more attempt beside the first, in place of any
-    /// later one. It may also be asked for while there is a connection, which then stands until
-    /// another is up, and whose owner is not told of attempts that fail.
+    /// A connection may be asked for again before that is known, since a packet that the other end
+    /// does not take is repeated ever more rarely. The driver then makes one more attempt beside
+    /// the first, in place of any later one. A connection may also be asked for while there is one,
+    /// which then stands until another is up. Attempts that fail are not reported then.
     Connect {
         /// The place of the CoServer to connect to.
         place: ReplicaId,

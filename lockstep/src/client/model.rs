@@ -2,7 +2,7 @@
 //! repeated, connections break, a CoServer dies and is back. The session's core is tried against
 //! it, by this crate's tests and by others'.
 //!
-//! Whoever does that says what the log makes of a call ([`Log`]); everything else is here.
+//! The caller says what the log makes of a call ([`Log`]); everything else is here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -34,9 +34,9 @@ pub struct Line {
     pub with: u64,
     /// The CoServer serves the client on it.
     pub welcomed: bool,
-    /// It waits for the CoServer to serve.
+    /// Whether the client waits on it for the CoServer to serve.
     pub deferred: bool,
-    /// What the client has sent and nobody has read.
+    /// Frames that the client has sent and the CoServer has not read.
     pub to_server: VecDeque<ClientCall>,
     /// What the CoServer has sent and the client has not read.
     pub to_client: VecDeque<ClientAnswer>,
@@ -76,7 +76,7 @@ pub struct World<L> {
 pub enum Act {
     /// The client is asked this.
     Submit(Bytes),
-    /// So many milliseconds pass.
+    /// This many milliseconds pass.
     Advance(u16),
     /// A CoServer takes one frame.
     ToServer(ReplicaId),
@@ -84,21 +84,21 @@ pub enum Act {
     ToClient(ReplicaId),
     /// A frame to a CoServer is lost.
     LoseToServer(ReplicaId),
-    /// One to the client is.
+    /// A frame to the client is lost.
     LoseToClient(ReplicaId),
-    /// One to the client comes twice.
+    /// A frame to the client comes twice.
     RepeatToClient(ReplicaId),
     /// A connection breaks.
     Break(ReplicaId),
     /// A CoServer turns the client away.
     Refuse(ReplicaId, ClientRefusal),
-    /// One dies, and the client is told.
+    /// A CoServer dies, and the client is told.
     Kill(ReplicaId),
-    /// One dies, and nobody tells the client.
+    /// A CoServer dies, and the client is not told.
     Vanish(ReplicaId),
     /// Another process begins where one died.
     Return(ReplicaId),
-    /// One that has begun serves from now on.
+    /// A CoServer that has begun serves from now on.
     Join(ReplicaId),
     /// The other one tells the client of it.
     Tell(ReplicaId),
@@ -130,7 +130,7 @@ impl<L: Log> World<L> {
         world
     }
 
-    /// One thing happens.
+    /// Lets one thing happen.
     ///
     /// # Panics
     /// If the client does what it must not, here and in every other method.
@@ -202,7 +202,7 @@ impl<L: Log> World<L> {
         self.drain();
     }
 
-    /// One that serves dies, if the other serves.
+    /// Lets a CoServer that serves die, if the other serves.
     fn vanish(&mut self, place: ReplicaId) -> bool {
         let serves = self.serves == [true; 2];
         if serves {
@@ -214,7 +214,7 @@ impl<L: Log> World<L> {
         serves
     }
 
-    /// A process that was kept waiting serves, and welcomes whoever waits.
+    /// Lets a process that was kept waiting serve, and welcome the clients that wait.
     fn join(&mut self, place: ReplicaId) {
         let (process, slot) = (self.process[place.slot()], place.slot());
         if self.alive[slot] && !std::mem::replace(&mut self.serves[slot], true) {
@@ -242,7 +242,7 @@ impl<L: Log> World<L> {
         let process = self.process[place.slot()];
         let dead = !self.alive[place.slot()] || self.line(place).with != process;
         let Some(call) = self.line(place).to_server.pop_front().filter(|_| !dead) else {
-            // Whoever is there now does not know the connection; nobody says nothing.
+            // A new process there does not know the connection; without a process nothing is said.
             if dead && self.alive[place.slot()] {
                 self.cut(place);
             }

@@ -198,7 +198,7 @@ fn the_pause_is_bounded_by_silence_however_long_one_was_dead() {
     }
 }
 
-/// Nobody is there for seconds while something is asked: the first that serves is found soon.
+/// No CoServer serves for seconds while something is asked: the first that serves is found soon.
 #[test]
 fn the_first_that_serves_after_both_were_dead_is_found_soon() {
     for seed in 0..200 {

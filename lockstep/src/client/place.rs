@@ -18,7 +18,7 @@ pub enum Stage {
         /// When it was last asked.
         since: MonotonicTime,
     },
-    /// It is up, and the CoServer has until then to say that it serves.
+    /// The connection is up, and the CoServer has until then to say that it serves.
     Greeting {
         /// When that is given up.
         until: MonotonicTime,
@@ -43,11 +43,11 @@ pub enum Stage {
 /// The connection to one CoServer.
 #[derive(Debug)]
 pub struct Connection {
-    /// Where it is in its life.
+    /// Where the connection is in its life.
     pub stage: Stage,
     /// Probes have been sent from then on, and nothing has come from the other end since.
     pub unheard: Option<MonotonicTime>,
-    /// It was asked on this connection to open the session.
+    /// Whether the CoServer was asked on this connection to open the session.
     pub asked_to_open: bool,
     /// The CoServer refused this client. Haste would not help.
     pub refused: bool,
@@ -57,8 +57,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// One that is asked for at once. Between two attempts it waits from `shortest`, doubling, to
-    /// `longest`.
+    /// A connection that is asked for at once. Between two attempts it waits from `shortest`,
+    /// doubling, to `longest`.
     pub fn new(now: MonotonicTime, shortest: Duration, longest: Duration) -> Self {
         let longest = longest.max(shortest);
         Self {
@@ -85,13 +85,13 @@ impl Connection {
         }
     }
 
-    /// It is up: the CoServer has until then to answer.
+    /// The connection is up: the CoServer has until then to answer.
     pub fn greet(&mut self, until: MonotonicTime) {
         self.stage = Stage::Greeting { until };
         (self.unheard, self.asked_to_open) = (None, false);
     }
 
-    /// It serves: the next failure is the first.
+    /// The CoServer serves: the next failure is the first.
     pub fn welcome(&mut self, with: Incarnation) {
         self.stage = Stage::Welcomed { with, gap: None };
         self.expect_soon();

@@ -49,7 +49,7 @@ impl Room {
         }
     }
 
-    /// One was answered, of a window of at most so many.
+    /// A request was answered, of a window of at most so many.
     pub(super) fn answered(&mut self, window: u64) {
         let Some(most) = self.most else { return };
         self.answered += 1;

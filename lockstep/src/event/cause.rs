@@ -33,7 +33,7 @@ pub enum Duty {
 }
 
 impl Suspicion {
-    /// Its name in logs; stable.
+    /// The suspicion's name in logs; stable.
     pub fn name(self) -> &'static str {
         match self {
             Self::Silent => "silent",

@@ -14,12 +14,12 @@ pub struct Reminder<T> {
 }
 
 impl<T: Copy + Ord + Add<Duration, Output = T>> Reminder<T> {
-    /// Of what is said at once as well.
+    /// Reminds of what is said at once as well.
     pub fn at_once(now: T) -> Self {
         Self { due: now, interval: SAID_FIRST / 2 }
     }
 
-    /// Of what is not worth a word if it is over within [`SAID_FIRST`].
+    /// Reminds of what is not worth a word if it is over within [`SAID_FIRST`].
     pub fn later(now: T) -> Self {
         Self { due: now + SAID_FIRST, interval: SAID_FIRST }
     }

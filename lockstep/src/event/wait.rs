@@ -10,7 +10,7 @@ use crate::ids::{LinkId, ReplicaId};
 pub enum Wait {
     /// What is on its disk is being opened and read, before anything else begins.
     Disk,
-    /// Its state is being restored from the disk.
+    /// The replica's state is being restored from the disk.
     Restore,
     /// Neither the other CoServer nor the witness is reached.
     OtherAndWitness,
@@ -36,9 +36,9 @@ pub enum Wait {
     Join,
     /// This replica is bringing the other CoServer up to date.
     Joiner,
-    /// Its own disk: entries wait for it and none is written.
+    /// The replica's own disk: entries wait for it and none is written.
     OwnStorage,
-    /// Its own service: entries wait for it and none is executed.
+    /// The replica's own service: entries wait for it and none is executed.
     OwnService,
     /// The other member, which has not caught up: the window is full.
     Peer,
@@ -78,7 +78,7 @@ impl Wait {
         Self::Leave,
     ];
 
-    /// Its name in logs and in the status; stable.
+    /// The wait's name in logs and in the status; stable.
     pub fn name(self) -> &'static str {
         match self {
             Self::Disk => "disk",

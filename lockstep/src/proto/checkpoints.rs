@@ -36,8 +36,8 @@ pub(super) struct Checkpoints {
 }
 
 impl Replica {
-    /// An entry was appended at which both take a checkpoint. One that is not done with the
-    /// last takes none (rule K1).
+    /// An entry was appended at which both take a checkpoint. A replica that is not done with the
+    /// last checkpoint takes none (rule K1).
     pub(super) fn on_checkpoint_ordered(&mut self) {
         let history = self.log.history().clone();
         self.checkpoints.weight = self.log.weight_at(history.index);
@@ -47,7 +47,7 @@ impl Replica {
         }
     }
 
-    /// As sequencer: orders one if enough has happened since the last.
+    /// As sequencer: orders a checkpoint if enough has happened since the last.
     pub(super) fn on_checkpoint_due(&mut self) {
         let since =
             self.log.weight_at(self.log.last_index()).saturating_sub(self.checkpoints.weight);
@@ -104,7 +104,7 @@ impl Replica {
     }
 
     pub(super) fn on_peers_checkpoint(&mut self, index: Index, hash: Digest) {
-        // It comes on every link, and may be late on one.
+        // The report comes on every link, and may be late on one.
         let new = self.checkpoints.peers.is_none_or(|(latest, _)| index >= latest);
         if index > self.log.last_index() {
             return self.ignore(Ignored::ProtocolViolation);

@@ -93,8 +93,8 @@ impl Replica {
         }
     }
 
-    /// Keeps the connection until this replica serves: whoever is here already need not be
-    /// looked for then (rule C5).
+    /// Keeps the connection until this replica serves, so that the client need not be looked for
+    /// then (rule C5).
     fn defer(&mut self, conn: ConnId, reason: ClientRefusal) {
         if self.gateway.defer(conn) {
             let incarnation = self.incarnation;
@@ -104,7 +104,7 @@ impl Replica {
         }
     }
 
-    /// Welcomes whoever has waited for this replica to serve.
+    /// Welcomes the clients that have waited for this replica to serve.
     pub(super) fn welcome_deferred(&mut self) {
         if let Standing::Serving { .. } = self.standing {
             for conn in self.gateway.take_deferred() {

@@ -395,7 +395,7 @@ impl Replica {
         }
     }
 
-    /// The member goes on as though nobody had come (rule J7).
+    /// The member goes on as though no joiner had come (rule J7).
     pub(super) fn drop_joiner(&mut self, why: FallBack) {
         let Some(joiner) = self.joiner.take() else { return };
         self.event(Event::FellBack { joiner: joiner.incarnation, why });
@@ -412,8 +412,8 @@ impl Replica {
     }
 
     /// Whether a joiner is close behind: in executing as well, since from the record on the
-    /// member's outputs wait for it. One that executes only as fast as the member does not get any
-    /// closer.
+    /// member's outputs wait for it. A joiner that executes only as fast as the member does not get
+    /// any closer.
     fn is_joiner_close(&mut self) -> bool {
         let (now, progress) = (self.now.mono, self.progress);
         let (last_index, near) = (self.log.last_index(), (self.config.window_entries / 8) as u64);
@@ -430,7 +430,7 @@ impl Replica {
             || (progress.executed > Index(0) && now.since(since) >= self.config.slow_limit)
     }
 
-    /// It is close behind: the witness is asked to record it (rule J5).
+    /// The joiner is close behind: the witness is asked to record it (rule J5).
     fn record_joiner(&mut self) {
         let close = self.is_joiner_close();
         let Some(joiner) = &self.joiner else { return };
@@ -446,7 +446,8 @@ impl Replica {
         }
     }
 
-    /// It has what this one cannot release alone any more, and computed the same (rule J6).
+    /// The joiner has what this member cannot release alone any more, and computed the same (rule
+    /// J6).
     fn admit_joiner(&mut self) {
         let from = self.log.history().began;
         let Some(&record) = self.membership.record() else { return };
@@ -472,7 +473,7 @@ impl Replica {
         self.release();
     }
 
-    /// Until the new member says that it knows.
+    /// Repeated until the new member says that it knows.
     pub(super) fn send_admit(&mut self) {
         if let Some(Confirming { record, .. }) = self.confirming {
             let from = self.log.history().began;

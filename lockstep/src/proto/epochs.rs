@@ -31,7 +31,7 @@ use crate::wire::frames::{
     ClientRefusal, PeerFrame, Progress, Versions, WitnessAnswer, WitnessCall, WitnessRefusal,
 };
 
-/// One that leaves waits for the witness no longer than this.
+/// A member that leaves waits for the witness no longer than this.
 const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// An unanswered request to the witness is sent again after this long: several round trips of a
@@ -72,7 +72,7 @@ impl Replica {
 
     pub(super) fn on_witness(&mut self, answer: WitnessAnswer) {
         match answer {
-            // Of a witness that is left behind, or is about to be.
+            // The answer is of a witness that is left behind, or is about to be.
             _ if self.enrolment.asks_nobody() => self.ignore(Ignored::StaleAnswer),
             WitnessAnswer::Present { record } => {
                 self.no_room = None;
@@ -266,8 +266,8 @@ impl Replica {
         if !self.is_sequencer() {
             return;
         }
-        // Whoever orders first begins the log: the follower does if its sequencer died before
-        // the first entry had come.
+        // The first to order begins the log: that is the follower if its sequencer died before the
+        // first entry had come.
         if self.log.last_index() == Index(0) {
             self.order_own(EntryKind::Genesis { seed: self.seed });
         }

@@ -76,8 +76,8 @@ impl Unacknowledged {
 
 impl Replica {
     /// How many bytes of inputs may be taken before one that is taken then waits behind more than
-    /// `line`, and what a fast link carries in a round trip. No bound while this replica does
-    /// not serve: it takes none then, and whoever comes is told.
+    /// `line`, and what a fast link carries in a round trip. There is no bound while this replica
+    /// does not serve: it takes no inputs then, and tells the clients that come.
     pub fn room_for_inputs(&self, line: usize) -> usize {
         let Standing::Serving { .. } = self.standing else { return usize::MAX };
         let trips = self.links.iter().filter(|link| link.up).filter_map(|link| link.least_trip());
@@ -99,8 +99,8 @@ impl Replica {
         ahead.saturating_add(self.pending.bytes() + self.gateway.copied())
     }
 
-    /// The first entry that the peer may lack. What a joiner has is the member's already, or
-    /// nobody's (rule J3).
+    /// The first entry that the peer may lack. What a joiner has is the member's already, or no
+    /// member's (rule J3).
     pub(super) fn peer_lacks(&self) -> Index {
         if self.is_joiner() {
             return self.log.last_index().next();
@@ -244,8 +244,8 @@ impl Replica {
     /// What a link is to send next, and by which rule for bulk.
     fn position(&self, at: usize) -> Position {
         let link = &self.links[at];
-        // A silent link gets what is small, so that it is level when it comes back. It gets no
-        // bulk, which would then have to be sent again, unless no link is up.
+        // A silent link gets what is small, so that it is level when it comes back. A silent link
+        // gets no bulk, which would then have to be sent again, unless no link is up.
         let up = self.links.iter().any(|link| link.up && link.carries());
         let takes_turn = |link: &Link| link.carries() && (link.up || !up);
         let before = self.links[..at].iter().filter(|other| takes_turn(other)).count();
@@ -305,7 +305,7 @@ impl Replica {
     fn worth_telling(&self, told: &Told) -> bool {
         let last_index = self.log.weight_at(self.log.last_index());
         let unsaid = last_index.saturating_sub(self.log.weight_at(told.last_index));
-        // What is executed and not persisted lets nobody release yet (rule R3).
+        // What is executed and not persisted lets neither side release yet (rule R3).
         let whole = self.log.executed().min(self.persisted);
         // Nor does what a joiner makes up for, until it is level: every report costs the member a
         // frame (rule J5).

@@ -1,5 +1,5 @@
-//! Time that a service is told of because nothing was made of it: all processes had ended (rules
-//! O11, O12), or they stood still, or nobody could order (rule O14).
+//! Time that a service is told of because nothing was made of it. All processes had ended (rules
+//! O11, O12), or they stood still, or none could order (rule O14).
 //!
 //! Where a log is taken up again only the process that did so has anything to do about it. No
 //! process joins it before it has ordered the end of the gap, so no other can become the sequencer
@@ -33,7 +33,7 @@ pub(super) struct Held {
 
 impl Replica {
     /// The first entry of an epoch that is no renewal. A process that takes up its predecessor's
-    /// log says so: it alone steps over time in which nobody ran (rule O4).
+    /// log says so: it alone steps over time in which no process ran (rule O4).
     pub(super) fn begin_log(&mut self, record: Record) {
         let anew = matches!(record.origin, Origin::Restarted | Origin::Adopted);
         if !(anew && self.clock.is_behind()) {

@@ -219,7 +219,7 @@ pub enum HandOverRefused {
     Full,
 }
 
-/// Why there is nothing to readmit: this replica keeps nobody out.
+/// Why there is nothing to readmit: this replica keeps no process out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadmitRefused {
     /// This replica is no member, so it takes no process in.
@@ -296,7 +296,7 @@ pub enum Output {
         index: Index,
         /// The step within it.
         step: u32,
-        /// Its ordinal within the step.
+        /// The output's ordinal within the step.
         ordinal: u32,
         /// The epoch in which it is released.
         epoch: Epoch,

@@ -8,7 +8,7 @@
 //! - J6: it is a member once that is recorded, both have the epoch's beginning, and its own disk says
 //!   so.
 //! - J7: until then the member may fall back.
-//! - J8: where nobody may go on, an operator decides.
+//! - J8: where no process may go on, an operator decides.
 
 use core::time::Duration;
 
@@ -296,7 +296,7 @@ impl Replica {
     pub(super) fn on_chunk(&mut self, checkpoint: Index, offset: u64, bytes: bytes::Bytes) {
         let Some(join) = &mut self.join else { return self.ignore(Ignored::NotOurRole) };
         let Stage::Chunks { file, have, asked_to, .. } = &mut join.stage else { return };
-        // One that comes before its time is asked for again.
+        // A piece that comes before its time is asked for again.
         if checkpoint != file.index || offset != *have || bytes.is_empty() {
             return;
         }
@@ -380,7 +380,7 @@ impl Replica {
     /// The member says that this one is a member from an entry on (rule J6).
     pub(super) fn on_admit(&mut self, record: Record, from: Index) {
         if self.membership.record() == Some(&record) && self.join.is_none() {
-            // It did not hear that we know.
+            // The member did not hear that we know.
             if self.membership.is_all_persisted() {
                 self.send_everywhere(PeerFrame::Admitted { epoch: record.epoch });
             }
@@ -401,7 +401,7 @@ impl Replica {
         self.check_admission();
     }
 
-    /// It is a member once its disk says so.
+    /// The joiner becomes a member once its disk says so.
     pub(super) fn check_admission(&mut self) {
         let admission = self.join.as_ref().and_then(|join| join.admission);
         let known = admission.is_some_and(|number| self.membership.is_persisted(number));
@@ -422,7 +422,7 @@ impl Replica {
         self.rewind_links();
         self.send_everywhere(PeerFrame::Admitted { epoch: record.epoch });
         if self.is_sequencer() {
-            // It was handed the role while it joined.
+            // The role was handed to it while it joined.
             self.take_over_inputs();
         }
     }

@@ -432,7 +432,8 @@ impl Membership {
             return RecordVerdict::Vacant;
         }
         let ours = told.members.has(self.place, self.incarnation);
-        // Formed with us in it: whoever asked, nothing can have been released without us.
+        // Formed with us in it: whichever of the two asked, nothing can have been released without
+        // us.
         if ours && (told.origin == Origin::Formed || self.has_asked(&told)) {
             return RecordVerdict::Enter { record: told };
         }

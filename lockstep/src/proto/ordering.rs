@@ -1,6 +1,7 @@
 //! Identity and order (section O of `docs/protocol.md`).
 //!
-//! - O1, O8, O9: who orders: one per epoch, the asker of a record, or whom the role is handed to.
+//! - O1, O8, O9: which member orders. There is one per epoch: the asker of a record, or the member
+//!   that the role is handed to.
 //! - O2: entries are appended in index order; of several copies the first counts.
 //! - O3: each tells the other how far it is ([`flow`](super::flow) sends it, [`peer`](super::peer)
 //!   reads it).
@@ -58,7 +59,7 @@ impl Replica {
         self.order(kind, self.own_origin());
     }
 
-    /// Of what the protocol itself makes.
+    /// The origin of what the protocol itself makes.
     pub(super) fn own_origin(&self) -> Origin {
         let (place, incarnation) = (self.config.place, self.incarnation);
         Origin { place, incarnation, number: OriginNumber(0) }
@@ -106,8 +107,8 @@ impl Replica {
         self.outputs.push_back(Output::Append(entry.clone()));
         let (index, epoch) = (entry.index, entry.epoch);
         let hand_over = match entry.kind {
-            // One that a renewal has overtaken counts: the role is kept over renewals, and the
-            // member that made it has acted on it.
+            // A hand-over that a renewal has overtaken counts: the role is kept over renewals, and
+            // the member that made it has acted on it.
             EntryKind::HandOver { to } if epoch >= self.membership_epoch && !self.is_joiner() => {
                 Some(to)
             }
@@ -145,8 +146,8 @@ impl Replica {
     /// # Errors
     /// Why not.
     pub fn may_hand_over(&self) -> Result<(), HandOverRefused> {
-        // An operator may ask again and again while nothing moves; half of the reserve is for
-        // entries that nobody can ask for.
+        // An operator may ask again and again while nothing moves. Half of the reserve is for
+        // entries that cannot be asked for.
         let room = self.log.len() < self.config.window_entries + limits::WINDOW_RESERVE / 2;
         if !self.is_duplex() {
             return Err(HandOverRefused::Alone);

@@ -100,7 +100,7 @@ impl Replica {
             }
             PeerFrame::Outline(outline) => self.on_outline(from, outline),
             PeerFrame::Leave { epoch, reason } => {
-                // It stops for good, so a renewal of its epoch changes nothing (rule E11).
+                // The peer stops for good, so a renewal of its epoch changes nothing (rule E11).
                 let greeted = self.link(link).handshaken_with;
                 let from_member = greeted == self.membership.peer();
                 if from_member && (self.membership_epoch..=self.membership.epoch()).contains(&epoch)
@@ -146,7 +146,7 @@ impl Replica {
 
     fn on_hello(&mut self, link: LinkId, hello: Hello) {
         let theirs = hello.pair == self.config.pair && hello.place == self.config.place.other();
-        // One that calls itself by our own name would make a pair of one process (rule F7).
+        // A process that calls itself by our own name would make a pair of one process (rule F7).
         if !theirs || hello.incarnation == self.incarnation {
             self.ignore(Ignored::NotOurPeer);
             self.outputs.push_back(Output::CloseLink { link });
@@ -182,7 +182,7 @@ impl Replica {
     fn on_incompatible(&mut self, link: LinkId, theirs: Hello, why: String) {
         self.send_on(link, PeerFrame::Refuse { reason: why.clone() });
         self.outputs.push_back(Output::CloseLink { link });
-        // It comes again and again, as long as it does not give way either.
+        // An incompatible process comes again and again, as long as it does not give way either.
         if self.on_stranger(&theirs) {
             self.event(Event::Incompatible { theirs: Box::new(theirs), why: why.clone() });
         }
@@ -233,7 +233,7 @@ impl Replica {
     /// The peer says how far it is (rule O3).
     fn on_progress(&mut self, told: Progress) {
         if self.is_joiner() {
-            // It takes what the member sends, and compares nothing before it is one.
+            // A joiner takes what the member sends, and compares nothing before it is a member.
             return;
         }
         let most = self.log.last_index().0.saturating_add(self.window_limit() as u64);

@@ -102,7 +102,8 @@ impl Replica {
             return self.released;
         }
         if self.is_uncommitted && self.joiner.is_some() {
-            // From where the joiner is to be a member nothing leaves without it (rule J6).
+            // From the index at which the joiner is to be a member, nothing leaves without it (rule
+            // J6).
             return own.min(self.log.history().began.prev()).max(self.released);
         }
         if self.is_duplex() {
@@ -113,7 +114,7 @@ impl Replica {
         }
     }
 
-    /// Lets out what may go (section R), and drops what nobody needs any more.
+    /// Releases what may go (section R), and drops what neither side needs any more.
     pub(super) fn release(&mut self) {
         if self.stopped {
             return;

@@ -24,7 +24,7 @@ pub(super) struct Repair {
     /// When it went on without one that computed something else, the oldest first; at most
     /// [`limits::DIVERGENCES`].
     diverged: VecDeque<MonotonicTime>,
-    /// No process is taken in there until an operator says so.
+    /// Whether no process is taken in there until an operator says so.
     held: bool,
     /// The last joiner of which was said that it has to wait, or is not taken in.
     told: Option<Incarnation>,
@@ -32,7 +32,7 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    /// One more computed something else. Whether its place is held from now on.
+    /// Counts one more process that computed something else. Whether its place is held from now on.
     fn count(&mut self, now: MonotonicTime) -> bool {
         self.diverged.push_back(now);
         while self.diverged.front().is_some_and(|at| now.since(*at) > limits::DIVERGENCE_WINDOW) {

@@ -29,7 +29,7 @@ pub(super) struct Shortages {
 struct Shortage {
     ended: u64,
     refused: u64,
-    /// Whose was lost last.
+    /// The owner that lost a session, or was refused, last.
     owner: Option<OwnerId>,
     /// When it may be said. None while nothing is lost.
     reminder: Option<Reminder<MonotonicTime>>,

@@ -4,7 +4,7 @@
 //! - S1: a link is up while heartbeats come back on it; the peer is silent when no link is up and its
 //!   reports have stopped.
 //! - S2: the timeout adapts, between a floor and the configured silence.
-//! - S3: time in which this replica did not run is held against nobody.
+//! - S3: time in which this replica did not run counts against no process.
 //! - S4: a new incarnation at the peer's place, or its leave, is its death at once.
 //! - S5: a peer that does not get on with one of its duties is too slow.
 //! - S6: a member that finds the same of itself leaves.
@@ -144,11 +144,11 @@ impl Replica {
         self.peer_debts.overdue(self.config.slow_limit, self.now.mono).is_some()
     }
 
-    /// A side that hangs itself accuses nobody: it leaves, so that the other goes on (rule S6).
+    /// A side that hangs itself accuses no other: it leaves, so that the other goes on (rule S6).
     pub(super) fn on_hanging(&mut self) {
         let limit = self.config.slow_limit;
         let Some((duty, span)) = self.own_debts.overdue(limit, self.now.mono) else { return };
-        // While results differ, or where nobody would be let go on, to leave helps nobody.
+        // While results differ, or where no replica would be let go on, to leave is of no use.
         let differs = self.divergence.is_some() || self.log.panicked() || self.progress.halted;
         if self.is_duplex() && self.is_known() && self.is_heard() && self.witness_up && !differs {
             self.stop(StopCause::Hanging { duty, span });

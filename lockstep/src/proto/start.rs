@@ -1,5 +1,5 @@
-//! A process that has started and is no member yet: whom it meets, what it claims (section J of
-//! `docs/protocol.md`).
+//! A process that has started and is no member yet: which process it meets, and what it claims
+//! (section J of `docs/protocol.md`).
 
 use core::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::ids::{Epoch, Incarnation, Index, Lineage, LogTime, MonotonicTime, Rep
 use crate::record::{Members, Origin, Record};
 use crate::wire::frames::{Claim, Hello, LogPosition};
 
-/// One that yields to the other's better claim tries for so many times as long as one that meets
-/// nobody, before it claims all the same.
+/// A process that yields to the other's better claim tries for this many times as long as one that
+/// meets no other, before it claims all the same.
 const YIELD: u32 = 5;
 
 /// The other is told what this machine's clock says no more often than this.
@@ -23,8 +23,8 @@ const CLOCK_EVERY: Duration = Duration::from_millis(500);
 /// times as long before it calls for an operator. Links take their time to come up.
 const PATIENT: u32 = 5;
 
-/// One that cannot run with this one has introduced itself again after so long, or is gone:
-/// dialling pauses for less, also where one of two links is lost.
+/// A process that cannot run with this one has introduced itself again after this long, or is gone.
+/// Dialling pauses for less, also where one of two links is lost.
 const COMES_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a process knows of itself and of the other before it is a member.
@@ -280,7 +280,7 @@ impl Replica {
             .then_some(peer.incarnation)
     }
 
-    /// Nobody is a member. What a disk holds is of a lineage that is over, unless an operator
+    /// No process is a member. What a disk holds is of a lineage that is over, unless an operator
     /// wants it to be the beginning of the next one (rule J8).
     pub(super) fn on_vacant(&mut self) {
         let Some(disk) = &self.start.disk else {
@@ -304,7 +304,7 @@ impl Replica {
         self.ask(|membership, nonce| membership.ask_adopted(nonce, last));
     }
 
-    /// As long as it is neither a member nor joining: finds out what it can become.
+    /// As long as it is neither a member nor joining, the process finds out what it can become.
     pub(super) fn on_start_due(&mut self) {
         if self.membership.record().is_some() || self.join.is_some() || self.start.recovering {
             return;
@@ -332,12 +332,12 @@ impl Replica {
         (record.members == alone).then_some((peer.incarnation, record))
     }
 
-    /// Who of two claims first (rule J2). It is a preference: the witness decides.
+    /// Who of two claims first (rule J2). The order of claims is a preference: the witness decides.
     fn may_claim_now(&self) -> bool {
         let waited = self.now.mono.since(self.start.since);
         let meeting = self.config.meeting;
-        // One that has fallen silent is not waited for. One that cannot run with this one may have
-        // more to lose all the same.
+        // A process that has fallen silent is not waited for. A process that cannot run with this
+        // one may have more to lose all the same.
         let met = self.linked_peer().filter(|peer| self.hears(peer.incarnation));
         let Some(peer) = met.or(self.start.stranger) else {
             return waited >= meeting;
@@ -366,8 +366,8 @@ impl Replica {
         false
     }
 
-    /// Whether log time may begin with what this machine's clock says: the other's is near it
-    /// (rule O13). Which of the two is wrong, nobody here knows.
+    /// Whether log time may begin with what this machine's clock says: the other's is near it (rule
+    /// O13). Which of the two clocks is wrong is not known here.
     pub(super) fn believes_first_clock(&mut self) -> bool {
         let (most, now) = (self.config.clock_step, self.now);
         let Some(peer) = self.linked_peer() else { return false };
@@ -384,7 +384,7 @@ impl Replica {
         false
     }
 
-    /// The other, whose clock was too far from this one, is not there any more.
+    /// The other process, whose clock was too far from this one, is not there any more.
     pub(super) fn forget_clock(&mut self) {
         self.start.disbelieves = false;
     }

@@ -95,7 +95,7 @@ impl Replica {
         }
     }
 
-    /// Whoever the record says may go on is not this one, and is not there.
+    /// The process that may go on by the record is not this one, and is not there.
     fn find_wait_for_member(&self) -> Wait {
         let (here, there) = (self.config.place, self.config.place.other());
         let alone = |members: Members| match (members.at(here), members.at(there)) {
@@ -143,7 +143,8 @@ impl Replica {
         (self.config.witnesses > 1 && !self.spare_up).then_some(Wait::SpareWitness)
     }
 
-    /// Its own disk or service, if that has stood still for some time with something to do.
+    /// The replica's own disk or service, if that has stood still for some time with something to
+    /// do.
     fn find_own_hanging(&self) -> Option<Wait> {
         let hangs = |duty| self.own_work.is_overdue(duty, HANGING, self.now.mono);
         if hangs(Duty::Persist) {

@@ -141,7 +141,7 @@ impl Replica {
         self.enrolment.moving.is_none() && (ahead || history.witness != self.enrolment.slot)
     }
 
-    /// Puts it right, with the record that the witness has; it moves nobody. Not before this
+    /// Puts it right, with the record that the witness has; no member moves by it. Not before this
     /// process's own disk has that record: after a restart it would look like a move.
     fn name_witness(&mut self) {
         let Some(&record) = self.membership.record() else { return };
@@ -162,7 +162,7 @@ impl Replica {
             && self.suspicion.is_none()
             && self.divergence.is_none()
             && self.leaving.is_none()
-            // One that may not know yet that it is a member in this epoch could not follow the
+            // A member that may not know yet that it is one in this epoch could not follow the
             // move.
             && self.confirming.is_none()
             && !self.log.panicked()
@@ -204,7 +204,8 @@ impl Replica {
         }
         self.enrolment.slot = slot;
         self.enrolment.down_since = Some(self.now.mono);
-        // Whoever carries this out says of the one that is used from now on whether it is there.
+        // The driver that carries this out says of the witness used from now on whether it is
+        // there.
         self.spare_up = core::mem::take(&mut self.witness_up);
         self.outputs.push_back(Output::UseWitness { slot });
     }
@@ -222,7 +223,7 @@ impl Replica {
         {
             return;
         }
-        // Nobody else is to have it: with the entry on its disk the predecessor had moved.
+        // No other disk is to have it: with the entry on its disk the predecessor had moved.
         let alone = self.membership.was_alone_before(&record);
         match self.log.enrolled_at(&record) {
             Some(index) if !alone => self.enrolment.moving = Some(Moving { index, record, slot }),
@@ -264,10 +265,10 @@ impl Replica {
     pub(super) fn on_presence_of_move(&mut self, hello: &Hello) {
         let Some(moving) = self.enrolment.moving else { return };
         if lacks(hello, &moving) {
-            // Whoever has the pair's place next has it by the word of the witness in use.
+            // The process that has the pair's place next has it by the word of the witness in use.
             self.enrolment.moving = None;
         } else if hello.enrolled != Some(moving.record.digest()) || self.persisted < moving.index {
-            // It may have the move and have followed it, for all that is known.
+            // The peer may have the move and have followed it, for all that is known.
         } else if self.membership.record().is_some() {
             self.enter(moving.record);
         } else {
@@ -282,7 +283,7 @@ fn lacks(hello: &Hello, moving: &Moving) -> bool {
     let Some(claim) = hello.claim.filter(|_| hello.record.is_none()) else { return false };
     let Moving { index, record, .. } = moving;
     if !record.members.is_duplex() {
-        // Nobody but this place was to have it.
+        // Only this place was to have it.
         return false;
     }
     let same = claim.lineage == record.lineage && claim.epoch.next().next() >= record.epoch;

@@ -1,4 +1,4 @@
-//! Whose a data directory is, and what computed the log in it: the file `home`.
+//! What says whose a data directory is, and what computed the log in it: the file `home`.
 //!
 //! A directory belongs to one place of one pair, and to the files that were made in it. One that
 //! was copied, or restored from a copy, holds an old state as if it were the present one, and would
@@ -115,7 +115,7 @@ pub enum HomeError {
         /// What the system reported.
         source: io::Error,
     },
-    /// It belongs to another pair.
+    /// The directory belongs to another pair.
     #[error(
         "the directory belongs to pair {found}, not to {}: correct `directory` or `pair` in the \
          configuration. {BY_HAND}", .ours
@@ -126,7 +126,7 @@ pub enum HomeError {
         /// The configured pair.
         ours: PairId,
     },
-    /// It belongs to the other place.
+    /// The directory belongs to the other place.
     #[error(
         "the directory belongs to place {found}, not to {ours}: correct `directory` or `place` in \
          the configuration; if the machines' disks were swapped, swap them back. {BY_HAND}"
@@ -137,13 +137,13 @@ pub enum HomeError {
         /// The configured place.
         ours: ReplicaId,
     },
-    /// It was copied, or restored from a copy.
+    /// The directory was copied, or restored from a copy.
     #[error(
         "the directory is a copy of the one that this CoServer wrote to, so it may lack what was \
          acknowledged since. {ANEW}"
     )]
     Copied,
-    /// It was written by another version.
+    /// The directory was written by another version.
     #[error(
         "the directory is of format {found}, this program uses format {VERSION}: start the \
          version that wrote it. {ANEW}"
@@ -161,7 +161,7 @@ pub enum HomeError {
     /// There are other files, and no `home`.
     #[error("the directory's file `home` is missing, and `{name}` is there. {ANEW}")]
     Missing {
-        /// One of the other files.
+        /// The name of one of the other files.
         name: String,
     },
     /// There is one already.
@@ -170,8 +170,8 @@ pub enum HomeError {
 }
 
 impl Home {
-    /// Checks whose the directory is; `None` if nobody's yet, and there is nothing in it that a
-    /// CoServer has written.
+    /// Checks whose the directory is; `None` if it belongs to no CoServer yet, and nothing in it
+    /// was written by one.
     ///
     /// # Errors
     /// [`HomeError`]: it is not to be used, or the disk failed.
@@ -215,7 +215,8 @@ impl Home {
         Ok(())
     }
 
-    /// Makes a directory that is nobody's this one's. It is only once this returns.
+    /// Makes a directory that belongs to no CoServer this one's. The directory is this CoServer's
+    /// only once this returns.
     ///
     /// # Errors
     /// [`HomeError::Exists`], [`HomeError::Missing`], [`HomeError::Io`].

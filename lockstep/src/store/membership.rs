@@ -79,7 +79,7 @@ pub enum MembershipError {
          this CoServer can only join the other one", .what[0], .what[1]
     )]
     Damaged {
-        /// What is wrong with each.
+        /// What is wrong with each copy.
         what: [&'static str; 2],
     },
 }
@@ -94,7 +94,7 @@ pub struct MembershipStore {
     failed: bool,
 }
 
-/// What a copy is found to be.
+/// What was found in place of a copy.
 enum Copy {
     /// There is none, or an empty file: no save was ever done.
     Absent,
@@ -140,7 +140,7 @@ impl MembershipStore {
         Ok((store, Some(newest.1)))
     }
 
-    /// To go on without what was there, which could not be read: the replica is a joiner.
+    /// Goes on without what was there, which could not be read: the replica is a joiner.
     pub fn start_anew(dir: &dyn Directory) -> Self {
         Self::over(dir)
     }

@@ -121,7 +121,7 @@ impl Directory for OsDirectory {
             .filter(|file| file.metadata().is_ok_and(|metadata| metadata.len() >= LARGE));
         fs::remove_file(path)?;
         if let Some(file) = large {
-            // Whoever closes it last frees its blocks. Without a thread that is this one.
+            // The thread that closes it last frees its blocks. Without a thread that is this one.
             let _ = Builder::new().name("lockstep-free".into()).spawn(move || drop(file));
         }
         Ok(())
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(directory.mark("one").unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
-    /// A socket cannot be synced, and the system says so to whoever asks it.
+    /// A socket cannot be synced, and the system says so.
     #[test]
     fn a_sync_of_names_or_bytes_is_asked_of_the_system() {
         let socket = || {

@@ -11,7 +11,7 @@ use crate::store::files::{Directory, File};
 /// What happens at the chosen operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
-    /// It fails, without effect; the next ones succeed.
+    /// The operation fails, without effect; the next ones succeed.
     Error(ErrorKind),
     /// Half of a write takes effect; it fails and so does everything after it.
     Crash,
@@ -110,7 +110,7 @@ impl Scratch {
         self.0.lock().unwrap()
     }
 
-    /// From now on counted from 1.
+    /// Counted from 1, from now on.
     pub(super) fn fail_at(&self, operation: u64, fault: Fault) {
         let mut state = self.state();
         (state.operations, state.fault) = (0, Some((operation, fault)));

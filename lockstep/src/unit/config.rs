@@ -35,8 +35,8 @@ pub struct UnitConfig {
     /// While more than half of `reply_bytes` is kept, a session that keeps at least
     /// `unread_bytes`, of which its client has given up none for so long, ends.
     pub session_unread: Duration,
-    /// Sessions that keep less than this never end for it. As many as there may be should keep at
-    /// most half of `reply_bytes`, or they could take all of it for good.
+    /// Sessions that keep less than this never end for it. As many sessions as there may be should
+    /// keep at most half of `reply_bytes` so, or they could take all of it for good.
     pub unread_bytes: usize,
     /// Most wake-ups, most ends of idle sessions, and most of sessions that give way, before one
     /// entry.

@@ -18,7 +18,8 @@ use crate::ids::Index;
 use crate::machine::{Freeze, RecordSink, RecordSource, RestoreError, SinkError, StateMachine};
 use crate::output::Executed;
 
-/// A consistent view of a unit. It may be written out on another thread while the unit goes on.
+/// A consistent view of a unit. The frozen unit may be written out on another thread while the unit
+/// goes on.
 #[derive(Debug)]
 pub struct FrozenUnit<F> {
     header: Header,
@@ -128,7 +129,7 @@ impl<F: Freeze> FrozenUnit<F> {
     /// Writes the view as records.
     ///
     /// # Errors
-    /// Those of the sink.
+    /// The errors of the sink.
     pub fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
         self.write_own(sink)?;
         self.service.write(sink)

@@ -18,7 +18,7 @@
 //! | 8 | time that counts for no session, in nanoseconds |
 //!
 //! Version 1 ends before the last two: nothing is held, no time is left out. Up to version 2 no
-//! session says whose it is.
+//! session names its owner.
 
 use core::time::Duration;
 
@@ -45,7 +45,7 @@ const UNHELD_BYTES: usize = 8 + 2 + 8 + 8 + 16 + 9 + 8 + 16 + 1 + 4;
 /// What comes before everything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// Whether its sessions say whose they are.
+    /// Whether the sessions name their owners.
     pub(super) owned: bool,
     pub(super) index: Index,
     pub(super) now: LogTime,

@@ -64,7 +64,8 @@ pub struct Unit<S> {
     members: MembersView,
     /// The last entry executed.
     index: Index,
-    /// The time of the last step, or of the last entry if that is later. No step is before it.
+    /// The time of the last step, or of the last entry if that is later. No step has an earlier
+    /// time.
     now: LogTime,
     /// When the service next wants to be woken.
     wakeup: Option<LogTime>,
@@ -444,7 +445,7 @@ fn panicked(payload: Box<dyn Any + Send>) -> Panicked {
     Panicked(panic_message(payload))
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_message(payload: Box<dyn Any + Send>) -> String {
     let message = payload
         .downcast_ref::<&str>()

@@ -38,7 +38,7 @@ struct SessionRecord {
     replies: Vec<ReplyRecord>,
 }
 
-/// The same of a version that did not ask whose it is.
+/// A session's record of a version that named no owner.
 #[derive(Archive, Serialize, Deserialize)]
 struct Unowned {
     id: SessionId,

@@ -66,8 +66,8 @@ impl Session {
     }
 }
 
-/// Of the sessions in which nothing was asked, and of those idle longest, so many are looked at
-/// for one that may end, so that an entry's work is bounded.
+/// How many of the sessions in which nothing was asked, and of those idle longest, are looked at
+/// for one that may end. This bounds the work of an entry.
 const LOOKED_AT: usize = 64;
 
 /// What keeping a reply costs beside its bytes. The same on every target, as it decides what
@@ -105,12 +105,12 @@ pub(super) enum Opening {
 /// What is to be done with a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It is the next one; its answer is to be [stored](Sessions::store).
+    /// The request is the next one; its answer is to be [stored](Sessions::store).
     TakeEffect,
-    /// It is the next one, and there is no room for its answer unless others
-    /// [make it](Sessions::make_room).
+    /// The request is the next one, and there is no room for its answer unless others [make
+    /// it](Sessions::make_room).
     NoRoom,
-    /// It does not take effect, or has before.
+    /// The request does not take effect, or has before.
     Answer(Answer),
 }
 
@@ -129,12 +129,12 @@ pub(super) struct Sessions {
     idle: BTreeSet<(LogTime, SessionId)>,
     /// How many sessions each owner has.
     shares: Shares<OwnerId, (), SessionId>,
-    /// Those in which nothing was asked yet, by their last entry; none of a log that knew no
-    /// owners, where none ended for it.
+    /// Sessions in which nothing was asked yet, by their last entry. There are none in a log that
+    /// knew no owners, where no session ended for it.
     unused: BTreeSet<(LogTime, SessionId)>,
-    /// What the kept replies cost, and whose they are.
+    /// What the kept replies cost, and which owners have them.
     unread: Unread,
-    /// Log time in which nobody ran: it is no client's idleness (rule C6). Taken off every time
+    /// Log time in which no process ran: it is no client's idleness (rule C6). Taken off every time
     /// of a session instead of being added to each of them.
     skipped: Duration,
 }
@@ -158,7 +158,7 @@ impl Sessions {
         }
     }
 
-    /// So much log time has passed in which nobody ran.
+    /// Notes log time in which no process ran.
     pub(super) fn skip(&mut self, gap: Duration) {
         self.skipped = self.skipped.saturating_add(gap);
     }
@@ -354,8 +354,8 @@ impl Sessions {
         Some((self.remove(id)?, why))
     }
 
-    /// The session to end first for what it keeps, where all together keep much. Elsewhere they
-    /// are in nobody's way: a client at rest says only with its next request what it has.
+    /// The session to end first for what it keeps, where all together keep much. Elsewhere the
+    /// replies are in no other's way: a client at rest says only with its next request what it has.
     fn oldest_unread(&self) -> Option<&(LogTime, SessionId)> {
         self.unread.oldest().filter(|_| self.unread.bytes() > self.config.reply_bytes / 2)
     }
@@ -371,7 +371,7 @@ impl Sessions {
         [idle, unused, unread].into_iter().flatten().min()
     }
 
-    /// Whose it is, if it is open.
+    /// The owner of a session, if it is open.
     pub(super) fn owner(&self, id: SessionId) -> Option<OwnerId> {
         self.open.get(&id).map(|session| session.owner)
     }
@@ -403,7 +403,8 @@ fn touch<'a>(
     }
     session.last = now;
     if session.owner == OwnerId::UNKNOWN {
-        // As a restored one has it whose version did not keep it; nothing follows from it.
+        // A restored session is like this if its version did not keep the time; nothing follows
+        // from it.
         session.read = now;
     }
     session

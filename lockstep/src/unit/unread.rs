@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::sessions::Session;
 use crate::ids::{LogTime, OwnerId, SessionId};
 
-/// What all sessions keep.
+/// What all sessions keep, and which session keeps it longest.
 #[derive(Debug)]
 pub(super) struct Unread {
     /// So much is much for one session: what counts when room is to be made. All others together
@@ -23,7 +23,7 @@ pub(super) struct Unread {
 #[derive(Debug, Default)]
 struct Owned {
     bytes: usize,
-    /// Those that keep much, as above.
+    /// Sessions that keep much, by the time since which their clients have read nothing.
     oldest: BTreeSet<(LogTime, SessionId)>,
 }
 

@@ -39,7 +39,7 @@ pub enum FrameError {
     Kind {
         /// The kind in its header.
         found: u8,
-        /// What this connection carries.
+        /// The kind of frames that this connection carries.
         expected: Kind,
     },
     /// The header says another length than the bytes have.

@@ -144,7 +144,7 @@ pub struct Progress {
 /// An input on its way to the sequencer.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Forward {
-    /// Its number among the sender's inputs.
+    /// The input's number among the sender's inputs.
     pub number: OriginNumber,
     /// The input; never one of the protocol's own.
     pub kind: EntryKind,
@@ -393,14 +393,14 @@ pub enum ClientAnswer {
         /// The epoch in which the CoServer serves.
         epoch: Epoch,
     },
-    /// The CoServer does not serve yet. It keeps the connection, and sends the welcome as soon as
-    /// it serves.
+    /// The CoServer does not serve yet. The CoServer keeps the connection, and sends the welcome as
+    /// soon as it serves.
     NotYet {
         /// The CoServer's incarnation.
         incarnation: Incarnation,
         reason: ClientRefusal,
     },
-    /// The other CoServer is back: it joins, or is a member. It can be dialled now.
+    /// The other CoServer is back: it joins, or is a member. The other CoServer can be dialled now.
     PeerBack {
         /// The other CoServer's place.
         place: ReplicaId,

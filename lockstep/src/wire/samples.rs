@@ -159,7 +159,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
     ]
 }
 
-/// Of an entry with an output of every kind, and one that is not listed.
+/// An outline of an entry with an output of every kind, and one that is not listed.
 pub(super) fn outline() -> Outline {
     let device = Target::Device(DeviceId(3));
     let output = |(at, target)| OutputOutline {

@@ -2,10 +2,10 @@
 //! to write out.
 //!
 //! # Driving it
-//! Give it one [`Input`] after another, and after each take [`Witness::poll`]'s outputs until
-//! there are none. An [`Output::Store`] or [`Output::Distrust`] has to be carried out, and its
-//! result given back, before the process forgets it; answers that depend on it come only then.
-//! It needs no timer: what it refuses now is asked again.
+//! Give it one [`Input`] after another, and after each take [`Witness::poll`]'s outputs until there
+//! are none. An [`Output::Store`] or [`Output::Distrust`] has to be carried out, and its result
+//! given back, before the process forgets it; answers that depend on it come only then. The witness
+//! needs no timer: what it refuses now is asked again.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,9 +29,10 @@ pub struct Witness {
 
 #[derive(Debug)]
 enum Pair {
-    /// Its record can be given, and replaced.
+    /// The pair's record can be given, and replaced.
     Present(Record),
-    /// Its record is being replaced; calls wait, since either record would be the wrong answer.
+    /// The pair's record is being replaced; calls wait, since either record would be the wrong
+    /// answer.
     Storing {
         /// What is kept until then; nothing if the pair is new here.
         before: Option<Held>,
@@ -39,10 +40,10 @@ enum Pair {
         by: ConnId,
         waiting: VecDeque<(ConnId, WitnessCall)>,
     },
-    /// Its members know of a later epoch.
+    /// The pair's members know of a later epoch.
     Behind(Held),
-    /// Nobody knows which record a restart will find: saying that the old one is present could
-    /// make an asker believe that its request was settled against it.
+    /// Which record a restart will find is not known. To say that the old one is present could make
+    /// an asker believe that its request was settled against it.
     Failed,
 }
 
@@ -289,7 +290,7 @@ impl Witness {
         if stored == Stored::There {
             self.tell(by, next);
         } else if let Some(asker) = self.conns.get(&by).copied() {
-            // Settled for nobody: it asks again.
+            // The request is settled against no asker: it asks again.
             self.refuse(by, asker, WitnessRefusal::Storage);
         }
         self.on_waiting(now, &mut waiting);

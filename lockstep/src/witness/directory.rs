@@ -49,7 +49,7 @@ enum Seat {
 pub struct Directory {
     path: PathBuf,
     handle: File,
-    /// Pairs of which nobody knows what is on disk, since a write failed midway.
+    /// Pairs of which it is not known what is on disk, since a write failed midway.
     failed: BTreeSet<PairId>,
     /// Whether records that do not know their own file are still taken.
     unmarked: bool,
@@ -108,7 +108,7 @@ impl Directory {
                     self.write(&held)?;
                     tracing::warn!(event = "record_adopted", %pair);
                 }
-                // What cannot be read is for whoever asks for it.
+                // What cannot be read is for the process that asks for it.
                 Ok(_) | Err(StoreError::Damaged { .. } | StoreError::Version { .. }) => {}
                 Err(error) => return Err(error),
             }

@@ -108,7 +108,7 @@ pub fn encode(held: &Held, mark: FileMark) -> [u8; FILE_BYTES] {
 /// The record in a file's bytes.
 ///
 /// # Errors
-/// What is wrong with them.
+/// What is wrong with the bytes.
 pub fn decode(bytes: &[u8]) -> Result<Kept, Unreadable> {
     if bytes.len() < 10 {
         return Err(Unreadable::Damaged("it is too short"));

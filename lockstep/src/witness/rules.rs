@@ -23,11 +23,11 @@ use crate::record::{Members, Origin, Record, Request};
 /// Who asks, as its key and its hello say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asker {
-    /// Its pair, by its key.
+    /// The asker's pair, by its key.
     pub pair: PairId,
-    /// Its place, by its key.
+    /// The asker's place, by its key.
     pub place: ReplicaId,
-    /// Its process, by its hello.
+    /// The asker's process, by its hello.
     pub incarnation: Incarnation,
 }
 

@@ -54,11 +54,11 @@ impl Held {
 /// What came of writing a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is there for good.
+    /// The record is there for good.
     There,
-    /// It is certainly not there: the one before is, for good.
+    /// The record is certainly not there: the previous one is, for good.
     NotThere,
-    /// Nobody knows which of the two the next process finds.
+    /// It is not known which of the two the next process finds.
     Unknown,
 }
 
@@ -77,10 +77,10 @@ pub type Loaded = (PairId, Result<Held, StoreError>);
 
 /// Keeps one record for each pair, each replaced by compare-and-set.
 ///
-/// What a method has returned `Ok` for survives the death of the process and of the machine.
-/// After [`StoreError::Unchanged`] the pair has what it had, and the store can be asked again.
-/// After any other error of writing nobody knows which record is kept; the store answers nothing
-/// more for that pair until it is opened anew.
+/// What a method has returned `Ok` for survives the death of the process and of the machine. After
+/// [`StoreError::Unchanged`] the pair has what it had, and the store can be asked again. After any
+/// other error of writing it is not known which record is kept; the store answers nothing more for
+/// that pair until it is opened anew.
 pub trait RecordStore {
     /// Every pair that is kept here.
     ///
@@ -88,7 +88,7 @@ pub trait RecordStore {
     /// If not even the list of pairs can be read.
     fn load(&mut self) -> Result<Vec<Loaded>, StoreError>;
 
-    /// What is kept for this pair.
+    /// What the store keeps for this pair.
     ///
     /// # Errors
     /// [`StoreError::Unknown`], or if it cannot be read.
@@ -207,7 +207,7 @@ pub enum StoreError {
         /// The present record.
         present: Box<Record>,
     },
-    /// An earlier write failed, so that nobody knows what is kept.
+    /// An earlier write failed, so it is not known what is kept.
     #[error(
         "an earlier write for pair {pair} failed: put the disk in order and restart the witness"
     )]

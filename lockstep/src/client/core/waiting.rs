@@ -125,7 +125,7 @@ impl Client {
         }
     }
 
-    /// Begins to listen for silence, if an answer is owed and nobody listens yet.
+    /// Begins to listen for silence, if an answer is owed and no timer runs yet.
     pub(super) fn arm_silence(&mut self, now: MonotonicTime) {
         if !self.is_owed() {
             self.silent_at = None;
@@ -134,7 +134,7 @@ impl Client {
         }
     }
 
-    /// Begins to wait for an answer, if one is owed and nobody waits yet.
+    /// Begins to wait for an answer, if one is owed and no timer runs yet.
     pub(super) fn arm_resend(&mut self, now: MonotonicTime) {
         if !self.is_owed() {
             self.resend_at = None;
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    /// One more attempt, unless the last has only just begun.
+    /// Makes one more attempt, unless the last has only just begun.
     pub(super) fn dial_again(&mut self, now: MonotonicTime, place: ReplicaId) {
         let redial = self.config.redial;
         if let Stage::Dialling { since } = &mut self.at(place).stage

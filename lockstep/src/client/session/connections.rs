@@ -83,7 +83,7 @@ impl Connections {
         Troubles::new(ReplicaId::BOTH.map(|place| self.connections[place.slot()].trouble.clone()))
     }
 
-    /// What is wrong with one. `None` once it serves.
+    /// Notes what is wrong with a connection. `None` once it serves.
     pub(super) fn note(&mut self, place: ReplicaId, trouble: Option<Trouble>) {
         self.connections[place.slot()].trouble = trouble;
     }
@@ -257,7 +257,7 @@ impl Connections {
 
     fn send_now(&mut self, place: ReplicaId, call: ClientCall) -> Option<Input> {
         let lane = &mut self.connections[place.slot()];
-        // Not connected any more: the network's word of that is on its way.
+        // The connection is gone: the network's word of that is on its way.
         let (_, connection) = lane.connection?;
         let sent = match self.encoder.client_call(&call) {
             Ok(bytes) => self.network.send(connection, bytes),

@@ -13,10 +13,10 @@ use crate::wire::frames::ClientRefusal;
 /// A request has no reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// It was not taken: it has not taken effect and will not.
+    /// The request was not taken: it has not taken effect and will not.
     #[error("the request was not sent")]
     NotSent(#[from] SubmitError),
-    /// It was taken, but no reply came.
+    /// The request was taken, but no reply came.
     #[error("no reply")]
     NoReply(#[from] RequestError),
     /// What drove the session has ended: its runtime was shut down, or its last handle dropped
@@ -52,7 +52,7 @@ pub enum OpenError {
     /// What drove the session has ended.
     #[error("the session was given up on this side")]
     GivenUp,
-    /// No mark could be drawn.
+    /// No nonce could be drawn.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     /// The blocking face could not start its thread.
@@ -66,7 +66,7 @@ pub enum CloseError {
     /// Replies were still due when the time for closing was over.
     #[error("replies were still due when the time for closing was over: their outcome is unknown")]
     TimedOut,
-    /// It had ended before.
+    /// The session had ended before.
     #[error(transparent)]
     Session(#[from] SessionError),
     /// What drove the session has ended.
@@ -79,17 +79,17 @@ pub enum CloseError {
 pub enum Trouble {
     /// No connection came about.
     Setup(SetupError),
-    /// It said that it does not serve.
+    /// The CoServer said that it does not serve.
     Refused(ClientRefusal),
     /// The connection ended.
     Lost(Lost),
-    /// It did not say in time that it serves.
+    /// The CoServer did not say in time that it serves.
     Unanswered,
-    /// It sent something that is no valid frame.
+    /// The CoServer sent something that is no valid frame.
     Invalid(FrameError),
     /// More was to be sent than may wait for it.
     Clogged,
-    /// No socket for it could be opened.
+    /// No socket for the connection could be opened.
     Socket(String),
 }
 
@@ -98,7 +98,7 @@ impl Trouble {
         Self::Socket(error.to_string())
     }
 
-    /// Whether trying again will meet the same until somebody changes something.
+    /// Whether trying again will meet the same until an operator changes something.
     pub fn is_lasting(&self) -> bool {
         match self {
             Self::Setup(error) => matches!(
@@ -145,12 +145,12 @@ impl Troubles {
         Self(Box::new(by_place))
     }
 
-    /// Of the CoServer at a place.
+    /// What is wrong with the CoServer at a place.
     pub fn of(&self, place: ReplicaId) -> Option<&Trouble> {
         self.0[place.slot()].as_ref()
     }
 
-    /// Whether neither will serve until somebody changes something.
+    /// Whether neither will serve until an operator changes something.
     pub(super) fn are_lasting(&self) -> bool {
         self.0.iter().all(|trouble| trouble.as_ref().is_some_and(Trouble::is_lasting))
     }

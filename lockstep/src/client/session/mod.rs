@@ -60,7 +60,7 @@ pub struct Session {
 
 struct Handle {
     shared: Arc<Shared>,
-    /// Whoever found no room waits here, first come, first served.
+    /// Callers that found no room wait here, first come, first served.
     turn: tokio::sync::Mutex<()>,
     open_within: Duration,
     patience: Option<Duration>,
@@ -220,7 +220,7 @@ impl Session {
         body: Bytes,
         patience: Option<Duration>,
     ) -> Result<PendingReply, SubmitError> {
-        // Nobody overtakes those who wait.
+        // No caller overtakes those that wait.
         match self.handle.turn.try_lock() {
             Ok(_turn) => self.take(body, patience),
             Err(_) => Err(SubmitError::WindowFull),
@@ -237,7 +237,7 @@ impl Session {
         self.status().session
     }
 
-    /// The session's state: who serves, and what is wrong where nobody does.
+    /// The session's state: which CoServer serves, and what is wrong where none does.
     pub fn status(&self) -> Status {
         self.shared().status()
     }
@@ -257,7 +257,7 @@ impl Session {
         }
     }
 
-    /// To see the session's end without keeping it from being dropped.
+    /// Watches for the session's end without keeping the session from being dropped.
     pub(super) fn watch(&self) -> Watch {
         Watch(Arc::clone(&self.handle.shared))
     }

@@ -42,7 +42,7 @@ pub(in crate::client) enum End {
     Over(Result<(), SessionError>),
     /// Replies were still due when the time for closing was over.
     Late,
-    /// Nobody drives it any more.
+    /// No task drives the session any more.
     Dropped,
 }
 
@@ -93,8 +93,8 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic under the lock is the core's finding that its own state is wrong; whoever
-        // comes next finds the same.
+        // A panic under the lock is the core's finding that its own state is wrong; the next caller
+        // finds the same.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -7,7 +7,7 @@ use crate::ids::{Epoch, ReplicaId, SessionId};
 /// A session's state at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {
-    /// Its id, while it is open.
+    /// The session's id, while it is open.
     pub session: Option<SessionId>,
     /// Whether it has ended.
     pub over: bool,
@@ -15,7 +15,7 @@ pub struct Status {
     pub places: [PlaceStatus; 2],
     /// Requests whose callers wait for a reply.
     pub waiting: usize,
-    /// What it has done so far.
+    /// What the session has done so far.
     pub counters: Counters,
 }
 

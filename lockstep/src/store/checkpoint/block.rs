@@ -147,10 +147,10 @@ pub(super) struct End {
     pub(super) records: u64,
     /// Bytes of all records.
     pub(super) bytes: u64,
-    /// Of the whole file.
+    /// Length of the whole file in bytes.
     pub(super) len: u64,
     pub(super) hash: Digest,
-    /// Of the blocks' checksums.
+    /// Running digest of the blocks' checksums.
     pub(super) log_digest: Digest,
 }
 

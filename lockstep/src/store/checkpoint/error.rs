@@ -19,7 +19,7 @@ pub enum CheckpointError {
         /// What the system reported.
         source: io::Error,
     },
-    /// Whoever asked for the checkpoint asked to stop.
+    /// The caller that asked for the checkpoint asked to stop.
     #[error("writing the checkpoint was stopped")]
     Stopped,
     /// The service wrote a record that is too long, or broke off by itself.
@@ -123,12 +123,12 @@ pub enum IncomingError {
         /// The checkpoint that the chunk belongs to.
         found: Stamp,
     },
-    /// It is not the next one: a repeated one, or one too early.
+    /// The chunk is not the next one: a repeated one, or one too early.
     #[error("the chunk begins at byte {offset}, the next one at byte {expected}")]
     Offset {
-        /// Where the next one begins.
+        /// Offset at which the next chunk begins.
         expected: u64,
-        /// Where this one does.
+        /// Offset at which this chunk begins.
         offset: u64,
     },
     /// The chunk is empty, longer than a chunk may be, or goes beyond the checkpoint's end.

@@ -49,7 +49,7 @@ impl Header {
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Broken> {
         let fields = unseal(bytes, MAGIC, VERSION)?;
         let header = take(fields).ok_or(Broken::Damaged("its fields contradict each other"))?;
-        // One way of writing for each header: else equal states could have unequal files.
+        // There is one way of writing each header; else equal states could have unequal files.
         if header.encode() != bytes {
             return Err(Broken::Damaged("its fields contradict each other"));
         }

@@ -77,7 +77,7 @@ pub struct Summary {
 const PREFIX: &str = "checkpoint-";
 const UNFINISHED: &str = ".part";
 
-/// As many digits as the largest index, so that names sort like indices.
+/// As many digits as the largest index has, so that names sort like indices.
 const DIGITS: usize = 20;
 
 /// The name of the checkpoint of this index.

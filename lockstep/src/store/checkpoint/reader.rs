@@ -15,7 +15,7 @@ use crate::store::fields::Broken;
 use crate::store::files::{Directory, File};
 use crate::unit::{Unit, UnitConfig};
 
-/// Reads a checkpoint once and checks all of it. To be done before it is relied on, since a
+/// Reads a checkpoint once and checks all of it. To be called before the file is relied on, since a
 /// [`Reader`] gives records before it has seen the end mark.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use crate::store::files::Directory;
 /// The checkpoints in a directory.
 #[derive(Debug, Default)]
 pub struct Listing {
-    /// Those whose header and end mark are right, the oldest first. What is between is known
+    /// Checkpoints whose header and end mark are right, the oldest first. What is between is known
     /// only to [`verify`](super::verify).
     pub whole: Vec<Summary>,
     /// The others, and why.
@@ -36,9 +36,10 @@ pub fn list(dir: &dyn Directory) -> Result<Listing, CheckpointError> {
 /// What [`keep`] left and what it removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Those that are left, the oldest first: the journal is needed from the first of them on.
+    /// Checkpoints that are left, the oldest first. The journal is needed from the first of them
+    /// on.
     pub kept: Vec<Index>,
-    /// Those that are gone.
+    /// Checkpoints that were removed.
     pub removed: Vec<Index>,
 }
 
@@ -65,8 +66,8 @@ pub fn keep(dir: &dyn Directory, count: usize, pinned: &[Index]) -> Result<Kept,
     Ok(kept)
 }
 
-/// To be done at a start. Removes what a crash left of unfinished checkpoints, but for the one that
-/// is still wanted, and makes sure that those that are there stay there.
+/// To be called at a start. Removes what a crash left of unfinished checkpoints, but for the one
+/// that is still wanted, and makes sure that those that are there stay there.
 ///
 /// # Errors
 /// [`CheckpointError::Io`].

@@ -9,8 +9,8 @@ use crate::ids::Index;
 use crate::limits::{CHECKPOINT_SYNC_BYTES, CHUNK_BYTES};
 use crate::store::files::{Directory, File};
 
-/// A checkpoint that is being given away. It stays readable only while retention leaves it: pin
-/// its index ([`keep`](super::keep)).
+/// A checkpoint that is being given away. The file stays readable only while retention leaves it:
+/// pin its index ([`keep`](super::keep)).
 pub struct Outgoing {
     file: Box<dyn File>,
     name: String,
@@ -18,7 +18,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    /// Opens it, and checks header and end mark. Whoever receives it checks the rest.
+    /// Opens it, and checks header and end mark. The receiver checks the rest.
     ///
     /// # Errors
     /// [`CheckpointError::Io`], or what is wrong with it.

@@ -12,9 +12,9 @@ use crate::machine::{Freeze, RecordSink, SinkError};
 use crate::store::files::{Directory, File};
 use crate::unit::FrozenUnit;
 
-/// Called with the bytes just written, after each of a checkpoint's blocks. It may wait, so that
-/// the disk is left to the journal meanwhile, and says whether to go on. A flag that another thread
-/// sets is the usual way to stop:
+/// Called with the bytes just written, after each of a checkpoint's blocks. The callback may wait,
+/// so that the disk is left to the journal meanwhile, and says whether to go on. A flag that
+/// another thread sets is the usual way to stop:
 ///
 /// ```
 /// use core::ops::ControlFlow;

@@ -38,8 +38,8 @@ use crate::wire::check::check_entry;
 /// Length of a batch's header.
 pub(super) const BATCH_HEADER_BYTES: usize = 80;
 
-/// Longest body of a batch: room for a few of the longest entries. One that is full is committed
-/// before anything is added.
+/// Longest body of a batch: room for a few of the longest entries. A batch that is full is
+/// committed before anything is added.
 pub(super) const BODY_BYTES: usize = FRAME_BYTES;
 
 const MAGIC: [u8; 4] = *b"LKJB";
@@ -168,7 +168,7 @@ pub(super) struct Batch {
 pub(super) type Chained = (Entry, Digest);
 
 impl Batch {
-    /// Its entries, if they are what follows the entry before.
+    /// The batch's entries, if they follow the entry before.
     pub(super) fn entries(&self, next: Index, before: Digest) -> Result<Vec<Chained>, String> {
         if self.header.first != next {
             return Err(format!("entry {next} is missing, {} stands there", self.header.first));
@@ -211,7 +211,8 @@ pub(super) fn decode_entries(
 #[derive(Debug)]
 pub(super) enum Found {
     Batch(Batch),
-    /// No batch, or not all of one; nothing there contradicts that it was never acknowledged.
+    /// There is no batch, or not all of one; nothing there contradicts that it was never
+    /// acknowledged.
     Nothing,
 }
 

@@ -89,7 +89,7 @@ pub enum JournalError {
     /// Entries are asked for that are not kept.
     #[error("the journal keeps what comes after entry {base}, and was asked about entry {asked}")]
     NotKept {
-        /// What was asked about.
+        /// The entry that was asked about.
         asked: Index,
         /// Everything after this is kept.
         base: Index,

@@ -51,7 +51,7 @@ pub const BLOCK_BYTES: u32 = 4096;
 /// What a disk writes whole or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
 
-/// Of each sector the part that carries a batch.
+/// Bytes of each sector that carry a batch.
 pub(super) const PAYLOAD_BYTES: usize = 492;
 
 /// Length of a header in bytes.
@@ -63,7 +63,7 @@ pub(super) const SEAL_BYTES: usize = 72;
 /// Longest segment in bytes, so that offsets within it need four.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
-/// No log gets here; beyond it, counting on would not be safe.
+/// No log gets this far; beyond it, counting on would not be safe.
 const LAST_INDEX: u64 = u64::MAX >> 1;
 
 const HEADER_MAGIC: [u8; 8] = *b"LKSTJSEG";
@@ -72,9 +72,9 @@ const SEAL_MAGIC: [u8; 8] = *b"LKSTJEND";
 /// How a segment's first entry follows what is in the segments before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
-    /// It is the next one.
+    /// The entry is the next one.
     Continues,
-    /// It replaces the one with its index, and all after that one are dropped.
+    /// The entry replaces the one with its index, and all after that one are dropped.
     Cuts,
     /// Nothing before counts any more.
     Restarts,

@@ -55,7 +55,7 @@ enum Health {
     Sound,
     /// Found so when it was opened.
     Damaged(Damage),
-    /// Something failed, and nobody knows what that left on the disk.
+    /// An operation failed, and what it left on the disk is not known.
     Failed {
         why: String,
         /// The system's number of the error, if it was one of the system.
@@ -283,7 +283,7 @@ impl Journal {
         counting.map(|segment| segment.bytes_since(index.next())).sum()
     }
 
-    /// Removes every file of a journal, whoever wrote it.
+    /// Removes every file of a journal, whichever process wrote it.
     ///
     /// # Errors
     /// [`JournalError::Io`].

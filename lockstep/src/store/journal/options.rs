@@ -37,8 +37,8 @@ pub struct Options {
     /// Whether anything is synced. Without it (durability `memory`) nothing that was written may
     /// be believed after the machine has stopped.
     pub sync: bool,
-    /// From the operating system's entropy, fresh at each opening: tells the uses of a file
-    /// apart. The simulator draws it from its seed.
+    /// Drawn from the operating system's entropy at each opening: tells the uses of a file apart.
+    /// The simulator draws it from its seed.
     pub seed: u64,
 }
 

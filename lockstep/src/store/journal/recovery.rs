@@ -30,7 +30,7 @@ pub(super) struct Survey {
     pub(super) segments: Vec<Segment>,
     pub(super) mark: Mark,
     pub(super) damage: Option<Damage>,
-    /// Of the newest segment: what there is of a torn batch, from its end to here.
+    /// In the newest segment: what there is of a torn batch, from its end to here.
     pub(super) torn_end: Option<u32>,
     /// Whether the last but one segment lacks its seal.
     pub(super) unsealed: bool,

@@ -15,7 +15,7 @@ const SPARE: &str = "journal-spare-";
 /// reads at most this fraction of a segment for nothing.
 const SPOTS: u32 = 64;
 
-/// No journal gets there; a file with a higher number is none of ours.
+/// No journal gets this far; a file with a higher number is none of ours.
 const LAST_NUMBER: u64 = u64::MAX >> 1;
 
 /// The name of a segment.

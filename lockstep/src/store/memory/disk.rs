@@ -82,7 +82,7 @@ impl Change {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contents {
-    /// As reads see it.
+    /// The bytes as reads see them.
     pub(super) now: Vec<u8>,
     durable: Vec<u8>,
     changes: Vec<Change>,

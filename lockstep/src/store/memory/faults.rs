@@ -51,9 +51,9 @@ impl Operation {
 /// An operation that is to fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Of this kind; of any that changes something for `None`.
+    /// The kind of operation that fails; `None` for any that changes something.
     pub operation: Option<Operation>,
-    /// The how-manieth from now, from 1.
+    /// Which of those operations fails, counted from 1 from now on.
     pub nth: u64,
     /// The system's number of the error that it fails with.
     pub error: i32,
@@ -109,7 +109,7 @@ impl Faults {
     /// Counts the operation.
     ///
     /// # Errors
-    /// What it is to fail with.
+    /// The error that the operation is to fail with.
     pub(super) fn pass(&mut self, operation: Operation) -> io::Result<()> {
         if self.halt.is_some_and(|halt| self.count(None) >= halt) {
             return Err(io::Error::other("the process that uses this directory is dead"));

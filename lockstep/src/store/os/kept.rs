@@ -27,7 +27,7 @@ impl KeptDescriptors {
         }
     }
 
-    /// One of them, if one is left.
+    /// Takes one of them, if one is left.
     pub(super) fn take(&self) -> Option<File> {
         self.lock().pop()
     }

@@ -1,4 +1,4 @@
-//! Files that cannot be used any more, kept for whoever wants to know why.
+//! Files that cannot be used any more, kept for an operator who wants to know why.
 
 use std::io;
 
@@ -11,7 +11,8 @@ use crate::store::journal::{Journal, JournalError};
 const ENDING: &str = ".damaged";
 
 /// There while the files of a log get their other names, or their own ones back: neither those nor
-/// the others are a whole log then. It counts as a file of the journal, wherever that goes.
+/// the others are a whole log then. Such a file counts as a file of the journal, wherever that
+/// goes.
 const UNDER_WAY: &str = "journal-set-aside";
 
 /// Whether anything was set aside and is still there.

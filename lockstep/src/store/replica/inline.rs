@@ -1,4 +1,5 @@
-//! For whoever waits for his disk: what the runtime's threads do with one another, in one call.
+//! For a driver that waits for its disk: what the runtime's threads do with one another, in one
+//! call.
 
 use core::ops::ControlFlow;
 

@@ -43,8 +43,8 @@ use crate::machine::Identity as Service;
 pub(crate) struct Who {
     pub(crate) pair: PairId,
     pub(crate) place: ReplicaId,
-    /// What runs here. Its `configuration` is of everything that a replay depends on, devices and
-    /// the engine included.
+    /// The service that runs here. The service's `configuration` is of everything that a replay
+    /// depends on, devices and the engine included.
     pub(crate) service: Service,
 }
 

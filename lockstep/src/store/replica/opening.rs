@@ -16,7 +16,7 @@ use crate::store::journal::{Journal, JournalError, State};
 use crate::store::membership::{MembershipError, MembershipStore, NAMES};
 use crate::wire::frames::LogPosition;
 
-/// The disk cannot be used. Its log is as it was.
+/// The disk cannot be used. The directory's log stays as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The directory is another CoServer's, a copy, or of another version.
@@ -135,7 +135,7 @@ pub(crate) fn open(
         None => Home::create(&*directory, who.pair, who.place, &who.service, settings.kept())?,
     };
     if home.kept == Kept::InMemory {
-        // It may lack what was released.
+        // The log may lack what was released.
         discard_log(&*directory)?;
     }
     aside::finish(&*directory)?;
@@ -177,7 +177,8 @@ pub(crate) fn open(
             "the journal's file {} is damaged at byte {}: {}",
             damage.file, damage.offset, damage.why
         )),
-        // It was set aside, and the process ended before the membership said so; or files are gone.
+        // The journal was set aside, and the process ended before the membership said so; or files
+        // are gone.
         State::Empty if remembered.membership.record.is_some() => {
             Some("there is no journal any more, and by its membership this CoServer had one".into())
         }
@@ -238,7 +239,7 @@ fn found(
         }
         None => store.points()?,
     };
-    // One whose membership was damaged has an empty one, and is not new either.
+    // A directory whose membership was damaged has an empty one, and is not new either.
     let used = aside || held > Index(0) || known;
     let disk = used.then_some(Disk { membership, lineage, last_index: held, points });
     Ok(Found { disk, damage })
@@ -287,8 +288,8 @@ fn open_membership(directory: &dyn Directory) -> Result<(MembershipStore, Rememb
 }
 
 impl ReplicaStore {
-    /// Takes stock of the checkpoints. Those that the journal does not go on from are removed:
-    /// they hold entries that never became durable, or ones that were dropped.
+    /// Takes stock of the checkpoints. Checkpoints that the journal does not go on from are
+    /// removed: they hold entries that never became durable, or ones that were dropped.
     fn find_checkpoints(&mut self) -> Result<(), OpenError> {
         let listing = checkpoint::list(&*self.directory)?;
         for (index, error) in listing.unusable {

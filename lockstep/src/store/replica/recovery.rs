@@ -1,4 +1,4 @@
-//! From files to a state: the newest checkpoint that will do, then the journal.
+//! From files to a state: the newest checkpoint that can be used, then the journal.
 
 use std::collections::VecDeque;
 
@@ -46,7 +46,7 @@ pub(super) struct Start {
     pub(super) replay: Replay,
 }
 
-/// What came of it.
+/// What the recovery came to.
 pub(crate) struct Outcome {
     pub(crate) result: Result<Box<Recovered>, Unrecovered>,
     /// Checkpoints that are not what was written.
@@ -58,7 +58,7 @@ pub(crate) struct Outcome {
 pub(crate) enum Unrecovered {
     /// What is on the disk is not what this service computed, or not what was written.
     Unusable(String),
-    /// It cannot be read now, or not with these settings; it is left as it is.
+    /// The state cannot be read now, or not with these settings; it is left as it is.
     Failed(Failure),
 }
 

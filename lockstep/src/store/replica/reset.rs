@@ -110,7 +110,7 @@ pub(crate) fn is_pending(dir: &dyn Directory) -> io::Result<bool> {
 }
 
 /// This CoServer is a member: what was set aside has done its duty. Where it was brought up to date
-/// it goes; where a pair began with nothing, nobody else has it.
+/// it goes; where a pair began with nothing, no other disk has it.
 pub(super) fn settle(dir: &dyn Directory, membership: &Membership) -> io::Result<()> {
     let Some(record) = membership.record else { return Ok(()) };
     if record.origin == Origin::Formed {

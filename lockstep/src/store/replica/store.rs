@@ -43,13 +43,13 @@ pub(crate) struct ReplicaStore {
     /// What computed the log: something else than what runs here only where an operator adopts the
     /// log, and until that is done.
     pub(super) computed_by: Service,
-    /// Of which lineage the log was at the start.
+    /// The lineage of the log at the start.
     pub(super) lineage: Lineage,
     pub(super) settings: StorageSettings,
     pub(super) seed: u64,
     pub(super) journal: Journal,
     pub(super) membership: MembershipStore,
-    /// Those that a replay may begin with, the oldest first.
+    /// Checkpoints that a replay may begin with, the oldest first.
     pub(super) checkpoints: Vec<Summary>,
     pub(super) outgoing: Option<Outgoing>,
     pub(super) incoming: Option<Incoming>,
@@ -299,7 +299,8 @@ impl ReplicaStore {
             return Ok(None);
         }
         match incoming.chunk(&wanted, offset, bytes) {
-            // One that does not belong here is answered with where the next one does.
+            // A chunk that does not belong here is answered with the offset of the next one that
+            // does.
             Ok(_)
             | Err(
                 IncomingError::Foreign { .. }
@@ -332,7 +333,7 @@ impl ReplicaStore {
             return Ok(Err(format!("checkpoint {} is not the one that was offered", file.index)));
         }
         let mark = Mark { index: file.index, outputs: header.outputs };
-        // One of its own at this entry has been replaced by what came.
+        // A checkpoint of its own at this entry has been replaced by what came.
         self.remove_checkpoints(|index| index != file.index)?;
         self.journal.restart_at(file.index, chained, mark)?;
         self.checkpoints = vec![summary];

@@ -14,7 +14,7 @@ use crate::witness::io::{Event, PROTOCOL};
 use crate::witness::rules::{self, Asker};
 use crate::witness::store::{Held, Told};
 
-/// Objects that one job tries to create. Each but the first means that somebody else wrote
+/// Objects that one job tries to create. Each but the first means that another process wrote
 /// meanwhile, or that the store contradicts itself.
 const ATTEMPTS: u32 = 8;
 
@@ -91,7 +91,7 @@ pub enum Step {
     Answer(WitnessAnswer),
     /// The job is done, and has no answer.
     Nothing,
-    /// The job ended otherwise. It may be tried again.
+    /// The job ended otherwise. The job failed, and may be tried again.
     Failed(ObjectError),
 }
 
@@ -120,7 +120,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct ObjectWitness {
     pair: PairId,
-    /// Who asks, since its hello.
+    /// The process that asks, since its hello.
     asker: Option<Asker>,
     /// The highest object that is known.
     top: Option<Link>,
@@ -401,7 +401,7 @@ impl ObjectWitness {
         }
     }
 
-    /// Another's, or one's own whose answer was lost: reading tells.
+    /// The object is another's, or one's own whose answer was lost: reading tells.
     fn on_exists(&mut self) -> Step {
         let pair = self.pair;
         self.unsettled = None;

@@ -6,7 +6,7 @@ use crate::wire::frames::WitnessRefusal;
 /// The store gives no answer, or one that cannot be relied on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ObjectError {
-    /// It cannot be reached, or takes too long, or contradicts itself. It is asked again.
+    /// The store cannot be reached, takes too long, or contradicts itself. It is asked again.
     #[error("the store is not reached: see the network, the credentials and the store itself")]
     Unreached,
     /// The pair has no objects.
