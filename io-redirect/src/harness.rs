@@ -237,7 +237,7 @@ impl<S: Service> Harness<S> {
         self.nets.iter_mut().flatten().for_each(|net| net.set_chunk(bytes));
     }
 
-    /// The connections that the service asked for and that nobody has answered.
+    /// The connections that the service asked for and that no peer has answered.
     pub fn dials(&self) -> Vec<Dial> {
         self.nets.iter().flatten().flat_map(Simulated::dials).collect()
     }
@@ -288,7 +288,7 @@ impl<S: Service> Harness<S> {
         self.restart_after(place, fresh, Duration::ZERO)
     }
 
-    /// The same, and nobody runs for a while before it.
+    /// As [`restart`](Self::restart), after a while in which no process runs.
     ///
     /// # Errors
     /// If the state cannot be written or read back.
@@ -450,7 +450,7 @@ impl<S: Service> Harness<S> {
         reply
     }
 
-    /// One entry: first what is due, then the step itself.
+    /// Executes one entry: first what is due, then the step itself.
     fn ordered(&mut self, step: Step<'_>) -> Bytes {
         self.index = self.index.next();
         self.now = self.now.plus(Duration::from_micros(1));

@@ -30,8 +30,8 @@ pub struct Io<'a> {
 
 impl Io<'_> {
     /// Log time: the same on both CoServers, close to the wall clock. It never goes back; two
-    /// events may share it. It goes on while nobody runs: [`Service::on_resumed`] tells how long
-    /// that was.
+    /// events may share it. It goes on while no process runs: [`Service::on_resumed`] tells how
+    /// long that was.
     ///
     /// [`Service::on_resumed`]: crate::Service::on_resumed
     pub fn now(&self) -> LogTime {

@@ -44,9 +44,9 @@ pub const WINDOW_MAX: u32 = 16 << 20;
 /// default windows their bytes are bounded by 512 MiB on each side of the state machine.
 pub const CONNECTIONS: u32 = 2048;
 
-/// Default for the connections of one listener, on both CoServers together: what two serve must
-/// fit the one that is left. At one more, the client takes the place of one whose block of
-/// addresses has most, or, if that has not two more than its own, is turned away.
+/// Default for the connections of one listener, on both CoServers together: what two serve must fit
+/// the one that is left. At one more, the client takes the place of one whose block of addresses
+/// has most. If that has not two more than its own, the client is turned away.
 pub const LISTENER_CONNECTIONS: u32 = 1024;
 
 /// Lost connections told to the service in one step; the rest follow in steps of their own, so
@@ -131,7 +131,7 @@ pub const LOOKUPS: usize = 8;
 /// then one for each address that is tried beside the others.
 pub const NAME_DESCRIPTORS: u32 = ADDRESSES_TRIED as u32;
 
-/// Between two looks whether a file descriptor is free for a connection that is to be made.
+/// Time between two looks whether a file descriptor is free for a connection that is to be made.
 pub const DESCRIPTOR_RETRY: Duration = Duration::from_millis(50);
 
 /// Clients that are turned away, or give way, are counted; so often one line of the log says how

@@ -38,7 +38,7 @@ impl ServiceRng {
     }
 }
 
-/// Without the seed, which is nobody's business.
+/// The seed is left out: it must not be shown.
 impl fmt::Debug for ServiceRng {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceRng").field("position", &self.0.get_word_pos()).finish()

@@ -83,7 +83,7 @@ pub trait Service: Send + 'static {
     /// No process ran for a while: every process had ended, and one was started again with
     /// everything that it had on disk. Or they stood still, or none could order after a timer was
     /// due, for more than [`GAP_LEAST`](lockstep::limits::GAP_LEAST). [`Io::now`] has gone on by
-    /// `gap`, which is at least as long as nobody ran; no timer has fired and nothing was said
+    /// `gap`, which is at least as long as no process ran; no timer has fired and nothing was said
     /// meanwhile. Comes before whatever the gap made late, and after processes had ended before the
     /// members do.
     ///

@@ -25,7 +25,7 @@ pub trait Writable: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>
 
 impl<T: for<'a> Serialize<HighSerializer<AlignedVec, ArenaHandle<'a>, Error>>> Writable for T {}
 
-/// What can be read back from bytes that nobody vouches for.
+/// What can be read back from bytes that are not trusted.
 pub trait Readable:
     Archive<
         Archived: for<'a> CheckBytes<HighValidator<'a, Error>>

@@ -92,13 +92,13 @@ impl TimerTable {
 ///
 /// Timers fire in the order of their deadlines, and those of one deadline in the order in which
 /// they were set. Each fires in a step of its own, before any input of a later time. A deadline
-/// that is not after [`Io::now`](crate::Io::now) fires right after the present step. Of several
-/// with one deadline, and of those that were overtaken, [`Io::now`](crate::Io::now) says a few
-/// nanoseconds later than the deadline.
+/// that is not after [`Io::now`](crate::Io::now) fires right after the present step. For several
+/// timers with one deadline, and for those that were overtaken, [`Io::now`](crate::Io::now) says a
+/// few nanoseconds later than the deadline.
 ///
-/// Where nobody ran for a while those that fell due meanwhile fire late, each once, after
-/// [`Service::on_resumed`](crate::Service::on_resumed) and, if its processes had ended, not before
-/// the devices stand.
+/// Timers that fell due while no process ran fire late, each once, after
+/// [`Service::on_resumed`](crate::Service::on_resumed). If all processes had ended, they do not
+/// fire before the devices stand.
 #[derive(Debug)]
 pub struct Timers<'a> {
     pub(crate) table: &'a mut TimerTable,

@@ -25,7 +25,7 @@ pub struct Wrapper<S> {
     inside: Inside,
 }
 
-/// Chooses a service's devices. Their order is part of what the CoServers must agree on.
+/// Chooses a service's devices. The order of devices is part of what the CoServers must agree on.
 #[derive(Debug)]
 pub struct Builder<S> {
     service: S,
@@ -97,7 +97,7 @@ impl<S: Service> Wrapper<S> {
         Ok(Self::builder(service).tcp(limits)?.build())
     }
 
-    /// The devices, for whoever starts their outside halves.
+    /// The devices, for a program that starts their outside halves.
     pub fn devices(&self) -> &DeviceTable {
         &self.inside.devices
     }
@@ -112,7 +112,7 @@ impl<S: Service> Wrapper<S> {
         &self.inside
     }
 
-    /// One step; its outputs are in the outbox afterwards.
+    /// Runs one step; its outputs are in the outbox afterwards.
     pub(crate) fn run(&mut self, index: Index, now: LogTime, step: Step<'_>) -> Bytes {
         let Self { service, inside } = self;
         match step {

@@ -11,8 +11,8 @@ use super::{ConnId, ResetCause, TcpEvent};
 use crate::io::Outbox;
 
 impl TcpTable {
-    /// Takes a connection in, if need be in place of another one, of whose end the service is to
-    /// be told first if it had not let go of it. `None` if it is turned away.
+    /// Takes a connection in, if need be in place of another. The service is first told of that
+    /// one's end, if it had not let go of it. `None` if it is turned away.
     pub(super) fn on_accepted(
         &mut self,
         place: ReplicaId,
@@ -103,7 +103,7 @@ impl TcpTable {
         }
     }
 
-    /// A connection does not count any more. One that does not anyway changes nothing.
+    /// Stops counting a connection. For one that does not count nothing changes.
     pub(super) fn leave_place(&mut self, conn: ConnId, origin: Option<Origin>) {
         let Some(Origin { listener, .. }) = origin else { return };
         self.places.give_back(conn);

@@ -47,7 +47,7 @@ pub enum SendError {
     /// The window is full. [`TcpEvent::Writable`](super::TcpEvent::Writable) follows.
     #[error("the connection takes {room} bytes at present: wait until it is writable")]
     Full {
-        /// What it would take.
+        /// Bytes that the connection takes at present.
         room: usize,
     },
     /// More than half of the window: to be sent in parts.

@@ -12,13 +12,13 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Of bytes written, reported by the outside half. A quarter of the window: what stays
+    /// Counts bytes written, which the outside half reports. A quarter of the window: what stays
     /// unreported then never keeps the inside half from saying "writable" (at one half).
     pub(crate) fn of_writes(window: u32) -> Self {
         Self { due: 0, threshold: (window / 4).max(1) }
     }
 
-    /// Of bytes consumed, granted by the inside half. Half of the window: the outside half
+    /// Counts bytes consumed, which the inside half grants. Half of the window: the outside half
     /// reads on while the grant is on its way.
     pub(crate) fn of_reads(window: u32) -> Self {
         Self { due: 0, threshold: (window / 2).max(1) }

@@ -174,9 +174,9 @@ impl Tcp<'_> {
         }
     }
 
-    /// From now on this connection gives way to nobody while it is open, and belongs to no
-    /// address's share; it counts towards the bounds as before. For a client of one's own, or one
-    /// that has shown who it is. Of a connection that the service made there is nothing to do.
+    /// From now on this connection gives way to no other while it is open, and belongs to no
+    /// address's share. It counts towards the bounds as before. For a client of one's own, or one
+    /// that has shown who it is. For a connection that the service made there is nothing to do.
     pub fn protect(&mut self, conn: ConnId) {
         if let Some((place, handle)) = self.table.protect(conn) {
             self.order(Some(place), &Command::Protect { handle });
@@ -193,8 +193,9 @@ impl Tcp<'_> {
         self.table.open(conn).and_then(|row| row.place)
     }
 
-    /// How many connections count towards the bound: also those that are being made, and those
-    /// let go whose end the CoServer has not reported. Those that a CoServer took with it do not.
+    /// How many connections count towards the bound: also those that are being made, and those let
+    /// go whose end the CoServer has not reported. Connections that a CoServer took with it do not
+    /// count.
     pub fn connections(&self) -> usize {
         self.table.live()
     }

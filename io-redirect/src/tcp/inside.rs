@@ -30,7 +30,7 @@ pub(crate) struct TcpTable {
     pub(super) head: Head,
     pub(super) listeners: BTreeMap<ListenerId, ListenOrder>,
     pub(super) conns: BTreeMap<ConnId, Conn>,
-    /// The rows of `conns` that are being made, or wait for somebody who makes them.
+    /// Connections in `conns` that are being made, or wait for a CoServer that makes them.
     pub(super) dialling: BTreeMap<ConnId, Dialling>,
     /// Finds accepted connections by the outside half's name.
     pub(super) accepted: BTreeMap<Handle, ConnId>,
@@ -163,8 +163,8 @@ impl TcpTable {
         self.order(Some(place), &order, outbox);
     }
 
-    /// Connections that somebody carries, or is to make. Those of a CoServer that is gone take
-    /// nobody's room: their clients are about to come to the other one.
+    /// How many connections the CoServers carry, or are to make. Connections of a CoServer that is
+    /// gone take no room: their clients are about to come to the other one.
     pub(crate) fn live(&self) -> usize {
         self.conns.len() - self.lost.len()
     }
@@ -241,7 +241,7 @@ impl TcpTable {
     }
 
     /// A member reports of a connection that is not in the table: it was lost with the place and
-    /// the process is a member again. Nobody here will ever end it, so it is broken off.
+    /// the process is a member again. No service here will ever end it, so it is broken off.
     fn reset_unknown(&mut self, place: ReplicaId, handle: Handle, outbox: &mut Outbox) -> Events {
         self.order(Some(place), &Command::Reset { handle }, outbox);
         self.ignore()

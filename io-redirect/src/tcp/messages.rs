@@ -61,7 +61,7 @@ impl Handle {
     }
 }
 
-/// From the outside half: an input.
+/// Goes from the outside half to the inside half, as an input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     Accepted {
@@ -118,7 +118,7 @@ pub(crate) struct Room {
     pub(crate) accepted: u32,
 }
 
-/// To the outside half: an output.
+/// Goes from the inside half to the outside half, as an output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Listen {
@@ -325,7 +325,8 @@ impl Event {
 }
 
 impl Command {
-    /// Which process it is for. Another one at the same place has nothing that it could mean.
+    /// The process that the command is for. Another one at the same place has nothing that it could
+    /// mean.
     pub(crate) fn process(&self) -> Incarnation {
         match self {
             Self::Listen { process, .. } | Self::Unlisten { process, .. } => *process,

@@ -24,7 +24,7 @@
 //! Connections are bounded, and the bound is shared out by blocks of addresses (/24, for IPv6 /48).
 //! No newcomer is turned away while there is room. Once there is none, a newcomer takes the place
 //! of a connection of the block that has most, if that has at least two more than the newcomer's.
-//! So nobody can shut out the others by taking every place. The connection that gives way is the
+//! So no client can shut out the others by taking every place. The connection that gives way is the
 //! one that has said nothing for longest, and the service hears [`TcpEvent::Reset`] with
 //! [`ResetCause::Displaced`]. Both who gives way and who is turned away get the listener's text. A
 //! service that knows a client better than by its address keeps it with [`Tcp::protect`].
@@ -94,7 +94,7 @@ pub enum TcpEvent {
     Accepted {
         /// The new connection.
         conn: ConnId,
-        /// To which listener.
+        /// The listener that the client connected to.
         listener: ListenerId,
         /// The client's address.
         peer: SocketAddr,
@@ -121,7 +121,7 @@ pub enum TcpEvent {
     Received {
         /// On which connection.
         conn: ConnId,
-        /// What, never empty.
+        /// The bytes that came, never empty.
         bytes: Bytes,
     },
     /// After [`SendError::Full`] or a short [`Tcp::send_prefix`]: at least half of the window
@@ -130,14 +130,14 @@ pub enum TcpEvent {
         /// The connection that takes bytes again.
         conn: ConnId,
     },
-    /// The far end will send nothing more. It may still read.
+    /// The far end will send nothing more, but may still read.
     PeerClosed {
         /// The connection whose far end is done.
         conn: ConnId,
     },
     /// Both ends have closed, and everything sent was written.
     Ended {
-        /// Which; it is over.
+        /// The connection that ended; it is over.
         conn: ConnId,
     },
     /// The connection broke off. What of the bytes under way arrived is not known.
@@ -164,7 +164,8 @@ pub enum ResetCause {
     /// No more connections may be there, and it gave way to one from elsewhere. Of the blocks of
     /// addresses that connected, its block had most, and of the connections of that block it had
     /// said nothing for longest. The far end gets the listener's
-    /// [`refusal`](ListenOptions::refusal). One that is [protected](Tcp::protect) never gives way.
+    /// [`refusal`](ListenOptions::refusal). A connection that is [protected](Tcp::protect) never
+    /// gives way.
     Displaced,
 }
 
@@ -192,10 +193,10 @@ pub enum ConnectFailure {
     /// The name could not be resolved.
     #[error("the name was not resolved: {0}")]
     Unresolved(String),
-    /// Nobody listens there.
+    /// No process listens there.
     #[error("connection refused")]
     Refused,
-    /// No answer in time.
+    /// No answer came in time.
     #[error("no answer in time")]
     TimedOut,
     /// There is no way there, or the CoServer's own system refused.

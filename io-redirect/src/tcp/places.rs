@@ -8,11 +8,11 @@ use std::net::IpAddr;
 
 use lockstep::shares::{AddressBlock, Shares};
 
-/// Who has places. `I` names a connection, in the order in which they were accepted.
+/// The owners that have places. `I` names a connection, in the order in which they were accepted.
 #[derive(Clone, Debug)]
 pub(super) struct Places<I> {
     shares: Shares<AddressBlock, IpAddr, I>,
-    /// Those that give way to nobody: they belong to no share.
+    /// Connections that give way to no other: they belong to no share.
     protected: BTreeSet<I>,
 }
 
@@ -32,7 +32,7 @@ impl<I: Ord + Copy> Places<I> {
         self.shares.take(AddressBlock::of(peer), peer.to_canonical(), conn);
     }
 
-    /// From now on this one keeps its place whoever comes.
+    /// From now on this connection keeps its place, whichever others come.
     pub(super) fn protect(&mut self, conn: I) {
         self.shares.give_back(conn);
         self.protected.insert(conn);

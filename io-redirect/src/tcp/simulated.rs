@@ -44,7 +44,7 @@ pub enum ConnectionState {
     Reset,
 }
 
-/// Nobody listens under this name.
+/// No service listens under this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no listener `{0}` is open on that CoServer")]
 pub struct NotListening(pub String);
@@ -71,10 +71,10 @@ struct End {
     /// Bytes that may be read before the inside half grants more.
     credit: u32,
     writes: Tally,
-    /// From the far end, not yet read.
+    /// Bytes from the far end, not yet read.
     incoming: BytesMut,
     far_closed: Closing,
-    /// To the far end, not yet written.
+    /// Bytes to the far end, not yet written.
     outgoing: BytesMut,
     own_closed: Closing,
     /// The service is done with it.

@@ -53,7 +53,7 @@ pub(crate) enum Phase {
     Open,
     /// The service is done with it; the outside half has not yet reported its end.
     Released,
-    /// Its carrier is gone; the service is about to be told.
+    /// The connection's carrier is gone; the service is about to be told.
     Lost {
         /// Whether it had been made before.
         made: bool,
@@ -92,7 +92,7 @@ impl Conn {
 pub(crate) struct Dialling {
     pub(super) target: Target,
     pub(super) timeout_ms: u32,
-    /// The place that the service chose, if it did; else whoever is the sequencer.
+    /// The place that the service chose; `None` for that of the sequencer, whichever that is.
     pub(super) from: Option<ReplicaId>,
 }
 
@@ -106,7 +106,7 @@ pub(super) struct Head {
     /// What the members' processes have said that they have room for, by place; `None` for as
     /// many as the bounds allow.
     pub(super) rooms: [Option<Room>; 2],
-    /// Reports that made no sense, for whoever debugs.
+    /// How many reports made no sense, for debugging.
     pub(super) ignored: u64,
 }
 
@@ -161,7 +161,8 @@ impl TcpTable {
         (sound && rows == [table.conns.len(), table.dialling.len()]).then_some(table)
     }
 
-    /// Whether a row can be one of this table. One whose carrier is no member would never end.
+    /// Whether a row can be one of this table. A connection whose carrier is no member would never
+    /// end.
     fn is_sound(&self, conn: ConnId, row: &Conn) -> bool {
         let carried =
             row.place.is_some_and(|place| self.head.members.has(place, row.handle.process));

@@ -2,8 +2,8 @@
 //!
 //! A program implements [`Application`] and calls [`main`]; it then has the commands `init`,
 //! `coserver`, `witness`, `status`, `metrics`, `hand-over`, `readmit`, `stop`, `replace-peer`,
-//! `replace-key`, `enrol`, `new-lineage`, `completions` and `man`. One with commands of its own
-//! describes them with [`clap`] and calls [`run`].
+//! `replace-key`, `enrol`, `new-lineage`, `completions` and `man`. A program with commands of its
+//! own describes them with [`clap`] and calls [`run`].
 //!
 //! ```no_run
 //! # use lockstep::machine::StateMachine;
@@ -147,7 +147,7 @@ pub struct Program {
     pub name: &'static str,
     /// The program's version, as `--version` prints it.
     pub version: &'static str,
-    /// What it does, in a sentence.
+    /// What the program does, in a sentence.
     pub about: &'static str,
 }
 
@@ -197,18 +197,18 @@ impl BuildError {
     }
 }
 
-/// Runs the program with the arguments that it was started with. It has the commands that every
-/// program has, and no others.
+/// Runs the program with the arguments that it was started with. The program has the commands that
+/// every program has, and no others.
 pub fn main<A: Application>(app: &A) -> ExitCode {
     run(app, std::env::args_os().skip(1), |none: Infallible| -> ExitCode { match none {} })
 }
 
-/// Runs the program with these arguments, its own name left out. It has the commands that every
-/// program has, and those of `C`, which `own` carries out. What goes wrong is said on standard
-/// error.
+/// Runs the program with these arguments, its own name left out. The program has the commands that
+/// every program has, and those of `C`, which `own` carries out. What goes wrong is said on
+/// standard error.
 ///
 /// `--help` shows the commands of `C` behind the others, and what `C` says by `after_help` behind
-/// the exit codes. Its commands need other names than those that every program has.
+/// the exit codes. The program's commands need other names than those that every program has.
 pub fn run<A, C, E>(
     app: &A,
     arguments: impl IntoIterator<Item = OsString>,
@@ -311,7 +311,7 @@ impl From<&BuildError> for Exit {
     }
 }
 
-/// On standard error; there is nobody to tell if that fails.
+/// Written on standard error; a failure of that cannot be reported.
 fn say(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -11,9 +11,9 @@ use crate::limits::{DESCRIPTORS_LEAST, DESCRIPTORS_MOST, DESCRIPTORS_VITAL};
 /// The limit of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DescriptorLimit {
-    /// What it was started with.
+    /// The limit that the process was started with.
     pub before: u64,
-    /// What it is now.
+    /// The limit now.
     pub now: u64,
 }
 

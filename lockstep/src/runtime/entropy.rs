@@ -29,7 +29,7 @@ pub fn boot() -> Result<Boot, NoEntropy> {
     Ok(Boot { incarnation: Incarnation(number()?), seed, disk: None, adopt: false })
 }
 
-/// A mark that nobody guesses.
+/// A nonce that cannot be guessed.
 ///
 /// # Errors
 /// If there is no entropy.

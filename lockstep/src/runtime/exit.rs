@@ -41,7 +41,7 @@ use crate::witness::StoreError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Exit {
-    /// What was asked for was done.
+    /// The process did what it was asked to.
     Done = 0,
     /// The other CoServer goes on alone.
     Removed = 10,
@@ -55,7 +55,7 @@ pub enum Exit {
     JoinEnded = 14,
     /// What is on the disk is of a lineage that is over.
     LineageOver = 15,
-    /// Its disk or its service hangs.
+    /// The process's disk or service hangs.
     Hanging = 16,
     /// `EX_USAGE`: the command line is wrong.
     Usage = 64,

@@ -1,4 +1,4 @@
-//! Whose input is read next while more comes in than is carried out: of clients by their keys, of
+//! Which input is read next while more comes in than is carried out: of clients by their keys, of
 //! devices by their flows.
 //!
 //! What is read waits in one line until both CoServers have carried it out, so one owner that says
@@ -16,21 +16,21 @@ use crate::ids::MonotonicTime;
 /// What a frame costs besides its bytes.
 const FRAME: u64 = 512;
 
-/// Bytes by which an owner may be ahead and is still read while the line is long: somebody who asks
-/// for little does not wait for its turn.
+/// Bytes by which an owner may be ahead and is still read while the line is long. An owner that
+/// asks for little does not wait for its turn.
 const AHEAD: u64 = 16 << 10;
 
-/// Where no other owner was read for so long, one is alone, and nobody waits behind it.
+/// Where no other owner was read for so long, one is alone, and none waits behind it.
 const ALONE: Duration = Duration::from_secs(60);
 
-/// However long the line is, whoever is first is read after so long: others may keep it long.
+/// However long the line is, the first one is read after this long: others may keep it long.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// Bytes that are read in all out of turn, while the line is long and it is nobody's turn: those
-/// who ask for little may be many.
+/// Bytes that are read in all out of turn, while the line is long and no owner has the turn. Owners
+/// that ask for little may be many.
 const OUT_OF_TURN: u64 = 16 * AHEAD;
 
-/// So many owners are remembered. At one more the half of them that had least is forgotten: they
+/// Most owners that are remembered. At one more the half of them that had least is forgotten: they
 /// begin where the others are.
 const OWNERS: usize = 1024;
 
@@ -43,19 +43,19 @@ pub(super) struct FairReading<K, W> {
     /// The tag of the last one whose turn it was: where those begin that have been away.
     floor: u64,
     aside: BTreeMap<K, VecDeque<W>>,
-    /// Those of `aside`, whoever had least first.
+    /// The ones in `aside`, by how much their owners had: the least first.
     order: BTreeSet<(u64, K)>,
     /// Bytes that may be read before the line is long.
     room: usize,
-    /// Bytes that were read since it was last somebody's turn.
+    /// Bytes that were read since an owner last had its turn.
     out_of_turn: u64,
     now: MonotonicTime,
-    /// When it was last somebody's turn.
+    /// When an owner last had its turn.
     turn: MonotonicTime,
     last: Option<(K, MonotonicTime)>,
     /// When one was read that was not the last.
     other: Option<MonotonicTime>,
-    /// When somebody was read who waits in the same line, and has turns of another kind.
+    /// When an owner was read that waits in the same line, and has turns of another kind.
     elsewhere: Option<MonotonicTime>,
 }
 
@@ -82,12 +82,13 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
         self.room = room;
     }
 
-    /// When somebody was last read whose turns are not given here, and who waits in the same line.
+    /// Notes when an owner was last read that waits in the same line, and whose turns are not given
+    /// here.
     pub(super) fn set_elsewhere(&mut self, read: Option<MonotonicTime>) {
         self.elsewhere = read;
     }
 
-    /// When somebody was last read.
+    /// When an owner was last read.
     pub(super) fn last_read(&self) -> Option<MonotonicTime> {
         self.last.map(|(_, at)| at)
     }
@@ -101,7 +102,7 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
         self.tags.get(&owner).copied().unwrap_or(0)
     }
 
-    /// Whether it had so little that it waits for nobody.
+    /// Whether it had so little that it waits for no other.
     fn is_owed(&self, owner: K) -> bool {
         self.tag(owner) <= self.floor + AHEAD && self.out_of_turn < OUT_OF_TURN
     }
@@ -159,7 +160,7 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
         self.tags.retain(|owner, tag| *tag > floor || aside.contains_key(owner));
     }
 
-    /// One of an owner's ends has something to say, and is not looked at before its owner's turn.
+    /// Puts aside one of an owner's ends that has something to say, until its owner's turn.
     pub(super) fn put_aside(&mut self, owner: K, waiting: W) {
         self.aside.entry(owner).or_default().push_back(waiting);
         self.order.insert((self.tag(owner), owner));
@@ -170,14 +171,14 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
         self.order.first().is_some_and(|(_, owner)| self.may_read(*owner))
     }
 
-    /// The same of one that had no more than the last one whose turn it was, or after nobody had a
-    /// turn for long.
+    /// Whether one is put aside that had no more than the last one whose turn it was, or after no
+    /// owner had a turn for long.
     pub(super) fn has_overdue(&self) -> bool {
         let waits = self.now.since(self.turn) >= PATIENCE;
         self.has_next() && (waits || self.order.first().is_some_and(|(tag, _)| *tag <= self.floor))
     }
 
-    /// The next one of those put aside, of whoever had least, once it may be read.
+    /// The next one of those put aside, of the owner that had least, once it may be read.
     pub(super) fn next(&mut self) -> Option<W> {
         let &(tag, owner) = self.order.first().filter(|_| self.has_next())?;
         let waiting = self.aside.get_mut(&owner)?;
@@ -189,7 +190,7 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
         next
     }
 
-    /// One of an owner's ends is gone.
+    /// Forgets one of an owner's ends that is gone.
     pub(super) fn gone(&mut self, owner: K, end: &W) {
         let Some(waiting) = self.aside.get_mut(&owner) else { return };
         waiting.retain(|waiting| waiting != end);

@@ -45,7 +45,7 @@ pub enum InitError {
     /// A file or directory cannot be made.
     #[error("{}: {source}; {}", path.display(), remedy_of_disk(source))]
     Io {
-        /// What was to be made.
+        /// The file or directory that was to be made.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -53,7 +53,7 @@ pub enum InitError {
     /// A key cannot be made or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// No randomness.
+    /// The system gives no randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
     /// No free port was found.
@@ -91,7 +91,7 @@ pub enum InitError {
 pub struct Initialised {
     /// The new pair.
     pub pair: PairId,
-    /// Where everybody listens.
+    /// The addresses on which the processes listen.
     pub addresses: Addresses,
     /// The files, in the order in which they were made.
     pub files: Vec<PathBuf>,
@@ -100,9 +100,9 @@ pub struct Initialised {
 /// The sections `[service]` of the configuration files, without their headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceSections {
-    /// Of the CoServers, by place.
+    /// The sections of the CoServers' files, by place.
     pub coservers: [String; 2],
-    /// Of the client.
+    /// The section of the client's file.
     pub client: String,
 }
 
@@ -239,7 +239,7 @@ impl Made {
         file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)
     }
 
-    /// As far as possible: the error that led here is what the operator needs to see.
+    /// Removes as much as possible: the error that led here is what the operator needs to see.
     fn remove(&self) {
         for file in &self.files {
             let _ = fs::remove_file(file);

@@ -84,14 +84,15 @@ impl PublicKey {
         bytes.try_into().ok().map(PublicKey)
     }
 
-    /// Its beginning, to tell it from the few others in a list.
+    /// The key's beginning, to tell it from the few others in a list.
     pub(super) fn short(&self) -> String {
         let mut text = self.to_string();
         text.truncate(TEXT_PREFIX.len() + 16);
         text
     }
 
-    /// Whether it is a point of small order, for which anybody can sign: nobody's key.
+    /// Whether the key is a point of small order, for which anyone can sign, so that it is no
+    /// holder's key.
     fn is_weak(&self) -> bool {
         let mut y = self.0;
         y[31] &= 0x7f;
@@ -139,7 +140,7 @@ impl FromStr for PublicKey {
 /// A text that is no public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ParseKeyError {
-    /// It does not start with the name of the algorithm.
+    /// The text does not start with the name of the algorithm.
     #[error(
         "a public key starts with `ed25519:`; copy the whole line that was printed when the key was made"
     )]
@@ -169,8 +170,8 @@ pub enum ParseKeyError {
     Weak,
 }
 
-/// An Ed25519 private key. It shows itself only by its public half; the secret
-/// leaves it towards the key file and TLS and nowhere else.
+/// An Ed25519 private key. The key shows itself only by its public half; the secret leaves it
+/// towards the key file and TLS and nowhere else.
 pub struct SecretKey {
     pkcs8: PrivatePkcs8KeyDer<'static>,
     signer: Arc<dyn SigningKey>,
@@ -183,7 +184,7 @@ pub enum SecretKeyError {
     /// The operating system gave no randomness.
     #[error("the operating system gave no random numbers for a new key; try again later")]
     NoEntropy,
-    /// Not PKCS#8, or not Ed25519, or its two halves do not belong together.
+    /// The content is not PKCS#8, or not Ed25519, or its two halves do not belong together.
     #[error(
         "not an Ed25519 private key in PKCS#8; restore the file, or have `init` make a new key in another directory and give its public half to the others, as for a machine that is replaced"
     )]

@@ -22,8 +22,8 @@
 //! many bytes as the next (`fair`).
 //!
 //! **Strangers.** A handshake is one of a few that a port has in flight, and a connection one of
-//! those that it admits. Nobody can take all of either: when there is no more room, a newcomer
-//! takes a place of whoever holds most (`shares`).
+//! those that it admits. No peer can take all of either: when there is no more room, a newcomer
+//! takes a place of the owner that holds most (`shares`).
 //!
 //! **CoServer links.** Place A listens and place B dials, one port per link. One side alone dials,
 //! so there is never a pair of crossing connections to choose from. The listener, which knows the

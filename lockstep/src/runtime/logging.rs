@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// What is shown where nobody says what.
+/// What is shown unless a filter is given.
 pub const DEFAULT_FILTER: &str = "info";
 
 /// The form of a line in the log.
@@ -104,8 +104,8 @@ pub fn begin(filter: &str, format: LogFormat) -> Result<Filter, LogError> {
     }
 }
 
-/// The filter of this text. One that names modules (`mail_relay=debug`) leaves out no marks all
-/// the same: without them what is no news would look like news.
+/// The filter of this text. A filter that names modules (`mail_relay=debug`) leaves out no marks
+/// all the same: without them what is no news would look like news.
 pub(crate) fn parse(filter: &str) -> Result<EnvFilter, ParseError> {
     let marks = format!("{ECHO_TARGET}=error").parse()?;
     Ok(EnvFilter::try_new(filter)?.add_directive(marks))
@@ -117,7 +117,7 @@ impl Filter {
     }
 }
 
-/// Drops what cannot be written. Whoever read standard error may have gone; a service that must
+/// Drops what cannot be written. The reader of standard error may have gone. A service that must
 /// not stop does not stop for that, and a failed write reported on standard error would panic.
 struct Lossy<W>(W);
 

@@ -96,7 +96,7 @@ impl Memory {
     }
 
     /// Says so if it is short. The process goes on: what is permitted need never be used. A limit
-    /// that somebody has set is a warning; that the machine has no more is not, since the usual
+    /// that an operator has set is a warning. That the machine has no more is none, since the usual
     /// settings permit more than small machines have.
     pub(crate) fn say(&self) {
         let Some(Available { bytes: available, by }) = self.short_of() else { return };
@@ -146,7 +146,7 @@ fn terms(settings: &Settings, [service, devices]: [u64; 2]) -> Vec<Term> {
     vec![
         // The log, and beside it what came early.
         term("window", settings.window_bytes.saturating_mul(2), Some("limits.window_bytes")),
-        // Those of clients that wait to be ordered, and copies of the other CoServer's.
+        // Inputs of clients that wait to be ordered, and copies of the other CoServer's.
         term("inputs", 2 * limits::KEPT_BYTES, None),
         Term { name: "devices", bytes: devices, setting: None },
         term("links", links, None),

@@ -1,4 +1,4 @@
-//! Files and directories that are nobody else's to change.
+//! Files and directories that no other user can change.
 //!
 //! A process that trusts a directory in which others may write can be led anywhere by a link that
 //! they put there. It could truncate a file of its user, or take their record for its own. So a
@@ -21,10 +21,10 @@ const PUBLIC: u32 = 0o002;
 /// Only the owner of a name may remove it, as in `/tmp`.
 const STICKY: u32 = 0o1000;
 
-/// Somebody else could put things into the directory, or another one in its place.
+/// Another user could put things into the directory, or another one in its place.
 #[derive(Debug, thiserror::Error)]
 pub enum NotPrivate {
-    /// It is another user's.
+    /// The directory is another user's.
     #[error(
         "{} belongs to user {owner}, and this process runs as user {own}: run `chown {own} {}`, or run it as that user",
         path.display(), path.display()
@@ -56,7 +56,7 @@ pub enum NotPrivate {
     Above {
         /// The directory above.
         path: PathBuf,
-        /// Its permission bits.
+        /// The directory's permission bits.
         mode: u32,
     },
 }

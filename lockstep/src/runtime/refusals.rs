@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use crate::runtime::quic::{CloseCode, Lost, Peer, SetupError};
 use crate::wire::error::FrameError;
 
-/// As many refusals are logged in each [`PERIOD`]; of more, only how many they were. Enough to
-/// see who it is; whoever keeps connecting must not be able to fill a disk with the log.
+/// As many refusals are logged in each [`PERIOD`]; of more, only how many they were. That is enough
+/// to see who it is; a peer that keeps connecting must not be able to fill a disk with the log.
 const LOGGED: u32 = 32;
 
 /// The span of time in which at most [`LOGGED`] lines are written.
@@ -33,8 +33,8 @@ impl Refusals {
         Self { since: Instant::now(), seen: 0, unresolved: BTreeMap::new() }
     }
 
-    /// An attempt to connect came to nothing: of the client with this name, if it is known and
-    /// has one. Nobody's being there is no refusal.
+    /// An attempt to connect came to nothing: of the client with this name, if it is known and has
+    /// one. That no process is there is no refusal.
     pub(in crate::runtime) fn on_failed(&mut self, error: &SetupError, client: Option<&str>) {
         if let SetupError::Unresolved { host, .. } = error {
             self.on_unresolved(host, error);
@@ -99,7 +99,7 @@ impl Refusals {
         }
     }
 
-    /// Whether another line about somebody outside may be logged now.
+    /// Whether another line about a stranger may be logged now.
     fn has_room(&mut self) -> bool {
         if self.since.elapsed() >= PERIOD {
             let left_out = self.seen.saturating_sub(LOGGED);
@@ -124,7 +124,7 @@ fn is_refusal(error: &SetupError) -> bool {
         | SetupError::Bounded { .. }
         | SetupError::Greeting { .. } => true,
         SetupError::Named { error, .. } => is_refusal(error),
-        // Nobody's being there, or not yet or not any more.
+        // No process is there, or not yet or not any more.
         SetupError::Timeout { .. }
         | SetupError::Unready { .. }
         | SetupError::Unresolved { .. }

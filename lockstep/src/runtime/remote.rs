@@ -1,4 +1,4 @@
-//! Where somebody else is: an address, or a host's name that is looked up at each connect.
+//! Where another process is: an address, or a host's name that is looked up at each connect.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -46,7 +46,7 @@ impl Remote {
         }
     }
 
-    /// Whether it stands for every address of a machine, and so for nobody else's.
+    /// Whether it stands for every address of a machine, and so for no other machine's.
     pub fn is_unspecified(&self) -> bool {
         self.address().is_some_and(|address| address.ip().is_unspecified())
     }
@@ -83,8 +83,8 @@ impl FromStr for Remote {
     }
 }
 
-/// Whether it can be a host's name (RFC 1123, section 2.1; underscores are custom). One whose last
-/// label is a number is a mistyped IPv4 address.
+/// Whether it can be a host's name (RFC 1123, section 2.1; underscores are custom). A name whose
+/// last label is a number is a mistyped IPv4 address.
 fn is_host(text: &str) -> bool {
     let host = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {

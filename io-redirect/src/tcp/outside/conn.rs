@@ -35,7 +35,7 @@ thread_local! {
 /// A connection that was made or accepted.
 pub(super) struct Socket {
     pub(super) stream: TcpStream,
-    /// Whose share of the way into the log it has.
+    /// The share of the way into the log that the connection has.
     pub(super) flow: Flow,
     pub(super) descriptor: Lease,
 }
@@ -91,7 +91,7 @@ enum Phase {
     Released,
     /// The CoServer is out: the same, and nothing is reported.
     Leaving,
-    /// It is over; the last report waits to be taken.
+    /// The connection is over; the last report waits to be taken.
     Over,
 }
 
@@ -131,7 +131,7 @@ impl Conn {
         }
     }
 
-    /// Takes what it was told. `Ready` when nobody can tell it anything any more.
+    /// Takes what it was told. `Ready` when no command can come any more.
     fn poll_commands(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.commands.poll_recv(cx) {
@@ -224,7 +224,7 @@ impl Conn {
         let _ = self.stream.set_zero_linger();
     }
 
-    /// It is over; `last` is said after what still waits.
+    /// The connection is over; `last` is said after what still waits.
     fn end(&mut self, last: Event) {
         match self.phase {
             Phase::Over => return,
@@ -265,7 +265,7 @@ impl Conn {
             }
             Poll::Ready(Err(Refused::Full(_))) | Poll::Pending => Poll::Pending,
             Poll::Ready(Err(_)) => {
-                // The engine is stopping: nobody is interested in how it ends.
+                // The engine is stopping: how the connection ends is of no interest.
                 self.last = None;
                 self.let_go(Phase::Leaving);
                 Poll::Ready(true)

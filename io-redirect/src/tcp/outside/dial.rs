@@ -55,7 +55,7 @@ fn failed(handle: Handle, failure: &ConnectFailure) -> Event {
 type Made = (TcpStream, SocketAddr, SocketAddr);
 
 /// A slow resolver takes nothing from the time of the addresses that it finds. The descriptors are
-/// there before either begins, and whoever waits for the resolver holds none.
+/// there before either begins, and a task that waits for the resolver holds none.
 async fn connect(
     shared: &Shared,
     target: &Target,
@@ -114,7 +114,7 @@ async fn turn_to_look_up(shared: &Shared) -> Result<OwnedSemaphorePermit, Connec
 }
 
 /// The name is looked up anew for each connection, on one of tokio's threads for what blocks. That
-/// thread holds its turn and the descriptors until the resolver has answered, also when nobody
+/// thread holds its turn and the descriptors until the resolver has answered, also when no task
 /// waits for it any more.
 async fn look_up(
     host: &str,
@@ -218,8 +218,8 @@ mod tests {
         runtime.block_on(scenario)
     }
 
-    /// A listener whose queue is full: the kernel drops the first packet of whoever comes next,
-    /// as an address does behind which there is nobody.
+    /// A listener whose queue is full: the kernel drops the first packet of the next client, as an
+    /// address does where no process listens.
     async fn dropping() -> (SocketAddr, impl Sized) {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();

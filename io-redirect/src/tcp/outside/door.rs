@@ -1,11 +1,11 @@
 //! The places that a listener has at this CoServer.
 //!
-//! Whom the pair takes in, and who gives way, the inside half decides: it knows what both CoServers
-//! have. What is decided here only keeps from the pair the clients that it would turn away anyway.
-//! So a flood from one block of addresses fills neither the log nor the way of a newcomer from
-//! elsewhere. Where the other CoServer has a part of the places, that is learned from the clients
-//! that the inside half turns away. For a while no other client of the same block is let in. A
-//! block that knocks all the same, as fast as it is answered, is shut out for a while
+//! The inside half decides which client the pair takes in, and which gives way: it knows what both
+//! CoServers have. What is decided here only keeps from the pair the clients that it would turn
+//! away anyway. So a flood from one block of addresses fills neither the log nor the way of a
+//! newcomer from elsewhere. Where the other CoServer has a part of the places, that is learned from
+//! the clients that the inside half turns away. For a while no other client of the same block is
+//! let in. A block that knocks all the same, as fast as it is answered, is shut out for a while
 //! ([`filter`](super::filter)).
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,9 +34,9 @@ pub(super) struct Door {
 #[derive(Debug, Default)]
 struct Inner {
     places: Places<Handle>,
-    /// Blocks of whom the inside half has turned somebody away, and until when that counts.
+    /// Blocks of which the inside half has turned a client away, and until when that counts.
     hopeless: Recent,
-    /// Blocks of whom somebody was turned away or gave way, and until when that counts.
+    /// Blocks of which a client was turned away or gave way, and until when that counts.
     crowded: Recent,
     /// How many of each block were turned away since then.
     flood: BTreeMap<AddressBlock, u32>,
@@ -86,7 +86,7 @@ impl Inner {
 }
 
 impl Door {
-    /// One for so many connections.
+    /// A door for this many connections.
     pub(super) fn new(most: u32) -> Self {
         let (shut_out, _) = watch::channel(Vec::new());
         Self { most: most as usize, inner: Default::default(), shut_out }
@@ -130,8 +130,8 @@ impl Door {
         Ok(Seat { door: Arc::clone(self), handle, peer, is_protected: false, is_hopeless: false })
     }
 
-    /// One more was turned away here whose block has its share. The block, if it is shut out from
-    /// now on.
+    /// Notes that a client was turned away here whose block has its share. The block, if it is shut
+    /// out from now on.
     pub(super) fn refused(self: &Arc<Self>, peer: IpAddr, now: Instant) -> Option<AddressBlock> {
         let block = AddressBlock::of(peer);
         if !self.lock().floods(block, now) {
@@ -157,9 +157,9 @@ impl Door {
 /// Why a newcomer has no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoPlace {
-    /// Its block has as many as the next one, and no claim to another's.
+    /// The newcomer's block has as many as the next one, and no claim to another's place.
     HasItsShare,
-    /// So many that have a claim are being let in already.
+    /// Too many newcomers with a claim are being let in already.
     Busy,
 }
 
@@ -186,7 +186,7 @@ impl Seat {
         }
     }
 
-    /// It gives way to another.
+    /// The connection gives way to another.
     pub(super) fn gives_way(&self, now: Instant) {
         self.door.lock().crowds(AddressBlock::of(self.peer), now);
     }
@@ -196,7 +196,7 @@ impl Seat {
         !self.is_protected && self.door.lock().crowded.has(self.peer, now)
     }
 
-    /// It belongs to no address's share any more.
+    /// The connection belongs to no address's share any more.
     pub(super) fn protect(&mut self) {
         self.is_protected = true;
         self.door.lock().places.protect(self.handle);

@@ -88,10 +88,10 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// From now on nobody else is kept out.
+    /// From now on no other client is kept out.
     ///
     /// # Errors
-    /// What the system says; then nobody is.
+    /// What the system reported; then no client is kept out.
     pub(super) fn keep_out(
         &mut self,
         listener: &TcpListener,
@@ -220,7 +220,7 @@ mod tests {
             early.write_all(b"!").await.unwrap();
             served.read_exact(&mut [0]).await.unwrap();
             let barred = tokio::spawn(connect_from([127, 0, 1, 1], address));
-            // It has knocked when it waits.
+            // The client has knocked when it waits.
             tokio::task::yield_now().await;
             for _ in 0..10 {
                 let other = connect_from([127, 0, 2, 1], address).await.unwrap();

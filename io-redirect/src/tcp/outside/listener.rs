@@ -64,8 +64,8 @@ impl Listener {
                         retry = RETRY_FIRST;
                         filter.let_in(&stream);
                         self.on_accepted(mode, stream, peer);
-                        // The CoServer's loop is on this thread: whoever knocks all the time must
-                        // not keep it from its turn.
+                        // The CoServer's loop is on this thread: a client that knocks all the time
+                        // must not keep it from its turn.
                         tokio::task::yield_now().await;
                     }
                     Err(error) => self.on_error(&error, &mut retry).await,
@@ -128,7 +128,7 @@ impl Listener {
 
     fn serve(&self, stream: TcpStream, peer: SocketAddr, seat: Seat, descriptor: Lease) {
         let _ = stream.set_nodelay(true);
-        // A connection that was reset meanwhile has no address; nobody has heard of it yet.
+        // A connection that was reset meanwhile has no address, and no half has heard of it yet.
         let Ok(local) = stream.local_addr() else { return };
         let handle = seat.handle;
         let Some(commands) = self.shared.conns.add(handle) else { return };

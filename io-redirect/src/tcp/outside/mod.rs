@@ -1,9 +1,9 @@
 //! The outside half: the kernel's sockets, on tokio.
 //!
-//! One task for each listen address, one for each connection. A task says and hears things in the
-//! order in which they happened on its connection; between connections there is no order. Memory is
-//! bounded by the windows that the inside half keeps. A task holds at most one chunk that the
-//! engine has not taken, and what the inside half has sent and not seen written.
+//! There is one task for each listen address, and one for each connection. A task says and hears
+//! things in the order in which they happened on its connection; between connections there is no
+//! order. Memory is bounded by the windows that the inside half keeps. A task holds at most one
+//! chunk that the engine has not taken, and what the inside half has sent and not seen written.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -228,7 +228,7 @@ enum Mode {
     Serving,
     /// Each gets the listener's text, and is let go.
     Refusing,
-    /// No more listening.
+    /// The listener does not listen any more.
     Closed,
 }
 
@@ -242,11 +242,11 @@ struct Shared {
     turning_away: Arc<Semaphore>,
     /// For so many connections of clients there are descriptors, beside those of newcomers.
     accepts: u32,
-    /// So many descriptors are left for newcomers by those who are turned away.
+    /// How many descriptors clients that are turned away leave for newcomers.
     spare: u32,
-    /// Addresses on which the service wants to listen, and nobody does yet.
+    /// How many addresses the service wants to listen on where no listener is open yet.
     opening: AtomicUsize,
-    /// One is taken for each connection before it is made or served.
+    /// A descriptor is taken for each connection before it is made or served.
     descriptors: Descriptors,
     refusals: Refusals,
     lookups: Arc<Semaphore>,
@@ -297,7 +297,7 @@ enum ConnectionCommand {
     TurnAway,
     /// The same of one that was served and gives way to another.
     Displace,
-    /// It belongs to no address's share any more.
+    /// The connection belongs to no address's share any more.
     Protect,
     /// The CoServer has left the pair: say so and go.
     Farewell,
@@ -338,7 +338,7 @@ impl Conns {
     }
 }
 
-/// Of so many descriptors for clients one at most is kept for newcomers.
+/// Of this many descriptors for clients, one at most is kept for newcomers.
 const SPARE_SHARE: u32 = 8;
 
 /// The outside half, running.
@@ -348,7 +348,7 @@ struct Running {
     listeners: BTreeMap<ListenerId, Vec<JoinHandle<()>>>,
     mode: watch::Sender<Mode>,
     closing: Option<JoinHandle<()>>,
-    /// To be told to the inside half, if the bounds allow more.
+    /// What the inside half is to be told, if the bounds allow more.
     room: Option<Room>,
 }
 
@@ -402,7 +402,7 @@ impl Device for Running {
         self.listeners.values().flatten().for_each(JoinHandle::abort);
         self.listeners.clear();
         self.closing.take().inspect(JoinHandle::abort);
-        // The tasks end when nobody can tell them anything any more.
+        // The tasks end when no command can reach them any more.
         self.shared.conns.lock().clear();
     }
 }
@@ -490,7 +490,8 @@ impl Running {
         self.mode.send_if_modified(|now| core::mem::replace(now, mode) != mode);
     }
 
-    /// No member any more: everybody is told, newcomers for a while, then the door is shut.
+    /// The CoServer is no member any more. All clients are told, newcomers for a while, then the
+    /// door is shut.
     fn on_out(&mut self) {
         if self.closing.is_some() {
             return;

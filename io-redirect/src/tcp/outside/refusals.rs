@@ -1,4 +1,4 @@
-//! Those who are turned away, or give way to others: counted, and said in the log now and then.
+//! Clients that are turned away, or give way to others: counted, and said in the log now and then.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::limits::REFUSALS_LOGGED_EVERY;
 
-/// What they were turned away by.
+/// The bound by which a client was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusedBy {
     /// The bound on connections of the pair.
@@ -25,7 +25,7 @@ pub(super) enum RefusedBy {
 }
 
 impl RefusedBy {
-    /// Its name in logs; stable.
+    /// The bound's name in logs; stable.
     fn name(self) -> &'static str {
         match self {
             Self::Pair => "pair",
@@ -75,7 +75,7 @@ impl Count {
         self.in_all.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One more; says how many a line of the log is to speak of, if one is due.
+    /// Counts one more; gives how many a line of the log is to speak of, if one is due.
     fn add_and_say(&self) -> Option<u64> {
         self.add();
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
@@ -117,13 +117,13 @@ impl Refusals {
         self.shut_out.in_all()
     }
 
-    /// One more was turned away, of which nothing need be said: this CoServer serves nobody at
-    /// present.
+    /// Counts a client that was turned away without a line in the log: this CoServer serves no
+    /// client at present.
     pub(super) fn count(&self) {
         self.turned_away.add();
     }
 
-    /// One more was turned away.
+    /// Notes that a client was turned away.
     pub(super) fn note(&self, by: RefusedBy) {
         let Some(turned_away) = self.turned_away.add_and_say() else { return };
         tracing::warn!(
@@ -165,7 +165,7 @@ impl Refusals {
         );
     }
 
-    /// One more gave way, from this address.
+    /// Notes that a connection from this address gave way.
     pub(super) fn note_displaced(&self, peer: IpAddr) {
         let Some(displaced) = self.displaced.add_and_say() else { return };
         tracing::warn!(

@@ -14,7 +14,7 @@ pub(crate) fn conns<T: Into<super::Conn>>(rows: Vec<(ConnId, T)>) -> Vec<(ConnId
     rows.into_iter().map(|(conn, row)| (conn, row.into())).collect()
 }
 
-/// No connection knew whence it came. The table without its rows is as it is now.
+/// The format in which no connection knew its origin. The table without its rows is as it is now.
 pub(crate) mod v4 {
     use super::*;
 
@@ -41,7 +41,8 @@ pub(crate) mod v4 {
     }
 }
 
-/// No connection knew its listener, and no process said for how many it has room.
+/// The format in which no connection knew its listener, and no process said for how many it has
+/// room.
 pub(crate) mod v3 {
     use super::*;
 

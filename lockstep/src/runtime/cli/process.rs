@@ -31,7 +31,7 @@ pub enum GuardError {
         "--die-with-parent {pid}: that process has ended, or is not the one that started this one; write the id of the starting process, or leave the flag out"
     )]
     NotTheParent {
-        /// What was named.
+        /// The process that was named.
         pid: u32,
     },
     /// The operating system.
@@ -66,7 +66,7 @@ impl Guards {
         if let Some(parent) = self.die_with_parent {
             let set = set_parent_process_death_signal(Some(LinuxSignal::KILL));
             set.map_err(io::Error::from)?;
-            // Whoever ended before that sends no signal any more.
+            // A parent that ended before that sends no signal any more.
             let present = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
             if present != Some(parent) {
                 return Err(GuardError::NotTheParent { pid: parent });
@@ -103,7 +103,7 @@ impl Signals {
     /// so. Best the first thing that a process does.
     ///
     /// # Errors
-    /// If the operating system lets nobody wait for them.
+    /// If the operating system lets no process wait for them.
     pub fn hear() -> io::Result<Self> {
         if tokio::runtime::Handle::try_current().is_ok() {
             return Self::register();

@@ -66,7 +66,7 @@ impl From<&PartError> for Exit {
 
 pub(super) fn coserver<A: Application>(app: &A, args: &CoServerArgs) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
-    // One that came while the process ran counts when it is about to come back.
+    // A signal that came while the process ran counts when it is about to come back.
     let mut signals_for_return = Signals::hear().map_err(PartError::from)?;
     let starting = Starting::watch().map_err(PartError::from)?;
     args.process.guards.apply()?;

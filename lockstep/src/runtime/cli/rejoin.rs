@@ -20,7 +20,7 @@ const MARK: &str = "LOCKSTEP_RETURNS";
 /// The running program, also when its file has been replaced since it was started.
 const ITSELF: &str = "/proc/self/exe";
 
-/// One that lived for less is not to come back at once.
+/// A process that lived for less is not to come back at once.
 const SOON: Duration = Duration::from_secs(10);
 
 /// The first wait; each further one is twice as long.
@@ -31,7 +31,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// What is known of this process's predecessors.
 pub(super) struct Returns {
-    /// `None` for a process that somebody else has started.
+    /// How many processes in a row have lived for less than [`SOON`]; `None` for a process that
+    /// another program has started.
     short: Option<u32>,
     clock: Clock,
 }
@@ -42,7 +43,7 @@ impl Returns {
         Self { short: mark, clock: Clock::start() }
     }
 
-    /// Whether somebody else has started this process: what its flags ask for to be done once is
+    /// Whether another program has started this process: what its flags ask for to be done once is
     /// to be done now.
     pub(super) fn is_first(&self) -> bool {
         self.short.is_none()

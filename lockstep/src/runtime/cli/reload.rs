@@ -6,8 +6,8 @@ use crate::runtime::config::{CoServerConfig, ConfigError, Overrides, WitnessConf
 use crate::runtime::logging::Filter;
 use crate::runtime::tls::Credentials;
 
-/// Of a CoServer: the level of its log, and the public keys of the others. Everything else that
-/// its file says counts at its next start.
+/// Reloads a CoServer's file: the level of its log, and the public keys of the others. Everything
+/// else that its file says counts at its next start.
 pub(super) fn of_coserver(config: &CoServerConfig, overrides: Overrides, filter: Filter) -> Reload {
     let (file, credentials) = (config.file.clone(), config.credentials.clone());
     Box::new(move || {
@@ -19,8 +19,8 @@ pub(super) fn of_coserver(config: &CoServerConfig, overrides: Overrides, filter:
     })
 }
 
-/// Of a witness: the level of its log. A CoServer's key is changed there with `replace-key`, which
-/// knows whose connections are to be closed.
+/// Reloads a witness's file: the level of its log. A CoServer's key is changed there with
+/// `replace-key`, which knows whose connections are to be closed.
 pub(super) fn of_witness(config: &WitnessConfig, overrides: Overrides, filter: Filter) -> Reload {
     let file = config.file.clone();
     Box::new(move || {
@@ -28,7 +28,7 @@ pub(super) fn of_witness(config: &WitnessConfig, overrides: Overrides, filter: F
     })
 }
 
-/// Whose keys are pinned; one's own is read at the start only.
+/// Takes over which keys are pinned; one's own is read at the start only.
 fn take_keys(ours: &Credentials, read: &Credentials) -> Result<(), String> {
     if ours.take_roster(read) {
         Ok(())

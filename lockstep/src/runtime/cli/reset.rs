@@ -14,7 +14,7 @@ use crate::runtime::config::CoServerConfig;
 use crate::runtime::coserver::StartupError;
 use crate::runtime::storage;
 
-/// Throws away what is on the disk, if whoever asks for it means this pair's.
+/// Throws away what is on the disk, if the caller means this pair's.
 pub(super) fn discard(config: &CoServerConfig, flags: DiskFlags) -> Result<(), Failure> {
     let (pair, place) = (config.pair(), config.settings.place);
     let directory = &config.settings.storage.directory;
@@ -97,7 +97,7 @@ fn discarding(args: impl IntoIterator<Item = OsString>, pair: PairId) -> String 
     format!("{} --discard --pair {pair}", words.join(" "))
 }
 
-/// As a shell takes it for one word.
+/// Quotes a word as a shell takes it for one.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

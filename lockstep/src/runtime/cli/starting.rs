@@ -24,7 +24,7 @@ impl Starting {
     /// Has a signal to stop end the process, if its start is not over soon after.
     ///
     /// # Errors
-    /// If the operating system gives no thread, or lets nobody wait for signals.
+    /// If the operating system gives no thread, or lets no process wait for signals.
     pub(super) fn watch() -> io::Result<Self> {
         Self::watch_for(Signals::hear()?, GRACE, || {
             say("told to stop while starting: what the start waits for does not come; it ends");

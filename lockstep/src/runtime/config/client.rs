@@ -16,7 +16,7 @@ use crate::runtime::tls::Credentials;
 pub struct ClientConfig {
     /// The pair that it means to reach.
     pub pair: PairId,
-    /// Its key, and those of the CoServers.
+    /// The client's key, and those of the CoServers.
     pub credentials: Credentials,
     /// Where the CoServers serve clients, by place.
     pub coservers: [Remote; 2],

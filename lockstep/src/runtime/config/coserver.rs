@@ -174,7 +174,7 @@ pub(super) fn address(
     }
 }
 
-/// The address of somebody else, or its name.
+/// The address of another process, or its host's name.
 pub(super) fn remote(
     section: &mut Section,
     name: &'static str,
@@ -394,7 +394,7 @@ pub(super) fn own(
         .map_err(|error| section.fault("key", error.to_string(), ""))
 }
 
-/// Takes the keys of a role that somebody has to have.
+/// Takes the keys of a role that must have one.
 pub(super) fn pin(
     section: &mut Section,
     roster: &mut Roster,

@@ -135,7 +135,7 @@ impl Document {
     /// Takes a text as if it stood in `file`.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
+    /// Fails as [`read`](Self::read) does.
     pub fn parse(file: &Path, text: String, overrides: &Overrides) -> Result<Self, ConfigError> {
         let flags = overrides.fields.iter().map(|field| field.flag.clone()).collect();
         let parsed = DeTable::parse(&text).map(|table| tree::table(table.get_ref()));

@@ -38,7 +38,7 @@ pub enum ConfigError {
     Fault(#[from] Box<Fault>),
 }
 
-/// Where something is.
+/// A position in a file or on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Position {
     /// In the file.

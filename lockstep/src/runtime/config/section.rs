@@ -17,8 +17,8 @@ use super::value::{Mismatch, Setting};
 /// One table of a configuration file.
 ///
 /// Take from it every field that it may have, then call [`finish`](Self::finish), which refuses
-/// what is left: a field that nobody knows is a field that somebody mistyped. Errors name the
-/// line, and say what the field is for in the words of `meaning`.
+/// what is left. An unknown field is a field that was mistyped. Errors name the line, and say what
+/// the field is for in the words of `meaning`.
 ///
 /// ```
 /// use lockstep::runtime::config::{ConfigError, Section};
@@ -98,7 +98,7 @@ impl Section {
         })
     }
 
-    /// Takes a path that has to be there. One that is relative starts at the file's directory.
+    /// Takes a path that has to be there. A relative path starts at the file's directory.
     ///
     /// # Errors
     /// If it is not there, or empty, or no string.

@@ -218,10 +218,10 @@ impl Setting for Keys {
 /// A text that is no duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotADuration {
-    /// It does not begin with digits.
+    /// The text does not begin with digits.
     #[error("a duration begins with a whole number")]
     Number,
-    /// It has a fraction.
+    /// The number has a fraction.
     #[error("a duration is a whole number: write 1500ms for one and a half seconds")]
     Fraction,
     /// There is no unit, or another one.

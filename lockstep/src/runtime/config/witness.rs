@@ -80,7 +80,7 @@ impl WitnessConfig {
         Ok(Self { listen, directory, grace, credentials, file, log, pairs })
     }
 
-    /// Whose key is whose: what a connection may speak for.
+    /// The holder of each key: what a connection may speak for.
     pub fn holders(&self) -> BTreeMap<PublicKey, (PairId, ReplicaId)> {
         let of_pair = |pair: &EnrolledPair| {
             let id = pair.id;

@@ -73,7 +73,7 @@ pub fn ask(
     let within = Some(within.max(Duration::from_millis(1)));
     stream.set_read_timeout(within).map_err(no_answer)?;
     stream.set_write_timeout(within).map_err(no_answer)?;
-    // One that is too busy has said so already, and closed.
+    // A process that is too busy has said so already, and closed.
     let written = stream.write_all(format!("{command}\n").as_bytes());
     let mut line = String::new();
     let read = BufReader::new(stream).take(ANSWER).read_line(&mut line);

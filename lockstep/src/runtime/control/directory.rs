@@ -18,7 +18,7 @@ const LOCK: &str = "process.lock";
 /// tries again.
 const LOOK_WITHIN: Duration = Duration::from_millis(200);
 
-/// Between two tries.
+/// Time between two tries.
 const LOCK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Longest path of a Unix socket on Linux (`sun_path` in unix(7), without its final zero).
@@ -41,9 +41,9 @@ pub enum DirectoryError {
     /// The operating system said no.
     #[error("{}: {source}; {}", path.display(), remedy_of_disk(source))]
     Io {
-        /// What was to be used.
+        /// The file or directory that was to be used.
         path: PathBuf,
-        /// What it said.
+        /// What the system reported.
         source: io::Error,
     },
     /// Others could put things into it, or it is another user's.
@@ -131,7 +131,7 @@ impl DataDirectory {
         Ok(Self { path, lock, socket: None })
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -143,7 +143,7 @@ impl DataDirectory {
     /// If there can be no socket.
     pub fn listen(&mut self) -> Result<tokio::net::UnixListener, DirectoryError> {
         let path = self.path.join(SOCKET);
-        // Made beside its place and moved there once nobody else may use it.
+        // Made beside its place and moved there once no other user may use it.
         let made = self.path.join(format!("{SOCKET}.new"));
         if made.as_os_str().len() > SOCKET_PATH_MAX {
             return Err(DirectoryError::TooLong { path: made });
@@ -165,7 +165,7 @@ impl DataDirectory {
 }
 
 impl Drop for DataDirectory {
-    /// Takes the socket away, so that nobody waits at it, and the lock last.
+    /// Takes the socket away, so that no client waits at it, and the lock last.
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
             let _ = fs::remove_file(socket);
@@ -174,7 +174,7 @@ impl Drop for DataDirectory {
     }
 }
 
-/// The process that has a directory, for whoever waits for its end.
+/// The process that has a directory, for a caller that waits for its end.
 #[derive(Debug)]
 pub(super) struct Holder {
     lock: File,
@@ -182,7 +182,7 @@ pub(super) struct Holder {
 }
 
 impl Holder {
-    /// Whoever has it now.
+    /// The process that has it now.
     pub(super) fn of(directory: &Path) -> io::Result<Self> {
         let mut lock = private::open(OpenOptions::new().read(true), &directory.join(LOCK))?;
         let pid = read_pid(&mut lock);

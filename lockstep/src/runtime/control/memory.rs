@@ -15,7 +15,7 @@ pub struct MemoryReport {
     pub bound_by: Option<&'static str>,
     /// Whether more is permitted than there is.
     pub short: bool,
-    /// Of what that is the sum, the largest first.
+    /// The terms of that sum, the largest first.
     pub terms: Vec<MemoryTermReport>,
 }
 

@@ -35,7 +35,7 @@ pub struct CoServerControl {
 /// Where a CoServer keeps the other one's key.
 #[derive(Debug, Clone)]
 pub struct PeerKeys {
-    /// Its configuration file.
+    /// The process's configuration file.
     pub file: PathBuf,
     /// The credentials of its ports.
     pub credentials: Credentials,
@@ -275,9 +275,9 @@ pub struct StorageReport {
 /// What one device counts.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeviceReport {
-    /// Its name in the service's table.
+    /// The device's name in the service's table.
     pub name: String,
-    /// Its counts, by names of its own.
+    /// The device's counts, by names of its own.
     pub counts: BTreeMap<&'static str, u64>,
 }
 
@@ -290,7 +290,7 @@ impl DeviceReport {
 /// What a CoServer waits for.
 #[derive(Debug, Clone, Serialize)]
 pub struct WaitReport {
-    /// Its stable name, as in the event `waits_for`.
+    /// The stable name of what is waited for, as in the event `waits_for`.
     pub reason: &'static str,
     /// For how long, in milliseconds.
     pub for_ms: u64,
@@ -350,26 +350,27 @@ impl StorageReport {
 /// What is known of the other CoServer.
 #[derive(Debug, Clone, Serialize)]
 pub struct PeerReport {
-    /// Its process, in hexadecimal, once met.
+    /// Incarnation of the other CoServer's process, in hexadecimal; `null` until the two have met.
     pub incarnation: Option<String>,
     /// The last entry that it is known to hold.
     pub held: u64,
     /// The last that it is known to have executed.
     pub executed: u64,
-    /// It computed something else too often, and is not taken in before the command `readmit`.
+    /// Whether the other CoServer computed something else too often, and is not taken in before the
+    /// command `readmit`.
     pub held_for_repair: bool,
 }
 
 /// The state of one link.
 #[derive(Debug, Clone, Serialize)]
 pub struct LinkReport {
-    /// Its position in the configuration.
+    /// The link's position in the configuration.
     pub link: u8,
     /// Whether there is a connection.
     pub connected: bool,
     /// Whether heartbeats come back.
     pub up: bool,
-    /// Their smoothed round trip, in microseconds.
+    /// Smoothed round trip of heartbeats, in microseconds; `null` until one came back.
     pub round_trip_us: Option<u64>,
 }
 
@@ -554,13 +555,13 @@ impl HandshakesReport {
 /// How often a CoServer went on without the other, as a member or as a joiner, by cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct RemovalsReport {
-    /// No link to it was up.
+    /// Times that no link to the other was up.
     pub silent: u64,
-    /// It said that it leaves, or another process came in its place.
+    /// Times that the other left, or another process came in its place.
     pub dead: u64,
-    /// It did not keep up.
+    /// Times that the other did not keep up.
     pub slow: u64,
-    /// It computed something else.
+    /// Times that the other computed something else.
     pub diverged: u64,
 }
 
@@ -589,7 +590,7 @@ pub struct Percentiles {
 }
 
 impl Percentiles {
-    /// Those of a histogram.
+    /// The percentiles of a histogram.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         Self {
             count: histogram.len(),

@@ -35,7 +35,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Nobody knows this command.
+    /// The process does not know this command.
     pub fn unknown(command: &str, known: &str) -> Self {
         let command: String = command.chars().take(40).collect();
         let message = format!("there is no command {command:?} here; known: {known}");
@@ -47,12 +47,12 @@ impl Refusal {
         Self { code: "not-written", message: error.to_string() }
     }
 
-    /// It cannot be done as things are; nothing is wrong with the question.
+    /// The command cannot be done as things are; nothing is wrong with the question.
     pub fn not_now(error: &dyn std::error::Error) -> Self {
         Self { code: "not-now", message: error.to_string() }
     }
 
-    /// It was tried, and this is why it was not done.
+    /// The command was tried, and this is why it was not done.
     pub fn not_done(error: &dyn std::error::Error) -> Self {
         Self { code: "not-done", message: error.to_string() }
     }
@@ -73,7 +73,7 @@ impl From<ConfigError> for Refusal {
     }
 }
 
-/// Who answers commands.
+/// A process that answers commands.
 pub trait Answer: Send + Sync + 'static {
     /// Answers one, by a JSON value.
     ///
@@ -156,7 +156,7 @@ fn rendered(answer: &Result<serde_json::Value, Refusal>) -> Vec<u8> {
     (value.to_string() + "\n").into_bytes()
 }
 
-/// To one who is closed at once: what the socket does not take is not said.
+/// Answers a client that is closed at once: what the socket does not take is not said.
 fn say_at_once(stream: &UnixStream, answer: &Result<serde_json::Value, Refusal>) {
     let _ = stream.try_write(&rendered(answer));
 }

@@ -38,13 +38,13 @@ pub struct ClientCounts {
 /// The clients of which the status tells, and how many more there are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientsMetrics {
-    /// Those that have most, at most [`CLIENTS_SHOWN`].
+    /// The clients that have most, at most [`CLIENTS_SHOWN`].
     pub shown: Vec<ClientMetrics>,
     /// How many others are known.
     pub left_out: usize,
 }
 
-/// Whose the sessions of a key are: both CoServers say the same of it.
+/// The owner of a key's sessions: both CoServers say the same of it.
 pub(super) fn owner_of(key: &PublicKey) -> OwnerId {
     let digest = Hasher::after(Digest::ZERO).bytes(&key.to_spki()).finish();
     let mut id = [0; 8];
@@ -70,12 +70,12 @@ impl ClientBook {
         &mut self.by_key.entry(key).or_default().counts
     }
 
-    /// What this key is called.
+    /// The name of this key.
     pub(super) fn name(&self, key: &PublicKey) -> Option<&str> {
         self.by_key.get(key)?.name.as_ref().map(ClientName::as_str)
     }
 
-    /// What the key is called whose sessions these are; without a name, the beginning of the key.
+    /// The name of the key whose sessions these are; without a name, the beginning of the key.
     pub(super) fn name_of(&self, owner: OwnerId, roster: &Roster) -> String {
         let named = roster.clients().map(|(key, terms)| (key, terms.name.as_ref()));
         let met = self.by_key.iter().map(|(key, known)| (key, known.name.as_ref()));

@@ -61,7 +61,7 @@ struct ClientConnection {
     conn: ConnId,
     owner: OwnerId,
     rights: Rights,
-    /// It was said in the log that something was refused.
+    /// Whether it was said in the log that something was refused.
     warned: bool,
 }
 
@@ -169,7 +169,7 @@ impl Connections {
         self.book.metrics(&self.credentials.roster())
     }
 
-    /// What the key is called whose sessions these are.
+    /// The name of the key whose sessions these are.
     pub(super) fn name_of(&self, owner: OwnerId) -> String {
         self.book.name_of(owner, &self.credentials.roster())
     }
@@ -239,7 +239,7 @@ impl Connections {
     }
 
     fn on_up(&mut self, port: PortId, connection: ConnectionId, peer: &Peer) -> Option<Input> {
-        // Its key may have been taken out of the file between its handshake and this.
+        // The peer's key may have been taken out of the file between its handshake and this.
         if self.credentials.roster().role_of(&peer.key) != Some(peer.role) {
             self.network.close(connection, TURNED_AWAY, "the key is not named here any more");
             return None;
@@ -472,8 +472,8 @@ impl Connections {
     }
 
     /// The roster has changed. Closes connections whose key is not pinned any more, and those of a
-    /// client that are more than its key may have now, the newest first. Those that stay have the
-    /// rights that their keys have now.
+    /// client that are more than its key may have now, the newest first. Connections that stay have
+    /// the rights that their keys have now.
     pub(super) fn repinned(&mut self) {
         let roster = self.credentials.roster();
         let mut peers = Vec::new();

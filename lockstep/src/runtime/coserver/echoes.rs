@@ -20,7 +20,8 @@ pub(super) enum Echo {
 
 impl Echo {
     /// What an entry is that is given out while the replica stands so; `before` is what entries
-    /// were until now. One from the disk is a [`Echo::Replay`] whatever this says.
+    /// were until now. A step that is replayed from the disk is a [`Echo::Replay`] whatever this
+    /// says.
     pub(super) fn of(standing: Standing, place: ReplicaId, before: Option<Echo>) -> Option<Echo> {
         match standing {
             Standing::Serving { sequencer, .. } => (sequencer != place).then_some(Echo::Follower),
@@ -29,8 +30,8 @@ impl Echo {
         }
     }
 
-    /// Of the highest level, so that no filter that lets a message through leaves it out; those
-    /// that name modules know the target ([`logging`](crate::runtime::logging)).
+    /// Made at the highest level, so that no filter that lets a message through leaves it out.
+    /// Filters that name modules know the target ([`logging`](crate::runtime::logging)).
     fn span(self) -> Span {
         match self {
             Echo::Replay => tracing::error_span!(target: ECHO_TARGET, "replay"),
@@ -58,7 +59,7 @@ impl Echoes {
         }
     }
 
-    /// One that no filter wanted when it was made is asked for again: filters change.
+    /// A span that no filter wanted when it was made is asked for again: filters change.
     fn span(&self, echo: Echo) -> Span {
         let made = match echo {
             Echo::Replay => &self.replay,

@@ -66,7 +66,7 @@ pub(super) struct Engine<S: StateMachine> {
     pub(super) memory: Memory,
     pub(super) inputs: DeviceInputs,
     pub(super) handled: Handled,
-    /// Kept so that the requests' mailbox does not close when nobody asks.
+    /// Kept so that the requests' mailbox does not close while no task asks.
     pub(super) _handle: Handle,
     pub(super) clock: Clock,
     /// When the replica was last told something.

@@ -221,7 +221,7 @@ impl<S: StateMachine> Executor<S> {
     }
 }
 
-/// Results of a replay under way to the loop. One report of progress more is dropped.
+/// Results of a replay under way to the loop. At one more, a report of progress is dropped.
 const SLOTS: usize = 16;
 
 /// Right after a checkpoint's entry the state is frozen, on both CoServers alike (rule K1).

@@ -52,7 +52,7 @@ impl Handle {
     /// The replica's state at a glance.
     ///
     /// # Errors
-    /// If there is nobody to answer.
+    /// If the CoServer's loop has ended.
     pub async fn status(&self) -> Result<Status, Unanswered> {
         let (answer, status) = oneshot::channel();
         self.push(Request::Status(answer))?;
@@ -62,16 +62,16 @@ impl Handle {
     /// Counters and latencies since the start.
     ///
     /// # Errors
-    /// If there is nobody to answer.
+    /// If the CoServer's loop has ended.
     pub async fn metrics(&self) -> Result<Box<MetricsSnapshot>, Unanswered> {
         let (answer, metrics) = oneshot::channel();
         self.push(Request::Metrics(answer))?;
         metrics.await.map_err(|_| Unanswered)
     }
 
-    /// The index of the last entry whose outputs were released here: what anybody may have seen.
-    /// It grows, and is closed when the CoServer has ended. To look at it, or to wait for an entry,
-    /// asks nothing of the loop.
+    /// The index of the last entry whose outputs were released here: what any client may have seen.
+    /// The index grows, and is closed when the CoServer has ended. To look at it, or to wait for an
+    /// entry, asks nothing of the loop.
     pub fn released(&self) -> &Watermark {
         &self.released
     }
@@ -79,16 +79,16 @@ impl Handle {
     /// Gives a command, which is carried out soon after.
     ///
     /// # Errors
-    /// If there is nobody to take it.
+    /// If the CoServer's loop has ended.
     pub fn command(&self, command: Command) -> Result<(), Unanswered> {
         self.push(Request::Command(command))
     }
 
-    /// Has the sequencer role given to the other CoServer. It is under way when this returns, and
-    /// done with the event `handed_over`.
+    /// Has the sequencer role given to the other CoServer. The hand-over is under way when this
+    /// returns, and done with the event `handed_over`.
     ///
     /// # Errors
-    /// If there is nobody to answer; and why it is not done.
+    /// If the CoServer's loop has ended; and why the role is not handed over.
     pub async fn hand_over(&self) -> Result<Result<(), HandOverRefused>, Unanswered> {
         let (answer, done) = oneshot::channel();
         self.push(Request::HandOver(answer))?;
@@ -99,7 +99,7 @@ impl Handle {
     /// against them is forgotten when this returns: how many times one had computed something else.
     ///
     /// # Errors
-    /// If there is nobody to answer; and why there is nothing to do.
+    /// If the CoServer's loop has ended; and why there is nothing to readmit.
     pub async fn readmit(&self) -> Result<Result<usize, ReadmitRefused>, Unanswered> {
         let (answer, done) = oneshot::channel();
         self.push(Request::Readmit(answer))?;
@@ -109,7 +109,7 @@ impl Handle {
     /// Has connections closed whose key is not pinned any more, or has more than it may now.
     ///
     /// # Errors
-    /// If there is nobody to take it.
+    /// If the CoServer's loop has ended.
     pub fn repinned(&self) -> Result<(), Unanswered> {
         self.push(Request::Repinned)
     }

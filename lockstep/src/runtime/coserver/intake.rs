@@ -58,7 +58,7 @@ pub(super) struct DeviceIntake {
 #[derive(Default)]
 struct State {
     lines: BTreeMap<DeviceId, Line>,
-    /// Those that have had inputs since the loop looked, and none before.
+    /// Sources that have had inputs since the loop looked, and none before.
     fresh: Vec<Source>,
     consumer: Option<Waker>,
     is_closed: bool,
@@ -69,7 +69,7 @@ struct State {
 struct Line {
     weight: u64,
     flows: BTreeMap<Flow, Queue>,
-    /// The flows that have nothing here, and wait for room: whoever waits longest first.
+    /// The flows that have nothing here, and wait for room: the one that waits longest is first.
     starved: BTreeMap<u64, Starved>,
     starved_ever: u64,
 }
@@ -79,13 +79,13 @@ struct Queue {
     weight: u64,
     inputs: VecDeque<Bytes>,
     waiting: VecDeque<Waker>,
-    /// Its place among those that are starved.
+    /// The flow's place among those that are starved.
     place: Option<u64>,
 }
 
 struct Starved {
     flow: Flow,
-    /// What there has to be room for.
+    /// Weight of the input that there has to be room for.
     weight: u64,
     chances: u32,
 }
@@ -210,8 +210,8 @@ impl Line {
         Some((bytes, more, woken))
     }
 
-    /// Those who wait in the flow that is starved longest, once there is room for it; and in one
-    /// that has had its chances, to be the last again.
+    /// The tasks that wait in the flow that is starved longest, once there is room for it; and in
+    /// one that has had its chances, to be the last again.
     fn take_eldest(&mut self, room: u64) -> Vec<Waker> {
         let mut woken = Vec::new();
         while let Some(mut eldest) = self.starved.first_entry() {
@@ -375,7 +375,7 @@ mod tests {
         (intake, inputs, taken)
     }
 
-    /// Nobody waits for room any more.
+    /// No task waits for room any more.
     fn forget_starved(intake: &DeviceIntake) {
         let mut state = intake.lock();
         let line = state.lines.get_mut(&GREEDY).unwrap();

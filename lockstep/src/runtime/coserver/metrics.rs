@@ -113,7 +113,7 @@ pub struct Joining {
     pub checkpoint: Index,
     /// Bytes that are on the disk.
     pub have: u64,
-    /// Of so many.
+    /// Length of the checkpoint in bytes.
     pub of: u64,
 }
 

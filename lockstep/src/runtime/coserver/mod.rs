@@ -156,10 +156,10 @@ impl<S: StateMachine> CoServer<S> {
     /// Opens the disk and the ports and starts the devices. To be called within a tokio runtime;
     /// a current-thread one is fastest.
     ///
-    /// It waits for the disk, and reads the journal once: before this the process serves nobody.
+    /// Waits for the disk, and reads the journal once: before this the process serves no client.
     ///
     /// # Errors
-    /// What keeps it from starting. Nothing is left open.
+    /// What keeps the CoServer from starting. Nothing is left open.
     pub fn start(
         settings: Settings,
         credentials: Credentials,

@@ -9,8 +9,8 @@ use crate::event;
 /// Speaks, after twice as long each time, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Overdue {
-    /// Its end is what the thread waits for. Nobody waits for the thread: where the log goes to a
-    /// disk that hangs, it may be speaking still.
+    /// The thread waits for this to be dropped. No task waits for the thread: where the log goes to
+    /// a disk that hangs, it may be speaking still.
     _ended: mpsc::Sender<()>,
 }
 

@@ -83,7 +83,7 @@ impl Ports {
     }
 }
 
-/// Whether nobody has the port at present, for UDP and TCP.
+/// Whether no process has the port at present, for UDP and TCP.
 fn is_free(address: SocketAddr) -> bool {
     UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
 }

@@ -47,7 +47,7 @@ pub enum NotAClientName {
         /// The name's length in bytes.
         bytes: usize,
     },
-    /// It has a character that a line of the log could not show as it is.
+    /// The name has a character that a line of the log could not show as it is.
     #[error(
         "a client's name has letters of ASCII, digits, `-`, `_` and `.`, and not {character:?}"
     )]
@@ -61,11 +61,11 @@ pub enum NotAClientName {
 /// everything, and has no bound of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientTerms {
-    /// What it is called.
+    /// The client's name; `None` if the configuration gives none.
     pub name: Option<ClientName>,
     /// Most connections of this key to one CoServer; `None` for as many as its share.
     pub connections: Option<usize>,
-    /// What it may ask.
+    /// What the client may ask.
     pub rights: Rights,
 }
 
@@ -81,7 +81,7 @@ pub enum Rights {
 }
 
 impl Rights {
-    /// As the configuration writes it.
+    /// The rights as the configuration writes them.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",

@@ -35,18 +35,18 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone, Default)]
 pub struct Roster {
     roles: BTreeMap<PublicKey, Role>,
-    /// Of every client's key.
+    /// The terms of every client's key.
     clients: BTreeMap<PublicKey, ClientTerms>,
-    /// Those that have one.
+    /// The keys of the clients that have a name.
     names: BTreeMap<ClientName, PublicKey>,
 }
 
 impl Roster {
-    /// Most keys that a roster takes. It is read from configuration and stays
-    /// in memory; 65,536 keys are a few MB. One more is refused.
+    /// Most keys that a roster takes. It is read from configuration and stays in memory; 65,536
+    /// keys are a few MB. One more key is refused.
     pub const KEYS_MAX: usize = 65_536;
 
-    /// A roster that knows nobody.
+    /// A roster without any keys.
     pub fn new() -> Self {
         Self::default()
     }
@@ -159,7 +159,7 @@ impl Roster {
 /// A roster that contradicts itself or its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RosterError {
-    /// One key, two roles.
+    /// One key would have two roles.
     #[error(
         "{key} is the key of the {held} and cannot also be that of the {wanted}; make a key of its own for each"
     )]
@@ -193,7 +193,7 @@ pub enum RosterError {
         /// The key that is named twice.
         key: PublicKey,
     },
-    /// One name for two clients.
+    /// One name is given to two clients.
     #[error("{second} has the name of {first}; give each client a name of its own")]
     NameTwice {
         /// The key that had it.

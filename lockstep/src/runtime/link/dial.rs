@@ -11,9 +11,8 @@ use crate::runtime::quic::{Connection, Endpoint, EndpointConfig, Settings, Setup
 use crate::runtime::remote::Remote;
 use crate::runtime::tls::Purpose;
 
-/// A connection that lasted this long was a good one: after it the pauses start
-/// again from the shortest. One that is closed at once, time after time, counts
-/// as a failure.
+/// A connection that lasted this long was a good one: after it the pauses start again from the
+/// shortest. A connection that is closed at once, time after time, counts as a failure.
 const STEADY: Duration = Duration::from_secs(1);
 
 /// How long an address of a name is waited for if there is another one.
@@ -31,7 +30,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Between CoServers: the pair is not protected while it pauses.
+    /// Used between CoServers: the pair is not protected while it pauses.
     pub const LINK: Self =
         Backoff { first: Duration::from_millis(10), longest: Duration::from_millis(250) };
     /// Towards a witness or from a client.
@@ -49,7 +48,7 @@ impl Backoff {
 pub struct DialConfig {
     /// The socket and its connections.
     pub endpoint: EndpointConfig,
-    /// Whom to dial. A name is looked up at each attempt.
+    /// The address or name to dial. A name is looked up at each attempt.
     pub remote: Remote,
     /// The pauses between attempts.
     pub backoff: Backoff,
@@ -84,7 +83,7 @@ impl DialConfig {
     fn from_any(purpose: Purpose, wanted: Role, remote: Remote) -> Self {
         let any: IpAddr = match remote {
             Remote::Address(SocketAddr::V4(_)) => Ipv4Addr::UNSPECIFIED.into(),
-            // Nobody knows which a name will mean; this one reaches both.
+            // It is not known which a name will mean; this one reaches both.
             Remote::Address(SocketAddr::V6(_)) | Remote::Name { .. } => {
                 Ipv6Addr::UNSPECIFIED.into()
             }
@@ -120,7 +119,7 @@ pub(super) struct Dialler {
 }
 
 impl Dialler {
-    /// One attempt: what the name means now.
+    /// Makes one attempt, at what the name means now.
     async fn connect(&self) -> Result<Connection, SetupError> {
         let (host, port) = match &self.remote {
             Remote::Address(address) => return self.endpoint.connect(*address).await,
@@ -136,8 +135,8 @@ impl Dialler {
             }
             Err(failure) => failure,
         };
-        // An address of an earlier answer may be nobody's any more: then the name is the trouble.
-        // One that answers is the peer's, whatever the resolver says.
+        // An address of an earlier answer may have no listener any more: then the name is the
+        // trouble. An address that answers is the peer's, whatever the resolver says.
         Err(match (failure, trouble) {
             (Some(error), None) => SetupError::Named { host: named, error: Box::new(error) },
             (Some(error), Some(_)) if !matches!(error, SetupError::Timeout { .. }) => {
@@ -151,9 +150,9 @@ impl Dialler {
         })
     }
 
-    /// One address after the other, all but the last for a short time only: of two attempts at the
-    /// same listener the later would take the earlier one's place there. If none is reached, what
-    /// one of them said, rather than that another said nothing.
+    /// Tries one address after the other, all but the last for a short time only. Of two attempts
+    /// at the same listener the later would take the earlier one's place there. If none is reached,
+    /// what one of them said, rather than that another said nothing.
     pub(super) async fn connect_to_one(
         &self,
         addresses: Vec<SocketAddr>,

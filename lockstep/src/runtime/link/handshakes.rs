@@ -26,9 +26,9 @@ const HANDSHAKE_SOON: Duration = Duration::from_secs(1);
 /// What becomes of an attempt to connect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Its handshake may begin, once that one, if any, has ended.
+    /// The handshake may begin, once that one, if any, has ended.
     Begin(Option<u64>),
-    /// It has to show its address first, which costs nothing here.
+    /// The newcomer has to prove its address first, which costs nothing here.
     Retry,
     /// There is no place for it now. An honest peer repeats its first packet.
     Ignore,
@@ -136,7 +136,7 @@ impl Handshakes {
         (self.last, greeted)
     }
 
-    /// What carries a handshake out.
+    /// Notes the task that carries a handshake out.
     pub(super) fn carried_by(&mut self, number: u64, task: AbortHandle) {
         if let Some(handshake) = self.all.get_mut(&number) {
             handshake.task = Some(task);

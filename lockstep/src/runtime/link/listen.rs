@@ -15,7 +15,7 @@ use crate::runtime::keys::Role;
 use crate::runtime::quic::{Attempt, Endpoint, EndpointConfig, Settings};
 use crate::runtime::tls::Purpose;
 
-/// Whom a port takes.
+/// The peers that a port takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admit {
     /// One peer at a time; a new connection takes the place of the old one.
@@ -32,7 +32,7 @@ pub enum Admit {
 pub struct ListenConfig {
     /// The socket and its connections.
     pub endpoint: EndpointConfig,
-    /// Whom it takes.
+    /// The peers that the port takes.
     pub admit: Admit,
 }
 
@@ -151,7 +151,7 @@ impl Listener {
                 Some(done) = self.tasks.join_next() => {
                     match done {
                         Ok(number) => self.handshakes.end(number),
-                        // One that was ended early has given its place up before.
+                        // A handshake that was ended early has given its place up before.
                         Err(failed) => self.handshakes.abandoned(failed.id()),
                     }
                 }

@@ -1,8 +1,8 @@
 //! What hosts' names mean, for all ports of a process.
 //!
-//! The system's resolver is asked at each attempt to connect, on a thread of its own. It may take
-//! long and cannot be interrupted. So each name is asked about once at a time, no caller waits for
-//! it without bound, and what it said last stands until it says something else.
+//! The system's resolver is asked at each attempt to connect, on a thread of its own. A look-up may
+//! take long and cannot be interrupted. So each name is asked about once at a time, no caller waits
+//! for it without bound, and what it said last stands until it says something else.
 #![allow(clippy::disallowed_types, reason = "the tasks of the ports run on any thread")]
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ struct Asked {
     coming: Option<watch::Receiver<Option<Answer>>>,
     /// The last answer with addresses.
     last: Vec<SocketAddr>,
-    /// Where somebody was reached last.
+    /// The address at which a peer was reached last.
     worked: Option<SocketAddr>,
 }
 
@@ -83,7 +83,7 @@ impl Names {
         let answer = match answer {
             Ok(Ok(answer)) => answer.clone().unwrap_or_else(|| Ok(Vec::new())),
             Ok(Err(_)) => Err("the resolver was given up".into()),
-            // It is slow, which is no trouble while there is something to go on with.
+            // The resolver is slow, which is no trouble while there is something to go on with.
             Err(_) if !last.is_empty() => Ok(last.clone()),
             Err(_) => Err(format!("the resolver has not answered within {patience:?}")),
         };
@@ -96,7 +96,7 @@ impl Names {
         Resolution { addresses, trouble }
     }
 
-    /// Somebody was reached at this address: it is the first one to be tried from now on.
+    /// A peer was reached at this address: it is the first one to be tried from now on.
     pub(super) fn worked(&self, host: &str, port: u16, address: SocketAddr) {
         if let Some(asked) = self.names().get_mut(&(host.to_owned(), port)) {
             asked.worked = Some(address);
@@ -114,7 +114,7 @@ impl Names {
     {
         let mut names = self.names();
         let asked = names.entry(name.clone()).or_default();
-        // One whose question was given up with its runtime is asked about again.
+        // A name whose question was given up with its runtime is asked about again.
         if let Some(coming) = asked.coming.as_ref().filter(|coming| coming.has_changed().is_ok()) {
             return (coming.clone(), asked.last.clone());
         }
@@ -126,7 +126,7 @@ impl Names {
                 Exhaustion::of(&error).map_or_else(|| error.to_string(), |what| what.to_string())
             });
             known.end(&name, &answer);
-            // Nobody may be waiting any more.
+            // The task that asked may not be waiting any more.
             let _ = said.send(Some(answer));
         });
         (coming, asked.last.clone())
@@ -225,7 +225,7 @@ mod tests {
             assert!(tokio::time::Instant::now() < deadline, "the answer is not taken note of");
             tokio::task::yield_now().await;
         }
-        // Whoever asks now has it to go on with, whatever becomes of the question.
+        // A task that asks now has it to go on with, whatever becomes of the question.
         let found = names.ask(name(), |_| pending()).await;
         assert_eq!(found, Resolution { addresses: vec![at(3)], trouble: None });
     }

@@ -322,7 +322,7 @@ impl Network {
         let Some(slot) = self.remove(connection, Lost::Here { code }) else { return };
         let (reason, port) = (reason.to_owned(), slot.port);
         self.sweep();
-        // It keeps its place until it is gone.
+        // The connection keeps its place until it is gone.
         if let Some(opened) = self.ports.get_mut(&port) {
             let (key, block) = share_of(slot.connection.peer());
             opened.shares.take(key, block, connection);
@@ -448,8 +448,8 @@ impl Network {
         }
     }
 
-    /// Why a connection is not taken whose handshake was: the key was replaced since. The owner
-    /// closes what is up when a key is replaced; what waits here is not up yet.
+    /// Why a connection is not taken whose handshake was taken: the key was replaced since. The
+    /// owner closes what is up when a key is replaced; what waits here is not up yet.
     fn refusal(&self, connection: &Connection) -> Option<SetupError> {
         let Peer { role, key, remote } = *connection.peer();
         let refusal = judge_key(&self.credentials.roster(), &[role], key).err()?;

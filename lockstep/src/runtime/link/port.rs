@@ -83,7 +83,7 @@ impl Slot {
         self.queue - self.connection.budget()
     }
 
-    /// Whether somebody waits for room and there is enough again.
+    /// Whether a caller waits for room and there is enough again.
     pub(super) fn is_relieved(&self) -> bool {
         self.starved > 0 && self.connection.budget() >= self.starved.max(self.queue / 2)
     }

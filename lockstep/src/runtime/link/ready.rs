@@ -26,7 +26,7 @@ struct State {
     task: Option<Waker>,
 }
 
-/// Of so many in a row one is ordinary, if such a one waits: nobody waits for ever.
+/// Of this many in a row one is ordinary, if such a one waits: none waits for ever.
 const RUN: u8 = 32;
 
 /// Which sources come first, however many others have something to say.
@@ -67,7 +67,7 @@ impl ReadySet {
     }
 
     /// The number of the source that has waited longest, a vital one before all others but for one
-    /// in [`RUN`]. It may be woken again from here on, so the caller looks at it only now.
+    /// in [`RUN`]. The source may be woken again from here on, so the caller looks at it only now.
     pub(super) fn pop(&self) -> Option<u64> {
         let source = self.lock().pop()?;
         // Acquire: what happened before the wake-up is seen by the look.

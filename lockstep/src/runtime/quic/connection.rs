@@ -125,7 +125,7 @@ impl Connection {
     /// ones; otherwise it is sent like them.
     ///
     /// # Errors
-    /// As [`send`](Self::send); one that is urgent is of no use later.
+    /// As [`send`](Self::send); an urgent frame is of no use later.
     pub fn send_urgent(&mut self, frame: Bytes) -> Result<(), SendError> {
         match &mut self.urgent {
             Some(urgent) => urgent.send(frame),
@@ -180,7 +180,7 @@ impl Connection {
         })
     }
 
-    /// Ready when the connection is lost, also while nobody reads.
+    /// Ready when the connection is lost, also while no task reads.
     pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
         if let Some(lost) = &self.closed_here {
             return Poll::Ready(lost.clone());

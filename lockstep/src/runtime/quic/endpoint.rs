@@ -59,7 +59,7 @@ pub struct EndpointConfig {
 pub struct Endpoint {
     inner: quinn::Endpoint,
     shared: Arc<Shared>,
-    /// Of one that accepts.
+    /// Lets packets in, for an endpoint that accepts.
     gatekeeper: Option<Arc<Gatekeeper>>,
 }
 
@@ -75,7 +75,7 @@ pub(super) struct Shared {
 }
 
 /// One for IPv6 that `dials`, and is not bound to one address, reaches IPv4 as well, whatever the
-/// system's default for that is (`net.ipv6.bindv6only`; RFC 3493, section 5.3). Where somebody
+/// system's default for that is (`net.ipv6.bindv6only`; RFC 3493, section 5.3). Where a process
 /// listens is as the system has it, since another process may have the other family's port.
 fn bind_udp(local: SocketAddr, dials: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
@@ -145,7 +145,7 @@ impl Endpoint {
     /// Dials, proves both keys, and greets.
     ///
     /// # Errors
-    /// Says who refused whom and why, or that nobody answered in time.
+    /// Says which side refused and why, or that no answer came in time.
     pub async fn connect(&self, remote: SocketAddr) -> Result<Connection, SetupError> {
         let attempted = self.shared.attempted(remote);
         let dial = |reason: String| SetupError::Dial { remote, reason };
@@ -183,8 +183,8 @@ impl Endpoint {
     }
 }
 
-/// Somebody's first packet. Nothing is known of it but where it claims to come
-/// from, and next to nothing was spent on it.
+/// A peer's first packet. Nothing is known of it but where it claims to come from, and next to
+/// nothing was spent on it.
 pub struct Attempt {
     incoming: quinn::Incoming,
     shared: Arc<Shared>,
@@ -224,7 +224,7 @@ impl Attempt {
     /// the handshake came whole: from then on it has more to lose than a packet.
     ///
     /// # Errors
-    /// Says who refused whom and why, or that it took too long.
+    /// Says which side refused and why, or that it took too long.
     pub async fn finish(self, greeted: impl FnOnce() + Send) -> Result<Connection, SetupError> {
         let shared = self.shared;
         let attempted = shared.attempted(self.incoming.remote_address());

@@ -21,9 +21,9 @@ mod alert {
     pub(super) const NO_APPLICATION_PROTOCOL: u8 = 120;
 }
 
-/// Why a side closed a connection, as the other is told (an application error
-/// code, RFC 9000 section 20.2). Codes from [`CloseCode::FREE`] on belong to
-/// whoever speaks through the connection.
+/// Why a side closed a connection, as the other is told (an application error code, RFC 9000
+/// section 20.2). Codes from [`CloseCode::FREE`] on belong to the protocol that speaks through the
+/// connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(pub u32);
 
@@ -92,7 +92,7 @@ fn remedy(error: &io::Error) -> String {
 /// A connection that did not come about.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SetupError {
-    /// Nobody answered in time, or not to the end.
+    /// No answer came in time, or not to the end.
     #[error(
         "no answer from {remote} within {within:?}; check that it runs, its address, and the way there"
     )]
@@ -221,7 +221,7 @@ pub enum SetupError {
 }
 
 impl SetupError {
-    /// Whom this side turned away although its key is known.
+    /// The key that this side turned away although it is known.
     pub(in crate::runtime) fn turned_away(&self) -> Option<&PublicKey> {
         match self {
             Self::Full { key, .. } | Self::Bounded { key, .. } => Some(key),
@@ -255,7 +255,7 @@ pub enum Lost {
         /// The code sent to the peer.
         code: CloseCode,
     },
-    /// No packet for the idle time.
+    /// No packet came for the idle time.
     #[error("the peer fell silent; check it and the way there")]
     Silent,
     /// The peer's process is a new one that does not know the connection.
@@ -279,7 +279,7 @@ pub enum Lost {
 /// A frame that was not taken; it is the caller's as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// It does not fit at present.
+    /// The frame does not fit at present.
     #[error("{needed} bytes do not fit, {budget} do; send again when the connection is writable")]
     Full {
         /// Bytes the frame takes, with its prefix.

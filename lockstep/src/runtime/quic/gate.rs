@@ -7,8 +7,8 @@
 //! the port's turn goes no further. An honest peer repeats its first packet.
 //!
 //! What a packet claims is not verified here, and neither is the address that it comes from. Every
-//! answer of this port has an id that was given out here. Whoever has got one can send packets that
-//! claim a connection, and of those quinn gets all, to find out that they are of none.
+//! answer of this port has an id that was given out here. A sender that has got one can send
+//! packets that claim a connection. Of those quinn gets all, to find out that they are of none.
 
 use std::fmt;
 use std::io::{self, IoSliceMut};
@@ -46,7 +46,7 @@ pub(super) struct Gate {
     gatekeeper: Arc<Gatekeeper>,
 }
 
-/// Who lets packets in.
+/// Decides which packets are let in.
 pub(super) struct Gatekeeper {
     /// Tells ids that were given out here from noise.
     ids: HashedConnectionIdGenerator,
@@ -57,15 +57,16 @@ pub(super) struct Gatekeeper {
 
 #[derive(Debug)]
 struct Strangers {
-    /// Of those who name no id from here, where it may be a first packet.
+    /// Turns of senders that name no id from here, where it may be a first packet.
     first: Turns,
-    /// For those of them who had their share, or whose share was used up in their name.
+    /// Chances of those of them that had their share, or whose share was used up in their name.
     chances: Chances,
-    /// Of the same where it cannot be, or who are not expected: a reset of a connection, or noise,
-    /// which is not to take the shares of first packets from the same address.
+    /// Turns of senders whose packet cannot be a first one, or that are not expected. It may be a
+    /// reset of a connection, or noise, which must not take the shares of first packets from the
+    /// same address.
     noise: Turns,
-    /// Of those who name an id from here, as in a handshake. A flood of first packets takes none of
-    /// these shares.
+    /// Turns of senders that name an id from here, as in a handshake. A flood of first packets
+    /// takes none of these shares.
     handshake: Turns,
     /// Packets that were not let in.
     dropped: u64,
@@ -74,11 +75,11 @@ struct Strangers {
 /// Whose a packet may be. None of it is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It claims to be of a connection whose handshake is done.
+    /// The packet claims to be of a connection whose handshake is done.
     ClaimsConnection,
-    /// It claims to be of a handshake that was answered.
+    /// The packet claims to be of a handshake that was answered.
     ClaimsHandshake,
-    /// Of somebody who begins.
+    /// The packet is of a peer that begins.
     First,
     /// None of these.
     Noise,
@@ -91,8 +92,8 @@ impl Gate {
 }
 
 impl Gatekeeper {
-    /// One for an endpoint whose ids are made with this key, and that expects somebody from one
-    /// address only, or from all.
+    /// A gatekeeper for an endpoint whose ids are made with this key, and that expects peers from
+    /// one address only, or from all.
     pub(super) fn new(ids: u64, from: Option<IpAddr>) -> Self {
         let ids = HashedConnectionIdGenerator::from_key(ids);
         Self { ids, from, strangers: Mutex::new(Strangers::new()) }

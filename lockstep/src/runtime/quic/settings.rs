@@ -9,8 +9,8 @@ use super::frame::PREFIX;
 use crate::limits;
 use crate::runtime::tls::Purpose;
 
-/// No frame may be configured to be larger than this. A frame stands whole in
-/// memory on both sides; bulk goes in many frames.
+/// The largest frame that may be configured. A frame stands whole in memory on both sides; bulk
+/// goes in many frames.
 const FRAME_CEILING: usize = 64 << 20;
 
 /// Room for urgent frames: for a few of the longest, and no more than is read at once.
@@ -45,7 +45,7 @@ const HANDSHAKE_BUFFER: usize = 8 << 10;
 /// `queue + urgent + send_window + receive_window + frame_max` bytes of payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// Largest frame accepted, in bytes. One with more closes the connection.
+    /// Largest frame accepted, in bytes. A peer that sends a larger one has its connection closed.
     pub frame_max: usize,
     /// Bytes of frames (with their prefixes) that wait here while the stream
     /// takes no more; beyond, sending is refused until some have left.
@@ -97,9 +97,10 @@ impl Settings {
                 urgent: 0,
                 send_window: 128 << 10,
                 receive_window: 128 << 10,
-                // No heartbeats tell its silence, and an operator is to see soon that it is
-                // gone. It has a few connections, so that asking often costs nothing. A witness
-                // may be far away, so that one packet lost, or two, must not end a connection.
+                // No heartbeats tell the silence of this connection, and an operator is to see soon
+                // that it is gone. The process has a few such connections, so that asking often
+                // costs nothing. A witness may be far away, so that one packet lost, or two, must
+                // not end a connection.
                 idle: Duration::from_secs(1),
                 keep_alive: Duration::from_millis(250),
                 ..link

@@ -10,7 +10,7 @@
 //!
 //! - [`Journal::open`] says what is there, and whether it is whole.
 //! - [`append`](Journal::append) then [`commit`](Journal::commit) add entries.
-//! - [`read`](Journal::read), [`replay`](Journal::replay), [`log_digest_at`](Journal::chain_at) and
+//! - [`read`](Journal::read), [`replay`](Journal::replay), [`log_digest_at`](Journal::log_digest_at) and
 //!   [`points`](Journal::points) look things up.
 //! - [`truncate_after`](Journal::truncate_after), [`release_before`](Journal::release_before) and
 //!   [`restart_at`](Journal::restart_at) drop entries at the end, at the beginning, and all.

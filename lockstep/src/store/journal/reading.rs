@@ -77,7 +77,7 @@ impl Journal {
     /// one: the last one held first, then ever further back, down to the base. At most [`POINTS`].
     ///
     /// # Errors
-    /// As for [`log_digest_at`](Self::chain_at).
+    /// As for [`log_digest_at`](Self::log_digest_at).
     pub fn points(&mut self) -> Result<Vec<(Index, Digest)>, JournalError> {
         self.check()?;
         let (base, held) = (self.base().0, self.held().0);

@@ -1,12 +1,12 @@
-//! Who gets a place at a port.
+//! Which peer gets a place at a port.
 
 use super::{
     AddressBlock, Admit, CloseCode, ConnectionId, Network, Peer, PortId, PublicKey, SetupError,
 };
 
 impl Network {
-    /// Finds a place for a peer. One that has what its key may have is refused: if an older
-    /// connection gave way, those that share a key would displace each other for ever.
+    /// Finds a place for a peer. A peer that has what its key may have is refused. If an older
+    /// connection gave way, peers that share a key would displace each other for ever.
     pub(super) fn admit(&mut self, port: PortId, peer: &Peer) -> Result<(), SetupError> {
         self.sweep();
         let Peer { key, remote, .. } = *peer;
@@ -37,7 +37,7 @@ impl Network {
             return true;
         }
         let (key, block) = share_of(peer);
-        // One that is finishing keeps its place until it is gone.
+        // A connection that is finishing keeps its place until it is gone.
         let is_up = |id: &&ConnectionId| self.slots.contains_key(id);
         let claimed = opened.shares.claim(key, block);
         let claimed = claimed.and_then(|places| places.iter().rev().find(is_up));
@@ -47,7 +47,7 @@ impl Network {
     }
 }
 
-/// Whose a connection's place is: that of its key, and within it of the addresses around its own.
+/// The owner of a connection's place: its key, and within that the addresses around its own.
 pub(super) fn share_of(peer: &Peer) -> (PublicKey, AddressBlock) {
     (peer.key, AddressBlock::of(peer.remote.ip()))
 }
