@@ -126,5 +126,5 @@ pub mod witness;
 
 /// The examples of the README are compiled as they stand there.
 #[cfg(all(doctest, feature = "runtime"))]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;
