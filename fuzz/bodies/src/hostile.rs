@@ -15,6 +15,7 @@ use lockstep::ids::{
 use lockstep::limits;
 use lockstep::proto::{
     Boot, Command, Config, DivergencePolicy, Input, Output, Recovered, Replica, Standing,
+    StorageRequest, StorageResponse,
 };
 use lockstep::record::{Members, Origin, Record, Request};
 use lockstep::unit::Unit;
@@ -172,10 +173,12 @@ impl World {
             shares::keeps_out(&output);
             match output {
                 Output::Append(entry) => {
-                    self.replica.handle(now, Input::Persisted(entry.index));
+                    self.replica
+                        .handle(now, Input::Storage(StorageResponse::Persisted(entry.index)));
                 }
-                Output::PersistMembership { number, .. } => {
-                    self.replica.handle(now, Input::MembershipPersisted(number));
+                Output::Storage(StorageRequest::PersistMembership { number, .. }) => {
+                    self.replica
+                        .handle(now, Input::Storage(StorageResponse::MembershipPersisted(number)));
                 }
                 Output::Execute(entry) => self.todo.push(entry),
                 Output::Peer { frame, .. } => drop(codec::encode_peer(&frame).expect("a frame")),
@@ -191,15 +194,15 @@ impl World {
                 Output::Stop { .. } => self.stopped = true,
                 Output::Release { .. } => assert!(!self.stopped, "released after the end"),
                 Output::Recover { .. } => self.recover(now),
-                Output::Truncate { .. } => {}
-                output @ (Output::FindCommonPrefix { .. }
-                | Output::ReadEntries { .. }
-                | Output::ReadChunk { .. }
-                | Output::BeginChunks(_)
-                | Output::WriteChunk { .. }
-                | Output::Install { .. }
+                Output::Storage(StorageRequest::Truncate { .. }) => {}
+                output @ (Output::Storage(StorageRequest::FindCommonPrefix { .. })
+                | Output::Storage(StorageRequest::ReadEntries { .. })
+                | Output::Storage(StorageRequest::ReadChunk { .. })
+                | Output::Storage(StorageRequest::BeginChunks(_))
+                | Output::Storage(StorageRequest::WriteChunk { .. })
+                | Output::Storage(StorageRequest::Install { .. })
                 | Output::WriteCheckpoint { .. }) => self.stored(now, output),
-                Output::Retain { .. } | Output::UseWitness { .. } => {}
+                Output::Storage(StorageRequest::Retain { .. }) | Output::UseWitness { .. } => {}
                 Output::CloseLink { .. }
                 | Output::CloseClient { .. }
                 | Output::Standing(_)

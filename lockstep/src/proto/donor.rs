@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::flow::Resend;
-use super::io::{CommonPrefix, Output};
+use super::io::{CommonPrefix, Output, StorageRequest};
 use super::membership::Membership;
 use super::release::Agreement;
 use super::replica::Replica;
@@ -163,7 +163,9 @@ impl Replica {
         let Some(joiner) = &self.joiner else { return };
         self.find_common_prefix = match self.find_common_prefix {
             PrefixSearch::Idle => {
-                self.outputs.push_back(Output::FindCommonPrefix { points: joiner.points.clone() });
+                self.outputs.push_back(Output::Storage(StorageRequest::FindCommonPrefix {
+                    points: joiner.points.clone(),
+                }));
                 PrefixSearch::UnderWay
             }
             PrefixSearch::UnderWay | PrefixSearch::Overtaken => PrefixSearch::Overtaken,
@@ -203,7 +205,7 @@ impl Replica {
             }
         };
         joiner.offered = Some((from, checkpoint));
-        self.outputs.push_back(Output::Retain { from: Some(from.index) });
+        self.outputs.push_back(Output::Storage(StorageRequest::Retain { from: Some(from.index) }));
         self.offer();
     }
 
@@ -288,9 +290,11 @@ impl Replica {
             let output = match fetch {
                 Fetch::Entries { from } => {
                     joiner.pin = joiner.pin.or(Some(pin)).filter(|_| !joiner.attached);
-                    Output::ReadEntries { after: from.prev() }
+                    Output::Storage(StorageRequest::ReadEntries { after: from.prev() })
                 }
-                Fetch::Chunk { checkpoint, offset } => Output::ReadChunk { checkpoint, offset },
+                Fetch::Chunk { checkpoint, offset } => {
+                    Output::Storage(StorageRequest::ReadChunk { checkpoint, offset })
+                }
             };
             self.outputs.push_back(output);
         }
@@ -403,7 +407,7 @@ impl Replica {
         if why == FallBack::Diverged {
             self.diverged_up_to = Some(self.log.last_index());
         }
-        self.outputs.push_back(Output::Retain { from: None });
+        self.outputs.push_back(Output::Storage(StorageRequest::Retain { from: None }));
         self.progress = Progress::default();
         self.peer_last_index = Index(0);
         self.divergence = None;
@@ -466,7 +470,7 @@ impl Replica {
         self.peer_declared_dead = self.peer_incarnation != Some(joiner);
         self.epoch_since = Some(self.now.mono);
         self.event(Event::Admitting { joiner, from });
-        self.outputs.push_back(Output::Retain { from: None });
+        self.outputs.push_back(Output::Storage(StorageRequest::Retain { from: None }));
         self.send_admit();
         self.announce_standing();
         self.tell_peer_back();

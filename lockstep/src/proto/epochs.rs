@@ -18,7 +18,7 @@ use core::time::Duration;
 
 use super::donor::Confirming;
 use super::flow::Resend;
-use super::io::{Output, Standing};
+use super::io::{Output, Standing, StorageRequest};
 use super::membership::{Membership, RecordVerdict};
 use super::release::Agreement;
 use super::replica::Replica;
@@ -169,7 +169,8 @@ impl Replica {
 
     pub(super) fn persist_membership(&mut self) -> u64 {
         let (number, membership) = self.membership.write_down();
-        self.outputs.push_back(Output::PersistMembership { number, membership });
+        self.outputs
+            .push_back(Output::Storage(StorageRequest::PersistMembership { number, membership }));
         number
     }
 

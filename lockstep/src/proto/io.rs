@@ -20,6 +20,10 @@ use crate::wire::frames::{
     WitnessCall,
 };
 
+mod storage;
+
+pub use storage::{StorageRequest, StorageResponse};
+
 /// What a replica is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -91,64 +95,14 @@ pub enum Input {
     },
     /// The service executed the next entry.
     Executed(Executed),
-    /// Every entry up to this index is on disk. Under `memory` durability the driver says so at
-    /// once.
-    Persisted(Index),
-    /// The membership with this number is on disk.
-    MembershipPersisted(u64),
     /// All devices of this CoServer are ready: their listeners listen and their outputs go out.
     /// Given only while [`Replica::waits_for_devices`](super::Replica::waits_for_devices).
     DevicesStand,
+    /// The disk did what [`Output::Storage`], [`Output::Append`], [`Output::Recover`] or
+    /// [`Output::WriteCheckpoint`] asked for, or failed.
+    Storage(StorageResponse),
     /// The operator gives a command.
     Command(Command),
-    /// The answer to [`Output::Recover`].
-    Recovered(Result<Box<Recovered>, String>),
-    /// The answer to [`Output::FindCommonPrefix`].
-    CommonPrefix(CommonPrefix),
-    /// The answer to [`Output::ReadEntries`].
-    EntriesRead {
-        /// The entry before the first.
-        after: Index,
-        /// Consecutive entries; `None` if the journal does not have them any more.
-        entries: Option<Vec<Entry>>,
-    },
-    /// The answer to [`Output::ReadChunk`].
-    ChunkRead {
-        /// The entry of the checkpoint that was read.
-        checkpoint: Index,
-        /// Offset of the bytes in the checkpoint's file.
-        offset: u64,
-        /// At least one byte, unless the file ends there; `None` if the checkpoint is gone.
-        bytes: Option<Bytes>,
-    },
-    /// How much of the checkpoint is there, after [`Output::BeginChunks`] and each
-    /// [`Output::WriteChunk`].
-    ChunksWritten {
-        /// The entry of the checkpoint that is being written.
-        checkpoint: Index,
-        /// How many bytes from the file's start are on disk.
-        have: u64,
-    },
-    /// The answer to [`Output::Install`]; an error says why the checkpoint cannot be used.
-    Installed(Result<(), String>),
-    /// The answer to [`Output::WriteCheckpoint`].
-    CheckpointWritten {
-        /// The entry of the checkpoint.
-        index: Index,
-        /// The checkpoint's file, or why there is none.
-        result: Result<CheckpointFile, String>,
-    },
-    /// The disk failed: what was to be written may not be there. Nothing more is persisted.
-    StorageFailed {
-        /// What happened, in words for the operator.
-        why: String,
-    },
-    /// The disk could not be used, although nothing is wrong with it: the process had no
-    /// descriptor, or no memory.
-    StorageExhausted {
-        /// What happened, in words for the operator.
-        why: String,
-    },
 }
 
 /// The state at one entry, restored from disk.
@@ -278,18 +232,11 @@ pub enum Output {
         /// The connection to end.
         conn: ConnId,
     },
-    /// Append this entry to the journal; answered by [`Input::Persisted`], in order. Under
+    /// Append this entry to the journal; answered by [`StorageResponse::Persisted`], in order. Under
     /// `memory` durability answered at once.
     Append(Entry),
     /// Execute this entry, after those before it; answered by [`Input::Executed`].
     Execute(Entry),
-    /// Write this membership to disk, then say [`Input::MembershipPersisted`] with its number.
-    PersistMembership {
-        /// The number that the answer repeats; each membership has a higher one.
-        number: u64,
-        /// The membership to write.
-        membership: Membership,
-    },
     /// Carry out a device's output, which is released.
     Release {
         /// The entry that caused it.
@@ -306,62 +253,16 @@ pub enum Output {
     },
     /// The replica's standing in the pair changed; devices open and close by it.
     Standing(Standing),
-    /// Restore the newest checkpoint and replay the journal; answered by [`Input::Recovered`].
+    /// Do this on disk, after what was asked before; the request says what answers it.
+    Storage(StorageRequest),
+    /// Restore the newest checkpoint and replay the journal; answered by [`StorageResponse::Recovered`].
     Recover {
         /// `Some`: restore exactly this entry, and drop from the journal what comes after it.
         /// `None`: restore the last entry that was surely released, and hand over those after it.
         to: Option<Index>,
     },
-    /// Drop from the journal all entries after this one; none of them was executed.
-    Truncate {
-        /// The last entry to keep.
-        after: Index,
-    },
-    /// Find which of these entries the journal has. Answered by [`Input::CommonPrefix`].
-    FindCommonPrefix {
-        /// The joiner's positions, the last entry first.
-        points: Vec<LogPosition>,
-    },
-    /// Read entries from the journal; answered by [`Input::EntriesRead`].
-    ReadEntries {
-        /// The entry before the first.
-        after: Index,
-    },
-    /// Read a piece of a checkpoint, at most [`limits::CHUNK_BYTES`](crate::limits::CHUNK_BYTES);
-    /// answered by [`Input::ChunkRead`].
-    ReadChunk {
-        /// The entry of the checkpoint to read.
-        checkpoint: Index,
-        /// Offset in the checkpoint's file from which to read.
-        offset: u64,
-    },
-    /// Prepare to write a checkpoint that comes in pieces, after those of it that are on disk
-    /// already. Answered by [`Input::ChunksWritten`].
-    BeginChunks(CheckpointFile),
-    /// Write the next piece of the checkpoint; answered by [`Input::ChunksWritten`].
-    WriteChunk {
-        /// The entry of the checkpoint.
-        checkpoint: Index,
-        /// Offset of the piece in the checkpoint's file.
-        offset: u64,
-        /// The piece.
-        bytes: Bytes,
-    },
-    /// The checkpoint is whole: check it, and put it in the journal's place. The journal's next
-    /// entry is the one after it. Answered by [`Input::Installed`].
-    Install {
-        /// The checkpoint to install.
-        file: CheckpointFile,
-        /// The running digest of the entries at the checkpoint.
-        log_digest: Digest,
-    },
-    /// Keep the journal and the checkpoints for a joiner, within the configured limit.
-    Retain {
-        /// The first entry to keep; `None` if nothing is to be kept for a joiner any more.
-        from: Option<Index>,
-    },
     /// Write the state as it was frozen when this entry was executed (rule K1); answered by
-    /// [`Input::CheckpointWritten`]. The driver freezes whenever it has executed an
+    /// [`StorageResponse::CheckpointWritten`]. The driver freezes whenever it has executed an
     /// [`EntryKind::Checkpoint`](crate::entry::EntryKind::Checkpoint) and keeps the newest.
     WriteCheckpoint {
         /// The log up to the entry.

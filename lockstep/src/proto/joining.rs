@@ -13,7 +13,7 @@
 use core::time::Duration;
 
 use super::flow::Resend;
-use super::io::{Output, Recovered};
+use super::io::{Output, Recovered, StorageRequest};
 use super::links::Link;
 use super::release::Agreement;
 use super::replica::Replica;
@@ -167,7 +167,7 @@ impl Replica {
                     written: 0,
                     asked_to: 0,
                 });
-                self.outputs.push_back(Output::BeginChunks(file));
+                self.outputs.push_back(Output::Storage(StorageRequest::BeginChunks(file)));
             }
             None => self.begin_from(from),
         }
@@ -204,7 +204,8 @@ impl Replica {
             if common.index < self.log.last_index() {
                 self.log.truncate(common.index);
                 self.persisted = common.index;
-                self.outputs.push_back(Output::Truncate { after: common.index });
+                self.outputs
+                    .push_back(Output::Storage(StorageRequest::Truncate { after: common.index }));
             }
             return self.begin_entries();
         }
@@ -310,7 +311,11 @@ impl Replica {
             *asked_to = end;
         }
         join.came(self.now.mono);
-        self.outputs.push_back(Output::WriteChunk { checkpoint, offset, bytes });
+        self.outputs.push_back(Output::Storage(StorageRequest::WriteChunk {
+            checkpoint,
+            offset,
+            bytes,
+        }));
     }
 
     pub(super) fn on_chunks_written(&mut self, checkpoint: Index, durable: u64) {
@@ -329,7 +334,7 @@ impl Replica {
         if durable >= file.len {
             let (file, log_digest) = (*file, *log_digest);
             self.set_stage(Stage::Installing { at: file.index });
-            self.outputs.push_back(Output::Install { file, log_digest });
+            self.outputs.push_back(Output::Storage(StorageRequest::Install { file, log_digest }));
             return;
         }
         self.fetch_chunks();

@@ -17,7 +17,7 @@
 //!    [`Replica::next_timeout`] says, asked anew after every round.
 //! 5. Take inputs of clients and devices only while [`Replica::takes_input`];
 //!    answer [`Output::Append`] and
-//!    [`Output::PersistMembership`] when it is
+//!    [`StorageRequest::PersistMembership`] when it is
 //!    done.
 //!
 //! The rules that it keeps are numbered in `docs/protocol.md`; the code quotes
@@ -58,7 +58,8 @@ mod tests;
 
 pub use io::{
     Boot, Command, CommonPrefix, Config, Disk, DivergencePolicy, HandOverRefused, Input,
-    Membership, Output, ReadmitRefused, Recovered, Removals, Standing, Status,
+    Membership, Output, ReadmitRefused, Recovered, Removals, Standing, Status, StorageRequest,
+    StorageResponse,
 };
 pub use replica::Replica;
 pub use shortage::SessionCounts;

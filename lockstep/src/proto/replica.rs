@@ -23,7 +23,9 @@ use super::donor::{Confirming, Joiner, PrefixSearch};
 use super::flow::Resend;
 use super::gap::{Held, Stop};
 use super::gateway::Gateway;
-use super::io::{Boot, Command, Config, Input, LinkStatus, Output, Standing, Status};
+use super::io::{
+    Boot, Command, Config, Input, LinkStatus, Output, Standing, Status, StorageResponse,
+};
 use super::joining::Joining;
 use super::links::Link;
 use super::log::Log;
@@ -259,26 +261,36 @@ impl Replica {
             Input::ClientGone { conn } => self.gateway.disconnect(conn),
             Input::Device { device, bytes } => self.take(EntryKind::Device { device, bytes }),
             Input::Executed(executed) => self.on_executed(executed),
-            Input::Persisted(index) => self.on_persisted(index),
-            Input::MembershipPersisted(number) => self.on_membership_persisted(number),
+            Input::Storage(response) => self.on_storage(response),
             Input::DevicesStand => self.on_devices_stand(),
             Input::Command(command) => self.on_command(command),
-            Input::Recovered(result) => self.on_recovered(result),
-            Input::CommonPrefix(found) => self.on_common_prefix(found),
-            Input::EntriesRead { after, entries } => self.on_entries_read(after, entries),
-            Input::ChunkRead { checkpoint, offset, bytes } => {
-                self.on_chunk_read(checkpoint, offset, bytes);
-            }
-            Input::ChunksWritten { checkpoint, have } => self.on_chunks_written(checkpoint, have),
-            Input::Installed(result) => self.on_installed(result),
-            Input::CheckpointWritten { index, result } => {
-                self.on_checkpoint_written(index, result);
-            }
-            Input::StorageFailed { why } => self.stop(StopCause::Storage { why }),
-            Input::StorageExhausted { why } => self.stop(StopCause::Exhausted { why }),
         }
         self.on_time();
         self.check_invariants();
+    }
+
+    fn on_storage(&mut self, response: StorageResponse) {
+        match response {
+            StorageResponse::Persisted(index) => self.on_persisted(index),
+            StorageResponse::MembershipPersisted(number) => self.on_membership_persisted(number),
+            StorageResponse::Recovered(result) => self.on_recovered(result),
+            StorageResponse::CommonPrefix(found) => self.on_common_prefix(found),
+            StorageResponse::EntriesRead { after, entries } => {
+                self.on_entries_read(after, entries);
+            }
+            StorageResponse::ChunkRead { checkpoint, offset, bytes } => {
+                self.on_chunk_read(checkpoint, offset, bytes);
+            }
+            StorageResponse::ChunksWritten { checkpoint, have } => {
+                self.on_chunks_written(checkpoint, have);
+            }
+            StorageResponse::Installed(result) => self.on_installed(result),
+            StorageResponse::CheckpointWritten { index, result } => {
+                self.on_checkpoint_written(index, result);
+            }
+            StorageResponse::Failed { why } => self.stop(StopCause::Storage { why }),
+            StorageResponse::Exhausted { why } => self.stop(StopCause::Exhausted { why }),
+        }
     }
 
     /// The next thing to be done; `None` when there is nothing more.

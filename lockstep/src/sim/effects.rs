@@ -12,9 +12,8 @@ use crate::entry::{Entry, EntryKind};
 use crate::event::StopCause;
 use crate::ids::{ConnId, LogTime, ReplicaId};
 use crate::output::{Carrier, OutputKind};
-use crate::proto::{Input, Output, Replica};
+use crate::proto::{Input, Output, Replica, StorageRequest, StorageResponse};
 use crate::record::Origin;
-use crate::store::replica::Request;
 use crate::wire::frames::{ClientAnswer, PeerFrame, WitnessAnswer, WitnessCall};
 
 /// What a core wants done.
@@ -69,29 +68,17 @@ impl World {
                 self.cut_log(place);
                 self.store(place, Job::Recover { to });
             }
-            Output::Truncate { .. } if self.options.mutant == Some(Mutant::KeptTail) => {}
-            Output::Truncate { after } => {
-                self.see(Observation::Truncated { who, after });
-                self.cut_log(place);
-                self.ask_store(place, Request::Truncate { after });
+            Output::Storage(StorageRequest::Truncate { .. })
+                if self.options.mutant == Some(Mutant::KeptTail) => {}
+            Output::Storage(request) => {
+                if let StorageRequest::Truncate { after } = request {
+                    self.see(Observation::Truncated { who, after });
+                    self.cut_log(place);
+                }
+                self.ask_store(place, request);
             }
-            Output::FindCommonPrefix { points } => {
-                self.ask_store(place, Request::FindCommonPrefix { points })
-            }
-            Output::ReadEntries { after } => self.ask_store(place, Request::ReadEntries { after }),
-            Output::ReadChunk { checkpoint, offset } => {
-                self.ask_store(place, Request::ReadChunk { checkpoint, offset });
-            }
-            Output::BeginChunks(file) => self.ask_store(place, Request::BeginChunks(file)),
-            Output::WriteChunk { checkpoint, offset, bytes } => {
-                self.ask_store(place, Request::WriteChunk { checkpoint, offset, bytes });
-            }
-            Output::Install { file, log_digest } => {
-                self.ask_store(place, Request::Install { file, log_digest });
-            }
-            Output::Retain { from } => self.ask_store(place, Request::Retain { from }),
             Output::WriteCheckpoint { history } => {
-                answers.extend(self.write_checkpoint(place, history));
+                answers.extend(self.write_checkpoint(place, history).map(Input::Storage));
             }
             Output::CloseLink { link } => {
                 let wire = self.link_wire(link);
@@ -138,15 +125,12 @@ impl World {
             Output::Append(entry) => {
                 let early = self.options.mutant == Some(Mutant::EarlyPersisted);
                 if self.options.durability == Durability::Memory || early {
-                    answers.push(Input::Persisted(entry.index));
+                    answers.push(Input::Storage(StorageResponse::Persisted(entry.index)));
                 }
                 self.store_entry(place, entry.clone());
                 self.appended(who, entry);
             }
             Output::Execute(entry) => self.execute(place, entry, answers),
-            Output::PersistMembership { number, membership } => {
-                self.ask_store(place, Request::Remember { number, membership });
-            }
             Output::Release { index, step, ordinal, epoch, kind } => {
                 let name = OutputName { index, step, ordinal };
                 self.release(who, name, epoch, kind);

@@ -11,7 +11,7 @@ use super::service::PORT;
 use super::wiring::{Party, Role};
 use super::world::World;
 use crate::ids::{ConnId, Index, LinkId, ReplicaId};
-use crate::proto::{Input, Standing};
+use crate::proto::{Input, Standing, StorageResponse};
 use crate::wire::codec;
 use crate::wire::frames::{ClientCall, PeerFrame};
 
@@ -27,7 +27,7 @@ impl World {
             Arrival::ClientUp(wire) => self.on_conn_up(place, wire),
             Arrival::ClientDown(wire) => self.on_conn_down(place, wire),
             Arrival::Executed(executed) => self.give_result(place, executed),
-            Arrival::Disk(input) => self.on_stored_answer(place, input),
+            Arrival::Disk(response) => self.on_storage(place, response),
             Arrival::Command(command) => self.tell(place, Input::Command(command)),
             Arrival::Poke => {}
             Arrival::Frame { wire, generation, role, bytes } => {
@@ -45,8 +45,8 @@ impl World {
         }
     }
 
-    fn on_stored_answer(&mut self, place: ReplicaId, mut input: Input) {
-        if let Input::Recovered(Ok(recovered)) = &mut input {
+    fn on_storage(&mut self, place: ReplicaId, mut response: StorageResponse) {
+        if let StorageResponse::Recovered(Ok(recovered)) = &mut response {
             match self.options.mutant {
                 Some(Mutant::LostTail) => recovered.tail.clear(),
                 Some(Mutant::OtherState) => recovered.outputs.0[0] ^= 1,
@@ -54,18 +54,18 @@ impl World {
             }
         }
         let Some(who) = self.servers[place.slot()].who() else { return };
-        self.trace.say(self.at, || format!("{who} <- disk  {}", in_brief(&input)));
-        if let Input::Recovered(Err(_)) = &input {
+        self.trace.say(self.at, || format!("{who} <- disk  {}", in_brief(&response)));
+        if let StorageResponse::Recovered(Err(_)) = &response {
             // Whatever it held, it goes on with nothing.
             self.see(Observation::Truncated { who, after: Index(0) });
         }
-        if let Input::Recovered(Ok(recovered)) = &input {
+        if let StorageResponse::Recovered(Ok(recovered)) = &response {
             self.see(Observation::Restored { who, recovered });
             for entry in &recovered.tail {
                 self.see(Observation::Appended { who, entry });
             }
         }
-        self.tell(place, input);
+        self.tell(place, Input::Storage(response));
     }
 
     pub(super) fn end_at(&self, place: ReplicaId, role: Role) -> usize {
@@ -226,19 +226,19 @@ impl World {
     }
 }
 
-fn in_brief(input: &Input) -> String {
-    match input {
-        Input::Recovered(Ok(recovered)) => {
+fn in_brief(response: &StorageResponse) -> String {
+    match response {
+        StorageResponse::Recovered(Ok(recovered)) => {
             let (at, tail) = (recovered.history.index, recovered.tail.len());
             format!("recovered at {at}, {tail} entries after it")
         }
-        Input::EntriesRead { after, entries: Some(entries) } => {
+        StorageResponse::EntriesRead { after, entries: Some(entries) } => {
             format!("{} entries after {after}", entries.len())
         }
-        Input::ChunkRead { checkpoint, offset, bytes: Some(bytes) } => {
+        StorageResponse::ChunkRead { checkpoint, offset, bytes: Some(bytes) } => {
             format!("{} bytes of checkpoint {checkpoint} at {offset}", bytes.len())
         }
-        input => format!("{input:?}"),
+        response => format!("{response:?}"),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::ids::{ConnId, Index, LinkId, ReplicaId, SessionId, Timestamps};
 use crate::limits;
 use crate::output::Executed;
 use crate::proto::io::{self, Membership};
-use crate::proto::{Boot, Command, Config, Input, Replica, Standing};
+use crate::proto::{Boot, Command, Config, Input, Replica, Standing, StorageResponse};
 use crate::store::home::HomeError;
 use crate::store::replica::OpenError;
 use crate::unit::{FrozenUnit, Unit};
@@ -83,7 +83,7 @@ pub(super) enum Arrival {
     /// The service thread has executed an entry.
     Executed(Executed),
     /// The storage thread has an answer.
-    Disk(Input),
+    Disk(StorageResponse),
     /// The operator gives a command.
     Command(Command),
     /// A device has an input.

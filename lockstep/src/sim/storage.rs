@@ -16,11 +16,11 @@ use crate::entry::Entry;
 use crate::history::History;
 use crate::ids::{Index, ReplicaId};
 use crate::limits;
-use crate::proto::Input;
 use crate::proto::io::Recovered;
+use crate::proto::{StorageRequest, StorageResponse};
 use crate::store::checkpoint::Stamp;
 use crate::store::journal;
-use crate::store::replica::{Failure, Request};
+use crate::store::replica::Failure;
 use crate::unit::{FrozenUnit, Unit};
 use crate::wire::frames::CheckpointFile;
 
@@ -49,7 +49,7 @@ pub(super) enum Job {
     /// Restore the state.
     Recover { to: Option<Index> },
     /// Everything else that the core asks for.
-    Request(Request),
+    Request(StorageRequest),
 }
 
 impl Job {
@@ -61,7 +61,7 @@ impl Job {
     fn writes(&self) -> bool {
         match self {
             Self::Append { .. } | Self::Recover { .. } => true,
-            Self::Request(Request::Retain { .. } | Request::BeginChunks(_)) => false,
+            Self::Request(StorageRequest::Retain { .. } | StorageRequest::BeginChunks(_)) => false,
             Self::Request(request) => !request.is_read(),
         }
     }
@@ -95,7 +95,7 @@ impl World {
     }
 
     /// The same with what the core asks of it.
-    pub(super) fn ask_store(&mut self, place: ReplicaId, request: Request) {
+    pub(super) fn ask_store(&mut self, place: ReplicaId, request: StorageRequest) {
         self.store(place, Job::Request(request));
     }
 
@@ -109,7 +109,9 @@ impl World {
     pub(super) fn cut_log(&mut self, place: ReplicaId) {
         let server = self.server(place);
         server.storage.fence += 1;
-        server.inbox.retain(|arrival| !matches!(arrival, Arrival::Disk(Input::Persisted(_))));
+        server
+            .inbox
+            .retain(|arrival| !matches!(arrival, Arrival::Disk(StorageResponse::Persisted(_))));
     }
 
     fn begin_job(&mut self, place: ReplicaId) {
@@ -169,7 +171,7 @@ impl World {
             Ok(index) => {
                 self.see(Observation::Persisted { who, index });
                 if is_current && self.options.durability == Durability::Journal {
-                    self.arrive(who.place, Arrival::Disk(Input::Persisted(index)));
+                    self.arrive(who.place, Arrival::Disk(StorageResponse::Persisted(index)));
                 }
             }
             Err(failure) => self.fail_storage(who, failure),
@@ -185,13 +187,14 @@ impl World {
         self.arrive(who.place, Arrival::Disk(failure.into()));
     }
 
-    fn try_job(&mut self, who: Who, job: Job) -> Result<Option<Input>, Failure> {
+    fn try_job(&mut self, who: Who, job: Job) -> Result<Option<StorageResponse>, Failure> {
         match job {
             Job::Append { .. } => Ok(None),
             Job::Recover { to } => self.recover(who, to).map(Some),
-            Job::Request(Request::Remember { number, membership }) => {
+            Job::Request(StorageRequest::PersistMembership { number, membership }) => {
                 let place = who.place;
-                let request = Request::Remember { number, membership: membership.clone() };
+                let request =
+                    StorageRequest::PersistMembership { number, membership: membership.clone() };
                 let saved = self.serve(place, request);
                 self.see(match saved {
                     Ok(_) => Observation::Remembered { who, membership: &membership },
@@ -200,14 +203,16 @@ impl World {
                 saved
             }
             Job::Request(request) => {
-                let resumes = matches!(request, Request::BeginChunks(_));
+                let resumes = matches!(request, StorageRequest::BeginChunks(_));
                 let step = match &request {
-                    Request::WriteChunk { .. } => Some(Step::Chunk),
-                    Request::Install { .. } => Some(Step::Installed),
+                    StorageRequest::WriteChunk { .. } => Some(Step::Chunk),
+                    StorageRequest::Install { .. } => Some(Step::Installed),
                     _ => None,
                 };
                 let answer = self.serve(who.place, request)?;
-                if resumes && matches!(answer, Some(Input::ChunksWritten { have: 1.., .. })) {
+                if resumes
+                    && matches!(answer, Some(StorageResponse::ChunksWritten { have: 1.., .. }))
+                {
                     self.reach(Mark::TransferResumed);
                 }
                 step.into_iter().for_each(|step| self.at_step(step, who.place));
@@ -216,11 +221,15 @@ impl World {
         }
     }
 
-    fn serve(&mut self, place: ReplicaId, request: Request) -> Result<Option<Input>, Failure> {
+    fn serve(
+        &mut self,
+        place: ReplicaId,
+        request: StorageRequest,
+    ) -> Result<Option<StorageResponse>, Failure> {
         self.server(place).storage.disk.store()?.serve(request)
     }
 
-    fn recover(&mut self, who: Who, to: Option<Index>) -> Result<Input, Failure> {
+    fn recover(&mut self, who: Who, to: Option<Index>) -> Result<StorageResponse, Failure> {
         let mut unit = self.fresh_unit(who.place);
         let restored = match self.server(who.place).storage.damage.take() {
             Some(why) => Err(why),
@@ -236,7 +245,7 @@ impl World {
                 process.last_index = last.unwrap_or(recovered.history.index);
             }
         }
-        Ok(Input::Recovered(restored))
+        Ok(StorageResponse::Recovered(restored))
     }
 
     /// What a replica may hold and not have released.
@@ -245,7 +254,11 @@ impl World {
     }
 
     /// A checkpoint is to be written from the view that was frozen at its entry.
-    pub(super) fn write_checkpoint(&mut self, place: ReplicaId, history: History) -> Option<Input> {
+    pub(super) fn write_checkpoint(
+        &mut self,
+        place: ReplicaId,
+        history: History,
+    ) -> Option<StorageResponse> {
         let index = history.index;
         let time = 4 * self.options.disk[place.slot()].sync;
         let server = &mut self.servers[place.slot()];
@@ -253,7 +266,7 @@ impl World {
         let frozen = server.process.as_mut().and_then(|process| process.frozen.take());
         let Some(frozen) = frozen.filter(|frozen| frozen.index() == index) else {
             let result = Err("another state was frozen meanwhile".to_owned());
-            return Some(Input::CheckpointWritten { index, result });
+            return Some(StorageResponse::CheckpointWritten { index, result });
         };
         server.storage.writing = Some((history, frozen));
         let at = self.at + self.rng.from(time / 4, time);
@@ -270,7 +283,7 @@ impl World {
         let index = history.index;
         let result = server.storage.write_checkpoint(history, &frozen).map(CheckpointFile::from);
         self.trace.step(self.at, 37, index.0);
-        self.arrive(place, Arrival::Disk(Input::CheckpointWritten { index, result }));
+        self.arrive(place, Arrival::Disk(StorageResponse::CheckpointWritten { index, result }));
     }
 
     /// The process is dead: what was under way is done, in part or not at all; without power
@@ -293,7 +306,7 @@ impl World {
             }
             for job in jobs {
                 // Written twice: it counts if either copy is there, which the next start shows.
-                if let Job::Request(Request::Remember { membership, .. }) = &job {
+                if let Job::Request(StorageRequest::PersistMembership { membership, .. }) = &job {
                     unsure = Some(membership.clone());
                 }
                 let store = storage.disk.store();

@@ -7,7 +7,7 @@ use lockstep::digest::Digest;
 use lockstep::entry::{Entry, EntryKind};
 use lockstep::history::History;
 use lockstep::ids::{Index, ReplicaId};
-use lockstep::proto::{Input, Membership, Output};
+use lockstep::proto::{Input, Membership, Output, StorageRequest, StorageResponse};
 use lockstep::unit::Unit;
 use lockstep::wire::frames::{CheckpointFile, LogPosition};
 
@@ -95,25 +95,31 @@ impl World {
         let cuts = node.storage.cuts;
         let job = match output {
             Output::Append(entry) => Job::Append { entry, cuts },
-            Output::PersistMembership { number, membership } => {
+            Output::Storage(StorageRequest::PersistMembership { number, membership }) => {
                 Job::Membership { number, membership }
             }
             Output::Recover { to } => {
                 node.cut(None);
                 Job::Recover { to }
             }
-            Output::Truncate { after } => {
+            Output::Storage(StorageRequest::Truncate { after }) => {
                 node.cut(Some(after));
                 Job::Truncate { after }
             }
-            Output::FindCommonPrefix { points } => Job::FindCommonPrefix { points },
-            Output::ReadEntries { after } => Job::Read { after },
-            Output::ReadChunk { checkpoint, offset } => Job::ReadChunk { checkpoint, offset },
-            Output::BeginChunks(file) => Job::Begin(file),
-            Output::WriteChunk { checkpoint, offset, bytes } => {
+            Output::Storage(StorageRequest::FindCommonPrefix { points }) => {
+                Job::FindCommonPrefix { points }
+            }
+            Output::Storage(StorageRequest::ReadEntries { after }) => Job::Read { after },
+            Output::Storage(StorageRequest::ReadChunk { checkpoint, offset }) => {
+                Job::ReadChunk { checkpoint, offset }
+            }
+            Output::Storage(StorageRequest::BeginChunks(file)) => Job::Begin(file),
+            Output::Storage(StorageRequest::WriteChunk { checkpoint, offset, bytes }) => {
                 Job::WriteChunk { checkpoint, offset, bytes }
             }
-            Output::Install { file, log_digest } => Job::Install { file, log_digest },
+            Output::Storage(StorageRequest::Install { file, log_digest }) => {
+                Job::Install { file, log_digest }
+            }
             Output::WriteCheckpoint { history } => Job::Checkpoint { history },
             _ => return,
         };
@@ -159,8 +165,8 @@ impl World {
             self.node(place).storage.failed = true;
             let why = "told to".into();
             let input = match kept % 2 {
-                0 => Input::StorageFailed { why },
-                _ => Input::StorageExhausted { why },
+                0 => Input::Storage(StorageResponse::Failed { why }),
+                _ => Input::Storage(StorageResponse::Exhausted { why }),
             };
             self.tell(place, input);
             self.reached.insert("failed disk");
@@ -185,11 +191,12 @@ impl World {
             Job::Append { entry, cuts } => {
                 let index = entry.index;
                 disk.append(entry, node.replica.mark());
-                return (cuts == node.storage.cuts).then_some(Input::Persisted(index));
+                return (cuts == node.storage.cuts)
+                    .then_some(Input::Storage(StorageResponse::Persisted(index)));
             }
             Job::Membership { number, membership } => {
                 disk.membership = membership;
-                Input::MembershipPersisted(number)
+                Input::Storage(StorageResponse::MembershipPersisted(number))
             }
             Job::Recover { to } => return Some(self.recover(place, to)),
             Job::Truncate { after } => {
@@ -197,25 +204,27 @@ impl World {
                 return None;
             }
             Job::FindCommonPrefix { points } => {
-                Input::CommonPrefix(disk.find_common_prefix(&points))
+                Input::Storage(StorageResponse::CommonPrefix(disk.find_common_prefix(&points)))
             }
-            Job::Read { after } => Input::EntriesRead { after, entries: disk.read(after) },
+            Job::Read { after } => {
+                Input::Storage(StorageResponse::EntriesRead { after, entries: disk.read(after) })
+            }
             Job::ReadChunk { checkpoint, offset } => {
                 let bytes = disk.read_chunk(checkpoint, offset);
-                Input::ChunkRead { checkpoint, offset, bytes }
+                Input::Storage(StorageResponse::ChunkRead { checkpoint, offset, bytes })
             }
             Job::Begin(file) => {
                 let have = disk.begin_chunks(file);
-                Input::ChunksWritten { checkpoint: file.index, have }
+                Input::Storage(StorageResponse::ChunksWritten { checkpoint: file.index, have })
             }
             Job::WriteChunk { checkpoint, offset, bytes } => {
                 let have = disk.write_chunk(offset, &bytes);
-                Input::ChunksWritten { checkpoint, have }
+                Input::Storage(StorageResponse::ChunksWritten { checkpoint, have })
             }
             Job::Install { file, log_digest } => {
                 let result = disk.install(file, log_digest, &self.taken);
                 self.reached.insert("installed checkpoint");
-                Input::Installed(result)
+                Input::Storage(StorageResponse::Installed(result))
             }
             Job::Checkpoint { history } => return Some(self.checkpoint(place, history)),
         })
@@ -223,7 +232,7 @@ impl World {
 
     fn recover(&mut self, place: ReplicaId, to: Option<Index>) -> Input {
         let node = &mut self.nodes[place.slot()];
-        Input::Recovered(match node.disk.recover(to) {
+        Input::Storage(StorageResponse::Recovered(match node.disk.recover(to) {
             Ok((recovered, unit)) => {
                 node.unit = unit;
                 self.reached.insert("recovery");
@@ -235,7 +244,7 @@ impl World {
                 self.reached.insert("refused recovery");
                 Err(why)
             }
-        })
+        }))
     }
 
     fn checkpoint(&mut self, place: ReplicaId, history: History) -> Input {
@@ -250,6 +259,6 @@ impl World {
                 node.disk.keep_checkpoint(state)
             }
         };
-        Input::CheckpointWritten { index, result }
+        Input::Storage(StorageResponse::CheckpointWritten { index, result })
     }
 }

@@ -8,7 +8,9 @@ use lockstep::ids::{
     Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, ReplicaId, Timestamps,
 };
 use lockstep::limits;
-use lockstep::proto::{CommonPrefix, Disk, Input, Membership, Output, Recovered};
+use lockstep::proto::{
+    CommonPrefix, Disk, Input, Membership, Output, Recovered, StorageRequest, StorageResponse,
+};
 use lockstep::record::{Members, Origin, Record};
 use lockstep::wire::frames::{CheckpointFile, LogPosition};
 
@@ -94,7 +96,7 @@ impl World {
                 Err("damaged".into())
             }
         };
-        self.replica.handle(now, Input::Recovered(result));
+        self.replica.handle(now, Input::Storage(StorageResponse::Recovered(result)));
     }
 
     fn looked_up(&mut self, now: Timestamps, points: &[LogPosition]) {
@@ -102,42 +104,52 @@ impl World {
         let common = points.first().copied().filter(|point| point.index.0 & 1 == 0);
         let checkpoint = Some((file, Digest::ZERO)).filter(|_| points.len() & 1 == 0);
         let found = CommonPrefix { common, bytes: 100, checkpoint };
-        self.replica.handle(now, Input::CommonPrefix(found));
+        self.replica.handle(now, Input::Storage(StorageResponse::CommonPrefix(found)));
     }
 
     /// The answer to what it wants of its disk.
     pub(super) fn stored(&mut self, now: Timestamps, output: Output) {
         match output {
-            Output::FindCommonPrefix { points } => {
+            Output::Storage(StorageRequest::FindCommonPrefix { points }) => {
                 assert!(points.len() <= limits::POINTS);
                 self.looked_up(now, &points);
             }
-            Output::ReadEntries { after } => {
+            Output::Storage(StorageRequest::ReadEntries { after }) => {
                 let entries = Some(Vec::new()).filter(|_| after.0 % 5 != 4);
-                self.replica.handle(now, Input::EntriesRead { after, entries });
+                self.replica
+                    .handle(now, Input::Storage(StorageResponse::EntriesRead { after, entries }));
             }
-            Output::ReadChunk { checkpoint, offset } => {
+            Output::Storage(StorageRequest::ReadChunk { checkpoint, offset }) => {
                 let bytes = Some(Bytes::from(vec![1; 100])).filter(|_| offset % 5 != 4);
-                let read = Input::ChunkRead { checkpoint, offset, bytes };
+                let read = Input::Storage(StorageResponse::ChunkRead { checkpoint, offset, bytes });
                 self.replica.handle(now, read);
             }
-            Output::BeginChunks(file) => {
+            Output::Storage(StorageRequest::BeginChunks(file)) => {
                 let (checkpoint, have) = (file.index, 0);
-                self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
+                self.replica.handle(
+                    now,
+                    Input::Storage(StorageResponse::ChunksWritten { checkpoint, have }),
+                );
             }
-            Output::WriteChunk { checkpoint, offset, bytes } => {
+            Output::Storage(StorageRequest::WriteChunk { checkpoint, offset, bytes }) => {
                 let have = offset + bytes.len() as u64;
-                self.replica.handle(now, Input::ChunksWritten { checkpoint, have });
+                self.replica.handle(
+                    now,
+                    Input::Storage(StorageResponse::ChunksWritten { checkpoint, have }),
+                );
             }
-            Output::Install { file, .. } => {
+            Output::Storage(StorageRequest::Install { file, .. }) => {
                 let result = if file.len & 1 == 0 { Ok(()) } else { Err("damaged".into()) };
-                self.replica.handle(now, Input::Installed(result));
+                self.replica.handle(now, Input::Storage(StorageResponse::Installed(result)));
             }
             Output::WriteCheckpoint { history } => {
                 let index = history.index;
                 let file = CheckpointFile { index, len: 1000, hash: Digest::ZERO };
                 let result = if index.0 & 1 == 0 { Ok(file) } else { Err("full".into()) };
-                self.replica.handle(now, Input::CheckpointWritten { index, result });
+                self.replica.handle(
+                    now,
+                    Input::Storage(StorageResponse::CheckpointWritten { index, result }),
+                );
             }
             _ => {}
         }

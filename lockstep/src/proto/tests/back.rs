@@ -8,6 +8,7 @@ use crate::entry::EntryKind;
 use crate::event::{Event, FallBack, StopCause, Wait};
 use crate::ids::{Epoch, Index, Lineage, ReplicaId};
 use crate::limits;
+use crate::proto::StorageResponse;
 use crate::proto::io::{Command, Input, Membership, Standing};
 use crate::record::{Origin, Record};
 use crate::wire::frames::{PeerFrame, WitnessAnswer};
@@ -849,7 +850,7 @@ fn a_disk_that_is_to_be_adopted_is_not_taken_for_fresh() {
 fn a_replica_whose_disk_fails_is_out_and_the_other_goes_on() {
     let mut pair = Pair::formed();
     texts(&mut pair, A, 0, 3);
-    pair.tell(A, Input::StorageFailed { why: "no space left".into() });
+    pair.tell(A, Input::Storage(StorageResponse::Failed { why: "no space left".into() }));
     assert!(matches!(pair.node(A).stopped, Some(StopCause::Storage { .. })));
     pair.run(MS * 10);
     assert_eq!(pair.record.asker, B);
@@ -861,7 +862,10 @@ fn a_replica_whose_disk_fails_is_out_and_the_other_goes_on() {
 fn a_replica_without_descriptors_is_out_by_that_name_and_comes_back() {
     let mut pair = Pair::formed();
     texts(&mut pair, A, 0, 3);
-    pair.tell(A, Input::StorageExhausted { why: "no file descriptor is left".into() });
+    pair.tell(
+        A,
+        Input::Storage(StorageResponse::Exhausted { why: "no file descriptor is left".into() }),
+    );
     let Some(cause @ StopCause::Exhausted { .. }) = pair.node(A).stopped.clone() else {
         panic!("{:?}", pair.node(A).stopped)
     };

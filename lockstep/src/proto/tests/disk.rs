@@ -9,6 +9,7 @@ use crate::entry::Entry;
 use crate::history::History;
 use crate::ids::{Index, Lineage};
 use crate::limits;
+use crate::proto::StorageResponse;
 use crate::proto::io::{CommonPrefix, Disk as Found, Input, Membership, Recovered};
 use crate::wire::frames::{CheckpointFile, LogPosition};
 
@@ -104,7 +105,10 @@ impl Disk {
         let target = to.unwrap_or(self.mark.min(self.last_index()));
         let mut state = self.base.clone();
         if target < state.history.index {
-            return (Digest::ZERO, Input::Recovered(Err("not kept".into())));
+            return (
+                Digest::ZERO,
+                Input::Storage(StorageResponse::Recovered(Err("not kept".into()))),
+            );
         }
         let mut replayed = 0;
         for entry in self.entries.iter().take_while(|entry| entry.index <= target) {
@@ -120,7 +124,7 @@ impl Disk {
         let State { history, outputs } = state;
         let recovered =
             Recovered { history, outputs, wakeup: None, replayed, contradicts: None, tail };
-        (outputs, Input::Recovered(Ok(Box::new(recovered))))
+        (outputs, Input::Storage(StorageResponse::Recovered(Ok(Box::new(recovered)))))
     }
 
     pub(super) fn find_common_prefix(&self, points: &[LogPosition]) -> Input {
@@ -130,14 +134,14 @@ impl Disk {
         };
         let common = points.iter().find(has).copied();
         let file = self.checkpoints.iter().next_back();
-        Input::CommonPrefix(CommonPrefix {
+        Input::Storage(StorageResponse::CommonPrefix(CommonPrefix {
             common,
             bytes: common.map_or(0, |common| {
                 (self.last_index().0 - common.index.0) * self.entry_bytes.max(100)
             }),
             checkpoint: file
                 .map(|(index, state)| (file_of(*index, state), state.history.log_digest)),
-        })
+        }))
     }
 
     pub(super) fn read(&self, after: Index) -> Input {
@@ -145,25 +149,31 @@ impl Disk {
         let from = self.entries.iter().filter(|entry| entry.index > after);
         let entries: Vec<Entry> = from.take(10).cloned().collect();
         let readable = !entries.iter().any(|entry| Some(entry.index) == self.unreadable);
-        Input::EntriesRead { after, entries: (kept && readable).then_some(entries) }
+        Input::Storage(StorageResponse::EntriesRead {
+            after,
+            entries: (kept && readable).then_some(entries),
+        })
     }
 
     pub(super) fn read_chunk(&self, checkpoint: Index, offset: u64) -> Input {
         let len = FILE.saturating_sub(offset).min(limits::CHUNK_BYTES as u64);
         let there = self.checkpoints.contains_key(&checkpoint);
         let bytes = there.then(|| Bytes::from(vec![7; len as usize]));
-        Input::ChunkRead { checkpoint, offset, bytes }
+        Input::Storage(StorageResponse::ChunkRead { checkpoint, offset, bytes })
     }
 
     pub(super) fn begin_chunks(&self, file: CheckpointFile) -> Input {
-        Input::ChunksWritten { checkpoint: file.index, have: self.incoming }
+        Input::Storage(StorageResponse::ChunksWritten {
+            checkpoint: file.index,
+            have: self.incoming,
+        })
     }
 
     pub(super) fn write_chunk(&mut self, checkpoint: Index, offset: u64, bytes: &Bytes) -> Input {
         assert_eq!(offset, self.incoming, "pieces come in order");
         self.incoming += bytes.len() as u64;
         self.chunks += 1;
-        Input::ChunksWritten { checkpoint, have: self.incoming }
+        Input::Storage(StorageResponse::ChunksWritten { checkpoint, have: self.incoming })
     }
 
     /// The pieces are no real file here: the state comes from the disk that sent them.
@@ -171,7 +181,9 @@ impl Disk {
         assert_eq!(self.incoming, file.len, "only a whole file is installed");
         if from.rotten == Some(file.index) {
             self.incoming = 0;
-            return Input::Installed(Err("another hash than was announced".into()));
+            return Input::Storage(StorageResponse::Installed(Err(
+                "another hash than was announced".into(),
+            )));
         }
         let from = &from.checkpoints[&file.index];
         *self = Self {
@@ -182,17 +194,20 @@ impl Disk {
             chunks: self.chunks,
             ..Self::default()
         };
-        Input::Installed(Ok(()))
+        Input::Storage(StorageResponse::Installed(Ok(())))
     }
 
     pub(super) fn checkpoint(&mut self, state: State) -> Input {
         let index = state.history.index;
         if self.full {
-            return Input::CheckpointWritten { index, result: Err("no space left".into()) };
+            return Input::Storage(StorageResponse::CheckpointWritten {
+                index,
+                result: Err("no space left".into()),
+            });
         }
         let result = Ok(file_of(index, &state));
         self.checkpoints.insert(index, state);
-        Input::CheckpointWritten { index, result }
+        Input::Storage(StorageResponse::CheckpointWritten { index, result })
     }
 
     /// Retention: the journal begins at the newest checkpoint.

@@ -16,10 +16,10 @@ use crate::ids::{
 };
 use crate::loss::SessionUse;
 use crate::output::{self, Carrier, Executed, Output as ServiceOutput, OutputKind, Refusal};
-use crate::proto::Replica;
 use crate::proto::io::{
     Boot, Config, DivergencePolicy, Input, LinkSet, Membership, Output, Standing,
 };
+use crate::proto::{Replica, StorageRequest, StorageResponse};
 use crate::record::Record;
 use crate::wire::frames::{
     ClientAnswer, ClientCall, Environment, PeerFrame, Versions, WitnessAnswer, WitnessCall,
@@ -491,7 +491,7 @@ impl Pair {
             for entry in entries {
                 node.disk.append(entry);
             }
-            self.tell(place, Input::Persisted(last));
+            self.tell(place, Input::Storage(StorageResponse::Persisted(last)));
         }
         let node = self.node(place);
         if node.syncing.is_none() && !node.unsynced.is_empty() {
@@ -684,17 +684,18 @@ impl Pair {
                     let index = entry.index;
                     node.disk.append(entry);
                     node.disk.mark = node.replica.mark().0;
-                    node.replica.handle(now, Input::Persisted(index));
+                    node.replica.handle(now, Input::Storage(StorageResponse::Persisted(index)));
                 }
             }
-            Output::PersistMembership { number, membership } => {
+            Output::Storage(StorageRequest::PersistMembership { number, membership }) => {
                 let node = self.node(place);
                 if node.slow_membership {
                     return node.unremembered.push((number, membership));
                 }
                 if !node.disk_stuck {
                     node.disk.membership = membership;
-                    node.replica.handle(now, Input::MembershipPersisted(number));
+                    node.replica
+                        .handle(now, Input::Storage(StorageResponse::MembershipPersisted(number)));
                 }
             }
             Output::Execute(entry)
@@ -738,18 +739,24 @@ impl Pair {
                 (node.disk, node.digest) = (disk, digest);
                 answer
             }
-            Output::Truncate { after } => return node.disk.truncate(after),
-            Output::FindCommonPrefix { points } => {
+            Output::Storage(StorageRequest::Truncate { after }) => {
+                return node.disk.truncate(after);
+            }
+            Output::Storage(StorageRequest::FindCommonPrefix { points }) => {
                 node.prefix_searches += 1;
                 node.disk.find_common_prefix(&points)
             }
-            Output::ReadEntries { after } => node.disk.read(after),
-            Output::ReadChunk { checkpoint, offset } => node.disk.read_chunk(checkpoint, offset),
-            Output::BeginChunks(file) => node.disk.begin_chunks(file),
-            Output::WriteChunk { checkpoint, offset, bytes } => {
+            Output::Storage(StorageRequest::ReadEntries { after }) => node.disk.read(after),
+            Output::Storage(StorageRequest::ReadChunk { checkpoint, offset }) => {
+                node.disk.read_chunk(checkpoint, offset)
+            }
+            Output::Storage(StorageRequest::BeginChunks(file)) => node.disk.begin_chunks(file),
+            Output::Storage(StorageRequest::WriteChunk { checkpoint, offset, bytes }) => {
                 node.disk.write_chunk(checkpoint, offset, &bytes)
             }
-            Output::Install { file, .. } => node.disk.install(file, &sender),
+            Output::Storage(StorageRequest::Install { file, .. }) => {
+                node.disk.install(file, &sender)
+            }
             Output::WriteCheckpoint { history } => {
                 node.written.push((began, history.index));
                 if node.slow_checkpoints {
@@ -778,7 +785,7 @@ impl Pair {
         node.slow_membership = false;
         for (number, membership) in core::mem::take(&mut node.unremembered) {
             self.node(place).disk.membership = membership;
-            self.tell(place, Input::MembershipPersisted(number));
+            self.tell(place, Input::Storage(StorageResponse::MembershipPersisted(number)));
         }
     }
 
@@ -795,7 +802,8 @@ impl Node {
     fn write(&mut self, history: History) -> Input {
         let outputs = self.frozen[&history.index];
         let mut answer = self.disk.checkpoint(State { history, outputs });
-        if let Input::CheckpointWritten { result: Ok(file), .. } = &mut answer
+        if let Input::Storage(StorageResponse::CheckpointWritten { result: Ok(file), .. }) =
+            &mut answer
             && self.other_state
         {
             file.hash = Digest(file.hash.0.map(|byte| !byte));

@@ -361,9 +361,6 @@ impl<S: StateMachine> Engine<S> {
                 self.connections.close_client(conn);
             }
             Output::Append(entry) => self.append(entry),
-            Output::PersistMembership { number, membership } => {
-                self.persist_membership(number, membership);
-            }
             Output::Execute(entry) => self.to_execute.push_back((entry, self.echo)),
             Output::Release { index, step, ordinal, epoch, kind } => {
                 if let OutputKind::Device { device, bytes, .. } = kind {
@@ -379,23 +376,7 @@ impl<S: StateMachine> Engine<S> {
                 super::events::log(&event, client.as_deref());
             }
             Output::Recover { to } => self.recover(to),
-            Output::Truncate { after } => {
-                self.executor.truncated(after);
-                self.storage.truncate(after, self.replica.mark());
-            }
-            Output::FindCommonPrefix { points } => self.storage.find_common_prefix(points),
-            Output::ReadEntries { after } => self.storage.read_entries(after),
-            Output::ReadChunk { checkpoint, offset } => {
-                self.storage.read_chunk(checkpoint, offset);
-            }
-            Output::BeginChunks(file) => self.begin_chunks(file),
-            Output::WriteChunk { checkpoint, offset, bytes } => {
-                self.storage.write_chunk(checkpoint, offset, bytes);
-            }
-            Output::Install { file, log_digest } => {
-                self.storage.install(file, log_digest, self.replica.mark());
-            }
-            Output::Retain { from } => self.storage.retain(from),
+            Output::Storage(request) => self.ask_storage(request),
             Output::WriteCheckpoint { history } => self.write_checkpoint(history),
             Output::Stop { cause } => self.stopped = Some(cause),
         }

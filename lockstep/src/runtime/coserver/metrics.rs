@@ -9,7 +9,7 @@ use super::clients::ClientsMetrics;
 use crate::device::Descriptors;
 use crate::exhaustion;
 use crate::ids::{Index, MonotonicTime};
-use crate::proto::{Input, Removals};
+use crate::proto::{Removals, StorageResponse};
 use crate::runtime::link::ListenStats;
 use crate::runtime::memory::Memory;
 use crate::store::replica::{Durability, Gauges};
@@ -175,14 +175,14 @@ impl Metrics {
     }
 
     /// Notes how far a checkpoint has come.
-    pub(super) fn on_transfer(&mut self, input: &Input) {
-        match input {
-            Input::ChunksWritten { have, .. } => {
+    pub(super) fn on_transfer(&mut self, response: &StorageResponse) {
+        match response {
+            StorageResponse::ChunksWritten { have, .. } => {
                 if let Some(joining) = &mut self.storage.joining {
                     joining.have = *have;
                 }
             }
-            Input::Installed(_) => self.storage.joining = None,
+            StorageResponse::Installed(_) => self.storage.joining = None,
             _ => {}
         }
     }

@@ -7,11 +7,9 @@ use crate::entry::Entry;
 use crate::history::History;
 use crate::ids::Index;
 use crate::machine::StateMachine;
-use crate::proto::Input;
-use crate::proto::io::Membership;
+use crate::proto::{Input, StorageRequest, StorageResponse};
 use crate::runtime::storage::{Answer, Noted};
 use crate::store::replica::{Durability, Failure, Outcome, Unrecovered};
-use crate::wire::frames::CheckpointFile;
 
 /// How the state is being restored.
 #[derive(Debug, Default)]
@@ -44,31 +42,42 @@ impl<S: StateMachine> Engine<S> {
             self.storage.append(entry);
         }
         if self.storage.persists_at_once() {
-            self.handle(Input::Persisted(index));
+            self.tell(StorageResponse::Persisted(index));
         }
     }
 
-    pub(super) fn persist_membership(&mut self, number: u64, membership: Membership) {
-        self.storage.persist(number, membership, self.replica.mark());
-        if self.storage.durability() == Durability::Memory {
-            self.handle(Input::MembershipPersisted(number));
+    pub(super) fn ask_storage(&mut self, request: StorageRequest) {
+        match &request {
+            StorageRequest::Truncate { after } => self.executor.truncated(*after),
+            StorageRequest::BeginChunks(file) => {
+                self.metrics.storage.joining =
+                    Some(Joining { checkpoint: file.index, have: 0, of: file.len });
+            }
+            _ => {}
         }
+        let remembered = match request {
+            StorageRequest::PersistMembership { number, .. } => Some(number),
+            _ => None,
+        };
+        self.storage.request(request, self.replica.mark());
+        if let Some(number) = remembered.filter(|_| self.storage.durability() == Durability::Memory)
+        {
+            self.tell(StorageResponse::MembershipPersisted(number));
+        }
+    }
+
+    fn tell(&mut self, response: StorageResponse) {
+        self.handle(Input::Storage(response));
     }
 
     pub(super) fn recover(&mut self, to: Option<Index>) {
         // What was handed out is of the state that is given up.
         self.to_execute.clear();
         if let Recovery::Lost { why } = core::mem::take(&mut self.recovery) {
-            return self.handle(Input::Recovered(Err(why)));
+            return self.tell(StorageResponse::Recovered(Err(why)));
         }
         self.recovery = Recovery::UnderWay { at: Index(0) };
         self.storage.recover(to, self.replica.mark());
-    }
-
-    pub(super) fn begin_chunks(&mut self, file: CheckpointFile) {
-        self.metrics.storage.joining =
-            Some(Joining { checkpoint: file.index, have: 0, of: file.len });
-        self.storage.begin_chunks(file);
     }
 
     pub(super) fn write_checkpoint(&mut self, history: History) {
@@ -76,7 +85,7 @@ impl<S: StateMachine> Engine<S> {
         let view = self.executor.take_frozen(index).ok_or("the state at it is not kept".into());
         let sent = view.and_then(|view| self.storage.write_checkpoint(history, view));
         if let Err(why) = sent {
-            self.handle(Input::CheckpointWritten { index, result: Err(why) });
+            self.tell(StorageResponse::CheckpointWritten { index, result: Err(why) });
         }
     }
 
@@ -97,8 +106,8 @@ impl<S: StateMachine> Engine<S> {
         }
         self.recovery = Recovery::None;
         match outcome.result {
-            Ok(recovered) => self.handle(Input::Recovered(Ok(recovered))),
-            Err(Unrecovered::Failed(failure)) => self.handle(failure.into()),
+            Ok(recovered) => self.tell(StorageResponse::Recovered(Ok(recovered))),
+            Err(Unrecovered::Failed(failure)) => self.tell(failure.into()),
             Err(Unrecovered::Unusable(why)) => {
                 tracing::error!(event = "log_set_aside", why);
                 self.recovery = Recovery::SettingAside { why };
@@ -111,23 +120,23 @@ impl<S: StateMachine> Engine<S> {
         if let Answer::Persisted { took, .. } = &answer {
             self.metrics.committed(*took);
         }
-        if let Answer::Input(input) = &answer {
-            self.metrics.on_transfer(input);
+        if let Answer::Response(response) = &answer {
+            self.metrics.on_transfer(response);
         }
         match self.storage.note(answer) {
             Noted::Nothing => {}
-            Noted::Tell(input) => self.handle(input),
+            Noted::Tell(response) => self.tell(response),
             Noted::Failed(failure) => self.on_storage_failed(failure),
             Noted::Plan(mut plan) => {
                 plan.adopt = self.adopts;
                 if let Err(error) = self.executor.recover(plan) {
                     let why = format!("no thread for the replay can be started: {error}");
-                    self.handle(Input::StorageExhausted { why });
+                    self.tell(StorageResponse::Exhausted { why });
                 }
             }
             Noted::SetAside => {
                 if let Recovery::SettingAside { why } = core::mem::take(&mut self.recovery) {
-                    self.handle(Input::Recovered(Err(why)));
+                    self.tell(StorageResponse::Recovered(Err(why)));
                 }
             }
         }
@@ -139,7 +148,7 @@ impl<S: StateMachine> Engine<S> {
         let restoring = !matches!(self.recovery, Recovery::None);
         let member = self.replica.status().record.is_some();
         if self.storage.durability() == Durability::Journal || restoring || !member {
-            return self.handle(failure.into());
+            return self.tell(failure.into());
         }
         tracing::error!(
             event = "storage_lost",
@@ -147,7 +156,7 @@ impl<S: StateMachine> Engine<S> {
             "nobody can join this CoServer any more; the pair goes on"
         );
         let held = self.replica.status().last_index;
-        self.handle(Input::Persisted(held));
+        self.tell(StorageResponse::Persisted(held));
     }
 
     pub(super) fn snapshot(&self) -> MetricsSnapshot {

@@ -17,17 +17,14 @@ use crate::history::History;
 use crate::ids::Index;
 use crate::limits;
 use crate::machine::StateMachine;
-use crate::proto::io::Membership;
-use crate::proto::{Disk, Input};
+use crate::proto::{Disk, StorageRequest, StorageResponse};
 use crate::runtime::clock::Clock;
 use crate::store::checkpoint::{Header, Stamp};
 use crate::store::journal::Mark;
-use crate::store::replica::{
-    self, Durability, Failure, Gauges, Plan, Request, StorageSettings, Who,
-};
+use crate::store::replica::{self, Durability, Failure, Gauges, Plan, StorageSettings, Who};
 use crate::sync::{Capacity, CapacityError, PopError, PushError, Receiver, Sender, mailbox};
 use crate::unit::FrozenUnit;
-use crate::wire::frames::{CheckpointFile, LogPosition};
+use crate::wire::frames::CheckpointFile;
 
 /// Commands under way to the journal's thread; more wait in the loop. Each takes at least one
 /// operation on the disk, except that appends share one.
@@ -48,7 +45,7 @@ const READS: usize = 4 * limits::CHUNKS_AHEAD;
 /// What the threads say.
 pub(crate) enum Answer {
     /// For the core as it is.
-    Input(Input),
+    Response(StorageResponse),
     /// Everything up to here is on the disk.
     Persisted {
         /// The last entry.
@@ -247,10 +244,6 @@ impl<S: StateMachine> Storage<S> {
         }
     }
 
-    fn ask(&mut self, request: Request) {
-        self.push(Command::Request(request));
-    }
-
     fn send_backlog(&mut self) {
         while let Some(command) = self.backlog.pop_front() {
             match self.commands.try_push(command) {
@@ -262,9 +255,26 @@ impl<S: StateMachine> Storage<S> {
         }
     }
 
-    pub(crate) fn persist(&mut self, number: u64, membership: Membership, mark: (Index, Digest)) {
-        self.note_agreed(mark);
-        self.ask(Request::Remember { number, membership });
+    /// Does what the core asks, after everything that was appended before it. `mark` is how far the
+    /// core has released.
+    pub(crate) fn request(&mut self, request: StorageRequest, mark: (Index, Digest)) {
+        match request {
+            StorageRequest::Truncate { .. } | StorageRequest::Install { .. } => {
+                self.cut(mark, Command::Request(request));
+            }
+            StorageRequest::PersistMembership { .. } => {
+                self.note_agreed(mark);
+                self.push(Command::Request(request));
+            }
+            StorageRequest::ReadEntries { .. } | StorageRequest::ReadChunk { .. } => {
+                self.read(request);
+            }
+            // The first is always answered: the core has no second one under way.
+            StorageRequest::FindCommonPrefix { .. }
+            | StorageRequest::BeginChunks(_)
+            | StorageRequest::WriteChunk { .. }
+            | StorageRequest::Retain { .. } => self.push(Command::Request(request)),
+        }
     }
 
     /// The log is cut: what is said of later entries from here on is of new ones.
@@ -276,22 +286,9 @@ impl<S: StateMachine> Storage<S> {
         self.push(command);
     }
 
-    pub(crate) fn truncate(&mut self, after: Index, mark: (Index, Digest)) {
-        self.cut(mark, Command::Request(Request::Truncate { after }));
-    }
-
     pub(crate) fn recover(&mut self, to: Option<Index>, mark: (Index, Digest)) {
         let tail = self.tail;
         self.cut(mark, Command::Recover { to, tail });
-    }
-
-    pub(crate) fn install(
-        &mut self,
-        file: CheckpointFile,
-        log_digest: Digest,
-        mark: (Index, Digest),
-    ) {
-        self.cut(mark, Command::Request(Request::Install { file, log_digest }));
     }
 
     /// The log cannot be used; answered by [`Answer::SetAside`].
@@ -303,36 +300,11 @@ impl<S: StateMachine> Storage<S> {
         self.push(Command::SetCheckpointAside(index));
     }
 
-    /// Always answered: the core has no second one under way.
-    pub(crate) fn find_common_prefix(&mut self, points: Vec<LogPosition>) {
-        self.ask(Request::FindCommonPrefix { points });
-    }
-
-    pub(crate) fn read_entries(&mut self, after: Index) {
-        self.read(Request::ReadEntries { after });
-    }
-
-    pub(crate) fn read_chunk(&mut self, checkpoint: Index, offset: u64) {
-        self.read(Request::ReadChunk { checkpoint, offset });
-    }
-
-    fn read(&mut self, request: Request) {
+    fn read(&mut self, request: StorageRequest) {
         if self.reads < READS && !self.failed {
             self.reads += 1;
-            self.ask(request);
+            self.push(Command::Request(request));
         }
-    }
-
-    pub(crate) fn begin_chunks(&mut self, file: CheckpointFile) {
-        self.ask(Request::BeginChunks(file));
-    }
-
-    pub(crate) fn write_chunk(&mut self, checkpoint: Index, offset: u64, bytes: bytes::Bytes) {
-        self.ask(Request::WriteChunk { checkpoint, offset, bytes });
-    }
-
-    pub(crate) fn retain(&mut self, from: Option<Index>) {
-        self.ask(Request::Retain { from });
     }
 
     /// Has a frozen view written. Answered by [`Answer::Checkpoint`].
@@ -386,23 +358,26 @@ impl<S: StateMachine> Storage<S> {
                     return Noted::Nothing;
                 }
                 self.written = index;
-                Noted::Tell(Input::Persisted(index))
+                Noted::Tell(StorageResponse::Persisted(index))
             }
             Answer::Gauges(gauges) => {
                 self.gauges = gauges;
                 Noted::Nothing
             }
-            Answer::Input(input) => {
-                let read = matches!(input, Input::EntriesRead { .. } | Input::ChunkRead { .. });
+            Answer::Response(response) => {
+                let read = matches!(
+                    response,
+                    StorageResponse::EntriesRead { .. } | StorageResponse::ChunkRead { .. }
+                );
                 self.reads -= usize::from(read && self.reads > 0);
-                Noted::Tell(input)
+                Noted::Tell(response)
             }
             Answer::Checkpoint { index, result } => {
                 if result.is_ok() {
                     self.push(Command::CheckpointWritten);
                 }
                 let result = result.map(CheckpointFile::from);
-                Noted::Tell(Input::CheckpointWritten { index, result })
+                Noted::Tell(StorageResponse::CheckpointWritten { index, result })
             }
             Answer::Failed(failure) => {
                 self.failed = true;
@@ -441,7 +416,7 @@ pub(crate) enum Noted {
     /// The answer needs nothing.
     Nothing,
     /// The core has to be told this input.
-    Tell(Input),
+    Tell(StorageResponse),
     /// The state can be restored by this plan.
     Plan(Plan),
     /// The log has been set aside.

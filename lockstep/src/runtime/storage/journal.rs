@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::handle::Answer;
 use crate::entry::Entry;
 use crate::ids::Index;
-use crate::proto::Input;
+use crate::proto::{StorageRequest, StorageResponse};
 use crate::runtime::clock::Clock;
 use crate::runtime::control::DataDirectory;
 use crate::store::journal::Mark;
-use crate::store::replica::{Failure, ReplicaStore, Request};
+use crate::store::replica::{Failure, ReplicaStore};
 use crate::sync::{PopError, Receiver, Sender};
 
 /// With nothing to do for so long, the next step towards a spare segment is made: long enough
@@ -29,7 +29,7 @@ pub(super) enum Command {
         generation: u64,
     },
     /// Everything else that the core asks for.
-    Request(Request),
+    Request(StorageRequest),
     Recover {
         to: Option<Index>,
         tail: usize,
@@ -50,7 +50,7 @@ pub(super) struct JournalThread {
     /// Let go of when the thread ends, not before: nobody else may write until then.
     pub(super) _lock: Option<DataDirectory>,
     /// What a joiner reads; one piece between two commits.
-    pub(super) reads: VecDeque<Request>,
+    pub(super) reads: VecDeque<StorageRequest>,
     /// The newest append that is not committed.
     pub(super) newest: Option<(Mark, u64)>,
     pub(super) spares: Spares,
@@ -181,8 +181,8 @@ impl JournalThread {
         self.answers.push_blocking(answer, None).map_err(|_| Ended)
     }
 
-    fn tell(&self, input: Input) -> Result<(), Halt> {
-        Ok(self.say(Answer::Input(input))?)
+    fn tell(&self, response: StorageResponse) -> Result<(), Halt> {
+        Ok(self.say(Answer::Response(response))?)
     }
 
     fn tell_gauges(&self) -> Result<(), Halt> {
@@ -212,7 +212,7 @@ impl JournalThread {
         let store = &mut self.store;
         match command {
             Command::Request(request) => {
-                let installs = matches!(request, Request::Install { .. });
+                let installs = matches!(request, StorageRequest::Install { .. });
                 let answer = store.serve(request)?;
                 if installs {
                     self.tell_gauges()?;

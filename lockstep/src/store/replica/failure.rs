@@ -4,7 +4,7 @@ use core::error::Error;
 
 use crate::causes::chain;
 use crate::exhaustion::Exhaustion;
-use crate::proto::Input;
+use crate::proto::StorageResponse;
 use crate::store::checkpoint::CheckpointError;
 use crate::store::journal::JournalError;
 
@@ -52,9 +52,9 @@ impl From<CheckpointError> for Failure {
     }
 }
 
-impl From<Failure> for Input {
+impl From<Failure> for StorageResponse {
     fn from(Failure { why, exhausted }: Failure) -> Self {
-        if exhausted { Self::StorageExhausted { why } } else { Self::StorageFailed { why } }
+        if exhausted { Self::Exhausted { why } } else { Self::Failed { why } }
     }
 }
 

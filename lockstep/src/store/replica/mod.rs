@@ -30,7 +30,6 @@ pub(crate) use failure::Failure;
 pub(crate) use opening::Found;
 pub(crate) use opening::open;
 pub(crate) use recovery::{Outcome, Plan, Unrecovered, recover};
-pub(crate) use requests::Request;
 pub(crate) use reset::{is_pending, put_back, set_aside};
 pub(crate) use store::ReplicaStore;
 

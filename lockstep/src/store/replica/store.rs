@@ -13,7 +13,7 @@ use crate::history::History;
 use crate::ids::{Index, Lineage};
 use crate::limits;
 use crate::proto::io::Membership;
-use crate::proto::{CommonPrefix, Input};
+use crate::proto::{CommonPrefix, StorageResponse};
 use crate::store::checkpoint::{
     self, Incoming, IncomingError, Outgoing, Stamp, Summary, file_name,
 };
@@ -278,13 +278,16 @@ impl ReplicaStore {
         }
     }
 
-    pub(super) fn begin_chunks(&mut self, file: CheckpointFile) -> Result<Input, Failure> {
+    pub(super) fn begin_chunks(
+        &mut self,
+        file: CheckpointFile,
+    ) -> Result<StorageResponse, Failure> {
         self.incoming = None;
         checkpoint::tidy(&*self.directory, Some(file.index))?;
         let incoming = Incoming::open(&*self.directory, file.into())?;
         let have = incoming.received();
         self.incoming = Some(incoming);
-        Ok(Input::ChunksWritten { checkpoint: file.index, have })
+        Ok(StorageResponse::ChunksWritten { checkpoint: file.index, have })
     }
 
     pub(super) fn write_chunk(
@@ -292,7 +295,7 @@ impl ReplicaStore {
         checkpoint: Index,
         offset: u64,
         bytes: &[u8],
-    ) -> Result<Option<Input>, Failure> {
+    ) -> Result<Option<StorageResponse>, Failure> {
         let Some(incoming) = &mut self.incoming else { return Ok(None) };
         let wanted = incoming.wanted();
         if wanted.index != checkpoint {
@@ -309,7 +312,7 @@ impl ReplicaStore {
             ) => {}
             Err(error) => return Err(Failure::of(&error)),
         }
-        Ok(Some(Input::ChunksWritten { checkpoint, have: incoming.received() }))
+        Ok(Some(StorageResponse::ChunksWritten { checkpoint, have: incoming.received() }))
     }
 
     /// Checks what has come; the log begins with it. The inner error is for the other CoServer's

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::ids::Index;
-use crate::proto::Input;
+use crate::proto::{StorageRequest, StorageResponse};
 use crate::runtime::clock::Clock;
 use crate::store::replica::{Durability, StorageSettings};
 use crate::unit::Unit;
@@ -24,7 +24,7 @@ pub(super) fn on(
     Storage::open(locked, who(), settings, false, 1, window, Clock::start()).unwrap().storage
 }
 
-async fn told(storage: &mut Storage<Nothing>) -> Input {
+async fn told(storage: &mut Storage<Nothing>) -> StorageResponse {
     loop {
         let answer = poll_fn(|cx| storage.poll(cx)).await;
         if let Noted::Tell(input) = storage.note(answer) {
@@ -41,9 +41,10 @@ async fn under_memory_entries_share_a_write_and_a_joiner_still_sees_them_all() {
         assert!(storage.persists_at_once());
         storage.flush((MARK.index, MARK.outputs));
     }
-    storage.read_entries(Index(0));
-    assert_eq!(told(&mut storage).await, Input::Persisted(Index(5)));
-    let Input::EntriesRead { entries: Some(read), .. } = told(&mut storage).await else {
+    let read = StorageRequest::ReadEntries { after: Index(0) };
+    storage.request(read, (MARK.index, MARK.outputs));
+    assert_eq!(told(&mut storage).await, StorageResponse::Persisted(Index(5)));
+    let StorageResponse::EntriesRead { entries: Some(read), .. } = told(&mut storage).await else {
         panic!("they are there");
     };
     assert_eq!(read, entries(5, 20));
@@ -58,7 +59,7 @@ async fn under_memory_what_is_waited_for_is_not_left_unwritten() {
         storage.flush((MARK.index, MARK.outputs));
     }
     assert!(!storage.persists_at_once(), "the disk is behind by more than the pair allows");
-    let written = async { while told(&mut storage).await != Input::Persisted(last) {} };
+    let written = async { while told(&mut storage).await != StorageResponse::Persisted(last) {} };
     tokio::time::timeout(Duration::from_secs(30), written).await.expect("all of it is written");
 }
 
@@ -70,7 +71,7 @@ async fn a_service_that_panics_over_its_records_costs_a_checkpoint_and_not_the_t
         let log = entries(1, 8);
         unit.execute(&log[0]);
         storage.write_checkpoint(history(&log, 1), unit.freeze()).unwrap();
-        let Input::CheckpointWritten { result, .. } = told(&mut storage).await else {
+        let StorageResponse::CheckpointWritten { result, .. } = told(&mut storage).await else {
             panic!("another answer");
         };
         match (panics, result) {

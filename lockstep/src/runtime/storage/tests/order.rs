@@ -7,10 +7,9 @@ use super::super::journal::{Command, JournalThread, Spares};
 use super::handle::on;
 use super::*;
 use crate::ids::Index;
-use crate::proto::Input;
 use crate::proto::io::Membership;
+use crate::proto::{StorageRequest, StorageResponse};
 use crate::runtime::clock::Clock;
-use crate::store::replica::Request;
 use crate::sync::{Capacity, mailbox};
 
 /// The journal's thread on this disk, without a thread.
@@ -38,7 +37,10 @@ fn a_membership_is_not_on_the_disk_before_the_entries_that_came_before_it() {
     let mut thread = journal_thread(&disk);
     let membership = Membership { record: Some(record()), ..Membership::default() };
     let append = Command::Append { entries: entries(10, 20), mark: MARK, generation: 0 };
-    let persist = Command::Request(Request::Remember { number: 1, membership: membership.clone() });
+    let persist = Command::Request(StorageRequest::PersistMembership {
+        number: 1,
+        membership: membership.clone(),
+    });
     assert!(thread.take(append).is_ok() && thread.take(persist).is_ok());
     // The power fails now: what was not synced is gone.
     let found = opened(&disk.crash(&mut |_| 0)).1.disk.unwrap();
@@ -58,14 +60,15 @@ async fn what_was_said_of_entries_before_the_log_was_cut_does_not_count_after_it
             other => drop(storage.note(other)),
         }
     };
-    storage.truncate(Index(5), (Index(5), MARK.outputs));
+    let truncate = StorageRequest::Truncate { after: Index(5) };
+    storage.request(truncate, (Index(5), MARK.outputs));
     assert!(matches!(storage.note(early), Noted::Nothing), "those entries are gone");
     // What comes in their place counts once it is there.
     storage.append(entries(6, 20).remove(5));
     storage.flush((Index(5), MARK.outputs));
     loop {
         let answer = poll_fn(|cx| storage.poll(cx)).await;
-        if let Noted::Tell(Input::Persisted(index)) = storage.note(answer) {
+        if let Noted::Tell(StorageResponse::Persisted(index)) = storage.note(answer) {
             break assert_eq!(index, Index(6));
         }
     }
