@@ -67,8 +67,8 @@ pub struct UnknownKeeping(String);
 /// What may be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// So many MiB more, in values of [`FILL_BYTES`] that no compression makes smaller, under
-    /// the keys after the last one that was filled.
+    /// Fills the state with this many MiB more, in values of [`FILL_BYTES`] that no compression
+    /// makes smaller, under the keys after the last one that was filled.
     Fill(u32),
     /// This value under this key.
     Put(u64, Bytes),
@@ -85,7 +85,7 @@ pub enum Answer {
     Size(u64, u64),
     /// The value, if there is one.
     Value(Option<Bytes>),
-    /// Not done: the request is none, or over a bound.
+    /// The request was not done: it is none, or over a bound.
     Refused,
 }
 

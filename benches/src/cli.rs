@@ -121,7 +121,7 @@ pub struct Options {
 /// Where the client runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientCore {
-    /// Where the system lets it.
+    /// The client runs where the system lets it.
     Free,
     /// On this core.
     On(usize),

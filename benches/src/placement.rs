@@ -15,7 +15,7 @@ pub enum Seat {
     B,
     /// The process that sends requests and waits for replies.
     Client,
-    /// Whoever is not on the way of a trip (a witness): wherever the scheduler likes.
+    /// A process that is not on the way of a trip (a witness) runs wherever the scheduler likes.
     Free,
 }
 

@@ -45,7 +45,7 @@ impl Figures {
 /// All rounds of one row.
 #[derive(Clone, Debug, Serialize)]
 pub struct RowReport {
-    /// What `--rows` calls it.
+    /// The row's name for `--rows`.
     pub name: &'static str,
     /// What a trip is.
     pub about: &'static str,
@@ -53,7 +53,7 @@ pub struct RowReport {
     pub skipped: Option<String>,
     /// What went wrong, one line per round that failed.
     pub failures: Vec<String>,
-    /// One per round; `None` where the round failed.
+    /// The figures of each round; `None` where the round failed.
     pub rounds: Vec<Option<Figures>>,
     /// The median over the rounds of each figure.
     pub median: Option<Figures>,

@@ -39,7 +39,7 @@ impl Ready {
         Self { protocol: PROTOCOL, address: Some(address), detail: String::new() }
     }
 
-    /// A part to which nobody connects.
+    /// A process that no other connects to.
     pub fn silent() -> Self {
         Self { protocol: PROTOCOL, address: None, detail: String::new() }
     }

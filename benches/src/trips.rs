@@ -1,7 +1,7 @@
 //! Round trips: how many, how many at once, and how long each one took.
 //!
-//! A message is `size` bytes and begins with its number, little-endian. Whoever
-//! answers sends the message back as it came. Answers come in order.
+//! A message is `size` bytes and begins with its number, little-endian. The process that answers
+//! sends the message back as it came. Answers come in order.
 
 use std::collections::VecDeque;
 use std::io;
@@ -42,7 +42,7 @@ pub struct Load {
 /// A load beyond what the harness is made for.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
-    /// No trips, or too many.
+    /// There are no trips, or too many.
     #[error("{0} trips; give 1 to {MAX_TRIPS}")]
     Trips(u64),
     /// Nothing in flight, or too much.

@@ -44,9 +44,9 @@ mod flow;
 
 /// The outside half of a device, running.
 pub trait Device: Send {
-    /// Carries an output out. It is released: both CoServers computed it, or this one is alone
-    /// by right. Must not block; what cannot be done now is queued, and the inside half is what
-    /// keeps that queue bounded (by waiting for inputs that say what has been done).
+    /// Carries an output out. An output is released: both CoServers computed it, or this one is
+    /// alone by right. Must not block; what cannot be done now is queued, and the inside half is
+    /// what keeps that queue bounded (by waiting for inputs that say what has been done).
     ///
     /// Bytes that make no sense are dropped with a log event: they can only come from an inside
     /// half of another version.
@@ -78,8 +78,8 @@ pub trait Device: Send {
 
 /// The outside half of a device, configured and not yet running.
 pub trait Outside: Send {
-    /// Brings it up. Called once, on the loop's thread and within its async runtime, if it has
-    /// one. It takes nothing from the outside before the first [`Device::standing`].
+    /// Brings it up. Called once, on the loop's thread and within its async runtime, if it has one.
+    /// The device takes nothing from the outside before the first [`Device::standing`].
     ///
     /// # Errors
     /// What keeps it from starting, in words for an operator. The CoServer then does not start.
@@ -132,7 +132,7 @@ pub struct Released {
     pub index: Index,
     /// The step within the entry.
     pub step: u32,
-    /// Its position among the step's outputs.
+    /// The output's position among the step's outputs.
     pub ordinal: u32,
     /// What, in the device's own words.
     pub bytes: Bytes,
@@ -141,7 +141,7 @@ pub struct Released {
 /// What becomes of a device's outputs when the CoServer that carried them dies.
 ///
 /// An output is released only after both CoServers computed it, but whether it was still carried
-/// out before a crash nobody can know in general. So the device's author decides, once:
+/// out before a crash cannot be known in general. So the device's author decides, once:
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputClass {
     /// Harmless if carried out twice, late, or after newer ones: the inside half repeats what is
@@ -172,7 +172,7 @@ pub trait Intake: Send + Sync {
     fn try_push(&self, device: DeviceId, flow: Flow, bytes: Bytes) -> Result<(), Refused>;
 
     /// Has `waker` woken, once, when there is room for this flow again or the intake closes; at
-    /// once or needlessly is allowed, never is not. Whoever registers tries once more before it
+    /// once or needlessly is allowed, never is not. A task that registers tries once more before it
     /// sleeps.
     fn register(&self, device: DeviceId, flow: Flow, waker: &Waker);
 }
@@ -180,8 +180,8 @@ pub trait Intake: Send + Sync {
 /// Why an input was not taken; the bytes come back where they can still be of use.
 #[derive(Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// No room at present: keep it, take nothing more from outside, push it again when
-    /// [`Inputs::poll_push`] says so.
+    /// There is no room at present: keep the input, take nothing more from outside, and push it
+    /// again when [`Inputs::poll_push`] says so.
     #[error("the engine takes no input at present: keep it and push it again")]
     Full(Bytes),
     /// Longer than [`limits::INPUT_BYTES`]: it will never fit.
@@ -201,7 +201,7 @@ pub enum Refused {
 impl fmt::Debug for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Not the bytes: they may be a user's.
+            // The bytes are left out: they may be a user's.
             Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
             Self::TooLong { len } => write!(f, "TooLong({len} bytes)"),
             Self::Closed => f.write_str("Closed"),
@@ -437,7 +437,7 @@ pub struct DeviceTable {
 /// One device of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRow {
-    /// Its name, unique in the table.
+    /// The device's name, unique in the table.
     pub name: String,
     /// What becomes of its outputs when their carrier dies.
     pub outputs: OutputClass,

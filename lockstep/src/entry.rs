@@ -15,11 +15,12 @@ use crate::record::Record;
 /// Who took an input from outside, and its number there: the input's name (rule O5).
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Origin {
-    /// Where it came in.
+    /// The place of the CoServer that took it.
     pub place: ReplicaId,
     /// The process that took it.
     pub incarnation: Incarnation,
-    /// Its number among that process's inputs; 0 for an entry that the sequencer made itself.
+    /// The input's number among that process's inputs; 0 for an entry that the sequencer made
+    /// itself.
     pub number: OriginNumber,
 }
 
@@ -113,14 +114,14 @@ pub enum EntryKind {
     Ready,
     /// A client asks for a session.
     SessionOpenFor {
-        /// Whose it will be, for its share of what all sessions may cost (rule C9).
+        /// The owner of the session, for its share of what all sessions may cost (rule C9).
         owner: OwnerId,
         /// The client's secret mark: answers find the client by it, requests prove by it that
         /// the session is theirs.
         token: Nonce,
     },
-    /// A client asked what its key may not ask. It takes the request's place in the session, and
-    /// its number: the answer is the refusal (rule C10).
+    /// A client asked what its key may not ask. The refusal takes the request's place in the
+    /// session, and its number: it is the answer (rule C10).
     SessionRefused {
         /// The session in which the client asks.
         session: SessionId,

@@ -1,7 +1,7 @@
 //! What a machine runs out of, told apart from faults of a disk or of a peer.
 //!
-//! A call that fails for want of a descriptor or of memory says nothing about the file or the
-//! peer that it was for. Whoever reports such an error names what is exhausted, and what to do.
+//! A call that fails for want of a descriptor or of memory says nothing about the file or the peer
+//! that it was for. The code that reports such an error names what is exhausted, and what to do.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -1,8 +1,8 @@
 //! What the log says of itself at one of its entries, apart from the service.
 //!
 //! It follows from the entries alone, so every holder of the same log has the same [`History`] at
-//! the same index. A checkpoint begins with it; whoever starts from the checkpoint continues from
-//! there without the entries before.
+//! the same index. A checkpoint begins with it, and a replica that starts from the checkpoint
+//! continues from there without the entries before.
 
 #![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
 
@@ -58,16 +58,16 @@ impl Default for History {
 /// Why an entry cannot be the next one of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEntry {
-    /// It is not the next one.
+    /// The entry is not the next one.
     #[error("the entry does not follow the last one")]
     Index,
-    /// Its time is not later than the last one's.
+    /// The entry's time is not later than the last one's.
     #[error("the entry's time is not later than the last one's")]
     Time,
-    /// It is of an earlier epoch than the last one, or begins one that it is not of.
+    /// The entry is of an earlier epoch than the last one, or begins one that it is not of.
     #[error("the entry is of an epoch that is over")]
     Epoch,
-    /// Its origin is no member, or its number not the next one of that origin.
+    /// The entry's origin is no member, or its number not the next one of that origin.
     #[error("the entry's origin is no member, or its number not the next one")]
     Origin,
     /// The log begins with the genesis, and has no other.
@@ -104,7 +104,7 @@ impl History {
         fits(genesis == (entry.index == Index(1)), InvalidEntry::Genesis)?;
         let Origin { place, incarnation, number } = entry.origin;
         match &entry.kind {
-            // Nobody is a member yet: the record comes with the next entry.
+            // No process is a member yet: the record comes with the next entry.
             EntryKind::Genesis { .. } => fits(number == OriginNumber(0), InvalidEntry::Origin),
             EntryKind::Membership { record } | EntryKind::Resume { record } => {
                 let later = self

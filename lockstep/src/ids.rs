@@ -134,7 +134,7 @@ number! {
     SessionId(u64)
 }
 number! {
-    /// Whose a session is, for shares: names the client's key.
+    /// The owner of a session, for shares: names the client's key.
     OwnerId(u64)
 }
 

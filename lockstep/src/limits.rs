@@ -61,13 +61,13 @@ pub const KEPT_INPUTS: usize = 16 << 10;
 pub const KEPT_BYTES: usize = 16 << 20;
 
 /// Packets of strangers that a port looks at in 100 ms, of each kind; a single host has a fourth of
-/// them. A wave of clients that come back together is through in some such turns. One more is
-/// dropped, as the network may; an honest peer repeats it.
+/// them. A wave of clients that come back together is through in some such turns. One packet more
+/// is dropped, as the network may; an honest peer repeats it.
 pub const STRANGERS_PER_TURN: usize = 1024;
 
 /// Handshakes of one port in flight at a time: enough for a wave of clients that come back
-/// together, few enough that their memory does not count. One more takes another's place, or is
-/// not answered.
+/// together, few enough that their memory does not count. One handshake more takes another's place,
+/// or is not answered.
 pub const HANDSHAKES: usize = 64;
 
 /// With as many in flight, a sender must first show that it receives at its address; so forged
@@ -75,15 +75,15 @@ pub const HANDSHAKES: usize = 64;
 pub const HANDSHAKES_UNVALIDATED: usize = 16;
 
 /// Handshakes that begin in 100 ms, of senders who have shown their addresses, in shares: a bound
-/// for those that fail at once. Of those that do not, there are as many as have places.
+/// for those that fail at once. Of handshakes that do not, there are as many as have places.
 pub const HANDSHAKES_PER_TURN: usize = 256;
 
-/// Those of senders who have not shown their addresses; more have to show them first. One that
-/// fails at once gives its place back at once, and yet has cost some 100 µs.
+/// Handshakes of senders that have not proved their addresses; more have to prove them first. A
+/// handshake that fails at once gives its place back at once, and yet has cost some 100 µs.
 pub const UNVALIDATED_PER_TURN: usize = 16;
 
-/// Connections to a control socket at a time: some monitors and an operator. One more is told so
-/// and closed.
+/// Connections to a control socket at a time: some monitors and an operator. One connection more is
+/// told so and closed.
 pub const CONTROL_CONNECTIONS: usize = 16;
 
 /// Client connections of one CoServer; at one more the newest is refused. Clients connect to both,
@@ -116,8 +116,8 @@ pub const CLIENTS_SHOWN: usize = 64;
 /// Sessions whose replies one connection may ask for.
 pub const SESSIONS_PER_CONNECTION: usize = 64;
 
-/// Open sessions of a pair. One more ends one that is worth less (rule C9), or its client is
-/// refused a session.
+/// Open sessions of a pair. One session more ends one that is worth less (rule C9), or its client
+/// is refused a session.
 pub const SESSIONS: usize = 64 << 10;
 
 /// Replies kept for one session until its client says that it has them; also the most requests
@@ -246,8 +246,8 @@ pub const CHUNK_BYTES: usize = 256 << 10;
 pub const CHUNKS_AHEAD: usize = 4;
 
 /// Requests to the witness that a disk remembers because they may still be granted. One process
-/// leaves at most two; older ones than those of the last few processes have long arrived or been
-/// lost with their connections.
+/// leaves at most two. Those of processes before the last few have long arrived or been lost with
+/// their connections.
 pub const OPEN_REQUESTS: usize = 8;
 
 /// Divergences of processes at one place within [`DIVERGENCE_WINDOW`]. At this many the survivor

@@ -5,7 +5,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::ids::OwnerId;
 
-/// What somebody lost because a session came to its end by a rule, or a pool of all sessions was
+/// What an owner lost because a session came to its end by a rule, or a pool of all sessions was
 /// full (rules C6, C9).
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
@@ -18,7 +18,7 @@ pub enum Loss {
     Unread,
     /// A session, for a new one: all were taken.
     Displaced,
-    /// A session, for somebody's next reply: there was no room for it.
+    /// A session, for an owner's next reply: there was no room for it.
     MadeRoom,
     /// A new session: all are taken, and none gave way.
     NoSession,

@@ -159,13 +159,13 @@
 //! There is one wake-up. A service with several deadlines keeps them in a
 //! `BTreeMap<LogTime, Vec<Job>>` and sets the wake-up to the first key after every step.
 //!
-//! Log time goes on while nobody runs, wake-ups do not come: [`Step::Resumed`] says for how long,
-//! before anything else. It comes where all processes had ended, and where the sequencer stood
-//! still for more than [`GAP_LEAST`](crate::limits::GAP_LEAST). It also comes where a wake-up could
-//! not come for so long because no process might order, or there was no room. That wake-up comes
-//! after it, once. What is late by less is only late: it comes at its own time, and nothing is
-//! said. A CoServer that holds its outputs for want of peer and witness still makes steps; of that
-//! a service is not told.
+//! Log time goes on while no process runs, wake-ups do not come: [`Step::Resumed`] says for how
+//! long, before anything else. It comes where all processes had ended, and where the sequencer
+//! stood still for more than [`GAP_LEAST`](crate::limits::GAP_LEAST). It also comes where a wake-up
+//! could not come for so long because no process might order, or there was no room. That wake-up
+//! comes after it, once. What is late by less is only late: it comes at its own time, and nothing
+//! is said. A CoServer that holds its outputs for want of peer and witness still makes steps; of
+//! that a service is not told.
 //!
 //! **Start threads, or wait for something.** A step computes and returns. Work that takes long
 //! is cut into parts, one per wake-up; what has to happen elsewhere goes to a device
@@ -218,7 +218,8 @@
 //! # assert_eq!(one.draw(), other.draw());
 //! ```
 //!
-//! It is no secret from whoever operates the pair: keys are drawn outside and handed in.
+//! Randomness is no secret from the people who operate the pair: keys are drawn outside and handed
+//! in.
 //!
 //! **Look at addresses.** Neither as numbers (`{:p}`, `as *const _ as usize`) nor by sorting or
 //! comparing by them. Give things numbers of your own:
@@ -265,9 +266,9 @@
 //! # assert_eq!(Relay { domain: String::new() }.identity().version, 3);
 //! ```
 //!
-//! **Log everything twice.** A service may log with `tracing` whatever it likes: it is no output,
-//! and nobody compares it. But every entry is executed on both CoServers, and some again later.
-//! What is no news is therefore marked with the name of a span, which stands in front of the
+//! **Log everything twice.** A service may log with `tracing` whatever it likes: a log line is no
+//! output, and is not compared. But every entry is executed on both CoServers, and some again
+//! later. What is no news is therefore marked with the name of a span, which stands in front of the
 //! message (`follower: mail queued`):
 //!
 //! | span | what it is |
@@ -277,8 +278,8 @@
 //! | `catch_up` | it is from before this CoServer was a member; the other one logged it |
 //! | `replay` | it is from the disk; it was logged before the restart |
 //!
-//! Whoever reads the logs of both and leaves out what is marked has read everything once. When the
-//! sequencer dies, what it had not written any more is in the follower's log, and marked there.
+//! A reader of both logs who leaves out what is marked has read everything once. When the sequencer
+//! dies, what it had not written any more is in the follower's log, and marked there.
 //!
 //! Where a line must go somewhere else, or must not go before the pair has agreed upon what it
 //! says, it is no log but an output. Send it to a device ([`Context::send`]) by way of
@@ -325,8 +326,8 @@ pub trait StateMachine: Send + 'static {
     /// What both CoServers must agree on before they run together.
     fn identity(&self) -> Identity;
 
-    /// One thing happened. For [`Step::Request`] the returned bytes are the reply; for every
-    /// other step they are ignored.
+    /// Executes one step: one thing that happened. For [`Step::Request`] the returned bytes are the
+    /// reply; for every other step they are ignored.
     fn step(&mut self, context: &mut Context<'_>, step: Step<'_>) -> Bytes;
 
     /// Whether a request changes nothing, by its bytes alone: neither the state nor anything
@@ -379,7 +380,7 @@ pub trait StateMachine: Send + 'static {
 pub struct Identity {
     /// The service's name.
     pub name: String,
-    /// Its version; raise it with every change of behaviour.
+    /// The service's version; raise it with every change of behaviour.
     pub version: u32,
     /// Digest of the configuration that the service's behaviour depends on.
     pub configuration: Digest,
@@ -406,7 +407,7 @@ impl Freeze for Bytes {
 
 /// Takes the records of a frozen state.
 pub trait RecordSink {
-    /// One record.
+    /// Adds a record.
     ///
     /// # Errors
     /// If the record is too long or cannot be stored.
@@ -475,13 +476,13 @@ pub enum Step<'a> {
     /// in a gap, or soon after one ([`Resumed`](Self::Resumed)).
     Wake,
     /// For a while nothing was done: the step before, or the last entry, was `gap` earlier, and
-    /// nothing came in between, no wake-up and no input. So `gap` is at least as long as nobody
+    /// nothing came in between, no wake-up and no input. So `gap` is at least as long as no process
     /// ran. There are two cases:
     ///
     /// - Every process of the pair had ended, and one was started again with everything that it had
     ///   on disk (rule O11 in `docs/protocol.md`). The step for the new [`Members`](Self::Members)
     ///   is the next one: what was tied to processes is lost.
-    /// - The sequencer stood still, or nobody could order, for more than
+    /// - The sequencer stood still, or no process could order, for more than
     ///   [`limits::GAP_LEAST`](crate::limits::GAP_LEAST) (rule O14). The members are the same, or
     ///   were told just before, and what is tied to those that stayed is there still.
     ///
@@ -504,16 +505,16 @@ pub enum Step<'a> {
     },
     /// A session ended: its client closed it, or it was idle for too long.
     SessionEnded {
-        /// Its id, never used again.
+        /// The session's id, never used again.
         session: SessionId,
     },
-    /// A client's request. It comes here exactly once, in its session's order.
+    /// A client's request. The request comes here exactly once, in its session's order.
     Request {
         /// The session in which the client asks.
         session: SessionId,
         /// The request's number in its session, from 1 without gaps.
         number: RequestNumber,
-        /// What is asked.
+        /// The request, in the service's own encoding.
         body: &'a [u8],
     },
     /// Something happened on a device.
@@ -592,7 +593,7 @@ impl<'a> Context<'a> {
         *self.wakeup = at.map(|at| at.max(LogTime(self.now.0.saturating_add(1))));
     }
 
-    /// What was last set.
+    /// The wake-up that was last set.
     pub fn wakeup(&self) -> Option<LogTime> {
         *self.wakeup
     }

@@ -38,7 +38,7 @@ pub struct Outline {
 /// The outline of one output.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct OutputOutline {
-    /// For whom it is.
+    /// The client or device that the output is for.
     pub target: Target,
     /// The digest of all of it.
     pub digest: Digest,
@@ -50,7 +50,7 @@ pub struct OutputOutline {
     pub head: Bytes,
 }
 
-/// For whom an output is.
+/// The target of an output.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     /// A client: the answer to its request for a session.

@@ -25,9 +25,9 @@ pub enum Carrier {
 pub struct Output {
     /// The step of the entry that made it: due wake-ups come first, each a step of its own.
     pub step: u32,
-    /// Its position among the step's outputs.
+    /// The output's position among the step's outputs.
     pub ordinal: u32,
-    /// What is to be done.
+    /// What has to be done with the output.
     pub kind: OutputKind,
 }
 
@@ -121,7 +121,7 @@ impl Output {
         hasher.finish()
     }
 
-    /// The bytes that it brings to whoever it is for; none if there are none.
+    /// The bytes that the output brings to its target; none if there are none.
     pub(crate) fn payload(&self) -> &[u8] {
         match &self.kind {
             OutputKind::Opened { .. } => &[],

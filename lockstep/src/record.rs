@@ -15,7 +15,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// Nobody: the pair has not been formed yet.
+    /// No member: the pair has not been formed yet.
     pub const NONE: Self = Self { a: None, b: None };
 
     /// The member at this place.
@@ -26,7 +26,7 @@ impl Members {
         }
     }
 
-    /// One replica alone.
+    /// One replica is the only member.
     pub fn alone(place: ReplicaId, incarnation: Incarnation) -> Self {
         match place {
             ReplicaId::A => Self { a: Some(incarnation), b: None },
@@ -53,17 +53,17 @@ impl Members {
 /// How a record came about; says who may move to it by itself.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody is a member: the pair, or a new lineage of it, waits to be formed.
+    /// No process is a member: the pair, or a new lineage of it, waits to be formed.
     Vacant,
     /// Two fresh replicas formed the pair.
     Formed,
-    /// One member of the record before goes on alone.
+    /// One member of the previous record goes on alone.
     Alone,
     /// A process that was started anew at a member's place, with everything that the member had
     /// on disk, goes on alone in its place.
     Restarted,
-    /// The other place of a sole member has a process again, which is brought up to date behind
-    /// it. It acts as a member only once the sole member says so.
+    /// The other place of a sole member has a process again, which is brought up to date behind it.
+    /// The joiner acts as a member only once the sole member says so.
     Joined,
     /// The asker left in good order: the other member of the record with this digest, which this
     /// one directly replaces, goes on alone.

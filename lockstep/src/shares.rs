@@ -1,13 +1,13 @@
-//! Shares of a bounded pool: whose place a newcomer gets when none is left (rule F8).
+//! Shares of a bounded pool: which place a newcomer gets when none is left (rule F8).
 //!
-//! Without shares the bound itself is a weapon: whoever takes every place shuts out all others.
-//! Here no newcomer is sent away while there is room, and once there is none, every owner can have
-//! as many places as the next one (max-min fairness). A newcomer takes a place of the owner that
-//! holds most, if that is at least two more than the newcomer's own. An owner that holds most
-//! itself gives one up among its own parts, by the same rule.
+//! Without shares the bound itself is a weapon: an owner that takes every place shuts out all
+//! others. Here no newcomer is sent away while there is room, and once there is none, every owner
+//! can have as many places as the next one (max-min fairness). A newcomer takes a place of the
+//! owner that holds most, if that is at least two more than the newcomer's own. An owner that holds
+//! most itself gives one up among its own parts, by the same rule.
 //!
 //! The same calls give the same answers, so shares may be part of a replicated state. Which of the
-//! places that a newcomer may claim it gets is for whoever keeps the pool to say:
+//! places that it may claim a newcomer gets is for the keeper of the pool to say:
 //!
 //! ```
 //! use std::net::IpAddr;
@@ -38,7 +38,7 @@ pub use block::{AddressBlock, host};
 #[derive(Debug, Clone)]
 pub struct Shares<O, P, I> {
     owners: BTreeMap<O, Owner<P, I>>,
-    /// Whose each place is.
+    /// The owner of each place.
     held: BTreeMap<I, (O, P)>,
 }
 
@@ -55,7 +55,7 @@ impl<O, P, I> Default for Shares<O, P, I> {
 }
 
 impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
-    /// Nobody holds anything.
+    /// A pool in which no place is taken.
     pub const fn new() -> Self {
         Self { owners: BTreeMap::new(), held: BTreeMap::new() }
     }
@@ -75,7 +75,7 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
         self.owners.get(&owner).map_or(0, |owner| owner.held)
     }
 
-    /// A place is taken. Its name is new.
+    /// A place is taken. The place's name is new.
     pub fn take(&mut self, owner: O, part: P, place: I) {
         let known = self.held.insert(place, (owner, part));
         debug_assert!(known.is_none(), "a place is taken once");
@@ -84,7 +84,7 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
         owner.parts.entry(part).or_default().insert(place);
     }
 
-    /// A place is given back. Of one that nobody holds there is nothing to do.
+    /// A place is given back. For a place that is not held there is nothing to do.
     pub fn give_back(&mut self, place: I) {
         let Some((name, part)) = self.held.remove(&place) else { return };
         let Some(owner) = self.owners.get_mut(&name) else { return };
@@ -100,8 +100,8 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
         }
     }
 
-    /// The places, oldest first, of which a newcomer is to get one now that there is no more
-    /// room: those of one part of whoever has most. `None` if nobody has so many more that the
+    /// The places, oldest first, of which a newcomer is to get one now that there is no more room:
+    /// those of one part of the owner that has most. `None` if no owner has so many more that the
     /// newcomer has a claim.
     pub fn claim(&self, owner: O, part: P) -> Option<&BTreeSet<I>> {
         self.gives_way(owner, part)?.largest().map(|(_, places)| places)
@@ -123,7 +123,7 @@ impl<O: Ord + Copy, P: Ord + Copy, I: Ord + Copy> Shares<O, P, I> {
         })
     }
 
-    /// Of whose largest part a newcomer gets a place.
+    /// The owner of whose largest part a newcomer gets a place.
     fn gives_way(&self, owner: O, part: P) -> Option<&Owner<P, I>> {
         let (&most, largest) = self.owners.iter().max_by_key(|(_, other)| other.held)?;
         if most != owner && largest.held > self.held(owner) + 1 {
@@ -251,7 +251,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// Whoever keeps coming ends up with a fair share, whatever the others did before.
+        /// An owner that keeps coming ends up with a fair share, whatever the others did before.
         #[test]
         fn everybody_reaches_a_fair_share(
             before in proptest::collection::vec((0u8..6, 0u8..4), 0..200),

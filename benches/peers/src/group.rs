@@ -71,8 +71,8 @@ impl Member {
         self.raw.raft.state == StateRole::Leader && self.raw.raft.commit_to_current_term()
     }
 
-    /// A message of another node. One that raft-rs does not take (of an older
-    /// term, say) is dropped: it is sent again if it still matters.
+    /// A message of another node. A message that raft-rs does not take (of an older term, say) is
+    /// dropped: it is sent again if it still matters.
     pub(crate) fn step(&mut self, message: Message) {
         let _ = self.raw.step(message);
     }

@@ -1,8 +1,8 @@
 //! TCP between the nodes, and to the client.
 //!
-//! Whoever connects sends one byte: its node number, or [`CLIENT`]. Nodes then
-//! exchange length-prefixed messages both ways; a client sends requests of one
-//! fixed size and gets each back as its reply, after one byte [`SERVING`].
+//! A peer that connects sends one byte: its node number, or [`CLIENT`]. Nodes then exchange
+//! length-prefixed messages both ways; a client sends requests of one fixed size and gets each back
+//! as its reply, after one byte [`SERVING`].
 //!
 //! All tasks share one thread with the node: a message costs task switches,
 //! never a wake-up of another thread.

@@ -153,8 +153,8 @@ impl Node {
         Ok(())
     }
 
-    /// Only the node that a client is connected to finds it here. One that does
-    /// not read its replies is disconnected.
+    /// Only the node that a client is connected to finds it here. A client that does not read its
+    /// replies is disconnected.
     fn reply(&mut self, number: u32, body: Bytes) {
         if let Some(outbox) = self.clients.get(&number)
             && outbox.try_send(body).is_err()

@@ -194,8 +194,8 @@ impl Bench {
         Ok(())
     }
 
-    /// One dead for a while, back, and the other killed after another while. How long each client
-    /// had no reply then.
+    /// One CoServer dead for a while, back, and the other killed after another while. How long each
+    /// client had no reply then.
     async fn one_by_one(
         &mut self,
         dead: Duration,

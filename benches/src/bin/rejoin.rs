@@ -16,7 +16,7 @@ use lockstep_benches::steady::{Seen, Steady, put};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// Of each fill: a longer step would hold up heartbeats.
+/// Size of each fill: a longer step would hold up heartbeats.
 const FILL_MIB: u32 = 8;
 
 /// A large state on a busy machine.

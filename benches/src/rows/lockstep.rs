@@ -51,7 +51,7 @@ const JOURNAL: &str = "journal";
 /// A witness grants nothing for its first two seconds, and the machine may be busy.
 const FORMED_WITHIN: Duration = Duration::from_secs(15);
 
-/// Between two looks whether the pair is formed.
+/// Time between two looks whether the pair is formed.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// An input on the sequencer to its output released there.

@@ -25,7 +25,7 @@ pub const REFERENCE: &str = "quinn";
 
 /// One line of the table.
 pub trait Row {
-    /// What `--rows` calls it.
+    /// The row's name for `--rows`.
     fn name(&self) -> &'static str;
 
     /// One sentence on what a trip is.

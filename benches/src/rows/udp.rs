@@ -16,8 +16,8 @@ use crate::trips::{MAX_SIZE, TripError, Trips};
 pub(super) const ECHO: &str = "udp-echo";
 pub(super) const DRIVE: &str = "udp-drive";
 
-/// Beyond either, a default socket buffer (208 KiB, with several hundred bytes
-/// of the kernel's own per datagram) may drop some, and nobody sends them again.
+/// Beyond either, a default socket buffer (208 KiB, with several hundred bytes of the kernel's own
+/// per datagram) may drop some, which are not sent again.
 const MAX_DATAGRAMS: usize = 64;
 const MAX_BYTES: usize = 64 * 1024;
 

@@ -42,12 +42,13 @@ pub const RECIPIENTS: u32 = 1000;
 /// Faulty commands before a session is ended with 421: a person's typing errors
 /// stay well below, a program that talks another protocol does not.
 pub const SESSION_ERRORS: u32 = 20;
-/// The same before the first EHLO or HELO, whoever speaks SMTP having nothing else to begin with.
+/// The same before the first EHLO or HELO; a client that speaks SMTP has nothing else to begin
+/// with.
 pub const UNGREETED_ERRORS: u32 = 4;
 /// Recipients refused since the last mail was taken, by policy or for their syntax, before a
 /// session is ended with 421. They count apart from [`SESSION_ERRORS`], because a list with dead
 /// entries is not a fault. Ending the session would lose its good recipients at every new attempt.
-/// Twenty times the default of [`RECIPIENTS`]: nobody's list.
+/// Twenty times the default of [`RECIPIENTS`], more than any real list has.
 pub const SESSION_REFUSALS: u32 = 20_000;
 /// Recipients that a mail has already, or that are more than it may have, before a session is
 /// ended with 421. Both are legal, and a client that pipelines says many before it sees the first
@@ -94,7 +95,7 @@ pub const ADDRESS_ERRORS: u32 = 30;
 /// again after a few minutes to half an hour.
 pub const ADDRESS_SHUT: u64 = 10 * MINUTE;
 /// Addresses of a block that are shut out at the same time when the whole block is. Fewer may be
-/// hosts of somebody whom the honest ones beside them do not know.
+/// hosts of one sender whom the honest ones beside them do not know.
 pub const BLOCK_SHUT_HOSTS: usize = 4;
 /// Blocks that are remembered, each for as long as it has used something of its rate or has
 /// addresses that are shut out; some 2 MiB. At one more, the one that would be forgotten first is.
@@ -110,8 +111,8 @@ pub const CLIENTS: u32 = 1000;
 /// block that holds most, gets 421 4.3.1.
 pub const SESSION_BYTES: u64 = 256 * 1024 * 1024;
 /// One part in so many of [`SESSION_BYTES`]. When less than that is free, a block that holds as
-/// much begins no further mail: MAIL gets 452 4.3.1. Other blocks begin theirs, and nobody has to
-/// end.
+/// much begins no further mail: MAIL gets 452 4.3.1. Other blocks begin theirs, and no session has
+/// to end.
 pub const SESSION_BYTES_RESERVE: u64 = 4;
 /// What a session costs by itself, so that silent ones are counted too.
 pub const SESSION_OVERHEAD: u64 = 1024;

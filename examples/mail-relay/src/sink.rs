@@ -178,7 +178,7 @@ async fn serve(
     }
 }
 
-/// Runs a sink that prints what it gets, until nobody reads that any more.
+/// Runs a sink that prints what it gets, until its output is not read any more.
 ///
 /// # Errors
 /// What it cannot do.

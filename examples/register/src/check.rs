@@ -28,9 +28,9 @@ pub const STATES: usize = 2_000_000;
 pub struct Report {
     /// Calls in the history.
     pub calls: usize,
-    /// Of these, calls without an answer.
+    /// Calls without an answer.
     pub unanswered: usize,
-    /// Of the answered, those refused for a limit.
+    /// Answered calls that were refused for a limit.
     pub refused: usize,
     /// Registers and queues in it.
     pub objects: usize,

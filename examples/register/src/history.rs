@@ -31,7 +31,7 @@ pub struct Call {
     pub number: u64,
     /// When it was handed in, in nanoseconds of one monotonic clock for the whole history.
     pub from: u64,
-    /// When the answer was there. `None` if none came: then nobody knows whether the request
+    /// When the answer was there. `None` if none came: then it is not known whether the request
     /// took effect, or still will.
     pub to: Option<u64>,
     /// What was asked.

@@ -5,7 +5,7 @@ use std::fmt;
 /// Bytes that are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// They end too early.
+    /// The bytes end too early.
     #[error("it ends too early")]
     Short,
     /// There are more than there should be.
@@ -94,7 +94,7 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    /// So many bytes.
+    /// Takes this many bytes.
     ///
     /// # Errors
     /// If there are fewer.
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// So many bytes, as an array.
+    /// Takes this many bytes, as an array.
     ///
     /// # Errors
     /// If there are fewer.
@@ -162,7 +162,7 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
-    /// That nothing is left.
+    /// Checks that nothing is left.
     ///
     /// # Errors
     /// If something is.

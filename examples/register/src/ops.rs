@@ -89,7 +89,7 @@ pub enum Answer {
     Value(Option<i64>),
     /// To [`Op::Cas`]: the register has the new value.
     Swapped,
-    /// To [`Op::Cas`]: it has another than the expected one, this.
+    /// To [`Op::Cas`]: the register has this value instead of the expected one.
     Differs(Option<i64>),
     /// To [`Op::Push`] and [`Op::Len`]: how many texts the queue has.
     Length(u64),

@@ -37,8 +37,8 @@ pub struct Plan {
     pub mix: Mix,
     /// A pause of each client between two requests.
     pub pause: Duration,
-    /// Of the requests that are drawn. The same seed draws the same, but the network decides
-    /// what meets what.
+    /// The seed of the requests that are drawn. The same seed draws the same, but the network
+    /// decides what meets what.
     pub seed: u64,
 }
 

@@ -85,8 +85,8 @@ impl StateMachine for Register {
                 self.state.remind(context.now());
                 None
             }
-            // Reminders are due by the calendar: those of the time in which nobody ran are late,
-            // and come with the next wake-up.
+            // Reminders are due by the calendar: those of the time in which no process ran are
+            // late, and come with the next wake-up.
             Step::Resumed { .. } => None,
             Step::Request { body, .. } => Some(match Op::decode(body) {
                 Ok(op) => self.apply(op, context.now()),

@@ -26,7 +26,7 @@ pub struct CountingService {
 }
 
 impl CountingService {
-    /// One that counts wrongly: stands for a faulty machine.
+    /// A service that counts wrongly: stands for a faulty machine.
     pub fn faulty() -> Self {
         Self { faulty: true, ..Self::default() }
     }

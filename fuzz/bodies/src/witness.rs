@@ -58,7 +58,7 @@ struct World {
     /// Who is behind each connection.
     conns: BTreeMap<ConnId, ReplicaId>,
     next: u64,
-    /// What is being written.
+    /// The record that is being written.
     storing: Option<Record>,
     /// What the disk has, and everything that it ever had.
     present: Record,
@@ -67,7 +67,7 @@ struct World {
     behind: Option<Told>,
     /// The same before what is being written.
     behind_before: Option<Told>,
-    /// After a failed write nobody knows what is kept.
+    /// Whether a write failed, so that it is not known what is kept.
     failed: bool,
 }
 

@@ -7,8 +7,8 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
-/// Of so many descriptors one is kept for connections that the service makes, so that those who
-/// connect cannot keep it from reaching anybody.
+/// Of this many descriptors one is kept for connections that the service makes, so that those that
+/// connect cannot keep the service from reaching others.
 const MADE_SHARE: u32 = 8;
 
 /// At least so many are kept for them: a connection to a name takes this many while it is made.
@@ -17,7 +17,7 @@ const MADE_LEAST: u32 = 8;
 /// What a descriptor is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// A connection that somebody made to this CoServer.
+    /// A connection that a client made to this CoServer.
     Accepted,
     /// A connection that the service makes.
     Made,
@@ -40,7 +40,7 @@ impl Descriptors {
         Self(Arc::new(Budget { total, taken: AtomicU32::new(0) }))
     }
 
-    /// As many as anybody wants: for tests, and where nothing is shared.
+    /// As many as are asked for: for tests, and where nothing is shared.
     pub fn unbounded() -> Self {
         Self::new(u32::MAX)
     }

@@ -1,20 +1,21 @@
-//! Whose inputs of one device belong together.
+//! Which inputs of one device belong together.
 
 use std::net::IpAddr;
 
 use crate::shares::AddressBlock;
 
-/// Whose an input of a device is: a block of addresses, a line, whoever may say more than the
-/// others of the same device. Flows have the way into the log in turn, each as many bytes as the
-/// next, so that whoever says a lot waits behind itself. Inputs of one flow keep their order;
-/// between flows there is none.
+/// The owner of a device's input: a block of addresses, a line, or whatever else may say more than
+/// the others of the same device. Flows have the way into the log in turn, each as many bytes as
+/// the next, so that a flow that says a lot waits behind itself. Inputs of one flow keep their
+/// order; between flows there is none.
 ///
-/// It says who waits on this CoServer and is no part of the input: the service does not see it.
+/// A flow says which sender waits on this CoServer and is no part of the input: the service does
+/// not see it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow(u128);
 
 impl Flow {
-    /// One of this number. What is pushed without a flow has that of 0.
+    /// The flow of this number. What is pushed without a flow has that of 0.
     pub const fn new(number: u64) -> Self {
         Self(number as u128)
     }

@@ -21,7 +21,7 @@ use crate::app::RelayApp;
 pub(super) const FORMATION: Duration = Duration::from_secs(20);
 /// An answer at a control socket.
 const ANSWER: Duration = Duration::from_secs(2);
-/// Between two looks at both statuses.
+/// Time between two looks at both statuses.
 const LOOK: Duration = Duration::from_millis(10);
 /// A process told to end.
 const ENDING: Duration = Duration::from_secs(3);
@@ -78,7 +78,7 @@ pub(super) struct Delivered {
 struct Member {
     name: &'static str,
     child: Child,
-    /// It was killed on purpose.
+    /// Whether it was killed on purpose.
     killed: bool,
 }
 

@@ -52,7 +52,7 @@ pub(super) struct Phase {
     pub(super) stage: Stage,
     from: Instant,
     pub(super) latency: Histogram<u64>,
-    /// Between two replies.
+    /// The longest time between two replies.
     pub(super) longest_gap: Duration,
 }
 

@@ -106,7 +106,7 @@ const LAST_MAILS: Duration = Duration::from_secs(15);
 /// An answer that takes longer makes the sender turn to the other CoServer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A printed line, for whoever watches. Nobody to tell if that fails.
+/// A printed line, for a person who watches. Nobody to tell if that fails.
 fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{text}");

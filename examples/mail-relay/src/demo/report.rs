@@ -144,7 +144,7 @@ fn name(stage: Stage) -> &'static str {
     }
 }
 
-/// What a return costs whoever is served meanwhile, beside what a kill does.
+/// What a return costs the clients that are served meanwhile, beside what a kill does.
 fn comparison(ledger: &Ledger, back: Return) -> String {
     let calm = ledger.longest_gap(|stage| matches!(stage, Stage::Calm | Stage::Duplex));
     let kill = ledger.longest_gap(|stage| matches!(stage, Stage::Kill | Stage::SecondKill));

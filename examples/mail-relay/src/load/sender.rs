@@ -91,7 +91,7 @@ pub enum Trouble {
     /// The system says so.
     #[error("the connection was lost: {0}")]
     Io(#[from] io::Error),
-    /// No answer in time.
+    /// No answer came in time.
     #[error("no answer in time")]
     Silent,
     /// The server says so.

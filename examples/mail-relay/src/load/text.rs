@@ -62,9 +62,9 @@ pub struct Arrival {
 pub enum Condition {
     /// Octet by octet.
     Sound,
-    /// Its body was changed on the way.
+    /// The mail's body was changed on the way.
     Damaged,
-    /// It carries no digest.
+    /// The mail carries no digest.
     Unknown,
 }
 

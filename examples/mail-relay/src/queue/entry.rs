@@ -15,7 +15,7 @@ use crate::smtp::{Mailbox, Message, ReversePath};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Archive, Serialize, Deserialize)]
 #[rkyv(derive(PartialEq, Eq, PartialOrd, Ord))]
 pub struct QueueId {
-    /// From 1, one more for each mail.
+    /// The mail's number: from 1, one more for each mail.
     pub number: u64,
     /// Log time of acceptance, nanoseconds since the Unix epoch.
     pub accepted: u64,
@@ -30,9 +30,9 @@ impl fmt::Display for QueueId {
 /// A mail and what has become of it so far.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct QueuedMail {
-    /// Who is told of failures.
+    /// The sender, who is told of failures.
     pub from: ReversePath,
-    /// Whom it is for, in the order given.
+    /// The recipients, in the order given.
     pub recipients: Vec<Recipient>,
     /// The text, trace field included.
     pub message: Message,
@@ -40,7 +40,7 @@ pub struct QueuedMail {
     pub accepted: u64,
     /// How much log time had passed by then in which no relay ran.
     pub skipped: u64,
-    /// Where it stands.
+    /// Whether the mail waits or is being delivered.
     pub state: MailState,
     /// Attempts that ended with a transient failure.
     pub attempts: u32,
@@ -80,7 +80,7 @@ pub enum RecipientState {
     Delivered,
     /// Given up; the sender is still to be told.
     Failed(Failure),
-    /// Given up and told, or there was nobody to tell.
+    /// Given up and told, or there was no sender to tell.
     Reported,
 }
 
@@ -136,8 +136,8 @@ impl QueuedMail {
         self.message.size() + addresses as u64 + limits::QUEUE_MAIL_OVERHEAD
     }
 
-    /// When the mail is given up, `skipped` being the time until now in which no relay ran: while
-    /// nobody could try to deliver it, it does not grow old.
+    /// When the mail is given up, `skipped` being the time until now in which no relay ran. The
+    /// mail does not grow old while no relay could try to deliver it.
     pub(super) fn expiry(&self, config: &QueueConfig, skipped: u64) -> u64 {
         let skipped = skipped.saturating_sub(self.skipped);
         self.accepted.saturating_add(config.give_up).saturating_add(skipped)
@@ -177,7 +177,7 @@ impl QueuedMail {
         pending(false).chain(pending(true)).take(limits::DELIVERY_RECIPIENTS).collect()
     }
 
-    /// Whether somebody has not been asked in this round.
+    /// Whether a recipient has not been asked in this round.
     fn is_round_open(&self) -> bool {
         self.pending().any(|recipient| !recipient.is_asked(self.round))
     }
@@ -256,7 +256,7 @@ impl QueuedMail {
         now.saturating_add(pause).min(expiry.saturating_sub(1)).max(now)
     }
 
-    /// Fails whoever is still pending (RFC 3463: 4.4.7, delivery time expired).
+    /// Fails the recipients that are still pending (RFC 3463: 4.4.7, delivery time expired).
     pub(super) fn give_up(&mut self, id: QueueId, now: u64, events: &mut Vec<QueueEvent>) {
         for recipient in &mut self.recipients {
             if let RecipientState::Pending(last) = &recipient.state {

@@ -103,7 +103,7 @@ pub(crate) struct QueueHead {
 /// One delivery to be made now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Which mail; for events.
+    /// The mail's id, for events.
     pub id: QueueId,
     /// What to give to a client session. Its token is the job's name.
     pub delivery: Delivery,
@@ -122,8 +122,7 @@ pub enum QueueEvent {
     Failed(QueueId, Mailbox, Failure),
     /// Failures of the first were reported to its sender by the second.
     Bounced(QueueId, QueueId),
-    /// Failures of a mail without a sender, which nobody is told of (RFC 5321
-    /// section 6.1).
+    /// Failures of a mail without a sender, which are reported to no one (RFC 5321 section 6.1).
     Discarded(QueueId),
     /// The mail has no recipient left and is out of the queue.
     Removed(QueueId),
@@ -338,7 +337,7 @@ impl Queue {
         self.mails.insert(id, Arc::new(mail));
     }
 
-    /// Reports failures of a mail and removes it once nobody is left.
+    /// Reports failures of a mail and removes it once no recipient is left.
     ///
     /// A bounce needs room. A mail that leaves makes it, and a mail that stays keeps its unreported
     /// failures until there is room or it leaves. So bounces never take more mails than the bound.

@@ -15,7 +15,7 @@ pub struct HopState {
 }
 
 impl HopState {
-    /// Attempts in a row that reached nobody; 0 while the hop is there.
+    /// Attempts in a row that did not reach the hop; 0 while the hop is there.
     pub fn failures(&self) -> u32 {
         self.failures
     }

@@ -1,8 +1,8 @@
 //! What sessions hold, by blocks of addresses, and which session ends when it is too much.
 //!
 //! The memory is shared like connections are: when it is full, the block that holds most gives way,
-//! and of its sessions the one that holds most. So whoever fills the memory loses it to the others,
-//! and not they their mail. No network is exempt from it.
+//! and of its sessions the one that holds most. So a client that fills the memory loses it to the
+//! others, and not they their mail. No network is exempt from it.
 //!
 //! All of this follows from the sessions, so none of it is frozen.
 

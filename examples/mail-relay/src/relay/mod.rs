@@ -16,8 +16,8 @@
 //! Pools that run short are events (`scarce.rs`).
 //!
 //! # Who gets what
-//! Clients share what there is by blocks of addresses: connections, memory, mails a minute.
-//! A block that takes all it can keeps nobody else out; see `rates.rs` and `memory.rs`.
+//! Clients share what there is by blocks of addresses: connections, memory, mails a minute. A block
+//! that takes all it can keeps no other out; see `rates.rs` and `memory.rs`.
 //!
 //! # Memory
 //! All that sessions hold is added up ([`RelaySettings::session_bytes`]), and who holds most gives
@@ -170,8 +170,8 @@ impl Relay {
         }
     }
 
-    /// The number of clients has changed. If that makes connections scarce, whoever is silent has
-    /// less time, from now on.
+    /// The number of clients has changed. If that makes connections scarce, clients that are silent
+    /// have less time, from now on.
     fn see_clients(&mut self, now: Option<u64>) {
         let became = self.post.rates.see_clients(self.inbound.len(), self.settings.max_clients);
         let Some(now) = now.filter(|_| became) else { return };
@@ -363,8 +363,8 @@ impl Service for Relay {
         true
     }
 
-    /// Whoever could not be heard has as much longer to speak, and no mail grows old by it. Alarms
-    /// that come too soon then are set again.
+    /// A client that could not be heard has as much longer to speak, and no mail grows old by it.
+    /// Alarms that come too soon then are set again.
     fn on_resumed(&mut self, _: &mut Io<'_>, gap: Duration) {
         tracing::info!(?gap, queued = self.post.queue.len(), "nobody ran or could order");
         let gap = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);

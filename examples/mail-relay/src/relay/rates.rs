@@ -22,7 +22,7 @@ use crate::net::Network;
 /// Settings of the shares; a rate of 0 is no bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShareSettings {
-    /// Whose clients are exempt: one's own senders.
+    /// Networks whose clients are exempt: one's own senders.
     pub trusted: Vec<Network>,
     /// Mails of a block in a minute; see [`limits::BLOCK_MAILS`].
     pub mails: u32,

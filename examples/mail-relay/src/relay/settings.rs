@@ -108,7 +108,7 @@ impl HopAddress {
 }
 
 impl RelaySettings {
-    /// The defaults of [`limits`], and a policy that lets nobody send anything.
+    /// The defaults of [`limits`], and a policy that lets no client send anything.
     ///
     /// # Errors
     /// If the next hop is none.

@@ -53,7 +53,7 @@ impl fmt::Display for Domain {
     }
 }
 
-/// Who is told when a mail fails: a mailbox, or nobody (`<>`).
+/// The address that is told when a mail fails: a mailbox, or none (`<>`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Archive, Serialize, Deserialize)]
 pub enum ReversePath {
     /// `<>`: the mail is itself a notice, and its failure is never reported.
@@ -62,7 +62,7 @@ pub enum ReversePath {
     Mailbox(Mailbox),
 }
 
-/// Whom a mail is for.
+/// The recipient of a mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForwardPath {
     /// `<Postmaster>` without a domain, which every server accepts (RFC 5321

@@ -47,7 +47,7 @@ impl Default for ClientCustoms {
 /// Customs of next hops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HopCustoms {
-    /// Reply lines that end with a bare LF (against RFC 5321 section 2.3.8). Nobody else's words
+    /// Reply lines that end with a bare LF (against RFC 5321 section 2.3.8). No words of others
     /// stand in a reply, so nothing can be smuggled into it.
     pub bare_lf: bool,
     /// Reply lines with different codes of one class, such as `250-` and `251` (against RFC 5321

@@ -57,7 +57,7 @@ impl Run {
             && self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
     }
 
-    /// No more calls will come.
+    /// Says that no more calls will come.
     pub(super) fn finish(&self) {
         lock(&self.calls).take();
     }

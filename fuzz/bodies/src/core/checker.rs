@@ -107,7 +107,7 @@ impl World {
         record.members.has(place, self.nodes[place.slot()].incarnation)
     }
 
-    /// Whoever is recorded as anything but a joiner may release.
+    /// A process that is recorded as anything but a joiner may release.
     pub(super) fn on_recorded(&mut self, record: &Record) {
         let joins = |place| record.origin == Origin::Joined && place != record.asker;
         for place in ReplicaId::BOTH.into_iter().filter(|place| !joins(*place)) {
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// Whoever serves has everything that was ever released.
+    /// A replica that serves has everything that was ever released.
     pub(super) fn check(&mut self, place: ReplicaId) {
         let Some((index, log_digest)) = self.acknowledged.iter().next_back() else { return };
         let has = self.nodes[place.slot()].disk.has(*index, *log_digest);

@@ -21,7 +21,7 @@ pub(super) struct Node {
     /// The process runs; a dead one's place may be taken by another.
     pub(super) alive: bool,
     pub(super) stopped: bool,
-    /// It is not scheduled: takes nothing in, and its timers do not fire.
+    /// Whether the process is not scheduled: it takes nothing in, and its timers do not fire.
     pub(super) paused: bool,
     /// Links whose queue towards the peer is full.
     pub(super) blocked: BTreeMap<LinkId, bool>,

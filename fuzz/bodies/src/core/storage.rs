@@ -62,9 +62,9 @@ pub(super) enum Job {
 #[derive(Default)]
 pub(super) struct Storage {
     jobs: VecDeque<Job>,
-    /// It does something only when it is told to; else at once.
+    /// Whether the disk does something only when it is told to; else it does it at once.
     pub(super) lazy: bool,
-    /// It has failed, and does nothing more.
+    /// Whether the disk has failed, so that it does nothing more.
     failed: bool,
     /// How often the log was cut, or taken for another.
     cuts: u32,
@@ -144,7 +144,7 @@ impl World {
         }
     }
 
-    /// It does everything from now on as soon as it can, or nothing by itself.
+    /// Lets the disk do everything from now on as soon as it can, or nothing by itself.
     pub(super) fn set_lazy(&mut self, place: ReplicaId, lazy: bool) {
         self.node(place).storage.lazy = lazy;
         if !lazy {
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// It does what waits, and the replica hears of it.
+    /// Lets the disk do what waits, and the replica hear of it.
     pub(super) fn catch_up(&mut self, place: ReplicaId) {
         self.work(place, usize::MAX);
         self.drain(place);

@@ -38,12 +38,12 @@ pub(super) struct World {
     pub(super) cut: [bool; 2],
     pub(super) witness: Witness,
     pub(super) witness_up: bool,
-    /// What is asked of it is lost, and nobody is told.
+    /// Whether what is asked of the witness is lost without a word.
     pub(super) witness_deaf: bool,
     /// Each node's connection to the witness.
     pub(super) witness_conns: [Option<ConnId>; 2],
     pub(super) numbers: u64,
-    /// What anybody ever released.
+    /// Every output that was ever released.
     pub(super) released: BTreeMap<Name, OutputKind>,
     /// What anybody was ever told of a request.
     pub(super) replies: BTreeMap<(SessionId, RequestNumber), Bytes>,
@@ -56,8 +56,8 @@ pub(super) struct World {
     pub(super) taken: Vec<State>,
     /// A service computed something else, or panicked.
     pub(super) wrong: bool,
-    /// One with a wrong service was started again, with a sound one: what it had released while
-    /// it was alone may be contradicted.
+    /// Whether a process with a wrong service was started again, with a sound one. What it had
+    /// released while it was alone may be contradicted.
     pub(super) doubtful: bool,
     /// What has been seen, by name.
     pub(super) reached: BTreeSet<&'static str>,

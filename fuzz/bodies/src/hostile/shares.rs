@@ -44,7 +44,7 @@ pub(super) fn bounds() -> UnitConfig {
     }
 }
 
-/// The key that a call comes with, or whom the peer speaks of.
+/// The key that a call comes with, or the owner that the peer names.
 pub(super) fn owner(choice: u8) -> OwnerId {
     OwnerId(1 + u64::from(choice % 3))
 }

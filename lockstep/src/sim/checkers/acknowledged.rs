@@ -1,4 +1,4 @@
-//! No acknowledged request is lost: whoever may go on has it in its log.
+//! No acknowledged request is lost: a replica that may go on has it in its log.
 
 use super::{Bounds, Observation, ObservedState};
 
@@ -25,7 +25,7 @@ impl Acknowledged {
                 self.ids.push(id);
                 check(&[id], observed)
             }
-            // Whoever is a member now is so with everything that was acknowledged before.
+            // A process that is a member now is so with everything that was acknowledged before.
             Observation::Recorded { .. } | Observation::Over { .. } => check(&self.ids, observed),
             _ => Ok(()),
         }

@@ -1,4 +1,4 @@
-//! Nobody releases alone unless the witness's present record lets it.
+//! No replica releases alone unless the witness's present record lets it.
 
 use super::observed::answered;
 use super::{Bounds, Observation, ObservedState};

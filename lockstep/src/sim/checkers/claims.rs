@@ -1,4 +1,4 @@
-//! Nobody takes a predecessor's place unless its disk has everything that the predecessor had.
+//! No process takes a predecessor's place unless its disk has everything that the predecessor had.
 
 use super::{Bounds, Observation, ObservedState, Who};
 use crate::record::{Origin, Record};
@@ -37,7 +37,7 @@ impl Claims {
         let place = record.asker;
         let Some(incarnation) = record.members.at(place) else { return Ok(()) };
         let who = Who { place, incarnation };
-        // One that died meanwhile acts no more, whatever became of its disk.
+        // A process that died meanwhile acts no more, whatever became of its disk.
         let Some(view) = observed.view(who).filter(|view| view.is_alive) else { return Ok(()) };
         let remembered = observed.remembered(place);
         let Some(before) = observed.enrolled().before(record) else { return Ok(()) };

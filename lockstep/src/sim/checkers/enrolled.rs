@@ -1,14 +1,14 @@
 //! What each witness has of the pair, and which witness counts: the checkers' own book of it.
 //!
 //! The one that counts changes when every member has on disk the entry that moves the pair, and
-//! with it the record that the entry tells. What another witness records is nobody's right.
+//! with it the record that the entry tells. What another witness records is no one's right.
 
 use std::collections::BTreeMap;
 
 use crate::ids::{Epoch, Index, Lineage};
 use crate::record::{Origin, Record};
 
-/// An entry that moves the pair, and that nobody is known to follow yet.
+/// An entry that moves the pair, and that no member is known to follow yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Ordered {
     /// Where it is in the log.
@@ -96,7 +96,7 @@ impl Enrolled {
         self.records.range(..key(record)).next_back().and_then(|(_, of_epoch)| of_epoch.last())
     }
 
-    /// Those that counted after the one and up to the other, in order.
+    /// The records that counted after the one and up to the other, in order.
     pub(super) fn between(&self, from: &Record, to: &Record) -> impl Iterator<Item = &Record> {
         let (from, to) = (key(from), key(to));
         self.records.range(from..=to).filter(move |(at, _)| **at > from).flat_map(|(_, of)| of)

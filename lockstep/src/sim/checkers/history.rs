@@ -33,11 +33,11 @@ pub(super) struct History {
 struct Made {
     session: usize,
     request: Request,
-    /// The latest effect that somebody had an answer to when this was asked.
+    /// The latest effect that a client had an answer to when this was asked.
     after: Index,
     from: u64,
     to: Option<(u64, Answer)>,
-    /// Its client was told that it has no effect, which another checker sees to.
+    /// Whether the client was told that it has no effect, which another checker sees to.
     denied: bool,
 }
 

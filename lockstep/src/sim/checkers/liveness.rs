@@ -9,7 +9,8 @@ use crate::record::{Origin, Record};
 #[derive(Debug)]
 pub(super) struct Liveness;
 
-/// Why nobody can go on: not a failure, but counted, so that it shows how many runs end so.
+/// Why no process can go on. This is no failure, but counted, so that it shows how many runs end
+/// so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Impossible {
     /// No disk has what the last members had: only an operator can begin anew.
@@ -74,7 +75,7 @@ fn has_reason(who: Who, cause: &StopCause) -> Result<(), String> {
     }
 }
 
-/// Why nobody can go on, if so.
+/// Why no process can go on, if so.
 pub fn impossible(observed: &ObservedState) -> Option<Impossible> {
     let record = observed.latest()?;
     if record.origin == Origin::Vacant {
@@ -91,7 +92,7 @@ pub fn impossible(observed: &ObservedState) -> Option<Impossible> {
     lost.then_some(Impossible::StateLost)
 }
 
-/// Whether nobody can go on unless an operator begins a new lineage (rule J8).
+/// Whether no process can go on unless an operator begins a new lineage (rule J8).
 pub fn forsaken(observed: &ObservedState) -> bool {
     let Some(record) = observed.latest() else { return false };
     let mut members = observed.members();
@@ -133,7 +134,7 @@ fn is_in_doubt(observed: &ObservedState, record: &Record, place: ReplicaId) -> b
     (has_moved || was_to_move()) && observed.remembered(place.other()).record.is_none()
 }
 
-/// Whether nobody knows by its own word of what the witness had recorded last.
+/// Whether no process knows by its own word of what the witness had recorded last.
 pub fn is_unaware(observed: &ObservedState) -> bool {
     observed.views().all(|(_, view)| view.record.is_none())
 }

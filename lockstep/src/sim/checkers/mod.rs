@@ -362,7 +362,7 @@ pub enum Observation<'a> {
     Measured {
         /// The replica that was looked at.
         who: Who,
-        /// Its status.
+        /// The replica's status.
         status: &'a Status,
     },
     /// How many bytes a link holds.

@@ -205,7 +205,7 @@ impl ObservedState {
         });
     }
 
-    /// Whether somebody had this log, and computed this from it.
+    /// Whether a replica had this log, and computed this from it.
     pub fn is_known(&self, index: Index, log_digest: Digest, outputs: Digest) -> bool {
         index == Index(0)
             || self.views.values().any(|view| {
@@ -236,7 +236,7 @@ impl ObservedState {
     }
 
     /// Whether the process at this place, which runs, has everything that was acknowledged or
-    /// released, on its disk. One without entries has nothing that could be adopted (rule J8).
+    /// released, on its disk. A disk without entries has nothing that could be adopted (rule J8).
     pub fn has_everything(&self, place: ReplicaId) -> bool {
         let view = self.newest[place.slot()].and_then(|who| self.views.get(&who));
         let (index, log_digest) = self.released;

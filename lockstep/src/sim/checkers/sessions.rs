@@ -19,7 +19,7 @@ pub struct Outcome {
     pub unused: bool,
     /// Whether one of them kept too much for too long.
     pub unread: bool,
-    /// Those of them that gave way to somebody, and why.
+    /// The sessions that gave way to another, and why.
     pub gave_way: Vec<(SessionId, GaveWay)>,
     /// What became of the call.
     pub came: Came,
@@ -32,13 +32,13 @@ pub struct Outcome {
 pub enum GaveWay {
     /// Nothing was ever asked in it.
     Unused,
-    /// Its owner had most.
+    /// The session's owner had most.
     Share,
-    /// It was idle for long.
+    /// The session was idle for long.
     Abandoned,
-    /// Its owner kept most replies.
+    /// The session's owner kept most replies.
     Replies,
-    /// It kept replies of the one that asked.
+    /// The session kept replies of the one that asked.
     OwnReplies,
 }
 
@@ -245,7 +245,7 @@ impl Book {
         self.open.values().filter(|session| session.owner == owner).count()
     }
 
-    /// Rule C9: whose session ends for a new one of this owner.
+    /// Rule C9: which session ends for a new one of this owner.
     fn gives_way(&self, owner: OwnerId) -> Option<(SessionId, GaveWay)> {
         let own = self.owned(owner);
         let may_end = |session: &Open, span| {

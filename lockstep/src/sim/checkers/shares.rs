@@ -2,8 +2,8 @@
 //! service (rule C10).
 //!
 //! What each replica came to is compared with the rules written a second time
-//! ([`sessions`](super::sessions)). Whether that was fair is judged by whose the clients really
-//! are, rather than by whom the log says they are.
+//! ([`sessions`](super::sessions)). Whether that was fair is judged by the clients' real owners,
+//! rather than by those that the log names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use crate::sim::ops::Op;
 use crate::sim::service::{LEDGER, REFUSAL_COST, SESSIONS};
 use crate::sim::shares::Rights;
 
-/// Whose everything is.
+/// Which owner really has what.
 #[derive(Debug)]
 pub(super) struct Shares {
     rights: Vec<Rights>,
@@ -31,7 +31,7 @@ pub(super) struct Shares {
 }
 
 impl Shares {
-    /// Nobody has anything yet.
+    /// No owner has anything yet.
     pub(super) fn new(bounds: &Bounds) -> Self {
         Self {
             rights: bounds.rights.clone(),
@@ -143,7 +143,7 @@ impl Shares {
         self.owners.get(&token).copied().unwrap_or(OwnerId::UNKNOWN)
     }
 
-    /// Nobody has to give way, or is refused, who has no more than the others.
+    /// No owner has to give way, or is refused, that has no more than the others.
     fn is_fair(&self, token: Nonce, outcome: &Outcome) -> Result<(), String> {
         let Some(before) = &outcome.before else { return Ok(()) };
         let mut left = before.clone();

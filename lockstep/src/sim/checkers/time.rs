@@ -96,7 +96,7 @@ impl Time {
         }
     }
 
-    /// Whether nobody had it before: who appends it is its sequencer.
+    /// Whether no replica had it before: the one that appends it is its sequencer.
     fn is_newest(&self, entry: &Entry) -> bool {
         self.newest.is_none_or(|newest| (entry.epoch, entry.index) > (newest.epoch, newest.index))
     }
@@ -150,7 +150,7 @@ impl Time {
     fn all_awake(&self, now: u64, late: u64, observed: &ObservedState) -> Result<(), String> {
         let Some(healed) = observed.healed() else { return Ok(()) };
         if forsaken(observed) {
-            // Whoever waits for an operator orders nothing any more once its window is full.
+            // A member that waits for an operator orders nothing any more once its window is full.
             return Ok(());
         }
         observed

@@ -22,25 +22,25 @@ use crate::unit::UnitConfig;
 pub struct View {
     /// Whether its process runs.
     pub is_alive: bool,
-    /// Its standing, by its own word.
+    /// The replica's standing, by its own word.
     pub standing: Standing,
-    /// Its epoch's record, by its own word.
+    /// The record of the replica's epoch, by its own word.
     pub record: Option<Record>,
-    /// What it holds.
+    /// The entries that the replica holds.
     pub log: Vec<Held>,
     /// The running digests of the outputs of what it has executed.
     pub executed: Vec<Digest>,
     /// When it executed the last of them (ns of the world).
     pub executed_at: u64,
-    /// Its outputs, by name.
+    /// The replica's outputs, by name.
     pub outputs: BTreeMap<OutputName, Digest>,
-    /// Its answers to clients: at which entries, with which content.
+    /// The replica's answers to clients: at which entries, with which content.
     pub answers: BTreeMap<AnswerName, Vec<(Index, Digest)>>,
-    /// What its log comes to.
+    /// What the replica's log comes to.
     pub model: Model,
-    /// The timers that its service has set and not fired: when they are due, and for whom.
+    /// The timers that the service has set and not fired: when they are due, and their ids.
     pub timers: BTreeSet<(LogTime, u64)>,
-    /// Where its service panicked.
+    /// The entry at which the service panicked; `None` if it has not.
     pub panicked: Option<Index>,
     /// Whether it knows of a divergence.
     pub diverged: bool,
@@ -48,7 +48,7 @@ pub struct View {
     pub is_out: bool,
     /// Whether it stopped without having been told to.
     pub gave_up: bool,
-    /// What is surely on its disk.
+    /// The last entry that is surely on the replica's disk.
     pub persisted: Index,
     /// The timers that fired, and at which entries.
     fired: Vec<(Index, (LogTime, u64))>,

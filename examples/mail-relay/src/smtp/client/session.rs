@@ -188,7 +188,7 @@ impl ClientSession {
         }
     }
 
-    /// Nobody ran for so long, so that the server was not heard: it has as much longer.
+    /// No process ran for so long, so that the server was not heard: it has as much longer.
     pub fn skip(&mut self, gap: u64) {
         self.deadline = self.deadline.saturating_add(gap);
     }
@@ -437,7 +437,7 @@ impl ClientSession {
         }
     }
 
-    /// The hop takes no mail at all, or none on this connection: nobody is refused by that.
+    /// The hop takes no mail at all, or none on this connection: no recipient is refused by that.
     fn refuse(&mut self, reply: &Reply) {
         self.quitting = true;
         let Some(mail) = &mut self.mail else { return };

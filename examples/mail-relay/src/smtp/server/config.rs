@@ -28,7 +28,7 @@ pub struct ServerConfig {
 }
 
 impl ServerConfig {
-    /// The defaults of [`limits`] and a policy that lets nobody send anything.
+    /// The defaults of [`limits`] and a policy that lets no client send anything.
     pub fn new(hostname: Domain) -> ServerConfig {
         ServerConfig {
             hostname,
@@ -80,9 +80,8 @@ impl RelayPolicy {
         self.routed = allowed;
     }
 
-    /// Whether a client at `peer` may send to `recipient`. Domains are compared
-    /// without regard to case (RFC 5321 section 2.4); an address literal is
-    /// nobody's domain.
+    /// Whether a client at `peer` may send to `recipient`. Domains are compared without regard to
+    /// case (RFC 5321 section 2.4); an address literal is no domain of ours.
     pub fn permits(&self, peer: IpAddr, recipient: &Mailbox) -> bool {
         let is_domain_allowed = || {
             self.is_domain_allowed(&recipient.domain().to_ascii_lowercase())
@@ -107,8 +106,9 @@ impl RelayPolicy {
     }
 }
 
-/// Whether a local part may name another domain, for a server that takes it so: then whoever may
-/// send to this domain may send to all. Quotes change nothing, since such a server takes them off.
+/// Whether a local part may name another domain, for a server that takes it so. Then a client that
+/// may send to this domain may send to all. Quotes change nothing, since such a server takes them
+/// off.
 fn is_routed(local: &str) -> bool {
     local.contains(['%', '!', '@'])
 }

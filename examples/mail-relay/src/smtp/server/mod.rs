@@ -108,14 +108,14 @@ pub enum Action {
     Close,
 }
 
-/// A mail with its envelope, and whence it came.
+/// A mail with its envelope, and where it came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptedMail {
     /// The client that sent it.
     pub client: Client,
-    /// Who is told of a failure.
+    /// The sender, who is told of a failure.
     pub from: ReversePath,
-    /// Whom it is for; no address twice.
+    /// The recipients; no address twice.
     pub recipients: Vec<Mailbox>,
     /// The text, with no trace field yet.
     pub message: Message,
@@ -124,10 +124,10 @@ pub struct AcceptedMail {
 /// What the trace field says of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Client {
-    /// Where it connected from.
+    /// The address that the client connected from.
     pub address: IpAddr,
     /// The name it gave itself: letters, digits and `-._:[]`, and `?` for anything else.
     pub hello: String,
-    /// It said EHLO, not HELO.
+    /// Whether the client said EHLO, not HELO.
     pub extended: bool,
 }

@@ -48,7 +48,7 @@ struct Hello {
 
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 enum Phase {
-    /// No mail begun.
+    /// No mail is begun.
     Ready,
     /// MAIL was taken.
     Envelope(Envelope),
@@ -212,7 +212,7 @@ impl ServerSession {
         }
     }
 
-    /// Nobody ran for so long, so that the client was not heard: it has as much longer.
+    /// No process ran for so long, so that the client was not heard: it has as much longer.
     pub fn skip(&mut self, gap: u64) {
         self.deadline = self.deadline.saturating_add(gap);
         self.until = self.until.saturating_add(gap);
@@ -271,7 +271,7 @@ impl ServerSession {
             Ok(line) => Command::parse(&line, env.config.customs),
             Err(LineFault::TooLong) => Err(reply::LINE_TOO_LONG),
             Err(LineFault::BareControl) => {
-                // Whoever cuts lines otherwise than we do may mean another mail.
+                // A client that cuts lines otherwise than we do may mean another mail.
                 self.phase = Phase::Ready;
                 Err(reply::BARE_CONTROL)
             }
