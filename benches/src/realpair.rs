@@ -84,8 +84,8 @@ pub struct RealPair {
 }
 
 impl RealPair {
-    /// Starts witness and CoServers with nothing on their disks. To be called within a tokio
-    /// runtime.
+    /// Starts witness and CoServers with nothing on their disks. To be called within a
+    /// tokio runtime.
     ///
     /// # Errors
     /// What keeps them from being started.

@@ -1,11 +1,11 @@
 //! Redirected devices for lockstep services: clock, timers, random numbers, requests and TCP.
 //!
 //! A service that runs in lockstep on two CoServers must compute the same on both, so it may touch
-//! nothing that differs between them. Here is what it uses instead. Each device has two halves. The
-//! *inside* half is deterministic, part of the replicated state, and what the service calls through
-//! [`Io`]. The *outside* half does the real thing on a CoServer. It turns what happens into inputs,
-//! which are ordered and shipped to both, and carries out outputs once both CoServers have computed
-//! them.
+//! nothing that differs between them. Here is what it uses instead. Each device has two halves.
+//! The *inside* half is deterministic, part of the replicated state, and what the service calls
+//! through [`Io`]. The *outside* half does the real thing on a CoServer. It turns what happens
+//! into inputs, which are ordered and shipped to both, and carries out outputs once both CoServers
+//! have computed them.
 //!
 //! ```
 //! use core::time::Duration;

@@ -96,8 +96,8 @@ pub const FLOOD: Duration = Duration::from_millis(100);
 /// second by itself (RFC 6298 section 2).
 pub const SHUT_OUT: Duration = Duration::from_secs(1);
 
-/// Most blocks that are shut out at the same time; clients of further blocks are turned away one by
-/// one.
+/// Most blocks that are shut out at the same time; clients of further blocks are turned away one
+/// by one.
 pub const SHUT_OUT_BLOCKS: usize = 16;
 
 /// Most blocks whose refusals within a [`FLOOD`] are counted.
@@ -134,8 +134,8 @@ pub const NAME_DESCRIPTORS: u32 = ADDRESSES_TRIED as u32;
 /// Time between two looks whether a file descriptor is free for a connection that is to be made.
 pub const DESCRIPTOR_RETRY: Duration = Duration::from_millis(50);
 
-/// Clients that are turned away, or give way, are counted; so often one line of the log says how
-/// many.
+/// Clients that are turned away, or give way, are counted; so often one line of the log says
+/// how many.
 pub const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(10);
 
 /// Connections that the kernel keeps for a listener until they are accepted.
@@ -147,8 +147,8 @@ pub const BACKLOG: u32 = 1024;
 /// which is more than a mail or a request that was under way, the connection is broken off.
 pub const THROWN_AWAY: u64 = 16 << 20;
 
-/// Items of a table in one record of a frozen state; keeps a record far below the engine's
-/// bound.
+/// Items of a table in one record of a frozen state; keeps a record far below the
+/// engine's bound.
 pub const ITEMS_PER_RECORD: usize = 1024;
 
 const _: () = {

@@ -172,8 +172,8 @@ impl<S: Service> Wrapper<S> {
         }
     }
 
-    /// When the engine is to wake the service next. A time that has come means right after this
-    /// step.
+    /// When the engine is to wake the service next. A time that has come means right after
+    /// this step.
     pub(crate) fn next_wakeup(&self, now: LogTime) -> Option<LogTime> {
         if self.inside.tcp.has_lost() { Some(now) } else { self.inside.timers.next_deadline() }
     }

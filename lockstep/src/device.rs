@@ -172,8 +172,8 @@ pub trait Intake: Send + Sync {
     fn try_push(&self, device: DeviceId, flow: Flow, bytes: Bytes) -> Result<(), Refused>;
 
     /// Has `waker` woken, once, when there is room for this flow again or the intake closes; at
-    /// once or needlessly is allowed, never is not. A task that registers tries once more before it
-    /// sleeps.
+    /// once or needlessly is allowed, never is not. A task that registers tries once more before
+    /// it sleeps.
     fn register(&self, device: DeviceId, flow: Flow, waker: &Waker);
 }
 
@@ -359,8 +359,8 @@ impl InputQueue {
         input
     }
 
-    /// The oldest input, or a wake-up when one comes; `None` once closed and empty. For one
-    /// consumer.
+    /// The oldest input, or a wake-up when one comes; `None` once closed and empty. For
+    /// one consumer.
     pub fn poll_pop(&self, cx: &mut Context<'_>) -> Poll<Option<(DeviceId, Bytes)>> {
         if let Some(input) = self.pop() {
             return Poll::Ready(Some(input));

@@ -19,8 +19,8 @@ pub struct Origin {
     pub place: ReplicaId,
     /// The process that took it.
     pub incarnation: Incarnation,
-    /// The input's number among that process's inputs; 0 for an entry that the sequencer made
-    /// itself.
+    /// The input's number among that process's inputs; 0 for an entry that the sequencer
+    /// made itself.
     pub number: OriginNumber,
 }
 

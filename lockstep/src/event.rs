@@ -96,8 +96,8 @@ pub enum Event {
         /// Whether it is up.
         up: bool,
     },
-    /// The peer is gone and the witness has not let this replica go on alone, so it holds its
-    /// outputs.
+    /// The peer is gone and the witness has not let this replica go on alone, so it holds
+    /// its outputs.
     Holding {
         /// The last entry whose outputs were released.
         released: Index,
@@ -211,8 +211,8 @@ pub enum Event {
         /// What log time says.
         log: LogTime,
     },
-    /// The process was not scheduled for this long. Silence of the peer during that time does not
-    /// count.
+    /// The process was not scheduled for this long. Silence of the peer during that time does
+    /// not count.
     Stalled {
         /// How long the process stood still.
         span: Duration,
@@ -249,8 +249,8 @@ pub enum Event {
         /// The entry at which the replay differs, and how it does.
         why: String,
     },
-    /// This process can neither go on with what its disk holds nor reach a member that it could
-    /// join.
+    /// This process can neither go on with what its disk holds nor reach a member that it
+    /// could join.
     Waiting {
         /// The witness's record in force.
         record: Record,

@@ -84,8 +84,8 @@
 //! # Features
 //!
 //! - `cli` (default): `runtime`, and the command line of a program that runs a service.
-//! - `runtime`: the processes and the client, with quinn and tokio. Without it only the cores are
-//!   built.
+//! - `runtime`: the processes and the client, with quinn and tokio. Without it only the cores
+//!   are built.
 //! - `sim`: the deterministic simulator and its command.
 //! - `client-model`: what this project's own tests of a client's core play it against.
 //! - `object-witness`, `object-witness-s3`: a folder, or also S3, in place of a witness process.

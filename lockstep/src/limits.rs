@@ -167,9 +167,9 @@ pub const WAKES_PER_ENTRY: u32 = 1024;
 /// Links between the CoServers: one bit each in a set of eight.
 pub const LINKS: usize = 8;
 
-/// Default for the most that log time steps forward where a log is taken up again, on the word of
-/// one clock. That is longer than a pair is off by accident, and less than makes mail or sessions
-/// old.
+/// Default for the most that log time steps forward where a log is taken up again, on the word
+/// of one clock. That is longer than a pair is off by accident, and less than makes mail or
+/// sessions old.
 pub const CLOCK_STEP: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Default for how much faster or slower than real time log time runs at most, as a divisor. The

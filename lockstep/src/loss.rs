@@ -13,8 +13,8 @@ pub enum Loss {
     Idle,
     /// A session: nothing was ever asked in it.
     Unused,
-    /// A session: its client read nothing for long, and more than half of the room for replies is
-    /// taken.
+    /// A session: its client read nothing for long, and more than half of the room for replies
+    /// is taken.
     Unread,
     /// A session, for a new one: all were taken.
     Displaced,

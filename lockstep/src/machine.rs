@@ -132,9 +132,9 @@
 //!
 //! # What a service must not do, and what it does instead
 //!
-//! [`crate::testing`] finds most violations by running a service several times, in two processes;
-//! the `clippy.toml` of this repository forbids the usual ways into them, and is there to be
-//! copied.
+//! [`crate::testing`] finds most violations by running a service several times, in two
+//! processes; the `clippy.toml` of this repository forbids the usual ways into them, and is
+//! there to be copied.
 //!
 //! **Read a clock.** [`Context::now`] is the time, the same on both CoServers. It stands still
 //! during a step, so it measures nothing. Instead of sleeping, set a wake-up:
@@ -218,8 +218,8 @@
 //! # assert_eq!(one.draw(), other.draw());
 //! ```
 //!
-//! Randomness is no secret from the people who operate the pair: keys are drawn outside and handed
-//! in.
+//! Randomness is no secret from the people who operate the pair: keys are drawn outside and
+//! handed in.
 //!
 //! **Look at addresses.** Neither as numbers (`{:p}`, `as *const _ as usize`) nor by sorting or
 //! comparing by them. Give things numbers of your own:

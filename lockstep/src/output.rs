@@ -45,8 +45,8 @@ pub enum OutputKind {
     Reply {
         /// The session of the request.
         session: SessionId,
-        /// The nonce with which the session was opened, or that of the request where the session is
-        /// unknown.
+        /// The nonce with which the session was opened, or that of the request where the session
+        /// is unknown.
         token: Nonce,
         /// The request's number.
         number: RequestNumber,

@@ -14,8 +14,8 @@ const LOOK: Duration = Duration::from_millis(5);
 /// In which Linux counts processor time for whoever asks (`USER_HZ`).
 const TICK: Duration = Duration::from_millis(10);
 
-/// Waits until `look` gives something, at most until the deadline, and gives that or the last
-/// refusal.
+/// Waits until `look` gives something, at most until the deadline, and gives that or the
+/// last refusal.
 ///
 /// # Errors
 /// What `look` said last.

@@ -27,8 +27,8 @@ enum Command {
     Demo(DemoOptions),
 }
 
-/// Runs the program with the arguments that it was started with. Without any, that is the
-/// demonstration.
+/// Runs the program with the arguments that it was started with. Without any, that is
+/// the demonstration.
 pub fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     if arguments.is_empty() {

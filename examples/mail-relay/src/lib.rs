@@ -1,9 +1,9 @@
 //! An always-on SMTP relay, run in lockstep on two CoServers.
 //!
-//! The relay's heart is deterministic. It opens no socket, reads no clock, draws no random number
-//! of its own, starts no thread and iterates over nothing in hash order. All its state is plain
-//! data that rkyv can freeze. Bytes go in with the time, and what is to be done comes out as
-//! values.
+//! The relay's heart is deterministic. It opens no socket, reads no clock, draws no random
+//! number of its own, starts no thread and iterates over nothing in hash order. All its state is
+//! plain data that rkyv can freeze. Bytes go in with the time, and what is to be done comes out
+//! as values.
 //!
 //! # The parts
 //! - [`relay`]: the service, which ties all of the following to redirected

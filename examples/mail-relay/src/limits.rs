@@ -42,8 +42,8 @@ pub const RECIPIENTS: u32 = 1000;
 /// Faulty commands before a session is ended with 421: a person's typing errors
 /// stay well below, a program that talks another protocol does not.
 pub const SESSION_ERRORS: u32 = 20;
-/// The same before the first EHLO or HELO; a client that speaks SMTP has nothing else to begin
-/// with.
+/// The same before the first EHLO or HELO; a client that speaks SMTP has nothing else to
+/// begin with.
 pub const UNGREETED_ERRORS: u32 = 4;
 /// Recipients refused since the last mail was taken, by policy or for their syntax, before a
 /// session is ended with 421. They count apart from [`SESSION_ERRORS`], because a list with dead

@@ -14,7 +14,7 @@ use crate::frozen::Frozen;
 use crate::limits;
 use crate::ops::{Answer, Info, Op, Refusal};
 
-/// The service.
+/// The register service, as the pair replicates it.
 ///
 /// A frozen view costs a few pointers: the state shares its parts with it, and copies a part (a
 /// few dozen entries) when that first changes while the view lives.

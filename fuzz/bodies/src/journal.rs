@@ -268,8 +268,8 @@ impl World {
         self.settle(done, (index, vec![]), source);
     }
 
-    /// What is done is so; what failed is so or not, and the process starts again, or the
-    /// machine.
+    /// What is done is so; what failed is so or not, and the process starts again, or
+    /// the machine.
     fn settle(
         &mut self,
         done: Result<(), JournalError>,

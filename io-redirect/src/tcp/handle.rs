@@ -115,8 +115,8 @@ impl Tcp<'_> {
         Ok(fits)
     }
 
-    /// How many bytes [`send_prefix`](Self::send_prefix) would take now; 0 for a connection that is
-    /// over.
+    /// How many bytes [`send_prefix`](Self::send_prefix) would take now; 0 for a connection that
+    /// is over.
     pub fn room(&self, conn: ConnId) -> usize {
         let window = self.table.limits.send_window;
         self.table
@@ -193,9 +193,9 @@ impl Tcp<'_> {
         self.table.open(conn).and_then(|row| row.place)
     }
 
-    /// How many connections count towards the bound: also those that are being made, and those let
-    /// go whose end the CoServer has not reported. Connections that a CoServer took with it do not
-    /// count.
+    /// How many connections count towards the bound: also those that are being made, and those
+    /// let go whose end the CoServer has not reported. Connections that a CoServer took with it
+    /// do not count.
     pub fn connections(&self) -> usize {
         self.table.live()
     }

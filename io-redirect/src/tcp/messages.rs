@@ -325,8 +325,8 @@ impl Event {
 }
 
 impl Command {
-    /// The process that the command is for. Another one at the same place has nothing that it could
-    /// mean.
+    /// The process that the command is for. Another one at the same place has nothing that it
+    /// could mean.
     pub(crate) fn process(&self) -> Incarnation {
         match self {
             Self::Listen { process, .. } | Self::Unlisten { process, .. } => *process,

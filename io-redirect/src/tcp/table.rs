@@ -28,8 +28,8 @@ pub(crate) struct Conn {
     pub(crate) unwritten: u32,
     /// Whether the service was told "full" and is owed a `Writable`.
     pub(crate) wants_room: bool,
-    /// Bytes that were delivered and not yet taken; `None` where the service does not take
-    /// explicitly.
+    /// Bytes that were delivered and not yet taken; `None` where the service does not
+    /// take explicitly.
     pub(crate) held: Option<u32>,
     /// Bytes that were taken and not yet granted anew.
     pub(super) taken: Tally,
@@ -161,8 +161,8 @@ impl TcpTable {
         (sound && rows == [table.conns.len(), table.dialling.len()]).then_some(table)
     }
 
-    /// Whether a row can be one of this table. A connection whose carrier is no member would never
-    /// end.
+    /// Whether a row can be one of this table. A connection whose carrier is no member would
+    /// never end.
     fn is_sound(&self, conn: ConnId, row: &Conn) -> bool {
         let carried =
             row.place.is_some_and(|place| self.head.members.has(place, row.handle.process));

@@ -74,8 +74,8 @@ pub struct Client {
 enum State {
     /// A session is asked for.
     Opening { closing: bool },
-    /// Requests are sent. When closing, no more are taken, and the session ends with the last
-    /// reply.
+    /// Requests are sent. When closing, no more are taken, and the session ends with the
+    /// last reply.
     Open { session: SessionId, closing: bool },
     /// Nothing more is sent.
     Over,

@@ -1,5 +1,5 @@
-//! Chance for waiting times, so that clients that lost a CoServer together do not come back in
-//! step.
+//! Chance for waiting times, so that clients that lost a CoServer together do not come back
+//! in step.
 
 use core::time::Duration;
 

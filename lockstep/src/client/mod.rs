@@ -3,9 +3,9 @@
 //!
 //! [`core`] is the session without any I/O, [`io`] its boundary; [`window`] keeps what is under
 //! way, [`place`] the state of the connection to one CoServer, [`jitter`] spreads waiting times.
-//! With the feature `runtime`, [`session`] is the core over QUIC for async callers and [`blocking`]
-//! for those that block. With `client-model`, `model` is a pair in virtual time for tests of the
-//! core.
+//! With the feature `runtime`, [`session`] is the core over QUIC for async callers and
+//! [`blocking`] for those that block. With `client-model`, `model` is a pair in virtual time for
+//! tests of the core.
 //!
 //! Not in the core: sockets, clocks, threads, entropy. The session's mark and the seed of its
 //! waiting times are arguments.

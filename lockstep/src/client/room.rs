@@ -2,8 +2,8 @@
 //! unanswered request on, and refuses a request whose reply it could not keep (rule C2).
 //!
 //! As many as it kept when it refused one are under way from then on, and one more for each such
-//! round that is answered. Whatever lies beyond waits here: the pair would refuse it, and all after
-//! it.
+//! round that is answered. Whatever lies beyond waits here: the pair would refuse it, and all
+//! after it.
 
 use crate::ids::RequestNumber;
 

@@ -119,8 +119,8 @@ impl Window {
         (due, next)
     }
 
-    /// Takes out everything: the session is over. Requests that were given up before are not among
-    /// them.
+    /// Takes out everything: the session is over. Requests that were given up before are not
+    /// among them.
     pub fn clear(&mut self) -> Vec<RequestNumber> {
         let open = |(number, pending): (_, &Pending)| (!pending.given_up).then_some(number);
         let numbers = self.iter().filter_map(open).collect();

@@ -23,8 +23,8 @@ pub enum Want {
     Made,
 }
 
-/// How many descriptors the devices of a CoServer may have. Cheap to clone; all clones count
-/// together.
+/// How many descriptors the devices of a CoServer may have. Cheap to clone; all clones
+/// count together.
 #[derive(Clone, Debug)]
 pub struct Descriptors(Arc<Budget>);
 

@@ -101,8 +101,8 @@ impl Replica {
         self.search_difference(index);
     }
 
-    /// Tells the peer our digests from the last entry agreed upon, so that it finds the first
-    /// difference.
+    /// Tells the peer our digests from the last entry agreed upon, so that it finds the
+    /// first difference.
     pub(super) fn send_digests(&mut self) {
         let Some(divergence) = self.divergence.filter(|divergence| !divergence.entries) else {
             return;
@@ -183,8 +183,8 @@ impl Replica {
         }
     }
 
-    /// Another process is at the peer's place: what the one before came to is not compared any
-    /// more.
+    /// Another process is at the peer's place: what the one before came to is not compared
+    /// any more.
     pub(super) fn forget_search(&mut self) {
         self.search = Search::default();
     }

@@ -1,6 +1,6 @@
-//! The sole member's side of a join (rules J3 to J7). What the joiner asks for is read from the
-//! journal and sent within a rate. Once the joiner is close behind it is recorded, and then
-//! admitted.
+//! The sole member's side of a join (rules J3 to J7). What the joiner asks for is read from
+//! the journal and sent within a rate. Once the joiner is close behind it is recorded, and
+//! then admitted.
 
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -47,8 +47,8 @@ pub(super) struct Joiner {
     unusable_up_to: Option<Index>,
     /// What it was told to begin with.
     offered: Option<(LogPosition, Option<CheckpointFile>)>,
-    /// It needs a checkpoint, and one is being taken; or is ordered then, for the last came to
-    /// nothing.
+    /// It needs a checkpoint, and one is being taken; or is ordered then, for the last came
+    /// to nothing.
     waits_for_checkpoint: Option<MonotonicTime>,
     /// Since when it has nearly all entries on disk.
     persisted_since: Option<MonotonicTime>,

@@ -4,8 +4,8 @@
 //! - E2: two run together only if they run the same ([`peer`](super::peer) compares).
 //! - E3: a pair forms when the record is vacant and two fresh replicas have met.
 //! - E4: a request is on disk before it is sent.
-//! - E5, E6: a member that suspects its peer asks to go on alone, and settles that if the suspicion
-//!   passes.
+//! - E5, E6: a member that suspects its peer asks to go on alone, and settles that if the
+//!   suspicion passes.
 //! - E7: a member moves by itself only to a renewal of the record that it follows.
 //! - E8: a frame counts only in its own epoch ([`peer`](super::peer) checks).
 //! - E9: one that is told of a record without it releases nothing from then on.

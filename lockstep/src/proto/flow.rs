@@ -163,8 +163,8 @@ impl Replica {
         }
     }
 
-    /// Sends every link what it has not sent yet; links that are at the same point share a
-    /// frame.
+    /// Sends every link what it has not sent yet; links that are at the same point share
+    /// a frame.
     pub(super) fn send_batches(&mut self) {
         let peer = self.stream_peer();
         if peer.is_none() {

@@ -320,8 +320,8 @@ pub enum Standing {
         /// The member that orders the inputs.
         sequencer: ReplicaId,
     },
-    /// The replica is a member that has held its outputs for long: new clients should try the other
-    /// CoServer.
+    /// The replica is a member that has held its outputs for long: new clients should try the
+    /// other CoServer.
     Holding,
     /// The replica is no member any more, and its process ends.
     Out,
@@ -479,8 +479,8 @@ pub struct Status {
     pub pending: usize,
     /// What the replica waits for, and for how long it has.
     pub wait: Option<(Wait, Duration)>,
-    /// How much the clients' sessions take, and what was lost of them while the replica was a
-    /// member.
+    /// How much the clients' sessions take, and what was lost of them while the replica was
+    /// a member.
     pub sessions: SessionCounts,
     /// Whether processes at the other place are not taken in until an operator says so.
     pub held_for_repair: bool,

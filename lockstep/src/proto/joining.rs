@@ -5,8 +5,8 @@
 //! - J3, J4: a sole member brings a joiner up to date and sends only what is missing; the joiner pulls
 //!   ([`donor`](super::donor) is the member's side).
 //! - J5: it is recorded when it is close behind.
-//! - J6: it is a member once that is recorded, both have the epoch's beginning, and its own disk says
-//!   so.
+//! - J6: it is a member once that is recorded, both have the epoch's beginning, and its own disk
+//!   says so.
 //! - J7: until then the member may fall back.
 //! - J8: where no process may go on, an operator decides.
 

@@ -36,8 +36,8 @@ pub(super) struct Link {
     least_trip: Option<Duration>,
     /// The next entry to send here.
     pub(super) cursor: Index,
-    /// Entries up to here go here whole, bulk included, because another link failed to bring
-    /// them.
+    /// Entries up to here go here whole, bulk included, because another link failed to
+    /// bring them.
     pub(super) whole_to: Index,
     /// The next input to forward here.
     pub(super) forward: OriginNumber,
@@ -105,8 +105,8 @@ impl Link {
         self.sequence
     }
 
-    /// A heartbeat came back. Returns how long after the one before, and when it had left, if it is
-    /// news.
+    /// A heartbeat came back. Returns how long after the one before, and when it had left, if it
+    /// is news.
     pub(super) fn pong(
         &mut self,
         sequence: u64,

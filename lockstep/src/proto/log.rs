@@ -253,8 +253,8 @@ impl Log {
         Some((core::mem::take(&mut done.outputs), slot.sequencer))
     }
 
-    /// What executing an entry came to, in outline; of one that is released nothing is there any
-    /// more.
+    /// What executing an entry came to, in outline; of one that is released nothing is there
+    /// any more.
     pub(super) fn outline(&self, index: Index) -> Option<Outline> {
         let before = self.outputs_at(index.prev())?;
         let done = self.slot(index)?.done.as_ref()?;

@@ -144,7 +144,7 @@ impl Replica {
     /// Whether [`Command::HandOver`](super::io::Command::HandOver) would be carried out now.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the role is not handed over.
     pub fn may_hand_over(&self) -> Result<(), HandOverRefused> {
         // An operator may ask again and again while nothing moves. Half of the reserve is for
         // entries that cannot be asked for.

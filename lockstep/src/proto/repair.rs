@@ -139,7 +139,7 @@ impl Replica {
     /// divergences it would have forgotten.
     ///
     /// # Errors
-    /// Why not.
+    /// Why there is nothing to readmit.
     pub fn may_readmit(&self) -> Result<usize, ReadmitRefused> {
         let other = self.config.place.other();
         match self.repair.counted(self.now.mono) {

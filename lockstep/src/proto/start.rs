@@ -214,8 +214,8 @@ impl Replica {
         self.on_presence_of_move(hello);
     }
 
-    /// A process that cannot run with this one introduced itself. Whether it did so for the first
-    /// time.
+    /// A process that cannot run with this one introduced itself. Whether it did so for the
+    /// first time.
     pub(super) fn on_stranger(&mut self, hello: &Hello) -> bool {
         let Hello { incarnation, record, claim, wall, .. } = *hello;
         let presence = Presence { incarnation, record, claim, wall, at: self.now.mono };

@@ -10,8 +10,8 @@ use crate::ids::MonotonicTime;
 use crate::wire::frames::PeerFrame;
 
 impl Replica {
-    /// When [`Input::Timeout`](super::io::Input::Timeout) is due; `None` once the replica is
-    /// out.
+    /// When [`Input::Timeout`](super::io::Input::Timeout) is due; `None` once the replica
+    /// is out.
     pub fn next_timeout(&self) -> Option<MonotonicTime> {
         if self.stopped {
             return None;

@@ -143,8 +143,8 @@ impl Replica {
         (self.config.witnesses > 1 && !self.spare_up).then_some(Wait::SpareWitness)
     }
 
-    /// The replica's own disk or service, if that has stood still for some time with something to
-    /// do.
+    /// The replica's own disk or service, if that has stood still for some time with something
+    /// to do.
     fn find_own_hanging(&self) -> Option<Wait> {
         let hangs = |duty| self.own_work.is_overdue(duty, HANGING, self.now.mono);
         if hangs(Duty::Persist) {

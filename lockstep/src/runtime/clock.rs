@@ -1,5 +1,5 @@
-//! The clocks: one of the two places where the engine reads something that differs between the
-//! CoServers.
+//! The clocks: one of the two places where the engine reads something that differs between
+//! the CoServers.
 #![allow(clippy::disallowed_methods, reason = "this is where time comes in")]
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};

@@ -31,8 +31,8 @@ pub fn raise() -> DescriptorLimit {
     DescriptorLimit { before, now: if raised { wanted } else { before } }
 }
 
-/// Descriptors that this process has open; those of one whose list cannot be had are taken for
-/// few.
+/// Descriptors that this process has open; those of one whose list cannot be had are taken
+/// for few.
 fn open_now() -> u64 {
     const UNKNOWN: u64 = 32;
     let list = || -> io::Result<usize> { Ok(std::fs::read_dir("/dev/fd")?.count()) };

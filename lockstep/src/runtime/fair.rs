@@ -34,8 +34,8 @@ const OUT_OF_TURN: u64 = 16 * AHEAD;
 /// begin where the others are.
 const OWNERS: usize = 1024;
 
-/// Which of those that have something to say are read. `K` is an owner, `W` one of its ends that
-/// wait.
+/// Which of those that have something to say are read. `K` is an owner, `W` one of its ends
+/// that wait.
 #[derive(Debug)]
 pub(super) struct FairReading<K, W> {
     /// What owners that are connected have had read.
@@ -82,8 +82,8 @@ impl<K: Ord + Copy, W: PartialEq> FairReading<K, W> {
         self.room = room;
     }
 
-    /// Notes when an owner was last read that waits in the same line, and whose turns are not given
-    /// here.
+    /// Notes when an owner was last read that waits in the same line, and whose turns are not
+    /// given here.
     pub(super) fn set_elsewhere(&mut self, read: Option<MonotonicTime>) {
         self.elsewhere = read;
     }

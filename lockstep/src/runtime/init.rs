@@ -59,7 +59,7 @@ pub enum InitError {
     /// No free port was found.
     #[error("no free port was found for {address}: check that this host has the address")]
     NoPort {
-        /// The address.
+        /// The address that was to be listened on.
         address: std::net::IpAddr,
     },
     /// The links of the two places do not match.

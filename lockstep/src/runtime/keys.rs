@@ -1,5 +1,5 @@
-//! Identities: Ed25519 keys, the roles they stand for, and the roster that pins
-//! both.
+//! Identities: Ed25519 keys, the roles they stand for, and the roster that
+//! pins both.
 //!
 //! A party is known by its raw public key (RFC 7250); there is no certificate and so no date on
 //! which a running pair would lose its identity. What a key may do follows from the [`Roster`]. One

@@ -22,8 +22,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// The target of the spans that mark what a service logs and is no news; nothing is logged under
-/// it.
+/// The target of the spans that mark what a service logs and is no news; nothing is logged
+/// under it.
 pub(crate) const ECHO_TARGET: &str = "lockstep::echo";
 
 /// Logging could not be set up.

@@ -1,5 +1,5 @@
-//! How much memory the settings permit in sum, compared at the start with what this process may
-//! have.
+//! How much memory the settings permit in sum, compared at the start with what this process
+//! may have.
 //!
 //! Every pool has a bound of its own ([`limits`]). Together they may be more than a machine or a
 //! control group gives. Then the system ends the process just when all of it is used, which is for
@@ -129,8 +129,8 @@ impl Memory {
     }
 }
 
-/// What each pool holds at most. Bytes of payload: what tables and the allocator add is not
-/// counted.
+/// What each pool holds at most. Bytes of payload: what tables and the allocator add is
+/// not counted.
 fn terms(settings: &Settings, [service, devices]: [u64; 2]) -> Vec<Term> {
     let per_connection = |purpose| quic::Settings::of(purpose).bytes_beside_queue();
     let queued = |purpose| {

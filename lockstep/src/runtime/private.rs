@@ -83,7 +83,7 @@ pub(in crate::runtime) fn check_directory(path: &Path) -> io::Result<()> {
 /// it there, and a version before made it so.
 ///
 /// # Errors
-/// Those of the system.
+/// The errors of the system.
 pub(in crate::runtime) fn close_to_others(path: &Path) -> io::Result<()> {
     let mode = mode(&fs::symlink_metadata(path)?);
     if mode & SHARED == 0 {

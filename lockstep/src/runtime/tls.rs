@@ -111,9 +111,9 @@ impl Credentials {
         self.roster().replaced(role, old, key)
     }
 
-    /// Takes the keys that another reading of the configuration names, in all clones. Not if one's
-    /// own key is another one there: whether it did. Connections that are up are the caller's to
-    /// close.
+    /// Takes the keys that another reading of the configuration names, in all clones. Not if
+    /// one's own key is another one there: whether it did. Connections that are up are the
+    /// caller's to close.
     pub fn take_roster(&self, read: &Self) -> bool {
         let same = self.secret.public() == read.secret.public();
         if same {

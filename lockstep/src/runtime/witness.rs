@@ -1,9 +1,9 @@
 //! The witness process: the witness's core, its network, and its store.
 //!
 //! One task runs the network and the core. The store has a thread of its own, behind a bounded
-//! queue each way. A record is rarely written, but when a rack fails many pairs ask at once, and a
-//! store may be slower than a disk (an object store, etcd). Meanwhile the core answers the other
-//! pairs.
+//! queue each way. A record is rarely written, but when a rack fails many pairs ask at once, and
+//! a store may be slower than a disk (an object store, etcd). Meanwhile the core answers the
+//! other pairs.
 //!
 //! A connection speaks for the pair and the place whose key it has proved, whatever its frames
 //! say: the key of another pair's CoServer opens the connection and nothing else.

@@ -36,8 +36,8 @@ pub(super) enum Found {
     Failed,
 }
 
-/// How much of everything is kept: as little as there may be, so that runs come to where it is
-/// gone.
+/// How much of everything is kept: as little as there may be, so that runs come to where it
+/// is gone.
 pub(super) fn settings(options: &Options) -> StorageSettings {
     StorageSettings {
         durability: match options.durability {
@@ -122,8 +122,8 @@ impl Disk {
         self.directory.stray(nth, shift);
     }
 
-    /// Has every write at its place. Returns the disk as it is without that, if there is a
-    /// difference.
+    /// Has every write at its place. Returns the disk as it is without that, if there is
+    /// a difference.
     pub(super) fn mend(&mut self) -> Option<Self> {
         if !self.directory.has_strayed() {
             return None;

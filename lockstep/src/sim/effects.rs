@@ -23,8 +23,8 @@ impl World {
         while self.settle(place, Replica::poll) {}
     }
 
-    /// As the runtime does where steps are short: they are executed before anything of them is
-    /// sent.
+    /// As the runtime does where steps are short: they are executed before anything of them
+    /// is sent.
     fn execute_first(&mut self, place: ReplicaId) {
         let (most, slot) = (self.options.executes_first[place.slot()], place.slot());
         let is_short =

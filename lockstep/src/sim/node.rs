@@ -35,8 +35,8 @@ pub(super) const DEVICE_QUEUE: usize = 32;
 /// How long a replica that is out goes on telling its clients (ns).
 pub(super) const GRACE: u64 = 60_000_000;
 
-/// A wake-up so late is behind a gap: sooner than of a real pair, so that pauses and removals make
-/// gaps.
+/// A wake-up so late is behind a gap: sooner than of a real pair, so that pauses and removals
+/// make gaps.
 pub(super) const GAP_LEAST: Duration = Duration::from_millis(150);
 
 /// The machine at a place, and the process on it while one runs.

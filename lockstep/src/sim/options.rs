@@ -216,8 +216,8 @@ pub struct Options {
     pub device_pace: [Option<u64>; 2],
     /// How long a step takes on a service thread (ns); `None` where the service runs inline.
     pub service_time: [Option<u64>; 2],
-    /// How many entries are executed before anything of them is sent, where the service runs
-    /// inline.
+    /// How many entries are executed before anything of them is sent, where the service
+    /// runs inline.
     pub executes_first: [usize; 2],
     /// Bytes of the service's state that no request touches.
     pub ballast: usize,

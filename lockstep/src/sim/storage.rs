@@ -1,5 +1,5 @@
-//! A CoServer's storage thread: has its store do what the core wants of it, in order, and takes its
-//! time.
+//! A CoServer's storage thread: has its store do what the core wants of it, in order, and takes
+//! its time.
 
 use std::collections::VecDeque;
 

@@ -11,7 +11,7 @@ pub trait Directory: Send + 'static {
     /// The names in it, in no particular order.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The errors of the system.
     fn list(&self) -> io::Result<Vec<String>>;
 
     /// Opens an existing file for reading and writing.
@@ -29,19 +29,19 @@ pub trait Directory: Send + 'static {
     /// Gives a file another name, replacing what had it.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The errors of the system.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The errors of the system.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes names made, changed and removed so far survive a crash.
     ///
     /// # Errors
-    /// Those of the system. Then nothing is known about any of them.
+    /// The errors of the system. Then nothing is known about any of them.
     fn sync(&self) -> io::Result<()>;
 
     /// A number that stays with this file for as long as it exists, also when it is renamed or
@@ -64,13 +64,13 @@ pub trait File: Send {
     /// Its length in bytes.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The errors of the system.
     fn len(&self) -> io::Result<u64>;
 
     /// Whether it has none.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The errors of the system.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
@@ -84,19 +84,19 @@ pub trait File: Send {
     /// Writes all of it at this offset, making the file longer where need be.
     ///
     /// # Errors
-    /// Those of the system. Any part may have been written.
+    /// The errors of the system. Any part may have been written.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Cuts the file, or makes it longer with zeros.
     ///
     /// # Errors
-    /// Those of the system.
+    /// The errors of the system.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes what was written, and the length, survive a crash.
     ///
     /// # Errors
-    /// Those of the system. Then nothing that it covered may be believed to be there, nor does a
+    /// The errors of the system. Then nothing that it covered may be believed to be there, nor does a
     /// second attempt prove anything.
     fn sync(&self) -> io::Result<()>;
 }

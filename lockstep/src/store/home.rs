@@ -1,13 +1,13 @@
 //! What says whose a data directory is, and what computed the log in it: the file `home`.
 //!
 //! A directory belongs to one place of one pair, and to the files that were made in it. One that
-//! was copied, or restored from a copy, holds an old state as if it were the present one, and would
-//! take part with it. Such a copy is told by the file's [mark](Directory::mark), which it lacks.
-//! Files that are copied over those that are there keep the marks of the latter. So `home` is
-//! replaced at every start and after every checkpoint, and what an older copy holds does not fit
-//! the file that it lies in. A whole file system that is put back, or a virtual machine's disk,
-//! keeps its marks. That is for the witness to see, whose record is then later than the one on
-//! disk.
+//! was copied, or restored from a copy, holds an old state as if it were the present one, and
+//! would take part with it. Such a copy is told by the file's [mark](Directory::mark), which it
+//! lacks. Files that are copied over those that are there keep the marks of the latter. So `home`
+//! is replaced at every start and after every checkpoint, and what an older copy holds does not
+//! fit the file that it lies in. A whole file system that is put back, or a virtual machine's
+//! disk, keeps its marks. That is for the witness to see, whose record is then later than the one
+//! on disk.
 //!
 //! The file is 512 bytes, integers little-endian:
 //!

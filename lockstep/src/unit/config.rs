@@ -38,8 +38,8 @@ pub struct UnitConfig {
     /// Sessions that keep less than this never end for it. As many sessions as there may be should
     /// keep at most half of `reply_bytes` so, or they could take all of it for good.
     pub unread_bytes: usize,
-    /// Most wake-ups, most ends of idle sessions, and most of sessions that give way, before one
-    /// entry.
+    /// Most wake-ups, most ends of idle sessions, and most of sessions that give way, before
+    /// one entry.
     pub steps_before_entry: u32,
 }
 

@@ -157,8 +157,8 @@ impl<F: Freeze> FrozenUnit<F> {
         Ok(writer.finish())
     }
 
-    /// The digest of all records: equal on two replicas at the same entry, or they have
-    /// diverged.
+    /// The digest of all records: equal on two replicas at the same entry, or they
+    /// have diverged.
     ///
     /// # Errors
     /// If the service writes a record that is too long.

@@ -64,8 +64,8 @@ pub struct Unit<S> {
     members: MembersView,
     /// The last entry executed.
     index: Index,
-    /// The time of the last step, or of the last entry if that is later. No step has an earlier
-    /// time.
+    /// The time of the last step, or of the last entry if that is later. No step has an
+    /// earlier time.
     now: LogTime,
     /// When the service next wants to be woken.
     wakeup: Option<LogTime>,

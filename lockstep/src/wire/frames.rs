@@ -321,8 +321,8 @@ pub enum WitnessRefusal {
     /// The witness has no record of the pair.
     #[error("the witness does not know this pair: enrol it there first")]
     UnknownPair,
-    /// The witness was told of a later epoch than its record's, so its record has been lost or
-    /// replaced.
+    /// The witness was told of a later epoch than its record's, so its record has been lost
+    /// or replaced.
     #[error("the witness has an older record than the pair: its directory was restored or wiped")]
     Behind,
     /// The witness has only just started, and grants nothing for a short while.

@@ -301,8 +301,8 @@ fn contradictions_are_refused() {
     assert!(encode_client_call(&ClientCall::Hello { pair: samples::PAIR, protocol }).is_err());
 }
 
-/// Two byte strings that claim the same bytes would let a small frame grow in memory without
-/// bound.
+/// Two byte strings that claim the same bytes would let a small frame grow in memory
+/// without bound.
 #[test]
 fn an_archive_cannot_claim_bytes_twice() {
     let input = |at, fill| {

@@ -31,8 +31,8 @@ pub struct Witness {
 enum Pair {
     /// The pair's record can be given, and replaced.
     Present(Record),
-    /// The pair's record is being replaced; calls wait, since either record would be the wrong
-    /// answer.
+    /// The pair's record is being replaced; calls wait, since either record would be the
+    /// wrong answer.
     Storing {
         /// What is kept until then; nothing if the pair is new here.
         before: Option<Held>,

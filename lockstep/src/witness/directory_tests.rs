@@ -161,8 +161,8 @@ fn copied(from: &std::path::Path, to: &std::path::Path) {
     }
 }
 
-/// Grants nothing, survives a restart as such, and goes on with a new lineage above what it is
-/// told.
+/// Grants nothing, survives a restart as such, and goes on with a new lineage above what it
+/// is told.
 fn comes_up_as_a_wiped_one(path: &std::path::Path, restored: Record) {
     let Record { lineage, .. } = restored;
     let told = Told { lineage, epoch: Epoch(9) };

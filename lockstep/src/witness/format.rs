@@ -53,8 +53,8 @@ const CHECKSUM: usize = 16;
 pub struct FileMark {
     /// The file's inode number.
     pub inode: u64,
-    /// When the file was made, in nanoseconds since the Unix epoch; 0 if the file system does not
-    /// say.
+    /// When the file was made, in nanoseconds since the Unix epoch; 0 if the file system does
+    /// not say.
     pub born: u64,
 }
 

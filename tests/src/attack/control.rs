@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// Of this long a part is burnt.
 const TURN: Duration = Duration::from_millis(2);
 
-/// Burns so many parts in a thousand of one processor's time, or of several; until the process is
-/// ended.
+/// Burns so many parts in a thousand of one processor's time, or of several; until the process
+/// is ended.
 #[expect(clippy::disallowed_methods, reason = "a control is outside the pair")]
 pub fn burn(parts: u64, ready: impl FnOnce()) {
     ready();

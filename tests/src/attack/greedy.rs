@@ -83,8 +83,8 @@ pub(super) fn one_key(target: &Target, force: Force, ready: impl FnOnce()) -> Re
 
 type Done = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
-/// So many connections to each of the CoServers, on which this is done; each that ends is made
-/// anew.
+/// So many connections to each of the CoServers, on which this is done; each that ends is
+/// made anew.
 fn each(
     target: &Target,
     connections: usize,

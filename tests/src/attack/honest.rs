@@ -1,5 +1,5 @@
-//! Honest clients, and what they see: one that asks all the time, and one after another that comes
-//! anew.
+//! Honest clients, and what they see: one that asks all the time, and one after another that
+//! comes anew.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,8 +66,8 @@ impl Counts {
 struct Watched {
     began: Instant,
     times: AtomicU64,
-    /// When it last happened, and the longest time between two since the last look, in
-    /// microseconds.
+    /// When it last happened, and the longest time between two since the last look,
+    /// in microseconds.
     last: AtomicU64,
     longest: AtomicU64,
 }

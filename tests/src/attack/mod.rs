@@ -29,15 +29,15 @@ use target::Target;
 /// What an attacker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Without a key: first packets of connections to come, one after the other, to a port for
-    /// clients.
+    /// Without a key: first packets of connections to come, one after the other, to a port
+    /// for clients.
     Initials,
     /// Without a key: random packets to the ports for clients and for links.
     Noise,
     /// Without a key: handshakes that go on as far as shows an address, and no further.
     Handshakes,
-    /// With a client's key: sessions, each with many requests, whose replies are neither read nor
-    /// acknowledged.
+    /// With a client's key: sessions, each with many requests, whose replies are neither read
+    /// nor acknowledged.
     Replies,
     /// With a client's key: as many sessions as there are.
     Sessions,

@@ -33,8 +33,8 @@ pub(super) struct Mails {
 }
 
 impl Mails {
-    /// Starts this pair as a relay with a next hop, and its clients. `more` is added to the relay's
-    /// settings.
+    /// Starts this pair as a relay with a next hop, and its clients. `more` is added to the
+    /// relay's settings.
     pub(super) fn start(pair: Pair, more: &str) -> (Pair, Honest, Self) {
         let runtime = runtime();
         let hop = runtime.block_on(Hop::start());

@@ -234,10 +234,10 @@ impl Stage {
         Ok(keyed + redirected.saturating_sub(HONEST_CONNECTIONS))
     }
 
-    /// The honest clients end: why one of them was not served, if so, or which mails are lost.
+    /// Ends the honest clients.
     ///
     /// # Errors
-    /// Why.
+    /// Why a client was not served, or which mails are lost.
     pub fn finish(self) -> Result<(), String> {
         let Self { pair, honest, mails, .. } = self;
         honest

@@ -33,8 +33,8 @@ impl Target {
         Ok(Self { directory, clients: both("clients"), links: both("local"), mail })
     }
 
-    /// An address of the attacker's own: all of them are in one block, and no honest client is
-    /// there.
+    /// An address of the attacker's own: all of them are in one block, and no honest client
+    /// is there.
     pub(super) fn source(number: u8) -> IpAddr {
         Ipv4Addr::new(127, 0, 66, 1 + number).into()
     }

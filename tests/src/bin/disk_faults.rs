@@ -4,11 +4,11 @@
 //!
 //! `--from N` begins at the N-th call. `--results FILE` keeps what came of each fault in a file,
 //! and does not repeat what is there already. So a campaign that was broken off goes on, and
-//! several may share the work by scenes. At the end a table is printed; with `--json` one line of
-//! JSON.
+//! several may share the work by scenes. At the end a table is printed; with `--json` one line
+//! of JSON.
 //!
-//! Needs root and strace, and ext4 on a loop device for the power cuts; says so where they are
-//! missing.
+//! Needs root and strace, and ext4 on a loop device for the power cuts; says so where they
+//! are missing.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command's output")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,11 +1,11 @@
 //! Power cuts under a pair of real processes, as many as one likes.
 //!
 //! `power_cuts random [ROUNDS] [SEED]`: at random moments, sometimes with the witness's machine,
-//! sometimes with one of the CoServers' lost for good. `power_cuts syncs [SYNCS] [VICTIMS] [MOST]`
-//! cuts the power at each sync of a short run. The syncs are those of the thread of the `journal`,
-//! that of `checkpoint`s, or from a process's `start` on. The victims are `a`, `b` or `both`, and
-//! again with one of them lost for good. `all`, or left out: each of them. Several may share the
-//! work.
+//! sometimes with one of the CoServers' lost for good. `power_cuts syncs [SYNCS] [VICTIMS]
+//! [MOST]` cuts the power at each sync of a short run. The syncs are those of the thread of the
+//! `journal`, that of `checkpoint`s, or from a process's `start` on. The victims are `a`, `b` or
+//! `both`, and again with one of them lost for good. `all`, or left out: each of them. Several
+//! may share the work.
 //!
 //! Needs root, ext4 on loop devices, Python, and for `syncs` strace; says so where that is missing.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a command's output")]

@@ -72,8 +72,8 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Starts a pair. Where the machine allows it, B and the witness have disks that can lose their
-    /// power.
+    /// Starts a pair. Where the machine allows it, B and the witness have disks that can lose
+    /// their power.
     ///
     /// # Panics
     /// If it does not start.

@@ -18,7 +18,7 @@ impl Client {
     /// Connects from this address of this host; all of 127.0.0.0/8 are.
     ///
     /// # Errors
-    /// Why not.
+    /// Why no connection came about.
     pub fn connect_from(from: Ipv4Addr, to: SocketAddr) -> Result<Self, String> {
         let connected = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -35,7 +35,7 @@ impl Client {
     /// The same from the usual address.
     ///
     /// # Errors
-    /// Why not.
+    /// Why no connection came about.
     pub fn connect(to: SocketAddr) -> Result<Self, String> {
         Self::connect_from(Ipv4Addr::LOCALHOST, to)
     }
@@ -45,8 +45,8 @@ impl Client {
         self.stream.peer_addr().ok()
     }
 
-    /// The next line; nothing where the connection ended, as whoever closes at once may be seen to
-    /// reset.
+    /// The next line; nothing where the connection ended, as whoever closes at once may be seen
+    /// to reset.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         let _ = self.reader.read_line(&mut line);

@@ -14,8 +14,8 @@ use super::steady::{Ledger, Span, Steady};
 use crate::caller::settings;
 use crate::pair::{A, B, DEADLINE, Part, WITNESS};
 
-/// Mails that have to be accepted before a round goes on: while one is alone, and after each
-/// round.
+/// Mails that have to be accepted before a round goes on: while one is alone, and after
+/// each round.
 const SOME: u64 = 20;
 
 /// What happens to a pair.
@@ -23,8 +23,8 @@ const SOME: u64 = 20;
 pub enum Blow {
     /// SIGKILL to the CoServer at this place.
     Kill(ReplicaId),
-    /// SIGKILL to one CoServer, after a while to the other; they are started again in the same
-    /// order.
+    /// SIGKILL to one CoServer, after a while to the other; they are started again in the
+    /// same order.
     KillBoth {
         /// The CoServer that is killed first.
         first: ReplicaId,

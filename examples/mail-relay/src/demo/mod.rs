@@ -208,8 +208,8 @@ fn plan(options: &DemoOptions, targets: [SocketAddr; 2]) -> Result<Plan, CrewErr
     })
 }
 
-/// Hands mails to the senders, each at its time, until it is enough, and says how many there
-/// were.
+/// Hands mails to the senders, each at its time, until it is enough, and says how many
+/// there were.
 async fn feed(
     options: &DemoOptions,
     run: &str,

@@ -99,8 +99,8 @@ pub enum Trouble {
     Session(#[from] SessionFailure),
 }
 
-/// Starts the connections. They end when `jobs` is closed and empty. To be called within a tokio
-/// runtime.
+/// Starts the connections. They end when `jobs` is closed and empty. To be called within a
+/// tokio runtime.
 pub fn start(
     plan: Plan,
     jobs: mpsc::Receiver<Job>,

@@ -190,9 +190,9 @@ impl Queue {
         if needs_new { None } else { self.next_job(config, now) }
     }
 
-    /// When to call [`Queue::expire`] and [`Queue::next_job`] next if nothing
-    /// else happens before; `None` when only a running delivery can change
-    /// anything.
+    /// When to call [`Queue::expire`] and [`Queue::next_job`] next if
+    /// nothing else happens before; `None` when only a running delivery can
+    /// change anything.
     pub fn next_wakeup(&self, config: &QueueConfig) -> Option<u64> {
         let slots = self.running.len() as u64;
         let attempt = (slots < u64::from(self.hop.most_deliveries(config)))
@@ -257,8 +257,8 @@ impl Queue {
         events
     }
 
-    /// No relay ran for so long. What fell due meanwhile is tried now, and nothing grows old by
-    /// it.
+    /// No relay ran for so long. What fell due meanwhile is tried now, and nothing grows old
+    /// by it.
     pub fn skip(&mut self, gap: u64) {
         self.skipped = self.skipped.saturating_add(gap);
     }

@@ -45,8 +45,8 @@ impl HopState {
 }
 
 /// The pause after failure number `failures` (from 0). It is `first`, doubled each time up to
-/// `most`, then a quarter of it at most taken off, so that what failed together does not come back
-/// together.
+/// `most`, then a quarter of it at most taken off, so that what failed together does not come
+/// back together.
 pub(super) fn backoff(first: u64, most: u64, failures: u32, random: u64) -> u64 {
     let factor = 1u64.checked_shl(failures).unwrap_or(u64::MAX);
     let pause = first.saturating_mul(factor).min(most);

@@ -21,8 +21,8 @@ fn scenario() -> Scenario {
     scenario
 }
 
-/// The records of the relay itself, without those of its devices, which have a version of their
-/// own.
+/// The records of the relay itself, without those of its devices, which have a version of
+/// their own.
 fn own(relay: &Relay) -> Records {
     let mut records = Records::default();
     relay.freeze().write(&mut records).unwrap();

@@ -201,8 +201,8 @@ impl Relay {
         }
     }
 
-    /// Begins every delivery that may begin now, and sets the timer. The last thing of each
-    /// step.
+    /// Begins every delivery that may begin now, and sets the timer. The last thing of
+    /// each step.
     fn dispatch(&mut self, io: &mut Io<'_>) {
         let now = io.now().0;
         self.post.expire(&self.settings.queue, now);

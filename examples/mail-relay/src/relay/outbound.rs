@@ -63,8 +63,8 @@ impl Outbound {
         if idle_too_long { Input::Quit } else { Input::Deadline }
     }
 
-    /// Gives the session its input and does what it says. True when the connection has been let
-    /// go.
+    /// Gives the session its input and does what it says. True when the connection has been
+    /// let go.
     pub(super) fn handle(
         &mut self,
         io: &mut Io<'_>,

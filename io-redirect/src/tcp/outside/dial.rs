@@ -135,8 +135,8 @@ async fn look_up(
 }
 
 /// The resolver's order, except that IPv6 and IPv4 take turns (RFC 8305 section 4), and that those
-/// named in `last` come last. So many addresses of a family without a way out do not hide the other
-/// family.
+/// named in `last` come last. So many addresses of a family without a way out do not hide the
+/// other family.
 fn in_order(found: Vec<SocketAddr>, last: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut seen = BTreeSet::new();
     let found = found.into_iter().filter(|address| seen.insert(*address));

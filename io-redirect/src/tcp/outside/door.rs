@@ -101,9 +101,9 @@ impl Door {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for a newcomer, whose name is made if there is one. Where every connection of the
-    /// pair may be here, one that could claim another's place is let in for the inside half to
-    /// decide.
+    /// A place for a newcomer, whose name is made if there is one. Where every connection of
+    /// the pair may be here, one that could claim another's place is let in for the inside half
+    /// to decide.
     ///
     /// # Errors
     /// Why there is none.

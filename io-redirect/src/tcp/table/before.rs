@@ -41,8 +41,8 @@ pub(crate) mod v4 {
     }
 }
 
-/// The format in which no connection knew its listener, and no process said for how many it has
-/// room.
+/// The format in which no connection knew its listener, and no process said for how many it
+/// has room.
 pub(crate) mod v3 {
     use super::*;
 

@@ -53,7 +53,7 @@ pub enum StorageRequest {
         checkpoint: Index,
         /// Offset of the piece in the checkpoint's file.
         offset: u64,
-        /// The piece.
+        /// The bytes of the piece.
         bytes: Bytes,
     },
     /// The checkpoint is whole: check it, and put it in the journal's place. The journal's next
@@ -84,8 +84,8 @@ impl StorageRequest {
 /// What came of a request to the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StorageResponse {
-    /// Every entry up to this index is on disk. Under `memory` durability the driver says so at
-    /// once.
+    /// Every entry up to this index is on disk. Under `memory` durability the driver says so
+    /// at once.
     Persisted(Index),
     /// The membership with this number is on disk.
     MembershipPersisted(u64),

@@ -101,8 +101,8 @@ fn diverged() -> Pair {
     pair
 }
 
-/// A state in which the one at this place waits for it; none of what comes before there is a
-/// replica.
+/// A state in which the one at this place waits for it; none of what comes before there is
+/// a replica.
 fn come_to(wait: Wait) -> Option<(Pair, ReplicaId)> {
     let (pair, place) = match wait {
         // `CoServer::start` says it (`tests/tests/hung_start.rs`).

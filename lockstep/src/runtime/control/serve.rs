@@ -75,10 +75,10 @@ impl From<ConfigError> for Refusal {
 
 /// A process that answers commands.
 pub trait Answer: Send + Sync + 'static {
-    /// Answers one, by a JSON value.
+    /// Answers a command with a JSON value.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the command is refused.
     fn answer(
         &self,
         command: &str,

@@ -20,8 +20,8 @@ pub(super) enum Echo {
 
 impl Echo {
     /// What an entry is that is given out while the replica stands so; `before` is what entries
-    /// were until now. A step that is replayed from the disk is a [`Echo::Replay`] whatever this
-    /// says.
+    /// were until now. A step that is replayed from the disk is a [`Echo::Replay`] whatever
+    /// this says.
     pub(super) fn of(standing: Standing, place: ReplicaId, before: Option<Echo>) -> Option<Echo> {
         match standing {
             Standing::Serving { sequencer, .. } => (sequencer != place).then_some(Echo::Follower),

@@ -18,8 +18,8 @@ use crate::ids::{DeviceId, MonotonicTime};
 use crate::limits;
 use crate::runtime::fair::FairReading;
 
-/// Bytes of inputs of all devices that wait for the loop, shared out evenly. More wait in the
-/// devices.
+/// Bytes of inputs of all devices that wait for the loop, shared out evenly. More wait in
+/// the devices.
 const BYTES: u64 = 16 << 20;
 
 /// What an input counts for besides its bytes, so that there are never more than some thousand.
@@ -235,8 +235,8 @@ impl Line {
 
 impl DeviceInputs {
     /// How many bytes may be taken before too many wait to be carried out, and when inputs last
-    /// came another way that wait with these. From then on flows that had more than others are not
-    /// taken.
+    /// came another way that wait with these. From then on flows that had more than others are
+    /// not taken.
     pub(super) fn set_room(
         &mut self,
         room: usize,

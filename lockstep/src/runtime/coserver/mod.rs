@@ -130,12 +130,12 @@ pub enum StartupError {
 /// The outside halves of a service's devices and the table that names them: what
 /// [`Application::build`](crate::runtime::cli::Application::build) gives beside the service.
 ///
-/// A service whose clients all use the client library has none (`Devices::default()`). A service
-/// that is written against `io-redirect` has those of its wrapper. `table` is a clone of
-/// `Wrapper::devices`. `outsides` has, in the table's order, a `TcpOutside` for TCP and one half
-/// for each device of its own. The whole of it is an example at the head of that crate's
-/// documentation. The halves are started by the CoServer, at its own place; they serve when it
-/// does.
+/// A service whose clients all use the client library has none (`Devices::default()`). A
+/// service that is written against `io-redirect` has those of its wrapper. `table` is a clone
+/// of `Wrapper::devices`. `outsides` has, in the table's order, a `TcpOutside` for TCP and
+/// one half for each device of its own. The whole of it is an example at the head of that
+/// crate's documentation. The halves are started by the CoServer, at its own place; they
+/// serve when it does.
 #[derive(Default)]
 pub struct Devices {
     /// The table; its digest is part of what the CoServers compare.

@@ -45,8 +45,8 @@ impl ListenConfig {
         ListenConfig { endpoint: EndpointConfig { from, ..endpoint }, admit: Admit::Newest }
     }
 
-    /// A witness; every CoServer of a pair takes a connection, or two while it
-    /// restarts.
+    /// A witness; every CoServer of a pair takes a connection, or two while
+    /// it restarts.
     pub fn witness(local: SocketAddr, connections_max: usize) -> Self {
         let wanted = vec![Role::CoServer(ReplicaId::A), Role::CoServer(ReplicaId::B)];
         let endpoint = accepting(Purpose::Witness, wanted, local);

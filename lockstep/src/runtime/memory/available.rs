@@ -1,5 +1,5 @@
-//! What the system lets this process have, and what it has, as Linux says it; elsewhere nothing is
-//! known.
+//! What the system lets this process have, and what it has, as Linux says it; elsewhere nothing
+//! is known.
 
 use std::path::{Path, PathBuf};
 
@@ -125,8 +125,8 @@ struct Group<'a> {
 }
 
 impl<'a> Group<'a> {
-    /// From a line of `/proc/self/cgroup`: `0::PATH` of the second version, `N:memory:PATH` of the
-    /// first.
+    /// From a line of `/proc/self/cgroup`: `0::PATH` of the second version, `N:memory:PATH` of
+    /// the first.
     fn parse(line: &'a str) -> Option<Self> {
         let mut parts = line.splitn(3, ':');
         let (_, resources, path) = (parts.next()?, parts.next()?, parts.next()?);

@@ -127,8 +127,8 @@ impl Endpoint {
         self.inner.local_addr().ok()
     }
 
-    /// Packets of strangers that were not looked at, since their senders had had their share of a
-    /// turn.
+    /// Packets of strangers that were not looked at, since their senders had had their share of
+    /// a turn.
     pub fn dropped(&self) -> u64 {
         self.gatekeeper.as_ref().map_or(0, |gatekeeper| gatekeeper.dropped())
     }

@@ -22,8 +22,8 @@ mod alert {
 }
 
 /// Why a side closed a connection, as the other is told (an application error code, RFC 9000
-/// section 20.2). Codes from [`CloseCode::FREE`] on belong to the protocol that speaks through the
-/// connection.
+/// section 20.2). Codes from [`CloseCode::FREE`] on belong to the protocol that speaks through
+/// the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(pub u32);
 

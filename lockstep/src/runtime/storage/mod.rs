@@ -114,8 +114,8 @@ pub fn discard(path: &Path, pair: PairId, place: ReplicaId) -> Result<(), Storag
     }
 }
 
-/// Undoes [`discard`], unless the CoServer has become a member since. Whether there was anything to
-/// undo.
+/// Undoes [`discard`], unless the CoServer has become a member since. Whether there was anything
+/// to undo.
 ///
 /// # Errors
 /// If another process has the directory, or it cannot be done.

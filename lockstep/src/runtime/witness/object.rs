@@ -97,7 +97,7 @@ impl ObjectLink {
     /// Refuses: the program was built without the feature `object-witness`.
     ///
     /// # Errors
-    /// Always.
+    /// Always, since the store is not built in.
     #[cfg(not(feature = "object-witness"))]
     pub fn start(url: &str, _: PairId) -> Result<Self, ObjectStoreError> {
         Err(ObjectStoreError::NotBuilt { url: url.into(), feature: "object-witness" })

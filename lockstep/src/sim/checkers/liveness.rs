@@ -9,8 +9,8 @@ use crate::record::{Origin, Record};
 #[derive(Debug)]
 pub(super) struct Liveness;
 
-/// Why no process can go on. This is no failure, but counted, so that it shows how many runs end
-/// so.
+/// Why no process can go on. This is no failure, but counted, so that it shows how many runs
+/// end so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Impossible {
     /// No disk has what the last members had: only an operator can begin anew.

@@ -174,8 +174,8 @@ impl ObservedState {
     }
 
     /// Whether a move counts: every member that it names has had it on disk (rule W2). Either the
-    /// named process had it, whatever became of that process since, or the one that took its place
-    /// had.
+    /// named process had it, whatever became of that process since, or the one that took its
+    /// place had.
     fn is_followed(&self, ordered: &Ordered) -> bool {
         ReplicaId::BOTH.into_iter().all(|place| {
             let Some(incarnation) = ordered.record.members.at(place) else { return true };

@@ -25,9 +25,9 @@ pub(super) struct Time {
     wake_late: u64,
     /// The newest entry, by who appended it first: its sequencer.
     newest: Option<Stamp>,
-    /// That is a tick which is too early, and a gap after it would say why: the entry before it,
-    /// and the objection. Another sequencer may go on from an entry so, to which there is no
-    /// objection.
+    /// That is a tick which is too early, and a gap after it would say why: the entry before
+    /// it, and the objection. Another sequencer may go on from an entry so, to which there is
+    /// no objection.
     behind: Option<(Stamp, Option<String>)>,
 }
 
@@ -212,8 +212,8 @@ fn is_behind_gap(who: Who, entry: &Entry, observed: &ObservedState) -> Result<()
     }
 }
 
-/// No timer fires between the entry that takes a log up and the one that says that the devices
-/// stand.
+/// No timer fires between the entry that takes a log up and the one that says that the
+/// devices stand.
 fn is_not_early(who: Who, executed: &Executed, observed: &ObservedState) -> Result<(), String> {
     let fires = |output: &Output| matches!(output.kind, OutputKind::Device { device: TIMER, .. });
     let held = observed.view(who).is_some_and(|view| view.holds_wakeups(executed.index));

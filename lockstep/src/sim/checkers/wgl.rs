@@ -19,8 +19,8 @@ pub(super) struct Call {
     pub op: Op,
     /// When it was made.
     pub from: u64,
-    /// When it was answered, and what; `None` if it was not: then it may or may not have taken
-    /// effect.
+    /// When it was answered, and what; `None` if it was not: then it may or may not have
+    /// taken effect.
     pub to: Option<(u64, Answer)>,
 }
 

@@ -20,8 +20,8 @@ pub struct Listing {
 /// Says which checkpoints there are, by their headers and end marks: quick, whatever their size.
 ///
 /// # Errors
-/// [`CheckpointError::Io`] if the directory cannot be read. A file that cannot is listed as
-/// unusable.
+/// [`CheckpointError::Io`] if the directory cannot be read. A file that cannot is listed
+/// as unusable.
 pub fn list(dir: &dyn Directory) -> Result<Listing, CheckpointError> {
     let mut listing = Listing::default();
     for index in indices(dir, true)? {
@@ -36,8 +36,8 @@ pub fn list(dir: &dyn Directory) -> Result<Listing, CheckpointError> {
 /// What [`keep`] left and what it removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Checkpoints that are left, the oldest first. The journal is needed from the first of them
-    /// on.
+    /// Checkpoints that are left, the oldest first. The journal is needed from the first of
+    /// them on.
     pub kept: Vec<Index>,
     /// Checkpoints that were removed.
     pub removed: Vec<Index>,

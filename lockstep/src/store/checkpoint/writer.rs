@@ -86,8 +86,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins the checkpoint that the header speaks of, in place of what was left of an attempt
-    /// before.
+    /// Begins the checkpoint that the header speaks of, in place of what was left of an
+    /// attempt before.
     ///
     /// # Errors
     /// [`CheckpointError::Io`].

@@ -211,8 +211,8 @@ pub(super) fn decode_entries(
 #[derive(Debug)]
 pub(super) enum Found {
     Batch(Batch),
-    /// There is no batch, or not all of one; nothing there contradicts that it was never
-    /// acknowledged.
+    /// There is no batch, or not all of one; nothing there contradicts that it was
+    /// never acknowledged.
     Nothing,
 }
 

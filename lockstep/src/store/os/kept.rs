@@ -4,8 +4,8 @@
 use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How many: those of a journal that begins a segment while a checkpoint is written, read and
-/// listed.
+/// How many: those of a journal that begins a segment while a checkpoint is written, read
+/// and listed.
 const KEPT: usize = 4;
 
 /// Some descriptors, of which one is closed so that a file can be opened in its place.

@@ -10,9 +10,9 @@ use crate::store::journal::{Journal, JournalError};
 /// that a disk that goes wrong again and again does not fill up.
 const ENDING: &str = ".damaged";
 
-/// There while the files of a log get their other names, or their own ones back: neither those nor
-/// the others are a whole log then. Such a file counts as a file of the journal, wherever that
-/// goes.
+/// There while the files of a log get their other names, or their own ones back: neither those
+/// nor the others are a whole log then. Such a file counts as a file of the journal, wherever
+/// that goes.
 const UNDER_WAY: &str = "journal-set-aside";
 
 /// Whether anything was set aside and is still there.

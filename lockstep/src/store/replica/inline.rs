@@ -1,5 +1,5 @@
-//! For a driver that waits for its disk: what the runtime's threads do with one another, in one
-//! call.
+//! For a driver that waits for its disk: what the runtime's threads do with one another, in
+//! one call.
 
 use core::ops::ControlFlow;
 
@@ -47,8 +47,8 @@ impl ReplicaStore {
     /// Writes a frozen view, and drops what is not needed any more.
     ///
     /// # Errors
-    /// Why there is no checkpoint. That nothing can be dropped is no reason: it is after the next
-    /// one.
+    /// Why there is no checkpoint. That nothing can be dropped is no reason: it is after the
+    /// next one.
     pub(crate) fn write_checkpoint<F: Freeze>(
         &mut self,
         history: History,

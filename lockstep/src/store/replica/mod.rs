@@ -1,6 +1,6 @@
-//! Everything that one CoServer keeps on its disk, and the rules of it. They say what a start finds
-//! and puts in order, what is kept for how long, how a state is restored, and what a joiner is
-//! given.
+//! Everything that one CoServer keeps on its disk, and the rules of it. They say what a start
+//! finds and puts in order, what is kept for how long, how a state is restored, and what a joiner
+//! is given.
 //!
 //! Synchronous, and over [`Directory`](super::files::Directory): the runtime has a thread of its
 //! own for it, the simulator runs it inline.

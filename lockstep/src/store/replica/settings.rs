@@ -26,8 +26,8 @@ pub struct StorageSettings {
     /// Where the files are: a directory of its own, made if its parent is there. Best on a disk
     /// that nothing else writes to.
     pub directory: PathBuf,
-    /// Bytes of a file of the journal, a multiple of 4096. A few are made ahead, and all are used
-    /// again.
+    /// Bytes of a file of the journal, a multiple of 4096. A few are made ahead, and all are
+    /// used again.
     pub segment_bytes: u64,
     /// Bytes of entries after which a checkpoint is taken. The same on both CoServers.
     pub checkpoint_bytes: u64,

@@ -34,8 +34,8 @@ fn own((one, other): (&str, &str)) -> (String, String) {
     (one.to_owned(), other.to_owned())
 }
 
-/// Runs for a call of the check what the first process wants run. False if the call is to check by
-/// itself.
+/// Runs for a call of the check what the first process wants run. False if the call is to check
+/// by itself.
 #[expect(clippy::disallowed_methods, reason = "only the thread of the test is asked for anything")]
 pub(super) fn serve(call: &Call, run: impl FnOnce(&[Entry]) -> Report) -> bool {
     if !std::thread::current().name().is_some_and(|name| std::env::args().any(|arg| arg == name)) {

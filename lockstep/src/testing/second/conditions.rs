@@ -1,5 +1,5 @@
-//! What is another in the second process: its clock, time zone, locale, environment and working
-//! directory.
+//! What is another in the second process: its clock, time zone, locale, environment and
+//! working directory.
 
 use core::fmt;
 use std::path::PathBuf;

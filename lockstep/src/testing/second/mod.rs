@@ -33,8 +33,8 @@ pub(super) use child::is_second;
 pub use conditions::Condition;
 pub(super) use message::Report;
 
-/// By this variable a process knows that it is a second one: the first one's process id, and its
-/// socket.
+/// By this variable a process knows that it is a second one: the first one's process id, and
+/// its socket.
 const CHILD: &str = "LOCKSTEP_SECOND_PROCESS";
 
 /// For so long the second process may take to come to a call, and for so long to run it. Far more

@@ -32,8 +32,8 @@ const CHECKED: usize = 168;
 /// An object: a record and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// The object's number. Numbers follow each other without gaps, also where epochs leave some
-    /// out.
+    /// The object's number. Numbers follow each other without gaps, also where epochs leave
+    /// some out.
     pub number: u64,
     /// Digest of the previous object's record; [`Digest::ZERO`] in the first object.
     pub before: Digest,

@@ -77,8 +77,8 @@ enum RecipientState {
 }
 
 impl ClientSession {
-    /// A session over a connection that has just been begun; it waits for the
-    /// greeting.
+    /// A session over a connection that has just been begun; it waits for
+    /// the greeting.
     pub fn open(now: u64) -> ClientSession {
         ClientSession {
             reader: ReplyReader::default(),
@@ -485,8 +485,8 @@ impl ClientSession {
         self.reader = ReplyReader::default();
     }
 
-    /// Whose fault the end of the session is: our own, the hop's, the connection's, or perhaps the
-    /// mail's.
+    /// Whose fault the end of the session is: our own, the hop's, the connection's, or perhaps
+    /// the mail's.
     fn blame(&self, failure: SessionFailure) -> SessionFailure {
         use SessionFailure::{CarrierLost, Closing, Lost, Unreachable, Worn};
         if failure == CarrierLost {

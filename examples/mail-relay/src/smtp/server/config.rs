@@ -106,9 +106,9 @@ impl RelayPolicy {
     }
 }
 
-/// Whether a local part may name another domain, for a server that takes it so. Then a client that
-/// may send to this domain may send to all. Quotes change nothing, since such a server takes them
-/// off.
+/// Whether a local part may name another domain, for a server that takes it so. Then a client
+/// that may send to this domain may send to all. Quotes change nothing, since such a server takes
+/// them off.
 fn is_routed(local: &str) -> bool {
     local.contains(['%', '!', '@'])
 }
