@@ -151,7 +151,7 @@ pub(super) struct End {
     pub(super) len: u64,
     pub(super) hash: Digest,
     /// Running digest of the blocks' checksums.
-    pub(super) log_digest: Digest,
+    pub(super) blocks_digest: Digest,
 }
 
 impl End {
@@ -162,7 +162,7 @@ impl End {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&self.hash.0);
-        out.extend_from_slice(&self.log_digest.0);
+        out.extend_from_slice(&self.blocks_digest.0);
         let checksum = self.position(header).checksum(&out, &[]);
         out.extend_from_slice(&checksum.0);
         out
@@ -187,7 +187,7 @@ impl End {
             bytes: fields.u64()?,
             len: fields.u64()?,
             hash: fields.digest()?,
-            log_digest: fields.digest()?,
+            blocks_digest: fields.digest()?,
         })
     }
 }

@@ -67,7 +67,7 @@ pub struct Reader {
     records: u64,
     bytes: u64,
     hash: Hasher,
-    log_digest: Hasher,
+    blocks_digest: Hasher,
     end: Option<End>,
     failure: Option<CheckpointError>,
 }
@@ -108,7 +108,7 @@ impl Reader {
             records: 0,
             bytes: 0,
             hash: header.state_hasher(),
-            log_digest: Hasher::after(checksum),
+            blocks_digest: Hasher::after(checksum),
             header,
             end: None,
             failure: None,
@@ -197,7 +197,7 @@ impl Reader {
         read.map_err(|error| read_failed(&self.name, start, error))?;
         let (raw, checksum) =
             head.open(&self.at, head_bytes, body).map_err(|what| self.damaged(start, what))?;
-        self.log_digest.bytes(&checksum.0);
+        self.blocks_digest.bytes(&checksum.0);
         self.block = Bytes::from(raw);
         self.left = head.records;
         self.at.number += 1;
@@ -215,7 +215,7 @@ impl Reader {
             bytes: self.bytes,
             len: start + END_BYTES as u64,
             hash: self.hash.finish(),
-            log_digest: self.log_digest.finish(),
+            blocks_digest: self.log_digest.finish(),
         };
         if end != found {
             return Err(self.damaged(start, "the end mark speaks of other records"));

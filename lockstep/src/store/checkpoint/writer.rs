@@ -77,7 +77,7 @@ pub struct Writer {
     records: u64,
     bytes: u64,
     hash: Hasher,
-    log_digest: Hasher,
+    blocks_digest: Hasher,
     unsynced: u64,
     pace: Pace,
     /// What went wrong first; nothing is written after it.
@@ -112,7 +112,7 @@ impl Writer {
             records: 0,
             bytes: 0,
             hash: header.state_hasher(),
-            log_digest: Hasher::after(checksum),
+            blocks_digest: Hasher::after(checksum),
             unsynced: HEADER_BYTES as u64,
             pace,
             failure: None,
@@ -144,7 +144,7 @@ impl Writer {
             bytes: self.bytes,
             len,
             hash: self.hash.finish(),
-            log_digest: self.log_digest.finish(),
+            blocks_digest: self.log_digest.finish(),
         };
         let mark = end.encode(self.at.header);
         let written = self.file.write_all_at(&mark, self.at.offset);
@@ -182,7 +182,7 @@ impl Writer {
         let checksum = block::encode(&self.at, &self.raw, self.records_in_block, &mut self.packed);
         let written = self.file.write_all_at(&self.packed, self.at.offset);
         written.map_err(failed_to("write", &self.part))?;
-        self.log_digest.bytes(&checksum.0);
+        self.blocks_digest.bytes(&checksum.0);
         self.at.number += 1;
         self.at.offset += self.packed.len() as u64;
         self.unsynced += self.packed.len() as u64;

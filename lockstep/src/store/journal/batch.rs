@@ -11,7 +11,7 @@
 //!     20      4  zero
 //!     24      8  agreed mark: index
 //!     32     16  agreed mark: outputs digest
-//!     48     16  chain digest after the last entry
+//!     48     16  log digest after the last entry
 //!     64     16  XXH3-128 of everything before and the body, its seed the sum of the salt and
 //!                the batch's offset in the file
 //!     80         body: each entry's length (4 bytes), and the entry as an rkyv archive
@@ -178,7 +178,7 @@ impl Batch {
             return Err("a batch has another number of entries than it says".into());
         }
         if entries.last().is_none_or(|(_, log_digest)| *log_digest != self.header.log_digest) {
-            return Err("the log_digest digest of a batch is wrong".into());
+            return Err("the running digest of a batch is wrong".into());
         }
         Ok(entries)
     }

@@ -13,7 +13,7 @@
 //!               32      8  sequence number of the segment
 //!               40      8  salt
 //!               48      8  index of the first entry
-//!               56     16  chain digest before it
+//!               56     16  log digest before it
 //!               72      8  agreed mark: index
 //!               80     16  agreed mark: outputs digest
 //!               96     16  XXH3-128 of everything before
@@ -25,7 +25,7 @@
 //!               24      4  where its batches end
 //!               28      4  how many there are
 //!               32      8  index of the entry after the last
-//!               40     16  chain digest there
+//!               40     16  log digest there
 //!               56     16  XXH3-128 of everything before
 //!
 //! sector    offset  bytes  field
