@@ -215,7 +215,7 @@ impl Reader {
             bytes: self.bytes,
             len: start + END_BYTES as u64,
             hash: self.hash.finish(),
-            blocks_digest: self.log_digest.finish(),
+            blocks_digest: self.blocks_digest.finish(),
         };
         if end != found {
             return Err(self.damaged(start, "the end mark speaks of other records"));

@@ -144,7 +144,7 @@ impl Writer {
             bytes: self.bytes,
             len,
             hash: self.hash.finish(),
-            blocks_digest: self.log_digest.finish(),
+            blocks_digest: self.blocks_digest.finish(),
         };
         let mark = end.encode(self.at.header);
         let written = self.file.write_all_at(&mark, self.at.offset);
