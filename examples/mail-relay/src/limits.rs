@@ -54,9 +54,10 @@ pub const SESSION_REFUSALS: u32 = 20_000;
 /// ended with 421. Both are legal, and a client that pipelines says many before it sees the first
 /// answer: the accepted ones have to stay (RFC 5321 section 4.5.3.1.10).
 pub const SESSION_SURPLUS: u32 = 20_000;
-/// Commands that bring no mail forward (NOOP, RSET, VRFY, HELP, EHLO, MAIL)
-/// between two mails before a session is ended with 421. A MAIL that is refused
-/// for now, and the RSET behind it, are not among them.
+/// Default for the commands that bring no mail forward (NOOP, RSET, VRFY, HELP, EHLO, MAIL)
+/// between two mails. One more: the session is ended with 421, which counts among the errors of
+/// its host ([`ADDRESS_ERRORS`]). A MAIL that is refused for now, and the RSET behind it, are not
+/// among them.
 pub const IDLE_COMMANDS: u32 = 200;
 /// Mails that are refused for now (450 and 452 to MAIL) since the last one was taken, before
 /// a session is ended with 421. That is no fault of the client, which may have as many to send.

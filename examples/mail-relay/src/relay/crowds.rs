@@ -184,6 +184,23 @@ fn a_block_of_which_several_hosts_are_shut_out_is_shut_out_and_others_are_not() 
     scenario.check();
 }
 
+#[test]
+fn a_host_whose_clients_say_commands_and_bring_no_mail_is_shut_out() {
+    let mut settings = settings();
+    settings.server.idle_commands = 20;
+    settings.shares.errors = 2;
+    let mut scenario = Scenario::new(settings);
+    for _ in 0..2 {
+        let client = greeted(&mut scenario, 1);
+        let said = scenario.say(client, &"NOOP\r\n".repeat(20));
+        assert!(said.lines().last().unwrap().starts_with("421 4.7.0 "), "{said}");
+    }
+    assert!(come(&mut scenario, 1).1.starts_with("421 4.7.0 "));
+    let honest = greeted(&mut scenario, 2);
+    assert!(mail(&mut scenario, honest).starts_with("250 "));
+    scenario.check();
+}
+
 /// Little memory: a mail of the largest size fits four times.
 fn little_memory() -> RelaySettings {
     let mut settings = settings();

@@ -142,6 +142,7 @@ impl RelaySettings {
             ("max_queue_mails", queue.max_mails, 1, 10_000_000),
             ("max_deliveries", queue.max_deliveries.into(), 1, 1000),
             ("block_mails", self.shares.mails.into(), 0, 10_000_000),
+            ("client_commands", self.server.idle_commands.into(), 10, 100_000),
             ("address_errors", self.shares.errors.into(), 0, 100_000),
         ] {
             if value < least || value > most {
@@ -231,6 +232,7 @@ impl RelaySettings {
             .number(server.max_message)
             .number(server.max_recipients.into())
             .number(server.idle)
+            .number(server.idle_commands.into())
             .number(queue.max_mails)
             .number(queue.max_bytes)
             .number(queue.max_deliveries.into())

@@ -21,6 +21,8 @@ pub struct ServerConfig {
     pub idle: u64,
     /// How long a whole session may last, but for data that is under way, in nanoseconds.
     pub session: u64,
+    /// Commands that bring no mail forward, between two mails; see [`limits::IDLE_COMMANDS`].
+    pub idle_commands: u32,
     /// Who may send where.
     pub policy: RelayPolicy,
     /// What of clients is taken against the letter of the standard.
@@ -36,6 +38,7 @@ impl ServerConfig {
             max_recipients: limits::RECIPIENTS,
             idle: limits::SERVER_IDLE,
             session: limits::SERVER_SESSION,
+            idle_commands: limits::IDLE_COMMANDS,
             policy: RelayPolicy::default(),
             customs: ClientCustoms::default(),
         }

@@ -452,6 +452,20 @@ fn a_silent_client_can_be_hurried_and_has_its_time_again_once_it_speaks() {
 }
 
 #[test]
+fn how_many_commands_may_bring_no_mail_is_a_setting_and_one_more_is_a_fault() {
+    for command in ["NOOP", "RSET", "VRFY a", "HELP", "EHLO c"] {
+        let mut talk = Talk::inside();
+        talk.config.idle_commands = 10;
+        talk.hears("HELO c", "250 ");
+        (1..10).for_each(|_| drop(talk.say(command)));
+        assert!(!talk.closed, "{command}");
+        let said = talk.say(command);
+        assert!(said.last().is_some_and(|said| said.starts_with("421 4.7.0 ")), "{said:?}");
+        assert!(talk.closed && talk.session.is_at_fault(), "{command}");
+    }
+}
+
+#[test]
 fn a_mail_too_many_of_a_network_is_put_off_and_its_session_goes_on() {
     let mut talk = Talk::greeted();
     talk.over_rate = true;

@@ -281,11 +281,11 @@ impl ServerSession {
             self.sender_refused = matches!(self.phase, Phase::Ready);
         }
         match result {
-            Ok(()) => self.check_idle_commands(out),
+            Ok(()) => self.check_idle_commands(env, out),
             Err(reply) if of_recipient => {
                 reply.write(&mut out.replies);
                 self.refusals += 1;
-                self.check_idle_commands(out);
+                self.check_idle_commands(env, out);
             }
             Err(reply) => self.on_error(&reply, out),
         }
@@ -463,8 +463,8 @@ impl ServerSession {
         }
     }
 
-    fn check_idle_commands(&mut self, out: &mut Output) {
-        if self.idle_commands > limits::IDLE_COMMANDS {
+    fn check_idle_commands(&mut self, env: Surroundings<'_>, out: &mut Output) {
+        if self.idle_commands > env.config.idle_commands {
             self.end_at_fault(&reply::TOO_MUCH_IDLING, out);
         } else if self.put_off > limits::SESSION_PUT_OFF {
             self.end(&reply::PUT_OFF_TOO_OFTEN, out);
