@@ -83,8 +83,15 @@ fn a_thousand_silent_connections_of_one_block_keep_nobody_else_out() {
     assert_eq!(relay.pair.status(A).unwrap()["mode"], "duplex");
 }
 
+/// No mail is taken from this client, for that reason.
+#[track_caller]
+fn is_told(relay: &RelayPair, client: &mut Client, why: &str) {
+    let said = client.say("MAIL FROM:<a@x.example>\r\n", &format!("452 4.3.1 {why}"));
+    said.unwrap_or_else(|said| panic!("{said}{}", relay.pair.logs()));
+}
+
 #[test]
-fn a_queue_that_fills_is_said_and_that_it_is_empty_again() {
+fn a_block_that_fills_the_queue_leaves_room_to_another_and_both_are_told_what_is_full() {
     let runtime = runtime();
     let hop = runtime.block_on(async { AbsentHop::new() });
     let more = "max_queue_mails = 4";
@@ -95,12 +102,19 @@ fn a_queue_that_fills_is_said_and_that_it_is_empty_again() {
     }
     let log = relay.pair.process(A).log();
     assert!(!log.contains("queue_scarce"), "with three quarters it is not:\n{log}");
-    client.send("the last one").unwrap();
+    is_told(&relay, &mut client, "your network has its share of the queue");
+    for part in [A, B] {
+        let log = relay.pair.wait_for_event(part, "queue_share", 1);
+        let line = log.lines().find(|line| line.contains("event=\"queue_share\""));
+        assert!(line.is_some_and(|line| line.contains("block=127.0.2.0/24")), "{line:?}");
+    }
+    let mut other = connect(&relay, [127, 0, 3, 1], ReplicaId::B);
+    other.greet().unwrap();
+    other.send("the last one").unwrap();
     for part in [A, B] {
         relay.pair.wait_for_event(part, "queue_scarce", 1);
     }
-    let said = client.say("MAIL FROM:<a@x.example>\r\n", "452 4.3.1");
-    assert_eq!(said, Ok(()), "{}", relay.pair.logs());
+    is_told(&relay, &mut other, "the queue is full");
     let hop = runtime.block_on(async { hop.appear() });
     runtime.block_on(hop.wait_for_texts(4, DEADLINE));
     for part in [A, B] {

@@ -11,7 +11,7 @@
 //!
 //! What is left out has the defaults of [`crate::limits`]: `max_message`, `max_recipients`,
 //! `max_clients`, `client_idle`, `client_idle_scarce`, `client_session`, `client_commands`,
-//! `block_mails`, `address_errors`, `address_shut`, `trusted_networks` (none),
+//! `block_mails`, `block_queue`, `address_errors`, `address_shut`, `trusted_networks` (none),
 //! `session_bytes`, `max_queue_mails`, `max_queue_bytes`, `max_deliveries`, `retry_first`,
 //! `retry_most`, `give_up`. What is [custom](crate::smtp::ClientCustoms) against the letter of the
 //! standard is taken unless one of these is `false`: `accept_odd_names`, `accept_odd_dots`,
@@ -186,11 +186,16 @@ fn numbers(own: &mut Section, settings: &mut RelaySettings) -> Result<(), Config
     for (name, meaning, value) in octets {
         *value = own.optional(name, meaning)?.unwrap_or(*value);
     }
-    let counts: [(&'static str, &str, &mut u32); 6] = [
+    let counts: [(&'static str, &str, &mut u32); 7] = [
         ("max_recipients", "the most recipients of a mail", &mut server.max_recipients),
         ("max_clients", "the most clients at a time, on both CoServers together", max_clients),
         ("max_deliveries", "the most deliveries at a time", &mut queue.max_deliveries),
         ("block_mails", "mails of a block of addresses in a minute", &mut shares.mails),
+        (
+            "block_queue",
+            "how many times what is free of the queue a block of addresses may have in it",
+            &mut shares.queue,
+        ),
         (
             "client_commands",
             "commands of a client that bring no mail forward, between two mails",
@@ -300,6 +305,7 @@ mod tests {
             ("client_idle_scarce", &["\"0s\"", "\"25h\"", "30"]),
             ("client_session", &["\"59s\"", "\"99999h\"", "1"]),
             ("block_mails", &["10000001", "-1", "\"many\""]),
+            ("block_queue", &["1001", "-1", "0.5", "\"all\""]),
             ("client_commands", &["9", "100001", "-1", "\"many\""]),
             ("address_errors", &["100001", "-1", "true"]),
             ("address_shut", &["\"0s\"", "\"25h\"", "10"]),
@@ -362,6 +368,7 @@ mod tests {
             "client_idle_scarce = \"20s\"",
             "client_session = \"2h\"",
             "block_mails = 600",
+            "block_queue = 2",
             "client_commands = 100",
             "address_errors = 600",
             "address_shut = \"20min\"",

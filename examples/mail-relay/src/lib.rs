@@ -41,7 +41,7 @@
 //! keeps it back until both CoServers hold the mail.
 //!
 //! ```
-//! use mail_relay::queue::{Queue, QueueConfig};
+//! use mail_relay::queue::{Queue, QueueConfig, Share};
 //! use mail_relay::smtp::Domain;
 //! use mail_relay::smtp::server::{
 //!     Action, Input, ServerConfig, ServerSession, Surroundings, Verdict,
@@ -61,7 +61,7 @@
 //! let mut replies = greeting;
 //! for action in session.handle(env, Input::Data(input)) {
 //!     let Action::Accepted(mail) = action else { replies.push(action); continue };
-//!     let id = queue.submit(&queue_config, now, *mail).map(|id| id.to_string());
+//!     let id = queue.submit(&queue_config, Share::Unbounded, now, *mail).map(|id| id.to_string());
 //!     let verdict = match &id {
 //!         Ok(id) => Verdict::Queued(id),
 //!         Err(refusal) => Verdict::Refused(*refusal),

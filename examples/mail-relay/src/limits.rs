@@ -59,7 +59,7 @@ pub const SESSION_SURPLUS: u32 = 20_000;
 /// its host ([`ADDRESS_ERRORS`]). A MAIL that is refused for now, and the RSET behind it, are not
 /// among them.
 pub const IDLE_COMMANDS: u32 = 200;
-/// Mails that are refused for now (450 and 452 to MAIL) since the last one was taken, before
+/// Mails that are refused for now (450 and 452) since the last one was taken, before
 /// a session is ended with 421. That is no fault of the client, which may have as many to send.
 pub const SESSION_PUT_OFF: u32 = 1000;
 /// Input kept while a mail waits for its verdict. A client may send the next
@@ -173,6 +173,10 @@ pub const SENT_WHOLE: usize = 64 * 1024;
 pub const QUEUE_MAILS: u64 = 100_000;
 /// Default for octets in the queue. One more: 452 4.3.1.
 pub const QUEUE_BYTES: u64 = 1024 * 1024 * 1024;
+/// Default for how many times what is free of the queue a block of addresses may have in it: one
+/// block alone takes three quarters, two take three sevenths each, and one that has nothing always
+/// finds room. Beyond that: 452 4.3.1.
+pub const BLOCK_QUEUE: u32 = 3;
 /// What a mail costs beside its text (envelope, keys, bookkeeping), so that
 /// many empty mails are bounded by memory too.
 pub const QUEUE_MAIL_OVERHEAD: u64 = 512;

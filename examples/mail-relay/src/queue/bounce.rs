@@ -34,7 +34,13 @@ pub(super) fn bounce(
     part("text/rfc822-headers", &returned);
     let _ = write!(text, "--{boundary}--\r\n");
     let message = Message { trace: Bytes::new(), content: Bytes::from(text), eight_bit: false };
-    QueuedMail::new(ReversePath::Null, vec![sender.clone()], message, bounce_id.accepted)
+    QueuedMail::new(
+        mail.block,
+        ReversePath::Null,
+        vec![sender.clone()],
+        message,
+        bounce_id.accepted,
+    )
 }
 
 fn header(config: &QueueConfig, id: QueueId, sender: &Mailbox, boundary: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use lockstep::shares::AddressBlock;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::retry::backoff;
@@ -30,6 +31,9 @@ impl fmt::Display for QueueId {
 /// A mail and what has become of it so far.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct QueuedMail {
+    /// The block of addresses for which the mail counts: its client's. A notice of failure counts
+    /// for the block whose mail failed. `None` where an older version of the relay did not keep it.
+    pub block: Option<AddressBlock>,
     /// The sender, who is told of failures.
     pub from: ReversePath,
     /// The recipients, in the order given.
@@ -109,6 +113,7 @@ impl Recipient {
 
 impl QueuedMail {
     pub(super) fn new(
+        block: Option<AddressBlock>,
         from: ReversePath,
         recipients: Vec<Mailbox>,
         message: Message,
@@ -116,6 +121,7 @@ impl QueuedMail {
     ) -> QueuedMail {
         let pending = |mailbox| Recipient { mailbox, state: RecipientState::Pending(None) };
         QueuedMail {
+            block,
             from,
             recipients: recipients.into_iter().map(pending).collect(),
             message,

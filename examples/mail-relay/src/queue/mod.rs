@@ -15,25 +15,36 @@
 
 mod bounce;
 mod entry;
+#[cfg(feature = "processes")]
+mod older;
 mod retry;
+mod share;
 mod trace;
 
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod share_properties;
 
 pub use entry::{Failure, MailState, QueueId, QueuedMail, Recipient};
 pub use retry::HopState;
+pub use share::{Held, Share};
+
+#[cfg(feature = "processes")]
+pub(crate) use older::QueuedMailV4;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use lockstep::shares::AddressBlock;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::limits;
 use crate::smtp::client::{Delivery, HopReply, Outcome, Report, SessionFailure};
 use crate::smtp::server::{AcceptedMail, Refusal};
 use crate::smtp::{Domain, Mailbox, ReversePath};
+use share::Holdings;
 
 /// Configuration of the queue; equal on both CoServers. Times in nanoseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +97,7 @@ pub struct Queue {
     /// Mails under delivery, by token.
     running: BTreeMap<u64, QueueId>,
     bytes: u64,
+    holdings: Holdings,
     last_number: u64,
     /// Log time in which no relay ran: no mail grows old by it.
     skipped: u64,
@@ -129,14 +141,16 @@ pub enum QueueEvent {
 }
 
 impl Queue {
-    /// Takes a mail over: it gets a name, a trace field, and is due at once.
+    /// Takes a mail over: it gets a name, a trace field, and is due at once. It counts for its
+    /// client's block of addresses, which may have this share.
     ///
     /// # Errors
-    /// [`Refusal::QueueFull`] at a bound, [`Refusal::Loop`] for a mail that has
-    /// passed [`limits::RECEIVED_FIELDS`] hops.
+    /// [`Refusal::QueueFull`] at a bound, [`Refusal::OverShare`] at the share,
+    /// [`Refusal::Loop`] for a mail that has passed [`limits::RECEIVED_FIELDS`] hops.
     pub fn submit(
         &mut self,
         config: &QueueConfig,
+        share: Share,
         now: u64,
         mail: AcceptedMail,
     ) -> Result<QueueId, Refusal> {
@@ -146,10 +160,14 @@ impl Queue {
         let id = QueueId { number: self.last_number + 1, accepted: now };
         let mut message = mail.message;
         message.trace = trace::received(config, id, &mail.client, &mail.recipients);
-        let entry = QueuedMail::new(mail.from, mail.recipients, message, now);
+        let block = AddressBlock::of(mail.client.address);
+        let entry = QueuedMail::new(Some(block), mail.from, mail.recipients, message, now);
         let entry = QueuedMail { skipped: self.skipped, ..entry };
         if entry.cost() > self.room(config) {
             return Err(Refusal::QueueFull);
+        }
+        if entry.cost() > self.room_of(config, share, block) {
+            return Err(Refusal::OverShare);
         }
         self.insert(id, entry);
         Ok(id)
@@ -157,10 +175,34 @@ impl Queue {
 
     /// Octets of a mail that [`Queue::submit`] would still take; 0 when full.
     pub fn room(&self, config: &QueueConfig) -> u64 {
-        if self.mails.len() as u64 >= config.max_mails {
-            return 0;
+        Held::default().room(Share::Unbounded, self.free(config))
+    }
+
+    /// The same of a mail from this block of addresses.
+    pub fn room_of(&self, config: &QueueConfig, share: Share, block: AddressBlock) -> u64 {
+        self.held_by(block).room(share, self.free(config))
+    }
+
+    fn free(&self, config: &QueueConfig) -> Held {
+        Held {
+            mails: config.max_mails.saturating_sub(self.mails.len() as u64),
+            bytes: config.max_bytes.saturating_sub(self.bytes),
         }
-        config.max_bytes.saturating_sub(self.bytes)
+    }
+
+    /// What a block of addresses has in the queue.
+    pub fn held_by(&self, block: AddressBlock) -> Held {
+        self.holdings.of(block)
+    }
+
+    /// Each block of addresses that has something in the queue.
+    pub fn blocks(&self) -> impl Iterator<Item = (AddressBlock, Held)> {
+        self.holdings.iter()
+    }
+
+    /// The block of addresses that has the largest part of the queue.
+    pub fn largest_block(&self, config: &QueueConfig) -> Option<AddressBlock> {
+        self.holdings.largest(config)
     }
 
     /// The next delivery to be made at `now`, if there is one and the bound on
@@ -331,6 +373,7 @@ impl Queue {
     fn insert(&mut self, id: QueueId, mail: QueuedMail) {
         self.last_number = id.number;
         self.bytes += mail.cost();
+        self.holdings.add(mail.block, mail.cost());
         if let MailState::Waiting(time) = mail.state {
             self.due.insert((time, id));
         }
@@ -342,7 +385,9 @@ impl Queue {
     /// A bounce needs room. A mail that leaves makes it, and a mail that stays keeps its unreported
     /// failures until there is room or it leaves. So bounces never take more mails than the bound.
     /// They take hardly more octets, since a bounce is made of the header of the mail whose place
-    /// it takes, and of failures that were paid for with its recipients.
+    /// it takes, and of failures that were paid for with its recipients. A bounce counts for the
+    /// block of addresses whose mail failed, so that no block gets round its share by mails that
+    /// come back.
     fn settle(
         &mut self,
         config: &QueueConfig,
@@ -372,6 +417,7 @@ impl Queue {
         }
         if leaves {
             self.bytes -= mail.cost();
+            self.holdings.remove(mail.block, mail.cost());
             self.mails.remove(&id);
             events.push(QueueEvent::Removed(id));
         }

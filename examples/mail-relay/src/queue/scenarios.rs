@@ -10,7 +10,7 @@ use crate::limits::{GIVE_UP, HOUR, MINUTE, SECOND};
 use crate::smtp::Message;
 use crate::smtp::server::Client;
 
-const START: u64 = 1_000_000_000 * SECOND;
+pub(super) const START: u64 = 1_000_000_000 * SECOND;
 
 struct Post {
     config: QueueConfig,
@@ -35,7 +35,7 @@ impl Post {
         recipients: &[&str],
         text: &str,
     ) -> Result<QueueId, Refusal> {
-        self.queue.submit(&self.config, self.now, mail(from, recipients, text))
+        self.queue.submit(&self.config, Share::Unbounded, self.now, mail(from, recipients, text))
     }
 
     fn job(&mut self) -> Option<Job> {
@@ -72,7 +72,12 @@ impl Post {
     }
 }
 
-fn mail(from: &str, recipients: &[&str], text: &str) -> AcceptedMail {
+fn mail(sender: &str, recipients: &[&str], text: &str) -> AcceptedMail {
+    from([192, 0, 2, 1].into(), sender, recipients, text)
+}
+
+/// The same from a client at this address.
+pub(super) fn from(address: IpAddr, from: &str, recipients: &[&str], text: &str) -> AcceptedMail {
     let from = match from {
         "" => ReversePath::Null,
         from => ReversePath::Mailbox(Mailbox::parse(from).unwrap()),
@@ -80,11 +85,7 @@ fn mail(from: &str, recipients: &[&str], text: &str) -> AcceptedMail {
     let content = Bytes::copy_from_slice(text.as_bytes());
     let eight_bit = !text.is_ascii();
     AcceptedMail {
-        client: Client {
-            address: IpAddr::from([192, 0, 2, 1]),
-            hello: "c".to_owned(),
-            extended: true,
-        },
+        client: Client { address, hello: "c".to_owned(), extended: true },
         from,
         recipients: recipients.iter().map(|text| Mailbox::parse(text).unwrap()).collect(),
         message: Message { trace: Bytes::new(), content, eight_bit },
@@ -95,11 +96,11 @@ fn reply(code: u16, status: &str, text: &str) -> HopReply {
     HopReply { code, status: status.to_owned(), text: text.to_owned() }
 }
 
-fn later() -> Outcome {
+pub(super) fn later() -> Outcome {
     Outcome::Transient(reply(450, "4.2.0", "later"))
 }
 
-fn never() -> Outcome {
+pub(super) fn never() -> Outcome {
     Outcome::Permanent(reply(550, "5.1.1", "no such user"))
 }
 

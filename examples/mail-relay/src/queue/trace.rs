@@ -37,6 +37,14 @@ pub(super) fn received(
     ))
 }
 
+/// The client's address, out of a field that [`received`] made.
+#[cfg_attr(not(feature = "processes"), allow(dead_code, reason = "the service restores"))]
+pub(super) fn client_address(field: &[u8]) -> Option<IpAddr> {
+    let line = std::str::from_utf8(header_lines(field).next()?).ok()?;
+    let (_, literal) = line.strip_suffix("])\r\n")?.rsplit_once("([")?;
+    literal.strip_prefix("IPv6:").unwrap_or(literal).parse().ok()
+}
+
 /// `Received:` fields in the header of a mail.
 pub(super) fn count_received(content: &[u8]) -> usize {
     header_lines(content).filter(|line| is_received(line)).count()
@@ -80,6 +88,19 @@ mod tests {
         let field = field("my_host", "2001:db8::1", &["a@b.org", "c@d.org"]);
         assert!(field.starts_with("Received: from [IPv6:2001:db8::1] ([IPv6:2001:db8::1])\r\n"));
         assert!(!field.contains("for"));
+    }
+
+    #[test]
+    fn the_clients_address_is_read_out_of_the_field() {
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            for hello in ["client.example", "[10.0.0.1]", "my_host"] {
+                let field = field(hello, address, &["a@b.org"]);
+                assert_eq!(client_address(field.as_bytes()), address.parse().ok(), "{field}");
+            }
+        }
+        for field in ["", "Received: from c\r\n", "Received: from c ([x])\r\n"] {
+            assert_eq!(client_address(field.as_bytes()), None, "{field}");
+        }
     }
 
     #[test]

@@ -184,6 +184,107 @@ fn a_block_of_which_several_hosts_are_shut_out_is_shut_out_and_others_are_not() 
     scenario.check();
 }
 
+/// A queue of so few mails that it is filled soon, and no next hop that takes any.
+fn little_queue() -> RelaySettings {
+    let mut settings = settings();
+    settings.queue.max_mails = 40;
+    settings
+}
+
+/// What a block is told that has its share of the queue.
+const OVER_SHARE: &str = "452 4.3.1 your network has its share of the queue";
+
+/// Mails that this client brings until one is refused, and what it is told then.
+fn bring(scenario: &mut Scenario, client: Client) -> (usize, String) {
+    let mut brought = 0;
+    loop {
+        let said = scenario.say(client, MAIL);
+        if !said.lines().last().unwrap_or_default().starts_with("250 ") {
+            return (brought, said.lines().find(|line| line.starts_with("452 ")).unwrap().into());
+        }
+        brought += 1;
+    }
+}
+
+#[test]
+fn a_block_that_fills_the_queue_leaves_a_quarter_and_others_are_taken() {
+    let mut scenario = Scenario::new(little_queue());
+    let greedy = greeted(&mut scenario, 1);
+    let (brought, told) = bring(&mut scenario, greedy);
+    assert_eq!(brought, 30);
+    assert!(told.starts_with(OVER_SHARE), "{told}");
+    let neighbour = greeted(&mut scenario, 1);
+    assert_eq!(bring(&mut scenario, neighbour).0, 0, "they are one block");
+    scenario.freeze();
+    assert_eq!(scenario.pair.service().share_counters().over_share, 2);
+    let honest = greeted(&mut scenario, 2);
+    let (brought, told) = bring(&mut scenario, honest);
+    assert_eq!(brought, 8, "it has eight, and two are free");
+    assert!(told.starts_with(OVER_SHARE), "{told}");
+    let late = greeted(&mut scenario, 3);
+    assert!(mail(&mut scenario, late).starts_with("250 "));
+    assert_eq!(bring(&mut scenario, greedy).0, 0);
+    scenario.hop();
+    assert!(scenario.pair.service().queue().blocks().next().is_none());
+    assert!(mail(&mut scenario, greedy).starts_with("250 "), "there is room again");
+    scenario.check();
+}
+
+#[test]
+fn a_queue_in_which_every_place_is_taken_says_that_it_is_full() {
+    let mut settings = little_queue();
+    settings.queue.max_mails = 3;
+    let mut scenario = Scenario::new(settings);
+    for block in 1..=3 {
+        let client = greeted(&mut scenario, block);
+        assert!(mail(&mut scenario, client).starts_with("250 "), "{block}");
+    }
+    let late = greeted(&mut scenario, 4);
+    assert!(bring(&mut scenario, late).1.starts_with("452 4.3.1 the queue is full"));
+    assert_eq!(scenario.pair.service().share_counters().over_share, 0);
+    scenario.check();
+}
+
+#[test]
+fn trusted_networks_and_a_share_of_0_have_no_bound_but_the_queue() {
+    let mut trusting = little_queue();
+    trusting.shares.trusted.push("198.51.1.0/24".parse().unwrap());
+    let mut unbounded = little_queue();
+    unbounded.shares.queue = 0;
+    for settings in [trusting, unbounded] {
+        let mut scenario = Scenario::new(settings);
+        let client = greeted(&mut scenario, 1);
+        let (brought, told) = bring(&mut scenario, client);
+        assert_eq!(brought, 40);
+        assert!(told.starts_with("452 4.3.1 the queue is full"), "{told}");
+        scenario.check();
+    }
+}
+
+#[test]
+fn a_mail_whose_octets_are_beyond_the_share_is_refused_at_its_end_and_others_are_taken() {
+    let mut settings = settings();
+    settings.server.max_message = 64 * 1024;
+    settings.queue.max_bytes = 256 * 1024;
+    let mut scenario = Scenario::new(settings);
+    let greedy = greeted(&mut scenario, 1);
+    let bring = |scenario: &mut Scenario, client| {
+        assert!(begin(scenario, client, 47_300));
+        scenario.say(client, ".\r\n")
+    };
+    // The fifth is begun while the block may have some octets more, and all of it would fit.
+    (0..4).for_each(|_| assert!(bring(&mut scenario, greedy).starts_with("250 ")));
+    let told = bring(&mut scenario, greedy);
+    assert!(told.starts_with(OVER_SHARE), "{told}");
+    let told = scenario.say(greedy, "MAIL FROM:<> SIZE=50000\r\n");
+    assert!(told.starts_with(OVER_SHARE), "{told}");
+    let relay = scenario.pair.service();
+    assert_eq!((relay.share_counters().over_share, relay.counters().refused), (2, 1));
+    let honest = greeted(&mut scenario, 2);
+    assert!(bring(&mut scenario, honest).starts_with("250 "));
+    scenario.check();
+}
+
 #[test]
 fn a_host_whose_clients_say_commands_and_bring_no_mail_is_shut_out() {
     let mut settings = settings();

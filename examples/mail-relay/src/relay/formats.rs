@@ -1,13 +1,15 @@
-//! Frozen states of the version before still open: they hold mail that was answered with `250`.
+//! Frozen states of versions before still open: they hold mail that was answered with `250`.
 
 use std::path::PathBuf;
 
 use io_redirect::Service as _;
 use io_redirect::harness::Records;
 use lockstep::machine::{Freeze as _, StateMachine};
+use lockstep::shares::AddressBlock;
 
 use super::Relay;
 use super::tests::{Scenario, settings};
+use crate::queue::Held;
 
 /// Two mails, one of which is being delivered, and clients: one is silent, one is sending.
 fn scenario() -> Scenario {
@@ -57,12 +59,20 @@ fn a_state_of_this_version_is_restored_as_it_was() {
 }
 
 #[test]
-fn a_state_of_the_version_before_is_restored_without_its_clients() {
+fn a_state_of_a_version_before_is_restored_without_its_clients() {
+    [3, 4].into_iter().for_each(restore_older);
+}
+
+fn restore_older(version: u32) {
     let mut relay = settings().wrapped().unwrap();
-    relay.restore(&mut read(3)).unwrap();
+    relay.restore(&mut read(version)).unwrap();
     let service = relay.service();
     assert_eq!((service.queue().len(), service.clients(), service.hops()), (2, 0, 2));
     assert_eq!((service.counters().accepted, service.held_bytes()), (2, 0));
+    // Whose its mails are is read out of their trace fields.
+    let own = AddressBlock::of([192, 0, 0, 1].into());
+    let held = Held { mails: 2, bytes: service.queue().bytes() };
+    assert_eq!(service.queue().blocks().collect::<Vec<_>>(), [(own, held)]);
     let mut written = Records::default();
     relay.freeze().write(&mut written).unwrap();
     let mut again = settings().wrapped().unwrap();

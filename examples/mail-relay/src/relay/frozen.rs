@@ -23,7 +23,7 @@ use super::rates::{self, Block, Host, Rates};
 use super::scarce::Said;
 use super::shared::{Counters, Shared};
 use super::timeouts::Timeouts;
-use crate::queue::{Mails, Queue, QueueHead, QueueId, QueuedMail};
+use crate::queue::{Mails, Queue, QueueHead, QueueId, QueuedMail, QueuedMailV4};
 
 /// A consistent view of a relay. Taking it copies a few numbers: mails and sessions are shared
 /// with the live relay, which copies one of them when it first changes it afterwards. The dearest
@@ -40,6 +40,7 @@ pub struct Frozen {
 }
 
 /// The first record: version 3 had none.
+const VERSION_5: &[u8] = b"mail-relay 5";
 const VERSION_4: &[u8] = b"mail-relay 4";
 
 /// Blocks of addresses in one record, and addresses.
@@ -93,7 +94,7 @@ impl Frozen {
 
 impl Freeze for Frozen {
     fn write(&self, sink: &mut dyn RecordSink) -> Result<(), SinkError> {
-        sink.record(VERSION_4)?;
+        sink.record(VERSION_5)?;
         self.head.write(sink)?;
         write_all(&self.mails, sink)?;
         write_all(&self.inbound, sink)?;
@@ -166,7 +167,7 @@ impl RecordSource for LookedAt<'_> {
 
 /// Passes over what [`Snapshot`] wrote, whatever it is.
 fn skip(records: &mut dyn RecordSource) -> Result<(), RestoreError> {
-    const MISSING: RestoreError = RestoreError::Missing { missing: "a client of version 3" };
+    const MISSING: RestoreError = RestoreError::Missing { missing: "a client of an older version" };
     let mut head = records.record()?.filter(|head| head.len() == 9).ok_or(MISSING)?;
     head.advance(1);
     let mut left = head.get_u64_le();
@@ -177,29 +178,73 @@ fn skip(records: &mut dyn RecordSource) -> Result<(), RestoreError> {
     Ok(())
 }
 
+/// Which version of the relay wrote the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Three,
+    Four,
+    Five,
+}
+
+impl Version {
+    fn of(first: Option<&[u8]>) -> Version {
+        match first {
+            Some(VERSION_5) => Version::Five,
+            Some(VERSION_4) => Version::Four,
+            _ => Version::Three,
+        }
+    }
+
+    fn read_mails(
+        self,
+        count: u64,
+        records: &mut dyn RecordSource,
+    ) -> Result<Vec<(QueueId, QueuedMail)>, RestoreError> {
+        if self == Version::Five {
+            return read_all(count, records);
+        }
+        let mails: Vec<(QueueId, QueuedMailV4)> = read_all(count, records)?;
+        Ok(mails.into_iter().map(|(id, mail)| (id, mail.into())).collect())
+    }
+
+    /// Sessions of older versions are passed over: their connections ended with the processes that
+    /// ran those.
+    fn read_inbound(
+        self,
+        count: u64,
+        records: &mut dyn RecordSource,
+    ) -> Result<Rows<Inbound>, RestoreError> {
+        if self == Version::Five {
+            return read_all(count, records).map(shared);
+        }
+        (0..count).try_for_each(|_| skip(records)).map(|()| Rows::new())
+    }
+
+    fn read_rates(self, records: &mut dyn RecordSource) -> Result<Rates, RestoreError> {
+        let head: rates::Head = match self {
+            Version::Three => return Ok(Rates::default()),
+            Version::Four => Snapshot::<rates::HeadV4>::read(records)?.into(),
+            Version::Five => Snapshot::read(records)?,
+        };
+        let blocks = read_chunks(head.blocks, records)?;
+        Ok(Rates::from_parts(head, blocks, read_chunks(head.hosts, records)?))
+    }
+}
+
 impl Relay {
-    /// Of version 3 everything but the sessions with clients is taken over: their connections
-    /// ended with the processes that ran it.
+    /// Of versions 3 and 4 everything but the sessions with clients is taken over, and of version
+    /// 3 no rates, which it did not have. Their mails count for the blocks of addresses that their
+    /// trace fields name.
     pub(super) fn thaw(&mut self, records: &mut dyn RecordSource) -> Result<(), RestoreError> {
         let first = records.record()?;
-        let is_present = first.as_deref() == Some(VERSION_4);
-        let records = &mut LookedAt { first: first.filter(|_| !is_present), rest: records };
+        let version = Version::of(first.as_deref());
+        let is_named = version != Version::Three;
+        let records = &mut LookedAt { first: first.filter(|_| !is_named), rest: records };
         let head: Head = Snapshot::read(records)?;
-        let mails: Vec<(QueueId, QueuedMail)> = read_all(head.mails, records)?;
-        if is_present {
-            self.inbound = shared(read_all(head.inbound, records)?);
-        } else {
-            self.inbound = Rows::new();
-            (0..head.inbound).try_for_each(|_| skip(records))?;
-        }
+        let mails = version.read_mails(head.mails, records)?;
+        self.inbound = version.read_inbound(head.inbound, records)?;
         self.outbound = shared(read_all(head.outbound, records)?);
-        let rates = if is_present {
-            let head: rates::Head = Snapshot::read(records)?;
-            let blocks = read_chunks(head.blocks, records)?;
-            Rates::from_parts(head, blocks, read_chunks(head.hosts, records)?)
-        } else {
-            Rates::default()
-        };
+        let rates = version.read_rates(records)?;
         let queue = Queue::from_parts(head.queue, mails);
         let mut memory = Memory::default();
         for (conn, row) in &self.inbound {

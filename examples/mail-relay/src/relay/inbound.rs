@@ -174,9 +174,22 @@ impl Inbound {
     }
 
     fn give(&mut self, io: &Io<'_>, settings: &RelaySettings, post: &mut Shared, input: Input<'_>) {
-        let env = post.surroundings(settings, io.now().0, self.session.peer());
-        let actions = self.session.handle(env, input);
+        let actions = self.handle(io.now().0, settings, post, input);
         self.carry_out(io, settings, post, actions);
+    }
+
+    fn handle(
+        &mut self,
+        now: u64,
+        settings: &RelaySettings,
+        post: &mut Shared,
+        input: Input<'_>,
+    ) -> Vec<Action> {
+        let (peer, before) = (self.session.peer(), self.session.over_share());
+        let env = post.surroundings(settings, now, peer);
+        let actions = self.session.handle(env, input);
+        post.on_over_share(peer, now, self.session.over_share() - before);
+        actions
     }
 
     fn carry_out(
@@ -199,8 +212,7 @@ impl Inbound {
                         Ok(id) => Verdict::Queued(id),
                         Err(refusal) => Verdict::Refused(*refusal),
                     };
-                    let env = post.surroundings(settings, now, self.session.peer());
-                    actions.extend(self.session.handle(env, Input::Verdict(verdict)));
+                    actions.extend(self.handle(now, settings, post, Input::Verdict(verdict)));
                 }
                 // The session knows that it is closed, and the connection goes when the last
                 // reply has.

@@ -8,6 +8,7 @@ use lockstep::machine::{Freeze, RecordSink, SinkError};
 use super::tests::settings;
 use super::{Frozen, Relay};
 use crate::limits;
+use crate::queue::Share;
 use crate::smtp::server::{AcceptedMail, Client};
 use crate::smtp::{Mailbox, Message, ReversePath};
 
@@ -27,7 +28,7 @@ fn mail() -> AcceptedMail {
 fn full() -> Relay {
     let mut relay = Relay::new(settings());
     for now in 0..MAILS {
-        relay.post.queue.submit(&relay.settings.queue, now, mail()).unwrap();
+        relay.post.queue.submit(&relay.settings.queue, Share::Unbounded, now, mail()).unwrap();
     }
     relay
 }
@@ -82,7 +83,7 @@ fn a_view_of_a_full_queue_takes_no_time_and_its_records_are_small() {
     // The first change after a view copies the mail and the way to it, not the queue.
     let changing = least(|| {
         let _view = Frozen::of(&relay);
-        relay.post.queue.submit(&relay.settings.queue, 0, mail()).unwrap_err();
+        relay.post.queue.submit(&relay.settings.queue, Share::Unbounded, 0, mail()).unwrap_err();
         let job = relay.post.queue.next_job(&relay.settings.queue, MAILS);
         assert!(job.is_some() || relay.post.queue.running() == 3);
     });

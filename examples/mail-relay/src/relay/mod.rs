@@ -16,8 +16,9 @@
 //! Pools that run short are events (`scarce.rs`).
 //!
 //! # Who gets what
-//! Clients share what there is by blocks of addresses: connections, memory, mails a minute. A block
-//! that takes all it can keeps no other out; see `rates.rs` and `memory.rs`.
+//! Clients share what there is by blocks of addresses: connections, memory, the queue, mails a
+//! minute. A block that takes all it can keeps no other out; see `rates.rs`, `memory.rs` and the
+//! `share.rs` of the queue.
 //!
 //! # Memory
 //! All that sessions hold is added up ([`RelaySettings::session_bytes`]), and who holds most gives
@@ -79,7 +80,7 @@ pub use shared::Counters;
 pub const LISTENER: &str = "smtp";
 
 /// The behaviour's version; part of what the CoServers compare.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 /// The relay: a deterministic service that takes mails and hands them on.
 #[derive(Debug)]

@@ -18,6 +18,7 @@ use super::remembered::{Expires, Remembered};
 use super::scarce::is_scarce;
 use crate::limits::{self, MINUTE};
 use crate::net::Network;
+use crate::queue::Share;
 
 /// Settings of the shares; a rate of 0 is no bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub struct ShareSettings {
     pub trusted: Vec<Network>,
     /// Mails of a block in a minute; see [`limits::BLOCK_MAILS`].
     pub mails: u32,
+    /// How many times what is free of the queue a block may have in it; see
+    /// [`limits::BLOCK_QUEUE`].
+    pub queue: u32,
     /// Sessions of an address that may end for errors in a minute; see [`limits::ADDRESS_ERRORS`].
     pub errors: u32,
     /// How long an address is shut out after that; see [`limits::ADDRESS_SHUT`].
@@ -39,6 +43,7 @@ impl Default for ShareSettings {
         ShareSettings {
             trusted: Vec::new(),
             mails: limits::BLOCK_MAILS,
+            queue: limits::BLOCK_QUEUE,
             errors: limits::ADDRESS_ERRORS,
             shut: limits::ADDRESS_SHUT,
             scarce_idle: limits::SCARCE_IDLE,
@@ -51,6 +56,12 @@ impl ShareSettings {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(peer))
     }
+
+    /// What the block of a client at this address may have of the queue.
+    pub fn of_queue(&self, peer: IpAddr) -> Share {
+        let is_exempt = self.queue == 0 || self.trusts(peer);
+        if is_exempt { Share::Unbounded } else { Share::TimesFree(self.queue) }
+    }
 }
 
 /// What came of it since the pair began.
@@ -62,6 +73,8 @@ pub struct ShareCounters {
     pub shut_out: u64,
     /// How often a block had sent as many mails as it may, and was put off.
     pub put_off: u64,
+    /// Mails that were refused because their client's block had its share of the queue.
+    pub over_share: u64,
     /// How often connections became scarce.
     pub scarce: u64,
 }
@@ -238,6 +251,34 @@ pub(super) struct Head {
     pub(super) hosts: u64,
     scarce: bool,
     counters: ShareCounters,
+}
+
+/// The same of version 4.
+#[derive(Debug, Clone, Copy, Archive, Serialize, Deserialize)]
+pub(super) struct HeadV4 {
+    blocks: u64,
+    hosts: u64,
+    scarce: bool,
+    counters: ShareCountersV4,
+}
+
+#[derive(Debug, Clone, Copy, Archive, Serialize, Deserialize)]
+struct ShareCountersV4 {
+    displaced: u64,
+    shut_out: u64,
+    put_off: u64,
+    scarce: u64,
+}
+
+impl From<HeadV4> for Head {
+    fn from(head: HeadV4) -> Head {
+        let HeadV4 { blocks, hosts, scarce, counters } = head;
+        let ShareCountersV4 { displaced, shut_out, put_off, scarce: became_scarce } = counters;
+        let over_share = 0;
+        let counters =
+            ShareCounters { displaced, shut_out, put_off, over_share, scarce: became_scarce };
+        Head { blocks, hosts, scarce, counters }
+    }
 }
 
 impl Rates {

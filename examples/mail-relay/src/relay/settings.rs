@@ -142,6 +142,7 @@ impl RelaySettings {
             ("max_queue_mails", queue.max_mails, 1, 10_000_000),
             ("max_deliveries", queue.max_deliveries.into(), 1, 1000),
             ("block_mails", self.shares.mails.into(), 0, 10_000_000),
+            ("block_queue", self.shares.queue.into(), 0, 1000),
             ("client_commands", self.server.idle_commands.into(), 10, 100_000),
             ("address_errors", self.shares.errors.into(), 0, 100_000),
         ] {
@@ -224,6 +225,7 @@ impl RelaySettings {
             .number(rules.len() as u64)
             .number(trusted.len() as u64)
             .number(shares.mails.into())
+            .number(shares.queue.into())
             .number(shares.errors.into())
             .number(shares.shut)
             .number(shares.scarce_idle)

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use io_redirect::Io;
+use lockstep::shares::AddressBlock;
 use rand_core::Rng as _;
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -66,9 +67,11 @@ impl Shared {
         let (config, shares) = (&settings.server, &settings.shares);
         let memory = self.memory.room(peer, settings.session_bytes);
         let room = self.queue.room(&settings.queue).min(memory);
+        let block = AddressBlock::of(peer);
+        let share = self.queue.room_of(&settings.queue, shares.of_queue(peer), block);
         let idle = self.rates.idle(shares, peer, config.idle);
         let over_rate = self.rates.is_over_rate(shares, peer, now);
-        Surroundings { config, now, room, idle, over_rate }
+        Surroundings { config, now, room, share, idle, over_rate }
     }
 
     pub(super) fn submit(
@@ -78,7 +81,7 @@ impl Shared {
         mail: AcceptedMail,
     ) -> Result<QueueId, Refusal> {
         let peer = mail.client.address;
-        let result = self.queue.submit(&settings.queue, now, mail);
+        let result = self.queue.submit(&settings.queue, settings.shares.of_queue(peer), now, mail);
         match &result {
             Ok(id) => {
                 self.rates.on_mail(&settings.shares, peer, now);
@@ -91,6 +94,15 @@ impl Shared {
             }
         }
         result
+    }
+
+    /// So many mails of a client were refused because its block of addresses had its share of the
+    /// queue.
+    pub(super) fn on_over_share(&mut self, peer: IpAddr, now: u64, refused: u64) {
+        if refused > 0 {
+            self.rates.counters.over_share += refused;
+            self.say_of_share(AddressBlock::of(peer), now, refused);
+        }
     }
 
     /// Takes a delivery's report.
@@ -160,7 +172,8 @@ impl Shared {
              \"delivering\":{},\"held_bytes\":{},\"clients\":{},\"accepted\":{},\"refused\":{},\
              \"delivered\":{},\"deferred\":{},\"failed\":{},\"bounced\":{},\"in_doubt\":{},\
              \"answers_in_doubt\":{},\
-             \"out_of_memory\":{},\"displaced\":{},\"shut_out\":{},\"put_off\":{},\"scarce\":{}}}",
+             \"out_of_memory\":{},\"displaced\":{},\"shut_out\":{},\"put_off\":{},\
+             \"over_share\":{},\"scarce\":{}}}",
             self.queue.len(),
             self.queue.bytes(),
             self.queue.running(),
@@ -178,6 +191,7 @@ impl Shared {
             s.displaced,
             s.shut_out,
             s.put_off,
+            s.over_share,
             s.scarce,
         )
     }

@@ -48,6 +48,8 @@ pub struct Surroundings<'a> {
     /// Octets the queue has room for: a mail declared larger is refused with
     /// 452 before it is sent (RFC 1870 section 6.1). `u64::MAX` if unknown.
     pub room: u64,
+    /// The same of what the client's block of addresses may have of the queue.
+    pub share: u64,
     /// How long the client may be silent, in nanoseconds: [`ServerConfig::idle`], or less where
     /// connections are scarce.
     pub idle: u64,
@@ -58,7 +60,8 @@ pub struct Surroundings<'a> {
 impl<'a> Surroundings<'a> {
     /// A server with room for everything and everybody.
     pub fn new(config: &'a ServerConfig, now: u64) -> Surroundings<'a> {
-        Surroundings { config, now, room: u64::MAX, idle: config.idle, over_rate: false }
+        let (room, share) = (u64::MAX, u64::MAX);
+        Surroundings { config, now, room, share, idle: config.idle, over_rate: false }
     }
 }
 
@@ -92,6 +95,9 @@ pub enum Refusal {
     /// 452: no room for it now.
     #[error("the queue is full; try again later")]
     QueueFull,
+    /// 452: its client's block of addresses has its share of the queue.
+    #[error("the client's network has its share of the queue; try again later")]
+    OverShare,
     /// 554: too many `Received:` fields.
     #[error("the mail has passed too many hops")]
     Loop,

@@ -57,6 +57,8 @@ pub(super) const PUT_OFF_TOO_OFTEN: Reply =
 pub(super) const TOO_MUCH_AHEAD: Reply =
     reply(421, "4.5.0", "too much input ahead of the reply to a mail");
 pub(super) const QUEUE_FULL: Reply = reply(452, "4.3.1", "the queue is full; try again later");
+pub(super) const OVER_SHARE: Reply =
+    reply(452, "4.3.1", "your network has its share of the queue; try again later");
 pub(super) const OVER_RATE: Reply =
     reply(450, "4.7.0", "too many mails from your network at once; try again later");
 pub(super) const TOO_MANY_RECIPIENTS: Reply =

@@ -10,6 +10,7 @@ struct Talk {
     session: ServerSession,
     now: u64,
     room: u64,
+    share: u64,
     over_rate: bool,
     mails: Vec<AcceptedMail>,
     closed: bool,
@@ -33,6 +34,7 @@ impl Talk {
             session,
             now: 0,
             room: u64::MAX,
+            share: u64::MAX,
             over_rate: false,
             mails: vec![],
             closed: false,
@@ -49,6 +51,7 @@ impl Talk {
     fn give(&mut self, input: Input<'_>) -> Vec<String> {
         let env = Surroundings {
             room: self.room,
+            share: self.share,
             over_rate: self.over_rate,
             ..Surroundings::new(&self.config, self.now)
         };
@@ -262,6 +265,25 @@ fn a_full_queue_is_said_before_the_mail_is_sent() {
     talk.hears("MAIL FROM:<>", "452 4.3.1 ");
     talk.room = 101;
     talk.hears("MAIL FROM:<> SIZE=101", "250 ");
+}
+
+#[test]
+fn a_network_that_has_its_share_of_the_queue_is_told_so_before_and_after_the_mail_is_sent() {
+    const TOLD: &str = "452 4.3.1 your network has its share of the queue";
+    let mut talk = Talk::greeted();
+    talk.share = 100;
+    talk.hears("MAIL FROM:<> SIZE=101", TOLD);
+    talk.share = 0;
+    talk.hears("MAIL FROM:<>", TOLD);
+    talk.room = 0;
+    talk.hears("MAIL FROM:<>", "452 4.3.1 the queue is full");
+    (talk.room, talk.share) = (u64::MAX, 1);
+    talk.begin_data();
+    talk.send(".\r\n");
+    let said = talk.give(Input::Verdict(Verdict::Refused(Refusal::OverShare)));
+    assert!(said[0].starts_with(TOLD), "{said:?}");
+    assert_eq!(talk.session.over_share(), 3);
+    assert!(!talk.closed);
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub struct ServerSession {
     idle_commands: u32,
     /// Mails refused for now, through no fault of the client.
     put_off: u32,
+    /// Mails refused because the client's block of addresses had its share of the queue.
+    over_share: u64,
     /// When the client will have been silent for too long.
     deadline: u64,
     /// When the session will have lasted for too long.
@@ -110,6 +112,7 @@ impl ServerSession {
             surplus: 0,
             idle_commands: 0,
             put_off: 0,
+            over_share: 0,
             deadline: env.now.saturating_add(env.idle),
             until: env.now.saturating_add(env.config.session),
         };
@@ -156,6 +159,12 @@ impl ServerSession {
     /// that bring no mail. Silence is no fault.
     pub fn is_at_fault(&self) -> bool {
         matches!(self.phase, Phase::Closed { at_fault: true })
+    }
+
+    /// How many mails were refused because the client's block of addresses had its share of the
+    /// queue.
+    pub fn over_share(&self) -> u64 {
+        self.over_share
     }
 
     /// Whether a mail waits for its verdict. Input given meanwhile is kept, up
@@ -243,7 +252,15 @@ impl ServerSession {
                 (self.errors, self.refusals, self.surplus, self.put_off) = (0, 0, 0, 0);
                 Reply::queued(id).write(&mut out.replies);
             }
-            Verdict::Refused(Refusal::QueueFull) => reply::QUEUE_FULL.write(&mut out.replies),
+            Verdict::Refused(Refusal::QueueFull) => {
+                self.put_off += 1;
+                reply::QUEUE_FULL.write(&mut out.replies);
+            }
+            Verdict::Refused(Refusal::OverShare) => {
+                self.put_off += 1;
+                self.over_share += 1;
+                reply::OVER_SHARE.write(&mut out.replies);
+            }
             Verdict::Refused(Refusal::Loop) => reply::LOOP.write(&mut out.replies),
         }
         if self.held_too_much {
@@ -371,10 +388,18 @@ impl ServerSession {
         if size > env.config.max_message {
             return Err(reply::MESSAGE_TOO_LARGE);
         }
-        let is_full = env.room == 0 || size > env.room;
-        if env.over_rate || is_full {
+        let has_none = |room: u64| room == 0 || size > room;
+        let is_full = has_none(env.room);
+        if env.over_rate || is_full || has_none(env.share) {
             self.put_off += 1;
-            return Ok(if env.over_rate { reply::OVER_RATE } else { reply::QUEUE_FULL });
+            return Ok(match (env.over_rate, is_full) {
+                (true, _) => reply::OVER_RATE,
+                (false, true) => reply::QUEUE_FULL,
+                (false, false) => {
+                    self.over_share += 1;
+                    reply::OVER_SHARE
+                }
+            });
         }
         self.idle_commands += 1;
         self.phase = Phase::Envelope(Envelope { from, recipients: Vec::new(), bytes: 0 });
