@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 use crate::limits;
 use crate::load::{Arrival, Condition};
 use crate::net::Network;
-use crate::smtp::server::{Action, Input, ServerConfig, ServerSession, Surroundings, Verdict};
+use crate::smtp::server::{
+    Action, Input, Refusal, ServerConfig, ServerSession, Surroundings, Verdict,
+};
 use crate::smtp::{Domain, Message};
 
 /// Connections at a time; further ones wait in the kernel's queue.
@@ -83,6 +85,7 @@ impl SinkError {
 #[derive(Debug)]
 pub struct Sink {
     listener: TcpListener,
+    put_off: Option<&'static str>,
 }
 
 impl Sink {
@@ -92,14 +95,19 @@ impl Sink {
     /// If it cannot be had.
     pub async fn bind(listen: SocketAddr) -> Result<Sink, SinkError> {
         let listener = TcpListener::bind(listen).await;
-        listener
-            .map(|listener| Sink { listener })
-            .map_err(|source| SinkError::Listen { address: listen, source })
+        listener.map(Sink::on).map_err(|source| SinkError::Listen { address: listen, source })
     }
 
     /// Takes mail on a listener that is there.
     pub fn on(listener: TcpListener) -> Sink {
-        Sink { listener }
+        Sink { listener, put_off: None }
+    }
+
+    /// Puts every mail off (452) that is for somebody of this local part.
+    #[must_use]
+    pub fn putting_off(mut self, local_part: &'static str) -> Sink {
+        self.put_off = Some(local_part);
+        self
     }
 
     /// The address, with the port that the system chose.
@@ -124,10 +132,10 @@ impl Sink {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 continue;
             };
-            let mails = mails.clone();
+            let (mails, put_off) = (mails.clone(), self.put_off);
             tokio::spawn(async move {
                 // A client that goes away is no concern of the sink's.
-                let _ = serve(stream, peer, mails).await;
+                let _ = serve(stream, peer, mails, put_off).await;
                 drop(permit);
             });
         }
@@ -148,6 +156,7 @@ async fn serve(
     mut stream: TcpStream,
     peer: SocketAddr,
     mails: mpsc::Sender<Got>,
+    put_off: Option<&'static str>,
 ) -> io::Result<()> {
     let Some(config) = config() else { return Ok(()) };
     stream.set_nodelay(true)?;
@@ -159,6 +168,12 @@ async fn serve(
         while let Some(action) = work.pop_front() {
             match action {
                 Action::Reply(bytes) => stream.write_all(&bytes).await?,
+                Action::Accepted(mail)
+                    if mail.recipients.iter().any(|to| Some(to.local()) == put_off) =>
+                {
+                    let verdict = Input::Verdict(Verdict::Refused(Refusal::QueueFull));
+                    work.extend(session.handle(env, verdict));
+                }
                 Action::Accepted(mail) => {
                     let arrival = Arrival::read(&mail.message.content);
                     let got = Got { arrival, message: mail.message };

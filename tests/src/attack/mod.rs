@@ -8,6 +8,7 @@
 mod begun;
 mod callers;
 mod control;
+mod full_queue;
 mod greedy;
 mod honest;
 mod keyed;
@@ -48,6 +49,9 @@ pub enum Mode {
     /// From one block of addresses: connections to a mail relay that bring no mail. Some say
     /// nothing, some end in the middle of a mail, some say a byte now and then.
     SilentSmtp,
+    /// From one block of addresses: mails that the next hop puts off, as many as the relay takes,
+    /// so that its queue is as full as they can make it.
+    FullQueue,
 }
 
 /// What runs on a pair that is attacked.
@@ -61,7 +65,7 @@ pub enum Service {
 
 impl Mode {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Initials,
         Self::Noise,
         Self::Handshakes,
@@ -70,6 +74,7 @@ impl Mode {
         Self::SlowReaders,
         Self::OneKey,
         Self::SilentSmtp,
+        Self::FullQueue,
     ];
 
     /// The word for it on a command line.
@@ -83,13 +88,14 @@ impl Mode {
             Self::SlowReaders => "slow-readers",
             Self::OneKey => "one-key",
             Self::SilentSmtp => "silent-smtp",
+            Self::FullQueue => "full-queue",
         }
     }
 
     /// What it is an attack on.
     pub const fn service(self) -> Service {
         match self {
-            Self::SilentSmtp => Service::Relay,
+            Self::SilentSmtp | Self::FullQueue => Service::Relay,
             _ => Service::Echo,
         }
     }
@@ -113,6 +119,7 @@ impl Mode {
             Self::SlowReaders => greedy::slow_readers(target, force, ready),
             Self::OneKey => greedy::one_key(target, force, ready),
             Self::SilentSmtp => silent::clients(target, force, ready),
+            Self::FullQueue => full_queue::mails(target, force, ready),
         }
     }
 }

@@ -30,8 +30,11 @@ const KEPT: u64 = lockstep::limits::WINDOW_BYTES as u64 + (64 << 20);
 /// its next hop (`max_deliveries`), those included that are about to end.
 const HONEST_CONNECTIONS: u64 = 30;
 
-/// `max_clients` of a relay that is to be attacked a little.
-const FEW_PLACES: &str = "max_clients = 96";
+/// Bounds of a relay that is to be attacked a little.
+const LITTLE_ROOM: &str = "max_clients = 96\nmax_message = 131072\nmax_queue_bytes = 8388608";
+
+/// The only one that is not as shipped: a queue of 1 GiB takes long to fill.
+const LITTLE_QUEUE: &str = "max_queue_bytes = 33554432";
 
 /// Under this name the attacker's program is the mail relay.
 pub const RELAY: &str = "relay";
@@ -85,7 +88,7 @@ impl Stage {
                 let name = tempfile::tempdir().expect("a temporary directory");
                 let relay = name.path().join(RELAY);
                 std::os::unix::fs::symlink(&program, &relay).expect("a name of its own");
-                let more = if as_shipped { "" } else { FEW_PLACES };
+                let more = if as_shipped { LITTLE_QUEUE } else { LITTLE_ROOM };
                 let (pair, honest, mails) = Mails::start(pair(&relay, as_shipped), more);
                 Self::with(program, pair, honest, Some((mails, name)))
             }

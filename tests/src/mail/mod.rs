@@ -9,8 +9,8 @@ mod tools;
 
 pub use campaign::{Campaign, Outcome};
 pub use client::Client;
-pub(crate) use relay::listens_at;
 pub use relay::{AbsentHop, Copies, Hop, RelayPair, runtime, wait_until};
+pub(crate) use relay::{PUT_OFF, listens_at};
 pub use rounds::{Balance, Blow, Draw, Round};
 pub use steady::{Ledger, Pace, Span, Steady};
 pub use tools::{Python, find_tool, free_address, run_to_end};

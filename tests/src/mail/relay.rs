@@ -98,6 +98,10 @@ impl RelayPair {
     }
 }
 
+/// A [`Hop`] puts each mail off that is for somebody of this local part, so that it stays with the
+/// relay.
+pub(crate) const PUT_OFF: &str = "later";
+
 /// A next hop that remembers what it got.
 #[derive(Debug, Clone)]
 pub struct Hop {
@@ -171,7 +175,7 @@ impl Hop {
     }
 
     fn serve(listener: TcpListener) -> Hop {
-        let sink = Sink::on(listener);
+        let sink = Sink::on(listener).putting_off(PUT_OFF);
         let address = sink.address().expect("its address");
         let (sender, mut mails) = mpsc::channel::<Got>(64);
         tokio::spawn(sink.run(sender));
