@@ -4,6 +4,9 @@
 
 use std::borrow::Cow;
 
+use super::Surroundings;
+use super::data::DataFault;
+
 /// One reply of a single line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reply {
@@ -90,3 +93,22 @@ pub(super) const DATA_NUL: Reply = reply(550, "5.6.0", "the mail has a NUL octet
 pub(super) const DATA_LINE_TOO_LONG: Reply =
     reply(554, "5.6.0", "the mail has a line above 998 octets");
 pub(super) const LOOP: Reply = reply(554, "5.4.6", "the mail has passed too many hops: a loop");
+
+/// What a mail is refused with that has come whole.
+pub(super) fn of_data(fault: DataFault) -> Reply {
+    match fault {
+        DataFault::BareControl => DATA_BARE_CONTROL,
+        DataFault::Nul => DATA_NUL,
+        DataFault::LineTooLong => DATA_LINE_TOO_LONG,
+        DataFault::TooLarge => MESSAGE_TOO_LARGE,
+    }
+}
+
+/// The extensions of RFC 5321 section 4.1.1.1 that are really there.
+pub(super) fn write_ehlo(env: Surroundings<'_>, replies: &mut Vec<u8>) {
+    let text = format!(
+        "250-{}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n",
+        env.config.hostname, env.config.max_message
+    );
+    replies.extend_from_slice(text.as_bytes());
+}

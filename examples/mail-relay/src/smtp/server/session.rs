@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use super::command::{Command, MailParameters, has_verb, is_binary, is_other_protocol};
-use super::data::{DataFault, DataReader};
+use super::data::DataReader;
 use super::reply::{self, Reply};
 use super::{AcceptedMail, Action, Client, Input, Refusal, Surroundings, Verdict};
 use crate::limits;
@@ -336,7 +336,7 @@ impl ServerSession {
             }
             Command::Ehlo(name) => {
                 self.on_hello(name, true);
-                write_ehlo(env, &mut out.replies);
+                reply::write_ehlo(env, &mut out.replies);
                 return Ok(());
             }
             Command::Helo(name) => {
@@ -464,7 +464,7 @@ impl ServerSession {
             Err(fault) => {
                 self.phase = Phase::Ready;
                 self.deadline = env.now.saturating_add(env.idle);
-                return self.on_error(&data_reply(fault), out);
+                return self.on_error(&reply::of_data(fault), out);
             }
         };
         let hello = self.hello.clone().unwrap_or(Hello { name: String::new(), extended: false });
@@ -520,22 +520,4 @@ impl ServerSession {
         self.lines = LineReader::default();
         self.held = Vec::new();
     }
-}
-
-fn data_reply(fault: DataFault) -> Reply {
-    match fault {
-        DataFault::BareControl => reply::DATA_BARE_CONTROL,
-        DataFault::Nul => reply::DATA_NUL,
-        DataFault::LineTooLong => reply::DATA_LINE_TOO_LONG,
-        DataFault::TooLarge => reply::MESSAGE_TOO_LARGE,
-    }
-}
-
-/// The extensions of RFC 5321 section 4.1.1.1 that are really there.
-fn write_ehlo(env: Surroundings<'_>, replies: &mut Vec<u8>) {
-    let text = format!(
-        "250-{}\r\n250-PIPELINING\r\n250-SIZE {}\r\n250-8BITMIME\r\n250-ENHANCEDSTATUSCODES\r\n250 HELP\r\n",
-        env.config.hostname, env.config.max_message
-    );
-    replies.extend_from_slice(text.as_bytes());
 }
