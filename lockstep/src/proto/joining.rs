@@ -107,7 +107,7 @@ impl Replica {
     fn ask_to_join(&mut self) {
         let points = self.points();
         let unusable_up_to = self.join.as_ref().and_then(|join| join.unusable_up_to);
-        let sent = self.send_to_host(PeerFrame::Join { points, unusable_up_to });
+        let sent = self.send_to_donor(PeerFrame::Join { points, unusable_up_to });
         // While there is no link that carries it, it is tried again at every opportunity.
         let asked = if sent { self.now.mono } else { MonotonicTime(0) };
         if let Some(join) = &mut self.join {
@@ -116,7 +116,7 @@ impl Replica {
     }
 
     /// On one link: what is asked for is answered there, and asked for again if it is lost.
-    fn send_to_host(&mut self, frame: PeerFrame) -> bool {
+    fn send_to_donor(&mut self, frame: PeerFrame) -> bool {
         let donor = self.join.as_ref().map(|join| join.donor);
         let link = donor.and_then(|donor| self.best_link(donor));
         if let Some(link) = link {
@@ -257,7 +257,7 @@ impl Replica {
         }
         join.stage = Stage::Entries { fetching: Some(after), more: Index(0) };
         join.asked = self.now.mono;
-        self.send_to_host(PeerFrame::Fetch(Fetch::Entries { from: after.next() }));
+        self.send_to_donor(PeerFrame::Fetch(Fetch::Entries { from: after.next() }));
     }
 
     pub(super) fn on_fetched(&mut self, after: Index, entries: Vec<Entry>, last_index: Index) {
@@ -348,7 +348,7 @@ impl Replica {
         let (checkpoint, mut offset) = (file.index, *asked_to);
         *asked_to = end.max(offset);
         while offset < end {
-            self.send_to_host(PeerFrame::Fetch(Fetch::Chunk { checkpoint, offset }));
+            self.send_to_donor(PeerFrame::Fetch(Fetch::Chunk { checkpoint, offset }));
             offset += chunk;
         }
     }

@@ -119,7 +119,7 @@ impl Replica {
             PeerFrame::Admitted { epoch } => self.on_admitted(from, epoch),
             PeerFrame::Hello(_) | PeerFrame::Refuse { .. } => {}
             from_donor if self.join.as_ref().is_some_and(|join| join.donor == from) => {
-                self.on_host(from_donor);
+                self.on_donor(from_donor);
             }
             PeerFrame::Admit { record, from } => self.on_admit(record, from),
             _ => self.ignore(Ignored::NotOurRole),
@@ -127,7 +127,7 @@ impl Replica {
     }
 
     /// What only the member says that brings this one up to date.
-    fn on_host(&mut self, frame: PeerFrame) {
+    fn on_donor(&mut self, frame: PeerFrame) {
         match frame {
             PeerFrame::Offer { record, from, checkpoint, last_index } => {
                 self.on_offer(record, from, checkpoint, last_index);

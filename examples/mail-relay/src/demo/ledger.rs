@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// they belong to that: many times what the pair needs.
 pub(super) const DURING: Duration = Duration::from_secs(1);
 
-/// One mail's scenario.
+/// What became of one mail.
 #[derive(Debug, Default, Clone, Copy)]
 struct Mail {
     accepted: bool,
