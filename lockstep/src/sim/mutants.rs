@@ -7,6 +7,7 @@ use core::fmt;
 
 use super::checkers::CheckerName;
 use super::faults::{Fault, FaultKind};
+use super::node::GAP_LEAST;
 use super::options::{Durability, Options};
 use super::rng::Rng;
 use super::shares::Rights;
@@ -136,6 +137,14 @@ impl Mutant {
                 options.slow_limit = core::time::Duration::from_secs(10);
                 let span = options.faults_end - middle;
                 options.faults = vec![fault(FaultKind::SlowService, middle, span, ReplicaId::B)];
+            }
+            Self::NoGap => {
+                // Both stand still for longer than a gap takes, while timers are due.
+                options.think = options.think.min(2_000_000);
+                let span = 3 * GAP_LEAST.as_nanos() as u64;
+                options.faults = ReplicaId::BOTH
+                    .map(|place| fault(FaultKind::Pause, middle, span, place))
+                    .into();
             }
             Self::EarlyPersisted | Self::LostTail | Self::OtherState | Self::JoinerReleases => {
                 options.durability = Durability::Journal;
