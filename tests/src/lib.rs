@@ -3,7 +3,7 @@
 //! [`pair`] starts a witness and two CoServers as processes of their own, stops, kills and asks
 //! them; [`process`] is what it does that with. [`attack`] is what takes all it can from such a
 //! pair, and measures what honest clients notice. [`caller`] is a client whose requests tell
-//! whether one was lost or repeated, and [`emulator`] a link that can be cut. [`stranger`] speaks
+//! whether one was lost or repeated, and [`emulator`] a link that can be cut. [`rogue_peer`] speaks
 //! QUIC and says what the test likes. [`ahead`] is a clock that is ahead, and [`s3`] a server that
 //! speaks S3. The tests themselves are in `tests/`.
 
