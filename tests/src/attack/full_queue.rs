@@ -1,17 +1,15 @@
 //! Clients of the mail relay that fill its queue with mails that cannot be delivered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio::sync::Notify;
-use tokio::task::JoinSet;
-
 use super::Force;
+use super::honest::pause;
 use super::target::Target;
-use crate::mail::{PUT_OFF, runtime};
+use crate::mail::{Client, PUT_OFF};
 use crate::pair::DEADLINE;
 
 /// Connections to each of the CoServers.
@@ -25,81 +23,66 @@ const SMALL: usize = 64 << 10;
 /// Between two attempts where no mail was taken.
 const AGAIN: Duration = Duration::from_millis(20);
 
+#[expect(clippy::disallowed_methods, reason = "an attacker is outside the pair")]
 pub(super) fn mails(target: &Target, force: Force, ready: impl FnOnce()) -> Result<(), String> {
     let line = "a line of a mail\r\n";
     let text: Arc<str> = line.repeat(force.pick(LARGE, SMALL) / line.len()).into();
-    runtime().block_on(async {
-        let full = Arc::new(Notify::new());
-        let mut lanes = JoinSet::new();
-        for number in 0..force.pick(CONNECTIONS, A_FEW) {
-            for to in &target.mail {
-                let from = Target::source(number as u8);
-                lanes.spawn(bring(from, *to, Arc::clone(&text), Arc::clone(&full)));
-            }
+    let (full, is_full) = channel();
+    let mut lanes = Vec::new();
+    for number in 0..force.pick(CONNECTIONS, A_FEW) {
+        for to in target.mail.iter().copied() {
+            let (from, text, full) = (Target::source(number as u8), text.clone(), full.clone());
+            lanes.push(std::thread::spawn(move || fill(from, to, &text, &full)));
         }
-        // An attack is what goes on while they have all that they can get.
-        let filled = tokio::time::timeout(DEADLINE, full.notified()).await;
-        filled.map_err(|_| "no mail is refused: there is room for all of them")?;
-        ready();
-        while lanes.join_next().await.is_some() {}
-        Err("every lane ended".into())
-    })
+    }
+    // An attack is what goes on while they have all that they can get.
+    let filled = is_full.recv_timeout(DEADLINE);
+    filled.map_err(|_| "no mail is refused: there is room for all of them")?;
+    ready();
+    lanes.into_iter().for_each(|lane| drop(lane.join()));
+    Err("every lane ended".into())
 }
 
 /// Brings mails for ever; `full` is told when one is not taken.
-async fn bring(from: IpAddr, to: SocketAddr, text: Arc<str>, full: Arc<Notify>) {
+fn fill(from: Ipv4Addr, to: SocketAddr, text: &str, full: &Sender<()>) {
     loop {
         // Whatever ends a connection, another follows.
-        if let Ok(mut client) = Sender::connect(from, to).await {
-            while let Ok(taken) = client.send(&text).await {
-                if !taken {
-                    full.notify_one();
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
-        tokio::time::sleep(AGAIN).await;
+        let _ended: Result<Infallible, String> = bring(from, to, text, full);
+        pause(AGAIN);
     }
 }
 
-struct Sender(BufReader<TcpStream>);
-
-impl Sender {
-    async fn connect(from: IpAddr, to: SocketAddr) -> std::io::Result<Self> {
-        let socket = TcpSocket::new_v4()?;
-        socket.bind(SocketAddr::new(from, 0))?;
-        let mut client = Self(BufReader::new(socket.connect(to).await?));
-        client.hear("220").await?;
-        client.say("HELO c\r\n").await?;
-        Ok(client)
-    }
-
-    /// Whether a mail was taken.
-    async fn send(&mut self, text: &str) -> std::io::Result<bool> {
-        if !self.say("MAIL FROM:<>\r\n").await? {
-            return Ok(false);
+/// Brings mails over one connection until that ends.
+fn bring(
+    from: Ipv4Addr,
+    to: SocketAddr,
+    text: &str,
+    full: &Sender<()>,
+) -> Result<Infallible, String> {
+    let mut client = Client::connect_from(from, to)?;
+    client.greet()?;
+    loop {
+        if !send(&mut client, text)? {
+            let _ = full.send(());
+            pause(AGAIN);
         }
-        self.say(&format!("RCPT TO:<{PUT_OFF}@y.example>\r\n")).await?;
-        self.0.write_all(b"DATA\r\n").await?;
-        self.hear("354").await?;
-        self.0.write_all(text.as_bytes()).await?;
-        self.say(".\r\n").await
     }
+}
 
-    /// Says this. Whether it is not put off.
-    async fn say(&mut self, text: &str) -> std::io::Result<bool> {
-        self.0.write_all(text.as_bytes()).await?;
-        self.hear("250").await
+/// Whether a mail was taken, and not put off at its beginning or at its end.
+fn send(client: &mut Client, text: &str) -> Result<bool, String> {
+    if !is_taken(client.ask("MAIL FROM:<>\r\n")?)? {
+        return Ok(false);
     }
+    client.say(&format!("RCPT TO:<{PUT_OFF}@y.example>\r\n"), "250")?;
+    client.say("DATA\r\n", "354")?;
+    is_taken(client.ask(&format!("{text}.\r\n"))?)
+}
 
-    /// Whether the next line begins so, or with 452.
-    async fn hear(&mut self, code: &str) -> std::io::Result<bool> {
-        let mut line = String::new();
-        self.0.read_line(&mut line).await?;
-        match line {
-            line if line.starts_with(code) => Ok(true),
-            line if line.starts_with("452") => Ok(false),
-            line => Err(std::io::Error::other(line)),
-        }
+fn is_taken(said: String) -> Result<bool, String> {
+    match said {
+        said if said.starts_with("250") => Ok(true),
+        said if said.starts_with("452") => Ok(false),
+        said => Err(said),
     }
 }

@@ -55,7 +55,7 @@ impl Rival {
         let config = ClientConfig::read(&file, &Overrides::new());
         let pair = config.map_err(|error| error.to_string())?.pair;
         let key = target.directory.join(format!("keys/{RIVAL}.key"));
-        let stranger = Stranger::new(Target::source(number), &key);
+        let stranger = Stranger::new(Target::source(number).into(), &key);
         let marks = Arc::new(AtomicU64::new(first_mark()));
         Ok(Self { stranger, pair, marks })
     }

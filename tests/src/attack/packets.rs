@@ -62,7 +62,8 @@ fn config(padding: usize) -> Result<ClientConfig, String> {
 }
 
 pub(super) fn socket(number: u8) -> Result<UdpSocket, String> {
-    UdpSocket::bind(SocketAddr::new(Target::source(number), 0)).map_err(|error| error.to_string())
+    UdpSocket::bind(SocketAddr::new(Target::source(number).into(), 0))
+        .map_err(|error| error.to_string())
 }
 
 pub(super) fn initials(target: &Target, force: Force, ready: impl FnOnce()) -> Result<(), String> {

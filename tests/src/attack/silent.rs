@@ -75,7 +75,7 @@ pub(super) fn clients(target: &Target, force: Force, ready: impl FnOnce()) -> Re
 /// The address of one of them.
 fn source(number: usize) -> IpAddr {
     let among = number / 2 % (2 * NEIGHBOURS);
-    Target::source(among.saturating_sub(NEIGHBOURS) as u8)
+    Target::source(among.saturating_sub(NEIGHBOURS) as u8).into()
 }
 
 /// Takes a place whenever there is one; `full` is told when there is none.

@@ -1,6 +1,6 @@
 //! Where a pair can be attacked, and with what.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::mail::listens_at;
@@ -35,7 +35,7 @@ impl Target {
 
     /// An address of the attacker's own: all of them are in one block, and no honest client
     /// is there.
-    pub(super) fn source(number: u8) -> IpAddr {
-        Ipv4Addr::new(127, 0, 66, 1 + number).into()
+    pub(super) fn source(number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(127, 0, 66, 1 + number)
     }
 }
