@@ -161,7 +161,7 @@ impl Replica {
 
     fn find_common_prefix(&mut self) {
         let Some(joiner) = &self.joiner else { return };
-        self.find_common_prefix = match self.find_common_prefix {
+        self.prefix_search = match self.prefix_search {
             PrefixSearch::Idle => {
                 self.outputs.push_back(Output::Storage(StorageRequest::FindCommonPrefix {
                     points: joiner.points.clone(),
@@ -175,7 +175,7 @@ impl Replica {
     /// Chooses what costs less: the entries since the last one that both have, or a checkpoint
     /// and the entries since that.
     pub(super) fn on_common_prefix(&mut self, found: CommonPrefix) {
-        if core::mem::replace(&mut self.find_common_prefix, PrefixSearch::Idle)
+        if core::mem::replace(&mut self.prefix_search, PrefixSearch::Idle)
             == PrefixSearch::Overtaken
         {
             // The answer is about what somebody asked for before.
@@ -420,7 +420,7 @@ impl Replica {
     /// any closer.
     fn is_joiner_close(&mut self) -> bool {
         let (now, progress) = (self.now.mono, self.progress);
-        let (last_index, near) = (self.log.last_index(), (self.config.window_entries / 8) as u64);
+        let (last_index, near) = (self.log.last_index(), self.joiner_distance());
         let is_near = |index: Index| last_index.0.saturating_sub(index.0) <= near;
         let Some(joiner) = self.joiner.as_mut().filter(|joiner| joiner.attached) else {
             return false;

@@ -184,7 +184,7 @@ impl Replica {
         self.epoch_since = Some(self.now.mono);
         // The other follows a renewal as soon as it hears of it; what comes next of it counts only
         // then.
-        let joined = self.confirming.and_then(|admitting| admitting.joined);
+        let joined = self.confirming.and_then(|confirming| confirming.joined);
         let told = renewed && record.members.is_duplex();
         self.confirming = told.then_some(Confirming { record, joined });
         if record.origin == Origin::Joined {

@@ -303,18 +303,23 @@ impl Replica {
     /// merely held is worth one when much of it is unacknowledged, or when the sequencer waits for
     /// it to freeze its state; otherwise the next heartbeat says it.
     fn worth_telling(&self, told: &Told) -> bool {
-        let last_index = self.log.weight_at(self.log.last_index());
-        let unsaid = last_index.saturating_sub(self.log.weight_at(told.last_index));
+        let weight = self.log.weight_at(self.log.last_index());
+        let unsaid = weight.saturating_sub(self.log.weight_at(told.last_index));
         // What is executed and not persisted lets neither side release yet (rule R3).
         let whole = self.log.executed().min(self.persisted);
         // Nor does what a joiner makes up for, until it is level: every report costs the member a
         // frame (rule J5).
         let level = whole >= self.log.last_index();
-        let step =
-            if self.is_joiner() && !level { (self.config.window_entries / 8) as u64 } else { 1 };
+        let step = if self.is_joiner() && !level { self.joiner_distance() } else { 1 };
         whole.0 >= told.executed.min(told.persisted).0 + step.max(1)
             || (unsaid > limits::BATCH_BYTES as u64 && self.peer_last_index > told.last_index)
             || (unsaid > 0 && !self.is_sequencer() && self.is_to_freeze())
+    }
+
+    /// An eighth of the window: a joiner that is no further behind is close, and until it is level it
+    /// reports as often as that, or the member would not see it (rule J5).
+    pub(super) fn joiner_distance(&self) -> u64 {
+        (self.config.window_entries / 8) as u64
     }
 
     /// What is unacknowledged there is all that it may be: the rest stays in the log (rule F5).

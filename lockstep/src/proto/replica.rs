@@ -106,7 +106,7 @@ pub struct Replica {
     pub(super) join: Option<Joining>,
     /// Set while this one brings the other up to date.
     pub(super) joiner: Option<Joiner>,
-    pub(super) find_common_prefix: PrefixSearch,
+    pub(super) prefix_search: PrefixSearch,
     /// Of what begins at or before this entry something could not be read for a joiner, or was of
     /// no use to it: each begins after it.
     pub(super) unusable_up_to: Option<Index>,
@@ -200,7 +200,7 @@ impl Replica {
             start: Start::new(boot.disk, boot.adopt, now.mono),
             join: None,
             joiner: None,
-            find_common_prefix: PrefixSearch::Idle,
+            prefix_search: PrefixSearch::Idle,
             unusable_up_to: None,
             diverged_up_to: None,
             is_uncommitted: false,

@@ -47,23 +47,21 @@ impl<S: StateMachine> Engine<S> {
     }
 
     pub(super) fn ask_storage(&mut self, request: StorageRequest) {
+        let at_once = self.storage.durability() == Durability::Memory;
+        let mut response = None;
         match &request {
             StorageRequest::Truncate { after } => self.executor.truncated(*after),
             StorageRequest::BeginChunks(file) => {
                 self.metrics.storage.joining =
                     Some(Joining { checkpoint: file.index, have: 0, of: file.len });
             }
+            StorageRequest::PersistMembership { number, .. } if at_once => {
+                response = Some(StorageResponse::MembershipPersisted(*number));
+            }
             _ => {}
         }
-        let remembered = match request {
-            StorageRequest::PersistMembership { number, .. } => Some(number),
-            _ => None,
-        };
         self.storage.request(request, self.replica.mark());
-        if let Some(number) = remembered.filter(|_| self.storage.durability() == Durability::Memory)
-        {
-            self.tell(StorageResponse::MembershipPersisted(number));
-        }
+        response.into_iter().for_each(|response| self.tell(response));
     }
 
     fn tell(&mut self, response: StorageResponse) {
