@@ -198,7 +198,7 @@ fn a_connection_that_was_let_go_is_forgotten_with_its_process() {
 }
 
 #[test]
-fn a_script_tells_what_the_story_told() {
+fn a_script_tells_what_the_scenario_told() {
     let mut scenario = Scenario::new();
     scenario.pair.connect("echo").unwrap();
     scenario.ask("connect mx.example 25");

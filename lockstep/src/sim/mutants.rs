@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_judge_has_something_to_catch() {
+    fn every_checker_has_something_to_catch() {
         for checker in CheckerName::ALL {
             assert!(Mutant::ALL.iter().any(|mutant| mutant.checker() == *checker), "{checker}");
         }

@@ -70,12 +70,12 @@ fn is_caught(mutant: Mutant) {
 }
 
 #[test]
-fn every_broken_pair_is_caught_by_its_judge() {
+fn every_mutant_is_caught_by_its_checker() {
     Mutant::ALL.iter().copied().for_each(is_caught);
 }
 
 #[test]
-fn every_judge_lets_a_sound_pair_pass() {
+fn every_checker_lets_a_sound_pair_pass() {
     for checker in CheckerName::ALL {
         let plan = Plan { checker: Some(*checker), profile: Profile::Storm, ..Plan::default() };
         for seed in 0..2 {
