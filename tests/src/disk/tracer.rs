@@ -105,12 +105,12 @@ impl Tracer {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let process = Process::start("strace", Path::new("strace"), &words, directory);
         let process = process.expect("strace was there a moment ago");
-        let status = format!("/proc/{pid}/task/{}/status", thread.unwrap_or(pid));
-        let attached = || match std::fs::read_to_string(&status) {
-            Ok(text) if !text.contains("TracerPid:\t0\n") => Ok(()),
-            other => Err(format!("{other:?}")),
+        // Strace says so itself: a thread that the fault kills may be gone before its state is read.
+        let attached = || {
+            let log = process.log();
+            if log.contains(" attached") { Ok(()) } else { Err(log) }
         };
-        wait_for(DEADLINE, attached).unwrap_or_else(|why| panic!("{why}{}", process.log()));
+        wait_for(DEADLINE, attached).unwrap_or_else(|why| panic!("strace did not attach: {why}"));
         Self { process, said }
     }
 
