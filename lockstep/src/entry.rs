@@ -2,14 +2,15 @@
 
 #![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
 
-use bytes::Bytes;
+mod inputs;
+
+use core::time::Duration;
+
+pub use inputs::{InputKind, Inputs};
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::{Digest, Hasher};
-use crate::ids::{
-    DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, ReplicaId,
-    RequestNumber, SessionId,
-};
+use crate::ids::{Epoch, Incarnation, Index, LogTime, OriginNumber, ReplicaId};
 use crate::record::Record;
 
 /// Who took an input from outside, and its number there: the input's name (rule O5).
@@ -20,20 +21,20 @@ pub struct Origin {
     /// The process that took it.
     pub incarnation: Incarnation,
     /// The input's number among that process's inputs; 0 for an entry that the sequencer
-    /// made itself.
+    /// made itself. Of an entry with many inputs it is the first one's; the others follow it.
     pub number: OriginNumber,
 }
 
-/// An input in its place in the log.
+/// Inputs that were ordered together, or what the protocol says, in their place in the log.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// The entry's position in the log.
     pub index: Index,
     /// The epoch in which it was ordered.
     pub epoch: Epoch,
-    /// Log time of the entry; later than that of every entry before.
+    /// Log time of the entry's first step; later than that of every step before.
     pub time: LogTime,
-    /// The input's origin: the incarnation that took it, and its number there.
+    /// The incarnation that took the inputs, and the first one's number there.
     pub origin: Origin,
     /// The content of the entry.
     pub kind: EntryKind,
@@ -60,39 +61,6 @@ pub enum EntryKind {
     },
     /// Nothing but the time: a wake-up is due and no input came.
     Tick,
-    /// Something happened on a redirected device.
-    Device {
-        /// The device that brought the input.
-        device: DeviceId,
-        /// The input, in the device's own encoding.
-        bytes: Bytes,
-    },
-    /// A client asked for a session, in a log of a version that did not name the owner.
-    SessionOpen {
-        /// The client's secret nonce.
-        token: Nonce,
-    },
-    /// A client's request.
-    SessionRequest {
-        /// The session in which the client asks.
-        session: SessionId,
-        /// The nonce with which the session was opened.
-        token: Nonce,
-        /// The request's number in its session; it takes effect only as the next one.
-        number: RequestNumber,
-        /// The lowest number that the client still wants an answer to: stored replies below
-        /// are dropped.
-        lowest: RequestNumber,
-        /// The request, in the service's own encoding.
-        body: Bytes,
-    },
-    /// A client is done with its session.
-    SessionClose {
-        /// The session that is closed.
-        session: SessionId,
-        /// The nonce with which the session was opened.
-        token: Nonce,
-    },
     /// Both take a checkpoint of the state at this entry, so that the two can be compared.
     Checkpoint,
     /// Moves the pair to the witness in this slot. Once both have this entry on disk they follow
@@ -112,29 +80,12 @@ pub enum EntryKind {
     },
     /// The devices stand, or were waited for long enough: wake-ups go on (rule O12).
     Ready,
-    /// A client asks for a session.
-    SessionOpenFor {
-        /// The owner of the session, for its share of what all sessions may cost (rule C9).
-        owner: OwnerId,
-        /// The client's secret mark: answers find the client by it, requests prove by it that
-        /// the session is theirs.
-        token: Nonce,
-    },
-    /// A client asked what its key may not ask. The refusal takes the request's place in the
-    /// session, and its number: it is the answer (rule C10).
-    SessionRefused {
-        /// The session in which the client asks.
-        session: SessionId,
-        /// The nonce with which the session was opened.
-        token: Nonce,
-        /// The request's number there.
-        number: RequestNumber,
-        /// As of [`SessionRequest`](Self::SessionRequest).
-        lowest: RequestNumber,
-    },
     /// The sequencer stood still for a while, or no process could order although a wake-up was due.
     /// Between the entry before and this one lies a gap, of which the service is told (rule O14).
     Gap,
+    /// What one process took from outside, in the order in which it is executed, each input as a
+    /// step of its own.
+    Inputs(Inputs),
 }
 
 impl EntryKind {
@@ -146,27 +97,24 @@ impl EntryKind {
         }
     }
 
+    /// The inputs; none in an entry of the protocol's own.
+    pub fn inputs(&self) -> &[InputKind] {
+        match self {
+            Self::Inputs(inputs) => inputs,
+            _ => &[],
+        }
+    }
+
     /// Whether the protocol itself made it. Such entries take effect when appended, and every
     /// bound keeps room for them.
     pub fn is_protocol(&self) -> bool {
-        matches!(
-            self,
-            Self::Genesis { .. }
-                | Self::Membership { .. }
-                | Self::HandOver { .. }
-                | Self::Checkpoint
-                | Self::Witness { .. }
-                | Self::Resume { .. }
-                | Self::Ready
-                | Self::Gap
-        )
+        !matches!(self, Self::Inputs(_) | Self::Tick)
     }
 
     /// Bytes of payload, for bounds.
     pub fn payload_len(&self) -> usize {
         match self {
-            Self::Device { bytes, .. } => bytes.len(),
-            Self::SessionRequest { body, .. } => body.len(),
+            Self::Inputs(inputs) => inputs.payload_len(),
             _ => 0,
         }
     }
@@ -177,40 +125,59 @@ impl EntryKind {
             Self::Membership { record } => hasher.byte(1).bytes(&record.digest().0),
             Self::HandOver { to } => hasher.byte(2).byte(to.slot() as u8),
             Self::Tick => hasher.byte(3),
-            Self::Device { device, bytes } => hasher.byte(4).number(device.0.into()).bytes(bytes),
-            Self::SessionOpen { token } => hasher.byte(5).number(token.0),
-            Self::SessionRequest { session, token, number, lowest, body } => hasher
-                .byte(6)
-                .number(session.0)
-                .number(token.0)
-                .number(number.0)
-                .number(lowest.0)
-                .bytes(body),
-            Self::SessionClose { session, token } => {
-                hasher.byte(7).number(session.0).number(token.0)
-            }
             Self::Checkpoint => hasher.byte(8),
             Self::Witness { slot, record } => hasher.byte(9).byte(*slot).bytes(&record.digest().0),
             Self::Resume { record } => hasher.byte(10).bytes(&record.digest().0),
             Self::Ready => hasher.byte(11),
-            Self::SessionOpenFor { owner, token } => {
-                hasher.byte(12).number(owner.0).number(token.0)
-            }
-            Self::SessionRefused { session, token, number, lowest } => {
-                hasher.byte(13).number(session.0).number(token.0).number(number.0).number(lowest.0)
-            }
             Self::Gap => hasher.byte(14),
+            Self::Inputs(inputs) => {
+                inputs.iter().for_each(|input| input.hash(hasher));
+                hasher
+            }
         };
+    }
+}
+
+impl From<InputKind> for EntryKind {
+    fn from(input: InputKind) -> Self {
+        Self::Inputs(input.into())
     }
 }
 
 impl Entry {
     /// What the entry costs towards a bound: its payload and its bookkeeping.
     pub fn weight(&self) -> usize {
-        self.kind.payload_len() + core::mem::size_of::<Self>()
+        let inputs = size_of_val(self.kind.inputs());
+        self.kind.payload_len() + inputs + core::mem::size_of::<Self>()
+    }
+
+    /// How many steps the entry itself is: its inputs, or one.
+    pub fn steps(&self) -> usize {
+        self.kind.inputs().len().max(1)
+    }
+
+    /// Log time of the step at this position, counted from 0: each comes a nanosecond after the one
+    /// before, so that a wake-up that a step sets at once comes before the next input.
+    pub fn time_at(&self, position: usize) -> LogTime {
+        self.time.plus(Duration::from_nanos(position as u64))
+    }
+
+    /// Log time of the last step.
+    pub fn last_time(&self) -> LogTime {
+        self.time_at(self.steps() - 1)
+    }
+
+    /// The number of the last input; 0 in an entry that the sequencer made itself.
+    pub fn last_number(&self) -> OriginNumber {
+        let inputs = self.kind.inputs().len() as u64;
+        OriginNumber((self.origin.number.0 + inputs).saturating_sub(1))
     }
 
     /// The running digest of the entries at this one, given that of the one before.
+    ///
+    /// What an input adds to it says where it ends, so an entry needs no count of its inputs. With
+    /// one input it is what it was when each input had an entry of its own, which the running
+    /// digests in older journals and checkpoints rely on.
     pub fn chain(&self, previous: Digest) -> Digest {
         let mut hasher = Hasher::after(previous);
         hasher

@@ -20,7 +20,7 @@ pub struct History {
     pub index: Index,
     /// The running digest of the entries there.
     pub log_digest: Digest,
-    /// The last entry's time.
+    /// The time of the last entry's last step.
     pub time: LogTime,
     /// The epoch in which the last entry was ordered.
     pub epoch: Epoch,
@@ -114,10 +114,13 @@ impl History {
                 let own = record.members.has(place, incarnation) && number == OriginNumber(0);
                 fits(own, InvalidEntry::Origin)
             }
-            _ => {
+            kind => {
                 let member = self.members().has(place, incarnation);
-                let next = self.ordered_of(place, incarnation).next();
-                fits(member && (number == OriginNumber(0) || number == next), InvalidEntry::Origin)
+                let next = match kind {
+                    EntryKind::Inputs(_) => self.ordered_of(place, incarnation).next(),
+                    _ => OriginNumber(0),
+                };
+                fits(member && number == next, InvalidEntry::Origin)
             }
         }
     }
@@ -126,9 +129,8 @@ impl History {
     pub fn append(&mut self, entry: &Entry) {
         self.index = entry.index;
         self.log_digest = entry.chain(self.log_digest);
-        self.time = entry.time;
+        self.time = entry.last_time();
         self.epoch = entry.epoch;
-        let Origin { place, number, .. } = entry.origin;
         match &entry.kind {
             EntryKind::Membership { record } | EntryKind::Resume { record } => self.begin(*record),
             EntryKind::HandOver { to } => self.sequencer = *to,
@@ -137,8 +139,8 @@ impl History {
             }
             _ => {}
         }
-        if number != OriginNumber(0) {
-            self.ordered[place.slot()] = number;
+        if entry.last_number() != OriginNumber(0) {
+            self.ordered[entry.origin.place.slot()] = entry.last_number();
         }
     }
 

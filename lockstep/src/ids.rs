@@ -100,6 +100,11 @@ counter! {
     /// An entry's position in the log. The first entry is 1; 0 means "nothing yet".
     Index
 }
+impl Index {
+    /// The last that a log can get to: at a million entries a second in nine years.
+    pub const LAST: Self = Self((1 << SessionId::INDEX_BITS) - 1);
+}
+
 counter! {
     /// The number of a configuration of members, recorded by the witness; it only grows.
     Epoch
@@ -129,9 +134,52 @@ number! {
     /// A redirected device, by its position in the service's device table.
     DeviceId(u16)
 }
-number! {
-    /// A client session: the index of the entry that opened it, so never reused in a lineage.
-    SessionId(u64)
+/// A client session: named by the input that opened it, so never reused in a lineage.
+///
+/// The low 48 bits are the index of the input's entry, the high 16 its position there, so that a
+/// session that was opened alone has the entry's index as its id. Ids are ordered as their sessions
+/// were opened.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u64);
+
+impl SessionId {
+    const INDEX_BITS: u32 = 48;
+
+    /// The session that the input at this position, from 0, of this entry opens. The index is at
+    /// most [`Index::LAST`], the position below 2^16.
+    pub const fn new(index: Index, position: usize) -> Self {
+        Self(index.0 | (position as u64) << Self::INDEX_BITS)
+    }
+
+    /// The entry in which it was opened.
+    pub const fn index(self) -> Index {
+        Index(self.0 & Index::LAST.0)
+    }
+
+    /// The position there of the input that opened it.
+    pub const fn position(self) -> usize {
+        (self.0 >> Self::INDEX_BITS) as usize
+    }
+}
+
+impl Ord for SessionId {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        // The index first, then the position.
+        let place = |id: &Self| id.0.rotate_left(u64::BITS - Self::INDEX_BITS);
+        place(self).cmp(&place(other))
+    }
+}
+
+impl PartialOrd for SessionId {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
 }
 number! {
     /// The owner of a session, for shares: names the client's key.

@@ -35,6 +35,16 @@ pub const BATCH_BYTES: usize = 256 << 10;
 /// Most entries in one frame.
 pub const BATCH_ENTRIES: usize = 4096;
 
+/// Most inputs in one entry, and so in what is executed, reported and released as one. What is
+/// ordered at once and does not fit becomes several entries. An input's position in its entry has
+/// 16 bits in the ids of sessions.
+pub const ENTRY_INPUTS: usize = 1024;
+
+/// What the outputs of one entry are to weigh at most: the sequencer puts no more inputs into an
+/// entry than would have come to this, had each come to as much as those before it. The bound that
+/// holds whatever the service does is on each reply, so [`ENTRY_INPUTS`] of those in an entry.
+pub const ENTRY_OUTPUT_BYTES: usize = 1 << 20;
+
 /// Entries of at least this many bytes are bulk: sent on one link, in turn, and on the others
 /// only if that one fails to deliver. Smaller ones go on every link.
 pub const BULK_BYTES: usize = 64 << 10;
@@ -43,8 +53,8 @@ pub const BULK_BYTES: usize = 64 << 10;
 /// the log, of which there is one for all links. A link of 10 Gbit/s and 5 ms needs 6 MiB.
 pub const LINK_FLIGHT_BYTES: usize = 8 << 20;
 
-/// Entries that may be ordered and not yet agreed and released, by default. At one more the
-/// sequencer takes no input until there is room.
+/// Inputs that may be ordered and not yet agreed and released, by default; an entry of the protocol
+/// counts as one. At one more the sequencer takes no input until there is room.
 pub const WINDOW_ENTRIES: usize = 64 << 10;
 /// Bytes of those entries and of their outputs, by default; see [`WINDOW_ENTRIES`].
 pub const WINDOW_BYTES: usize = 64 << 20;
@@ -267,6 +277,7 @@ const _: () = {
     assert!(CHUNK_BYTES + 4096 < FRAME_BYTES);
     assert!(CHECKPOINT_BLOCK_BYTES <= RECORD_BYTES);
     assert!(BULK_BYTES < BATCH_BYTES);
+    assert!(ENTRY_INPUTS <= 1 << 16);
     assert!(LINK_FLIGHT_BYTES > BATCH_BYTES + INPUT_BYTES);
     assert!(WINDOW_BYTES_MIN >= INPUT_BYTES + REPLY_BYTES);
     assert!(WINDOW_BYTES >= WINDOW_BYTES_MIN);

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use lockstep::clap::{self, Parser};
-use lockstep::entry::{Entry, EntryKind, Origin};
+use lockstep::entry::{Entry, InputKind, Origin};
 use lockstep::ids::{
     DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, PairId, ReplicaId,
 };
@@ -168,10 +168,11 @@ fn entry(index: u64) -> Entry {
             incarnation: Incarnation(1),
             number: OriginNumber(index),
         },
-        kind: EntryKind::Device {
+        kind: InputKind::Device {
             device: DeviceId(0),
             bytes: Bytes::from_static(&[7; PAYLOAD_BYTES]),
-        },
+        }
+        .into(),
     }
 }
 

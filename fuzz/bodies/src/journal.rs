@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
-use lockstep::entry::{Entry, EntryKind, Origin};
+use lockstep::entry::{Entry, InputKind, Origin};
 use lockstep::ids::{
     DeviceId, Epoch, Incarnation, Index, LogTime, OriginNumber, PairId, ReplicaId,
 };
@@ -51,7 +51,8 @@ fn entry(index: u64, variant: u8, len: usize) -> Entry {
             incarnation: Incarnation(9),
             number: OriginNumber(index),
         },
-        kind: EntryKind::Device { device: DeviceId(3), bytes: Bytes::from(vec![variant; len]) },
+        kind: InputKind::Device { device: DeviceId(3), bytes: Bytes::from(vec![variant; len]) }
+            .into(),
     }
 }
 

@@ -8,7 +8,7 @@ use ::core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lockstep::entry::{Entry, EntryKind, Origin};
+use lockstep::entry::{Entry, EntryKind, InputKind, Origin};
 use lockstep::ids::{
     Epoch, Incarnation, LogTime, Nonce, OriginNumber, OwnerId, ReplicaId, RequestNumber, SessionId,
 };
@@ -106,7 +106,7 @@ impl World {
 
     fn open(&mut self, mark: u64) {
         let token = Nonce(mark);
-        let opened = self.execute(EntryKind::SessionOpenFor { owner: OwnerId(1), token });
+        let opened = self.execute(InputKind::SessionOpenFor { owner: OwnerId(1), token }.into());
         let Some(OutputKind::Opened { token: named, result }) = opened else {
             panic!("no answer: {opened:?}")
         };
@@ -135,13 +135,14 @@ impl World {
             _ => (source.number(next), source.number(next)),
         };
         let body = Bytes::copy_from_slice(&[source.byte()]);
-        let request = EntryKind::SessionRequest {
+        let request = InputKind::SessionRequest {
             session,
             token: Nonce(mark),
             number: RequestNumber(number),
             lowest: RequestNumber(lowest),
             body,
-        };
+        }
+        .into();
         let replied = self.execute(request);
         let Some(OutputKind::Reply { result, .. }) = replied else {
             panic!("no answer: {replied:?}")
@@ -183,7 +184,7 @@ impl World {
         let wrong = source.byte() > 192;
         let session = self.known.get(&mark).map_or(SessionId(9_999), |known| known.session);
         let token = Nonce(mark + if wrong { 100 } else { 0 });
-        self.execute(EntryKind::SessionClose { session, token });
+        self.execute(InputKind::SessionClose { session, token }.into());
         if !wrong {
             self.known.remove(&mark);
         }

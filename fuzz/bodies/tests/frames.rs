@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use lockstep::digest::Digest;
-use lockstep::entry::{Entry, EntryKind, Origin as InputOrigin};
+use lockstep::entry::{Entry, EntryKind, InputKind, Origin as InputOrigin};
 use lockstep::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
     ReplicaId, RequestNumber, SessionId,
@@ -48,22 +48,23 @@ fn entries() -> Vec<Entry> {
         EntryKind::Membership { record: record() },
         EntryKind::HandOver { to: ReplicaId::B },
         EntryKind::Tick,
-        EntryKind::Device { device: DeviceId(1), bytes: bytes.clone() },
-        EntryKind::SessionOpen { token: TOKEN },
-        EntryKind::SessionOpenFor { owner: OwnerId(7), token: TOKEN },
-        EntryKind::SessionRequest {
+        InputKind::Device { device: DeviceId(1), bytes: bytes.clone() }.into(),
+        InputKind::SessionOpen { token: TOKEN }.into(),
+        InputKind::SessionOpenFor { owner: OwnerId(7), token: TOKEN }.into(),
+        InputKind::SessionRequest {
             session: SESSION,
             token: TOKEN,
             number,
             lowest: number,
             body: bytes,
-        },
-        EntryKind::SessionClose { session: SESSION, token: TOKEN },
+        }
+        .into(),
+        InputKind::SessionClose { session: SESSION, token: TOKEN }.into(),
         EntryKind::Checkpoint,
         EntryKind::Witness { slot: 1, record: record() },
         EntryKind::Resume { record: record() },
         EntryKind::Ready,
-        EntryKind::SessionRefused { session: SESSION, token: TOKEN, number, lowest: number },
+        InputKind::SessionRefused { session: SESSION, token: TOKEN, number, lowest: number }.into(),
         EntryKind::Gap,
     ];
     let entry = |(index, kind)| Entry {
@@ -87,9 +88,9 @@ fn peer() -> Vec<(&'static str, PeerFrame)> {
     let progress =
         Progress { last_index, entries: log_digest, persisted: Index(9), ..Progress::default() };
     let claim = Claim { lineage, epoch, last_index };
-    let forward =
-        |(number, entry): (u64, Entry)| Forward { number: OriginNumber(number), kind: entry.kind };
-    let forwards = (1..).zip(entries()).skip(4).take(4).map(forward).collect();
+    let inputs = entries().into_iter().flat_map(|entry| entry.kind.inputs().to_vec());
+    let forward = |(number, kind)| Forward { number: OriginNumber(number), kind };
+    let forwards = (5..).zip(inputs).take(4).map(forward).collect();
     let environment = Environment {
         service: "ledger".into(),
         service_version: 3,

@@ -2,7 +2,7 @@
 
 use super::io::{Input, Output, Standing};
 use super::replica::Replica;
-use crate::entry::EntryKind;
+use crate::entry::InputKind;
 use crate::ids::{ConnId, OwnerId};
 use crate::limits;
 use crate::output::{OutputKind, Refusal};
@@ -32,20 +32,20 @@ impl Replica {
                 return self.refuse(conn, ClientRefusal::Protocol);
             }
             ClientCall::Open { token, alone } => {
-                (EntryKind::SessionOpenFor { owner, token }, alone)
+                (InputKind::SessionOpenFor { owner, token }, alone)
             }
             ClientCall::Request { session, token, number, lowest, alone, body } => {
                 if body.len() > limits::INPUT_BYTES {
                     return self.refuse(conn, ClientRefusal::Protocol);
                 }
                 let kind = match permitted {
-                    true => EntryKind::SessionRequest { session, token, number, lowest, body },
-                    false => EntryKind::SessionRefused { session, token, number, lowest },
+                    true => InputKind::SessionRequest { session, token, number, lowest, body },
+                    false => InputKind::SessionRefused { session, token, number, lowest },
                 };
                 (kind, alone)
             }
             ClientCall::Close { session, token } => {
-                (EntryKind::SessionClose { session, token }, false)
+                (InputKind::SessionClose { session, token }, false)
             }
         };
         if !self.gateway.attach(conn, &kind) {
@@ -61,7 +61,7 @@ impl Replica {
         }
     }
 
-    fn take_from_client(&mut self, conn: ConnId, kind: EntryKind) {
+    fn take_from_client(&mut self, conn: ConnId, kind: InputKind) {
         if self.is_sequencer() {
             // What is left of a takeover came first, perhaps from this client.
             self.take_over_copies();

@@ -309,12 +309,12 @@ impl Replica {
             return self.drop_joiner(FallBack::Unreadable);
         };
         // It has a window like this one's, and would drop the rest.
-        entries.truncate(self.config.window_entries);
+        entries.truncate(within(&entries, self.config.window_entries));
         let last = entries.last().map_or(after, |entry| entry.index);
         joiner.charge(entries.iter().map(|entry| entry.weight() as u64).sum::<u64>());
         // Read up to where nothing was dropped since: from here on it gets all as it is ordered.
         // No more than it takes at once: what it lacks meanwhile is kept in this one's window.
-        let takes = (self.config.window_entries / 2) as u64;
+        let takes = within(&entries, self.config.window_entries / 2) as u64;
         let attaches = pin.filter(|pin| {
             last >= *pin && after <= *pin && pin.0 - after.0 <= takes && !joiner.attached
         });
@@ -421,7 +421,8 @@ impl Replica {
     fn is_joiner_close(&mut self) -> bool {
         let (now, progress) = (self.now.mono, self.progress);
         let (last_index, near) = (self.log.last_index(), self.joiner_distance());
-        let is_near = |index: Index| last_index.0.saturating_sub(index.0) <= near;
+        let log = &self.log;
+        let is_near = |index: Index| log.steps_between(index, last_index) <= near;
         let Some(joiner) = self.joiner.as_mut().filter(|joiner| joiner.attached) else {
             return false;
         };
@@ -508,3 +509,13 @@ impl Replica {
 
 /// Entries up to so many bytes are sent rather than a checkpoint that is smaller still.
 const SMALL: u64 = 16 << 20;
+
+/// How many of these entries are no more than so many steps; one at least.
+fn within(entries: &[Entry], most: usize) -> usize {
+    let mut steps = 0;
+    let fits = entries.iter().take_while(|entry| {
+        steps += entry.steps();
+        steps <= most
+    });
+    fits.count().max(1)
+}

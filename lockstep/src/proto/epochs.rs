@@ -262,7 +262,7 @@ impl Replica {
         self.divergence = None;
         self.resend = Resend::default();
         self.forget_debts();
-        self.clear_inbox();
+        self.forwarded_inputs.clear();
         self.clear_ahead();
         if !self.is_sequencer() {
             return;
@@ -273,7 +273,7 @@ impl Replica {
             self.order_own(EntryKind::Genesis { seed: self.seed });
         }
         self.begin_log(record);
-        self.take_over_inputs();
+        self.take_over_copies();
     }
 
     /// The peer is to be removed, for this reason (rule E5).

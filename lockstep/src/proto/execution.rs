@@ -14,20 +14,25 @@ impl Replica {
         if self.stopped {
             return;
         }
+        self.order_waiting();
         self.send_batches();
         self.hand_out();
     }
 
-    /// Hands out what is to be executed before anything is sent of it, if it is no more than so
-    /// many entries. For steps that take less time than a frame: entry and result then leave in
+    /// Orders what waits, and hands out what is to be executed before anything is sent of it, if it
+    /// is no more than so many steps. For steps that take less time than a frame: entry and result then leave in
     /// one. The caller goes on with [`poll_decided`](Self::poll_decided), executes, and only then
     /// [`poll`](Self::poll)s.
     ///
     /// A checkpoint is nothing short: to freeze a state may mean to copy it. The sequencer waits
     /// until the follower says that it holds the entry (rule K1), and that has to be sent before.
     pub fn hand_out_first(&mut self, most: usize) {
-        let waiting = self.log.last_index().0.saturating_sub(self.handed_out.0);
-        if !self.stopped && waiting <= most as u64 && !self.is_to_freeze() {
+        if self.stopped {
+            return;
+        }
+        self.order_waiting();
+        let waiting = self.log.steps_between(self.handed_out, self.log.last_index());
+        if waiting <= most as u64 && !self.is_to_freeze() {
             self.hand_out();
         }
     }

@@ -116,10 +116,10 @@ impl Replica {
     /// Whether the window takes another input (rule F1). Entries of the protocol itself always
     /// fit (rule F2).
     pub(super) fn has_room(&self) -> bool {
-        self.log.len() < self.config.window_entries && self.log.bytes() < self.config.window_bytes
+        self.log.steps() < self.config.window_entries && self.log.bytes() < self.config.window_bytes
     }
 
-    /// The most entries that a follower's window holds. Its sequencer keeps its own window within
+    /// The most steps that a follower's window holds. Its sequencer keeps its own window within
     /// the bound, and may have dropped up to one window that the follower, with its fewer reports,
     /// has not yet released.
     pub(super) fn window_limit(&self) -> usize {
@@ -209,11 +209,9 @@ impl Replica {
             self.outputs.push_back(Output::Peer { links, frame });
             (cursor, forward, tell) = (next, next_forward, false);
             for &member in members {
-                self.links[member].told = Told {
-                    executed: progress.executed,
-                    persisted: progress.persisted,
-                    last_index: progress.last_index,
-                };
+                let Progress { executed, persisted, last_index, .. } = progress;
+                let steps = self.log.steps_at(executed.min(persisted));
+                self.links[member].told = Told { executed, persisted, last_index, steps };
             }
         }
         for &member in members {
@@ -310,13 +308,17 @@ impl Replica {
         // Nor does what a joiner makes up for, until it is level: every report costs the member a
         // frame (rule J5).
         let level = whole >= self.log.last_index();
-        let step = if self.is_joiner() && !level { self.joiner_distance() } else { 1 };
-        whole.0 >= told.executed.min(told.persisted).0 + step.max(1)
+        let enough = if self.is_joiner() && !level {
+            self.log.steps_at(whole).abs_diff(told.steps) >= self.joiner_distance().max(1)
+        } else {
+            whole > told.executed.min(told.persisted)
+        };
+        enough
             || (unsaid > limits::BATCH_BYTES as u64 && self.peer_last_index > told.last_index)
             || (unsaid > 0 && !self.is_sequencer() && self.is_to_freeze())
     }
 
-    /// An eighth of the window: a joiner that is no further behind is close, and until it is level it
+    /// An eighth of the window, in steps: a joiner that is no further behind is close, and until it is level it
     /// reports as often as that, or the member would not see it (rule J5).
     pub(super) fn joiner_distance(&self) -> u64 {
         (self.config.window_entries / 8) as u64

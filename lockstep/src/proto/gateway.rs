@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, InputKind};
 use crate::ids::{ConnId, MonotonicTime, Nonce, RequestNumber, SessionId};
 use crate::limits;
 
@@ -27,17 +27,17 @@ enum CallName {
 }
 
 impl CallName {
-    fn of(kind: &EntryKind) -> Option<Self> {
+    fn of(kind: &InputKind) -> Option<Self> {
         match kind {
-            EntryKind::SessionOpen { token } | EntryKind::SessionOpenFor { token, .. } => {
+            InputKind::SessionOpen { token } | InputKind::SessionOpenFor { token, .. } => {
                 Some(Self::Open(*token))
             }
-            EntryKind::SessionRequest { session, token, number, .. }
-            | EntryKind::SessionRefused { session, token, number, .. } => {
+            InputKind::SessionRequest { session, token, number, .. }
+            | InputKind::SessionRefused { session, token, number, .. } => {
                 Some(Self::Request(*session, *token, *number))
             }
-            EntryKind::SessionClose { session, token } => Some(Self::Close(*session, *token)),
-            _ => None,
+            InputKind::SessionClose { session, token } => Some(Self::Close(*session, *token)),
+            InputKind::Device { .. } => None,
         }
     }
 }
@@ -53,7 +53,7 @@ pub(super) struct Gateway {
     sessions: BTreeMap<(SessionId, Nonce), ConnId>,
     /// The highest request of each such session seen in the log.
     ordered: BTreeMap<(SessionId, Nonce), RequestNumber>,
-    copies: BTreeMap<CallName, (EntryKind, MonotonicTime)>,
+    copies: BTreeMap<CallName, (InputKind, MonotonicTime)>,
     by_age: BTreeSet<(MonotonicTime, CallName)>,
     copied: usize,
 }
@@ -125,10 +125,10 @@ impl Gateway {
     }
 
     /// The connection will want to hear about this call. `false` if it asks for too much.
-    pub(super) fn attach(&mut self, conn: ConnId, kind: &EntryKind) -> bool {
+    pub(super) fn attach(&mut self, conn: ConnId, kind: &InputKind) -> bool {
         let Some(connection) = self.connections.get_mut(&conn) else { return false };
         match kind {
-            EntryKind::SessionOpenFor { token, .. } => {
+            InputKind::SessionOpenFor { token, .. } => {
                 if connection.opens.len() >= limits::SESSIONS_PER_CONNECTION
                     && !connection.opens.contains(token)
                 {
@@ -137,8 +137,8 @@ impl Gateway {
                 connection.opens.insert(*token);
                 self.opens.insert(*token, conn);
             }
-            EntryKind::SessionRequest { session, token, .. }
-            | EntryKind::SessionRefused { session, token, .. } => {
+            InputKind::SessionRequest { session, token, .. }
+            | InputKind::SessionRefused { session, token, .. } => {
                 let name = (*session, *token);
                 if connection.sessions.len() >= limits::SESSIONS_PER_CONNECTION
                     && !connection.sessions.contains(&name)
@@ -191,7 +191,7 @@ impl Gateway {
 
     /// Keeps a copy of a call that the client also sent to the sequencer, unless the log already
     /// has it.
-    pub(super) fn copy(&mut self, kind: EntryKind, now: MonotonicTime) {
+    pub(super) fn copy(&mut self, kind: InputKind, now: MonotonicTime) {
         let Some(name) = CallName::of(&kind) else { return };
         if let CallName::Request(session, token, number) = name
             && self.ordered.get(&(session, token)).is_some_and(|highest| number <= *highest)
@@ -204,16 +204,20 @@ impl Gateway {
         self.copies.insert(name, (kind, now));
     }
 
-    fn drop_copy(&mut self, name: CallName) -> Option<EntryKind> {
+    fn drop_copy(&mut self, name: CallName) -> Option<InputKind> {
         let (kind, since) = self.copies.remove(&name)?;
         self.by_age.remove(&(since, name));
         self.copied -= kind.payload_len();
         Some(kind)
     }
 
-    /// An entry was appended: its copy is not needed any more.
+    /// An entry was appended: copies of its inputs are not needed any more.
     pub(super) fn appended(&mut self, entry: &Entry) {
-        let Some(name) = CallName::of(&entry.kind) else { return };
+        entry.kind.inputs().iter().for_each(|input| self.ordered(input));
+    }
+
+    fn ordered(&mut self, input: &InputKind) {
+        let Some(name) = CallName::of(input) else { return };
         self.drop_copy(name);
         if let CallName::Request(session, token, number) = name
             && self.sessions.contains_key(&(session, token))
@@ -230,13 +234,13 @@ impl Gateway {
 
     /// Takes a copy that has waited for this long for the sequencer to order it. Requests of a
     /// session come in number order if they came so.
-    pub(super) fn overdue(&mut self, delay: Duration, now: MonotonicTime) -> Option<EntryKind> {
+    pub(super) fn overdue(&mut self, delay: Duration, now: MonotonicTime) -> Option<InputKind> {
         let &(since, name) = self.by_age.first()?;
         (since.plus(delay) <= now).then(|| self.drop_copy(name)).flatten()
     }
 
     /// Takes the copy that came first, for a replica that orders inputs itself from now on.
-    pub(super) fn oldest_copy(&mut self) -> Option<EntryKind> {
+    pub(super) fn oldest_copy(&mut self) -> Option<InputKind> {
         let &(_, name) = self.by_age.first()?;
         self.drop_copy(name)
     }

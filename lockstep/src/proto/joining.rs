@@ -248,7 +248,7 @@ impl Replica {
         // is admitted only once it has caught up. The member orders no more than a window beyond
         // that.
         let recorded = self.released_without_us() < self.log.last_index();
-        let room = self.log.len() < self.config.window_entries / 2
+        let room = self.log.steps() < self.config.window_entries / 2
             && self.log.bytes() < self.config.window_bytes / 2;
         let after = self.log.last_index();
         let Some(join) = &mut self.join else { return };
@@ -428,7 +428,7 @@ impl Replica {
         self.send_everywhere(PeerFrame::Admitted { epoch: record.epoch });
         if self.is_sequencer() {
             // The role was handed to it while it joined.
-            self.take_over_inputs();
+            self.take_over_copies();
         }
     }
 

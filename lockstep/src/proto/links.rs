@@ -51,6 +51,8 @@ pub(super) struct Told {
     pub(super) executed: Index,
     pub(super) persisted: Index,
     pub(super) last_index: Index,
+    /// Steps in the log up to what is both executed and persisted.
+    pub(super) steps: u64,
 }
 
 impl Link {

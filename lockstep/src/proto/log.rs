@@ -22,6 +22,8 @@ struct Slot {
     log_digest: Digest,
     /// Weight of all entries from the start of the lineage up to this one.
     weight: u64,
+    /// Steps of the same.
+    steps: u64,
     /// Who was the sequencer at this entry.
     sequencer: ReplicaId,
     /// Set once executed; `outputs` is emptied when they are released.
@@ -43,6 +45,7 @@ struct Digests {
     log_digest: Digest,
     outputs: Digest,
     weight: u64,
+    steps: u64,
 }
 
 /// The entries that are held and not yet dropped.
@@ -58,6 +61,8 @@ pub(super) struct Log {
     executed: Index,
     wakeup: Option<LogTime>,
     output_weight: usize,
+    /// What the outputs of a step weigh, at most of late; forgotten by parts.
+    step_weight: usize,
     panicked: bool,
     last_bulk: Index,
     /// The last entry at which both take a checkpoint.
@@ -79,7 +84,7 @@ impl Log {
         self.base
     }
 
-    /// Timestamp of the last entry.
+    /// Timestamp of the last entry's last step.
     pub(super) fn last_time(&self) -> LogTime {
         self.history.time
     }
@@ -93,13 +98,14 @@ impl Log {
     pub(super) fn restored(history: History, outputs: Digest, wakeup: Option<LogTime>) -> Self {
         Self {
             base: history.index,
-            at_base: Digests { log_digest: history.log_digest, outputs, weight: 0 },
+            at_base: Digests { log_digest: history.log_digest, outputs, weight: 0, steps: 0 },
             slots: VecDeque::new(),
             executed: history.index,
             base_history: history.clone(),
             history,
             wakeup,
             output_weight: 0,
+            step_weight: 0,
             panicked: false,
             last_bulk: Index(0),
             last_checkpoint: Index(0),
@@ -126,9 +132,26 @@ impl Log {
         self.last_checkpoint
     }
 
-    /// How many entries the window holds.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
+    /// How many inputs come to outputs of this weight, as far as those of late tell; one at least.
+    pub(super) fn steps_within(&self, weight: usize) -> usize {
+        (weight / self.step_weight.max(1)).max(1)
+    }
+
+    /// How many steps the entries of the window are ([`Entry::steps`]).
+    pub(super) fn steps(&self) -> usize {
+        self.steps_between(self.base, self.last_index()) as usize
+    }
+
+    /// Steps of the entries after the first and up to the second; of entries that are not in the
+    /// window any more one each.
+    pub(super) fn steps_between(&self, after: Index, up_to: Index) -> u64 {
+        let dropped = self.base.0.saturating_sub(after.0);
+        dropped + self.steps_at(up_to).saturating_sub(self.steps_at(after))
+    }
+
+    /// Steps of all entries up to this one; before the window: that at its start.
+    pub(super) fn steps_at(&self, index: Index) -> u64 {
+        self.slot(index).map_or(self.at_base.steps, |slot| slot.steps)
     }
 
     /// Bytes of entries and outputs in the window.
@@ -195,6 +218,7 @@ impl Log {
         assert_eq!(entry.index, self.last_index().next(), "entries are appended in order");
         assert!(entry.time > self.history.time, "log time goes forward");
         let weight = self.weight_at(self.last_index()) + entry.weight() as u64;
+        let steps = self.steps_at(self.last_index()) + entry.steps() as u64;
         self.history.append(&entry);
         let log_digest = self.history.log_digest;
         if entry.kind.payload_len() >= limits::BULK_BYTES {
@@ -203,7 +227,7 @@ impl Log {
         if matches!(entry.kind, EntryKind::Checkpoint) {
             self.last_checkpoint = entry.index;
         }
-        self.slots.push_back(Slot { entry, log_digest, weight, sequencer, done: None });
+        self.slots.push_back(Slot { entry, log_digest, weight, steps, sequencer, done: None });
     }
 
     /// Drops what comes after this entry; nothing of it may have been executed.
@@ -222,8 +246,10 @@ impl Log {
         assert_eq!(executed.index, self.executed.next(), "entries are executed in order");
         assert!(!self.panicked, "nothing is executed after a panic");
         let at = usize::try_from(executed.index.0 - self.base.0 - 1).expect("in the window");
-        let weight = executed.outputs.iter().map(Output::weight).sum();
+        let weight: usize = executed.outputs.iter().map(Output::weight).sum();
         let slot = self.slots.get_mut(at).expect("only entries that are held are executed");
+        let step_weight = weight / slot.entry.steps();
+        self.step_weight = step_weight.max(self.step_weight - self.step_weight / 16);
         self.executed = executed.index;
         self.wakeup = executed.wakeup;
         self.panicked = executed.panic.is_some();
@@ -268,8 +294,8 @@ impl Log {
             let done = slot.done.expect("only executed entries are dropped");
             assert_eq!(done.weight, 0, "only released entries are dropped");
             self.base = slot.entry.index;
-            self.at_base =
-                Digests { log_digest: slot.log_digest, outputs: done.digest, weight: slot.weight };
+            let Slot { log_digest, weight, steps, .. } = slot;
+            self.at_base = Digests { log_digest, outputs: done.digest, weight, steps };
         }
     }
 }

@@ -16,7 +16,7 @@ use core::time::Duration;
 use super::clock;
 use super::io::{HandOverRefused, Output};
 use super::replica::Replica;
-use crate::entry::{Entry, EntryKind, Origin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin};
 use crate::event::{Event, Ignored};
 use crate::ids::{Incarnation, Index, LogTime, MonotonicTime, OriginNumber, ReplicaId};
 use crate::limits;
@@ -26,31 +26,32 @@ use crate::wire::frames::Forward;
 pub(super) const LEAST_STEP: Duration = Duration::from_nanos(1);
 
 impl Replica {
-    /// Takes an input from outside: orders it, or keeps it for the sequencer (rule O5).
-    pub(super) fn take(&mut self, kind: EntryKind) {
+    /// Takes an input from outside. It is ordered with what else comes in this round, or kept for
+    /// the sequencer (rule O5).
+    pub(super) fn take(&mut self, kind: InputKind) {
         debug_assert!(kind.payload_len() <= limits::INPUT_BYTES, "the driver bounds inputs");
         if self.membership.record().is_none() || self.is_joiner() {
             return;
         }
         self.pending.keep(kind);
-        self.order_waiting();
     }
 
-    /// As sequencer: orders what waits, own inputs first, as far as there is room.
+    /// As sequencer, once a round of inputs is in: orders what waits, own inputs first, as far as
+    /// there is room. What one process took becomes one entry, as far as that holds it.
     pub(super) fn order_waiting(&mut self) {
         while self.is_sequencer() && self.has_room() {
-            let own = self.pending.from(self.pending.first()).next().cloned();
-            let (place, incarnation, forward) = if let Some(forward) = own {
-                (self.config.place, self.incarnation, forward)
-            } else if let Some(forward) = self.forwarded_inputs.pop_front() {
-                self.forwarded_bytes -= forward.kind.payload_len();
-                let Some(peer) = self.membership.peer() else { break };
-                (self.config.place.other(), peer, forward)
-            } else {
-                break;
-            };
-            let origin = Origin { place, incarnation, number: forward.number };
-            self.order(forward.kind, origin);
+            let room = self.config.window_entries - self.log.steps();
+            let room = room.min(self.log.steps_within(limits::ENTRY_OUTPUT_BYTES));
+            let (place, incarnation, (number, inputs)) =
+                if let Some(own) = self.pending.next_entry(room) {
+                    (self.config.place, self.incarnation, own)
+                } else if let Some(forwarded) = self.forwarded_inputs.next_entry(room) {
+                    let Some(peer) = self.membership.peer() else { break };
+                    (self.config.place.other(), peer, forwarded)
+                } else {
+                    break;
+                };
+            self.order(EntryKind::Inputs(inputs), Origin { place, incarnation, number });
         }
     }
 
@@ -96,12 +97,12 @@ impl Replica {
 
     fn append(&mut self, entry: Entry) {
         if entry.origin.incarnation == self.incarnation {
-            self.pending.ordered(entry.origin.number);
+            self.pending.ordered(entry.last_number());
         }
         self.stood_still = self.stood_still.filter(|stop| entry.time <= stop.from);
         self.gateway.appended(&entry);
         // What a joiner is brought up to date with is old.
-        if self.clock.anchor(entry.time, self.now) && !self.is_joiner() {
+        if self.clock.anchor(entry.last_time(), self.now) && !self.is_joiner() {
             self.event(Event::ClockStrays { wall: self.now.wall, log: entry.time });
         }
         self.outputs.push_back(Output::Append(entry.clone()));
@@ -148,7 +149,7 @@ impl Replica {
     pub fn may_hand_over(&self) -> Result<(), HandOverRefused> {
         // An operator may ask again and again while nothing moves. Half of the reserve is for
         // entries that cannot be asked for.
-        let room = self.log.len() < self.config.window_entries + limits::WINDOW_RESERVE / 2;
+        let room = self.log.steps() < self.config.window_entries + limits::WINDOW_RESERVE / 2;
         if !self.is_duplex() {
             return Err(HandOverRefused::Alone);
         }
@@ -166,7 +167,7 @@ impl Replica {
         self.last_transfer = index;
         // What the follower forwarded it keeps, and now orders itself; should it not get round
         // to that before the role goes back, it forwards it again.
-        self.clear_inbox();
+        self.forwarded_inputs.clear();
         self.progress.ordered = self.ordered_of(self.config.place, self.incarnation);
         let first = self.pending.first();
         for link in &mut self.links {
@@ -177,17 +178,12 @@ impl Replica {
         self.event(Event::HandedOver { to, index });
         self.announce_standing();
         if self.is_sequencer() {
-            self.take_over_inputs();
+            self.take_over_copies();
         }
     }
 
     /// Having become the sequencer: what was kept for the other one is ordered here (rule O6).
     /// Copies for which there is no room yet follow when they are overdue.
-    pub(super) fn take_over_inputs(&mut self) {
-        self.take_over_copies();
-        self.order_waiting();
-    }
-
     pub(super) fn take_over_copies(&mut self) {
         while self.pending.has_room()
             && let Some(copy) = self.gateway.oldest_copy()
@@ -212,7 +208,8 @@ impl Replica {
             let last = self.log.base().0 + limit as u64;
             let full = self.reorder_bytes + entry.weight() > self.config.window_bytes;
             let next = entry.index == self.log.last_index().next();
-            if entry.index.0 > last || (full && !next) {
+            let over = self.log.steps() + entry.steps() > limit;
+            if entry.index.0 > last || (over && next) || (full && !next) {
                 return self.ignore(Ignored::BeyondWindow { index: entry.index });
             }
             self.peer_last_index = self.peer_last_index.max(entry.index);
@@ -257,16 +254,16 @@ impl Replica {
 
     /// Whether no sound sequencer can have made this the next entry (rule F7).
     fn is_absurd(&self, entry: &Entry) -> bool {
-        let Origin { place, incarnation, number } = entry.origin;
+        let Origin { place, incarnation, .. } = entry.origin;
         let members = self.membership.record().map(|record| record.members);
-        let in_time = entry.time < clock::LATEST;
+        let in_time = entry.last_time() < clock::LATEST;
         let follows = self.log.history().check(entry).is_ok();
         if self.is_joiner() {
             // What it is brought up to date with is older than its own membership.
             return !(follows && in_time && incarnation != self.incarnation);
         }
         let of_member = members.is_some_and(|members| members.has(place, incarnation));
-        let taken = place != self.config.place || number <= self.pending.last();
+        let taken = place != self.config.place || entry.last_number() <= self.pending.last();
         let in_epoch = entry.epoch <= self.membership.epoch();
         !(follows && of_member && taken && in_time && in_epoch)
     }
@@ -281,30 +278,22 @@ impl Replica {
                 continue;
             }
             // No follower has taken more than this without seeing it ordered.
-            let bytes = self.forwarded_bytes + forward.kind.payload_len();
+            let bytes = self.forwarded_inputs.bytes() + forward.kind.payload_len();
             let full =
                 self.forwarded_inputs.len() >= limits::KEPT_INPUTS || bytes > limits::KEPT_BYTES;
-            if forward.kind.is_protocol() || full {
+            if full {
                 self.ignore(Ignored::ProtocolViolation);
                 break;
             }
-            self.forwarded_inputs.push_back(forward);
-            self.forwarded_bytes = bytes;
+            self.forwarded_inputs.push(forward);
         }
-        self.order_waiting();
-    }
-
-    pub(super) fn clear_inbox(&mut self) {
-        self.forwarded_inputs.clear();
-        self.forwarded_bytes = 0;
     }
 
     /// The highest of the peer's inputs that is in the log or waits for room in it.
     pub(super) fn taken_from_peer(&self) -> OriginNumber {
         let there = self.config.place.other();
         let peer = self.membership.peer().map(|peer| self.ordered_of(there, peer));
-        let waiting = self.forwarded_inputs.back().map(|forward| forward.number);
-        peer.unwrap_or_default().max(waiting.unwrap_or_default())
+        peer.unwrap_or_default().max(self.forwarded_inputs.last().unwrap_or_default())
     }
 
     /// The highest number ordered of this process's inputs.
@@ -334,6 +323,10 @@ impl Replica {
     }
 
     pub(super) fn on_tick_due(&mut self) {
+        if self.pending.len() > 0 || !self.forwarded_inputs.is_empty() {
+            // The entry that they are about to get carries wake-ups out as well.
+            return;
+        }
         if self.tick_due().is_some_and(|due| due <= self.now.mono) {
             self.order_own(EntryKind::Tick);
         }

@@ -12,7 +12,7 @@ use super::io::Output;
 use super::log::Log;
 use super::replica::Replica;
 use crate::digest::Digest;
-use crate::entry::EntryKind;
+use crate::entry::InputKind;
 use crate::event::{Event, StopCause};
 use crate::ids::{Index, ReplicaId};
 use crate::output::{Carrier, Output as ServiceOutput, OutputKind};
@@ -133,18 +133,17 @@ impl Replica {
             for output in outputs {
                 self.release_one(index, sequencer, output);
             }
-            if let Some(EntryKind::SessionClose { session, token }) =
-                self.log.entry(index).map(|entry| &entry.kind)
-            {
-                let (session, token) = (*session, *token);
-                self.gateway.forget(session, token);
+            let entry = self.log.entry(index).expect("what was just released is kept");
+            for input in entry.kind.inputs() {
+                if let InputKind::SessionClose { session, token } = *input {
+                    self.gateway.forget(session, token);
+                }
             }
         }
         let agreed = self.agreement.compared();
         let joiner = self.joiner.as_ref().and_then(|joiner| joiner.needs_after(agreed));
         let needed = if self.is_duplex() { agreed } else { joiner.unwrap_or(self.released) };
         self.log.drop_to(self.released.min(needed));
-        self.order_waiting();
     }
 
     fn release_one(&mut self, index: Index, sequencer: ReplicaId, output: ServiceOutput) {

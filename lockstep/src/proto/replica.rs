@@ -30,7 +30,7 @@ use super::joining::Joining;
 use super::links::Link;
 use super::log::Log;
 use super::membership::Membership;
-use super::pending::PendingInputs;
+use super::pending::{PendingInputs, Queue};
 use super::release::Agreement;
 use super::repair::Repair;
 use super::shortage::Shortages;
@@ -38,11 +38,11 @@ use super::silence::Silence;
 use super::start::Start;
 use super::waits::Waiting;
 use super::witnesses::Enrolment;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, InputKind};
 use crate::event::{Event, Reminder, StopCause, Suspicion};
 use crate::ids::{Epoch, Incarnation, Index, LinkId, MonotonicTime, Nonce, ReplicaId, Timestamps};
 use crate::limits;
-use crate::wire::frames::{Forward, Progress};
+use crate::wire::frames::Progress;
 
 /// A replica's protocol state; see the [module](super) for how it is driven.
 #[derive(Debug)]
@@ -71,8 +71,7 @@ pub struct Replica {
     pub(super) last_transfer: Index,
     pub(super) pending: PendingInputs,
     /// The follower's inputs that wait for room in the window.
-    pub(super) forwarded_inputs: VecDeque<Forward>,
-    pub(super) forwarded_bytes: usize,
+    pub(super) forwarded_inputs: Queue,
     pub(super) released: Index,
     pub(super) window_full_since: Option<MonotonicTime>,
     /// This process took the log up and has not said yet that its devices stand.
@@ -178,8 +177,7 @@ impl Replica {
             membership_epoch: Epoch(0),
             last_transfer: Index(0),
             pending: PendingInputs::default(),
-            forwarded_inputs: VecDeque::new(),
-            forwarded_bytes: 0,
+            forwarded_inputs: Queue::default(),
             released: Index(0),
             window_full_since: None,
             held_up: None,
@@ -259,7 +257,7 @@ impl Replica {
                 self.on_client(conn, owner, permitted, call);
             }
             Input::ClientGone { conn } => self.gateway.disconnect(conn),
-            Input::Device { device, bytes } => self.take(EntryKind::Device { device, bytes }),
+            Input::Device { device, bytes } => self.take(InputKind::Device { device, bytes }),
             Input::Executed(executed) => self.on_executed(executed),
             Input::Storage(response) => self.on_storage(response),
             Input::DevicesStand => self.on_devices_stand(),
@@ -392,7 +390,7 @@ impl Replica {
         assert!(executed <= self.handed_out, "only what was handed out is executed");
         assert!(self.handed_out <= last_index, "only what is held is executed");
         assert!(self.persisted <= last_index, "only what is held is persisted");
-        assert!(self.log.len() <= self.window_limit(), "the window is bounded");
+        assert!(self.log.steps() <= self.window_limit(), "the window is bounded");
         assert!(
             self.forwarded_inputs.len() <= limits::KEPT_INPUTS
                 && self.pending.len() <= limits::KEPT_INPUTS,

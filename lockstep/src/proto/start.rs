@@ -184,7 +184,7 @@ impl Replica {
         for entry in tail {
             let checked = self.log.history().check(&entry);
             checked.map_err(|misfit| format!("entry {}: {misfit}", entry.index))?;
-            self.clock.restored(entry.time);
+            self.clock.restored(entry.last_time());
             self.log.append(entry, self.sequencer);
             self.sequencer = self.log.history().sequencer;
         }

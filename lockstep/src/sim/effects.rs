@@ -8,7 +8,7 @@ use super::node::GRACE;
 use super::options::Durability;
 use super::storage::Job;
 use super::world::{Due, World};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, InputKind};
 use crate::event::StopCause;
 use crate::ids::{ConnId, LogTime, ReplicaId};
 use crate::output::{Carrier, OutputKind};
@@ -253,19 +253,26 @@ impl World {
     }
 }
 
+fn input_in_brief(input: &InputKind) -> String {
+    match input {
+        InputKind::SessionRequest { session, number, body, .. } => {
+            let request = super::ops::Request::decode(body);
+            let request = request.map(|request| (request.id, request.op));
+            format!("request {session}/{number} {request:x?}")
+        }
+        InputKind::Device { bytes, .. } => format!("device input {bytes:02x?}"),
+        input => format!("{input:?}"),
+    }
+}
+
 fn entry_in_brief(entry: &Entry) -> String {
     let what = match &entry.kind {
         EntryKind::Genesis { .. } => "genesis".into(),
         EntryKind::Membership { record } => super::witness::short(record),
         EntryKind::Resume { record } => format!("resumes, {}", super::witness::short(record)),
-        EntryKind::SessionRequest { session, number, body, .. } => {
-            let request = super::ops::Request::decode(body);
-            format!(
-                "request {session}/{number} {:x?}",
-                request.map(|request| (request.id, request.op))
-            )
+        EntryKind::Inputs(inputs) => {
+            inputs.iter().map(input_in_brief).collect::<Vec<_>>().join(", ")
         }
-        EntryKind::Device { bytes, .. } => format!("device input {bytes:02x?}"),
         kind => format!("{kind:?}"),
     };
     format!(

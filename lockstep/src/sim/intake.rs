@@ -10,6 +10,7 @@ use super::node::{Arrival, DEVICE_QUEUE};
 use super::service::PORT;
 use super::wiring::{Party, Role};
 use super::world::World;
+use crate::entry::EntryKind;
 use crate::ids::{ConnId, Index, LinkId, ReplicaId};
 use crate::proto::{Input, Standing, StorageResponse};
 use crate::wire::codec;
@@ -94,6 +95,14 @@ impl World {
             if self.options.mutant == Some(Mutant::OtherEntry) && place == ReplicaId::B {
                 entries.iter_mut().filter(|entry| entry.index.0 % 8 == 0).for_each(|entry| {
                     entry.time.0 += 1;
+                });
+            }
+            if self.options.mutant == Some(Mutant::OtherOrder) && place == ReplicaId::B {
+                entries.iter_mut().for_each(|entry| {
+                    let reversed: Vec<_> = entry.kind.inputs().iter().rev().cloned().collect();
+                    if reversed.len() > 1 {
+                        entry.kind = EntryKind::Inputs(reversed.into());
+                    }
                 });
             }
         }

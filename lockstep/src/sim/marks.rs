@@ -98,6 +98,8 @@ marks! {
     ClientReplaces = "client-replaces", true;
     /// Time was the only input: a wake-up fired while the pair was idle.
     IdleWake = "idle-wake", true;
+    /// Several inputs were ordered as one entry.
+    Together = "together", true;
     /// An entry large enough to go by one link only.
     Bulk = "bulk", true;
     /// The witness was killed between two requests or while it wrote.

@@ -69,6 +69,8 @@ mutant! {
     NoWindow = "no-window", Bounds;
     /// B takes another entry than the one that A sent.
     OtherEntry = "other-entry", Agreement;
+    /// B takes the inputs of some entries in another order.
+    OtherOrder = "other-order", Agreement;
     /// What conflicts with the other's log is not cut off.
     KeptTail = "kept-tail", Agreement;
     /// The journal says that it has persisted before it has written.
@@ -128,6 +130,12 @@ impl Mutant {
             Self::DeafToWitness => {
                 options.faults =
                     vec![fault(FaultKind::Crash, middle, 1, rng.pick(&ReplicaId::BOTH))];
+            }
+            Self::OtherOrder => {
+                options.faults.clear();
+                options.clients = 5;
+                options.pipeline = 16;
+                options.think = 1_000_000;
             }
             Self::NoWindow => {
                 options.window_entries = 2;

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::checkers::{Came, GaveWay, Observation};
+use super::checkers::{Came, GaveWay, Observation, Outcome};
 use super::marks::Mark;
 use super::mutants::Mutant;
 use super::ops::{Op, Request};
@@ -257,27 +257,29 @@ impl World {
     pub(super) fn watch_shares(&mut self, seen: &Observation<'_>) {
         let Observation::Executed { who, executed } = *seen else { return };
         let view = self.checkers.observed().view(who);
-        let Some(outcome) = view.and_then(|view| view.outcome(executed.index)) else { return };
-        let marks: Vec<_> = outcome
-            .gave_way
-            .iter()
-            .map(|(_, why)| match why {
-                GaveWay::Unused => Mark::UnusedGaveWay,
-                GaveWay::Share => Mark::ShareGaveWay,
-                GaveWay::Abandoned => Mark::AbandonedGaveWay,
-                GaveWay::Replies => Mark::RepliesGaveWay,
-                GaveWay::OwnReplies => Mark::OwnRepliesGaveWay,
-            })
-            .chain(outcome.idle.then_some(Mark::IdleEnded))
-            .chain(outcome.unused.then_some(Mark::UnusedEnded))
-            .chain(outcome.unread.then_some(Mark::UnreadEnded))
-            .chain(match outcome.came {
-                Came::Opened(Err(Refusal::TooManySessions)) => Some(Mark::SessionRefused),
-                Came::Refused(Refusal::TooManyReplies) => Some(Mark::RepliesRefused),
-                Came::Kept { effect: false, .. } => Some(Mark::ReadOnlyRefused),
-                _ => None,
-            })
-            .collect();
+        let outcomes = view.and_then(|view| view.outcomes(executed.index)).unwrap_or_default();
+        let marks: Vec<_> = outcomes.iter().flat_map(marks_of).collect();
         marks.into_iter().for_each(|mark| self.reach(mark));
     }
+}
+
+fn marks_of(outcome: &Outcome) -> impl Iterator<Item = Mark> + '_ {
+    let gave_way = outcome.gave_way.iter();
+    gave_way
+        .map(|(_, why)| match why {
+            GaveWay::Unused => Mark::UnusedGaveWay,
+            GaveWay::Share => Mark::ShareGaveWay,
+            GaveWay::Abandoned => Mark::AbandonedGaveWay,
+            GaveWay::Replies => Mark::RepliesGaveWay,
+            GaveWay::OwnReplies => Mark::OwnRepliesGaveWay,
+        })
+        .chain(outcome.idle.then_some(Mark::IdleEnded))
+        .chain(outcome.unused.then_some(Mark::UnusedEnded))
+        .chain(outcome.unread.then_some(Mark::UnreadEnded))
+        .chain(match outcome.came {
+            Came::Opened(Err(Refusal::TooManySessions)) => Some(Mark::SessionRefused),
+            Came::Refused(Refusal::TooManyReplies) => Some(Mark::RepliesRefused),
+            Came::Kept { effect: false, .. } => Some(Mark::ReadOnlyRefused),
+            _ => None,
+        })
 }

@@ -186,6 +186,9 @@ impl Watch {
                 if matches!(entry.kind, EntryKind::Tick) {
                     self.marks.reach(Mark::IdleWake);
                 }
+                if entry.steps() > 1 {
+                    self.marks.reach(Mark::Together);
+                }
                 if entry.kind.payload_len() >= limits::BULK_BYTES {
                     self.marks.reach(Mark::Bulk);
                 }

@@ -5,7 +5,7 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::second::Condition;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, InputKind};
 use crate::ids::{Index, LogTime};
 use crate::output::{Executed, Output, OutputKind};
 
@@ -186,19 +186,10 @@ struct Described<'a>(&'a EntryKind);
 impl fmt::Display for Described<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            EntryKind::SessionRequest { session, number, body, .. } => {
-                write!(f, "request {number} of session {session}: {}", Excerpt(body, 0))
-            }
-            EntryKind::SessionRefused { session, number, .. } => {
-                write!(f, "request {number} of session {session} is refused: its key may only read")
-            }
-            EntryKind::Device { device, bytes } => {
-                write!(f, "event of device {device}: {}", Excerpt(bytes, 0))
-            }
-            EntryKind::SessionOpen { .. } | EntryKind::SessionOpenFor { .. } => {
-                f.write_str("a session is opened")
-            }
-            EntryKind::SessionClose { session, .. } => write!(f, "session {session} is closed"),
+            EntryKind::Inputs(inputs) => match &**inputs {
+                [input] => DescribedInput(input).fmt(f),
+                inputs => write!(f, "{} inputs together", inputs.len()),
+            },
             EntryKind::Tick => f.write_str("time passes"),
             EntryKind::Witness { .. } => f.write_str("the pair is enrolled with a witness"),
             EntryKind::Checkpoint => f.write_str("a checkpoint is taken"),
@@ -208,6 +199,29 @@ impl fmt::Display for Described<'_> {
             EntryKind::Ready => f.write_str("the devices stand"),
             EntryKind::Gap => f.write_str("nothing was ordered for a while"),
             EntryKind::HandOver { to } => write!(f, "the sequencer role goes to {to}"),
+        }
+    }
+}
+
+/// An input in a few words.
+struct DescribedInput<'a>(&'a InputKind);
+
+impl fmt::Display for DescribedInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            InputKind::SessionRequest { session, number, body, .. } => {
+                write!(f, "request {number} of session {session}: {}", Excerpt(body, 0))
+            }
+            InputKind::SessionRefused { session, number, .. } => {
+                write!(f, "request {number} of session {session} is refused: its key may only read")
+            }
+            InputKind::Device { device, bytes } => {
+                write!(f, "event of device {device}: {}", Excerpt(bytes, 0))
+            }
+            InputKind::SessionOpen { .. } | InputKind::SessionOpenFor { .. } => {
+                f.write_str("a session is opened")
+            }
+            InputKind::SessionClose { session, .. } => write!(f, "session {session} is closed"),
         }
     }
 }

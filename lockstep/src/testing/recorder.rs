@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::script::Input;
-use crate::entry::{Entry, EntryKind, Origin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin};
 use crate::ids::{
     Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, ReplicaId,
     RequestNumber, SessionId,
@@ -101,7 +101,7 @@ impl Recorder {
             Input::Again { client, back } => self.again(client, back).into_iter().collect(),
             Input::Close { client } => self.close(client).into_iter().collect(),
             Input::Device { device, place, bytes } => {
-                vec![self.outside(place, EntryKind::Device { device, bytes })]
+                vec![self.outside(place, InputKind::Device { device, bytes })]
             }
             Input::Pass(span) => vec![self.tick(self.time.plus(span))],
             Input::Alone(place) => {
@@ -134,8 +134,8 @@ impl Recorder {
             Nonce(self.tokens)
         });
         let entry =
-            self.outside(ReplicaId::A, EntryKind::SessionOpenFor { owner: OwnerId(1), token });
-        let session = SessionId(entry.index.0);
+            self.outside(ReplicaId::A, InputKind::SessionOpenFor { owner: OwnerId(1), token });
+        let session = SessionId::new(entry.index, 0);
         self.clients.entry(client).or_insert(Client { session, token, asked: Vec::new() });
         entry
     }
@@ -157,7 +157,7 @@ impl Recorder {
 
     fn close(&mut self, client: u32) -> Option<Entry> {
         let Client { session, token, .. } = self.clients.remove(&client)?;
-        Some(self.outside(ReplicaId::A, EntryKind::SessionClose { session, token }))
+        Some(self.outside(ReplicaId::A, InputKind::SessionClose { session, token }))
     }
 
     fn alone(&mut self, place: ReplicaId, origin: RecordOrigin) -> Entry {
@@ -211,10 +211,10 @@ impl Recorder {
         self.entry(ReplicaId::A, OriginNumber(0), kind)
     }
 
-    /// An entry of any kind that came in at a CoServer.
-    pub(super) fn outside(&mut self, place: ReplicaId, kind: EntryKind) -> Entry {
+    /// An entry of one input, which came in at a CoServer.
+    pub(super) fn outside(&mut self, place: ReplicaId, input: InputKind) -> Entry {
         self.inputs = self.inputs.next();
-        self.entry(place, self.inputs, kind)
+        self.entry(place, self.inputs, EntryKind::Inputs(input.into()))
     }
 
     fn entry(&mut self, place: ReplicaId, number: OriginNumber, kind: EntryKind) -> Entry {
@@ -227,9 +227,9 @@ impl Recorder {
 
 impl Client {
     /// The entry for its nth request, counted from 0.
-    fn nth(&self, nth: usize) -> EntryKind {
+    fn nth(&self, nth: usize) -> InputKind {
         let lowest = (self.asked.len() + 1).saturating_sub(UNANSWERED).max(1);
-        EntryKind::SessionRequest {
+        InputKind::SessionRequest {
             session: self.session,
             token: self.token,
             number: RequestNumber(nth as u64 + 1),

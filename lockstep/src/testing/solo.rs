@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::recorder::Recorder;
 use super::script::Input;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, InputKind};
 use crate::ids::{DeviceId, LogTime, ReplicaId, SessionId};
 use crate::machine::{RestoreError, StateMachine};
 use crate::output::{Executed, Output, OutputKind, Refusal};
@@ -106,12 +106,12 @@ impl<S: StateMachine> Solo<S> {
         panic!("the service wakes itself up again and again: is its next wake-up too near?");
     }
 
-    /// Feeds an entry's content as it is, for what [`Input`] cannot say.
+    /// Feeds an entry of this one input as it is, for what [`Input`] cannot say.
     ///
     /// # Panics
     /// If the service does.
-    pub fn entry(&mut self, place: ReplicaId, kind: EntryKind) -> Executed {
-        let entry = self.recorder.outside(place, kind);
+    pub fn entry(&mut self, place: ReplicaId, input: InputKind) -> Executed {
+        let entry = self.recorder.outside(place, input);
         self.execute(&entry)
     }
 

@@ -345,7 +345,10 @@ fn a_process_that_starts_again_has_only_what_was_frozen() {
 }
 
 fn kind_name(kind: &crate::entry::EntryKind) -> String {
-    let text = format!("{kind:?}");
+    let text = match kind.inputs() {
+        [input] => format!("{input:?}"),
+        _ => format!("{kind:?}"),
+    };
     text.split([' ', '{']).next().unwrap_or_default().to_owned()
 }
 

@@ -34,6 +34,7 @@ impl<S: StateMachine> Unit<S> {
     /// If a step has panicked: the service's state is nothing to go on from.
     pub fn freeze(&self) -> FrozenUnit<S::Frozen> {
         assert!(!self.panicked, "a unit whose service panicked is not frozen");
+        assert!(self.stage.is_none(), "a state within an entry is not frozen");
         let sessions = self.sessions.freeze();
         let header = Header {
             owned: true,

@@ -91,6 +91,9 @@ impl Header {
             return Err(wrong("it has the wrong length"));
         }
         let index = Index(rest.get_u64_le());
+        if index > Index::LAST {
+            return Err(wrong("its entry is beyond what a log has"));
+        }
         let now = LogTime(rest.get_u64_le());
         let mut digest = Digest::ZERO;
         rest.copy_to_slice(&mut digest.0);

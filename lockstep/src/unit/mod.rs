@@ -12,12 +12,15 @@
 //! # Steps of an entry
 //!
 //! 1. Every wake-up due by the entry's time, the earliest first, each at its own deadline. A
-//!    wake-up that a step sets within that time runs as well, up to
+//!    wake-up that a step sets within that time runs before the next input, up to
 //!    [`UnitConfig::steps_before_entry`] in all.
 //! 2. Every session that has been idle or unused for too long ends, or has kept much unread, at the
 //!    entry's time; the same bound holds again.
-//! 3. What the entry itself says. One that needs room in a pool that is full first ends sessions
-//!    that are worth less, each a step (rule C9).
+//! 3. What the entry itself says, each of its inputs a step. One that needs room in a pool that is
+//!    full first ends sessions that are worth less, each a step (rule C9).
+//!
+//! Execution may pause between two inputs ([`Unit::execute_next`]), so that a loop that has other
+//! things to do is not held up by all of them; the entry has a result only as a whole.
 //!
 //! An entry with which a log is taken up again ([`EntryKind::Resume`]) has neither of the first
 //! two. Between it and the entry before no process ran, and the service is told how long. Until
@@ -48,7 +51,7 @@ pub use freeze::FrozenUnit;
 use sessions::{Admission, EndedSession, Opening, Sessions};
 
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, InputKind};
 use crate::ids::{Epoch, Index, LogTime, Nonce, OwnerId, ReplicaId, RequestNumber, SessionId};
 use crate::limits;
 use crate::loss::{Loss, SessionUse};
@@ -75,6 +78,8 @@ pub struct Unit<S> {
     digest: Digest,
     /// A step panicked: the service may be half-way through something.
     panicked: bool,
+    /// The entry that is being executed, of which some inputs are still to come.
+    stage: Option<Stage>,
 }
 
 /// The members as the service knows them.
@@ -92,9 +97,14 @@ impl MembersView {
     }
 }
 
-/// The outputs of one entry while it is executed.
+/// One entry while it is executed.
+#[derive(Debug)]
 struct Stage {
     index: Index,
+    /// The next of its inputs, or of its one step.
+    position: usize,
+    /// How many wake-ups it may still carry out.
+    wakes: u32,
     step: u32,
     /// Where the outputs of the present step begin.
     first: usize,
@@ -140,10 +150,11 @@ impl<S: StateMachine> Unit<S> {
             held: false,
             digest: Digest::ZERO,
             panicked: false,
+            stage: None,
         }
     }
 
-    /// Executes the next entry.
+    /// Executes the next entry, or what is left of it.
     ///
     /// If a step panics, the result has the panic's message and no outputs, and the unit is at
     /// its end: the service's state is not to be trusted any more.
@@ -152,18 +163,47 @@ impl<S: StateMachine> Unit<S> {
     /// If the entry is not the next one, or an earlier one panicked: both are mistakes of the
     /// caller, after which the replicas could not be kept the same.
     pub fn execute(&mut self, entry: &Entry) -> Executed {
+        loop {
+            if let Some(executed) = self.execute_next(entry) {
+                return executed;
+            }
+        }
+    }
+
+    /// Executes the next input of the next entry, or all of an entry without inputs. Returns what
+    /// the entry came to once that is known; until then the state is that of no entry, and nothing
+    /// else may be executed or frozen.
+    ///
+    /// # Panics
+    /// As [`execute`](Self::execute).
+    pub fn execute_next(&mut self, entry: &Entry) -> Option<Executed> {
+        let mut stage = self.stage.take().unwrap_or_else(|| self.begin(entry));
+        assert_eq!(entry.index, stage.index, "one entry after the other");
+        let panic = self.run(entry, &mut stage).err().map(|Panicked(message)| message);
+        if panic.is_none() && stage.position < entry.steps() {
+            self.stage = Some(stage);
+            return None;
+        }
+        Some(self.end(stage, panic))
+    }
+
+    fn begin(&mut self, entry: &Entry) -> Stage {
         assert!(!self.panicked, "entry {} after a step that panicked", entry.index);
         assert_eq!(entry.index, self.index.next(), "entries are executed in index order");
-        self.index = entry.index;
-        let (outputs, lost) = (Vec::with_capacity(1), Vec::new());
-        let mut stage = Stage { index: entry.index, step: 0, first: 0, outputs, lost };
-        let panic = self.run(entry, &mut stage).err().map(|Panicked(message)| message);
+        let wakes = self.sessions.config().steps_before_entry;
+        let (outputs, lost) = (Vec::with_capacity(entry.steps()), Vec::new());
+        Stage { index: entry.index, position: 0, wakes, step: 0, first: 0, outputs, lost }
+    }
+
+    fn end(&mut self, stage: Stage, panic: Option<String>) -> Executed {
+        let Stage { index, .. } = stage;
+        self.index = index;
         self.panicked = panic.is_some();
         let (outputs, wakeup) =
             if self.panicked { (Vec::new(), None) } else { (stage.outputs, self.wakeup()) };
-        self.digest = chain(self.digest, entry.index, &outputs, wakeup, self.panicked);
+        self.digest = chain(self.digest, index, &outputs, wakeup, self.panicked);
         let sessions = self.session_use(stage.lost);
-        Executed { index: entry.index, digest: self.digest, outputs, wakeup, panic, sessions }
+        Executed { index, digest: self.digest, outputs, wakeup, panic, sessions }
     }
 
     fn session_use(&self, lost: Vec<(OwnerId, Loss)>) -> SessionUse {
@@ -224,14 +264,23 @@ impl<S: StateMachine> Unit<S> {
             EntryKind::Gap => self.step_over_gap(entry.time, stage)?,
             _ => {}
         }
-        if self.held {
-            self.now = self.now.max(entry.time);
-        } else {
-            self.wake(entry.time, stage)?;
-            self.now = self.now.max(entry.time);
+        let time = entry.time_at(stage.position);
+        if !self.held {
+            self.wake(time, stage)?;
+        }
+        self.now = self.now.max(time);
+        if !self.held && stage.position == 0 {
             self.expire_sessions(stage)?;
         }
-        self.own_step(entry, stage)
+        match entry.kind.inputs().get(stage.position) {
+            Some(input) => {
+                self.on_input(input, entry.origin.place, stage)?;
+                stage.end_step();
+            }
+            None => self.own_step(entry, stage)?,
+        }
+        stage.position += 1;
+        Ok(())
     }
 
     /// The log goes on after a gap: the service learns how long that was before anything else, and
@@ -248,8 +297,9 @@ impl<S: StateMachine> Unit<S> {
     /// Steps for the wake-ups that are due. A deadline that a bound once left over may lie
     /// before a step that has been made since; time does not go back for it.
     fn wake(&mut self, until: LogTime, stage: &mut Stage) -> Result<(), Panicked> {
-        for _ in 0..self.sessions.config().steps_before_entry {
+        while stage.wakes > 0 {
             let Some(deadline) = self.wakeup.take_if(|at| *at <= until) else { break };
+            stage.wakes -= 1;
             self.now = self.now.max(deadline);
             self.call(stage, Step::Wake)?;
             stage.end_step();
@@ -276,25 +326,35 @@ impl<S: StateMachine> Unit<S> {
             | EntryKind::Ready
             | EntryKind::Gap
             | EntryKind::Checkpoint
-            | EntryKind::Witness { .. } => Ok(()),
-            EntryKind::Device { device, bytes } => {
-                let place = entry.origin.place;
+            | EntryKind::Witness { .. }
+            | EntryKind::Inputs(_) => Ok(()),
+        }
+    }
+
+    fn on_input(
+        &mut self,
+        input: &InputKind,
+        place: ReplicaId,
+        stage: &mut Stage,
+    ) -> Result<(), Panicked> {
+        match input {
+            InputKind::Device { device, bytes } => {
                 self.call(stage, Step::Device { device: *device, place, bytes }).map(drop)
             }
-            EntryKind::SessionOpen { token } => {
+            InputKind::SessionOpen { token } => {
                 self.on_session_open(OwnerId::UNKNOWN, *token, stage)
             }
-            EntryKind::SessionOpenFor { owner, token } => {
+            InputKind::SessionOpenFor { owner, token } => {
                 self.give_way(*owner, *token, stage)?;
                 self.on_session_open(*owner, *token, stage)
             }
-            EntryKind::SessionRequest { session, token, number, lowest, body } => {
+            InputKind::SessionRequest { session, token, number, lowest, body } => {
                 self.on_request(stage, *session, *token, *number, *lowest, Some(body))
             }
-            EntryKind::SessionRefused { session, token, number, lowest } => {
+            InputKind::SessionRefused { session, token, number, lowest } => {
                 self.on_request(stage, *session, *token, *number, *lowest, None)
             }
-            EntryKind::SessionClose { session, token } => {
+            InputKind::SessionClose { session, token } => {
                 if self.sessions.close(*session, *token) {
                     self.call(stage, Step::SessionEnded { session: *session })?;
                 }
@@ -351,14 +411,14 @@ impl<S: StateMachine> Unit<S> {
         Ok(())
     }
 
-    /// The entry's index is the session's id, so that no id comes twice (rule C1).
+    /// The input's place in the log is the session's id, so that no id comes twice (rule C1).
     fn on_session_open(
         &mut self,
         owner: OwnerId,
         token: Nonce,
         stage: &mut Stage,
     ) -> Result<(), Panicked> {
-        let id = SessionId(stage.index.0);
+        let id = SessionId::new(stage.index, stage.position);
         let result = match self.sessions.open(owner, token, id, self.now) {
             Opening::New(session) => {
                 self.call(stage, Step::SessionOpened { session })?;

@@ -11,7 +11,7 @@ use super::header::Header;
 use super::records::{expect, invalid};
 use super::sessions::{Answer, Session, Sessions, weight};
 use crate::ids::{LogTime, Nonce, OwnerId, RequestNumber, SessionId};
-use crate::limits::{RECORD_BYTES, REPLY_BYTES};
+use crate::limits::{ENTRY_INPUTS, RECORD_BYTES, REPLY_BYTES};
 use crate::machine::{RecordSink, RecordSource, RestoreError, SinkError};
 use crate::output::Refusal;
 
@@ -140,15 +140,17 @@ fn check_session(
     sessions: &Sessions,
 ) -> Result<(), RestoreError> {
     let replies = record.replies.len();
-    // A session and each of its requests is an entry.
+    // A session and each of its requests is an input.
     let executed = record.lowest.0.saturating_add(replies as u64).saturating_sub(1);
-    let why = if record.id <= before || record.id.0 > header.index.0 {
+    let entries = header.index.0.saturating_sub(record.id.index().0) + 1;
+    let inputs = entries.saturating_mul(ENTRY_INPUTS as u64);
+    let why = if record.id <= before || record.id.index() > header.index {
         "its id is out of order"
     } else if sessions.has_token(record.token) {
         "its token is another session's too"
     } else if record.last.max(record.read).plus(header.skipped) > header.now {
         "its last entry is in the future"
-    } else if record.lowest.0 == 0 || executed > header.index.0 - record.id.0 {
+    } else if record.lowest.0 == 0 || executed > inputs {
         "its request numbers are beyond what was executed"
     } else if replies > sessions.config().session_replies {
         "it keeps too many replies"
@@ -236,7 +238,7 @@ mod tests {
             SessionRecord { last: LogTime(101), ..sound() },
             SessionRecord { read: LogTime(101), ..sound() },
             SessionRecord { lowest: RequestNumber(0), ..sound() },
-            SessionRecord { lowest: RequestNumber(5), ..sound() },
+            SessionRecord { lowest: RequestNumber(100_000), ..sound() },
             SessionRecord { lowest: RequestNumber(u64::MAX), ..sound() },
         ] {
             assert!(check(&absurd).is_err());

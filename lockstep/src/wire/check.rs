@@ -3,7 +3,7 @@
 //! Only what a frame alone can show is checked here. Whether it fits the epoch, the log or the
 //! session is the cores' business.
 
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, InputKind};
 use crate::ids::{Incarnation, Index, Nonce, OriginNumber, RequestNumber, SessionId};
 use crate::limits;
 use crate::outline::Outline;
@@ -232,8 +232,7 @@ fn check_forwards(forwards: &[Forward]) -> Checks {
     for forward in forwards {
         that(forward.number > last, "inputs out of order")?;
         last = forward.number;
-        that(!forward.kind.is_protocol(), "an entry of the protocol's own forwarded as an input")?;
-        check_kind(&forward.kind)?;
+        check_input(&forward.kind)?;
     }
     Ok(())
 }
@@ -251,19 +250,31 @@ fn check_kind(kind: &EntryKind) -> Checks {
             check_record(record)
         }
         EntryKind::Membership { record } | EntryKind::Resume { record } => check_record(record),
-        EntryKind::Device { bytes, .. } => {
+        EntryKind::Inputs(inputs) => {
+            that(!inputs.is_empty(), "an entry of inputs has none")?;
+            within("an entry's inputs", inputs.len(), limits::ENTRY_INPUTS)?;
+            let small = inputs.len() == 1 || inputs.payload_len() < limits::BULK_BYTES;
+            that(small, "an entry of several inputs is bulk")?;
+            inputs.iter().try_for_each(check_input)
+        }
+    }
+}
+
+fn check_input(input: &InputKind) -> Checks {
+    match input {
+        InputKind::Device { bytes, .. } => {
             within("a device's input", bytes.len(), limits::INPUT_BYTES)
         }
-        EntryKind::SessionOpen { token } | EntryKind::SessionOpenFor { token, .. } => {
+        InputKind::SessionOpen { token } | InputKind::SessionOpenFor { token, .. } => {
             check_token(*token)
         }
-        EntryKind::SessionRequest { session, token, number, lowest, body } => {
+        InputKind::SessionRequest { session, token, number, lowest, body } => {
             check_request(*session, *token, *number, *lowest, body.len())
         }
-        EntryKind::SessionRefused { session, token, number, lowest } => {
+        InputKind::SessionRefused { session, token, number, lowest } => {
             check_request(*session, *token, *number, *lowest, 0)
         }
-        EntryKind::SessionClose { session, token } => check_session(*session, *token),
+        InputKind::SessionClose { session, token } => check_session(*session, *token),
     }
 }
 

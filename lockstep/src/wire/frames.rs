@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rkyv::{Archive, Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, InputKind};
 use crate::ids::{
     Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, ReplicaId,
     RequestNumber, SessionId,
@@ -146,8 +146,8 @@ pub struct Progress {
 pub struct Forward {
     /// The input's number among the sender's inputs.
     pub number: OriginNumber,
-    /// The input; never one of the protocol's own.
-    pub kind: EntryKind,
+    /// The input itself.
+    pub kind: InputKind,
 }
 
 /// Frames between the CoServers.

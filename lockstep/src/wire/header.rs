@@ -24,7 +24,7 @@ use crate::limits::FRAME_BYTES;
 use crate::wire::error::FrameError;
 
 /// The version of the format: of this header, and of the encoding of all bodies.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 
 /// Length of a header in bytes.
 pub const HEADER_BYTES: usize = 20;

@@ -6,11 +6,12 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind, Origin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin};
 use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId,
     ReplicaId, RequestNumber, SessionId,
 };
+use crate::limits;
 use crate::outline::{Outline, OutputOutline, Target};
 use crate::output::Refusal;
 use crate::record::{self, Members, Record, Request};
@@ -68,29 +69,42 @@ fn kinds() -> Vec<EntryKind> {
         EntryKind::Membership { record: formed() },
         EntryKind::HandOver { to: ReplicaId::B },
         EntryKind::Tick,
-        EntryKind::Device { device: DeviceId(1), bytes: Bytes::from_static(b"packet") },
-        EntryKind::SessionOpen { token },
-        EntryKind::SessionOpenFor { owner: OwnerId(7), token },
-        EntryKind::SessionRequest {
+        InputKind::Device { device: DeviceId(1), bytes: Bytes::from_static(b"packet") }.into(),
+        InputKind::SessionOpen { token }.into(),
+        InputKind::SessionOpenFor { owner: OwnerId(7), token }.into(),
+        InputKind::SessionRequest {
             session,
             token,
             number: RequestNumber(5),
             lowest: RequestNumber(4),
             body: Bytes::from_static(b"request"),
-        },
-        EntryKind::SessionClose { session, token },
+        }
+        .into(),
+        InputKind::SessionClose { session, token }.into(),
         EntryKind::Checkpoint,
         EntryKind::Witness { slot: 1, record: renewed() },
         EntryKind::Resume { record: renewed() },
         EntryKind::Ready,
-        EntryKind::SessionRefused {
+        InputKind::SessionRefused {
             session,
             token,
             number: RequestNumber(6),
             lowest: RequestNumber(4),
-        },
+        }
+        .into(),
         EntryKind::Gap,
+        EntryKind::Inputs(
+            vec![
+                InputKind::SessionOpenFor { owner: OwnerId(7), token },
+                InputKind::Device { device: DeviceId(1), bytes: Bytes::from_static(b"packet") },
+            ]
+            .into(),
+        ),
     ]
+}
+
+fn inputs() -> impl Iterator<Item = InputKind> {
+    kinds().into_iter().flat_map(|kind| kind.inputs().to_vec())
 }
 
 fn versions() -> Versions {
@@ -107,8 +121,7 @@ pub(super) fn peer() -> Vec<(&'static str, PeerFrame)> {
         origin,
         kind,
     });
-    let inputs = kinds().into_iter().filter(|kind| !kind.is_protocol());
-    let forwards = (1..).map(OriginNumber).zip(inputs);
+    let forwards = (1..).map(OriginNumber).zip(inputs());
     let hello = Hello {
         pair: PAIR,
         place: ReplicaId::A,
@@ -334,19 +347,18 @@ fn any_progress() -> impl Strategy<Value = Progress> {
     )
 }
 
-fn any_input() -> impl Strategy<Value = EntryKind> {
+fn any_input() -> impl Strategy<Value = InputKind> {
     let id = || 1..=u64::MAX;
     prop_oneof![
-        Just(EntryKind::Tick),
         (any::<u16>(), any_payload())
-            .prop_map(|(device, bytes)| EntryKind::Device { device: DeviceId(device), bytes }),
-        id().prop_map(|token| EntryKind::SessionOpen { token: Nonce(token) }),
-        (any::<u64>(), id()).prop_map(|(owner, token)| EntryKind::SessionOpenFor {
+            .prop_map(|(device, bytes)| InputKind::Device { device: DeviceId(device), bytes }),
+        id().prop_map(|token| InputKind::SessionOpen { token: Nonce(token) }),
+        (any::<u64>(), id()).prop_map(|(owner, token)| InputKind::SessionOpenFor {
             owner: OwnerId(owner),
             token: Nonce(token),
         }),
         (id(), id(), id(), id(), any_payload()).prop_map(|(session, token, a, b, body)| {
-            EntryKind::SessionRequest {
+            InputKind::SessionRequest {
                 session: SessionId(session),
                 token: Nonce(token),
                 number: RequestNumber(a.max(b)),
@@ -354,13 +366,13 @@ fn any_input() -> impl Strategy<Value = EntryKind> {
                 body,
             }
         }),
-        (id(), id(), id(), id()).prop_map(|(session, token, a, b)| EntryKind::SessionRefused {
+        (id(), id(), id(), id()).prop_map(|(session, token, a, b)| InputKind::SessionRefused {
             session: SessionId(session),
             token: Nonce(token),
             number: RequestNumber(a.max(b)),
             lowest: RequestNumber(a.min(b)),
         }),
-        (id(), id()).prop_map(|(session, token)| EntryKind::SessionClose {
+        (id(), id()).prop_map(|(session, token)| InputKind::SessionClose {
             session: SessionId(session),
             token: Nonce(token),
         }),
@@ -375,8 +387,20 @@ fn any_kind() -> impl Strategy<Value = EntryKind> {
         1 => Just(EntryKind::Ready),
         1 => Just(EntryKind::Gap),
         1 => any_place().prop_map(|to| EntryKind::HandOver { to }),
-        6 => any_input(),
+        1 => Just(EntryKind::Tick),
+        6 => vec(any_input(), 1..5).prop_map(together),
     ]
+}
+
+/// As many of them as an entry may have together.
+fn together(mut inputs: Vec<InputKind>) -> EntryKind {
+    let small = |inputs: &[InputKind]| {
+        inputs.iter().map(InputKind::payload_len).sum::<usize>() < limits::BULK_BYTES
+    };
+    while inputs.len() > 1 && !small(&inputs) {
+        inputs.pop();
+    }
+    EntryKind::Inputs(inputs.into())
 }
 
 fn any_batch() -> impl Strategy<Value = PeerFrame> {

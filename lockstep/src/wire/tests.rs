@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind, Origin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin};
 use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, ReplicaId,
     RequestNumber, SessionId,
@@ -191,7 +191,7 @@ fn truncated_frames_are_refused() {
 #[test]
 fn limits_hold_for_writer_and_reader() {
     let over = Bytes::from(vec![0; limits::INPUT_BYTES + 1]);
-    let device = EntryKind::Device { device: DeviceId(0), bytes: over.clone() };
+    let device = InputKind::Device { device: DeviceId(0), bytes: over.clone() }.into();
     let request = ClientCall::Request {
         session: SessionId(1),
         token: Nonce(1),
@@ -205,6 +205,12 @@ fn limits_hold_for_writer_and_reader() {
     let batch = batch_of(vec![entry(1, device)]);
     assert_eq!(encode_peer(&batch), limit("a device's input", len, most));
     assert_eq!(encode_client_call(&request), limit("a request", len, most));
+
+    let input = InputKind::Device { device: DeviceId(0), bytes: Bytes::new() };
+    let inputs = vec![input; limits::ENTRY_INPUTS + 1];
+    let (len, most) = (limits::ENTRY_INPUTS + 1, limits::ENTRY_INPUTS);
+    let batch = batch_of(vec![entry(1, EntryKind::Inputs(inputs.into()))]);
+    assert_eq!(encode_peer(&batch), limit("an entry's inputs", len, most));
 
     let ticks = (1..=limits::BATCH_ENTRIES as u64 + 1).map(|at| entry(at, EntryKind::Tick));
     let (len, most) = (limits::BATCH_ENTRIES + 1, limits::BATCH_ENTRIES);
@@ -222,7 +228,7 @@ fn a_largest_batch_fits() {
     let mut next = |len| {
         at += 1;
         let bytes = Bytes::from(vec![0; len]);
-        entry(at, EntryKind::Device { device: DeviceId(0), bytes })
+        entry(at, InputKind::Device { device: DeviceId(0), bytes }.into())
     };
     let small = limits::BATCH_BYTES / limits::BATCH_ENTRIES;
     let mut entries: Vec<_> = (1..limits::BATCH_ENTRIES).map(|_| next(small)).collect();
@@ -258,7 +264,8 @@ fn a_largest_outline_fits_and_a_larger_one_is_refused() {
 #[test]
 fn a_frame_over_the_limit_is_given_up_and_the_encoder_stays_of_use() {
     let body = Bytes::from(vec![0; limits::INPUT_BYTES]);
-    let input = |at| entry(at, EntryKind::Device { device: DeviceId(0), bytes: body.clone() });
+    let input =
+        |at| entry(at, InputKind::Device { device: DeviceId(0), bytes: body.clone() }.into());
     let frame = batch_of((1..=5).map(input).collect());
     let mut encoder = Encoder::new();
     assert!(matches!(encoder.peer(&frame), Err(FrameError::TooLong { .. })));
@@ -273,17 +280,17 @@ fn contradictions_are_refused() {
     crowded.origin = crate::record::Origin::Alone;
     let mut nobody = samples::formed();
     nobody.members = Members::both(Incarnation(0), Incarnation(1));
-    let seed = EntryKind::Genesis { seed: [0; 32] };
-    let smuggled = PeerFrame::Batch {
-        lineage: Lineage(1),
-        epoch: Epoch(1),
-        progress: Progress::default(),
-        entries: Vec::new(),
-        forwards: vec![Forward { number: OriginNumber(1), kind: seed }],
-    };
-    for frame in
-        [twice, PeerFrame::Epoch { record: crowded }, PeerFrame::Epoch { record: nobody }, smuggled]
-    {
+    let empty = batch_of(vec![entry(2, EntryKind::Inputs(Vec::new().into()))]);
+    let half = Bytes::from(vec![0; limits::BULK_BYTES / 2]);
+    let half = InputKind::Device { device: DeviceId(0), bytes: half };
+    let bulk = batch_of(vec![entry(2, EntryKind::Inputs(vec![half.clone(), half].into()))]);
+    for frame in [
+        twice,
+        PeerFrame::Epoch { record: crowded },
+        PeerFrame::Epoch { record: nobody },
+        empty,
+        bulk,
+    ] {
         let error = encode_peer(&frame).unwrap_err();
         assert!(matches!(error, FrameError::Contradiction { .. }), "{error}");
     }
@@ -307,7 +314,7 @@ fn contradictions_are_refused() {
 fn an_archive_cannot_claim_bytes_twice() {
     let input = |at, fill| {
         let bytes = Bytes::from(vec![fill; 1000]);
-        entry(at, EntryKind::Device { device: DeviceId(0), bytes })
+        entry(at, InputKind::Device { device: DeviceId(0), bytes }.into())
     };
     let bytes = encode_peer(&batch_of(vec![input(1, 1), input(2, 2)])).unwrap();
     let mut body = bytes[HEADER_BYTES..].to_vec();

@@ -1,7 +1,7 @@
 //! Entries and inputs as a peer may send them.
 
 use bytes::Bytes;
-use lockstep::entry::{Entry, EntryKind, Origin as From};
+use lockstep::entry::{Entry, EntryKind, InputKind, Origin as From};
 use lockstep::ids::{DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber};
 use lockstep::limits;
 use lockstep::proto::Status;
@@ -38,34 +38,45 @@ impl World {
 
     pub(super) fn any_kind(&self, source: &mut Source<'_>) -> EntryKind {
         let choice = source.byte();
-        let (session, token, next) = self.open_sessions.any(choice);
         match choice & 15 {
             0..4 => EntryKind::Tick,
             4 => EntryKind::Genesis { seed: [choice; 32] },
             5 => EntryKind::Membership { record: self.any_record(source) },
             6 => EntryKind::HandOver { to: self.place },
             7 => EntryKind::HandOver { to: self.place.other() },
-            8 => {
-                let token = Nonce(1 + u64::from(choice >> 4));
-                EntryKind::SessionOpenFor { owner: owner(choice >> 4), token }
+            8..12 => {
+                let inputs = (0..=choice >> 4).map(|_| self.any_input(source));
+                EntryKind::Inputs(inputs.collect::<Vec<_>>().into())
             }
-            9 => {
+            _ => self.any_input(source).into(),
+        }
+    }
+
+    pub(super) fn any_input(&self, source: &mut Source<'_>) -> InputKind {
+        let choice = source.byte();
+        let (session, token, next) = self.open_sessions.any(choice);
+        match choice & 7 {
+            0 => {
+                let token = Nonce(1 + u64::from(choice >> 4));
+                InputKind::SessionOpenFor { owner: owner(choice >> 4), token }
+            }
+            1 | 2 => {
                 let (number, lowest) = OpenSessions::numbers(next, source);
                 let body = Bytes::copy_from_slice(&[choice]);
-                EntryKind::SessionRequest { session, token, number, lowest, body }
+                InputKind::SessionRequest { session, token, number, lowest, body }
             }
-            10 => EntryKind::SessionClose { session, token },
-            12 => {
+            3 => InputKind::SessionClose { session, token },
+            4 => {
                 let (number, lowest) = OpenSessions::numbers(next, source);
-                EntryKind::SessionRefused { session, token, number, lowest }
+                InputKind::SessionRefused { session, token, number, lowest }
             }
-            11 if choice > 240 => {
+            5 if choice > 240 => {
                 let bytes = Bytes::from(vec![choice; limits::BULK_BYTES]);
-                EntryKind::Device { device: DeviceId(0), bytes }
+                InputKind::Device { device: DeviceId(0), bytes }
             }
             _ => {
                 let device = DeviceId(u16::from(choice));
-                EntryKind::Device { device, bytes: Bytes::copy_from_slice(&[source.byte()]) }
+                InputKind::Device { device, bytes: Bytes::copy_from_slice(&[source.byte()]) }
             }
         }
     }

@@ -119,7 +119,7 @@ impl World {
         let first = source.number(1);
         for at in 0..source.below(24) as u64 {
             let number = OriginNumber(first.wrapping_add(at));
-            forwards.push(Forward { number, kind: self.any_kind(source) });
+            forwards.push(Forward { number, kind: self.any_input(source) });
         }
         self.hear(link, PeerFrame::Batch { lineage, epoch, progress, entries, forwards });
     }

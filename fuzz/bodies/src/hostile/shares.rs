@@ -9,9 +9,9 @@ use ::core::time::Duration;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use lockstep::entry::{Entry, EntryKind};
+use lockstep::entry::{Entry, InputKind};
 use lockstep::ids::{Nonce, OwnerId, RequestNumber, SessionId};
-use lockstep::output::{Executed, OutputKind, Refusal};
+use lockstep::output::{Executed, Output as ServiceOutput, OutputKind, Refusal};
 use lockstep::proto::Output;
 use lockstep::unit::{Unit, UnitConfig};
 use lockstep::wire::frames::PeerFrame;
@@ -101,9 +101,9 @@ impl OpenSessions {
         }
         let answer = executed.outputs.last().map(|output| &output.kind);
         let before = ended.len();
-        match (&entry.kind, answer) {
+        match (entry.kind.inputs(), answer) {
             (
-                EntryKind::SessionOpenFor { owner, token },
+                [InputKind::SessionOpenFor { owner, token }],
                 Some(OutputKind::Opened { result, .. }),
             ) => {
                 assert!(before <= 1, "one session makes room for one");
@@ -111,24 +111,59 @@ impl OpenSessions {
                 self.opened(*owner, *token, *result);
             }
             (
-                EntryKind::SessionRequest { session, .. }
-                | EntryKind::SessionRefused { session, .. },
+                [
+                    input @ (InputKind::SessionRequest { session, .. }
+                    | InputKind::SessionRefused { session, .. }),
+                ],
                 Some(OutputKind::Reply { number, result, .. }),
             ) => {
                 assert!(!ended.contains(session), "nobody makes room by ending");
                 self.open.retain(|session, _| !ended.contains(session));
-                let is_refused = matches!(entry.kind, EntryKind::SessionRefused { .. });
+                let is_refused = matches!(input, InputKind::SessionRefused { .. });
                 self.answered(*session, *number, is_refused, result);
             }
-            (EntryKind::SessionClose { session, .. }, _) => {
+            ([InputKind::SessionClose { session, .. }], _) => {
                 assert!(ended.iter().all(|ended| ended == session), "others end: {ended:?}");
                 self.open.retain(|session, _| !ended.contains(session));
             }
+            ([_, _, ..], _) => self.together(entry.kind.inputs(), &executed.outputs, ended),
             _ => assert_eq!(ended, [], "nobody asked for anything"),
         }
         assert_eq!(unit.sessions(), self.open.len(), "what is open is what was opened");
         assert!(unit.sessions() <= SESSIONS);
         assert!(unit.reply_bytes() <= bounds().reply_bytes);
+    }
+
+    /// What several inputs of one entry did; which of them ended a session is not known.
+    fn together(&mut self, inputs: &[InputKind], outputs: &[ServiceOutput], ended: &[SessionId]) {
+        let is_answer = |kind: &&OutputKind| !matches!(kind, OutputKind::Device { .. });
+        let mut answers = outputs.iter().map(|output| &output.kind).filter(is_answer);
+        for input in inputs {
+            match input {
+                InputKind::SessionOpenFor { owner, token } => {
+                    let Some(OutputKind::Opened { result, .. }) = answers.next() else {
+                        panic!("no answer to {input:?}")
+                    };
+                    if let Ok(session) = *result {
+                        let new = OpenSession { owner: *owner, token: *token, next: 1 };
+                        self.open.entry(session).or_insert(new);
+                    }
+                }
+                InputKind::SessionRequest { session, .. }
+                | InputKind::SessionRefused { session, .. } => {
+                    let Some(OutputKind::Reply { number, result, .. }) = answers.next() else {
+                        panic!("no answer to {input:?}")
+                    };
+                    if !ended.contains(session) {
+                        let is_refused = matches!(input, InputKind::SessionRefused { .. });
+                        self.answered(*session, *number, is_refused, result);
+                    }
+                }
+                _ => {}
+            }
+        }
+        assert!(answers.next().is_none(), "an answer to nobody");
+        self.open.retain(|session, _| !ended.contains(session));
     }
 
     fn gives_way(&mut self, session: SessionId, asks: OwnerId) {
@@ -177,11 +212,12 @@ impl OpenSessions {
 
 /// What may not be asked is in nothing that this replica makes.
 pub(super) fn keeps_out(output: &Output) {
-    let is_forbidden = |kind: &EntryKind| matches!(kind, EntryKind::SessionRequest { body, .. } if body[..] == FORBIDDEN);
+    let is_forbidden = |input: &InputKind| matches!(input, InputKind::SessionRequest { body, .. } if body[..] == FORBIDDEN);
+    let has_forbidden = |entry: &Entry| entry.kind.inputs().iter().any(is_forbidden);
     match output {
-        Output::Append(entry) | Output::Execute(entry) => assert!(!is_forbidden(&entry.kind)),
+        Output::Append(entry) | Output::Execute(entry) => assert!(!has_forbidden(entry)),
         Output::Peer { frame: PeerFrame::Batch { entries, forwards, .. }, .. } => {
-            assert!(!entries.iter().any(|entry| is_forbidden(&entry.kind)));
+            assert!(!entries.iter().any(has_forbidden));
             assert!(!forwards.iter().any(|forward| is_forbidden(&forward.kind)));
         }
         _ => {}

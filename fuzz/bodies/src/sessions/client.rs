@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use lockstep::client::Config;
 use lockstep::client::model::{Act, Log, World};
-use lockstep::entry::EntryKind;
+use lockstep::entry::InputKind;
 use lockstep::ids::{Incarnation, OwnerId, PairId, ReplicaId, RequestNumber};
 use lockstep::output::OutputKind;
 use lockstep::wire::frames::{ClientAnswer, ClientCall, ClientRefusal};
@@ -55,17 +55,17 @@ struct Sessions {
 
 impl Log for Sessions {
     fn order(&mut self, call: ClientCall) -> Option<ClientAnswer> {
-        let kind = match call {
+        let input = match call {
             ClientCall::Open { token, .. } => {
-                EntryKind::SessionOpenFor { owner: OwnerId(1), token }
+                InputKind::SessionOpenFor { owner: OwnerId(1), token }
             }
             ClientCall::Request { session, token, number, lowest, body, .. } => {
-                EntryKind::SessionRequest { session, token, number, lowest, body }
+                InputKind::SessionRequest { session, token, number, lowest, body }
             }
-            ClientCall::Close { session, token } => EntryKind::SessionClose { session, token },
+            ClientCall::Close { session, token } => InputKind::SessionClose { session, token },
             ClientCall::Hello { .. } | ClientCall::Probe => return None,
         };
-        match execute(&mut self.unit, 1, kind)? {
+        match execute(&mut self.unit, 1, input.into())? {
             OutputKind::Opened { token, result } => Some(ClientAnswer::Opened { token, result }),
             OutputKind::Reply { session, number, result, .. } => {
                 self.note(number, result.as_ref().ok());

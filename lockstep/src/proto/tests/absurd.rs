@@ -2,7 +2,7 @@
 
 use super::pair::{MS, Pair};
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind, Origin as EntryOrigin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin as EntryOrigin};
 use crate::ids::{DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, OriginNumber, ReplicaId};
 use crate::limits;
 use crate::proto::io::Input;
@@ -24,8 +24,8 @@ fn batch(
     PeerFrame::Batch { lineage, epoch, progress, entries, forwards }
 }
 
-fn device(len: usize) -> EntryKind {
-    EntryKind::Device { device: DeviceId(0), bytes: Bytes::from(vec![0; len]) }
+fn device(len: usize) -> InputKind {
+    InputKind::Device { device: DeviceId(0), bytes: Bytes::from(vec![0; len]) }
 }
 
 /// The entry that the follower of a pair just formed waits for.
@@ -36,7 +36,7 @@ fn entry(pair: &Pair) -> Entry {
         number: OriginNumber(1),
     };
     let time = LogTime(2_000_000_000_000);
-    Entry { index: Index(3), epoch: pair.record.epoch, time, origin, kind: device(0) }
+    Entry { index: Index(3), epoch: pair.record.epoch, time, origin, kind: device(0).into() }
 }
 
 fn goes_on(mut pair: Pair) {
@@ -150,7 +150,5 @@ fn forwarded_inputs_that_wait_are_bounded_in_bytes() {
         let frame = batch(&pair, Progress::default(), Vec::new(), vec![forward]);
         pair.forge(A, frame);
     }
-    let waiting =
-        pair.node(A).replica.forwarded_inputs.iter().map(|forward| forward.kind.payload_len());
-    assert!(waiting.sum::<usize>() <= limits::KEPT_BYTES);
+    assert!(pair.node(A).replica.forwarded_inputs.bytes() <= limits::KEPT_BYTES);
 }

@@ -302,7 +302,7 @@ fn offers(pair: &mut Pair) -> Vec<Option<Index>> {
 
 #[test]
 fn a_checkpoint_from_before_what_both_have_is_not_sent() {
-    let few = |place| crate::proto::Config { checkpoint_bytes: 4_000, ..config(place) };
+    let few = |place| crate::proto::Config { checkpoint_bytes: 12_000, ..config(place) };
     let mut pair = with_one_that_lacks_entries(few);
     // However much came after it.
     pair.node(A).disk.entry_bytes = 32 << 20;
@@ -693,14 +693,7 @@ fn a_disk_of_a_lineage_that_is_over_is_refused_unless_it_is_adopted() {
     pair.restart_with(B, true);
     pair.run(MS * 100);
     assert_eq!(pair.record.origin, Origin::Adopted);
-    assert_eq!(
-        pair.node(B)
-            .executed
-            .iter()
-            .filter(|kind| { matches!(kind, crate::entry::EntryKind::Device { .. }) })
-            .count(),
-        3
-    );
+    assert_eq!(pair.node(B).executed_device_inputs(), 3);
     pair.wipe(A);
     pair.restart(A);
     pair.run_to_duplex();
@@ -840,9 +833,7 @@ fn a_disk_that_is_to_be_adopted_is_not_taken_for_fresh() {
     pair.restart(A);
     pair.restart_with(B, true);
     pair.run_to_duplex();
-    let device =
-        |kind: &&crate::entry::EntryKind| matches!(kind, crate::entry::EntryKind::Device { .. });
-    assert_eq!(pair.node(B).executed.iter().filter(device).count(), 3);
+    assert_eq!(pair.node(B).executed_device_inputs(), 3);
     check_level(&mut pair);
 }
 

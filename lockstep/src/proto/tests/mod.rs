@@ -18,12 +18,13 @@ mod slowness;
 mod storm;
 mod strangers;
 mod suspicion;
+mod together;
 mod waiting;
 mod waits;
 mod witnesses;
 
 use super::io::{Command, Input, Standing};
-use crate::entry::EntryKind;
+use crate::entry::InputKind;
 use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Index, Nonce, ReplicaId};
 use crate::output::Refusal;
@@ -334,8 +335,8 @@ fn a_request_that_may_not_be_made_is_ordered_as_its_refusal_and_the_next_one_fol
     let read_only = Some(Refusal::ReadOnly);
     for place in ReplicaId::BOTH {
         assert_eq!(replies(&mut pair, place), [(1, None), (2, read_only), (3, None)]);
-        let bodies = |kind: &&EntryKind| matches!(kind, EntryKind::SessionRequest { .. });
-        assert_eq!(pair.node(place).executed.iter().filter(bodies).count(), 2);
+        let bodies = |input: &&InputKind| matches!(input, InputKind::SessionRequest { .. });
+        assert_eq!(pair.node(place).executed_inputs().filter(bodies).count(), 2);
     }
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::disk::{Disk, State};
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, InputKind};
 use crate::event::{Event, StopCause};
 use crate::history::History;
 use crate::ids::{
@@ -45,7 +45,7 @@ pub(super) struct Node {
     pub(super) alive: bool,
     pub(super) paused: bool,
     digest: Digest,
-    pub(super) released: Vec<(Index, Bytes)>,
+    pub(super) released: Vec<((Index, u32), Bytes)>,
     pub(super) answers: Vec<ClientAnswer>,
     /// What its clients were told of the other one's return.
     pub(super) told_back: Vec<(ReplicaId, Incarnation)>,
@@ -299,6 +299,16 @@ impl Pair {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
         assert!(self.node(place).replica.takes_input());
         self.tell(place, Input::Device { device: DeviceId(0), bytes });
+    }
+
+    /// Inputs of one round: all of them are there before anything is sent.
+    pub(super) fn device_inputs(&mut self, place: ReplicaId, inputs: &[Bytes]) {
+        let now = self.time(place);
+        for bytes in inputs {
+            let input = Input::Device { device: DeviceId(0), bytes: bytes.clone() };
+            self.node(place).replica.handle(now, input);
+        }
+        self.drain(place);
     }
 
     pub(super) fn call(&mut self, place: ReplicaId, call: ClientCall) {
@@ -706,8 +716,8 @@ impl Pair {
                 self.node(place).replica.handle(now, Input::Executed(executed));
             }
             Output::Execute(entry) => self.node(place).unexecuted.push_back(entry),
-            Output::Release { index, kind: OutputKind::Device { bytes, .. }, .. } => {
-                self.node(place).released.push((index, bytes));
+            Output::Release { index, step, kind: OutputKind::Device { bytes, .. }, .. } => {
+                self.node(place).released.push(((index, step), bytes));
             }
             Output::Event(event) => self.node(place).events.push(event),
             Output::Stop { cause } => self.node(place).stopped = Some(cause),
@@ -816,36 +826,13 @@ impl Node {
     fn execute(&mut self, entry: &Entry) -> Executed {
         self.executed.push(entry.kind.clone());
         let wrong = self.wrong_from.is_some_and(|from| entry.index >= from);
-        let kind = match &entry.kind {
-            EntryKind::Device { device, bytes } => {
-                let mut bytes = bytes.to_vec();
-                if wrong {
-                    bytes.push(b'!');
-                }
-                let carrier = Carrier::Replica(entry.origin.place);
-                Some(OutputKind::Device { device: *device, carrier, bytes: bytes.into() })
-            }
-            EntryKind::SessionRequest { session, token, number, .. } => Some(OutputKind::Reply {
-                session: *session,
-                token: *token,
-                number: *number,
-                result: Ok(Bytes::copy_from_slice(&number.0.to_le_bytes())),
-            }),
-            EntryKind::SessionRefused { session, token, number, .. } => Some(OutputKind::Reply {
-                session: *session,
-                token: *token,
-                number: *number,
-                result: Err(Refusal::ReadOnly),
-            }),
-            EntryKind::SessionOpenFor { token, .. } => {
-                Some(OutputKind::Opened { token: *token, result: Ok(SessionId(entry.index.0)) })
-            }
-            _ => None,
-        };
+        let answers = entry.kind.inputs().iter().enumerate();
+        let answers = answers.filter_map(|(step, input)| {
+            let kind = answer(entry, step, input, wrong)?;
+            Some(ServiceOutput { step: step as u32, ordinal: 0, kind })
+        });
         let panic = (self.panics_at == Some(entry.index)).then(|| "told to".to_owned());
-        let kind = kind.filter(|_| panic.is_none());
-        let mut outputs: Vec<_> =
-            kind.map(|kind| ServiceOutput { step: 0, ordinal: 0, kind }).into_iter().collect();
+        let mut outputs: Vec<_> = answers.filter(|_| panic.is_none()).collect();
         let mut wakeup = self.wakes.filter(|at| *at > entry.time);
         if let Some((_, deviate)) = self.differs.filter(|(index, _)| *index == entry.index) {
             deviate(&mut outputs, &mut wakeup);
@@ -864,12 +851,52 @@ impl Node {
         }
     }
 
+    pub(super) fn executed_inputs(&self) -> impl Iterator<Item = &InputKind> {
+        self.executed.iter().flat_map(EntryKind::inputs)
+    }
+
+    pub(super) fn executed_device_inputs(&self) -> usize {
+        let of_device = |input: &&InputKind| matches!(input, InputKind::Device { .. });
+        self.executed_inputs().filter(of_device).count()
+    }
+
     pub(super) fn texts(&self) -> Vec<&str> {
         self.released.iter().map(|(_, text)| core::str::from_utf8(text).unwrap()).collect()
     }
 
     pub(super) fn saw(&self, wanted: impl Fn(&Event) -> bool) -> bool {
         self.events.iter().any(wanted)
+    }
+}
+
+/// What an input comes to, if anything.
+fn answer(entry: &Entry, step: usize, input: &InputKind, wrong: bool) -> Option<OutputKind> {
+    match input {
+        InputKind::Device { device, bytes } => {
+            let mut bytes = bytes.to_vec();
+            if wrong {
+                bytes.push(b'!');
+            }
+            let carrier = Carrier::Replica(entry.origin.place);
+            Some(OutputKind::Device { device: *device, carrier, bytes: bytes.into() })
+        }
+        InputKind::SessionRequest { session, token, number, .. } => Some(OutputKind::Reply {
+            session: *session,
+            token: *token,
+            number: *number,
+            result: Ok(Bytes::copy_from_slice(&number.0.to_le_bytes())),
+        }),
+        InputKind::SessionRefused { session, token, number, .. } => Some(OutputKind::Reply {
+            session: *session,
+            token: *token,
+            number: *number,
+            result: Err(Refusal::ReadOnly),
+        }),
+        InputKind::SessionOpenFor { token, .. } => {
+            let session = SessionId::new(entry.index, step);
+            Some(OutputKind::Opened { token: *token, result: Ok(session) })
+        }
+        InputKind::SessionOpen { .. } | InputKind::SessionClose { .. } => None,
     }
 }
 

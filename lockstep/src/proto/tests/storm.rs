@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::pair::{MS, Pair, config};
+use crate::entry::InputKind;
 use crate::ids::{Index, ReplicaId};
 use crate::proto::io::{Command, Config, Input, Standing};
 
@@ -15,7 +16,7 @@ struct Storm {
     pair: Pair,
     state: u64,
     inputs: u64,
-    released: BTreeMap<Index, Bytes>,
+    released: BTreeMap<(Index, u32), Bytes>,
 }
 
 impl Storm {
@@ -44,9 +45,9 @@ impl Storm {
 
     fn collect(&mut self) {
         for place in ReplicaId::BOTH {
-            for (index, bytes) in core::mem::take(&mut self.pair.node(place).released) {
-                let before = self.released.entry(index).or_insert_with(|| bytes.clone());
-                assert_eq!(*before, bytes, "{index} was released with two contents");
+            for (name, bytes) in core::mem::take(&mut self.pair.node(place).released) {
+                let before = self.released.entry(name).or_insert_with(|| bytes.clone());
+                assert_eq!(*before, bytes, "{name:?} was released with two contents");
             }
         }
     }
@@ -155,15 +156,17 @@ impl Storm {
         let last_index: BTreeMap<_, _> =
             [A, B].into_iter().map(|place| (place, self.pair.node(place).replica.mark())).collect();
         assert_eq!(last_index[&A], last_index[&B]);
-        let last = self.released.keys().next_back().copied().unwrap_or_default();
+        let last = self.released.keys().next_back().map_or(Index(0), |(index, _)| *index);
         assert!(last_index[&A].0 >= last, "what was released is lost: {last}, {last_index:?}");
         for place in ReplicaId::BOTH {
             let disk = &self.pair.node(place).disk;
             for entry in &disk.entries {
-                if let Some(bytes) = self.released.get(&entry.index)
-                    && let crate::entry::EntryKind::Device { bytes: input, .. } = &entry.kind
-                {
-                    assert_eq!(input, bytes, "{} is another one now", entry.index);
+                for (step, input) in (0..).zip(entry.kind.inputs()) {
+                    if let Some(bytes) = self.released.get(&(entry.index, step))
+                        && let InputKind::Device { bytes: input, .. } = input
+                    {
+                        assert_eq!(input, bytes, "{} is another one now", entry.index);
+                    }
                 }
             }
         }

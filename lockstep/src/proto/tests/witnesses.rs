@@ -1,7 +1,7 @@
 //! Scenarios of two witnesses, and of one that has forgotten (section W of `docs/protocol.md`).
 
 use super::pair::{MS, Pair, config};
-use crate::entry::{Entry, EntryKind, Origin as Source};
+use crate::entry::{Entry, EntryKind, InputKind, Origin as Source};
 use crate::event::Event;
 use crate::ids::{DeviceId, LogTime, Nonce, OriginNumber, ReplicaId};
 use crate::proto::Config;
@@ -424,7 +424,7 @@ fn both_killed_in_a_move() -> Pair {
     pair.node(A).disk_stuck = false;
     let after = written.last().unwrap();
     let origin = Source { number: OriginNumber(1), ..after.origin };
-    let kind = EntryKind::Device { device: DeviceId(0), bytes: "one".into() };
+    let kind = InputKind::Device { device: DeviceId(0), bytes: "one".into() }.into();
     let (index, time) = (after.index.next(), LogTime(after.time.0 + 1));
     let last = Entry { index, time, origin, kind, ..after.clone() };
     let there = pair.node(A).disk.entries.len();

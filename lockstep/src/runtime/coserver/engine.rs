@@ -10,7 +10,7 @@ use tokio::time::Sleep;
 
 use super::connections::Connections;
 use super::echoes::{Echo, Marking};
-use super::executor::{Executor, Outgoing};
+use super::executor::{Executor, Outgoing, Step};
 use super::handle::{Handle, Handled, Request};
 use super::intake::DeviceInputs;
 use super::metrics::Metrics;
@@ -34,8 +34,8 @@ use crate::sync::Watermark;
 /// Inputs taken in one round before anything is done about them: enough to share a frame.
 const ROUND: usize = 256;
 
-/// Entries executed in one round.
-const EXECUTIONS: usize = 64;
+/// Inputs executed in one round.
+const EXECUTIONS: usize = 1024;
 
 /// No input is taken in a round after this long, and no execution begins after as long again: a few
 /// of them fit between two heartbeats.
@@ -277,13 +277,38 @@ impl<S: StateMachine> Engine<S> {
 
     fn execute_some(&mut self, most: usize) {
         let began = self.clock.mono();
-        let mut marking = Marking::default();
+        let (mut marking, mut before) = (Marking::default(), began);
         for _ in 0..most {
-            let Some((entry, echo)) = self.to_execute.pop_front() else { return };
-            self.execute(entry, echo, &mut marking);
-            if self.clock.mono().since(began) >= EXECUTION_BUDGET {
+            let Some((entry, echo)) = self.to_execute.front() else { return };
+            let freezes = matches!(entry.kind, EntryKind::Checkpoint);
+            let step = self.executor.execute(entry, *echo, &mut marking);
+            let now = self.clock.mono();
+            if !matches!(step, Step::Elsewhere) {
+                self.stepped(now.since(before), freezes);
+            }
+            before = now;
+            if !matches!(step, Step::More) {
+                self.to_execute.pop_front();
+            }
+            if let Step::Done(executed) = step {
+                let panicked = executed.panic.is_some();
+                self.handle(Input::Executed(executed));
+                if panicked {
+                    self.to_execute.clear();
+                }
+                before = self.clock.mono();
+            }
+            if before.since(began) >= EXECUTION_BUDGET {
                 return;
             }
+        }
+    }
+
+    fn stepped(&mut self, took: Duration, freezes: bool) {
+        self.metrics.stepped(took);
+        self.longest_step = took.max(self.longest_step - self.longest_step / 16);
+        if freezes {
+            self.metrics.froze(took);
         }
     }
 
@@ -297,24 +322,6 @@ impl<S: StateMachine> Engine<S> {
             self.carry_out(output);
         }
         self.execute_some(usize::MAX);
-    }
-
-    fn execute(&mut self, entry: Entry, echo: Option<Echo>, marking: &mut Marking) {
-        let before = self.clock.mono();
-        let freezes = matches!(entry.kind, EntryKind::Checkpoint);
-        if let Some(executed) = self.executor.execute(entry, echo, marking) {
-            let took = self.clock.mono().since(before);
-            self.metrics.stepped(took);
-            self.longest_step = took.max(self.longest_step - self.longest_step / 16);
-            if freezes {
-                self.metrics.froze(took);
-            }
-            let panicked = executed.panic.is_some();
-            self.handle(Input::Executed(executed));
-            if panicked {
-                self.to_execute.clear();
-            }
-        }
     }
 
     pub(super) fn handle(&mut self, input: Input) {

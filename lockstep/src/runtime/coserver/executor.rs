@@ -57,6 +57,16 @@ enum Job {
     Recover(Plan),
 }
 
+/// What has become of an entry.
+pub(super) enum Step {
+    /// Its result comes later, from the thread.
+    Elsewhere,
+    /// Some of its inputs are still to be executed.
+    More,
+    /// This is what it came to.
+    Done(Executed),
+}
+
 /// What comes back from a thread.
 enum Done<S: StateMachine> {
     Executed(Executed),
@@ -116,31 +126,31 @@ impl<S: StateMachine> Executor<S> {
         matches!(self.location, Location::Inline(_))
     }
 
-    /// Executes the entry, now or on the thread. `None` if the result comes later. `echo` says
-    /// why what is logged in it is no news, if it was not on the disk; `marking` is the caller's
-    /// for as long as it only executes.
+    /// Executes the entry's next input, or has the thread execute all of it. `echo` says why what
+    /// is logged in it is no news, if it was not on the disk; `marking` is the caller's for as long
+    /// as it only executes.
     pub(super) fn execute(
         &mut self,
-        entry: Entry,
+        entry: &Entry,
         echo: Option<Echo>,
         marking: &mut Marking,
-    ) -> Option<Executed> {
+    ) -> Step {
         let echo = if entry.index <= self.on_disk { Some(Echo::Replay) } else { echo };
         match &mut self.location {
             Location::Inline(seated) => {
                 let unit = &mut seated.unit;
                 marking.switch(&self.echoes, echo);
-                let mut executed = unit.execute(&entry);
-                if let Some(view) = frozen_after(unit, &entry, &mut executed) {
+                let Some(mut executed) = unit.execute_next(entry) else { return Step::More };
+                if let Some(view) = frozen_after(unit, entry, &mut executed) {
                     self.frozen = Some(view);
                 }
-                Some(executed)
+                Step::Done(executed)
             }
             Location::Thread(thread) => {
                 // A thread that is gone panicked outside the service's steps; the results
                 // that no longer come make the peer find this replica too slow.
-                let _ = thread.jobs.send(Job::Execute(entry, echo));
-                None
+                let _ = thread.jobs.send(Job::Execute(entry.clone(), echo));
+                Step::Elsewhere
             }
             Location::Lent => unreachable!("nothing is executed during a replay"),
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Bounds, Observation, ObservedState, Who};
+use crate::entry::Entry;
 use crate::limits;
 use crate::proto::io::Status;
 
@@ -14,7 +15,7 @@ const OWN: u64 = 16;
 pub(super) struct BoundsJudge {
     window: u64,
     link_bytes: usize,
-    /// How many entries each process found after the state that it restored: more than a window
+    /// How many inputs each process found after the state that it restored: more than a window
     /// where its replay broke off.
     found: BTreeMap<Who, u64>,
 }
@@ -33,7 +34,8 @@ impl BoundsJudge {
     ) -> Result<(), String> {
         match *seen {
             Observation::Restored { who, recovered } => {
-                self.found.insert(who, recovered.tail.len() as u64);
+                self.found
+                    .insert(who, recovered.tail.iter().map(Entry::steps).sum::<usize>() as u64);
                 Ok(())
             }
             Observation::Measured { who, status } => self.measure(who, status, observed),
@@ -54,14 +56,13 @@ impl BoundsJudge {
         // what it is sent or finds.
         let window = 2 * self.window + OWN + limits::WINDOW_RESERVE as u64;
         let window = window.max(self.found.get(&who).copied().unwrap_or(0));
-        if status.last_index.0 - status.released.0 <= window {
-            return Ok(());
-        }
         let log = observed.view(who).map_or(&[][..], |view| &view.log);
-        let waiting = log.iter().skip(status.released.0 as usize);
-        let waiting = waiting.filter(|held| !held.is_protocol).count();
+        let waiting = log.iter().take(status.last_index.0 as usize);
+        let waiting = waiting.skip(status.released.0 as usize);
+        let waiting = waiting.filter(|held| !held.is_protocol);
+        let waiting: usize = waiting.map(|held| held.entry.steps()).sum();
         if waiting as u64 > window {
-            return Err(format!("{waiting} entries of {who} wait in a window of {}", self.window));
+            return Err(format!("{waiting} inputs of {who} wait in a window of {}", self.window));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::sessions::{Book, Came, Outcome};
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, InputKind};
 use crate::ids::{Index, LogTime};
 use crate::sim::ops::{Answer, Op, Request};
 use crate::unit::UnitConfig;
@@ -89,29 +89,30 @@ impl Model {
         self.sessions.bounds()
     }
 
-    /// The next entry of the log. Tells which timer it sets, if it does, and what it comes to
+    /// The next entry of the log. Tells which timers it sets, and what each of its steps comes to
     /// for sessions.
-    pub(super) fn append(&mut self, entry: &Entry) -> (Option<(LogTime, u64)>, Outcome) {
-        let outcome = self.sessions.append(entry);
-        let timer = match &entry.kind {
-            EntryKind::SessionRequest { body, .. }
-                if outcome.came == (Came::Kept { effect: true, first: true }) =>
-            {
-                self.request(entry, body)
+    pub(super) fn append(&mut self, entry: &Entry) -> (Vec<(LogTime, u64)>, Vec<Outcome>) {
+        let outcomes = self.sessions.append(entry);
+        let effective =
+            |outcome: &Outcome| outcome.came == Came::Kept { effect: true, first: true };
+        let inputs = entry.kind.inputs().iter().zip(&outcomes).enumerate();
+        let timers = inputs.filter_map(|(position, (input, outcome))| match input {
+            InputKind::SessionRequest { body, .. } if effective(outcome) => {
+                self.request(entry, position, body)
             }
             _ => None,
-        };
-        (timer, outcome)
+        });
+        (timers.collect(), outcomes)
     }
 
-    fn request(&mut self, entry: &Entry, body: &[u8]) -> Option<(LogTime, u64)> {
+    fn request(&mut self, entry: &Entry, position: usize, body: &[u8]) -> Option<(LogTime, u64)> {
         let request = Request::decode(body).ok()?;
         let answer = self.objects.apply(request.op);
         // A second effect of one request is another checker's matter.
         let effect = Effect { index: entry.index, answer };
         self.effects.entry(request.id).or_insert(effect);
         let Op::Later { after } = request.op else { return None };
-        Some((entry.time.plus(Duration::from_nanos(after)), request.id))
+        Some((entry.time_at(position).plus(Duration::from_nanos(after)), request.id))
     }
 
     /// What a request came to.

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, InputKind};
 use crate::ids::{LogTime, Nonce, OwnerId, RequestNumber, SessionId};
 use crate::output::Refusal;
 use crate::sim::service::{REFUSAL_COST, REPLY_COST};
 use crate::unit::UnitConfig;
 
-/// What an entry comes to, as far as sessions go.
+/// What a step of an entry comes to, as far as sessions go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Every session that it ends, in order.
@@ -111,8 +111,8 @@ impl Book {
         &self.bounds
     }
 
-    /// The next entry of the log.
-    pub(super) fn append(&mut self, entry: &Entry) -> Outcome {
+    /// The next entry of the log: what each of its steps comes to.
+    pub(super) fn append(&mut self, entry: &Entry) -> Vec<Outcome> {
         match entry.kind {
             EntryKind::Resume { .. } => {
                 self.held = true;
@@ -123,12 +123,16 @@ impl Book {
             _ => {}
         }
         self.now = self.now.max(entry.time);
-        let mut outcome = Outcome::default();
+        let mut outcomes = vec![Outcome::default(); entry.steps()];
         if !self.held {
-            self.expire(&mut outcome);
+            self.expire(&mut outcomes[0]);
         }
-        self.call(entry, &mut outcome);
-        outcome
+        for (position, input) in entry.kind.inputs().iter().enumerate() {
+            self.now = self.now.max(entry.time_at(position));
+            let id = SessionId::new(entry.index, position);
+            self.call(id, input, &mut outcomes[position]);
+        }
+        outcomes
     }
 
     fn skip(&mut self, to: LogTime) {
@@ -191,19 +195,19 @@ impl Book {
         outcome.ended.push(id);
     }
 
-    fn call(&mut self, entry: &Entry, outcome: &mut Outcome) {
-        match &entry.kind {
-            EntryKind::SessionOpenFor { owner, token } => {
-                let id = SessionId(entry.index.0);
+    /// An input, and the id of the session that it opens if it does.
+    fn call(&mut self, id: SessionId, input: &InputKind, outcome: &mut Outcome) {
+        match input {
+            InputKind::SessionOpenFor { owner, token } => {
                 outcome.came = Came::Opened(self.opened(id, *owner, *token, outcome));
             }
-            EntryKind::SessionRequest { session, token, number, lowest, .. } => {
+            InputKind::SessionRequest { session, token, number, lowest, .. } => {
                 outcome.came = self.asked(*session, *token, *number, *lowest, true, outcome);
             }
-            EntryKind::SessionRefused { session, token, number, lowest } => {
+            InputKind::SessionRefused { session, token, number, lowest } => {
                 outcome.came = self.asked(*session, *token, *number, *lowest, false, outcome);
             }
-            EntryKind::SessionClose { session, token }
+            InputKind::SessionClose { session, token }
                 if self.open.get(session).is_some_and(|known| known.token == *token) =>
             {
                 self.end(*session, outcome);

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::sessions::{Came, Has, Outcome};
 use super::{Bounds, Observation, ObservedState, Who};
-use crate::entry::EntryKind;
+use crate::entry::InputKind;
 use crate::ids::{Nonce, OwnerId, ReplicaId, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
 use crate::sim::ops::Op;
@@ -113,30 +113,41 @@ impl Shares {
     ) -> Result<(), String> {
         let index = executed.index;
         let Some(view) = observed.view(who) else { return Ok(()) };
-        let Some((entry, outcome)) = view.entry(index).zip(view.outcome(index)) else {
+        let Some((entry, outcomes)) = view.entry(index).zip(view.outcomes(index)) else {
             return Ok(());
         };
         let ended: Vec<_> = executed.outputs.iter().filter_map(|o| told(&o.kind)).collect();
-        if self.tells && ended != outcome.ended {
+        let by_rules: Vec<_> = outcomes.iter().flat_map(|outcome| &outcome.ended).collect();
+        if self.tells && ended.iter().ne(by_rules.iter().copied()) {
             return Err(format!(
-                "entry {index} ends the sessions {ended:?} on {who}, by the rules {:?}",
-                outcome.ended
+                "entry {index} ends the sessions {ended:?} on {who}, by the rules {by_rules:?}"
             ));
         }
-        let answer = executed.outputs.last().map(|output| &output.kind);
-        if !is_what_came(answer, outcome.came) {
-            return Err(format!(
-                "entry {index} comes to {answer:?} on {who}, by the rules to {:?}",
-                outcome.came
-            ));
+        let is_answer = |kind: &&OutputKind| !matches!(kind, OutputKind::Device { .. });
+        let mut answers = executed.outputs.iter().map(|output| &output.kind).filter(is_answer);
+        for outcome in outcomes.iter().filter(|outcome| outcome.came != Came::Nothing) {
+            let answer = answers.next();
+            if !is_what_came(answer, outcome.came) {
+                return Err(format!(
+                    "entry {index} comes to {answer:?} on {who}, by the rules to {:?}",
+                    outcome.came
+                ));
+            }
         }
-        let token = match &entry.kind {
-            EntryKind::SessionOpenFor { token, .. }
-            | EntryKind::SessionRequest { token, .. }
-            | EntryKind::SessionRefused { token, .. } => *token,
-            _ => return Ok(()),
-        };
-        self.is_fair(token, outcome).map_err(|what| format!("{what}, at entry {index} of {who}"))
+        if let Some(answer) = answers.next() {
+            return Err(format!("entry {index} comes to {answer:?} on {who}, and nobody asked"));
+        }
+        for (input, outcome) in entry.kind.inputs().iter().zip(outcomes) {
+            let token = match input {
+                InputKind::SessionOpenFor { token, .. }
+                | InputKind::SessionRequest { token, .. }
+                | InputKind::SessionRefused { token, .. } => *token,
+                _ => continue,
+            };
+            self.is_fair(token, outcome)
+                .map_err(|what| format!("{what}, at entry {index} of {who}"))?;
+        }
+        Ok(())
     }
 
     fn owner(&self, token: Nonce) -> OwnerId {

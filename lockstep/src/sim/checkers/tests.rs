@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::view::Held;
 use super::wgl::{Call, is_linearizable};
 use super::*;
-use crate::entry::{EntryKind, Origin};
+use crate::entry::{EntryKind, InputKind, Origin};
 use crate::history::History;
 use crate::ids::{
     Incarnation, Lineage, LogTime, Nonce, OriginNumber, OwnerId, PairId, RequestNumber, SessionId,
@@ -148,17 +148,18 @@ fn note(id: u64) -> OutputKind {
 }
 
 fn asked(id: u64, number: u64, op: Op) -> EntryKind {
-    EntryKind::SessionRequest {
+    InputKind::SessionRequest {
         session: SessionId(1),
         token: Nonce(7),
         number: RequestNumber(number),
         lowest: RequestNumber(1),
         body: Request { id, op, padding: 0 }.encode(),
     }
+    .into()
 }
 
 fn opened() -> Entry {
-    entry(1, 1, 10, EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(7) })
+    entry(1, 1, 10, InputKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(7) }.into())
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn opens(scenario: &mut Scenario, session: u64) -> Result<(), Verdict> {
 
 #[test]
 fn a_token_with_two_sessions_is_objected_to_unless_one_ended_before() {
-    let ends = EntryKind::SessionClose { session: SessionId(1), token: Nonce(7) };
+    let ends: EntryKind = InputKind::SessionClose { session: SessionId(1), token: Nonce(7) }.into();
     for [first, second] in [[1, 3], [3, 1]] {
         let mut ended = opened_twice(ends.clone());
         opens(&mut ended, first).expect("the first");
@@ -872,7 +873,7 @@ fn gives_way(owners: [u64; 3], ended: Option<u64>) -> Result<(), Verdict> {
     for (at, (owner, recorded)) in (1..).zip(owners.into_iter().zip([1, 1, 2])) {
         let (token, recorded) = (Nonce(at), OwnerId(recorded));
         scenario.ok(Observation::Came { client: 0, owner: OwnerId(owner), token });
-        let kind = EntryKind::SessionOpenFor { owner: recorded, token };
+        let kind = InputKind::SessionOpenFor { owner: recorded, token }.into();
         scenario.append(A, &entry(at, 1, at, kind)).expect("fine");
         let result = Ok(SessionId(at));
         let ended = ended.filter(|_| at == 3).map(|session| OutputKind::Device {

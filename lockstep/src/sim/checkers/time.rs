@@ -111,7 +111,7 @@ impl Time {
         if !self.is_newest(entry) {
             return Ok(());
         }
-        let (epoch, index, time) = (entry.epoch, entry.index, entry.time);
+        let (epoch, index, time) = (entry.epoch, entry.index, entry.last_time());
         let stamp =
             Stamp { epoch, index, who, at: now, time, begins: entry.kind.begins().is_some() };
         let from = self.newest.replace(stamp).filter(|from| from.is_followed_by(&stamp));

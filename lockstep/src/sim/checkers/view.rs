@@ -68,7 +68,7 @@ pub struct Held {
     pub entry: Entry,
     /// The epoch in which it was ordered.
     pub epoch: Epoch,
-    /// The entry's log time.
+    /// The log time of the entry's last step.
     pub time: LogTime,
     /// When the replica appended it (ns of the world).
     pub at: u64,
@@ -79,10 +79,10 @@ pub struct Held {
     /// Since when wake-ups are held after this entry (ns of the world); `None` if they are not
     /// (rule O11).
     pub held_since: Option<u64>,
-    /// The timer that the entry sets: its time and its id.
-    pub timer: Option<(LogTime, u64)>,
-    /// What the entry comes to for sessions.
-    pub outcome: Outcome,
+    /// The timers that the entry sets: time and id of each.
+    pub timers: Vec<(LogTime, u64)>,
+    /// What each step of the entry comes to for sessions.
+    pub outcomes: Vec<Outcome>,
 }
 
 /// Names an answer to a client.
@@ -135,7 +135,8 @@ impl View {
             }
         }
         view.fired = self.fired.iter().copied().filter(|(index, _)| early(*index)).collect();
-        view.timers = view.log.iter().take(view.executed.len()).filter_map(|h| h.timer).collect();
+        let executed = view.log.iter().take(view.executed.len());
+        view.timers = executed.flat_map(|held| held.timers.iter().copied()).collect();
         view.fired.iter().for_each(|(_, timer)| {
             view.timers.remove(timer);
         });
@@ -195,15 +196,19 @@ impl View {
         at(index).and_then(|slot| self.log.get(slot)).map(|held| &held.entry)
     }
 
-    /// What this entry comes to for sessions.
-    pub fn outcome(&self, index: Index) -> Option<&Outcome> {
-        at(index).and_then(|slot| self.log.get(slot)).map(|held| &held.outcome)
+    /// What each step of this entry comes to for sessions.
+    pub fn outcomes(&self, index: Index) -> Option<&[Outcome]> {
+        at(index).and_then(|slot| self.log.get(slot)).map(|held| &*held.outcomes)
     }
 
     /// Whether its log ended one session before it opened another.
     pub(super) fn ended_before(&self, first: SessionId, second: SessionId) -> bool {
-        let mut between = (first.0..second.0).filter_map(|index| self.outcome(Index(index + 1)));
-        between.any(|outcome| outcome.ended.contains(&first))
+        let (from, to) = (first.index(), second.index());
+        (from.0..=to.0).any(|index| {
+            let outcomes = self.outcomes(Index(index)).unwrap_or_default();
+            let last = if index == to.0 { second.position() } else { outcomes.len() };
+            outcomes.iter().take(last + 1).any(|outcome| outcome.ended.contains(&first))
+        })
     }
 
     /// The running digest of the entries at this one.
@@ -241,25 +246,25 @@ impl View {
             EntryKind::Ready => None,
             _ => self.log.last().and_then(|held| held.held_since),
         };
-        let (timer, outcome) = self.model.append(entry);
+        let (timers, outcomes) = self.model.append(entry);
         self.log.push(Held {
             entry: entry.clone(),
             epoch: entry.epoch,
-            time: entry.time,
+            time: entry.last_time(),
             at: now,
             log_digest: entry.chain(previous),
             is_protocol: entry.kind.is_protocol(),
             held_since,
-            timer,
-            outcome,
+            timers,
+            outcomes,
         });
     }
 
     pub(super) fn execute(&mut self, executed: &Executed, now: u64) {
         self.executed.push(executed.digest);
         self.executed_at = now;
-        if let Some(timer) = at(executed.index).and_then(|slot| self.log.get(slot)?.timer) {
-            self.timers.insert(timer);
+        if let Some(held) = at(executed.index).and_then(|slot| self.log.get(slot)) {
+            self.timers.extend(held.timers.iter().copied());
         }
         if executed.panic.is_some() {
             self.panicked = Some(executed.index);

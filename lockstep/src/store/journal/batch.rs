@@ -29,6 +29,7 @@ use crate::limits::FRAME_BYTES;
 use crate::store::files::File;
 use crate::store::journal::Mark;
 use crate::store::journal::error::{JournalError, attempt};
+use crate::store::journal::first_version;
 use crate::store::journal::format::{
     self, BLOCK_BYTES, PAYLOAD_BYTES, SECTOR_BYTES, Sector, array, inspect, number,
 };
@@ -160,6 +161,8 @@ pub(super) struct Batch {
     pub(super) header: BatchHeader,
     /// The batch's header and body in one piece.
     payload: Vec<u8>,
+    /// The version of the format that its entries are of.
+    version: u16,
     /// Bytes that it takes in the file.
     pub(super) room: u32,
 }
@@ -173,7 +176,8 @@ impl Batch {
         if self.header.first != next {
             return Err(format!("entry {next} is missing, {} stands there", self.header.first));
         }
-        let entries = decode_entries(&self.payload[BATCH_HEADER_BYTES..], next, before)?;
+        let entries =
+            decode_entries(&self.payload[BATCH_HEADER_BYTES..], self.version, next, before)?;
         if entries.len() != self.header.count as usize {
             return Err("a batch has another number of entries than it says".into());
         }
@@ -184,9 +188,10 @@ impl Batch {
     }
 }
 
-/// The entries of a body, the first of which has this index.
+/// The entries of a body of this version, the first of which has this index.
 pub(super) fn decode_entries(
     mut body: &[u8],
+    version: u16,
     next: Index,
     before: Digest,
 ) -> Result<Vec<Chained>, String> {
@@ -195,7 +200,7 @@ pub(super) fn decode_entries(
         let len = u32::from_le_bytes(*len) as usize;
         let archive = rest.get(..len).ok_or("an entry is longer than its batch")?;
         body = &rest[len..];
-        let entry = rkyv::from_bytes::<Entry, Error>(archive).map_err(|error| error.to_string())?;
+        let entry = decode_entry(archive, version).map_err(|error| error.to_string())?;
         check_entry(&entry).map_err(|error| error.to_string())?;
         if entry.index != next {
             return Err(format!("entry {next} is missing, {} stands there", entry.index));
@@ -205,6 +210,13 @@ pub(super) fn decode_entries(
         entries.push((entry, log_digest));
     }
     if body.is_empty() { Ok(entries) } else { Err("a batch ends within an entry".into()) }
+}
+
+fn decode_entry(archive: &[u8], version: u16) -> Result<Entry, Error> {
+    match version {
+        1 => rkyv::from_bytes::<first_version::Entry, Error>(archive).map(Entry::from),
+        _ => rkyv::from_bytes(archive),
+    }
 }
 
 /// What stands where a batch may be.
@@ -263,7 +275,7 @@ pub(super) fn read(
     if head[64..] != checksum(head, tail, within.salt, at.offset) {
         return Err(damaged(at.offset, "the checksum of a batch is wrong"));
     }
-    Ok(Found::Batch(Batch { header, payload, room: room as u32 }))
+    Ok(Found::Batch(Batch { header, payload, version: within.version, room: room as u32 }))
 }
 
 /// The payload of a batch's sectors; `None` if one of them was never written.

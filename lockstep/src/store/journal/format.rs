@@ -41,8 +41,11 @@ use crate::digest::Digest;
 use crate::ids::{Index, PairId, ReplicaId};
 use crate::store::journal::{Identity, Mark};
 
-/// The version of the format.
-pub const VERSION: u16 = 1;
+/// The version of the format: that of the segments that are written.
+pub const VERSION: u16 = 2;
+
+/// The oldest version that is read; see [`first_version`](super::first_version).
+pub(super) const OLDEST: u16 = 1;
 
 /// Header, seal and batches begin at multiples of this. File systems and most disks write no
 /// less at a time, so that a batch is never in danger while its neighbour is written.
@@ -63,9 +66,6 @@ pub(super) const SEAL_BYTES: usize = 72;
 /// Longest segment in bytes, so that offsets within it need four.
 pub const SEGMENT_BYTES_MAX: u32 = 1 << 30;
 
-/// No log gets this far; beyond it, counting on would not be safe.
-const LAST_INDEX: u64 = u64::MAX >> 1;
-
 const HEADER_MAGIC: [u8; 8] = *b"LKSTJSEG";
 const SEAL_MAGIC: [u8; 8] = *b"LKSTJEND";
 
@@ -82,6 +82,8 @@ pub(super) enum Beginning {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    /// Of the segment: [`VERSION`], or older.
+    pub(super) version: u16,
     pub(super) identity: Identity,
     pub(super) beginning: Beginning,
     pub(super) len: u32,
@@ -116,7 +118,7 @@ impl Header {
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
         bytes[..8].copy_from_slice(&HEADER_MAGIC);
-        bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..10].copy_from_slice(&self.version.to_le_bytes());
         bytes[10] = self.identity.place.slot() as u8;
         bytes[11] = self.beginning as u8;
         bytes[12..16].copy_from_slice(&self.len.to_le_bytes());
@@ -138,7 +140,7 @@ impl Header {
             return Err(Unreadable::Damaged("it does not begin like a segment"));
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(Unreadable::Version(version));
         }
         if bytes[96..] != Digest::of(&bytes[..96]).0 {
@@ -156,6 +158,7 @@ impl Header {
             _ => return Err(Unreadable::Damaged("its header does not say how it begins")),
         };
         let header = Self {
+            version,
             identity: Identity { pair: PairId(array(bytes, 16)), place },
             beginning,
             len: u32::from_le_bytes(array(bytes, 12)),
@@ -165,7 +168,7 @@ impl Header {
             log_digest: Digest(array(bytes, 56)),
             mark: Mark { index: Index(number(bytes, 72)), outputs: Digest(array(bytes, 80)) },
         };
-        if !(1..=LAST_INDEX).contains(&header.first.0) {
+        if !(Index(1)..=Index::LAST).contains(&header.first) {
             return Err(Unreadable::Damaged("its first entry has no index"));
         }
         if !sound_length(header.len) {

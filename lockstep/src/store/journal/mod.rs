@@ -19,6 +19,7 @@
 mod batch;
 mod cursor;
 mod error;
+mod first_version;
 mod format;
 mod opening;
 mod options;

@@ -7,6 +7,7 @@ use crate::entry::Entry;
 use crate::ids::Index;
 use crate::store::journal::batch::{BODY_BYTES, Chained, decode_entries, encode_entry};
 use crate::store::journal::error::JournalError;
+use crate::store::journal::format::VERSION;
 use crate::store::journal::options::Options;
 use crate::wire::check::check_entry;
 use crate::wire::error::FrameError;
@@ -98,7 +99,7 @@ impl Pending {
 
     /// All its entries.
     pub(super) fn entries(&self) -> Vec<Chained> {
-        decode_entries(&self.body, self.first(), self.before.1)
+        decode_entries(&self.body, VERSION, self.first(), self.before.1)
             .expect("what was just encoded can be read")
     }
 }

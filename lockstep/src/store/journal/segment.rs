@@ -3,7 +3,7 @@
 use crate::digest::Digest;
 use crate::ids::Index;
 use crate::store::journal::Mark;
-use crate::store::journal::format::{BLOCK_BYTES, Header, Seal};
+use crate::store::journal::format::{BLOCK_BYTES, Header, Seal, VERSION};
 
 /// Where a segment that is being zero-filled lies.
 pub(super) const PART: &str = "journal-spare.part";
@@ -47,6 +47,8 @@ fn number(name: &str, prefix: &str, make: fn(u64) -> String) -> Option<u64> {
 /// A file as it is used for one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Use {
+    /// The version of the format that its entries are of.
+    pub(super) version: u16,
     pub(super) salt: u64,
     pub(super) len: u32,
 }
@@ -109,7 +111,7 @@ impl Segment {
         };
         Self {
             sequence: header.sequence,
-            within: Use { salt: header.salt, len: header.len },
+            within: Use { version: header.version, salt: header.salt, len: header.len },
             mark: header.mark,
             first: header.first,
             last: header.first.prev(),
@@ -132,9 +134,11 @@ impl Segment {
         self.first <= index && index <= self.last
     }
 
-    /// Whether a batch that takes this many bytes fits behind its last one.
+    /// Whether a batch that takes this many bytes fits behind its last one. In a segment of an
+    /// older version none does.
     pub(super) fn has_room(&self, room: usize) -> bool {
-        room <= (self.within.area_end() - self.end.offset) as usize
+        self.within.version == VERSION
+            && room <= (self.within.area_end() - self.end.offset) as usize
     }
 
     /// About how many bytes its batches from this entry on take.

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::ids::Index;
 use crate::store::files::File;
 use crate::store::journal::error::{JournalError, attempt};
-use crate::store::journal::format::{BLOCK_BYTES, Beginning, Header, salt};
+use crate::store::journal::format::{BLOCK_BYTES, Beginning, Header, VERSION, salt};
 use crate::store::journal::segment::{PART, Segment, segment_name, spare_name};
 use crate::store::journal::{Journal, Mark};
 
@@ -97,6 +97,7 @@ impl Journal {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let header = Header {
+            version: VERSION,
             identity: self.identity,
             beginning,
             len: self.options.segment_bytes,

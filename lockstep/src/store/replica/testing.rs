@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::opening::Found;
 use super::{OpenError, ReplicaStore, StorageSettings, Who, open};
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind, Origin as InputOrigin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin as InputOrigin};
 use crate::history::History;
 use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, Lineage, LogTime, Nonce, OriginNumber, PairId, ReplicaId,
@@ -59,13 +59,17 @@ pub(crate) fn entries(count: u64, bytes: usize) -> Vec<Entry> {
         index: Index(index),
         epoch: Epoch(1),
         time: LogTime(index * 1000),
-        origin: InputOrigin { place: ReplicaId::A, incarnation: WHO, number: OriginNumber(0) },
+        origin: InputOrigin {
+            place: ReplicaId::A,
+            incarnation: WHO,
+            number: OriginNumber(index.saturating_sub(2)),
+        },
         kind: match index {
             1 => EntryKind::Genesis { seed: [7; 32] },
             2 => EntryKind::Membership { record: record() },
             _ => {
                 let bytes = Bytes::from(vec![index as u8; bytes]);
-                EntryKind::Device { device: DeviceId(0), bytes }
+                InputKind::Device { device: DeviceId(0), bytes }.into()
             }
         },
     };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{Fixture, Probe, request, small};
-use crate::entry::EntryKind;
+use crate::entry::{EntryKind, InputKind};
 use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::machine::{RecordSource, RestoreError};
 use crate::unit::records::Reader;
@@ -50,7 +50,7 @@ fn a_restored_unit_is_the_same_and_goes_on_the_same() {
     let entries = [
         fixture.entry(request(large, 77, 2, 1, "again")),
         fixture.entry(request(large, 77, 5, 4, "next")),
-        fixture.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(3) }),
+        fixture.entry(InputKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(3) }.into()),
         fixture.entry(EntryKind::Tick),
     ];
     for entry in &entries {
@@ -71,7 +71,7 @@ fn a_view_stays_as_it_was_while_the_unit_goes_on_and_may_be_written_elsewhere() 
     let before = view.to_bytes().unwrap();
     let session = SessionId(fixture.unit.index().0 - 5);
     fixture.ask((session, 77), 5, 5, "next").unwrap();
-    fixture.run(EntryKind::SessionClose { session, token: Nonce(77) });
+    fixture.run(InputKind::SessionClose { session, token: Nonce(77) }.into());
     let after =
         std::thread::scope(|scope| scope.spawn(move || view.to_bytes().unwrap()).join().unwrap());
     assert_eq!(before, after);
@@ -205,7 +205,7 @@ proptest! {
         records.0[record] = bytes.into();
         if let Ok(mut unit) = Unit::restore(Probe::default(), generous(), &mut records) {
             fixture.unit.freeze().to_bytes().unwrap();
-            let mut entry = fixture.entry(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(9) });
+            let mut entry = fixture.entry(InputKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(9) }.into());
             entry.index = unit.index().next();
             unit.execute(&entry);
             let mut entry = fixture.entry(request(SessionId(1), 0, 1, 1, "x"));

@@ -7,6 +7,7 @@ mod records;
 mod sessions;
 mod shares;
 mod steps;
+mod together;
 
 use core::time::Duration;
 
@@ -14,7 +15,7 @@ use bytes::Bytes;
 
 use super::{Unit, UnitConfig};
 use crate::digest::Digest;
-use crate::entry::{Entry, EntryKind, Origin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin};
 use crate::ids::{
     DeviceId, Epoch, Incarnation, Index, LogTime, Nonce, OriginNumber, OwnerId, ReplicaId,
     RequestNumber, SessionId,
@@ -164,12 +165,12 @@ impl Fixture {
 
     pub(super) fn device(&mut self, text: &str) -> Executed {
         let bytes = Bytes::copy_from_slice(text.as_bytes());
-        self.run(EntryKind::Device { device: DeviceId(1), bytes })
+        self.run(InputKind::Device { device: DeviceId(1), bytes }.into())
     }
 
     pub(super) fn open(&mut self, token: u64) -> Result<SessionId, Refusal> {
         let executed =
-            self.run(EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(token) });
+            self.run(InputKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(token) }.into());
         match executed.outputs.last().map(|output| output.kind.clone()) {
             Some(OutputKind::Opened { token: given, result }) if given.0 == token => result,
             other => panic!("not an answer to {token}: {other:?}"),
@@ -196,7 +197,8 @@ impl Fixture {
         lowest: u64,
     ) -> Result<Bytes, Refusal> {
         let (token, number, lowest) = (Nonce(token), RequestNumber(number), RequestNumber(lowest));
-        let executed = self.run(EntryKind::SessionRefused { session, token, number, lowest });
+        let executed =
+            self.run(InputKind::SessionRefused { session, token, number, lowest }.into());
         answer(&executed, number.0)
     }
 
@@ -213,13 +215,14 @@ pub(super) fn request(
     lowest: u64,
     body: &str,
 ) -> EntryKind {
-    EntryKind::SessionRequest {
+    InputKind::SessionRequest {
         session,
         token: Nonce(token),
         number: RequestNumber(number),
         lowest: RequestNumber(lowest),
         body: Bytes::copy_from_slice(body.as_bytes()),
     }
+    .into()
 }
 
 pub(super) fn answer(executed: &Executed, expected: u64) -> Result<Bytes, Refusal> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{Fixture, Probe, answer, request, small};
-use crate::entry::EntryKind;
+use crate::entry::{EntryKind, InputKind};
 use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::output::{Executed, OutputKind, Refusal};
 use crate::unit::records::Reader;
@@ -108,20 +108,24 @@ impl Known {
 fn kind(op: &Op, sessions: &BTreeMap<u64, SessionId>) -> EntryKind {
     let session = |token: &u64| sessions.get(token).copied().unwrap_or(SessionId(9999));
     match op {
-        Op::Open { token } => EntryKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(*token) },
+        Op::Open { token } => {
+            InputKind::SessionOpenFor { owner: OwnerId(1), token: Nonce(*token) }.into()
+        }
         Op::Request { token, wrong, number, lowest, size } => {
             let given = token + if *wrong { 100 } else { 0 };
             request(session(token), given, *number, *lowest, &format!("large {size}"))
         }
-        Op::Close { token, wrong } => EntryKind::SessionClose {
+        Op::Close { token, wrong } => InputKind::SessionClose {
             session: session(token),
             token: Nonce(token + if *wrong { 100 } else { 0 }),
-        },
+        }
+        .into(),
         Op::Pass { .. } => EntryKind::Tick,
-        Op::Device { command } => EntryKind::Device {
+        Op::Device { command } => InputKind::Device {
             device: crate::ids::DeviceId(1),
             bytes: Bytes::from_static(command.as_bytes()),
-        },
+        }
+        .into(),
     }
 }
 

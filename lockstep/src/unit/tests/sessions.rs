@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Fixture, request, small};
-use crate::entry::EntryKind;
+use crate::entry::{EntryKind, InputKind};
 use crate::ids::{LogTime, Nonce, RequestNumber, SessionId};
 use crate::limits::REPLY_BYTES;
 use crate::output::{Output, OutputKind, Refusal};
@@ -107,7 +107,7 @@ fn bytes_of_replies_are_bounded_for_a_session_and_for_all() {
     let fourth = (fixture.open(10).unwrap(), 10);
     assert!(fixture.ask(fourth, 1, 1, "").is_ok(), "600 are full");
     assert_eq!(fixture.ask(fourth, 2, 1, ""), Err(Refusal::TooManyReplies));
-    fixture.run(EntryKind::SessionClose { session: client.0, token: Nonce(7) });
+    fixture.run(InputKind::SessionClose { session: client.0, token: Nonce(7) }.into());
     assert!(fixture.ask(fourth, 2, 1, "").is_ok());
 }
 
@@ -153,14 +153,14 @@ fn sessions_are_bounded() {
     }
     assert_eq!(fixture.open(11), Err(Refusal::TooManySessions));
     assert_eq!(fixture.open(7), Ok(client.0), "it has one");
-    fixture.run(EntryKind::SessionClose { session: client.0, token: Nonce(7) });
+    fixture.run(InputKind::SessionClose { session: client.0, token: Nonce(7) }.into());
     assert!(fixture.open(11).is_ok());
 }
 
 #[test]
 fn a_closed_session_is_told_once_and_unknown_afterwards() {
     let (mut fixture, client) = fixture();
-    let close = |token| EntryKind::SessionClose { session: client.0, token: Nonce(token) };
+    let close = |token| InputKind::SessionClose { session: client.0, token: Nonce(token) }.into();
     fixture.run(close(8));
     assert_eq!(fixture.unit.sessions(), 1, "not with another's token");
     fixture.run(close(7));

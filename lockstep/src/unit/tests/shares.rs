@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use super::{Fixture, answer, request, small};
-use crate::entry::EntryKind;
+use crate::entry::{EntryKind, InputKind};
 use crate::ids::{Nonce, OwnerId, SessionId};
 use crate::limits::{
     REPLY_BYTES, SESSION_ABANDONED, SESSION_UNREAD, SESSION_UNUSED, SESSION_UNUSED_ENDS,
@@ -26,7 +26,7 @@ fn config() -> UnitConfig {
 }
 
 fn open(fixture: &mut Fixture, owner: u64, token: u64) -> Result<SessionId, Refusal> {
-    let kind = EntryKind::SessionOpenFor { owner: OwnerId(owner), token: Nonce(token) };
+    let kind = InputKind::SessionOpenFor { owner: OwnerId(owner), token: Nonce(token) }.into();
     match fixture.run(kind).outputs.last().map(|output| output.kind.clone()) {
         Some(OutputKind::Opened { result, .. }) => result,
         other => panic!("no answer: {other:?}"),
@@ -135,8 +135,9 @@ fn replies_that_nobody_reads_give_way_to_another_owner() {
 fn what_was_lost_is_said_by_its_owner_and_cause() {
     let mut fixture = Fixture::new(config());
     let lost = |executed: Executed| executed.sessions.lost;
-    let wants =
-        |owner, token| EntryKind::SessionOpenFor { owner: OwnerId(owner), token: Nonce(token) };
+    let wants = |owner, token| {
+        InputKind::SessionOpenFor { owner: OwnerId(owner), token: Nonce(token) }.into()
+    };
     let [first, second] = [0, 1].map(|token| open(&mut fixture, 1, token).unwrap());
     for number in 1..=2 {
         let _ = ask(&mut fixture, first, 0, number, 500_000);
@@ -235,7 +236,7 @@ fn what_is_much_and_for_how_long_can_be_set() {
 #[test]
 fn what_nobody_owns_gives_way_to_an_owner() {
     let mut fixture = Fixture::new(config());
-    fixture.run(EntryKind::SessionOpen { token: Nonce(0) });
+    fixture.run(InputKind::SessionOpen { token: Nonce(0) }.into());
     let old = SessionId(1);
     let new = open(&mut fixture, 1, 1).unwrap();
     for number in 1..=5 {
@@ -249,7 +250,7 @@ fn what_nobody_owns_gives_way_to_an_owner() {
 fn a_log_that_knows_no_owners_comes_to_what_it_came_to() {
     let mut fixture = Fixture::new(config());
     let open = |fixture: &mut Fixture, token| {
-        let executed = fixture.run(EntryKind::SessionOpen { token: Nonce(token) });
+        let executed = fixture.run(InputKind::SessionOpen { token: Nonce(token) }.into());
         let OutputKind::Opened { result, .. } = executed.outputs[0].kind else { panic!() };
         result
     };
@@ -276,7 +277,7 @@ fn a_restored_unit_gives_way_like_the_one_that_it_was_taken_of() {
     let mut copy = Unit::restore(Probe::default(), config(), &mut records).unwrap();
     assert_eq!(copy.freeze().to_bytes().unwrap(), bytes);
     let entries = [
-        fixture.entry(EntryKind::SessionOpenFor { owner: OwnerId(3), token: Nonce(30) }),
+        fixture.entry(InputKind::SessionOpenFor { owner: OwnerId(3), token: Nonce(30) }.into()),
         fixture.entry(request(taken[3], 3, 1, 1, "large 9")),
         fixture.entry(EntryKind::Tick),
     ];

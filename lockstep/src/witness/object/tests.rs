@@ -310,7 +310,8 @@ fn who_is_not_of_the_pair_or_says_no_hello_is_refused() {
     for bad in [hello(OTHER, ReplicaId::A, A), hello(PAIR, ReplicaId::A, Incarnation(0))] {
         assert_eq!(call(&mut silent, &mut store, bad), not_you);
     }
-    let protocol = Versions { oldest: 9, newest: 9 };
+    let next = crate::witness::PROTOCOL.newest + 1;
+    let protocol = Versions { oldest: next, newest: next };
     let newer = WitnessCall::Hello { pair: PAIR, place: ReplicaId::A, incarnation: A, protocol };
     assert_eq!(call(&mut silent, &mut store, newer), refused(WitnessRefusal::Version));
     let foreign = Record { pair: OTHER, ..formed() };

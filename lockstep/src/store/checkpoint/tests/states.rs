@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::*;
-use crate::entry::{Entry, EntryKind, Origin as EntryOrigin};
+use crate::entry::{Entry, EntryKind, InputKind, Origin as EntryOrigin};
 use crate::limits::{CHECKPOINT_BLOCK_BYTES, CHECKPOINT_SYNC_BYTES, RECORD_BYTES};
 use crate::machine::{Context, Freeze, RecordSource, RestoreError, SinkError, StateMachine, Step};
 use crate::unit::{Unit, UnitConfig};
@@ -142,7 +142,8 @@ fn unit() -> Unit<Sum> {
         let (index, time) = (Index(index), LogTime(index));
         let kind = match index.0 {
             1 => EntryKind::Genesis { seed: [0; 32] },
-            _ => EntryKind::SessionOpenFor { owner: crate::ids::OwnerId(1), token: Nonce(index.0) },
+            _ => InputKind::SessionOpenFor { owner: crate::ids::OwnerId(1), token: Nonce(index.0) }
+                .into(),
         };
         unit.execute(&Entry { index, epoch: Epoch(5), time, origin, kind });
     }

@@ -9,7 +9,7 @@ mod scenarios;
 use bytes::Bytes;
 
 use super::*;
-use crate::entry::{EntryKind, Origin};
+use crate::entry::{EntryKind, InputKind, Origin};
 use crate::ids::{DeviceId, Epoch, Incarnation, LogTime, OriginNumber, PairId, ReplicaId};
 use crate::store::memory::MemoryDirectory;
 
@@ -44,7 +44,8 @@ fn entry(index: u64, variant: u8, len: usize) -> Entry {
             incarnation: Incarnation(9),
             number: OriginNumber(index),
         },
-        kind: EntryKind::Device { device: DeviceId(3), bytes: Bytes::from(vec![variant; len]) },
+        kind: InputKind::Device { device: DeviceId(3), bytes: Bytes::from(vec![variant; len]) }
+            .into(),
     }
 }
 

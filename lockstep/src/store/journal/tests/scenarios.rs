@@ -270,10 +270,10 @@ fn another_owner_and_another_version_are_refused_by_name() {
 
     let name = "journal-0000000001";
     let mut bytes = directory.contents(name).unwrap();
-    bytes[8] = 2;
+    bytes[8] = 3;
     directory.put(name, &bytes);
     let error = Journal::open(directory.share(), IDENTITY, options(1)).unwrap_err();
-    assert!(matches!(error, JournalError::Version { version: 2, .. }), "{error}");
+    assert!(matches!(error, JournalError::Version { version: 3, .. }), "{error}");
     assert_eq!(directory.list().unwrap(), files, "nothing is touched");
     Journal::wipe(&*directory.share()).unwrap();
     assert!(directory.list().unwrap().is_empty());
