@@ -77,8 +77,13 @@ impl Replica {
     /// for long, or a wake-up should have come long ago and no entry that may carry it out has been
     /// ordered since.
     pub(super) fn is_after_gap(&self, time: LogTime) -> bool {
-        let begun = self.log.last_index() > Index(0) && !self.clock.is_behind();
-        begun && (self.is_overdue(time) || self.stood_still.is_some())
+        self.is_in_log() && (self.is_overdue(time) || self.stood_still.is_some())
+    }
+
+    /// Whether this process has come to a log of which it tells the time: no entry of anybody's is
+    /// newer than what its own clock says.
+    pub(super) fn is_in_log(&self) -> bool {
+        self.log.last_index() > Index(0) && !self.clock.is_behind()
     }
 
     /// Until when this process ran before it stood still. `None` if it did not, if the last entry

@@ -59,7 +59,8 @@ impl Replica {
     pub(super) fn advance_time(&mut self, now: Timestamps) {
         assert!(now.mono >= self.now.mono, "a monotonic clock does not go back");
         let late = now.mono.since(self.last_handled).saturating_sub(self.heartbeat());
-        if late > self.config.gap_least && self.stood_still.is_none() {
+        // Before that no log stood still with it, and what its wall clock said is no log's time.
+        if late > self.config.gap_least && self.stood_still.is_none() && self.is_in_log() {
             self.stood_still = Some(Stop { from: self.clock.stamp(self.now), to: now.mono });
         }
         self.now = now;

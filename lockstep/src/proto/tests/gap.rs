@@ -270,6 +270,26 @@ fn what_comes_in_after_a_gap_comes_behind_it() {
     assert!(entries[gap + 1].time > entries[gap].time);
 }
 
+/// Its wall clock was ahead then, and is right when it takes the log up.
+#[test]
+fn a_process_that_stood_still_before_it_took_the_log_up_makes_no_gap_of_it() {
+    let mut pair = an_hour_later();
+    pair.witness_mute = true;
+    pair.wall_ahead[0] = 2 * HOUR;
+    pair.restart(A);
+    pair.run(MS * 20);
+    pair.pause(A, true);
+    pair.now += HOUR;
+    pair.wall_ahead[0] = core::time::Duration::ZERO;
+    pair.pause(A, false);
+    pair.witness_mute = false;
+    pair.run_until(A, |event| matches!(event, Event::TakenUp { .. }));
+    pair.run(MS * 20);
+    pair.device_input(A, "first");
+    pair.run(MS * 20);
+    assert_eq!(count(&mut pair, A, is_gap), 0);
+}
+
 /// Nobody orders while it is not known who may: the sequencer is gone, and so is the witness.
 #[test]
 fn who_may_go_on_only_after_long_begins_its_epoch_where_the_gap_begins() {
