@@ -40,6 +40,10 @@ pub const BATCH_ENTRIES: usize = 4096;
 /// 16 bits in the ids of sessions.
 pub const ENTRY_INPUTS: usize = 1024;
 
+/// Most calls of a client, or answers to one, in a frame; together they are below [`BULK_BYTES`].
+/// More are several frames.
+pub const PACK: usize = 256;
+
 /// What the outputs of one entry are to weigh at most: the sequencer puts no more inputs into an
 /// entry than would have come to this, had each come to as much as those before it. The bound that
 /// holds whatever the service does is on each reply, so [`ENTRY_INPUTS`] of those in an entry.

@@ -18,8 +18,8 @@ pub fn run(data: &[u8]) {
             1 => check(&frame, codec::decode_peer, codec::encode_peer),
             2 => check(&frame, codec::decode_witness_call, codec::encode_witness_call),
             3 => check(&frame, codec::decode_witness_answer, codec::encode_witness_answer),
-            4 => check(&frame, codec::decode_client_call, codec::encode_client_call),
-            _ => check(&frame, codec::decode_client_answer, codec::encode_client_answer),
+            4 => check(&frame, codec::decode_client_calls, codec::encode_client_calls),
+            _ => check(&frame, codec::decode_client_answers, codec::encode_client_answers),
         }
     }
 }

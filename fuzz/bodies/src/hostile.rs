@@ -189,7 +189,8 @@ impl World {
                     }
                 }
                 Output::Client { answer, .. } => {
-                    codec::encode_client_answer(&answer).expect("an answer within the limits");
+                    codec::encode_client_answers(&vec![answer])
+                        .expect("an answer within the limits");
                 }
                 Output::Stop { .. } => self.stopped = true,
                 Output::Release { .. } => assert!(!self.stopped, "released after the end"),

@@ -204,6 +204,12 @@ fn client_calls() -> Vec<(&'static str, ClientCall)> {
     ]
 }
 
+/// Each in a frame of its own, and all in one.
+fn packed<T: Clone>(each: Vec<(&'static str, T)>) -> Vec<(&'static str, Vec<T>)> {
+    let all = each.iter().map(|(_, one)| one.clone()).collect();
+    each.into_iter().map(|(name, one)| (name, vec![one])).chain([("all", all)]).collect()
+}
+
 fn client_answers() -> Vec<(&'static str, ClientAnswer)> {
     let number = RequestNumber(2);
     let reply = |result| ClientAnswer::Reply { session: SESSION, number, result };
@@ -250,8 +256,8 @@ fn inputs() -> Vec<(String, Vec<u8>)> {
         encoded("peer", peer(), codec::encode_peer),
         encoded("witness-call", witness_calls(), codec::encode_witness_call),
         encoded("witness-answer", witness_answers(), codec::encode_witness_answer),
-        encoded("client-call", client_calls(), codec::encode_client_call),
-        encoded("client-answer", client_answers(), codec::encode_client_answer),
+        encoded("client-call", packed(client_calls()), codec::encode_client_calls),
+        encoded("client-answer", packed(client_answers()), codec::encode_client_answers),
     ]
     .concat()
 }

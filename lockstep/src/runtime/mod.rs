@@ -20,6 +20,7 @@ pub mod keys;
 pub mod link;
 pub mod logging;
 pub mod memory;
+pub(crate) mod pack;
 pub(crate) mod private;
 pub mod quic;
 mod refusals;

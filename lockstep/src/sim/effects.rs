@@ -197,7 +197,7 @@ impl World {
             let follows = !self.servers[who.place.slot()].is_sequencer();
             self.watch.answers(*session, *number, follows);
         }
-        match self.encoder.client_answer(answer) {
+        match self.encoder.client_answers(&vec![answer.clone()]) {
             Ok(bytes) => {
                 if !self.send(wire, 1, bytes) {
                     self.close(wire, 1);

@@ -166,12 +166,14 @@ impl World {
     pub(super) fn on_client_call(&mut self, place: ReplicaId, wire: WireId, bytes: &[u8]) {
         let Some(process) = &mut self.server(place).process else { return };
         let Some(conn) = process.wires.get(&wire).copied() else { return };
-        match codec::decode_client_call(bytes) {
-            Ok(call) => {
-                if let ClientCall::Request { session, .. } = &call {
-                    process.asked.insert(*session, conn);
+        match codec::decode_client_calls(bytes) {
+            Ok(calls) => {
+                for call in calls {
+                    if let ClientCall::Request { session, .. } = &call {
+                        process.asked.insert(*session, conn);
+                    }
+                    process.waiting.push_back((conn, call));
                 }
-                process.waiting.push_back((conn, call));
             }
             Err(_) => {
                 self.reach(Mark::CorruptRefused);

@@ -184,8 +184,12 @@ impl World {
     }
 
     pub(super) fn on_client_frame(&mut self, client: usize, place: ReplicaId, bytes: &[u8]) {
-        match codec::decode_client_answer(bytes) {
-            Ok(answer) => self.tell_client(client, Input::Answer { place, answer }),
+        match codec::decode_client_answers(bytes) {
+            Ok(answers) => {
+                for answer in answers {
+                    self.tell_client(client, Input::Answer { place, answer });
+                }
+            }
             Err(_) => {
                 self.reach(Mark::CorruptRefused);
                 let wire = self.client_wire(client, place);
@@ -246,9 +250,9 @@ impl World {
             Output::Send { place, call } => {
                 let wire = self.client_wire(client, place);
                 let call = self.clients[client].habits.said(call, self.healed.is_some());
-                match self.encoder.client_call(&call) {
+                match self.encoder.client_calls(&vec![call]) {
                     Ok(bytes) => self.send(wire, 0, bytes),
-                    Err(error) => panic!("the call {call:?} cannot be encoded: {error}"),
+                    Err(error) => panic!("a call cannot be encoded: {error}"),
                 };
             }
             Output::Reply { number, result } => match result {

@@ -14,6 +14,7 @@ use crate::wire::frames::{
     WitnessCall,
 };
 use crate::wire::header::Kind;
+use crate::wire::pack::Packed;
 
 type Checks = Result<(), FrameError>;
 
@@ -122,9 +123,20 @@ impl Checked for WitnessAnswer {
     }
 }
 
-impl Checked for ClientCall {
+impl Checked for Vec<ClientCall> {
     const KIND: Kind = Kind::ClientCall;
 
+    fn check(&self) -> Checks {
+        check_pack(self)?;
+        self.iter().try_for_each(ClientCall::check)
+    }
+
+    fn size_hint(&self) -> usize {
+        self.iter().map(|call| 128 + call.payload_len()).sum()
+    }
+}
+
+impl ClientCall {
     fn check(&self) -> Checks {
         match self {
             Self::Hello { protocol, .. } => check_versions(*protocol),
@@ -136,18 +148,22 @@ impl Checked for ClientCall {
             Self::Probe => Ok(()),
         }
     }
+}
+
+impl Checked for Vec<ClientAnswer> {
+    const KIND: Kind = Kind::ClientAnswer;
+
+    fn check(&self) -> Checks {
+        check_pack(self)?;
+        self.iter().try_for_each(ClientAnswer::check)
+    }
 
     fn size_hint(&self) -> usize {
-        match self {
-            Self::Request { body, .. } => 512 + body.len(),
-            _ => 512,
-        }
+        self.iter().map(|answer| 128 + answer.payload_len()).sum()
     }
 }
 
-impl Checked for ClientAnswer {
-    const KIND: Kind = Kind::ClientAnswer;
-
+impl ClientAnswer {
     fn check(&self) -> Checks {
         match self {
             Self::Welcome { incarnation, .. }
@@ -162,13 +178,14 @@ impl Checked for ClientAnswer {
             }
         }
     }
+}
 
-    fn size_hint(&self) -> usize {
-        match self {
-            Self::Reply { result: Ok(bytes), .. } => 512 + bytes.len(),
-            _ => 512,
-        }
-    }
+/// What shares a frame is small, so that nobody behind it waits for long.
+fn check_pack<T: Packed>(pack: &[T]) -> Checks {
+    that(!pack.is_empty(), "a frame says nothing")?;
+    within("what shares a frame", pack.len(), limits::PACK)?;
+    let payload: usize = pack.iter().map(Packed::payload_len).sum();
+    that(pack.len() == 1 || payload < limits::BULK_BYTES, "what shares a frame is bulk")
 }
 
 fn check_hello(hello: &Hello) -> Checks {

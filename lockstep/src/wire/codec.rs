@@ -37,7 +37,7 @@ impl core::fmt::Debug for Encoder {
 }
 
 macro_rules! codec {
-    ($($what:literal $frame:ident: $encode:ident, $encode_once:ident, $decode:ident;)*) => {
+    ($($what:literal $frame:ty: $encode:ident, $encode_once:ident, $decode:ident;)*) => {
         impl Encoder {
             $(
                 #[doc = concat!("Encodes ", $what, ".")]
@@ -75,9 +75,9 @@ codec! {
     "a call to the witness" WitnessCall: witness_call, encode_witness_call, decode_witness_call;
     "an answer of the witness"
         WitnessAnswer: witness_answer, encode_witness_answer, decode_witness_answer;
-    "a call of a client" ClientCall: client_call, encode_client_call, decode_client_call;
-    "an answer to a client"
-        ClientAnswer: client_answer, encode_client_answer, decode_client_answer;
+    "calls of a client" Vec<ClientCall>: client_calls, encode_client_calls, decode_client_calls;
+    "answers to a client"
+        Vec<ClientAnswer>: client_answers, encode_client_answers, decode_client_answers;
 }
 
 impl Encoder {

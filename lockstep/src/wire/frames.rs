@@ -339,7 +339,7 @@ pub enum WitnessRefusal {
     Version,
 }
 
-/// Frames from a client.
+/// What a client says. A frame carries several calls, in the order in which they were made.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum ClientCall {
     /// First on every connection.
@@ -381,7 +381,7 @@ pub enum ClientCall {
     Probe,
 }
 
-/// Frames to a client.
+/// What a client is told. A frame carries several answers, in order.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub enum ClientAnswer {
     /// The CoServer serves: it is a member.

@@ -10,6 +10,7 @@ pub mod frames;
 pub mod header;
 
 pub(crate) mod check;
+pub(crate) mod pack;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

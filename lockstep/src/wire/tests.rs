@@ -36,10 +36,10 @@ fn encoded() -> Vec<(&'static str, Bytes)> {
         frames.push((name, encoder.witness_answer(&frame).unwrap()));
     }
     for (name, frame) in samples::client_calls() {
-        frames.push((name, encoder.client_call(&frame).unwrap()));
+        frames.push((name, encoder.client_calls(&vec![frame]).unwrap()));
     }
     for (name, frame) in samples::client_answers() {
-        frames.push((name, encoder.client_answer(&frame).unwrap()));
+        frames.push((name, encoder.client_answers(&vec![frame]).unwrap()));
     }
     frames
 }
@@ -50,8 +50,8 @@ fn read_by_anyone(bytes: &[u8]) -> bool {
         decode_peer(bytes).is_ok(),
         decode_witness_call(bytes).is_ok(),
         decode_witness_answer(bytes).is_ok(),
-        decode_client_call(bytes).is_ok(),
-        decode_client_answer(bytes).is_ok(),
+        decode_client_calls(bytes).is_ok(),
+        decode_client_answers(bytes).is_ok(),
     ]
     .contains(&true)
 }
@@ -106,12 +106,12 @@ fn every_sample_reads_back() {
         assert_eq!(decode_witness_answer(&bytes).unwrap(), frame, "{name}");
     }
     for (name, frame) in samples::client_calls() {
-        let bytes = encode_client_call(&frame).unwrap();
-        assert_eq!(decode_client_call(&bytes).unwrap(), frame, "{name}");
+        let bytes = encode_client_calls(&vec![frame.clone()]).unwrap();
+        assert_eq!(decode_client_calls(&bytes).unwrap(), [frame], "{name}");
     }
     for (name, frame) in samples::client_answers() {
-        let bytes = encode_client_answer(&frame).unwrap();
-        assert_eq!(decode_client_answer(&bytes).unwrap(), frame, "{name}");
+        let bytes = encode_client_answers(&vec![frame.clone()]).unwrap();
+        assert_eq!(decode_client_answers(&bytes).unwrap(), [frame], "{name}");
     }
 }
 
@@ -138,7 +138,7 @@ fn a_version_is_refused_before_anything_else_is_read() {
 #[test]
 fn a_frame_on_the_wrong_connection_is_named() {
     let bytes = encode_peer(&PeerFrame::Pong { sequence: 1 }).unwrap();
-    let error = decode_client_call(&bytes).unwrap_err();
+    let error = decode_client_calls(&bytes).unwrap_err();
     assert_eq!(error, FrameError::Kind { found: 1, expected: Kind::ClientCall });
     assert!(error.to_string().contains("right port"), "{error}");
 }
@@ -204,7 +204,7 @@ fn limits_hold_for_writer_and_reader() {
     let (len, most) = (limits::INPUT_BYTES + 1, limits::INPUT_BYTES);
     let batch = batch_of(vec![entry(1, device)]);
     assert_eq!(encode_peer(&batch), limit("a device's input", len, most));
-    assert_eq!(encode_client_call(&request), limit("a request", len, most));
+    assert_eq!(encode_client_calls(&vec![request]), limit("a request", len, most));
 
     let input = InputKind::Device { device: DeviceId(0), bytes: Bytes::new() };
     let inputs = vec![input; limits::ENTRY_INPUTS + 1];
@@ -305,7 +305,9 @@ fn contradictions_are_refused() {
         assert!(matches!(error, FrameError::Contradiction { .. }), "{error}");
     }
     let protocol = Versions { oldest: 2, newest: 1 };
-    assert!(encode_client_call(&ClientCall::Hello { pair: samples::PAIR, protocol }).is_err());
+    assert!(
+        encode_client_calls(&vec![ClientCall::Hello { pair: samples::PAIR, protocol }]).is_err()
+    );
 }
 
 /// Two byte strings that claim the same bytes would let a small frame grow in memory

@@ -1,5 +1,6 @@
 //! A client with a key that is valid, and manners that are not the library's.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use lockstep::ids::{Nonce, PairId, RequestNumber, SessionId};
 use lockstep::runtime::config::{ClientConfig, Overrides};
 use lockstep::runtime::tls::Purpose;
-use lockstep::wire::codec::{decode_client_answer, encode_client_call};
+use lockstep::wire::codec::{decode_client_answers, encode_client_calls};
 use lockstep::wire::frames::{ClientAnswer, ClientCall, Versions};
 use quinn::{Connection, RecvStream, SendStream};
 
@@ -17,7 +18,7 @@ use super::target::Target;
 use crate::rogue_peer::Stranger;
 
 /// Longer than any answer to one who opens sessions.
-const ANSWER_MAX: usize = 16 << 10;
+const ANSWER_MAX: usize = 128 << 10;
 
 /// Another one in every process: a mark stands for a client.
 #[expect(clippy::disallowed_methods, reason = "an attacker is outside the pair")]
@@ -39,6 +40,8 @@ pub(super) struct Line {
     _connection: Connection,
     send: SendStream,
     receive: RecvStream,
+    /// What came in a frame with the last answer.
+    answers: VecDeque<ClientAnswer>,
     marks: Arc<AtomicU64>,
 }
 
@@ -64,7 +67,8 @@ impl Rival {
     pub(super) async fn connect(&self, to: SocketAddr) -> Result<Line, String> {
         let (connection, send, receive) = self.stranger.greet(to, Purpose::Client).await?;
         let marks = Arc::clone(&self.marks);
-        let mut line = Line { _connection: connection, send, receive, marks };
+        let mut line =
+            Line { _connection: connection, send, receive, answers: VecDeque::new(), marks };
         line.call(&ClientCall::Hello { pair: self.pair, protocol: Versions::SPOKEN }).await?;
         loop {
             match line.answer().await? {
@@ -78,13 +82,16 @@ impl Rival {
 
 impl Line {
     async fn call(&mut self, call: &ClientCall) -> Result<(), String> {
-        let frame = encode_client_call(call).map_err(|error| error.to_string())?;
+        let frame = encode_client_calls(&vec![call.clone()]).map_err(|error| error.to_string())?;
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX).to_le_bytes();
         let framed = [&length[..], &frame].concat();
         self.send.write_all(&framed).await.map_err(|error| error.to_string())
     }
 
     async fn answer(&mut self) -> Result<ClientAnswer, String> {
+        if let Some(answer) = self.answers.pop_front() {
+            return Ok(answer);
+        }
         let mut length = [0; 4];
         let read = self.receive.read_exact(&mut length).await;
         read.map_err(|error| error.to_string())?;
@@ -94,7 +101,9 @@ impl Line {
         }
         let mut frame = vec![0; length];
         self.receive.read_exact(&mut frame).await.map_err(|error| error.to_string())?;
-        decode_client_answer(&frame).map_err(|error| error.to_string())
+        let answers = decode_client_answers(&frame).map_err(|error| error.to_string())?;
+        self.answers.extend(answers);
+        self.answers.pop_front().ok_or_else(|| "a frame without an answer".to_owned())
     }
 
     /// Opens sessions; what comes before the last of their answers is passed over.

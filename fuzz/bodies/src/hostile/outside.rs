@@ -49,7 +49,7 @@ impl World {
                 ClientCall::Request { session, token, number, lowest, alone, body }
             }
         };
-        if codec::encode_client_call(&call).is_ok() {
+        if codec::encode_client_calls(&vec![call.clone()]).is_ok() {
             self.tell(Input::Client { conn, owner: owner(choice), permitted, call });
         }
     }

@@ -10,6 +10,7 @@ use crate::client::session::settings::Settings;
 use crate::ids::ReplicaId;
 use crate::limits;
 use crate::runtime::link::{ConnectionId, DialConfig, Event, Network, PortId};
+use crate::runtime::pack::Pack;
 use crate::runtime::quic::{CloseCode, SendError, SetupError};
 use crate::wire::codec::{self, Encoder};
 use crate::wire::frames::{ClientAnswer, ClientCall};
@@ -32,8 +33,10 @@ struct Route {
     first: Option<PortId>,
     last: Option<PortId>,
     probe: Option<Probe>,
-    /// What the connection has not taken yet.
-    backlog: VecDeque<ClientCall>,
+    /// Calls that will share the next frame.
+    pack: Pack<ClientCall>,
+    /// Frames that the connection has not taken yet.
+    backlog: VecDeque<Vec<ClientCall>>,
     trouble: Option<Trouble>,
 }
 
@@ -130,7 +133,7 @@ impl Connections {
             self.connections[place.slot()].probe.get_or_insert(probe);
         }
         // What waits for room already asks for an acknowledgement just as well.
-        if let Ok(bytes) = self.encoder.client_call(&ClientCall::Probe) {
+        if let Ok(bytes) = self.encoder.client_calls(&vec![ClientCall::Probe]) {
             let _ = self.network.send(connection, bytes);
         }
     }
@@ -157,20 +160,27 @@ impl Connections {
     }
 
     /// What an event means for the core.
-    pub(super) fn on_event(&mut self, event: Event) -> Option<Input> {
+    pub(super) fn on_event(&mut self, event: Event, inputs: &mut VecDeque<Input>) {
+        match event {
+            Event::Frame { port, connection, frame } => {
+                let place = self.place_of(port);
+                let place = place.filter(|at| self.connections[at.slot()].is_on(connection));
+                if let Some(place) = place {
+                    self.on_frame(place, &frame, inputs);
+                }
+            }
+            event => inputs.extend(self.on_news(event)),
+        }
+    }
+
+    fn on_news(&mut self, event: Event) -> Option<Input> {
         match event {
             Event::Up { port, connection, .. } => {
                 let place = self.place_of(port)?;
                 self.on_up(place, port, connection);
                 Some(Input::Up { place })
             }
-            Event::Frame { port, connection, frame } => {
-                let place = self.place_of(port)?;
-                if !self.connections[place.slot()].is_on(connection) {
-                    return None;
-                }
-                Some(self.on_frame(place, &frame))
-            }
+            Event::Frame { .. } => None,
             Event::Writable { connection } => {
                 let place = ReplicaId::BOTH
                     .into_iter()
@@ -196,6 +206,7 @@ impl Connections {
         let others = [before, lane.first.take(), lane.last.take()];
         lane.probe = None;
         lane.backlog.clear();
+        lane.pack.clear();
         for other in others.into_iter().filter(|other| *other != Some(port)) {
             self.close_port(other);
         }
@@ -219,35 +230,55 @@ impl Connections {
         self.on_not_connected(place, Trouble::Setup(error))
     }
 
-    fn on_frame(&mut self, place: ReplicaId, frame: &[u8]) -> Input {
-        match codec::decode_client_answer(frame) {
-            Ok(answer @ ClientAnswer::Welcome { .. }) => {
-                self.note(place, None);
-                Input::Answer { place, answer }
+    fn on_frame(&mut self, place: ReplicaId, frame: &[u8], inputs: &mut VecDeque<Input>) {
+        match codec::decode_client_answers(frame) {
+            Ok(answers) => {
+                for answer in answers {
+                    if matches!(answer, ClientAnswer::Welcome { .. }) {
+                        self.note(place, None);
+                    }
+                    inputs.push_back(Input::Answer { place, answer });
+                }
             }
-            Ok(answer) => Input::Answer { place, answer },
-            Err(error) => self.fail(place, Trouble::Invalid(error)),
+            Err(error) => inputs.push_back(self.fail(place, Trouble::Invalid(error))),
         }
     }
 
-    /// Sends a call, or keeps it until the connection takes it. Says what the core has to know
-    /// if the connection is given up for it.
+    /// Gathers a call for the next frame. Says what the core has to know if the connection is given
+    /// up for it.
     pub(super) fn send(&mut self, place: ReplicaId, call: ClientCall) -> Option<Input> {
+        let frame = self.connections[place.slot()].pack.add(call)?;
+        self.send_frame(place, frame)
+    }
+
+    /// Sends what was gathered. Says what the core has to know of connections that are given up for
+    /// it.
+    pub(super) fn flush(&mut self) -> [Option<Input>; 2] {
+        let told = ReplicaId::BOTH.map(|place| {
+            let frame = self.connections[place.slot()].pack.take()?;
+            self.send_frame(place, frame)
+        });
+        self.network.flush();
+        told
+    }
+
+    /// Sends a frame, or keeps it until the connection takes it.
+    fn send_frame(&mut self, place: ReplicaId, frame: Vec<ClientCall>) -> Option<Input> {
         let lane = &mut self.connections[place.slot()];
         if lane.backlog.is_empty() {
-            return self.send_now(place, call);
+            return self.send_now(place, frame);
         }
-        if lane.backlog.len() >= BACKLOG {
+        if lane.backlog.iter().map(Vec::len).sum::<usize>() >= BACKLOG {
             return Some(self.fail(place, Trouble::Clogged));
         }
-        lane.backlog.push_back(call);
+        lane.backlog.push_back(frame);
         None
     }
 
     fn send_backlog(&mut self, place: ReplicaId) -> Option<Input> {
-        while let Some(call) = self.connections[place.slot()].backlog.pop_front() {
+        while let Some(frame) = self.connections[place.slot()].backlog.pop_front() {
             let before = self.connections[place.slot()].backlog.len();
-            let down = self.send_now(place, call);
+            let down = self.send_now(place, frame);
             if down.is_some() || self.connections[place.slot()].backlog.len() > before {
                 return down;
             }
@@ -255,11 +286,11 @@ impl Connections {
         None
     }
 
-    fn send_now(&mut self, place: ReplicaId, call: ClientCall) -> Option<Input> {
+    fn send_now(&mut self, place: ReplicaId, frame: Vec<ClientCall>) -> Option<Input> {
         let lane = &mut self.connections[place.slot()];
         // The connection is gone: the network's word of that is on its way.
         let (_, connection) = lane.connection?;
-        let sent = match self.encoder.client_call(&call) {
+        let sent = match self.encoder.client_calls(&frame) {
             Ok(bytes) => self.network.send(connection, bytes),
             // What the core takes in is within the limits of frames.
             Err(error) => return Some(self.fail(place, Trouble::Invalid(error))),
@@ -267,7 +298,7 @@ impl Connections {
         match sent {
             Ok(()) | Err(SendError::NotConnected) => None,
             Err(SendError::Full { .. }) => {
-                lane.backlog.push_front(call);
+                lane.backlog.push_front(frame);
                 None
             }
             Err(error @ SendError::TooLarge { .. }) => {
@@ -292,6 +323,7 @@ impl Connections {
         let ports = [connected, lane.first.take(), lane.last.take()];
         lane.probe = None;
         lane.backlog.clear();
+        lane.pack.clear();
         for port in ports {
             self.close_port(port);
         }

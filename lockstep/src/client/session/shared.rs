@@ -112,7 +112,9 @@ impl Shared {
         let number = state.core.submit(now, body, patience)?;
         let (outcome, reply) = oneshot::channel();
         state.waiting.insert(number, outcome);
-        state.send_what_can_be();
+        // What is asked while something else is under way shares frames with what follows at once.
+        let at_once = state.waiting.len() == 1;
+        state.send_what_can_be(at_once);
         Ok((number, reply))
     }
 
@@ -125,7 +127,7 @@ impl Shared {
         let now = state.clock.mono();
         state.close_by = Some(now.plus(within));
         state.core.close(now);
-        state.send_what_can_be();
+        state.send_what_can_be(true);
         state.wake_driver();
     }
 
@@ -201,6 +203,10 @@ impl State {
         loop {
             self.carry_out();
             self.take_events(cx);
+            self.flush();
+            if !self.untold.is_empty() {
+                continue;
+            }
             if self.end.is_none() && self.close_by.is_some_and(|at| at <= self.clock.mono()) {
                 self.end = Some(End::Late);
             }
@@ -221,10 +227,8 @@ impl State {
     fn take_events(&mut self, cx: &mut Context<'_>) {
         while let Some(connections) = &mut self.connections {
             let Poll::Ready(event) = connections.network().poll_next(cx) else { return };
-            if let Some(input) = connections.on_event(event) {
-                self.tell(input);
-                self.carry_out();
-            }
+            connections.on_event(event, &mut self.untold);
+            self.carry_out();
         }
     }
 
@@ -265,7 +269,8 @@ impl State {
             while let Some(output) = self.deferred.pop_front().or_else(|| self.core.poll()) {
                 self.carry_out_one(output, &mut ending);
             }
-            if self.end.is_none() {
+            if self.end.is_none() && !ending.is_empty() {
+                self.flush();
                 // Where the session ends the connections stay for its last words.
                 let connections = self.connections.iter_mut();
                 self.untold.extend(connections.flat_map(|connections| {
@@ -322,8 +327,8 @@ impl State {
     }
 
     /// Does of what the core wants what can be done on any thread, and leaves the rest to the
-    /// driving task.
-    fn send_what_can_be(&mut self) {
+    /// driving task: what is gathered for the next frames too, unless it is to go at once.
+    fn send_what_can_be(&mut self, at_once: bool) {
         while let Some(output) = self.core.poll() {
             match (output, &mut self.connections) {
                 (Output::Send { place, call }, Some(connections)) => {
@@ -332,16 +337,23 @@ impl State {
                 (output, _) => self.deferred.push_back(output),
             }
         }
-        if let Some(connections) = &mut self.connections {
-            connections.network().flush();
+        if at_once {
+            self.flush();
         }
         let earlier = match (self.core.next_timeout(), self.armed) {
             (Some(due), Some(armed)) => due < armed,
             (due, None) => due.is_some(),
             (None, Some(_)) => false,
         };
-        if earlier || !self.deferred.is_empty() || !self.untold.is_empty() {
+        if !at_once || earlier || !self.deferred.is_empty() || !self.untold.is_empty() {
             self.wake_driver();
+        }
+    }
+
+    /// Sends what was gathered for the next frames.
+    fn flush(&mut self) {
+        if let Some(connections) = &mut self.connections {
+            self.untold.extend(connections.flush().into_iter().flatten());
         }
     }
 

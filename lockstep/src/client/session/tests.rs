@@ -36,6 +36,9 @@ struct Log {
     /// Connections welcomed, and probes that came on them.
     connections: usize,
     probes: usize,
+    /// Frames, and the requests in them.
+    frames: usize,
+    requests: usize,
 }
 
 impl Log {
@@ -97,15 +100,23 @@ fn play(
     let task = tokio::spawn(async move {
         loop {
             if let Event::Frame { connection, frame, .. } = net.next().await {
-                let call = codec::decode_client_call(&frame).unwrap();
-                let answer = answer(call, place, &log, refuse);
-                if let Some(answer) = answer {
-                    send(&mut net, connection, &answer);
+                let calls = codec::decode_client_calls(&frame).unwrap();
+                count(&log, &calls);
+                for answer in calls.into_iter().filter_map(|call| answer(call, place, &log, refuse))
+                {
+                    send(&mut net, connection, answer);
                 }
             }
         }
     });
     Played { address, task }
+}
+
+fn count(log: &Mutex<Log>, calls: &[ClientCall]) {
+    let requests = calls.iter().filter(|call| matches!(call, ClientCall::Request { .. })).count();
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    log.frames += usize::from(requests > 0);
+    log.requests += requests;
 }
 
 fn answer(
@@ -128,8 +139,8 @@ fn answer(
     }
 }
 
-fn send(net: &mut Network, connection: ConnectionId, answer: &ClientAnswer) {
-    net.send(connection, codec::encode_client_answer(answer).unwrap()).unwrap();
+fn send(net: &mut Network, connection: ConnectionId, answer: ClientAnswer) {
+    net.send(connection, codec::encode_client_answers(&vec![answer]).unwrap()).unwrap();
 }
 
 /// Both, their log, and a client's settings.
@@ -193,6 +204,22 @@ async fn many_requests_may_be_under_way_and_keep_their_order() {
     }
     let order = stage.with_log(|log| log.executed[&session.id().unwrap()].clone());
     assert!(order.iter().zip(0u32..).all(|(body, n)| body[..] == n.to_le_bytes()));
+}
+
+#[tokio::test]
+async fn the_first_request_goes_at_once_and_those_behind_it_share_frames() {
+    let stage = Stage::new();
+    let session = soon(Session::open(stage.settings())).await.unwrap();
+    let submit = |n: u32| session.try_submit(n.to_le_bytes().to_vec()).unwrap();
+    let tickets: Vec<_> = (0..100).map(submit).collect();
+    for ticket in tickets {
+        soon(ticket).await.unwrap();
+    }
+    let (frames, requests) = stage.with_log(|log| (log.frames, log.requests));
+    assert!(requests >= 100 && frames <= 8, "{frames} frames of {requests} requests");
+    soon(session.request("alone")).await.unwrap();
+    let alone = stage.with_log(|log| log.frames - frames);
+    assert!((1..=2).contains(&alone), "one frame at most to each CoServer: {alone}");
 }
 
 #[tokio::test]

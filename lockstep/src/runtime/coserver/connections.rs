@@ -1,7 +1,7 @@
 //! The CoServer's connections: which is which, and frames to bytes and back.
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::panic::catch_unwind;
 use std::task::{Context, Poll};
@@ -20,6 +20,7 @@ use crate::runtime::keys::{PublicKey, Rights, Role, Roster};
 use crate::runtime::link::{
     ConnectionId, DialConfig, Event, ListenConfig, ListenStats, Network, PortId,
 };
+use crate::runtime::pack::Pack;
 use crate::runtime::quic::{BindError, CloseCode, Lost, Peer, SendError, SetupError};
 use crate::runtime::refusals::Refusals;
 use crate::runtime::tls::Credentials;
@@ -96,6 +97,10 @@ pub(super) struct Connections {
     objects: Option<ObjectLink>,
     objects_up: bool,
     clients: BTreeMap<ConnId, ConnectionId>,
+    /// Of one frame: no other is read before the replica has them.
+    calls: VecDeque<(ConnectionId, ClientConnection, ClientCall)>,
+    /// The answers that will share the next frame to a client.
+    packs: BTreeMap<ConnId, Pack<ClientAnswer>>,
     book: ClientBook,
     is_read_only: fn(&[u8]) -> bool,
     last_client: u64,
@@ -146,6 +151,8 @@ impl Connections {
             objects,
             objects_up: false,
             clients: BTreeMap::new(),
+            calls: VecDeque::new(),
+            packs: BTreeMap::new(),
             book: ClientBook::default(),
             is_read_only,
             last_client: 0,
@@ -180,7 +187,8 @@ impl Connections {
         stats.unwrap_or_default()
     }
 
-    /// What a network event means for the replica.
+    /// What a network event means for the replica. Of several calls of a client it is the first, the
+    /// others are [next](Self::next_call).
     pub(super) fn on_event(&mut self, event: Event, counters: &mut Counters) -> Option<Input> {
         match event {
             Event::Up { port, connection, peer } => self.on_up(port, connection, &peer),
@@ -305,6 +313,8 @@ impl Connections {
             }
             Purpose::Client(ClientConnection { conn, .. }) => {
                 self.clients.remove(&conn);
+                self.calls.retain(|(from, ..)| *from != connection);
+                self.packs.remove(&conn);
                 let displaced = matches!(lost, Lost::Here { code: CloseCode::TOO_MANY });
                 self.book.gone(peer.key, displaced, &self.credentials.roster());
                 Some(Input::ClientGone { conn })
@@ -328,8 +338,14 @@ impl Connections {
             // Of one that was asked before.
             Purpose::Witness(slot) if slot != self.slot => return None,
             Purpose::Witness(_) => codec::decode_witness_answer(frame).map(Input::Witness),
-            Purpose::Client(client) => codec::decode_client_call(frame)
-                .map(|call| self.on_client_call(connection, client, call)),
+            Purpose::Client(client) => match codec::decode_client_calls(frame) {
+                Ok(calls) => {
+                    let calls = calls.into_iter().map(|call| (connection, client, call));
+                    self.calls.extend(calls);
+                    return self.next_call();
+                }
+                Err(error) => Err(error),
+            },
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
@@ -339,6 +355,17 @@ impl Connections {
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
         .ok()
+    }
+
+    /// Whether calls that came have not been given to the replica.
+    pub(super) fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
+    /// The next call that has come in a frame with others.
+    pub(super) fn next_call(&mut self) -> Option<Input> {
+        let (connection, client, call) = self.calls.pop_front()?;
+        Some(self.on_client_call(connection, client, call))
     }
 
     /// A key that may only read asks what the service says changes nothing, or is refused by the
@@ -419,10 +446,27 @@ impl Connections {
         }
     }
 
-    /// Sends an answer. A client that does not take its answers is disconnected: it asks again
-    /// on another connection and gets the stored replies.
-    pub(super) fn send_client(&mut self, conn: ConnId, answer: &ClientAnswer) {
-        let Some(bytes) = self.encoded(|encoder| encoder.client_answer(answer)) else { return };
+    /// Gathers an answer for the next frame to its client.
+    pub(super) fn send_client(&mut self, conn: ConnId, answer: ClientAnswer) {
+        if let Some(frame) = self.packs.entry(conn).or_default().add(answer) {
+            self.send_answers(conn, &frame);
+        }
+    }
+
+    /// Sends what was gathered.
+    pub(super) fn flush(&mut self) {
+        for (conn, mut pack) in core::mem::take(&mut self.packs) {
+            if let Some(frame) = pack.take() {
+                self.send_answers(conn, &frame);
+            }
+        }
+        self.network.flush();
+    }
+
+    /// A client that does not take its answers is disconnected: it asks again on another
+    /// connection and gets the stored replies.
+    fn send_answers(&mut self, conn: ConnId, answers: &Vec<ClientAnswer>) {
+        let Some(bytes) = self.encoded(|encoder| encoder.client_answers(answers)) else { return };
         let Some(&connection) = self.clients.get(&conn) else { return };
         match self.network.send(connection, bytes) {
             Ok(()) => {}
@@ -463,6 +507,9 @@ impl Connections {
     }
 
     pub(super) fn close_client(&mut self, conn: ConnId) {
+        if let Some(frame) = self.packs.remove(&conn).and_then(|mut pack| pack.take()) {
+            self.send_answers(conn, &frame);
+        }
         if let Some(&connection) = self.clients.get(&conn) {
             if let Some(peer) = self.network.peer(connection) {
                 self.book.refused(peer.key);

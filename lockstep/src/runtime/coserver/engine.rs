@@ -89,6 +89,8 @@ enum Wake {
     /// A store that is the witness.
     Witness(Input),
     Network(NetworkEvent),
+    /// The rest of what a client said in one frame.
+    Calls,
     Device(DeviceId, Bytes),
     Request(Request),
     Service(Outgoing),
@@ -118,7 +120,7 @@ impl<S: StateMachine> Engine<S> {
             self.take(wake);
             self.drain();
             self.storage.flush(self.replica.mark());
-            self.connections.network().flush();
+            self.connections.flush();
         }
     }
 
@@ -156,13 +158,17 @@ impl<S: StateMachine> Engine<S> {
             (connections.network().clients_read(), inputs.last_taken());
         inputs.set_room(room, now, from_clients);
         connections.network().set_room(room, now, from_devices);
-        connections.read_clients(replica.reads_clients());
+        connections.read_clients(replica.reads_clients() && !connections.has_calls());
     }
 
     async fn wait(&mut self) -> Wake {
         let takes_input = self.replica.takes_input();
+        let has_calls = self.connections.has_calls() && self.replica.reads_clients();
         self.read_in_turn();
         poll_fn(|cx| {
+            if has_calls {
+                return Poll::Ready(Wake::Calls);
+            }
             if let Poll::Ready(done) = self.executor.poll(cx) {
                 return Poll::Ready(Wake::Service(done));
             }
@@ -198,8 +204,10 @@ impl<S: StateMachine> Engine<S> {
             Wake::Network(event) => {
                 if let Some(input) = self.connections.on_event(event, &mut self.metrics.counters) {
                     self.handle(input);
+                    self.take_calls();
                 }
             }
+            Wake::Calls => self.take_calls(),
             Wake::Device(device, bytes) => self.handle(Input::Device { device, bytes }),
             Wake::Witness(input) => self.handle(input),
             Wake::Service(done) => self.on_service(done),
@@ -227,6 +235,15 @@ impl<S: StateMachine> Engine<S> {
             Wake::Request(Request::Command(command)) => self.handle(Input::Command(command)),
             Wake::Request(Request::Repinned) => self.connections.repinned(),
             Wake::Nothing => {}
+        }
+    }
+
+    /// Takes the calls that came in one frame, as far as the replica takes them.
+    fn take_calls(&mut self) {
+        while self.replica.reads_clients()
+            && let Some(input) = self.connections.next_call()
+        {
+            self.handle(input);
         }
     }
 
@@ -272,7 +289,7 @@ impl<S: StateMachine> Engine<S> {
             self.drain();
         }
         self.storage.flush(self.replica.mark());
-        self.connections.network().flush();
+        self.connections.flush();
     }
 
     fn execute_some(&mut self, most: usize) {
@@ -361,7 +378,7 @@ impl<S: StateMachine> Engine<S> {
             }
             Output::Client { conn, answer } => {
                 self.metrics.counters.answers += 1;
-                self.connections.send_client(conn, &answer);
+                self.connections.send_client(conn, answer);
             }
             Output::CloseClient { conn } => {
                 self.metrics.counters.clients_refused += 1;
