@@ -93,9 +93,10 @@ impl Replica {
         (from > self.log.last_time() && !self.is_overdue(from)).then_some(from)
     }
 
-    /// Whether at that time a wake-up should have come long ago.
+    /// Whether at that time a wake-up should have come long ago. One that the last entry left over
+    /// was due at once.
     fn is_overdue(&self, time: LogTime) -> bool {
-        let due = self.log.wakeup().filter(|due| *due > self.log.last_time());
+        let due = self.log.wakeup().map(|due| due.max(self.log.last_time()));
         due.is_some_and(|due| time.since(due) > self.config.gap_least)
     }
 
