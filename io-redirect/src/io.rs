@@ -38,7 +38,7 @@ impl Io<'_> {
         self.now
     }
 
-    /// The log entry that is being executed.
+    /// The log entry that is being executed. Inputs that were ordered together share it.
     pub fn index(&self) -> Index {
         self.index
     }

@@ -566,12 +566,13 @@ impl<'a> Context<'a> {
         Self { index, step, now, outputs, first, wakeup }
     }
 
-    /// The entry that is being executed.
+    /// The entry that is being executed. Inputs that were ordered together share it; with
+    /// [`step`](Self::step) it names this step alone.
     pub fn index(&self) -> Index {
         self.index
     }
 
-    /// The step within the entry: 0 unless wake-ups were due before it.
+    /// The step within the entry, from 0: wake-ups that were due, and each of the entry's inputs.
     pub fn step(&self) -> u32 {
         self.step
     }
