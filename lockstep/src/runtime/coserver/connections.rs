@@ -453,14 +453,18 @@ impl Connections {
         }
     }
 
-    /// Sends what was gathered.
+    /// Sends what was gathered and queued.
     pub(super) fn flush(&mut self) {
+        self.send_packs();
+        self.network.flush();
+    }
+
+    fn send_packs(&mut self) {
         for (conn, mut pack) in core::mem::take(&mut self.packs) {
             if let Some(frame) = pack.take() {
                 self.send_answers(conn, &frame);
             }
         }
-        self.network.flush();
     }
 
     /// A client that does not take its answers is disconnected: it asks again on another
@@ -586,8 +590,9 @@ impl Connections {
         }
     }
 
-    /// Lets what was queued leave before the caller goes on.
+    /// Lets what was gathered and queued leave before the caller goes on.
     pub(super) async fn transmit(&mut self) {
+        self.send_packs();
         if core::mem::take(&mut self.queued) {
             self.network.transmit().await;
         }
