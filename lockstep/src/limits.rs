@@ -53,6 +53,12 @@ pub const ENTRY_OUTPUT_BYTES: usize = 1 << 20;
 /// only if that one fails to deliver. Smaller ones go on every link.
 pub const BULK_BYTES: usize = 64 << 10;
 
+/// Whether so many things with this much payload together may share an entry, or a client's frame:
+/// bulk is alone.
+pub(crate) const fn may_share(count: usize, payload: usize) -> bool {
+    count <= 1 || payload < BULK_BYTES
+}
+
 /// Bytes of entries under way on one link that the peer has not yet acknowledged. More wait in
 /// the log, of which there is one for all links. A link of 10 Gbit/s and 5 ms needs 6 MiB.
 pub const LINK_FLIGHT_BYTES: usize = 8 << 20;

@@ -1,4 +1,5 @@
-//! Inputs that this replica took: kept until the log has them (rules O5 to O7).
+//! Inputs on their way into the log: those that this replica took, kept until the log has them
+//! (rules O5 to O7), and those that the follower forwarded. What the next entry has of them (O15).
 
 use std::collections::VecDeque;
 
@@ -56,7 +57,7 @@ impl Queue {
         let mut inputs = vec![kind];
         while let Some(next) = self.inputs.front()
             && inputs.len() < most.min(limits::ENTRY_INPUTS)
-            && payload + next.kind.payload_len() < limits::BULK_BYTES
+            && limits::may_share(inputs.len() + 1, payload + next.kind.payload_len())
         {
             payload += next.kind.payload_len();
             inputs.extend(self.pop().map(|input| input.kind));

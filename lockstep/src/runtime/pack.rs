@@ -1,7 +1,7 @@
 //! Gathering what clients say, or are told, at once: it shares frames.
 
 use crate::limits;
-use crate::wire::pack::Packed;
+use crate::wire::check::Packed;
 
 /// Gathers what is to share the next frame.
 #[derive(Debug)]
@@ -20,9 +20,9 @@ impl<T: Packed> Pack<T> {
     /// Adds to it. Returns what was gathered so far if this does not go into the same frame.
     pub(crate) fn add(&mut self, item: T) -> Option<Vec<T>> {
         let payload = item.payload_len();
-        let full = self.items.len() >= limits::PACK
-            || self.payload + payload >= limits::BULK_BYTES && !self.items.is_empty();
-        let before = if full { self.take() } else { None };
+        let fits = self.items.len() < limits::PACK
+            && limits::may_share(self.items.len() + 1, self.payload + payload);
+        let before = if fits { None } else { self.take() };
         self.payload += payload;
         self.items.push(item);
         before
@@ -35,7 +35,7 @@ impl<T: Packed> Pack<T> {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.take();
+        *self = Self::default();
     }
 }
 

@@ -14,7 +14,6 @@ use crate::wire::frames::{
     WitnessCall,
 };
 use crate::wire::header::Kind;
-use crate::wire::pack::Packed;
 
 type Checks = Result<(), FrameError>;
 
@@ -28,6 +27,16 @@ pub(super) trait Checked {
     fn size_hint(&self) -> usize {
         512
     }
+}
+
+/// What shares a frame with its like: what a client says, and what it is told.
+pub(crate) trait Packed {
+    const KIND: Kind;
+
+    /// Bytes of its payload.
+    fn payload_len(&self) -> usize;
+
+    fn check(&self) -> Checks;
 }
 
 impl Checked for PeerFrame {
@@ -123,20 +132,33 @@ impl Checked for WitnessAnswer {
     }
 }
 
-impl Checked for Vec<ClientCall> {
-    const KIND: Kind = Kind::ClientCall;
+impl<T: Packed> Checked for Vec<T> {
+    const KIND: Kind = T::KIND;
 
     fn check(&self) -> Checks {
-        check_pack(self)?;
-        self.iter().try_for_each(ClientCall::check)
+        that(!self.is_empty(), "a frame says nothing")?;
+        within("what shares a frame", self.len(), limits::PACK)?;
+        let payload = self.iter().map(T::payload_len).sum();
+        // Small, so that nobody behind it waits for long.
+        that(limits::may_share(self.len(), payload), "what shares a frame is bulk")?;
+        self.iter().try_for_each(T::check)
     }
 
     fn size_hint(&self) -> usize {
-        self.iter().map(|call| 128 + call.payload_len()).sum()
+        self.iter().map(|item| 128 + item.payload_len()).sum()
     }
 }
 
-impl ClientCall {
+impl Packed for ClientCall {
+    const KIND: Kind = Kind::ClientCall;
+
+    fn payload_len(&self) -> usize {
+        match self {
+            Self::Request { body, .. } => body.len(),
+            _ => 0,
+        }
+    }
+
     fn check(&self) -> Checks {
         match self {
             Self::Hello { protocol, .. } => check_versions(*protocol),
@@ -150,20 +172,16 @@ impl ClientCall {
     }
 }
 
-impl Checked for Vec<ClientAnswer> {
+impl Packed for ClientAnswer {
     const KIND: Kind = Kind::ClientAnswer;
 
-    fn check(&self) -> Checks {
-        check_pack(self)?;
-        self.iter().try_for_each(ClientAnswer::check)
+    fn payload_len(&self) -> usize {
+        match self {
+            Self::Reply { result: Ok(bytes), .. } => bytes.len(),
+            _ => 0,
+        }
     }
 
-    fn size_hint(&self) -> usize {
-        self.iter().map(|answer| 128 + answer.payload_len()).sum()
-    }
-}
-
-impl ClientAnswer {
     fn check(&self) -> Checks {
         match self {
             Self::Welcome { incarnation, .. }
@@ -178,14 +196,6 @@ impl ClientAnswer {
             }
         }
     }
-}
-
-/// What shares a frame is small, so that nobody behind it waits for long.
-fn check_pack<T: Packed>(pack: &[T]) -> Checks {
-    that(!pack.is_empty(), "a frame says nothing")?;
-    within("what shares a frame", pack.len(), limits::PACK)?;
-    let payload: usize = pack.iter().map(Packed::payload_len).sum();
-    that(pack.len() == 1 || payload < limits::BULK_BYTES, "what shares a frame is bulk")
 }
 
 fn check_hello(hello: &Hello) -> Checks {
@@ -270,7 +280,7 @@ fn check_kind(kind: &EntryKind) -> Checks {
         EntryKind::Inputs(inputs) => {
             that(!inputs.is_empty(), "an entry of inputs has none")?;
             within("an entry's inputs", inputs.len(), limits::ENTRY_INPUTS)?;
-            let small = inputs.len() == 1 || inputs.payload_len() < limits::BULK_BYTES;
+            let small = limits::may_share(inputs.len(), inputs.payload_len());
             that(small, "an entry of several inputs is bulk")?;
             inputs.iter().try_for_each(check_input)
         }

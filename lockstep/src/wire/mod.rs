@@ -10,7 +10,6 @@ pub mod frames;
 pub mod header;
 
 pub(crate) mod check;
-pub(crate) mod pack;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
