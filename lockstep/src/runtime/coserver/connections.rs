@@ -187,8 +187,8 @@ impl Connections {
         stats.unwrap_or_default()
     }
 
-    /// What a network event means for the replica. Of several calls of a client it is the first, the
-    /// others are [next](Self::next_call).
+    /// What a network event means for the replica, beside the calls of a client that it may have
+    /// brought ([`next_call`](Self::next_call)).
     pub(super) fn on_event(&mut self, event: Event, counters: &mut Counters) -> Option<Input> {
         match event {
             Event::Up { port, connection, peer } => self.on_up(port, connection, &peer),
@@ -333,19 +333,17 @@ impl Connections {
             Purpose::Link(link) => {
                 counters.frames_received += 1;
                 counters.bytes_received += frame.len() as u64;
-                codec::decode_peer(frame).map(|frame| Input::Peer { link, frame })
+                codec::decode_peer(frame).map(|frame| Some(Input::Peer { link, frame }))
             }
             // Of one that was asked before.
             Purpose::Witness(slot) if slot != self.slot => return None,
-            Purpose::Witness(_) => codec::decode_witness_answer(frame).map(Input::Witness),
-            Purpose::Client(client) => match codec::decode_client_calls(frame) {
-                Ok(calls) => {
-                    let calls = calls.into_iter().map(|call| (connection, client, call));
-                    self.calls.extend(calls);
-                    return self.next_call();
-                }
-                Err(error) => Err(error),
-            },
+            Purpose::Witness(_) => {
+                codec::decode_witness_answer(frame).map(|answer| Some(Input::Witness(answer)))
+            }
+            Purpose::Client(client) => codec::decode_client_calls(frame).map(|calls| {
+                self.calls.extend(calls.into_iter().map(|call| (connection, client, call)));
+                None
+            }),
         };
         read.map_err(|error| {
             counters.frames_invalid += 1;
@@ -355,6 +353,7 @@ impl Connections {
             self.network.close(connection, INVALID_FRAME, &error.to_string());
         })
         .ok()
+        .flatten()
     }
 
     /// Whether calls that came have not been given to the replica.
@@ -362,7 +361,7 @@ impl Connections {
         !self.calls.is_empty()
     }
 
-    /// The next call that has come in a frame with others.
+    /// The next call that has come.
     pub(super) fn next_call(&mut self) -> Option<Input> {
         let (connection, client, call) = self.calls.pop_front()?;
         Some(self.on_client_call(connection, client, call))

@@ -89,7 +89,7 @@ enum Wake {
     /// A store that is the witness.
     Witness(Input),
     Network(NetworkEvent),
-    /// The rest of what a client said in one frame.
+    /// What a client has said, and the replica did not take.
     Calls,
     Device(DeviceId, Bytes),
     Request(Request),
@@ -204,8 +204,8 @@ impl<S: StateMachine> Engine<S> {
             Wake::Network(event) => {
                 if let Some(input) = self.connections.on_event(event, &mut self.metrics.counters) {
                     self.handle(input);
-                    self.take_calls();
                 }
+                self.take_calls();
             }
             Wake::Calls => self.take_calls(),
             Wake::Device(device, bytes) => self.handle(Input::Device { device, bytes }),
