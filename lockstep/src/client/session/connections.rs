@@ -161,26 +161,33 @@ impl Connections {
 
     /// What an event means for the core.
     pub(super) fn on_event(&mut self, event: Event, inputs: &mut VecDeque<Input>) {
-        match event {
-            Event::Frame { port, connection, frame } => {
-                let place = self.place_of(port);
-                let place = place.filter(|at| self.connections[at.slot()].is_on(connection));
-                if let Some(place) = place {
-                    self.on_frame(place, &frame, inputs);
-                }
-            }
-            event => inputs.extend(self.on_news(event)),
-        }
+        let last = self.last_of(event, inputs);
+        inputs.extend(last);
     }
 
-    fn on_news(&mut self, event: Event) -> Option<Input> {
+    /// The last of what an event means for the core; what comes before it goes to `inputs`.
+    fn last_of(&mut self, event: Event, inputs: &mut VecDeque<Input>) -> Option<Input> {
         match event {
             Event::Up { port, connection, .. } => {
                 let place = self.place_of(port)?;
                 self.on_up(place, port, connection);
                 Some(Input::Up { place })
             }
-            Event::Frame { .. } => None,
+            Event::Frame { port, connection, frame } => {
+                let place = self.place_of(port)?;
+                if !self.connections[place.slot()].is_on(connection) {
+                    return None;
+                }
+                match codec::decode_client_answers(&frame) {
+                    Ok(answers) => {
+                        inputs.extend(
+                            answers.into_iter().map(|answer| self.on_answer(place, answer)),
+                        );
+                        None
+                    }
+                    Err(error) => Some(self.fail(place, Trouble::Invalid(error))),
+                }
+            }
             Event::Writable { connection } => {
                 let place = ReplicaId::BOTH
                     .into_iter()
@@ -230,18 +237,11 @@ impl Connections {
         self.on_not_connected(place, Trouble::Setup(error))
     }
 
-    fn on_frame(&mut self, place: ReplicaId, frame: &[u8], inputs: &mut VecDeque<Input>) {
-        match codec::decode_client_answers(frame) {
-            Ok(answers) => {
-                for answer in answers {
-                    if matches!(answer, ClientAnswer::Welcome { .. }) {
-                        self.note(place, None);
-                    }
-                    inputs.push_back(Input::Answer { place, answer });
-                }
-            }
-            Err(error) => inputs.push_back(self.fail(place, Trouble::Invalid(error))),
+    fn on_answer(&mut self, place: ReplicaId, answer: ClientAnswer) -> Input {
+        if matches!(answer, ClientAnswer::Welcome { .. }) {
+            self.note(place, None);
         }
+        Input::Answer { place, answer }
     }
 
     /// Gathers a call for the next frame. Says what the core has to know if the connection is given
@@ -251,8 +251,7 @@ impl Connections {
         self.send_frame(place, frame)
     }
 
-    /// Sends what was gathered. Says what the core has to know of connections that are given up for
-    /// it.
+    /// Sends what was gathered. Says what the core has to know of connections that this gives up.
     pub(super) fn flush(&mut self) -> [Option<Input>; 2] {
         let told = ReplicaId::BOTH.map(|place| {
             let frame = self.connections[place.slot()].pack.take()?;
