@@ -20,9 +20,9 @@ impl Replica {
     }
 
     /// Orders what waits, and hands out what is to be executed before anything is sent of it, if it
-    /// is no more than so many steps. For steps that take less time than a frame: entry and result then leave in
-    /// one. The caller goes on with [`poll_decided`](Self::poll_decided), executes, and only then
-    /// [`poll`](Self::poll)s.
+    /// is no more than so many steps. For steps that take less time than a frame: entry and result
+    /// then leave in one. The caller goes on with [`poll_decided`](Self::poll_decided), executes,
+    /// and only then [`poll`](Self::poll)s.
     ///
     /// A checkpoint is nothing short: to freeze a state may mean to copy it. The sequencer waits
     /// until the follower says that it holds the entry (rule K1), and that has to be sent before.

@@ -318,8 +318,8 @@ impl Replica {
             || (unsaid > 0 && !self.is_sequencer() && self.is_to_freeze())
     }
 
-    /// An eighth of the window, in steps: a joiner that is no further behind is close, and until it is level it
-    /// reports as often as that, or the member would not see it (rule J5).
+    /// An eighth of the window, in steps: a joiner that is no further behind is close, and until it
+    /// is level it reports as often as that, or the member would not see it (rule J5).
     pub(super) fn joiner_distance(&self) -> u64 {
         (self.config.window_entries / 8) as u64
     }

@@ -80,8 +80,7 @@ impl Replica {
         self.is_in_log() && (self.is_overdue(time) || self.stood_still.is_some())
     }
 
-    /// Whether this process has come to a log of which it tells the time: no entry of anybody's is
-    /// newer than what its own clock says.
+    /// Whether this process has come to its log, so that its clock tells the log's time.
     pub(super) fn is_in_log(&self) -> bool {
         self.log.last_index() > Index(0) && !self.clock.is_behind()
     }

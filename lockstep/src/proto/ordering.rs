@@ -10,6 +10,7 @@
 //!   ([`pending`](super::pending)).
 //! - O10: ticks for wake-ups.
 //! - O11, O12, O14: entries that tell of a gap ([`gap`](super::gap)).
+//! - O15: what one process took in a round is one entry.
 
 use core::time::Duration;
 

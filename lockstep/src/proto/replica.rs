@@ -70,7 +70,7 @@ pub struct Replica {
     /// The last hand-over. What a sequencer had not ordered by then it has forgotten.
     pub(super) last_transfer: Index,
     pub(super) pending: PendingInputs,
-    /// The follower's inputs that wait for room in the window.
+    /// The follower's inputs that wait to be ordered.
     pub(super) forwarded_inputs: Queue,
     pub(super) released: Index,
     pub(super) window_full_since: Option<MonotonicTime>,

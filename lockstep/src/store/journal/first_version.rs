@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "rkyv's derives make items that cannot be documented")]
 
 use bytes::Bytes;
-use rkyv::{Archive, Deserialize, Serialize};
+use rkyv::{Archive, Deserialize};
 
 use crate::entry::{self, EntryKind, InputKind, Origin};
 use crate::ids::{
@@ -12,7 +12,7 @@ use crate::ids::{
 use crate::record::Record;
 
 /// An entry of version 1.
-#[derive(Archive, Serialize, Deserialize, Debug)]
+#[derive(Archive, Deserialize, Debug)]
 pub(super) struct Entry {
     index: Index,
     epoch: Epoch,
@@ -22,7 +22,7 @@ pub(super) struct Entry {
 }
 
 /// The content of one, in the order in which the kinds were added.
-#[derive(Archive, Serialize, Deserialize, Debug)]
+#[derive(Archive, Deserialize, Debug)]
 enum Kind {
     Genesis {
         seed: [u8; 32],
