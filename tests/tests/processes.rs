@@ -211,6 +211,29 @@ fn both_that_were_killed_go_on_in_whatever_order_they_start() {
     assert_eq!(pair.wait_for_duplex()["lineage"], 1);
 }
 
+/// They know that they are the pair, and their logs may not have begun.
+#[test]
+fn both_that_are_killed_as_soon_as_they_are_the_pair_go_on() {
+    for _ in 0..3 {
+        let mut pair = Pair::init(PART, SILENCE);
+        for part in [WITNESS, A, B] {
+            pair.run(part);
+        }
+        let is_formed = || {
+            let log = pair.process(A).log();
+            log.contains("origin=\"formed\"").then_some(()).ok_or(log)
+        };
+        wait_for(DEADLINE, is_formed).unwrap();
+        for part in [A, B] {
+            pair.kill(part);
+        }
+        for part in [A, B] {
+            pair.run(part);
+        }
+        assert_eq!(pair.wait_for_duplex()["lineage"], 1);
+    }
+}
+
 #[test]
 fn a_new_lineage_begun_by_hand_needs_a_word_about_each_disk() {
     let mut pair = Pair::start(PART, SILENCE);

@@ -132,6 +132,20 @@ impl Journal {
         self.end().0
     }
 
+    /// Begins the first segment of an empty journal, so that a start tells it from one whose files
+    /// are gone. Does nothing to a journal that was begun.
+    ///
+    /// # Errors
+    /// [`JournalError::Io`]; the journal is failed.
+    pub fn establish(&mut self) -> Result<(), JournalError> {
+        if !self.segments.is_empty() {
+            return Ok(());
+        }
+        let (end, log_digest) = self.end();
+        let mark = self.mark;
+        self.write(|journal| journal.begin(Beginning::Restarts, end.next(), log_digest, mark))
+    }
+
     /// Adds the next entry to the batch. No I/O.
     ///
     /// # Errors

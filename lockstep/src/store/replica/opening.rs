@@ -168,6 +168,7 @@ pub(crate) fn open(
         outgoing: None,
         incoming: None,
         retain: None,
+        is_log_lost: false,
     };
     if recovery.torn > 0 {
         tracing::info!(event = "torn_batch_dropped", bytes = recovery.torn);

@@ -57,6 +57,8 @@ pub(crate) struct ReplicaStore {
     pub(super) retain: Option<Index>,
     /// Something was set aside to be discarded, until this CoServer is a member.
     pub(super) discarding: bool,
+    /// This process found its log lost, or set it aside.
+    pub(super) is_log_lost: bool,
 }
 
 impl ReplicaStore {
@@ -106,6 +108,11 @@ impl ReplicaStore {
                 self.computed_by = before;
                 Failure::of(&error)
             })?;
+        }
+        if membership.record.is_some() && !self.is_log_lost {
+            // A member whose first entry never became durable lacks nothing (rule J1), and must
+            // not be taken for one whose journal is gone.
+            self.journal.establish()?;
         }
         let saved = self.membership.save(membership);
         saved.map_err(|error| Failure::of(&error))?;
@@ -205,6 +212,7 @@ impl ReplicaStore {
     /// The log is not to be used any more: its files are kept aside, and there is none.
     pub(crate) fn set_aside(&mut self) -> Result<(), Failure> {
         (self.outgoing, self.incoming) = (None, None);
+        self.is_log_lost = true;
         let moved = aside::log(&*self.directory);
         moved.map_err(|error| {
             Failure::said(&format!("the log cannot be set aside: {error}"), &error)

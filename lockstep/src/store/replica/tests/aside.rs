@@ -58,6 +58,31 @@ fn a_member_whose_log_is_gone_has_lost_it() {
     assert_eq!(opened(&disk).1.damage, None, "it claims nothing any more");
 }
 
+/// Both machines lose power when the pair has just been formed: neither lacks anything.
+#[test]
+fn a_member_that_never_wrote_an_entry_has_not_lost_its_log() {
+    let formed = Membership {
+        record: Some(Record { origin: Origin::Formed, ..record() }),
+        ..Membership::default()
+    };
+    however_far_it_came(10, |operations, seed| {
+        let disk = MemoryDirectory::new();
+        let (mut store, _) = opened(&disk);
+        disk.halt_after(operations);
+        let is_done = store.save(&formed).is_ok();
+        let (_, found) = opened(&disk.crash(&mut seeded(seed)));
+        assert_eq!(found.damage, None, "after {operations} operations, seed {seed}");
+        match found.disk {
+            Some(found) => {
+                assert_eq!((&found.membership, found.last_index), (&formed, Index(0)));
+                assert_eq!(found.points.len(), 1, "it has the beginning");
+            }
+            None => assert!(!is_done, "what was saved is there"),
+        }
+        is_done
+    });
+}
+
 #[test]
 fn a_crash_while_a_log_is_set_aside_leaves_no_shorter_one() {
     however_far_it_came(10, |operations, seed| {
