@@ -5,7 +5,8 @@ use super::io::{LinkSet, Output};
 use super::links::Link;
 use super::replica::Replica;
 use crate::event::{Event, Ignored, StopCause};
-use crate::ids::{Epoch, Lineage, LinkId};
+use crate::ids::{Epoch, Incarnation, Lineage, LinkId};
+use crate::record::{Origin, Record};
 use crate::wire::frames::{Environment, Hello, PeerFrame, Progress};
 
 impl Replica {
@@ -92,7 +93,7 @@ impl Replica {
                 self.on_presence_told(from, record);
                 self.on_told(record);
             }
-            PeerFrame::Asked { request } => self.event(Event::PeerAsked { next: request.next }),
+            PeerFrame::Asked { request } => self.on_peer_asked(from, request.next),
             PeerFrame::Digests { lineage, epoch, from, outputs } => {
                 if self.is_of_our_epoch(link, lineage, epoch) {
                     self.on_digests(from, &outputs);
@@ -124,6 +125,20 @@ impl Replica {
             PeerFrame::Admit { record, from } => self.on_admit(record, from),
             _ => self.ignore(Ignored::NotOurRole),
         }
+    }
+
+    /// The peer's process has asked the witness for this. One that leaves does so whatever the answer
+    /// is, so that is remembered over a renewal (rule E11).
+    fn on_peer_asked(&mut self, from: Incarnation, next: Record) {
+        self.event(Event::PeerAsked { next });
+        if matches!(next.origin, Origin::Left(_)) && self.membership.peer() == Some(from) {
+            self.leaving_peer = Some(from);
+        }
+    }
+
+    /// Whether the other member has said that it leaves.
+    pub(super) fn is_peer_leaving(&self) -> bool {
+        self.leaving_peer.is_some() && self.leaving_peer == self.membership.peer()
     }
 
     /// What only the member says that brings this one up to date.

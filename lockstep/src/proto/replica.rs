@@ -133,6 +133,8 @@ pub struct Replica {
     pub(super) no_room: Option<Reminder<MonotonicTime>>,
     pub(super) suspicion: Option<(Suspicion, MonotonicTime)>,
     pub(super) peer_declared_dead: bool,
+    /// The peer's process, since it said that it has asked to leave.
+    pub(super) leaving_peer: Option<Incarnation>,
     /// Since when outputs cannot flow, and since then for so long that clients are turned away.
     pub(super) stuck_since: Option<MonotonicTime>,
     pub(super) holding: Option<MonotonicTime>,
@@ -214,6 +216,7 @@ impl Replica {
             no_room: None,
             suspicion: None,
             peer_declared_dead: false,
+            leaving_peer: None,
             stuck_since: None,
             holding: None,
             epoch_since: None,

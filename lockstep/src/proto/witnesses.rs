@@ -162,6 +162,7 @@ impl Replica {
             && self.suspicion.is_none()
             && self.divergence.is_none()
             && self.leaving.is_none()
+            && !self.is_peer_leaving()
             // A member that may not know yet that it is one in this epoch could not follow the
             // move.
             && self.confirming.is_none()

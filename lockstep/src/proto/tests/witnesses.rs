@@ -117,6 +117,29 @@ fn while_a_move_is_uncertain_nobody_is_asked() {
     assert!(pair.record.members.is_duplex());
 }
 
+/// What it was granted may be recorded already: a move would leave the other in doubt for ever once it
+/// is gone.
+#[test]
+fn nobody_moves_while_the_other_leaves() {
+    let mut pair = two_witnesses();
+    pair.witness_mute = true;
+    pair.tell(B, Input::Command(Command::Stop));
+    while pair.record.origin == Origin::Formed {
+        pair.run(MS / 10);
+    }
+    pair.connect_witness(false);
+    pair.run(MS * 1000);
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::Moving { .. })));
+    pair.kill(B);
+    pair.wipe(B);
+    pair.restart(B);
+    pair.run(MS * 200);
+    pair.witness_mute = false;
+    pair.connect_witness(true);
+    pair.run_to_duplex();
+    assert_eq!(pair.record.origin, Origin::Joined);
+}
+
 #[test]
 fn an_operator_may_begin_a_lineage_where_a_move_stayed_uncertain() {
     let mut pair = two_witnesses();

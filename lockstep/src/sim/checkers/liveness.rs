@@ -103,9 +103,11 @@ pub fn forsaken(observed: &ObservedState) -> bool {
         // A witness that has forgotten the pair grants it nothing until a healthy pair tells it
         // what it is. One of two members without the other does not count, nor does a process that
         // was never told.
-        (Some((_, view)), None) => {
+        (Some((who, view)), None) => {
             let can_tell = !record.members.is_duplex() && view.record == Some(*record);
-            (is_granted_nothing && !can_tell) || (is_open && record.members.is_duplex())
+            (is_granted_nothing && !can_tell)
+                || (is_open && record.members.is_duplex())
+                || is_left_in_doubt(observed, who, view)
         }
         // Nor of two that differ, or that have not heard yet that they are a pair.
         (Some(_), Some(_)) => {
@@ -132,6 +134,21 @@ fn is_in_doubt(observed: &ObservedState, record: &Record, place: ReplicaId) -> b
     let was_to_move =
         || observed.enrolled().ordered().any(|ordered| ordered.record.renews(&follows));
     (has_moved || was_to_move()) && observed.remembered(place.other()).record.is_none()
+}
+
+/// Whether this member, which follows a record of both, has ordered a move of which nobody can tell it
+/// whether the other had it: that one's process and disk are gone (rule W2). What the witness has
+/// recorded since, as that the other left, it does not ask.
+fn is_left_in_doubt(observed: &ObservedState, who: Who, view: &View) -> bool {
+    let Some(follows) = view.record.filter(|record| record.members.is_duplex()) else {
+        return false;
+    };
+    let there = who.place.other();
+    let is_gone = !observed.views().any(|(who, view)| {
+        who.place == there && view.is_alive && follows.members.has(there, who.incarnation)
+    });
+    let moves = observed.enrolled().ordered().any(|ordered| ordered.record.renews(&follows));
+    moves && is_gone && observed.remembered(there).record.is_none()
 }
 
 /// Whether no process knows by its own word of what the witness had recorded last.

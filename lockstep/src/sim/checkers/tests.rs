@@ -351,6 +351,28 @@ fn a_move_that_one_disk_does_not_tell_and_the_other_lost_is_for_an_operator() {
     }
 }
 
+/// It asks neither witness, so it does not hear that it is a member alone.
+#[test]
+fn a_move_in_doubt_at_one_that_the_other_left_is_for_an_operator() {
+    for (ended, moves, counts) in [(true, true, true), (false, true, false), (true, false, false)] {
+        let mut scenario = Scenario::new(CheckerName::Liveness).duplex();
+        let both = record(1, Members::both(A.incarnation, B.incarnation));
+        let moved = Record { epoch: Epoch(3), origin: How::Renewal(both.digest()), ..both };
+        let alone = Members::alone(ReplicaId::B, B.incarnation);
+        let left = Record { origin: How::Left(both.digest()), ..record(2, alone) };
+        scenario.ok(Observation::Recorded { slot: 0, record: &both });
+        if moves {
+            let entry = entry(1, 1, 10, EntryKind::Witness { slot: 1, record: moved });
+            scenario.append(B, &entry).expect("fine");
+        }
+        scenario.ok(Observation::Recorded { slot: 0, record: &left });
+        if ended {
+            scenario.ok(Observation::Ended { who: A });
+        }
+        assert_eq!(forsaken(scenario.checkers.observed()), counts, "{ended} {moves}");
+    }
+}
+
 #[test]
 fn what_is_out_is_the_first_of_equal_answers() {
     let request = |index, kind| entry(index, 1, 10 * index, kind);
