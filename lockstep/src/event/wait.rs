@@ -20,6 +20,8 @@ pub enum Wait {
     Witness,
     /// The witness is reached and has not given what was asked for.
     WitnessAnswer,
+    /// The other CoServer, which may have moved to the other witness: neither is asked (rule W2).
+    UncertainMove,
     /// The other CoServer has the better claim to go on, and has not made it yet.
     OtherFirst,
     /// A member that brings this replica up to date: it may not go on by what is on its disk.
@@ -54,13 +56,14 @@ pub enum Wait {
 
 impl Wait {
     /// One of each; place and link are examples.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Disk,
         Self::Restore,
         Self::OtherAndWitness,
         Self::Other,
         Self::Witness,
         Self::WitnessAnswer,
+        Self::UncertainMove,
         Self::OtherFirst,
         Self::Member,
         Self::LastMember(ReplicaId::A),
@@ -87,6 +90,7 @@ impl Wait {
             Self::Other => "other",
             Self::Witness => "witness",
             Self::WitnessAnswer => "witness-answer",
+            Self::UncertainMove => "uncertain-move",
             Self::OtherFirst => "other-first",
             Self::Member => "member",
             Self::LastMember(_) => "last-member",
@@ -115,6 +119,11 @@ impl Wait {
             Self::WitnessAnswer => {
                 "see the witness's log: it may have just started, not know the pair, or be told of \
                  a later epoch than its record's"
+            }
+            Self::UncertainMove => {
+                "start the other CoServer with its disk, which tells. If that is lost, stop this one, \
+                 begin a new lineage (`new-lineage`) and start this one with `--adopt`; under \
+                 `memory` there is nothing to adopt, and what it has is lost"
             }
             Self::OtherFirst => "see the other CoServer's log: it may not reach the witness",
             Self::Member => {
@@ -192,6 +201,10 @@ impl fmt::Display for Wait {
             Self::Other => "the other CoServer is not reached",
             Self::Witness => "the witness in use is not reached",
             Self::WitnessAnswer => "the witness is reached, and has not given what was asked for",
+            Self::UncertainMove => {
+                "the pair was moving to the other witness, and only the other CoServer knows whether \
+                 it has: no witness is asked"
+            }
             Self::OtherFirst => "the other CoServer is to go on first, and has not done so",
             Self::Member => {
                 "it may not go on by what is on its disk, and no member that brings it up to date \

@@ -76,6 +76,9 @@ impl Replica {
         if self.disbelieves_clock() {
             return Wait::Clock;
         }
+        if self.enrolment.asks_nobody() {
+            return Wait::UncertainMove;
+        }
         let meets = self.meets_other();
         match (meets, self.witness_up) {
             (false, false) => return Wait::OtherAndWitness,
@@ -113,6 +116,7 @@ impl Replica {
         if self.stuck_since.is_some() {
             return Some(match (self.may_go_alone(), self.witness_up) {
                 (false, _) => Wait::Operator,
+                _ if self.enrolment.asks_nobody() => Wait::UncertainMove,
                 (true, false) => Wait::Witness,
                 (true, true) => Wait::WitnessAnswer,
             });

@@ -79,6 +79,19 @@ fn without_witness_at_the_one_with_more() -> Pair {
     pair
 }
 
+/// A has the move to the other witness, and B is gone before A knows whether it had it.
+fn moving() -> Pair {
+    let mut pair = Pair::with(|place| Config { witnesses: 2, ..config(place) });
+    pair.run_to_duplex();
+    pair.connect_witness(false);
+    pair.node(B).disk_stuck = true;
+    pair.run_until(A, |event| matches!(event, Event::Moving { .. }));
+    pair.run(MS * 10);
+    pair.kill(B);
+    pair.connect_witness(true);
+    pair
+}
+
 /// A's service takes an input, and B's hangs until A's window is full.
 fn full_window() -> Pair {
     let mut pair = Pair::with(patient);
@@ -131,6 +144,7 @@ fn come_to(wait: Wait) -> Option<(Pair, ReplicaId)> {
             pair.restart(A);
             (pair, A)
         }
+        Wait::UncertainMove => (moving(), A),
         Wait::OtherFirst => (without_witness_at_the_one_with_more(), A),
         Wait::Member => {
             let mut pair = ended();
