@@ -11,7 +11,7 @@ use crate::ids::{Incarnation, Index, LinkId, LogTime, OwnerId, ReplicaId};
 use crate::loss::SessionPool;
 use crate::outline::Found;
 use crate::record::Record;
-use crate::wire::frames::{CheckpointFile, Hello, WitnessRefusal};
+use crate::wire::frames::{CheckpointFile, Death, Hello, WitnessRefusal};
 
 pub use cause::{Duty, FallBack, Ignored, StopCause, Suspicion};
 pub use reminder::Reminder;
@@ -373,6 +373,13 @@ pub enum Event {
         /// The reason that the other member gave.
         why: String,
     },
+    /// The guardian of the other member says that its process has ended.
+    PeerDied {
+        /// The process.
+        incarnation: Incarnation,
+        /// How it ended.
+        how: Death,
+    },
     /// A checkpoint is on disk.
     Checkpoint {
         /// The entry at which it was taken.
@@ -476,6 +483,7 @@ impl Event {
             Self::Enrolled { .. } => "enrolled",
             Self::Leaving => "leaving",
             Self::Farewell { .. } => "farewell",
+            Self::PeerDied { .. } => "peer_died",
             Self::Checkpoint { .. } => "checkpoint",
             Self::NoCheckpoint { .. } => "no_checkpoint",
             Self::StatesDiffer { .. } => "states_differ",
@@ -529,6 +537,7 @@ impl Event {
             | Self::Moving { .. }
             | Self::Waiting { in_vain: false, .. }
             | Self::Farewell { .. }
+            | Self::PeerDied { .. }
             | Self::NoCheckpoint { .. }
             | Self::WindowFull { .. }
             | Self::PoolFull { .. } => Severity::Warning,

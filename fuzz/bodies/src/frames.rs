@@ -12,14 +12,15 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 /// Whatever can be read can be written, and is read as the same again.
 pub fn run(data: &[u8]) {
     let Some((how, rest)) = data.split_first() else { return };
-    for kind in 1..=5 {
+    for kind in 1..=6 {
         let frame = if how & 1 == 0 { rest.to_vec() } else { sealed(kind, rest) };
         match kind {
             1 => check(&frame, codec::decode_peer, codec::encode_peer),
             2 => check(&frame, codec::decode_witness_call, codec::encode_witness_call),
             3 => check(&frame, codec::decode_witness_answer, codec::encode_witness_answer),
             4 => check(&frame, codec::decode_client_calls, codec::encode_client_calls),
-            _ => check(&frame, codec::decode_client_answers, codec::encode_client_answers),
+            5 => check(&frame, codec::decode_client_answers, codec::encode_client_answers),
+            _ => check(&frame, codec::decode_death_notice, codec::encode_death_notice),
         }
     }
 }

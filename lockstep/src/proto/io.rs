@@ -16,8 +16,8 @@ use crate::output::{Executed, OutputKind};
 use crate::proto::shortage::SessionCounts;
 use crate::record::Record;
 use crate::wire::frames::{
-    CheckpointFile, ClientAnswer, ClientCall, Environment, LogPosition, PeerFrame, WitnessAnswer,
-    WitnessCall,
+    CheckpointFile, ClientAnswer, ClientCall, Death, Environment, LogPosition, PeerFrame,
+    WitnessAnswer, WitnessCall,
 };
 
 mod storage;
@@ -56,6 +56,13 @@ pub enum Input {
         link: LinkId,
         /// The checked frame.
         frame: PeerFrame,
+    },
+    /// The other CoServer's guardian says that a process at its place has ended (rule S7).
+    PeerDied {
+        /// The process that has ended.
+        incarnation: Incarnation,
+        /// How it ended.
+        how: Death,
     },
     /// The connection to the witness came up.
     WitnessUp,

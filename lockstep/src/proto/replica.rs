@@ -252,6 +252,7 @@ impl Replica {
             Input::LinkBlocked { link } => self.on_link_blocked(link),
             Input::LinkWritable { link } => self.on_link_writable(link),
             Input::Peer { link, frame } => self.on_peer(link, frame),
+            Input::PeerDied { incarnation, how } => self.on_peer_died(incarnation, how),
             Input::WitnessUp => self.on_witness_up(),
             Input::SpareWitness { up } => self.spare_up = up,
             Input::WitnessDown => self.on_witness_down(),

@@ -8,6 +8,7 @@
 //! - S4: a new incarnation at the peer's place, or its leave, is its death at once.
 //! - S5: a peer that does not get on with one of its duties is too slow.
 //! - S6: a member that finds the same of itself leaves.
+//! - S7: what the peer's guardian says of its end is its death at once.
 //!
 //! What the two owe each other is counted by [`debts`](super::debts).
 
@@ -20,7 +21,7 @@ use super::links::Link;
 use super::replica::Replica;
 use crate::event::{Event, StopCause, Suspicion};
 use crate::ids::{Incarnation, LinkId, Timestamps};
-use crate::wire::frames::Progress;
+use crate::wire::frames::{Death, Progress};
 
 /// Handling an input later than this after the heartbeat was due means that the process did not
 /// run meanwhile.
@@ -153,6 +154,15 @@ impl Replica {
         let differs = self.divergence.is_some() || self.log.panicked() || self.progress.halted;
         if self.is_duplex() && self.is_known() && self.is_heard() && self.witness_up && !differs {
             self.stop(StopCause::Hanging { duty, span });
+        }
+    }
+
+    /// The peer's guardian says that a process at its place has ended. Of any other process than the
+    /// member it means nothing (rule S7).
+    pub(super) fn on_peer_died(&mut self, incarnation: Incarnation, how: Death) {
+        if self.membership.peer() == Some(incarnation) && !self.peer_declared_dead {
+            self.event(Event::PeerDied { incarnation, how });
+            self.peer_declared_dead = true;
         }
     }
 

@@ -14,7 +14,7 @@ use crate::entry::EntryKind;
 use crate::ids::{ConnId, Index, LinkId, ReplicaId};
 use crate::proto::{Input, Standing, StorageResponse};
 use crate::wire::codec;
-use crate::wire::frames::{ClientCall, PeerFrame};
+use crate::wire::frames::{ClientCall, Death, PeerFrame};
 
 /// What arrives at a CoServer's process.
 impl World {
@@ -29,6 +29,10 @@ impl World {
             Arrival::ClientDown(wire) => self.on_conn_down(place, wire),
             Arrival::Executed(executed) => self.give_result(place, executed),
             Arrival::Disk(response) => self.on_storage(place, response),
+            Arrival::PeerDied(incarnation) => {
+                let how = Death::Killed { signal: 9 };
+                self.tell(place, Input::PeerDied { incarnation, how });
+            }
             Arrival::Command(command) => self.tell(place, Input::Command(command)),
             Arrival::Poke => {}
             Arrival::Frame { wire, generation, role, bytes } => {

@@ -42,6 +42,10 @@ marks! {
     HandedOver = "handed-over", true;
     /// A member left in good order.
     Farewell = "farewell", true;
+    /// A member learned of the other's death from its guardian, before anything else told it.
+    Noticed = "noticed", true;
+    /// A guardian's notice was of another process than the present member.
+    NoticeOfAnother = "notice-of-another", true;
     /// A request whose answer was lost was voided by a renewal.
     RenewalVoidsRequest = "renewal-voids-request", true;
     /// A granted request, its answer lost, was found granted by its asker.

@@ -27,6 +27,7 @@ mod disk;
 mod effects;
 mod execution;
 mod fresh;
+mod guardian;
 mod inject;
 mod intake;
 mod net;

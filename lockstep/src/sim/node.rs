@@ -19,7 +19,7 @@ use super::wiring::Role;
 use super::world::{Due, PAIR, World};
 use crate::digest::Digest;
 use crate::entry::Entry;
-use crate::ids::{ConnId, Index, LinkId, ReplicaId, SessionId, Timestamps};
+use crate::ids::{ConnId, Incarnation, Index, LinkId, ReplicaId, SessionId, Timestamps};
 use crate::limits;
 use crate::output::Executed;
 use crate::proto::io::{self, Membership};
@@ -84,6 +84,8 @@ pub(super) enum Arrival {
     Executed(Executed),
     /// The storage thread has an answer.
     Disk(StorageResponse),
+    /// The other place's guardian says that this process has ended.
+    PeerDied(Incarnation),
     /// The operator gives a command.
     Command(Command),
     /// A device has an input.
@@ -393,6 +395,9 @@ impl World {
         }
         self.break_storage(who, mark, power);
         self.see(Observation::Ended { who });
+        if !power {
+            self.give_notice(who);
+        }
         true
     }
 

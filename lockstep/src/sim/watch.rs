@@ -261,6 +261,7 @@ impl Watch {
                     self.marks.reach(Mark::BothAsked);
                 }
             }
+            Event::PeerDied { .. } => self.marks.reach(Mark::Noticed),
             Event::Suspected { suspicion } => {
                 self.suspected_slow[who.place.slot()] = *suspicion == Suspicion::Slow;
             }

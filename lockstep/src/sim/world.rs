@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::checkers::{CheckerName, Checkers, Impossible, Observation, Verdict, impossible};
 use super::clock::Clock;
 use super::faults::FaultKind;
+use super::guardian::Guardians;
 use super::marks::{Mark, Marks};
 use super::net::{Item, Lane, Wire, WireId};
 use super::node::CoServer;
@@ -70,6 +71,8 @@ pub(super) enum Due {
     Exit { place: ReplicaId, life: u32 },
     /// A CoServer is killed, unless it was before.
     Kill { place: ReplicaId, life: u32 },
+    /// A guardian's notice comes.
+    Notice { to: ReplicaId, incarnation: Incarnation },
     /// A CoServer that was killed starts again.
     Restart { place: ReplicaId },
     /// The connection of a wire is dialled.
@@ -107,6 +110,7 @@ pub(super) struct World {
     pub(super) verdict: Option<Verdict>,
     pub(super) servers: [CoServer; 2],
     pub(super) witnesses: Witnesses,
+    pub(super) guardians: Guardians,
     pub(super) clients: Vec<SimClient>,
     pub(super) wires: Vec<Wire>,
     pub(super) healed: Option<u64>,
@@ -175,6 +179,7 @@ impl World {
             verdict: None,
             servers,
             witnesses: Witnesses::new(&options, rng.from(20_000_000, 150_000_000)),
+            guardians: Guardians::new(rng.fork()),
             clients,
             wires: Vec::new(),
             healed: None,
@@ -267,6 +272,7 @@ impl World {
             Due::Checkpoint { place, life } => self.on_checkpoint(place, life),
             Due::Exit { place, life } => self.on_exit(place, life),
             Due::Kill { place, life } => self.on_kill(place, life),
+            Due::Notice { to, incarnation } => self.on_notice(to, incarnation),
             Due::Restart { place } => self.start_server(place),
             Due::Dial { wire } => self.on_dial(wire),
             Due::Idle { wire, generation } => self.on_idle(wire, generation),

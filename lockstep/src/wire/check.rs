@@ -10,8 +10,8 @@ use crate::outline::Outline;
 use crate::record::{Members, Origin, Record};
 use crate::wire::error::FrameError;
 use crate::wire::frames::{
-    ClientAnswer, ClientCall, Environment, Forward, Hello, PeerFrame, Versions, WitnessAnswer,
-    WitnessCall,
+    ClientAnswer, ClientCall, DeathNotice, Environment, Forward, Hello, PeerFrame, Versions,
+    WitnessAnswer, WitnessCall,
 };
 use crate::wire::header::Kind;
 
@@ -129,6 +129,14 @@ impl Checked for WitnessAnswer {
             Self::Present { record } => check_record(record),
             Self::Refused { .. } => Ok(()),
         }
+    }
+}
+
+impl Checked for DeathNotice {
+    const KIND: Kind = Kind::DeathNotice;
+
+    fn check(&self) -> Checks {
+        check_incarnation(self.incarnation)
     }
 }
 

@@ -12,7 +12,9 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::limits::FRAME_BYTES;
 use crate::wire::check::Checked;
 use crate::wire::error::FrameError;
-use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, WitnessAnswer, WitnessCall};
+use crate::wire::frames::{
+    ClientAnswer, ClientCall, DeathNotice, PeerFrame, WitnessAnswer, WitnessCall,
+};
 use crate::wire::header::{self, HEADER_BYTES};
 
 /// Encoded frames are cut from blocks of this size, so that a small frame costs no allocation of
@@ -78,6 +80,7 @@ codec! {
     "calls of a client" Vec<ClientCall>: client_calls, encode_client_calls, decode_client_calls;
     "answers to a client"
         Vec<ClientAnswer>: client_answers, encode_client_answers, decode_client_answers;
+    "a notice of a guardian" DeathNotice: death_notice, encode_death_notice, decode_death_notice;
 }
 
 impl Encoder {

@@ -315,6 +315,39 @@ pub enum WitnessAnswer {
     Refused { reason: WitnessRefusal },
 }
 
+/// What a guardian tells the other CoServer: the process that it watched has ended (rule S7). The
+/// connection says by its key whose guardian it is.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeathNotice {
+    /// The pair of the process.
+    pub pair: PairId,
+    /// The process.
+    pub incarnation: Incarnation,
+    /// How it ended.
+    pub how: Death,
+}
+
+/// How a process ended.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// By a signal, of this number.
+    Killed { signal: u8 },
+    /// By itself, with this exit code.
+    Exited { code: u8 },
+    /// It made another process of itself.
+    Replaced,
+}
+
+impl core::fmt::Display for Death {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Killed { signal } => write!(f, "killed by signal {signal}"),
+            Self::Exited { code } => write!(f, "ended with exit code {code}"),
+            Self::Replaced => f.write_str("replaced by a new process of itself"),
+        }
+    }
+}
+
 /// Why the witness gives no record.
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WitnessRefusal {

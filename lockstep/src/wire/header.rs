@@ -49,6 +49,8 @@ pub enum Kind {
     ClientCall = 4,
     /// From a CoServer to a client.
     ClientAnswer = 5,
+    /// From a guardian to the other CoServer.
+    DeathNotice = 6,
 }
 
 impl fmt::Display for Kind {
@@ -59,6 +61,7 @@ impl fmt::Display for Kind {
             Self::WitnessAnswer => "answer of the witness",
             Self::ClientCall => "call of a client",
             Self::ClientAnswer => "answer to a client",
+            Self::DeathNotice => "notice of a guardian",
         })
     }
 }

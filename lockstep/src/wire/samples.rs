@@ -243,6 +243,15 @@ pub(super) fn witness_answers() -> Vec<(&'static str, WitnessAnswer)> {
     ]
 }
 
+pub(super) fn death_notices() -> Vec<(&'static str, DeathNotice)> {
+    let notice = |how| DeathNotice { pair: PAIR, incarnation: B, how };
+    vec![
+        ("notice killed", notice(Death::Killed { signal: 9 })),
+        ("notice exited", notice(Death::Exited { code: 101 })),
+        ("notice replaced", notice(Death::Replaced)),
+    ]
+}
+
 pub(super) fn client_calls() -> Vec<(&'static str, ClientCall)> {
     let (session, token) = (SessionId(2), Nonce(99));
     vec![

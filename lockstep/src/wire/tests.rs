@@ -41,6 +41,9 @@ fn encoded() -> Vec<(&'static str, Bytes)> {
     for (name, frame) in samples::client_answers() {
         frames.push((name, encoder.client_answers(&vec![frame]).unwrap()));
     }
+    for (name, frame) in samples::death_notices() {
+        frames.push((name, encoder.death_notice(&frame).unwrap()));
+    }
     frames
 }
 
@@ -52,6 +55,7 @@ fn read_by_anyone(bytes: &[u8]) -> bool {
         decode_witness_answer(bytes).is_ok(),
         decode_client_calls(bytes).is_ok(),
         decode_client_answers(bytes).is_ok(),
+        decode_death_notice(bytes).is_ok(),
     ]
     .contains(&true)
 }
@@ -112,6 +116,10 @@ fn every_sample_reads_back() {
     for (name, frame) in samples::client_answers() {
         let bytes = encode_client_answers(&vec![frame.clone()]).unwrap();
         assert_eq!(decode_client_answers(&bytes).unwrap(), [frame], "{name}");
+    }
+    for (name, frame) in samples::death_notices() {
+        let bytes = encode_death_notice(&frame).unwrap();
+        assert_eq!(decode_death_notice(&bytes).unwrap(), frame, "{name}");
     }
 }
 
@@ -346,7 +354,7 @@ proptest! {
 
     #[test]
     fn random_archives_do_not_panic(
-        kind in 0..5_usize,
+        kind in 0..6_usize,
         body in proptest::collection::vec(any::<u8>(), 0..2000),
     ) {
         let kinds = [
@@ -355,6 +363,7 @@ proptest! {
             Kind::WitnessAnswer,
             Kind::ClientCall,
             Kind::ClientAnswer,
+            Kind::DeathNotice,
         ];
         read_by_anyone(&sealed(kinds[kind], &body));
     }

@@ -2,8 +2,9 @@
 
 use super::pair::{MS, Pair, config};
 use crate::event::{Event, Suspicion};
-use crate::ids::{Index, ReplicaId};
+use crate::ids::{Incarnation, Index, ReplicaId};
 use crate::proto::io::{Command, DivergencePolicy, Input, Standing};
+use crate::wire::frames::Death;
 
 use ReplicaId::{A, B};
 
@@ -13,6 +14,52 @@ fn is_slow(event: &Event) -> bool {
 
 fn is_suspicion(event: &Event) -> bool {
     matches!(event, Event::Suspected { .. })
+}
+
+fn died(incarnation: Incarnation) -> Input {
+    Input::PeerDied { incarnation, how: Death::Killed { signal: 9 } }
+}
+
+#[test]
+fn a_peer_whose_guardian_says_that_it_died_is_gone_at_once() {
+    for place in [A, B] {
+        let mut pair = Pair::formed();
+        let other = place.other();
+        let process = pair.record.members.at(other).unwrap();
+        pair.device_input(place, "one");
+        pair.run(MS * 20);
+        pair.kill(other);
+        pair.tell(place, died(process));
+        // Much less than the silence: the way to the witness and back.
+        pair.run(MS * 3);
+        let standing = pair.node(place).replica.status().standing;
+        assert!(matches!(standing, Standing::Serving { duplex: false, .. }), "{standing:?}");
+        pair.restart(other);
+        pair.run_to_duplex();
+    }
+}
+
+#[test]
+fn the_death_of_a_process_that_is_no_member_means_nothing() {
+    let mut pair = Pair::formed();
+    let before = pair.record.members.at(B).unwrap();
+    pair.kill(B);
+    pair.restart(B);
+    pair.run_to_duplex();
+    let present = pair.record;
+    for process in [before, present.members.at(A).unwrap(), Incarnation(77)] {
+        pair.tell(A, died(process));
+        pair.run(MS * 50);
+    }
+    assert_eq!(pair.record, present);
+    assert!(!pair.node(A).saw(|event| matches!(event, Event::PeerDied { .. })));
+    // And nobody goes on alone without the witness's word, whatever a guardian says.
+    pair.connect_witness(false);
+    pair.tell(A, died(present.members.at(B).unwrap()));
+    pair.run(MS * 500);
+    assert!(pair.record.members.is_duplex());
+    let standing = pair.node(A).replica.status().standing;
+    assert!(!matches!(standing, Standing::Serving { duplex: false, .. }), "{standing:?}");
 }
 
 #[test]

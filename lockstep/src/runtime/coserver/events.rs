@@ -99,6 +99,7 @@ pub(super) fn log(said: &Event, client: Option<&str>) {
         Event::Unrecovered { why } | Event::Contradicts { why } | Event::Farewell { why } => {
             say!(said, why);
         }
+        Event::PeerDied { incarnation, how } => say!(said, %incarnation, how = %how),
         Event::Waiting { record, in_vain, wait } => {
             say_record!(said, record, in_vain, why = %wait, todo = %wait.remedy());
         }
