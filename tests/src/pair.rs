@@ -435,6 +435,11 @@ impl Pair {
         self.process(part).wait(DEADLINE);
     }
 
+    /// Kills it, if it runs. There is no such process from then on.
+    pub fn end(&mut self, part: Part) {
+        self.processes[part.slot()] = None;
+    }
+
     /// Has it end in good order, by SIGTERM, and waits for that.
     ///
     /// # Panics

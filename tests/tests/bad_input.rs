@@ -188,7 +188,7 @@ fn a_key_of_another_role_is_refused() {
 fn rightful(purpose: Purpose) -> &'static str {
     match purpose {
         Purpose::Client => "client.key",
-        Purpose::Link | Purpose::Witness => "b.key",
+        Purpose::Link | Purpose::Witness | Purpose::Guardian => "b.key",
     }
 }
 

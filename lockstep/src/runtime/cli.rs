@@ -105,6 +105,7 @@
 mod args;
 mod commands;
 mod flags;
+mod guardian;
 mod human;
 mod objects;
 mod pages;

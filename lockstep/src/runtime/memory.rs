@@ -141,7 +141,9 @@ fn terms(settings: &Settings, [service, devices]: [u64; 2]) -> Vec<Term> {
     // Without a port for them there are no clients, no sessions and no replies.
     let clients = usize::from(settings.clients.is_some());
     let connections = clients * settings.client_connections * per_connection(Purpose::Client);
-    let links = settings.links.len() * queued(Purpose::Link) + witnesses * queued(Purpose::Witness);
+    // A guardian comes to a link's port, and is told nothing.
+    let link = queued(Purpose::Link) + per_connection(Purpose::Link);
+    let links = settings.links.len() * link + witnesses * queued(Purpose::Witness);
     let term = |name, bytes: usize, setting| Term { name, bytes: bytes as u64, setting };
     vec![
         // The log, and beside it what came early.

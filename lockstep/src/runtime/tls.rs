@@ -34,6 +34,8 @@ pub enum Purpose {
     Witness,
     /// From a client to a CoServer.
     Client,
+    /// From a CoServer's guardian to the other CoServer, on a link's port.
+    Guardian,
 }
 
 impl Purpose {
@@ -43,7 +45,14 @@ impl Purpose {
             Purpose::Link => b"lockstep-link/1",
             Purpose::Witness => b"lockstep-witness/1",
             Purpose::Client => b"lockstep-client/1",
+            Purpose::Guardian => b"lockstep-guardian/1",
         }
+    }
+
+    /// The purpose with that name.
+    pub(super) fn of_alpn(name: &[u8]) -> Option<Self> {
+        let all = [Purpose::Link, Purpose::Witness, Purpose::Client, Purpose::Guardian];
+        all.into_iter().find(|purpose| purpose.alpn() == name)
     }
 }
 
@@ -53,6 +62,7 @@ impl fmt::Display for Purpose {
             Purpose::Link => "link",
             Purpose::Witness => "witness connection",
             Purpose::Client => "client connection",
+            Purpose::Guardian => "guardian's connection",
         })
     }
 }
@@ -335,11 +345,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(rustls::crypto::ring::default_provider())
 }
 
-/// The configuration of one handshake on the accepting side, and where its
-/// refusal will be found.
+/// The configuration of one handshake on the accepting side, for one of these
+/// purposes, and where its refusal will be found.
 pub(super) fn server(
     credentials: &Credentials,
-    purpose: Purpose,
+    purposes: &[Purpose],
     wanted: &[Role],
 ) -> Result<(ServerConfig, Refusal), Error> {
     let provider = provider();
@@ -351,7 +361,7 @@ pub(super) fn server(
         .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(
             credentials.certified(),
         )));
-    config.alpn_protocols = vec![purpose.alpn().to_vec()];
+    config.alpn_protocols = purposes.iter().map(|purpose| purpose.alpn().to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;

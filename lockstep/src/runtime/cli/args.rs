@@ -153,6 +153,24 @@ pub(super) struct CoServerArgs {
     /// End when removed, instead of coming back
     #[arg(long, help_heading = None::<&str>)]
     pub(super) no_return: bool,
+    #[command(flatten)]
+    pub(super) guardian: GuardianFlags,
+}
+
+/// A process of its own that watches over the CoServer's.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Watched over")]
+pub(super) struct GuardianFlags {
+    /// Run the CoServer in a process of its own, tell the other one at once when that is killed, and
+    /// start it again
+    #[arg(long)]
+    pub(super) guardian: bool,
+    /// Start it again so often within the window, after it was killed or has panicked
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "guardian")]
+    pub(super) restarts: u32,
+    /// The window of --restarts
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10min", requires = "guardian")]
+    pub(super) restart_window: Duration,
 }
 
 #[derive(Debug, Args)]

@@ -51,6 +51,13 @@ impl From<&GuardError> for Exit {
 }
 
 impl Guards {
+    /// The same for the child of a guardian, which is between it and the process that was named.
+    #[must_use]
+    pub(super) fn beneath(self, guardian: Option<u32>) -> Self {
+        let die_with_parent = self.die_with_parent.map(|named| guardian.unwrap_or(named));
+        Self { die_with_parent, ..self }
+    }
+
     /// Puts them into force.
     ///
     /// # Errors

@@ -15,10 +15,10 @@ use crate::ids::MonotonicTime;
 use crate::runtime::clock::Clock;
 
 /// How often in a row this process has ended soon after it began; set by its predecessor.
-const MARK: &str = "LOCKSTEP_RETURNS";
+pub(super) const MARK: &str = "LOCKSTEP_RETURNS";
 
 /// The running program, also when its file has been replaced since it was started.
-const ITSELF: &str = "/proc/self/exe";
+pub(super) const ITSELF: &str = "/proc/self/exe";
 
 /// A process that lived for less is not to come back at once.
 const SOON: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use super::StartupError;
 use super::clients::{ClientBook, ClientsMetrics, owner_of};
 use super::metrics::Counters;
 use super::settings::{LinkAddresses, Settings, WitnessAddress};
-use crate::ids::{ConnId, LinkId, OwnerId, ReplicaId};
+use crate::ids::{ConnId, LinkId, OwnerId, PairId, ReplicaId};
 use crate::limits;
 use crate::proto::{Input, io::LinkSet};
 use crate::runtime::keys::{PublicKey, Rights, Role, Roster};
@@ -23,11 +23,11 @@ use crate::runtime::link::{
 use crate::runtime::pack::Pack;
 use crate::runtime::quic::{BindError, CloseCode, Lost, Peer, SendError, SetupError};
 use crate::runtime::refusals::Refusals;
-use crate::runtime::tls::Credentials;
+use crate::runtime::tls::{self, Credentials};
 use crate::runtime::witness::{ObjectEvent, ObjectLink};
 use crate::wire::codec::{self, Encoder};
 use crate::wire::error::FrameError;
-use crate::wire::frames::{ClientAnswer, ClientCall, PeerFrame, WitnessCall};
+use crate::wire::frames::{ClientAnswer, ClientCall, DeathNotice, PeerFrame, WitnessCall};
 
 /// A frame was not valid.
 const INVALID_FRAME: CloseCode = CloseCode(CloseCode::FREE.0);
@@ -46,6 +46,8 @@ enum Purpose {
     /// By its slot.
     Witness(u8),
     Client(ClientConnection),
+    /// The other's guardian, along this link.
+    Guardian(LinkId),
 }
 
 /// A port that is for one connection; clients have a port of their own.
@@ -77,12 +79,14 @@ impl fmt::Display for Purpose {
             Self::Link(link) => write!(f, "link {link}"),
             Self::Witness(slot) => write!(f, "witness {slot}"),
             Self::Client(client) => write!(f, "client {}", client.conn),
+            Self::Guardian(link) => write!(f, "guardian, link {link}"),
         }
     }
 }
 
 /// All connections of a CoServer.
 pub(super) struct Connections {
+    pair: PairId,
     network: Network,
     credentials: Credentials,
     encoder: Encoder,
@@ -139,6 +143,7 @@ impl Connections {
             clients_port = Some(port);
         }
         Ok(Self {
+            pair: settings.pair,
             network,
             credentials,
             encoder: Encoder::new(),
@@ -257,6 +262,9 @@ impl Connections {
             return None;
         }
         let (wire, input) = match *self.ports.get(&port)? {
+            Only::Link(link) if peer.purpose == tls::Purpose::Guardian => {
+                (Purpose::Guardian(link), None)
+            }
             Only::Link(link) => {
                 self.links[usize::from(link.0)] = Some(connection);
                 (Purpose::Link(link), Some(Input::LinkUp { link }))
@@ -311,6 +319,7 @@ impl Connections {
                 *known = None;
                 Some(self.on_witness(slot, false))
             }
+            Purpose::Guardian(_) => None,
             Purpose::Client(ClientConnection { conn, .. }) => {
                 self.clients.remove(&conn);
                 self.calls.retain(|(from, ..)| *from != connection);
@@ -340,6 +349,10 @@ impl Connections {
             Purpose::Witness(_) => {
                 codec::decode_witness_answer(frame).map(|answer| Some(Input::Witness(answer)))
             }
+            Purpose::Guardian(_) => codec::decode_death_notice(frame).map(|notice| {
+                let DeathNotice { pair, incarnation, how } = notice;
+                (pair == self.pair).then_some(Input::PeerDied { incarnation, how })
+            }),
             Purpose::Client(client) => codec::decode_client_calls(frame).map(|calls| {
                 self.calls.extend(calls.into_iter().map(|call| (connection, client, call)));
                 None

@@ -57,17 +57,31 @@ pub struct DialConfig {
 impl DialConfig {
     /// A CoServer link of the place that dials, from `local` to `remote`.
     pub fn link(peer: ReplicaId, local: SocketAddr, remote: impl Into<Remote>) -> Self {
-        let settings = Settings::of(Purpose::Link);
-        let wanted = vec![Role::CoServer(peer)];
+        let link = Self::between(Purpose::Link, peer, local, remote.into());
+        // What a name means may change at any time, and the key says who it is.
+        let from = link.remote.address().map(|address| address.ip());
+        DialConfig {
+            endpoint: EndpointConfig { takes_guardians: true, from, ..link.endpoint },
+            ..link
+        }
+    }
+
+    /// A guardian's connection to the other CoServer, along a link whose address here is `local`.
+    pub fn guardian(peer: ReplicaId, local: IpAddr, remote: impl Into<Remote>) -> Self {
+        Self::between(Purpose::Guardian, peer, SocketAddr::new(local, 0), remote.into())
+    }
+
+    fn between(purpose: Purpose, peer: ReplicaId, local: SocketAddr, remote: Remote) -> Self {
         let endpoint = EndpointConfig {
             local,
-            purpose: Purpose::Link,
-            wanted,
+            purpose,
+            wanted: vec![Role::CoServer(peer)],
             accepts: false,
+            takes_guardians: false,
             from: None,
-            settings,
+            settings: Settings::of(purpose),
         };
-        DialConfig { endpoint, remote: remote.into(), backoff: Backoff::LINK }
+        DialConfig { endpoint, remote, backoff: Backoff::LINK }
     }
 
     /// A CoServer's connection to the witness.
@@ -93,6 +107,7 @@ impl DialConfig {
             purpose,
             wanted: vec![wanted],
             accepts: false,
+            takes_guardians: false,
             from: None,
             settings: Settings::of(purpose),
         };

@@ -42,7 +42,8 @@ impl ListenConfig {
     pub fn link(peer: ReplicaId, local: SocketAddr, remote: IpAddr) -> Self {
         let from = (!remote.is_unspecified()).then_some(remote);
         let endpoint = accepting(Purpose::Link, vec![Role::CoServer(peer)], local);
-        ListenConfig { endpoint: EndpointConfig { from, ..endpoint }, admit: Admit::Newest }
+        let endpoint = EndpointConfig { from, takes_guardians: true, ..endpoint };
+        ListenConfig { endpoint, admit: Admit::Newest }
     }
 
     /// A witness; every CoServer of a pair takes a connection, or two while
@@ -62,7 +63,8 @@ impl ListenConfig {
 
 fn accepting(purpose: Purpose, wanted: Vec<Role>, local: SocketAddr) -> EndpointConfig {
     let settings = Settings::of(purpose);
-    EndpointConfig { local, purpose, wanted, accepts: true, from: None, settings }
+    let (accepts, takes_guardians) = (true, false);
+    EndpointConfig { local, purpose, wanted, accepts, takes_guardians, from: None, settings }
 }
 
 /// What became of the attempts to connect to a port.
@@ -129,13 +131,13 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new(
         endpoint: Endpoint,
-        config: &ListenConfig,
+        from: Option<IpAddr>,
         outbox: Outbox,
         counters: Arc<Counters>,
     ) -> Self {
         Listener {
             endpoint,
-            from: config.endpoint.from,
+            from,
             outbox,
             counters,
             handshakes: Handshakes::new(),

@@ -102,8 +102,11 @@ impl Network {
         let endpoint = Endpoint::bind(config.endpoint.clone(), self.credentials.clone())?;
         let (outbox, counters) = (self.next_outbox(), Arc::new(Counters::default()));
         let port = outbox.port;
-        let listener = Listener::new(endpoint.clone(), &config, outbox, Arc::clone(&counters));
-        self.open(port, endpoint, config.admit, counters, listener.run());
+        let from = config.endpoint.from;
+        let listener = Listener::new(endpoint.clone(), from, outbox, Arc::clone(&counters));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(listener.run());
+        self.open(port, endpoint, config.admit, counters, tasks);
         Ok(port)
     }
 
@@ -119,10 +122,16 @@ impl Network {
         };
         let outbox = self.next_outbox();
         let port = outbox.port;
+        let (mut tasks, counters) = (JoinSet::new(), Arc::new(Counters::default()));
+        if config.endpoint.takes_guardians {
+            let (from, counters) = (config.endpoint.from, Arc::clone(&counters));
+            tasks.spawn(Listener::new(endpoint.clone(), from, outbox.clone(), counters).run());
+        }
         let DialConfig { remote, backoff, .. } = config;
         let names = self.names.clone();
         let dialler = Dialler { endpoint: endpoint.clone(), remote, backoff, names };
-        self.open(port, endpoint, Admit::Newest, Arc::default(), dialler.run(outbox));
+        tasks.spawn(dialler.run(outbox));
+        self.open(port, endpoint, Admit::Newest, counters, tasks);
         Ok(port)
     }
 
@@ -137,12 +146,10 @@ impl Network {
         endpoint: Endpoint,
         admit: Admit,
         counters: Arc<Counters>,
-        task: impl Future<Output = ()> + Send + 'static,
+        tasks: JoinSet<()>,
     ) {
-        let mut tasks = JoinSet::new();
-        tasks.spawn(task);
-        let shares = Shares::new();
-        let opened = Port { endpoint, admit, shares, current: None, counters, _task: tasks };
+        let (shares, current, guardian) = (Shares::new(), None, None);
+        let opened = Port { endpoint, admit, shares, current, guardian, counters, _tasks: tasks };
         self.ports.insert(port, opened);
     }
 
@@ -451,7 +458,7 @@ impl Network {
     /// Why a connection is not taken whose handshake was taken: the key was replaced since. The
     /// owner closes what is up when a key is replaced; what waits here is not up yet.
     fn refusal(&self, connection: &Connection) -> Option<SetupError> {
-        let Peer { role, key, remote } = *connection.peer();
+        let Peer { role, key, remote, .. } = *connection.peer();
         let refusal = judge_key(&self.credentials.roster(), &[role], key).err()?;
         Some(SetupError::PeerKey { remote, refusal })
     }
@@ -478,7 +485,7 @@ impl Network {
         let (key, block) = share_of(connection.peer());
         if let Some(opened) = self.ports.get_mut(&port) {
             opened.shares.take(key, block, id);
-            opened.current = Some(id);
+            *opened.newest(connection.peer().purpose) = Some(id);
         }
         let takes_turns = connection.peer().role == Role::Client;
         let rank = if takes_turns { Rank::Ordinary } else { Rank::Vital };
@@ -548,7 +555,8 @@ impl Network {
         let slot = self.slots.remove(&id)?;
         let peer = *slot.connection.peer();
         if let Some(port) = self.ports.get_mut(&slot.port) {
-            port.current = port.current.filter(|current| *current != id);
+            let newest = port.newest(peer.purpose);
+            *newest = newest.filter(|newest| *newest != id);
             port.shares.give_back(id);
         }
         if slot.takes_turns {

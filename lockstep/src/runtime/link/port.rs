@@ -10,6 +10,7 @@ use super::event::{ConnectionId, PortId};
 use super::listen::{Admit, Counters};
 use crate::runtime::keys::PublicKey;
 use crate::runtime::quic::{Connection, Endpoint, SetupError};
+use crate::runtime::tls::Purpose;
 use crate::shares::{AddressBlock, Shares};
 
 /// New connections and failures waiting for the consumer. Connections beyond
@@ -55,9 +56,21 @@ pub(super) struct Port {
     pub(super) shares: Shares<PublicKey, AddressBlock, ConnectionId>,
     /// The newest connection.
     pub(super) current: Option<ConnectionId>,
+    /// The newest connection of the peer's guardian.
+    pub(super) guardian: Option<ConnectionId>,
     pub(super) counters: Arc<Counters>,
-    /// Ends with the port.
-    pub(super) _task: JoinSet<()>,
+    /// They end with the port.
+    pub(super) _tasks: JoinSet<()>,
+}
+
+impl Port {
+    /// The newest connection for the same purpose: a guardian's takes the place of no other.
+    pub(super) fn newest(&mut self, purpose: Purpose) -> &mut Option<ConnectionId> {
+        match purpose {
+            Purpose::Guardian => &mut self.guardian,
+            _ => &mut self.current,
+        }
+    }
 }
 
 /// A connection that is up.

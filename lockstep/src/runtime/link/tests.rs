@@ -227,6 +227,60 @@ async fn the_newest_connection_of_a_link_wins() {
     }
 }
 
+/// Each link's port, of whoever dials on it too.
+#[tokio::test]
+async fn a_guardian_comes_beside_a_link_and_displaces_only_its_like() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    let mut b = link_b(&cast, a.addr());
+    let (at_a, at_b) = tokio::join!(a.up(), b.up());
+    for (own, peer, node, link) in
+        [(B, ReplicaId::A, &mut a, at_a), (A, ReplicaId::B, &mut b, at_b)]
+    {
+        let of = |node: &Node| DialConfig::guardian(peer, ip(), node.addr());
+        let mut guardian = Node::dialling(&cast, own, of(node));
+        let (first, own_end) = tokio::join!(node.up(), guardian.up());
+        let known = node.net.peer(first).unwrap();
+        assert_eq!((known.role, known.purpose), (own, Purpose::Guardian));
+        guardian.net.send(own_end, Bytes::from_static(b"it died")).unwrap();
+        guardian.net.flush();
+        let serving = tokio::select! {
+            frame = node.frame() => frame,
+            () = serve(&mut guardian) => unreachable!("it serves for ever"),
+        };
+        assert_eq!(serving, "it died");
+        let mut next = Node::dialling(&cast, own, of(node));
+        assert_eq!(node.down().await, Lost::Here { code: CloseCode::REPLACED });
+        let (second, _) = tokio::join!(node.up(), next.up());
+        assert_ne!(first, second);
+        assert_eq!(node.net.connection(node.port), Some(link), "the link is as it was");
+    }
+}
+
+/// A link's key, and no other, is a guardian's; and a port for others takes none.
+#[tokio::test]
+async fn a_guardian_needs_the_other_coservers_key_and_a_links_port() {
+    let cast = Cast::new();
+    let mut a = link_a(&cast);
+    for own in [Role::Client, Role::Witness] {
+        let config = DialConfig::guardian(ReplicaId::A, ip(), a.addr());
+        let mut stranger = Node::dialling(&cast, own, config);
+        let (here, _) = tokio::join!(a.failed(), stranger.failed());
+        let refused = KeyRefusal::WrongRole { key: cast.key_of(own), held: own };
+        match here {
+            SetupError::PeerKey { refusal, .. } => assert_eq!(refusal, refused),
+            other => panic!("{other}"),
+        }
+    }
+    let mut clients = clients_a(&cast, 4);
+    let mut lost =
+        Node::dialling(&cast, B, DialConfig::guardian(ReplicaId::A, ip(), clients.addr()));
+    let (here, there) = tokio::join!(clients.failed(), lost.failed());
+    for error in [here, there] {
+        assert!(matches!(error, SetupError::Purpose { .. }), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_link_listens_to_its_peers_address_only() {
     let cast = Cast::new();

@@ -13,6 +13,7 @@ use super::frame::{Decoder, FrameLost, Outgoing, PREFIX, TooLarge};
 use super::urgent::UrgentLane;
 use super::{CloseCode, Lost, SendError, Settings};
 use crate::runtime::keys::{PublicKey, Role};
+use crate::runtime::tls::Purpose;
 
 /// Who is at the other end, as proved by the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Peer {
     pub key: PublicKey,
     /// The peer's address, which stays the same: connections do not migrate.
     pub remote: SocketAddr,
+    /// What the connection is for.
+    pub purpose: Purpose,
 }
 
 /// What QUIC knows about the way to the peer.

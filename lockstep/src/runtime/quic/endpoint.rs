@@ -46,6 +46,8 @@ pub struct EndpointConfig {
     pub wanted: Vec<Role>,
     /// Whether it accepts; otherwise it only dials.
     pub accepts: bool,
+    /// Whether it accepts the connections of guardians, whatever else it does.
+    pub takes_guardians: bool,
     /// The only address from which it expects anybody, if there is only one: of what comes from
     /// elsewhere next to nothing is looked at.
     pub from: Option<IpAddr>,
@@ -63,10 +65,20 @@ pub struct Endpoint {
     gatekeeper: Option<Arc<Gatekeeper>>,
 }
 
+impl EndpointConfig {
+    /// What it accepts connections for.
+    fn served(&self) -> Vec<Purpose> {
+        let own = self.accepts.then_some(self.purpose);
+        own.into_iter().chain(self.takes_guardians.then_some(Purpose::Guardian)).collect()
+    }
+}
+
 /// What an endpoint's connections have in common.
 pub(super) struct Shared {
     pub(super) credentials: Credentials,
-    purpose: Purpose,
+    pub(super) purpose: Purpose,
+    /// What it accepts connections for.
+    served: Vec<Purpose>,
     wanted: Vec<Role>,
     pub(super) settings: Settings,
     /// The accepting side's configuration but for the handshake, which has one
@@ -99,15 +111,17 @@ impl Endpoint {
         let mut shared = Shared {
             credentials,
             purpose: config.purpose,
+            served: config.served(),
             wanted: config.wanted,
             settings: config.settings,
             server: None,
         };
-        if config.accepts {
+        let accepts = !shared.served.is_empty();
+        if accepts {
             shared.server = Some(shared.base_server()?);
         }
         let ids = ids_key(&shared, local);
-        let gatekeeper = config.accepts.then(|| Arc::new(Gatekeeper::new(ids, config.from)));
+        let gatekeeper = accepts.then(|| Arc::new(Gatekeeper::new(ids, config.from)));
         let mut socket = TokioRuntime.wrap_udp_socket(socket).map_err(at)?;
         if let Some(gatekeeper) = &gatekeeper {
             socket = Arc::new(Gate::new(socket, Arc::clone(gatekeeper)));
@@ -271,7 +285,7 @@ impl Shared {
     }
 
     fn server_crypto(&self) -> Result<(Arc<QuicServerConfig>, tls::Refusal), String> {
-        let (config, refusal) = tls::server(&self.credentials, self.purpose, &self.wanted)
+        let (config, refusal) = tls::server(&self.credentials, &self.served, &self.wanted)
             .map_err(|error| error.to_string())?;
         let crypto = QuicServerConfig::try_from(config).map_err(|error| error.to_string())?;
         Ok((Arc::new(crypto), refusal))

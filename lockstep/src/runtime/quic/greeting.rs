@@ -1,5 +1,6 @@
 //! The first bytes on the stream, after which a connection is up.
 
+use quinn::crypto::rustls::HandshakeData;
 use quinn::{RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -8,7 +9,7 @@ use super::error::Attempted;
 use super::urgent::UrgentLane;
 use super::{CloseCode, Connection, Peer, SetupError};
 use crate::runtime::keys::PublicKey;
-use crate::runtime::tls::KeyRefusal;
+use crate::runtime::tls::{KeyRefusal, Purpose};
 
 /// The greeting: these bytes, then the largest frame taken, little-endian.
 const MAGIC: [u8; 8] = *b"lockstep";
@@ -92,7 +93,8 @@ impl Shared {
             .roster()
             .role_of(&key)
             .ok_or(SetupError::PeerKey { remote, refusal: KeyRefusal::Unknown { key } })?;
-        Ok(Peer { role, key, remote })
+        let purpose = purpose_of(connection).unwrap_or(self.purpose);
+        Ok(Peer { role, key, remote, purpose })
     }
 }
 
@@ -104,6 +106,12 @@ fn lost_or_rude(connection: &quinn::Connection, attempted: &Attempted) -> SetupE
     }
     connection.close(VarInt::from_u32(CloseCode::BAD_GREETING.0), b"no lockstep greeting");
     SetupError::Greeting { remote: attempted.remote }
+}
+
+/// What the handshake was for, where it could be for more than one thing.
+fn purpose_of(connection: &quinn::Connection) -> Option<Purpose> {
+    let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+    Purpose::of_alpn(&data.protocol?)
 }
 
 fn key_of(connection: &quinn::Connection) -> Option<PublicKey> {

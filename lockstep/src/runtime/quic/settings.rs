@@ -105,6 +105,15 @@ impl Settings {
                 keep_alive: Duration::from_millis(250),
                 ..link
             },
+            // A few words in one direction.
+            Purpose::Guardian => Settings {
+                frame_max: 64 << 10,
+                queue: 128 << 10,
+                urgent: 0,
+                send_window: 64 << 10,
+                receive_window: 64 << 10,
+                ..link
+            },
             Purpose::Client => Settings {
                 // The longest request or reply, with what names it.
                 frame_max: limits::INPUT_BYTES + ENVELOPE,
@@ -245,7 +254,7 @@ mod tests {
 
     #[test]
     fn what_suits_each_purpose_is_consistent() {
-        for purpose in [Purpose::Link, Purpose::Witness, Purpose::Client] {
+        for purpose in [Purpose::Link, Purpose::Witness, Purpose::Client, Purpose::Guardian] {
             assert_eq!(Settings::of(purpose).check(), Ok(()));
         }
     }

@@ -103,6 +103,7 @@ impl<'a> Side<'a> {
             purpose: self.purpose,
             wanted: wanted.to_vec(),
             accepts,
+            takes_guardians: false,
             from: None,
             settings: self.settings,
         };
@@ -337,6 +338,7 @@ async fn an_address_in_use_is_named_with_its_remedy() {
         purpose: Purpose::Link,
         wanted: vec![B],
         accepts: true,
+        takes_guardians: false,
         from: None,
         settings: Settings::of(Purpose::Link),
     };

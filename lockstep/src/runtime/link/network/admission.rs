@@ -23,11 +23,11 @@ impl Network {
     /// peer the newest wins. On a port for many the peer that has most gives way (rule F8), with
     /// the connection that was made last.
     fn make_room(&mut self, port: PortId, peer: &Peer) -> bool {
-        let Some(opened) = self.ports.get(&port) else { return false };
+        let Some(opened) = self.ports.get_mut(&port) else { return false };
         let most = match opened.admit {
             Admit::UpTo(most) => most,
             Admit::Newest => {
-                if let Some(old) = opened.current {
+                if let Some(old) = *opened.newest(peer.purpose) {
                     self.close(old, CloseCode::REPLACED, "the same peer connected again");
                 }
                 return true;

@@ -1,0 +1,395 @@
+//! The guardian: the parent of a CoServer's process, which outlives it (rule S7 of
+//! `docs/protocol.md`).
+//!
+//! It starts the process, tells the other CoServer at once when it has ended, on connections of its
+//! own along every link, and starts it again within a budget. Its own end changes nothing for the
+//! process, which goes on without one.
+//!
+//! The process says on its standard input, a socket, which incarnation it is. So the guardian speaks
+//! only of processes that it started, and a process that makes a new one of itself says so by another
+//! incarnation.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal as LinuxSignal, getpid, getppid, kill_process};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
+
+use super::process::{Heard, Signals};
+use super::rejoin::{ITSELF, MARK};
+use crate::ids::{Incarnation, PairId};
+use crate::runtime::config::CoServerConfig;
+use crate::runtime::exit::Exit;
+use crate::runtime::link::{ConnectionId, DialConfig, Event, Network};
+use crate::runtime::quic::{BindError, CloseCode};
+use crate::wire::codec::encode_death_notice;
+use crate::wire::frames::{Death, DeathNotice};
+
+/// Says to a process that this one is its guardian.
+const GUARDIAN: &str = "LOCKSTEP_GUARDIAN";
+
+/// The exit code of a process that panicked.
+const PANICKED: i32 = 101;
+
+/// The wait before the second start in a row; each further one is twice as long.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// What is left to say when the guardian ends has so long.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// Whether this process was started by a guardian: then the guardian's process.
+pub(super) fn guardian_of_this() -> Option<u32> {
+    let named: u32 = std::env::var_os(GUARDIAN)?.to_str()?.parse().ok()?;
+    let parent = getppid()?.as_raw_nonzero().get().unsigned_abs();
+    (named == parent).then_some(parent)
+}
+
+/// Tells the guardian which incarnation this process is.
+pub(super) fn announce(incarnation: Incarnation) {
+    let told = rustix::io::write(io::stdin().as_fd(), &incarnation.0.to_le_bytes());
+    if told.ok() != Some(size_of::<u64>()) {
+        tracing::warn!(
+            event = "guardian_not_told",
+            "the guardian does not know this process: it will say nothing of its end"
+        );
+    }
+}
+
+/// How often a process is started again that was killed, or panicked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Budget {
+    /// Starts within the window.
+    pub(super) starts: u32,
+    pub(super) window: Duration,
+}
+
+/// What is left of a budget.
+#[derive(Debug)]
+struct Restarts {
+    budget: Budget,
+    /// When it was started again within the window, the latest last.
+    spent: VecDeque<Instant>,
+}
+
+impl Restarts {
+    fn new(budget: Budget) -> Self {
+        Self { budget, spent: VecDeque::new() }
+    }
+
+    /// How long to wait before the next start; `None` if the budget is spent.
+    fn next(&mut self, now: Instant) -> Option<Duration> {
+        let Budget { starts, window } = self.budget;
+        while self.spent.front().is_some_and(|at| now.duration_since(*at) >= window) {
+            self.spent.pop_front();
+        }
+        let before = u32::try_from(self.spent.len()).unwrap_or(u32::MAX);
+        if before >= starts {
+            return None;
+        }
+        self.spent.push_back(now);
+        // The first one at once: the pair is not protected meanwhile.
+        let Some(doublings) = before.checked_sub(1) else { return Some(Duration::ZERO) };
+        let doublings = doublings.min(16);
+        Some(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT))
+    }
+}
+
+/// Runs the CoServer of this configuration as a child of this process until it is told to stop, or
+/// ends otherwise than by being killed.
+///
+/// # Errors
+/// If the system gives no process, socket or signal.
+pub(super) fn guard(config: &CoServerConfig, budget: Budget) -> io::Result<Ended> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut guardian = Guardian::new(config)?;
+        let mut restarts = Restarts::new(budget);
+        let ended = guardian.run(&mut restarts).await?;
+        let Guardian { network, .. } = guardian;
+        network.shutdown(CloseCode::SHUTDOWN, "the guardian ends", GOODBYE).await;
+        Ok(ended)
+    })
+}
+
+/// How a guarded CoServer came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// Its process ended by itself, with this exit code.
+    Exited(u8),
+    /// It was killed while it was told to stop, by this signal.
+    Killed(u8),
+    /// It was killed, or panicked, more often than its budget has it.
+    BudgetSpent,
+}
+
+impl Ended {
+    /// What the guardian ends with.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code,
+            // As a shell has it.
+            Self::Killed(signal) => signal.saturating_add(128),
+            Self::BudgetSpent => Exit::Software.code(),
+        }
+    }
+}
+
+struct Guardian {
+    pair: PairId,
+    network: Network,
+    connections: Vec<ConnectionId>,
+    signals: Signals,
+    children: Signal,
+    /// The last notice, for connections that come up later.
+    notice: Option<DeathNotice>,
+}
+
+/// A process that is watched.
+struct Watched {
+    child: Child,
+    /// Where it says who it is.
+    says: UnixStream,
+    said: [u8; 8],
+    have: usize,
+    incarnation: Option<Incarnation>,
+}
+
+/// What the guardian hears of.
+enum News {
+    Network(Event),
+    Signal(Heard),
+    Child,
+    /// The process said who it is, or nothing more.
+    Said(io::Result<usize>),
+}
+
+impl Guardian {
+    fn new(config: &CoServerConfig) -> io::Result<Self> {
+        let settings = &config.settings;
+        let mut network = Network::new(config.credentials.clone());
+        for link in &settings.links {
+            let peer = settings.place.other();
+            let dialled =
+                network.dial(DialConfig::guardian(peer, link.local.ip(), link.remote.clone()));
+            dialled.map_err(|error| match error {
+                BindError::Address { source, .. } => source,
+                other => io::Error::other(other),
+            })?;
+        }
+        Ok(Self {
+            pair: settings.pair,
+            network,
+            connections: Vec::new(),
+            signals: Signals::hear()?,
+            children: signal(SignalKind::child())?,
+            notice: None,
+        })
+    }
+
+    async fn run(&mut self, restarts: &mut Restarts) -> io::Result<Ended> {
+        let mut is_first = true;
+        loop {
+            let mut watched = Watched::start(is_first)?;
+            is_first = false;
+            tracing::info!(event = "guarding", pid = watched.child.id());
+            let (status, stops) = self.watch(&mut watched).await?;
+            let how = death(status);
+            self.tell(watched.incarnation, how).await;
+            let is_death = matches!(how, Death::Killed { .. }) || status.code() == Some(PANICKED);
+            match (how, is_death && !stops) {
+                (Death::Killed { signal }, false) => return Ok(Ended::Killed(signal)),
+                (Death::Exited { code }, false) => return Ok(Ended::Exited(code)),
+                _ => {}
+            }
+            let Some(wait) = restarts.next(Instant::now()) else {
+                let Budget { starts, window } = restarts.budget;
+                let window_ms = window.as_millis() as u64;
+                tracing::error!(event = "restarts_spent", %how, starts, window_ms);
+                return Ok(Ended::BudgetSpent);
+            };
+            tracing::warn!(event = "restarting", %how, after_ms = wait.as_millis() as u64);
+            if self.is_stopped_within(wait).await {
+                return Ok(Ended::Exited(Exit::Done.code()));
+            }
+        }
+    }
+
+    /// Waits until the process has ended; how it did, and whether it was told to.
+    async fn watch(&mut self, watched: &mut Watched) -> io::Result<(ExitStatus, bool)> {
+        let mut stops = false;
+        loop {
+            if let Some(status) = watched.child.try_wait()? {
+                return Ok((status, stops));
+            }
+            let Watched { says, said, have, .. } = &mut *watched;
+            let news = tokio::select! {
+                biased;
+                _ = self.children.recv() => News::Child,
+                heard = self.signals.next() => News::Signal(heard),
+                read = says.read(&mut said[*have..]), if *have < said.len() => News::Said(read),
+                event = self.network.next() => News::Network(event),
+            };
+            match news {
+                News::Child => {}
+                News::Network(event) => self.on_event(event),
+                News::Signal(Heard::Stop) => {
+                    stops = true;
+                    watched.pass_on(LinuxSignal::TERM);
+                }
+                News::Signal(Heard::Reloaded) => watched.pass_on(LinuxSignal::HUP),
+                News::Said(read) => {
+                    if let Some(replaced) = watched.on_said(read) {
+                        self.tell(Some(replaced), Death::Replaced).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a signal to stop comes within that time; connections are kept up meanwhile.
+    async fn is_stopped_within(&mut self, span: Duration) -> bool {
+        let until = tokio::time::sleep(span);
+        tokio::pin!(until);
+        loop {
+            tokio::select! {
+                biased;
+                heard = self.signals.next() => if heard == Heard::Stop { return true },
+                () = &mut until => return false,
+                event = self.network.next() => self.on_event(event),
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Up { connection, peer, .. } => {
+                self.connections.push(connection);
+                let (remote, links) = (peer.remote, self.connections.len());
+                tracing::info!(event = "guardian_connected", %remote, links);
+                if let Some(notice) = self.notice {
+                    self.send(connection, &notice);
+                }
+            }
+            Event::Down { connection, .. } => self.connections.retain(|up| *up != connection),
+            Event::Failed { error, .. } => tracing::debug!(%error, "no connection"),
+            // The other CoServer says nothing to a guardian.
+            Event::Frame { .. } | Event::Writable { .. } => {}
+        }
+    }
+
+    /// Tells the other CoServer on every link that a process has ended.
+    async fn tell(&mut self, incarnation: Option<Incarnation>, how: Death) {
+        let Some(incarnation) = incarnation else { return };
+        let notice = DeathNotice { pair: self.pair, incarnation, how };
+        for connection in self.connections.clone() {
+            self.send(connection, &notice);
+        }
+        self.notice = Some(notice);
+        self.network.transmit().await;
+        let links = self.connections.len();
+        tracing::warn!(event = "process_ended", %incarnation, %how, links);
+    }
+
+    fn send(&mut self, connection: ConnectionId, notice: &DeathNotice) {
+        match encode_death_notice(notice) {
+            Ok(frame) => {
+                // Of one that takes nothing now the other links do.
+                let _ = self.network.send(connection, frame);
+            }
+            Err(error) => tracing::error!(event = "frame_not_encoded", %error),
+        }
+    }
+}
+
+impl Watched {
+    fn start(is_first: bool) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let mut args = std::env::args_os();
+        let name: OsString = args.next().unwrap_or_else(|| ITSELF.into());
+        let mut command = Command::new(ITSELF);
+        command.arg0(name).args(args).stdin(Stdio::from(OwnedFd::from(theirs)));
+        command.env(GUARDIAN, getpid().as_raw_nonzero().get().to_string());
+        if !is_first {
+            // What the flags ask for to be done once is done.
+            command.env(MARK, "0");
+        }
+        let says = UnixStream::from_std(ours)?;
+        Ok(Self { child: command.spawn()?, says, said: [0; 8], have: 0, incarnation: None })
+    }
+
+    /// The incarnation that was replaced by what was said.
+    fn on_said(&mut self, read: io::Result<usize>) -> Option<Incarnation> {
+        match read {
+            Ok(0) | Err(_) => {
+                // The process has closed it, or ends. Its end is heard of otherwise.
+                self.have = self.said.len();
+                return None;
+            }
+            Ok(more) => self.have += more,
+        }
+        if self.have < self.said.len() {
+            return None;
+        }
+        self.have = 0;
+        self.incarnation.replace(Incarnation(u64::from_le_bytes(self.said)))
+    }
+
+    fn pass_on(&self, signal: LinuxSignal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It is a zombie at most: it has not been waited for.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+fn death(status: ExitStatus) -> Death {
+    match (status.signal(), status.code()) {
+        (Some(signal), _) => Death::Killed { signal: u8::try_from(signal).unwrap_or(u8::MAX) },
+        (None, code) => {
+            Death::Exited { code: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_first_start_is_at_once_and_each_further_one_later_until_the_budget_is_spent() {
+        let mut restarts = Restarts::new(Budget { starts: 4, window: 100 * SECOND });
+        let now = Instant::now();
+        let waits: Vec<_> = (0..5).map(|_| restarts.next(now)).collect();
+        let [none, one, two, four] = [0, 1, 2, 4].map(|seconds| Some(seconds * SECOND));
+        assert_eq!(waits, [none, one, two, four, None]);
+        // One that lived for long has its budget back.
+        assert_eq!(restarts.next(now + 100 * SECOND), none);
+    }
+
+    #[test]
+    fn a_budget_of_none_starts_nothing_again() {
+        let mut restarts = Restarts::new(Budget { starts: 0, window: SECOND });
+        assert_eq!(restarts.next(Instant::now()), None);
+    }
+
+    #[test]
+    fn it_ends_as_the_process_did() {
+        assert_eq!(Ended::Exited(12).code(), 12);
+        assert_eq!(Ended::Killed(9).code(), 137);
+        assert_eq!(Ended::BudgetSpent.code(), 70);
+    }
+}
