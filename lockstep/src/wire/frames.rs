@@ -334,8 +334,8 @@ pub enum Death {
     Killed { signal: u8 },
     /// By itself, with this exit code.
     Exited { code: u8 },
-    /// It made another process of itself.
-    Replaced,
+    /// It is gone, and how was not seen yet.
+    Gone,
 }
 
 impl core::fmt::Display for Death {
@@ -343,7 +343,7 @@ impl core::fmt::Display for Death {
         match self {
             Self::Killed { signal } => write!(f, "killed by signal {signal}"),
             Self::Exited { code } => write!(f, "ended with exit code {code}"),
-            Self::Replaced => f.write_str("replaced by a new process of itself"),
+            Self::Gone => f.write_str("gone"),
         }
     }
 }

@@ -248,7 +248,7 @@ pub(super) fn death_notices() -> Vec<(&'static str, DeathNotice)> {
     vec![
         ("notice killed", notice(Death::Killed { signal: 9 })),
         ("notice exited", notice(Death::Exited { code: 101 })),
-        ("notice replaced", notice(Death::Replaced)),
+        ("notice gone", notice(Death::Gone)),
     ]
 }
 

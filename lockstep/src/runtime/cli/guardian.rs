@@ -5,25 +5,24 @@
 //! own along every link, and starts it again within a budget. Its own end changes nothing for the
 //! process, which goes on without one.
 //!
-//! The process says on its standard input, a socket, which incarnation it is. So the guardian speaks
-//! only of processes that it started, and a process that makes a new one of itself says so by another
-//! incarnation.
+//! The process holds a [`Lifeline`] and says there which incarnation it is. So the guardian speaks
+//! only of processes that it started, and hears of their end before the kernel has cleared them away.
+
+mod lifeline;
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal as LinuxSignal, getpid, getppid, kill_process};
-use tokio::io::AsyncReadExt;
-use tokio::net::UnixStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::lifeline::Lifeline;
 use super::process::{Heard, Signals};
 use super::rejoin::{ITSELF, MARK};
 use crate::ids::{Incarnation, PairId};
@@ -47,21 +46,39 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// What is left to say when the guardian ends has so long.
 const GOODBYE: Duration = Duration::from_millis(200);
 
-/// Whether this process was started by a guardian: then the guardian's process.
-pub(super) fn guardian_of_this() -> Option<u32> {
-    let named: u32 = std::env::var_os(GUARDIAN)?.to_str()?.parse().ok()?;
-    let parent = getppid()?.as_raw_nonzero().get().unsigned_abs();
-    (named == parent).then_some(parent)
+/// What a process knows of its guardian.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guarded {
+    /// The guardian's process.
+    pub(super) pid: u32,
+    /// The lifeline, among the open files.
+    lifeline: i32,
 }
 
-/// Tells the guardian which incarnation this process is.
-pub(super) fn announce(incarnation: Incarnation) {
-    let told = rustix::io::write(io::stdin().as_fd(), &incarnation.0.to_le_bytes());
-    if told.ok() != Some(size_of::<u64>()) {
-        tracing::warn!(
-            event = "guardian_not_told",
-            "the guardian does not know this process: it will say nothing of its end"
-        );
+impl Guarded {
+    /// Whether this process was started by a guardian.
+    pub(super) fn find() -> Option<Self> {
+        let named = std::env::var_os(GUARDIAN)?;
+        let (pid, lifeline) = named.to_str()?.split_once(':')?;
+        let (pid, lifeline) = (pid.parse().ok()?, lifeline.parse().ok()?);
+        let parent = getppid()?.as_raw_nonzero().get().unsigned_abs();
+        (pid == parent).then_some(Self { pid, lifeline })
+    }
+
+    /// Tells the guardian which incarnation this process is. To be called by the thread that
+    /// releases outputs: its end is the end of the process.
+    pub(super) async fn hold(self, incarnation: Incarnation) {
+        let held = match Lifeline::inherited(self.lifeline) {
+            Ok(lifeline) => lifeline.hold(incarnation).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = held {
+            tracing::warn!(
+                event = "guardian_not_told",
+                %error,
+                "the guardian does not know this process: it will say nothing of its end"
+            );
+        }
     }
 }
 
@@ -109,10 +126,14 @@ impl Restarts {
 ///
 /// # Errors
 /// If the system gives no process, socket or signal.
-pub(super) fn guard(config: &CoServerConfig, budget: Budget) -> io::Result<Ended> {
+pub(super) fn guard(
+    config: &CoServerConfig,
+    signals: Signals,
+    budget: Budget,
+) -> io::Result<Ended> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut guardian = Guardian::new(config)?;
+        let mut guardian = Guardian::new(config, signals)?;
         let mut restarts = Restarts::new(budget);
         let ended = guardian.run(&mut restarts).await?;
         let Guardian { network, .. } = guardian;
@@ -150,18 +171,11 @@ struct Guardian {
     connections: Vec<ConnectionId>,
     signals: Signals,
     children: Signal,
+    lifeline: Lifeline,
+    /// Processes that have ended.
+    ended: mpsc::UnboundedReceiver<Incarnation>,
     /// The last notice, for connections that come up later.
     notice: Option<DeathNotice>,
-}
-
-/// A process that is watched.
-struct Watched {
-    child: Child,
-    /// Where it says who it is.
-    says: UnixStream,
-    said: [u8; 8],
-    have: usize,
-    incarnation: Option<Incarnation>,
 }
 
 /// What the guardian hears of.
@@ -169,12 +183,12 @@ enum News {
     Network(Event),
     Signal(Heard),
     Child,
-    /// The process said who it is, or nothing more.
-    Said(io::Result<usize>),
+    /// This process has ended, as its lifeline shows.
+    Ended(Incarnation),
 }
 
 impl Guardian {
-    fn new(config: &CoServerConfig) -> io::Result<Self> {
+    fn new(config: &CoServerConfig, signals: Signals) -> io::Result<Self> {
         let settings = &config.settings;
         let mut network = Network::new(config.credentials.clone());
         for link in &settings.links {
@@ -186,11 +200,19 @@ impl Guardian {
                 other => io::Error::other(other),
             })?;
         }
+        let lifeline = Lifeline::new()?;
+        // One for each process that was started, and of these there are few.
+        let (sends, ended) = mpsc::unbounded_channel();
+        lifeline.watch(move |incarnation| {
+            let _ = sends.send(incarnation);
+        })?;
         Ok(Self {
             pair: settings.pair,
+            lifeline,
+            ended,
             network,
             connections: Vec::new(),
-            signals: Signals::hear()?,
+            signals,
             children: signal(SignalKind::child())?,
             notice: None,
         })
@@ -199,12 +221,12 @@ impl Guardian {
     async fn run(&mut self, restarts: &mut Restarts) -> io::Result<Ended> {
         let mut is_first = true;
         loop {
-            let mut watched = Watched::start(is_first)?;
+            let mut child = self.start(is_first)?;
             is_first = false;
-            tracing::info!(event = "guarding", pid = watched.child.id());
-            let (status, stops) = self.watch(&mut watched).await?;
+            tracing::info!(event = "guarding", pid = child.id());
+            let (status, stops) = self.watch(&mut child).await?;
             let how = death(status);
-            self.tell(watched.incarnation, how).await;
+            self.on_reaped(how).await;
             let is_death = matches!(how, Death::Killed { .. }) || status.code() == Some(PANICKED);
             match (how, is_death && !stops) {
                 (Death::Killed { signal }, false) => return Ok(Ended::Killed(signal)),
@@ -224,35 +246,52 @@ impl Guardian {
         }
     }
 
+    fn start(&self, is_first: bool) -> io::Result<Child> {
+        let mut args = std::env::args_os();
+        let name: OsString = args.next().unwrap_or_else(|| ITSELF.into());
+        let mut command = Command::new(ITSELF);
+        command.arg0(name).args(args).stdin(Stdio::null());
+        if !is_first {
+            // What the flags ask for to be done once is done.
+            command.env(MARK, "0");
+        }
+        let own = getpid().as_raw_nonzero();
+        self.lifeline.inheriting(|number| command.env(GUARDIAN, format!("{own}:{number}")).spawn())
+    }
+
     /// Waits until the process has ended; how it did, and whether it was told to.
-    async fn watch(&mut self, watched: &mut Watched) -> io::Result<(ExitStatus, bool)> {
+    async fn watch(&mut self, child: &mut Child) -> io::Result<(ExitStatus, bool)> {
         let mut stops = false;
         loop {
-            if let Some(status) = watched.child.try_wait()? {
+            if let Some(status) = child.try_wait()? {
                 return Ok((status, stops));
             }
-            let Watched { says, said, have, .. } = &mut *watched;
             let news = tokio::select! {
                 biased;
+                Some(ended) = self.ended.recv() => News::Ended(ended),
                 _ = self.children.recv() => News::Child,
                 heard = self.signals.next() => News::Signal(heard),
-                read = says.read(&mut said[*have..]), if *have < said.len() => News::Said(read),
                 event = self.network.next() => News::Network(event),
             };
             match news {
+                News::Ended(incarnation) => self.tell(incarnation, Death::Gone).await,
                 News::Child => {}
                 News::Network(event) => self.on_event(event),
                 News::Signal(Heard::Stop) => {
                     stops = true;
-                    watched.pass_on(LinuxSignal::TERM);
+                    pass_on(child, LinuxSignal::TERM);
                 }
-                News::Signal(Heard::Reloaded) => watched.pass_on(LinuxSignal::HUP),
-                News::Said(read) => {
-                    if let Some(replaced) = watched.on_said(read) {
-                        self.tell(Some(replaced), Death::Replaced).await;
-                    }
-                }
+                News::Signal(Heard::Reloaded) => pass_on(child, LinuxSignal::HUP),
             }
+        }
+    }
+
+    /// The kernel has cleared the process away, and says how it ended.
+    async fn on_reaped(&mut self, how: Death) {
+        if let Some(incarnation) = self.lifeline.last() {
+            tracing::warn!(event = "process_ended", %incarnation, %how);
+            // Whoever hears of it from now on hears how.
+            self.tell(incarnation, how).await;
         }
     }
 
@@ -288,16 +327,13 @@ impl Guardian {
     }
 
     /// Tells the other CoServer on every link that a process has ended.
-    async fn tell(&mut self, incarnation: Option<Incarnation>, how: Death) {
-        let Some(incarnation) = incarnation else { return };
+    async fn tell(&mut self, incarnation: Incarnation, how: Death) {
         let notice = DeathNotice { pair: self.pair, incarnation, how };
         for connection in self.connections.clone() {
             self.send(connection, &notice);
         }
         self.notice = Some(notice);
         self.network.transmit().await;
-        let links = self.connections.len();
-        tracing::warn!(event = "process_ended", %incarnation, %how, links);
     }
 
     fn send(&mut self, connection: ConnectionId, notice: &DeathNotice) {
@@ -311,46 +347,11 @@ impl Guardian {
     }
 }
 
-impl Watched {
-    fn start(is_first: bool) -> io::Result<Self> {
-        let (ours, theirs) = StdUnixStream::pair()?;
-        ours.set_nonblocking(true)?;
-        let mut args = std::env::args_os();
-        let name: OsString = args.next().unwrap_or_else(|| ITSELF.into());
-        let mut command = Command::new(ITSELF);
-        command.arg0(name).args(args).stdin(Stdio::from(OwnedFd::from(theirs)));
-        command.env(GUARDIAN, getpid().as_raw_nonzero().get().to_string());
-        if !is_first {
-            // What the flags ask for to be done once is done.
-            command.env(MARK, "0");
-        }
-        let says = UnixStream::from_std(ours)?;
-        Ok(Self { child: command.spawn()?, says, said: [0; 8], have: 0, incarnation: None })
-    }
-
-    /// The incarnation that was replaced by what was said.
-    fn on_said(&mut self, read: io::Result<usize>) -> Option<Incarnation> {
-        match read {
-            Ok(0) | Err(_) => {
-                // The process has closed it, or ends. Its end is heard of otherwise.
-                self.have = self.said.len();
-                return None;
-            }
-            Ok(more) => self.have += more,
-        }
-        if self.have < self.said.len() {
-            return None;
-        }
-        self.have = 0;
-        self.incarnation.replace(Incarnation(u64::from_le_bytes(self.said)))
-    }
-
-    fn pass_on(&self, signal: LinuxSignal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It is a zombie at most: it has not been waited for.
-            let _ = kill_process(pid, signal);
-        }
+fn pass_on(child: &Child, signal: LinuxSignal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It is a zombie at most: it has not been waited for.
+        let _ = kill_process(pid, signal);
     }
 }
 

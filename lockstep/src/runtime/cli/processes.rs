@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::args::{CoServerArgs, GuardianFlags, WitnessArgs};
-use super::guardian::{self, Budget};
+use super::guardian::{self, Budget, Guarded};
 use super::process::{Heard, Signals};
 use super::rejoin::Returns;
 use super::reload::{of_coserver, of_witness};
@@ -66,36 +66,39 @@ impl From<&PartError> for Exit {
 }
 
 pub(super) fn coserver<A: Application>(app: &A, args: &CoServerArgs) -> Result<Exit, Failure> {
-    let guardian = guardian::guardian_of_this();
-    match args.guardian.guardian && guardian.is_none() {
+    let guarded = Guarded::find();
+    match args.guardian.guardian && guarded.is_none() {
         true => guard(args),
-        false => run_guarded(app, args, guardian),
+        false => run(app, args, guarded),
     }
 }
 
 /// The parent of a CoServer's process.
 fn guard(args: &CoServerArgs) -> Result<Exit, Failure> {
+    let signals = Signals::hear().map_err(PartError::from)?;
     args.process.guards.apply()?;
-    let config = CoServerConfig::read(&args.process.config, &args.overrides())?;
-    args.process.begin_log(config.log.as_deref())?;
+    let overrides = args.overrides();
+    let config = CoServerConfig::read(&args.process.config, &overrides)?;
+    let filter = args.process.begin_log(config.log.as_deref())?;
+    let signals = signals.reloading(of_coserver(&config, overrides, filter));
     let GuardianFlags { restarts, restart_window, .. } = args.guardian;
     let budget = Budget { starts: restarts, window: restart_window };
-    let ended = guardian::guard(&config, budget).map_err(PartError::from)?;
+    let ended = guardian::guard(&config, signals, budget).map_err(PartError::from)?;
     // The process has said why it ended, if there was anything to say.
     std::process::exit(ended.code().into())
 }
 
 /// A CoServer's process, the child of a guardian or not.
-fn run_guarded<A: Application>(
+fn run<A: Application>(
     app: &A,
     args: &CoServerArgs,
-    guardian: Option<u32>,
+    guarded: Option<Guarded>,
 ) -> Result<Exit, Failure> {
     let signals = Signals::hear().map_err(PartError::from)?;
     // A signal that came while the process ran counts when it is about to come back.
     let mut signals_for_return = Signals::hear().map_err(PartError::from)?;
     let starting = Starting::watch().map_err(PartError::from)?;
-    args.process.guards.beneath(guardian).apply()?;
+    args.process.guards.beneath(guarded.map(|guarded| guarded.pid)).apply()?;
     let returns = Returns::begin();
     let overrides = args.overrides();
     let mut config = CoServerConfig::read(&args.process.config, &overrides)?;
@@ -185,8 +188,8 @@ fn serve_pair<S: StateMachine>(
         });
         drop(starting);
         let incarnation = coserver.incarnation();
-        if guardian::guardian_of_this().is_some() {
-            guardian::announce(incarnation);
+        if let Some(guarded) = Guarded::find() {
+            guarded.hold(incarnation).await;
         }
         tracing::info!(event = "started", %place, service = name, %incarnation);
         let cause = coserver.run().await;
