@@ -17,9 +17,10 @@
 //! | `cli` | the command line |
 //! | `bigstate` | a service with a large state, for what checkpoints and rejoining cost |
 //! | `realpair` | a pair of processes with it, which may be killed and started again |
+//! | `served` | a pair that runs by its command line, with guardians or without |
 //! | `steady` | a steady load, and what it saw |
 //!
-//! The last seven need the feature `rows` (on by default).
+//! The last eight need the feature `rows` (on by default).
 
 pub mod part;
 pub mod placement;
@@ -38,6 +39,8 @@ pub mod realpair;
 pub mod report;
 #[cfg(feature = "rows")]
 pub mod rows;
+#[cfg(feature = "rows")]
+pub mod served;
 #[cfg(feature = "rows")]
 pub mod steady;
 
