@@ -58,8 +58,8 @@ fn its_processes_end_with_it() {
     let temporary = tempfile::tempdir().unwrap();
     let mut running = demo(temporary.path(), &["--seconds", "60"]);
     let within = Duration::from_secs(30);
-    // Witness and CoServers.
-    let there = || if processes_of(temporary.path()).len() == 3 { Ok(()) } else { Err(()) };
+    // Witness, CoServers and their guardians.
+    let there = || if processes_of(temporary.path()).len() == 5 { Ok(()) } else { Err(()) };
     wait_for(within, there).expect("they start");
     running.kill().unwrap();
     running.wait().unwrap();

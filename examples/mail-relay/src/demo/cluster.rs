@@ -9,6 +9,7 @@ use std::time::Duration;
 use lockstep::ids::ReplicaId;
 use lockstep::runtime::control::{AskError, ask};
 use lockstep::runtime::init::{InitError, Plan};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -169,10 +170,14 @@ impl Cluster {
     }
 
     fn run(&self, name: &'static str) -> Result<Member, CrewError> {
-        let command = if name == "witness" { "witness" } else { "coserver" };
         let config = self.path.join(format!("{name}.toml"));
         let config = config.to_string_lossy();
-        spawn(name, &[command, "--config", &config], &self.logs(), Stdio::null())
+        let args: &[&str] = match name {
+            "witness" => &["witness", "--config", &config],
+            // What is killed is started again when its turn comes.
+            _ => &["coserver", "--config", &config, "--guardian", "--restarts", "0"],
+        };
+        spawn(name, args, &self.logs(), Stdio::null())
     }
 
     async fn wait_for_duplex(&mut self) -> Result<(), CrewError> {
@@ -228,11 +233,13 @@ impl Cluster {
         Err(CrewError::NoSequencer(said))
     }
 
-    /// SIGKILL: no handler runs, nothing is said to anybody.
+    /// SIGKILL: no handler runs, the process says nothing to anybody. Its guardian outlives it.
     pub(super) fn kill(&mut self, place: ReplicaId) -> Result<(), CrewError> {
-        let member = &mut self.members[2 + place.slot()];
-        member.killed = true;
-        member.child.start_kill()?;
+        let pid = status(&self.path, place).ok().and_then(|status| status["pid"].as_i64());
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| io::Error::other(format!("CoServer {place} says no pid")))?;
+        self.members[2 + place.slot()].killed = true;
+        kill_process(pid, Signal::KILL).map_err(io::Error::from)?;
         Ok(())
     }
 
