@@ -101,6 +101,34 @@ fn the_pauses_of_each_client_are_measured() {
 }
 
 #[test]
+fn what_happens_to_a_pair_is_measured_with_guardians_and_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let rows = ["nothing", "kill-sequencer", "kill-sequencer, guardian", "leave, guardian"];
+    let continuity = |rows: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_continuity"));
+        command.args(["--trials", "1", "--rate", "50", "--clients", "2", "--silence", "1000"]);
+        command.args(["--state", "1", "--json", "--disk"]).arg(directory.path());
+        command.args(rows.iter().flat_map(|row| ["--row", row])).output().unwrap()
+    };
+    let output = continuity(&rows);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let measured: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut names: Vec<_> = measured.iter().map(|row| row["row"].as_str().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["kill-sequencer", "kill-sequencer, guardian", "leave, guardian", "nothing"]);
+    for row in &measured {
+        for figure in ["gap_ms", "client_gap_ms", "latency_ms"] {
+            let all = row[figure].as_array().unwrap();
+            assert!(all.len() == 1 && all[0].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    let refused = continuity(&["kill-nobody"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("`kill-sequencer, guardian`"));
+}
+
+#[test]
 fn commits_of_the_journal_are_measured() {
     let directory = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_journal"))

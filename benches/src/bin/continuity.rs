@@ -278,16 +278,19 @@ fn measure(options: &Options) -> Result<String, AnyError> {
     Ok(String::new())
 }
 
-async fn measure_rows(options: &Options) -> Result<(), AnyError> {
-    let mut rows = Vec::new();
-    for what in Happening::ALL {
-        for guarded in [true, false] {
-            let row = Row { what, guarded, trials: Vec::new() };
-            if options.rows.is_empty() || options.rows.contains(&row.name()) {
-                rows.push(row);
-            }
-        }
+/// The rows of these names, or all of them.
+fn rows(names: &[String]) -> Result<Vec<Row>, AnyError> {
+    let row = |what, guarded| Row { what, guarded, trials: Vec::new() };
+    let all = || Happening::ALL.into_iter().flat_map(|what| [row(what, true), row(what, false)]);
+    if let Some(unknown) = names.iter().find(|name| all().all(|row| row.name() != **name)) {
+        let known: Vec<_> = all().map(|row| format!("`{}`", row.name())).collect();
+        return Err(format!("there is no row `{unknown}`; rows: {}", known.join(", ")).into());
     }
+    Ok(all().filter(|row| names.is_empty() || names.contains(&row.name())).collect())
+}
+
+async fn measure_rows(options: &Options) -> Result<(), AnyError> {
+    let mut rows = rows(&options.rows)?;
     let mut stages = [Stage::start(options, true).await?, Stage::start(options, false).await?];
     for _ in 0..options.trials {
         for row in &mut rows {
