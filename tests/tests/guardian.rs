@@ -109,6 +109,12 @@ fn the_end_of_a_guardian_ends_nothing() {
     let status = guarded.0.wait_for_duplex();
     assert_eq!(status["epoch"], epoch);
     guarded.0.wait_until(A, "its process", |status| pid_of(status) == Some(pid));
+    // It comes back by itself as before, and is no guardian of its own.
+    kill_process(pid, Signal::STOP).unwrap();
+    guarded.0.wait_for_mode(B, "simplex");
+    kill_process(pid, Signal::CONT).unwrap();
+    guarded.0.wait_for_duplex();
+    assert_eq!(guarded.pid(A), pid);
     // What it runs is told to stop as any other.
     let told = guarded.0.ask(A, "stop");
     assert!(told.is_ok(), "{told:?}");
@@ -124,6 +130,27 @@ fn a_guardian_that_is_told_to_stop_has_its_process_leave_and_ends_as_it_does() {
     assert!(test_kill_process(pid).is_err(), "no process is left");
     let record = &guarded.0.status(WITNESS).unwrap()["pairs"][0]["record"];
     assert_eq!(record["origin"], "left", "{record}");
+}
+
+#[test]
+fn signals_that_come_before_the_process_hears_any_wait() {
+    let mut guarded = Guarded(Pair::init(PART, SILENCE));
+    guarded.run(A, &[]);
+    guarded.wait_for_log(A, "guarding");
+    guarded.0.process(A).signal(Signal::HUP);
+    guarded.0.wait_for_mode(A, "starting");
+    assert!(!guarded.log(A).contains("restarting"), "{}", guarded.log(A));
+    guarded.run(B, &[]);
+    guarded.wait_for_log(B, "guarding");
+    assert_eq!(guarded.0.terminate(B).code(), Some(0), "{}", guarded.0.logs());
+}
+
+#[test]
+fn a_process_that_hangs_is_killed_when_it_is_told_to_stop() {
+    let mut guarded = Guarded::start(&[]);
+    let pid = guarded.signal(A, Signal::STOP);
+    assert_eq!(guarded.0.terminate(A).code(), Some(137), "{}", guarded.0.logs());
+    assert!(test_kill_process(pid).is_err(), "no process is left");
 }
 
 #[test]

@@ -169,8 +169,16 @@ pub(super) struct GuardianFlags {
     #[arg(long, value_name = "N", default_value_t = 5, requires = "guardian")]
     pub(super) restarts: u32,
     /// The window of --restarts
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10min", requires = "guardian")]
+    #[arg(long, value_name = "TIME", value_parser = window, default_value = "10min", requires = "guardian")]
     pub(super) restart_window: Duration,
+}
+
+/// A duration that is not zero, in which a budget would never be spent.
+fn window(text: &str) -> Result<Duration, String> {
+    match parse_duration(text).map_err(|error| error.to_string())? {
+        Duration::ZERO => Err("write a window longer than nothing, such as 10min".into()),
+        window => Ok(window),
+    }
 }
 
 #[derive(Debug, Args)]

@@ -29,7 +29,7 @@ use crate::ids::{Incarnation, PairId};
 use crate::runtime::config::CoServerConfig;
 use crate::runtime::exit::Exit;
 use crate::runtime::link::{ConnectionId, DialConfig, Event, Network};
-use crate::runtime::quic::{BindError, CloseCode};
+use crate::runtime::quic::CloseCode;
 use crate::wire::codec::encode_death_notice;
 use crate::wire::frames::{Death, DeathNotice};
 
@@ -45,6 +45,13 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What is left to say when the guardian ends has so long.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// A process that has started hears signals by then, or is not going to.
+const HEARS_WITHIN: Duration = Duration::from_secs(5);
+const LOOKS_EVERY: Duration = Duration::from_millis(10);
+
+/// A process that is told to stop has so long: what hangs is killed.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a process knows of its guardian.
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +70,18 @@ impl Guarded {
         let (pid, lifeline) = (pid.parse().ok()?, lifeline.parse().ok()?);
         let parent = getppid()?.as_raw_nonzero().get().unsigned_abs();
         (pid == parent).then_some(Self { pid, lifeline })
+    }
+
+    /// Whether this process had a guardian, which is gone. It goes on without one, and is none.
+    pub(super) fn is_orphan() -> bool {
+        std::env::var_os(GUARDIAN).is_some() && Self::find().is_none()
+    }
+
+    /// Tells the guardian that this process hears signals from now on.
+    pub(super) fn hear(self) {
+        if let Ok(lifeline) = Lifeline::inherited(self.lifeline) {
+            lifeline.hear();
+        }
     }
 
     /// Tells the guardian which incarnation this process is. To be called by the thread that
@@ -128,6 +147,7 @@ impl Restarts {
 /// If the system gives no process, socket or signal.
 pub(super) fn guard(
     config: &CoServerConfig,
+    read_again: impl Fn() -> Option<CoServerConfig>,
     signals: Signals,
     budget: Budget,
 ) -> io::Result<Ended> {
@@ -135,8 +155,11 @@ pub(super) fn guard(
     runtime.block_on(async {
         let mut guardian = Guardian::new(config, signals)?;
         let mut restarts = Restarts::new(budget);
-        let ended = guardian.run(&mut restarts).await?;
-        let Guardian { network, .. } = guardian;
+        let ended = guardian.run(&mut restarts, read_again).await?;
+        let Guardian { mut network, connections, .. } = guardian;
+        for connection in connections {
+            network.finish(connection, CloseCode::SHUTDOWN, "the guardian ends", GOODBYE);
+        }
         network.shutdown(CloseCode::SHUTDOWN, "the guardian ends", GOODBYE).await;
         Ok(ended)
     })
@@ -182,24 +205,14 @@ struct Guardian {
 enum News {
     Network(Event),
     Signal(Heard),
-    Child,
+    /// The process may have ended, or hear signals now, or has had its time.
+    Again,
     /// This process has ended, as its lifeline shows.
     Ended(Incarnation),
 }
 
 impl Guardian {
     fn new(config: &CoServerConfig, signals: Signals) -> io::Result<Self> {
-        let settings = &config.settings;
-        let mut network = Network::new(config.credentials.clone());
-        for link in &settings.links {
-            let peer = settings.place.other();
-            let dialled =
-                network.dial(DialConfig::guardian(peer, link.local.ip(), link.remote.clone()));
-            dialled.map_err(|error| match error {
-                BindError::Address { source, .. } => source,
-                other => io::Error::other(other),
-            })?;
-        }
         let lifeline = Lifeline::new()?;
         // One for each process that was started, and of these there are few.
         let (sends, ended) = mpsc::unbounded_channel();
@@ -207,10 +220,10 @@ impl Guardian {
             let _ = sends.send(incarnation);
         })?;
         Ok(Self {
-            pair: settings.pair,
+            pair: config.settings.pair,
             lifeline,
             ended,
-            network,
+            network: dial(config),
             connections: Vec::new(),
             signals,
             children: signal(SignalKind::child())?,
@@ -218,15 +231,25 @@ impl Guardian {
         })
     }
 
-    async fn run(&mut self, restarts: &mut Restarts) -> io::Result<Ended> {
+    async fn run(
+        &mut self,
+        restarts: &mut Restarts,
+        read_again: impl Fn() -> Option<CoServerConfig>,
+    ) -> io::Result<Ended> {
         let mut is_first = true;
         loop {
+            // The process reads its configuration at every start, too.
+            if !is_first && let Some(config) = read_again() {
+                self.network = dial(&config);
+                self.connections.clear();
+            }
+            let lives = self.lifeline.lives();
             let mut child = self.start(is_first)?;
             is_first = false;
             tracing::info!(event = "guarding", pid = child.id());
             let (status, stops) = self.watch(&mut child).await?;
             let how = death(status);
-            self.on_reaped(how).await;
+            self.on_reaped(lives, how).await;
             let is_death = matches!(how, Death::Killed { .. }) || status.code() == Some(PANICKED);
             match (how, is_death && !stops) {
                 (Death::Killed { signal }, false) => return Ok(Ended::Killed(signal)),
@@ -261,35 +284,57 @@ impl Guardian {
 
     /// Waits until the process has ended; how it did, and whether it was told to.
     async fn watch(&mut self, child: &mut Child) -> io::Result<(ExitStatus, bool)> {
-        let mut stops = false;
+        let started = Instant::now();
+        let mut told = None;
+        // A signal that came before it hears any would end it.
+        let mut waiting = Vec::new();
         loop {
             if let Some(status) = child.try_wait()? {
-                return Ok((status, stops));
+                return Ok((status, told.is_some()));
             }
+            let now = Instant::now();
+            if self.lifeline.is_heard() || now.duration_since(started) >= HEARS_WITHIN {
+                waiting.drain(..).for_each(|signal| pass_on(child, signal));
+            }
+            if told.is_some_and(|told| now.duration_since(told) >= STOPS_WITHIN) {
+                tracing::error!(event = "killed", pid = child.id());
+                pass_on(child, LinuxSignal::KILL);
+            }
+            let looks = told.is_some() || !waiting.is_empty();
             let news = tokio::select! {
                 biased;
                 Some(ended) = self.ended.recv() => News::Ended(ended),
-                _ = self.children.recv() => News::Child,
+                _ = self.children.recv() => News::Again,
                 heard = self.signals.next() => News::Signal(heard),
                 event = self.network.next() => News::Network(event),
+                () = tokio::time::sleep(LOOKS_EVERY), if looks => News::Again,
             };
             match news {
                 News::Ended(incarnation) => self.tell(incarnation, Death::Gone).await,
-                News::Child => {}
+                News::Again => {}
                 News::Network(event) => self.on_event(event),
                 News::Signal(Heard::Stop) => {
-                    stops = true;
-                    pass_on(child, LinuxSignal::TERM);
+                    told.get_or_insert(Instant::now());
+                    waiting.push(LinuxSignal::TERM);
                 }
-                News::Signal(Heard::Reloaded) => pass_on(child, LinuxSignal::HUP),
+                News::Signal(Heard::Reloaded) if !waiting.contains(&LinuxSignal::HUP) => {
+                    waiting.push(LinuxSignal::HUP);
+                }
+                News::Signal(Heard::Reloaded) => {}
             }
         }
     }
 
-    /// The kernel has cleared the process away, and says how it ended.
-    async fn on_reaped(&mut self, how: Death) {
-        if let Some(incarnation) = self.lifeline.last() {
-            tracing::warn!(event = "process_ended", %incarnation, %how);
+    /// The kernel has cleared the process away, and says how it ended. Before it there were so many
+    /// that said who they are.
+    async fn on_reaped(&mut self, lives: u32, how: Death) {
+        if let Some(incarnation) = self.lifeline.last_since(lives) {
+            match how {
+                Death::Exited { code: 0 } => {
+                    tracing::info!(event = "process_ended", %incarnation, %how);
+                }
+                _ => tracing::warn!(event = "process_ended", %incarnation, %how),
+            }
             // Whoever hears of it from now on hears how.
             self.tell(incarnation, how).await;
         }
@@ -319,7 +364,11 @@ impl Guardian {
                     self.send(connection, &notice);
                 }
             }
-            Event::Down { connection, .. } => self.connections.retain(|up| *up != connection),
+            Event::Down { connection, peer, .. } => {
+                self.connections.retain(|up| *up != connection);
+                let (remote, links) = (peer.remote, self.connections.len());
+                tracing::info!(event = "guardian_disconnected", %remote, links);
+            }
             Event::Failed { error, .. } => tracing::debug!(%error, "no connection"),
             // The other CoServer says nothing to a guardian.
             Event::Frame { .. } | Event::Writable { .. } => {}
@@ -345,6 +394,21 @@ impl Guardian {
             Err(error) => tracing::error!(event = "frame_not_encoded", %error),
         }
     }
+}
+
+/// Keeps connections to the other CoServer up, along every link that has an address here.
+fn dial(config: &CoServerConfig) -> Network {
+    let settings = &config.settings;
+    let mut network = Network::new(config.credentials.clone());
+    for link in &settings.links {
+        let (peer, mut local) = (settings.place.other(), link.local);
+        local.set_port(0);
+        if let Err(error) = network.dial(DialConfig::guardian(peer, local, link.remote.clone())) {
+            // The CoServer itself says more of it, if it cannot do without.
+            tracing::warn!(event = "guardian_cannot_dial", %local, %error);
+        }
+    }
+    network
 }
 
 fn pass_on(child: &Child, signal: LinuxSignal) {

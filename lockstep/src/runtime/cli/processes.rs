@@ -67,7 +67,7 @@ impl From<&PartError> for Exit {
 
 pub(super) fn coserver<A: Application>(app: &A, args: &CoServerArgs) -> Result<Exit, Failure> {
     let guarded = Guarded::find();
-    match args.guardian.guardian && guarded.is_none() {
+    match args.guardian.guardian && guarded.is_none() && !Guarded::is_orphan() {
         true => guard(args),
         false => run(app, args, guarded),
     }
@@ -81,9 +81,13 @@ fn guard(args: &CoServerArgs) -> Result<Exit, Failure> {
     let config = CoServerConfig::read(&args.process.config, &overrides)?;
     let filter = args.process.begin_log(config.log.as_deref())?;
     let signals = signals.reloading(of_coserver(&config, overrides, filter));
+    let read_again = || {
+        // What is wrong with it the process says, which reads it as well.
+        CoServerConfig::read(&args.process.config, &args.overrides()).ok()
+    };
     let GuardianFlags { restarts, restart_window, .. } = args.guardian;
     let budget = Budget { starts: restarts, window: restart_window };
-    let ended = guardian::guard(&config, signals, budget).map_err(PartError::from)?;
+    let ended = guardian::guard(&config, read_again, signals, budget).map_err(PartError::from)?;
     // The process has said why it ended, if there was anything to say.
     std::process::exit(ended.code().into())
 }
@@ -97,6 +101,9 @@ fn run<A: Application>(
     let signals = Signals::hear().map_err(PartError::from)?;
     // A signal that came while the process ran counts when it is about to come back.
     let mut signals_for_return = Signals::hear().map_err(PartError::from)?;
+    if let Some(guarded) = guarded {
+        guarded.hear();
+    }
     let starting = Starting::watch().map_err(PartError::from)?;
     args.process.guards.beneath(guarded.map(|guarded| guarded.pid)).apply()?;
     let returns = Returns::begin();
@@ -188,8 +195,10 @@ fn serve_pair<S: StateMachine>(
         });
         drop(starting);
         let incarnation = coserver.incarnation();
-        if let Some(guarded) = Guarded::find() {
-            guarded.hold(incarnation).await;
+        match Guarded::find() {
+            Some(guarded) => guarded.hold(incarnation).await,
+            None if Guarded::is_orphan() => tracing::warn!(event = "guardian_gone"),
+            None => {}
         }
         tracing::info!(event = "started", %place, service = name, %incarnation);
         let cause = coserver.run().await;

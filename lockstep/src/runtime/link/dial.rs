@@ -66,9 +66,10 @@ impl DialConfig {
         }
     }
 
-    /// A guardian's connection to the other CoServer, along a link whose address here is `local`.
-    pub fn guardian(peer: ReplicaId, local: IpAddr, remote: impl Into<Remote>) -> Self {
-        Self::between(Purpose::Guardian, peer, SocketAddr::new(local, 0), remote.into())
+    /// A guardian's connection to the other CoServer, along a link of which `local` has the address
+    /// here, with a port of its own.
+    pub fn guardian(peer: ReplicaId, local: SocketAddr, remote: impl Into<Remote>) -> Self {
+        Self::between(Purpose::Guardian, peer, local, remote.into())
     }
 
     fn between(purpose: Purpose, peer: ReplicaId, local: SocketAddr, remote: Remote) -> Self {

@@ -237,7 +237,7 @@ async fn a_guardian_comes_beside_a_link_and_displaces_only_its_like() {
     for (own, peer, node, link) in
         [(B, ReplicaId::A, &mut a, at_a), (A, ReplicaId::B, &mut b, at_b)]
     {
-        let of = |node: &Node| DialConfig::guardian(peer, ip(), node.addr());
+        let of = |node: &Node| DialConfig::guardian(peer, loopback(), node.addr());
         let mut guardian = Node::dialling(&cast, own, of(node));
         let (first, own_end) = tokio::join!(node.up(), guardian.up());
         let known = node.net.peer(first).unwrap();
@@ -263,7 +263,7 @@ async fn a_guardian_needs_the_other_coservers_key_and_a_links_port() {
     let cast = Cast::new();
     let mut a = link_a(&cast);
     for own in [Role::Client, Role::Witness] {
-        let config = DialConfig::guardian(ReplicaId::A, ip(), a.addr());
+        let config = DialConfig::guardian(ReplicaId::A, loopback(), a.addr());
         let mut stranger = Node::dialling(&cast, own, config);
         let (here, _) = tokio::join!(a.failed(), stranger.failed());
         let refused = KeyRefusal::WrongRole { key: cast.key_of(own), held: own };
@@ -274,7 +274,7 @@ async fn a_guardian_needs_the_other_coservers_key_and_a_links_port() {
     }
     let mut clients = clients_a(&cast, 4);
     let mut lost =
-        Node::dialling(&cast, B, DialConfig::guardian(ReplicaId::A, ip(), clients.addr()));
+        Node::dialling(&cast, B, DialConfig::guardian(ReplicaId::A, loopback(), clients.addr()));
     let (here, there) = tokio::join!(clients.failed(), lost.failed());
     for error in [here, there] {
         assert!(matches!(error, SetupError::Purpose { .. }), "{error}");

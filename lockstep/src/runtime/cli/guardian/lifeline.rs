@@ -17,7 +17,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create,
+};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::mm::{MapFlags, ProtFlags, mmap};
 use rustix::thread::futex::{self, Flags};
@@ -43,6 +45,8 @@ struct Shared {
     lives: AtomicU32,
     /// The last of them.
     incarnation: AtomicU64,
+    /// Whether the process that was started last hears signals.
+    hears: AtomicU32,
 }
 
 /// One end of a lifeline.
@@ -65,7 +69,8 @@ impl Lifeline {
     pub(super) fn inherited(number: i32) -> io::Result<Self> {
         let path = format!("/proc/self/fd/{number}");
         let file = File::options().read(true).write(true).open(path)?;
-        if file.metadata()?.len() != BYTES as u64 {
+        let seals = fcntl_get_seals(&file)?;
+        if file.metadata()?.len() != BYTES as u64 || !seals.contains(SealFlags::SHRINK) {
             return Err(io::ErrorKind::InvalidData.into());
         }
         Self::map(file.into())
@@ -77,9 +82,9 @@ impl Lifeline {
         // nothing that Rust knows of changes.
         let at = unsafe { mmap(ptr::null_mut(), BYTES, access, MapFlags::SHARED, &file, 0)? };
         let at = NonNull::<c_void>::new(at).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        // SAFETY: The mapping begins at a page, which is aligned for `Shared`, and is as long. The file
-        // is as long too and sealed against becoming shorter, or was made so by the guardian that
-        // started this process, so that each of its bytes can be read and written. It is never unmapped.
+        // SAFETY: The mapping begins at a page, which is aligned for `Shared`, and is as long. Both
+        // callers made sure that the file is as long, and sealed against becoming shorter, so that each
+        // of its bytes can be read and written. It is never unmapped.
         // All fields are atomics, for which any bits are valid, and nothing else refers to it here. That
         // other processes write to it at any time is what atomics are for.
         let shared = unsafe { at.cast::<Shared>().as_ref() };
@@ -89,10 +94,21 @@ impl Lifeline {
     /// Does this, which starts a process, in such a way that it inherits the lifeline under this
     /// number.
     pub(super) fn inheriting<T>(&self, start: impl FnOnce(i32) -> io::Result<T>) -> io::Result<T> {
+        self.shared.hears.store(0, Ordering::SeqCst);
         fcntl_setfd(self.file.as_fd(), FdFlags::empty())?;
         let started = start(self.file.as_raw_fd());
         fcntl_setfd(self.file.as_fd(), FdFlags::CLOEXEC)?;
         started
+    }
+
+    /// Says that this process hears signals from now on.
+    pub(super) fn hear(&self) {
+        self.shared.hears.store(1, Ordering::SeqCst);
+    }
+
+    /// Whether the process that was started last hears signals: one that comes before ends it.
+    pub(super) fn is_heard(&self) -> bool {
+        self.shared.hears.load(Ordering::SeqCst) != 0
     }
 
     /// Takes the lock for the thread that calls, which keeps it until it ends.
@@ -109,6 +125,19 @@ impl Lifeline {
                     futex::wake(&self.shared.lives, SHARED, u32::MAX)?;
                     return Ok(());
                 }
+                // Of a process that died before anybody waited for its end.
+                Err(Errno::SRCH) => {
+                    let named = self.shared.lock.load(Ordering::SeqCst);
+                    let swap = self.shared.lock.compare_exchange(
+                        named,
+                        0,
+                        Ordering::SeqCst,
+                        Ordering::SeqCst,
+                    );
+                    if swap.is_err() {
+                        tokio::time::sleep(BETWEEN_TRIES).await;
+                    }
+                }
                 // The guardian is about to let it go.
                 Ok(false) | Err(Errno::AGAIN | Errno::INTR) => {
                     tokio::time::sleep(BETWEEN_TRIES).await;
@@ -119,10 +148,15 @@ impl Lifeline {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// The process that took the lock last.
-    pub(super) fn last(&self) -> Option<Incarnation> {
+    /// How many have taken the lock so far.
+    pub(super) fn lives(&self) -> u32 {
+        self.shared.lives.load(Ordering::SeqCst)
+    }
+
+    /// The process that took the lock last, if one has since there were so many.
+    pub(super) fn last_since(&self, lives: u32) -> Option<Incarnation> {
         let incarnation = self.shared.incarnation.load(Ordering::SeqCst);
-        (incarnation != 0).then_some(Incarnation(incarnation))
+        (self.lives() != lives).then_some(Incarnation(incarnation))
     }
 
     /// Reports the end of each process that holds the lock, from a thread of its own, for as long as
@@ -223,7 +257,7 @@ mod tests {
     #[test]
     fn the_end_of_each_that_held_it_is_reported_once_and_not_before() {
         let (lifeline, ended) = watched();
-        assert_eq!(lifeline.last(), None);
+        assert_eq!(lifeline.last_since(0), None);
         for incarnation in 1..=50 {
             let holds = || {
                 let waited = ended.recv_timeout(Duration::from_millis(1));
@@ -231,7 +265,9 @@ mod tests {
             };
             live(&lifeline, incarnation, holds);
             assert_eq!(ended.recv_timeout(SOON), Ok(Incarnation(incarnation)));
-            assert_eq!(lifeline.last(), Some(Incarnation(incarnation)));
+            let before = u32::try_from(incarnation).unwrap() - 1;
+            assert_eq!(lifeline.last_since(before), Some(Incarnation(incarnation)));
+            assert_eq!(lifeline.last_since(before + 1), None);
         }
         assert!(ended.try_recv().is_err());
     }
