@@ -170,7 +170,7 @@ impl Entry {
     /// The number of the last input; 0 in an entry that the sequencer made itself.
     pub fn last_number(&self) -> OriginNumber {
         let inputs = self.kind.inputs().len() as u64;
-        OriginNumber((self.origin.number.0 + inputs).saturating_sub(1))
+        OriginNumber(self.origin.number.0.saturating_add(inputs).saturating_sub(1))
     }
 
     /// The running digest of the entries at this one, given that of the one before.

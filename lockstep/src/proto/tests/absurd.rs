@@ -76,12 +76,17 @@ fn an_entry_that_no_sequencer_makes_is_not_appended() {
     let stranger = EntryOrigin { place, number, incarnation: Incarnation(77) };
     let incarnation = formed.record.members.at(B).unwrap();
     let not_taken = EntryOrigin { place: B, number, incarnation };
+    // After it there is no number for another input.
+    let last = EntryOrigin { number: OriginNumber(LAST), ..not_taken };
+    let last_of_peer = EntryOrigin { number: OriginNumber(LAST), ..sound.origin };
     for absurd in [
         Entry { index: Index(LAST), ..sound.clone() },
         Entry { time: LogTime(LAST), ..sound.clone() },
         Entry { epoch: Epoch(LAST), ..sound.clone() },
         Entry { origin: stranger, ..sound.clone() },
         Entry { origin: not_taken, ..sound.clone() },
+        Entry { origin: last, ..sound.clone() },
+        Entry { origin: last_of_peer, ..sound.clone() },
         Entry { kind: EntryKind::Genesis { seed: [0; 32] }, ..sound.clone() },
     ] {
         let mut pair = Pair::formed();
