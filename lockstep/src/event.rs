@@ -375,7 +375,7 @@ pub enum Event {
     },
     /// The guardian of the other member says that its process has ended.
     PeerDied {
-        /// The process.
+        /// The process that has ended.
         incarnation: Incarnation,
         /// How it ended.
         how: Death,

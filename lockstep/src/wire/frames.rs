@@ -321,7 +321,7 @@ pub enum WitnessAnswer {
 pub struct DeathNotice {
     /// The pair of the process.
     pub pair: PairId,
-    /// The process.
+    /// The process that has ended.
     pub incarnation: Incarnation,
     /// How it ended.
     pub how: Death,

@@ -11,10 +11,9 @@
 mod lifeline;
 
 use std::collections::VecDeque;
-use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal as LinuxSignal, getpid, getppid, kill_process};
@@ -24,7 +23,7 @@ use tokio::time::Instant;
 
 use self::lifeline::Lifeline;
 use super::process::{Heard, Signals};
-use super::rejoin::{ITSELF, MARK};
+use super::rejoin::{WAITS, itself};
 use crate::ids::{Incarnation, PairId};
 use crate::runtime::config::CoServerConfig;
 use crate::runtime::exit::Exit;
@@ -38,10 +37,6 @@ const GUARDIAN: &str = "LOCKSTEP_GUARDIAN";
 
 /// The exit code of a process that panicked.
 const PANICKED: i32 = 101;
-
-/// The wait before the second start in a row; each further one is twice as long.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// What is left to say when the guardian ends has so long.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -134,9 +129,7 @@ impl Restarts {
         }
         self.spent.push_back(now);
         // The first one at once: the pair is not protected meanwhile.
-        let Some(doublings) = before.checked_sub(1) else { return Some(Duration::ZERO) };
-        let doublings = doublings.min(16);
-        Some(FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT))
+        Some(before.checked_sub(1).map_or(Duration::ZERO, |failures| WAITS.pause(failures)))
     }
 }
 
@@ -270,14 +263,9 @@ impl Guardian {
     }
 
     fn start(&self, is_first: bool) -> io::Result<Child> {
-        let mut args = std::env::args_os();
-        let name: OsString = args.next().unwrap_or_else(|| ITSELF.into());
-        let mut command = Command::new(ITSELF);
-        command.arg0(name).args(args).stdin(Stdio::null());
-        if !is_first {
-            // What the flags ask for to be done once is done.
-            command.env(MARK, "0");
-        }
+        // What the flags ask for to be done once, the first does.
+        let mut command = itself((!is_first).then_some(0));
+        command.stdin(Stdio::null());
         let own = getpid().as_raw_nonzero();
         self.lifeline.inheriting(|number| command.env(GUARDIAN, format!("{own}:{number}")).spawn())
     }
@@ -285,36 +273,43 @@ impl Guardian {
     /// Waits until the process has ended; how it did, and whether it was told to.
     async fn watch(&mut self, child: &mut Child) -> io::Result<(ExitStatus, bool)> {
         let started = Instant::now();
-        let mut told = None;
+        let (mut told, mut kill_at) = (false, None);
         // A signal that came before it hears any would end it.
         let mut waiting = Vec::new();
         loop {
             if let Some(status) = child.try_wait()? {
-                return Ok((status, told.is_some()));
+                return Ok((status, told));
             }
-            let now = Instant::now();
-            if self.lifeline.is_heard() || now.duration_since(started) >= HEARS_WITHIN {
+            if self.lifeline.is_heard() || started.elapsed() >= HEARS_WITHIN {
                 waiting.drain(..).for_each(|signal| pass_on(child, signal));
             }
-            if told.is_some_and(|told| now.duration_since(told) >= STOPS_WITHIN) {
-                tracing::error!(event = "killed", pid = child.id());
-                pass_on(child, LinuxSignal::KILL);
-            }
-            let looks = told.is_some() || !waiting.is_empty();
+            // The process says nothing when it hears signals, or hangs.
+            let look_again = match (waiting.is_empty(), kill_at) {
+                (false, _) => Some(Instant::now() + LOOKS_EVERY),
+                (true, kill_at) => kill_at,
+            };
             let news = tokio::select! {
                 biased;
                 Some(ended) = self.ended.recv() => News::Ended(ended),
                 _ = self.children.recv() => News::Again,
                 heard = self.signals.next() => News::Signal(heard),
                 event = self.network.next() => News::Network(event),
-                () = tokio::time::sleep(LOOKS_EVERY), if looks => News::Again,
+                () = tokio::time::sleep_until(look_again.unwrap_or(started)),
+                    if look_again.is_some() => News::Again,
             };
+            if kill_at.is_some_and(|kill_at| kill_at <= Instant::now()) {
+                kill_at = None;
+                tracing::error!(event = "killed", pid = child.id());
+                pass_on(child, LinuxSignal::KILL);
+            }
             match news {
                 News::Ended(incarnation) => self.tell(incarnation, Death::Gone).await,
                 News::Again => {}
                 News::Network(event) => self.on_event(event),
                 News::Signal(Heard::Stop) => {
-                    told.get_or_insert(Instant::now());
+                    if !core::mem::replace(&mut told, true) {
+                        kill_at = Some(Instant::now() + STOPS_WITHIN);
+                    }
                     waiting.push(LinuxSignal::TERM);
                 }
                 News::Signal(Heard::Reloaded) if !waiting.contains(&LinuxSignal::HUP) => {

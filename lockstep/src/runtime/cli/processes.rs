@@ -80,11 +80,9 @@ fn guard(args: &CoServerArgs) -> Result<Exit, Failure> {
     let overrides = args.overrides();
     let config = CoServerConfig::read(&args.process.config, &overrides)?;
     let filter = args.process.begin_log(config.log.as_deref())?;
-    let signals = signals.reloading(of_coserver(&config, overrides, filter));
-    let read_again = || {
-        // What is wrong with it the process says, which reads it as well.
-        CoServerConfig::read(&args.process.config, &args.overrides()).ok()
-    };
+    let signals = signals.reloading(of_coserver(&config, overrides.clone(), filter));
+    // What is wrong with it the process says, which reads it as well.
+    let read_again = || CoServerConfig::read(&args.process.config, &overrides).ok();
     let GuardianFlags { restarts, restart_window, .. } = args.guardian;
     let budget = Budget { starts: restarts, window: restart_window };
     let ended = guardian::guard(&config, read_again, signals, budget).map_err(PartError::from)?;

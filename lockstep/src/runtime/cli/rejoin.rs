@@ -13,21 +13,20 @@ use super::process::Signals;
 use crate::event::StopCause;
 use crate::ids::MonotonicTime;
 use crate::runtime::clock::Clock;
+use crate::runtime::link::Backoff;
 
 /// How often in a row this process has ended soon after it began; set by its predecessor.
-pub(super) const MARK: &str = "LOCKSTEP_RETURNS";
+const MARK: &str = "LOCKSTEP_RETURNS";
 
 /// The running program, also when its file has been replaced since it was started.
-pub(super) const ITSELF: &str = "/proc/self/exe";
+const ITSELF: &str = "/proc/self/exe";
 
 /// A process that lived for less is not to come back at once.
 const SOON: Duration = Duration::from_secs(10);
 
-/// The first wait; each further one is twice as long.
-const FIRST: Duration = Duration::from_secs(1);
-
-/// The longest wait.
-const LONGEST: Duration = Duration::from_secs(30);
+/// The waits of processes in a row that are not to come back at once.
+pub(super) const WAITS: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(30) };
 
 /// What is known of this process's predecessors.
 pub(super) struct Returns {
@@ -58,10 +57,21 @@ impl Returns {
         if stopped_within(after, signals)? {
             return Ok(());
         }
-        let mut args = std::env::args_os();
-        let name: OsString = args.next().unwrap_or_else(|| ITSELF.into());
-        Err(Command::new(ITSELF).arg0(name).args(args).env(MARK, short.to_string()).exec())
+        Err(itself(Some(short)).exec())
     }
+}
+
+/// The running program with the same arguments; as a successor of so many that ended soon, or as
+/// one that another program starts.
+pub(super) fn itself(short: Option<u32>) -> Command {
+    let mut args = std::env::args_os();
+    let name: OsString = args.next().unwrap_or_else(|| ITSELF.into());
+    let mut command = Command::new(ITSELF);
+    command.arg0(name).args(args);
+    if let Some(short) = short {
+        command.env(MARK, short.to_string());
+    }
+    command
 }
 
 /// How often in a row a process has ended soon now, and how long to wait.
@@ -69,8 +79,7 @@ fn wait(before: u32, lived: Duration) -> (u32, Duration) {
     if lived >= SOON {
         return (0, Duration::ZERO);
     }
-    let doubled = FIRST.saturating_mul(1 << before.min(16));
-    (before.saturating_add(1), doubled.min(LONGEST))
+    (before.saturating_add(1), WAITS.pause(before))
 }
 
 /// Whether a signal to stop has come, or comes within that time.
@@ -101,6 +110,6 @@ mod tests {
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(wait(row, SOON), (0, Duration::ZERO));
-        assert_eq!(wait(u32::MAX, soon), (u32::MAX, LONGEST));
+        assert_eq!(wait(u32::MAX, soon), (u32::MAX, WAITS.longest));
     }
 }
