@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use bytes::{Buf, BufMut, Bytes};
 use imbl::OrdMap;
+use lockstep::client::session::Session;
 use lockstep::digest::Digest;
 use lockstep::limits::RECORD_BYTES;
 use lockstep::machine::{
@@ -18,6 +19,8 @@ use lockstep::machine::{
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::realpair::AnyError;
 
 /// Bytes of a value that [`Request::Fill`] makes. A page, as of a database.
 pub const FILL_BYTES: usize = 4 << 10;
@@ -76,6 +79,23 @@ pub enum Request {
     Get(u64),
     /// How much there is.
     Size,
+}
+
+/// Size of each fill: a longer step would hold up heartbeats.
+const STEP_MIB: u32 = 8;
+
+/// Gives the state so many MiB. Returns how many keys these are.
+///
+/// # Errors
+/// If the pair does not answer.
+pub async fn fill(session: &Session, mib: u32) -> Result<u64, AnyError> {
+    let mut left = mib;
+    while left > 0 {
+        let step = left.min(STEP_MIB);
+        session.request(Request::Fill(step).encode()).await?;
+        left -= step;
+    }
+    Ok((u64::from(mib) << 20) / FILL_BYTES as u64)
 }
 
 /// What is answered.

@@ -45,6 +45,19 @@ pub fn main_of<O: Parser>(measure: impl FnOnce(&O) -> Result<String, AnyError>) 
     }
 }
 
+/// Prints a line of what was measured.
+///
+/// # Errors
+/// If nobody reads it.
+pub fn print(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+/// Says how far it is. Progress that nobody can read is no reason to stop.
+pub fn say(what: &str) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
 /// Says why a command line asks for nothing: it is wrong, or asks for help.
 pub fn unread(answer: &clap::Error) -> ExitCode {
     // There is nobody to tell if that fails.

@@ -48,6 +48,6 @@ use std::time::Instant;
 
 /// The one place that reads the clock: a benchmark is made of it.
 #[expect(clippy::disallowed_methods, reason = "measuring time is what this crate is for")]
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }

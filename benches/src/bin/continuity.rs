@@ -2,7 +2,6 @@
 //! `benches/README.md`.
 
 use std::cell::RefCell;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -12,8 +11,9 @@ use bytes::Bytes;
 use lockstep::clap::builder::RangedU64ValueParser;
 use lockstep::clap::{self, Parser};
 use lockstep::client::session::Session;
-use lockstep_benches::bigstate::{FILL_MIB, Request};
-use lockstep_benches::cli::{main_of, milliseconds};
+use lockstep_benches::bigstate::{Request, fill};
+use lockstep_benches::cli::{main_of, milliseconds, print};
+use lockstep_benches::now;
 use lockstep_benches::part::current_thread;
 use lockstep_benches::realpair::AnyError;
 use lockstep_benches::served::{COMMANDS, Parts, ServedPair};
@@ -98,15 +98,6 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "measuring time is what this is for")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-fn print(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
-}
-
 /// One request: whose it was, when it was due, and when it was answered.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
@@ -139,12 +130,7 @@ impl Stage {
         for _ in 0..options.clients {
             sessions.push(Rc::new(pair.session().await?));
         }
-        let mut left = options.state;
-        while left > 0 {
-            let some = left.min(FILL_MIB);
-            sessions[0].request(Request::Fill(some).encode()).await?;
-            left -= some;
-        }
+        fill(&sessions[0], options.state).await?;
         Ok(Self { pair, sessions })
     }
 

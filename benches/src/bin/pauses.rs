@@ -2,7 +2,7 @@
 //! See `benches/README.md`.
 
 use std::cell::RefCell;
-use std::io::{self, Write};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::rc::Rc;
@@ -13,7 +13,8 @@ use lockstep::clap::builder::RangedU64ValueParser;
 use lockstep::clap::{self, Parser};
 use lockstep::client::session::Session;
 use lockstep_benches::bigstate::{Keeping, Request};
-use lockstep_benches::cli::{main_of, milliseconds};
+use lockstep_benches::cli::{main_of, milliseconds, print, say};
+use lockstep_benches::now;
 use lockstep_benches::part::current_thread;
 use lockstep_benches::realpair::{AnyError, Choices, PLACES, RealPair};
 
@@ -76,11 +77,6 @@ fn main() -> ExitCode {
     main_of(measure)
 }
 
-#[expect(clippy::disallowed_methods, reason = "measuring time is what this is for")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// Seconds, separated by commas.
 fn seconds(list: &str) -> Result<Spans, &'static str> {
     let one = |text: &str| {
@@ -90,15 +86,6 @@ fn seconds(list: &str) -> Result<Spans, &'static str> {
     let words = list.split(',').filter(|word| !word.trim().is_empty());
     let all: Option<Vec<_>> = words.map(one).collect();
     all.map(Spans).ok_or("write a list of seconds, such as 0.2,1")
-}
-
-fn say(what: &str) {
-    // Progress that nobody can read is no reason to stop.
-    let _ = writeln!(io::stderr(), "{what}");
-}
-
-fn print(line: &str) -> io::Result<()> {
-    writeln!(io::stdout(), "{line}")
 }
 
 /// A client that asks, waits for the reply, and asks again.

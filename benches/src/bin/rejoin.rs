@@ -1,23 +1,20 @@
 //! `rejoin`: what coming back costs a pair with a large state under a steady load, and what a
 //! checkpoint costs it. See `benches/README.md`.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep::clap::{self, Parser, ValueEnum, value_parser};
 use lockstep::client::session::Session;
-use lockstep_benches::bigstate::{FILL_BYTES, Keeping, Request};
-use lockstep_benches::cli::{main_of, milliseconds, seconds};
+use lockstep_benches::bigstate::{FILL_BYTES, Keeping, fill};
+use lockstep_benches::cli::{main_of, milliseconds, say, seconds};
+use lockstep_benches::now;
 use lockstep_benches::part::current_thread;
 use lockstep_benches::realpair::{AnyError, Choices, PLACES, RealPair};
 use lockstep_benches::steady::{Seen, Steady, put};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-
-/// Size of each fill: a longer step would hold up heartbeats.
-const FILL_MIB: u32 = 8;
 
 /// A large state on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -96,23 +93,6 @@ fn measure(options: &Options) -> Result<String, AnyError> {
     })
 }
 
-fn say(what: &str) {
-    // Progress that nobody can read is no reason to stop.
-    let _ = writeln!(io::stderr(), "{what}");
-}
-
-/// Gives the state its size. Returns how many keys there are.
-async fn fill(session: &Session, mib: u32) -> Result<u64, AnyError> {
-    say("filling");
-    let mut left = mib;
-    while left > 0 {
-        let step = left.min(FILL_MIB);
-        session.request(Request::Fill(step).encode()).await?;
-        left -= step;
-    }
-    Ok((u64::from(mib) << 20) / FILL_BYTES as u64)
-}
-
 /// Puts so many bytes, as fast as it goes.
 async fn put_bytes(session: &Session, keys: u64, bytes: u64) -> Result<(), AnyError> {
     const UNDER_WAY: usize = 32;
@@ -132,11 +112,6 @@ async fn put_bytes(session: &Session, keys: u64, bytes: u64) -> Result<(), AnyEr
     Ok(())
 }
 
-#[expect(clippy::disallowed_methods, reason = "measuring time is what this is for")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 async fn calm(options: &Options, steady: &Steady) -> Seen {
     let from = now();
     tokio::time::sleep(options.calm).await;
@@ -152,6 +127,7 @@ async fn rejoin(options: &Options, table: &mut Table) -> Result<(), AnyError> {
     };
     let mut pair = RealPair::start(&options.disk, choices)?;
     let session = pair.session().await?;
+    say("filling");
     let keys = fill(&session, options.state).await?;
     say("taking the first checkpoint");
     put_bytes(&session, keys, CHECKPOINT_BYTES + (8 << 20)).await?;
@@ -215,6 +191,7 @@ async fn stall(options: &Options, keeping: Keeping, table: &mut Table) -> Result
     say(&format!("{name} state"));
     let mut pair = RealPair::start(&options.disk, choices)?;
     let session = pair.session().await?;
+    say("filling");
     let keys = fill(&session, options.state).await?;
     put_bytes(&session, keys, checkpoint_bytes).await?;
     pair.wait_for_both("checkpoint", PATIENCE).await?;
